@@ -1,0 +1,32 @@
+//! Compiles `proto/` into the code that `proto/lib.rs` includes. protox parses it, so no protoc is needed.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=proto/runhub");
+    let files = proto_files(Path::new("proto/runhub/v1"))?;
+    // With the comments, so that reflection brings them along and `grpcurl describe` shows them.
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_imports(true).include_source_info(true).open_files(files)?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("runhub_descriptor.bin"), compiler.encode_file_descriptor_set())?;
+    tonic_prost_build::configure()
+        // A HashMap would encode the same message differently each time; fingerprints and stored answers need one form.
+        .btree_map(".")
+        .compile_fds(compiler.file_descriptor_set())?;
+    Ok(())
+}
+
+fn proto_files(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "proto") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}

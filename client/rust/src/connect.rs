@@ -1,0 +1,76 @@
+//! Finding the server.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::service_fn;
+
+use crate::Error;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How soon a server that is gone without a word is noticed.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+
+/// A connection to a server. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub(crate) channel: Channel,
+}
+
+impl Client {
+    /// Connects to `http://HOST:PORT`, `HOST:PORT` or `unix:PATH`. Later calls reconnect by themselves.
+    ///
+    /// # Errors
+    /// The address is none of these, or nobody answers there.
+    pub async fn connect(server: &str) -> Result<Self, Error> {
+        let channel = match server.strip_prefix("unix:") {
+            Some(path) => {
+                let path = PathBuf::from(path.trim_start_matches("//"));
+                endpoint("http://localhost")?.connect_with_connector(to_unix_socket(path)).await?
+            }
+            None => endpoint(&url(server))?.connect().await?,
+        };
+        Ok(Self { channel })
+    }
+
+    /// As `connect`, but connects with the first call, which then fails if nobody answers.
+    ///
+    /// # Errors
+    /// The address is none of those that `connect` takes.
+    pub fn connect_lazy(server: &str) -> Result<Self, Error> {
+        let channel = match server.strip_prefix("unix:") {
+            Some(path) => {
+                let path = PathBuf::from(path.trim_start_matches("//"));
+                endpoint("http://localhost")?.connect_with_connector_lazy(to_unix_socket(path))
+            }
+            None => endpoint(&url(server))?.connect_lazy(),
+        };
+        Ok(Self { channel })
+    }
+}
+
+fn url(server: &str) -> String {
+    if server.contains("://") { server.to_owned() } else { format!("http://{server}") }
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, Error> {
+    let endpoint = Endpoint::from_shared(url.to_owned())?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_while_idle(true))
+}
+
+fn to_unix_socket(
+    path: PathBuf,
+) -> impl tower::Service<Uri, Response = TokioIo<UnixStream>, Error = std::io::Error, Future: Send> + Send + 'static {
+    service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    })
+}

@@ -1,0 +1,15 @@
+//! The Rust client of Runhub: a thin layer over the generated stubs.
+//!
+//! [`Client::connect`] once, clone it freely. Every RPC is a method that takes its request and returns its response
+//! or an [`Error`] with a [`Reason`] to match on. [`Client::subscribe`] is a stream of events that survives lost
+//! connections and restarts of the server without a gap or a duplicate.
+
+mod calls;
+mod connect;
+mod error;
+mod subscription;
+
+pub use connect::Client;
+pub use error::{Error, Reason};
+pub use runhub_api::{Json, v1};
+pub use subscription::{Subscription, Update};

@@ -1,0 +1,154 @@
+//! A subscription that resumes by itself.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use futures_util::{Stream, stream};
+use runhub_api::v1::subscribe_events_response::Message;
+use runhub_api::v1::{EndReason, Event, SubscribeEventsRequest};
+use runhub_api::{MAX_RESPONSE_BYTES, v1};
+use tonic::Streaming;
+
+use crate::{Client, Error};
+
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+const LONGEST_DELAY: Duration = Duration::from_secs(2);
+
+/// What a subscription brings. Each has a position that is a cursor.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Update {
+    /// Something happened.
+    Event(Box<Event>),
+    /// Everything stored was brought; what follows is live. Comes once, however often the subscription resumes.
+    CaughtUp(i64),
+    /// Nothing was missed up to here.
+    Bookmark(i64),
+    /// The run has ended and everything was brought. Nothing follows.
+    End(EndReason, i64),
+}
+
+/// A stream of events without a gap or a duplicate, however often the connection breaks or the server restarts.
+pub struct Subscription {
+    client: Client,
+    request: SubscribeEventsRequest,
+    stream: Option<Streaming<v1::SubscribeEventsResponse>>,
+    delays: ExponentialBackoff,
+    waiting: VecDeque<Update>,
+    caught_up: bool,
+    ended: bool,
+}
+
+impl Client {
+    /// Subscribes to events. It connects with the first `next`, and again whenever the stream breaks.
+    pub fn subscribe(&self, request: SubscribeEventsRequest) -> Subscription {
+        Subscription {
+            client: self.clone(),
+            request,
+            stream: None,
+            delays: delays(),
+            waiting: VecDeque::new(),
+            caught_up: false,
+            ended: false,
+        }
+    }
+}
+
+fn delays() -> ExponentialBackoff {
+    let delays = ExponentialBuilder::default().with_min_delay(FIRST_DELAY).with_max_delay(LONGEST_DELAY);
+    delays.without_max_times().with_jitter().build()
+}
+
+impl Subscription {
+    /// The cursor: the last position received. None before the first message of a subscription without one.
+    pub fn position(&self) -> Option<i64> {
+        self.request.after_position
+    }
+
+    /// The next update; None after the end or a refusal.
+    pub async fn next(&mut self) -> Option<Result<Update, Error>> {
+        loop {
+            if let Some(update) = self.waiting.pop_front() {
+                return Some(Ok(update));
+            }
+            if self.ended {
+                return None;
+            }
+            match self.receive().await {
+                Ok(()) => {}
+                Err(error) if error.is_passing() => {
+                    self.stream = None;
+                    tokio::time::sleep(self.delays.next().unwrap_or(LONGEST_DELAY)).await;
+                }
+                Err(error) => {
+                    self.ended = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+
+    /// The same as a stream.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Update, Error>> + Send {
+        stream::unfold(self, |mut subscription| async {
+            let next = subscription.next().await?;
+            Some((next, subscription))
+        })
+    }
+
+    async fn receive(&mut self) -> Result<(), Error> {
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            None => self.stream.insert(open(&self.client, &self.request).await?),
+        };
+        match stream.message().await? {
+            Some(response) => {
+                self.delays = delays();
+                self.take(response);
+            }
+            // Broken off before its `end`: a proxy, say.
+            None => self.stream = None,
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, response: v1::SubscribeEventsResponse) {
+        let Some(message) = response.message else { return };
+        let position = match &message {
+            Message::Event(event) => event.position,
+            Message::CaughtUp(caught_up) => caught_up.position,
+            Message::Bookmark(bookmark) => bookmark.position,
+            Message::End(end) => end.position,
+        };
+        self.request.after_position = Some(position);
+        match message {
+            Message::Event(event) => self.waiting.push_back(Update::Event(Box::new(event))),
+            Message::Bookmark(_) => self.waiting.push_back(Update::Bookmark(position)),
+            Message::CaughtUp(_) => {
+                if !std::mem::replace(&mut self.caught_up, true) {
+                    self.waiting.push_back(Update::CaughtUp(position));
+                }
+            }
+            Message::End(end) => self.take_end(end.reason(), position),
+        }
+    }
+
+    fn take_end(&mut self, reason: EndReason, position: i64) {
+        if reason == EndReason::Draining {
+            // Its successor goes on from here.
+            self.stream = None;
+            return;
+        }
+        self.ended = true;
+        self.waiting.push_back(Update::End(reason, position));
+    }
+}
+
+async fn open(
+    client: &Client,
+    request: &SubscribeEventsRequest,
+) -> Result<Streaming<v1::SubscribeEventsResponse>, Error> {
+    let stub = v1::event_service_client::EventServiceClient::new(client.channel.clone());
+    let mut stub = stub.max_decoding_message_size(MAX_RESPONSE_BYTES);
+    Ok(stub.subscribe_events(request.clone()).await?.into_inner())
+}

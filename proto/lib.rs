@@ -1,0 +1,17 @@
+//! The gRPC API of Runhub, generated from `proto/runhub/v1`, and the conversions that both sides need.
+
+mod json;
+
+pub use json::Json;
+
+/// Package `runhub.v1`: messages, clients and servers. The protos hold the documentation.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod v1 {
+    tonic::include_proto!("runhub.v1");
+}
+
+/// The encoded `FileDescriptorSet` of `runhub.v1` and its imports, with comments, for reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("runhub_descriptor");
+
+/// The largest message a client of ours accepts: a run's snapshot may be this large.
+pub const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;

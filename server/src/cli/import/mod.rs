@@ -1,0 +1,88 @@
+//! `runhub import`: brings in real work, all of it or nothing.
+
+mod beads;
+mod runstore;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest, Sha256};
+
+use super::Failure;
+use crate::clock::SystemClock;
+use crate::error::{Error, Result};
+use crate::store::{Store, Tx, imports};
+
+#[derive(Args)]
+pub struct ImportArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// A database written by the TypeScript class RunStore
+    Runstore(runstore::RunstoreArgs),
+    /// A beads ledger (issues.jsonl), as one run
+    Beads(beads::BeadsArgs),
+}
+
+/// Where it goes.
+#[derive(Args)]
+struct IntoArgs {
+    /// The database file to bring it into; no server may have it open
+    #[arg(long, env = "RUNHUB_DB", value_name = "FILE", default_value = "runhub.db")]
+    db: PathBuf,
+}
+
+impl IntoArgs {
+    fn open(&self) -> Result<Store, Failure> {
+        Store::open(&self.db, Arc::new(SystemClock)).map_err(|error| Failure::failed(error.to_string()))
+    }
+}
+
+pub async fn run(args: ImportArgs) -> Result<(), Failure> {
+    match args.what {
+        What::Runstore(args) => runstore::run(args).await,
+        What::Beads(args) => beads::run(args).await,
+    }
+}
+
+/// Reads a file whole.
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(file).map_err(|error| Failure::failed(format!("can't read {}: {error}", file.display())))
+}
+
+fn digest(kind: &str, bytes: &[u8]) -> String {
+    let digest = Sha256::new().chain_update(kind).chain_update(bytes).finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Notes what comes in; refuses what came in before.
+fn note_import(tx: &mut dyn Tx, digest: &str, kind: &str, run_count: usize) -> Result<()> {
+    if let Some(time) = imports::find(tx, digest)? {
+        let when = super::table::time(Some(&time.into()));
+        return Err(Error::field("file", format!("was imported before, on {when}: nothing was changed")));
+    }
+    imports::insert(tx, digest, kind, i64::try_from(run_count).unwrap_or(i64::MAX))
+}
+
+/// Progress on standard error; nothing where that is no terminal.
+fn progress(rows: usize) -> ProgressBar {
+    let bar = ProgressBar::new(rows as u64);
+    if let Ok(style) = ProgressStyle::with_template("{msg:<12} {wide_bar} {pos}/{len}  {eta}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// What was refused, in the words of whoever runs the import.
+fn refused(file: &Path, error: Error) -> Failure {
+    let problem = match error {
+        Error::InvalidField { field, problem } if field == "file" => problem,
+        other => other.to_string(),
+    };
+    Failure::failed(format!("{}: {problem}", file.display()))
+}

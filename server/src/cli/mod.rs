@@ -1,0 +1,116 @@
+//! The command line: one file a command.
+
+mod exit;
+mod import;
+mod json;
+mod runs;
+mod serve;
+mod show;
+mod table;
+mod tasks;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use runhub_client::Client;
+
+pub use self::exit::Failure;
+
+/// The coordination server for AI-agent runs.
+///
+/// Without a command it serves: agents in any language plan a run over gRPC, claim its tasks, report attempts and
+/// leave checkpoints, and whoever watches sees every event.
+#[derive(Parser)]
+#[command(name = "runhub", version, args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::ServeArgs,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  runhub                                  serve on 127.0.0.1:50051, data in ./runhub.db
+  runhub runs                             what runs there are, the newest first
+  runhub show RUN                         all about one run
+  runhub watch RUN                        its events, live
+  runhub import beads issues.jsonl        a beads ledger becomes a run (with no server running)
+
+Exit codes:
+  0  done
+  1  the server refused the call, or something failed
+  2  the command line is wrong
+  3  no server answers
+  4  what was named does not exist";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server (the default command)
+    Serve(serve::ServeArgs),
+    /// List the runs, the newest first
+    Runs(runs::RunsArgs),
+    /// Show a run and what is around it
+    Show(show::ShowArgs),
+    /// List the tasks of a run, in plan order
+    Tasks(tasks::TasksArgs),
+    /// Show events as they happen, through restarts of the server
+    Watch(watch::WatchArgs),
+    /// Bring in real work, into a database that no server has open
+    Import(import::ImportArgs),
+}
+
+/// Where the server is, for every command that is a client.
+#[derive(Args)]
+struct ServerArgs {
+    /// The server: http://HOST:PORT, HOST:PORT or unix:PATH
+    #[arg(long, env = "RUNHUB_SERVER", value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    server: String,
+}
+
+impl ServerArgs {
+    async fn connect(&self) -> Result<Client, Failure> {
+        Client::connect(&self.server).await.map_err(|error| Failure::from(error).at(&self.server))
+    }
+}
+
+/// Parses the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::failed(format!("can't start: {error}")).report(),
+    };
+    let done = runtime.block_on(run(cli));
+    // A read that hangs in a blocking thread must not keep a server past its drain time.
+    runtime.shutdown_background();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        None => serve::run(cli.serve).await,
+        Some(Command::Serve(args)) => serve::run(args).await,
+        Some(Command::Runs(args)) => runs::run(args).await,
+        Some(Command::Show(args)) => show::run(args).await,
+        Some(Command::Tasks(args)) => tasks::run(args).await,
+        Some(Command::Watch(args)) => watch::run(args).await,
+        Some(Command::Import(args)) => import::run(args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,168 @@
+//! `runhub show RUN`: a run's snapshot, readable.
+
+use std::io::{self, Write};
+
+use anstyle::Style;
+use clap::Args;
+use comfy_table::Cell;
+use runhub_api::v1;
+
+use super::{Failure, ServerArgs, json, table, tasks, watch};
+
+#[derive(Args)]
+pub struct ShowArgs {
+    /// The run's id
+    #[arg(value_name = "RUN")]
+    run: String,
+
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// Show at most so many of the newest tasks of each kind; 0: all
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(i32).range(0..))]
+    tasks: i32,
+
+    /// Print the whole snapshot as one JSON object, with all tasks
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: ShowArgs) -> Result<(), Failure> {
+    let client = args.server.connect().await?;
+    // The table needs all tasks too, to count them.
+    let request = v1::GetRunSnapshotRequest { run_id: args.run, ..v1::GetRunSnapshotRequest::default() };
+    let snapshot = client.get_run_snapshot(request).await?.snapshot.unwrap_or_default();
+    let mut out = anstream::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", json::line("RunSnapshot", &snapshot)?)?;
+        return Ok(());
+    }
+    let limit = if args.tasks == 0 { usize::MAX } else { usize::try_from(args.tasks).unwrap_or(0) };
+    print(&mut out, &snapshot, limit)?;
+    Ok(())
+}
+
+fn print(out: &mut impl Write, snapshot: &v1::RunSnapshot, limit: usize) -> io::Result<()> {
+    if let Some(run) = &snapshot.run {
+        print_run(out, run)?;
+    }
+    print_tasks(out, snapshot, limit)?;
+    print_attempts(out, snapshot)?;
+    print_agents(out, snapshot)?;
+    print_approvals(out, snapshot)?;
+    print_artifacts(out, snapshot)?;
+    if !snapshot.recent_events.is_empty() {
+        heading(out, "Newest events")?;
+        for event in snapshot.recent_events.iter().rev().take(10).rev() {
+            writeln!(out, "{}", watch::line(event))?;
+        }
+    }
+    Ok(())
+}
+
+fn heading(out: &mut impl Write, text: &str) -> io::Result<()> {
+    let bold = Style::new().bold();
+    writeln!(out, "\n{bold}{text}{bold:#}")
+}
+
+fn print_run(out: &mut impl Write, run: &v1::Run) -> io::Result<()> {
+    let bold = Style::new().bold();
+    writeln!(out, "{bold}Run {}{bold:#}", run.id)?;
+    let mut facts = vec![
+        ("goal", run.goal.clone()),
+        ("repo", run.repo_path.clone()),
+        ("status", table::word(run.status().as_str_name(), "RUN_STATUS_")),
+    ];
+    facts.extend(run.summary.clone().map(|summary| ("summary", summary)));
+    facts.extend(run.current_task_id.clone().map(|id| ("at task", id)));
+    facts.push(("cycles", format!("{} ({} replans, plan {})", run.cycle_count, run.replan_count, run.plan_version)));
+    facts.extend(run.labels.iter().map(|(key, value)| ("label", format!("{key}={value}"))));
+    facts.push(("created", table::time(run.create_time.as_ref())));
+    facts.push(("changed", table::time(run.update_time.as_ref())));
+    for (name, value) in facts {
+        writeln!(out, "  {name:<8} {value}")?;
+    }
+    Ok(())
+}
+
+fn print_tasks(out: &mut impl Write, snapshot: &v1::RunSnapshot, limit: usize) -> io::Result<()> {
+    let lists = [
+        ("In progress", &snapshot.in_progress_tasks),
+        ("Pending", &snapshot.pending_tasks),
+        ("Blocked and abandoned", &snapshot.blocked_tasks),
+        ("Completed", &snapshot.completed_tasks),
+    ];
+    for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+        let shown = list.len().min(limit);
+        let newest = if shown < list.len() { format!(", the newest {shown}") } else { String::new() };
+        heading(out, &format!("{name}: {}{newest}", list.len()))?;
+        let mut rows = tasks::new_table();
+        for task in &list[list.len() - shown..] {
+            rows.add_row(tasks::row(task));
+        }
+        table::print(out, &mut rows, "")?;
+    }
+    Ok(())
+}
+
+fn print_attempts(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<()> {
+    let mut rows = table::new(&["TASK", "TRY", "STATUS", "AGENT", "SUMMARY"]);
+    for attempt in &snapshot.recent_attempts {
+        rows.add_row([
+            Cell::new(&attempt.task_id),
+            table::number(attempt.attempt_number),
+            table::attempt_status(attempt.status()),
+            Cell::new(attempt.agent_id.as_deref().unwrap_or("-")),
+            table::short(&attempt.summary),
+        ]);
+    }
+    section(out, "Newest attempts", rows)
+}
+
+fn print_agents(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<()> {
+    let mut rows = table::new(&["ROLE", "TURNS", "ROTATIONS", "SAVED", "SESSION"]);
+    for agent in &snapshot.agents {
+        rows.add_row([
+            Cell::new(&agent.role),
+            table::number(agent.turns),
+            table::number(agent.rotation_count),
+            Cell::new(table::time(agent.update_time.as_ref())),
+            Cell::new(agent.session_id.as_deref().unwrap_or("-")),
+        ]);
+    }
+    section(out, "Agents", rows)
+}
+
+fn print_approvals(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<()> {
+    let mut rows = table::new(&["APPROVAL", "SOURCE", "VERDICT", "RATIONALE"]);
+    for approval in &snapshot.approvals {
+        rows.add_row([
+            Cell::new(&approval.id),
+            Cell::new(&approval.source),
+            table::verdict(approval.verdict()),
+            table::short(&approval.rationale),
+        ]);
+    }
+    section(out, "Approvals", rows)
+}
+
+fn print_artifacts(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<()> {
+    let mut rows = table::new(&["ARTIFACT", "KIND", "ROLE", "PATH"]);
+    for artifact in &snapshot.artifacts {
+        rows.add_row([
+            Cell::new(&artifact.id),
+            Cell::new(&artifact.kind),
+            Cell::new(artifact.role.as_deref().unwrap_or("-")),
+            Cell::new(&artifact.path),
+        ]);
+    }
+    section(out, "Artifacts", rows)
+}
+
+fn section(out: &mut impl Write, name: &str, mut rows: comfy_table::Table) -> io::Result<()> {
+    if rows.row_iter().next().is_none() {
+        return Ok(());
+    }
+    heading(out, name)?;
+    table::print(out, &mut rows, "")
+}

@@ -1,0 +1,77 @@
+//! `runhub watch`: events as they happen.
+
+use std::io::Write;
+
+use anstyle::{AnsiColor, Style};
+use clap::Args;
+use runhub_api::v1;
+use runhub_client::Update;
+
+use super::{Failure, ServerArgs, json, table};
+
+#[derive(Args)]
+pub struct WatchArgs {
+    /// The run's id: everything it has logged, then live, until it has ended. Without one: all runs, from now on
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// Begin after this position; 0 is the beginning
+    #[arg(long, value_name = "POSITION", value_parser = clap::value_parser!(i64).range(0..))]
+    since: Option<i64>,
+
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: WatchArgs) -> Result<(), Failure> {
+    let client = args.server.connect().await?;
+    let start = match args.run {
+        Some(_) => v1::SubscribeStart::FromBeginning,
+        None => v1::SubscribeStart::FromNow,
+    };
+    let mut subscription = client.subscribe(v1::SubscribeEventsRequest {
+        run_id: args.run.unwrap_or_default(),
+        after_position: args.since,
+        start: start.into(),
+        ..v1::SubscribeEventsRequest::default()
+    });
+    let mut out = anstream::stdout();
+    while let Some(update) = subscription.next().await {
+        if let Update::Event(event) = update? {
+            let line = if args.json { json::line("Event", event.as_ref())? } else { line(&event) };
+            writeln!(out, "{line}")?;
+            out.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// An event in one line.
+pub fn line(event: &v1::Event) -> String {
+    let dim = Style::new().dimmed();
+    let kind = kind_style(&event.kind);
+    let time = table::time(event.create_time.as_ref());
+    let about = event.task_id.as_deref().map(|id| format!("  {dim}task {id}{dim:#}")).unwrap_or_default();
+    format!(
+        "{dim}{:>6}  {time}{dim:#}  {kind}{:<20}{kind:#}  {:<10}  {}{about}",
+        event.position,
+        event.kind,
+        event.source,
+        table::shorten(&event.message),
+    )
+}
+
+fn kind_style(kind: &str) -> Style {
+    let color = match kind {
+        "task_completed" => AnsiColor::Green,
+        "task_claimed" => AnsiColor::Cyan,
+        "task_blocked" | "stale_write_rejected" => AnsiColor::Red,
+        "task_abandoned" | "task_requeued" | "requeue_in_progress" => AnsiColor::Yellow,
+        _ => return Style::new(),
+    };
+    Style::new().fg_color(Some(color.into()))
+}

@@ -1,0 +1,37 @@
+//! How much of everything the server takes. ServerService.GetServerInfo shows these.
+
+/// An id or a request_id, in bytes.
+pub const ID_BYTES: usize = 128;
+/// A name (role, source, kind, agent_id, capability, label key, draft key), in bytes.
+pub const NAME_BYTES: usize = 256;
+/// A label's value, in bytes.
+pub const LABEL_VALUE_BYTES: usize = 1024;
+/// A path, in bytes.
+pub const PATH_BYTES: usize = 4 * 1024;
+/// Any other text, in bytes.
+pub const TEXT_BYTES: usize = 64 * 1024;
+/// A JSON value, in bytes of its protobuf encoding.
+pub const VALUE_BYTES: usize = 1024 * 1024;
+/// How deep lists and objects of a JSON value may nest. prost itself stops decoding a little deeper.
+pub const VALUE_DEPTH: usize = 24;
+/// Labels of a run or task.
+pub const LABELS: usize = 64;
+/// Entries in a list of a task, or in a list of names.
+pub const LIST_ENTRIES: usize = 256;
+/// Tasks or events in one call.
+pub const BATCH_ENTRIES: usize = 1_000;
+/// A request, in bytes.
+pub const REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// The longest page or list, in entries.
+pub const PAGE_SIZE: usize = 1_000;
+/// Where a page or list ends, in bytes: below the 4 MiB that gRPC clients accept unless told otherwise.
+pub const PAGE_BYTES: usize = 3 * 1024 * 1024;
+/// A run's snapshot, in bytes.
+pub const SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
+
+/// `page_size` when none is given.
+pub const DEFAULT_PAGE_SIZE: usize = 100;
+/// How many events a list or a snapshot shows when no limit is given.
+pub const DEFAULT_EVENTS: usize = 50;
+/// How many attempts a list or a snapshot shows when no limit is given.
+pub const DEFAULT_ATTEMPTS: usize = 12;

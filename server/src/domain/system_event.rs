@@ -1,0 +1,187 @@
+//! The server's own events. `event.proto` documents each kind's payload; keys are only ever added.
+
+use serde_json::{Map, Value, json};
+
+use super::agent::AgentState;
+use super::approval::Approval;
+use super::artifact::Artifact;
+use super::attempt::{StaleToken, TaskAttempt};
+use super::checkpoint::Checkpoint;
+use super::event::{EventDraft, SYSTEM};
+use super::json::Json;
+use super::run::Run;
+use super::task::{EndStatus, Ending, Task};
+
+/// How much of a title an event shows: a plan of a thousand tasks is one event.
+const TITLE_CHARS: usize = 200;
+
+fn event(kind: &str, message: impl Into<String>, payload: Value) -> EventDraft {
+    let payload = Json::from(payload);
+    EventDraft { task_key: None, source: SYSTEM.to_owned(), kind: kind.to_owned(), message: message.into(), payload }
+}
+
+fn about(task: &Task, draft: EventDraft) -> EventDraft {
+    EventDraft { task_key: Some(task.key), ..draft }
+}
+
+/// A run was made. Kind, message and payload are the seed's.
+pub fn run_created(run: &Run) -> EventDraft {
+    event("run_created", "Run created.", json!({ "goal": run.goal, "repoPath": run.repo_path }))
+}
+
+/// A run was made by an import.
+pub fn run_imported(run: &Run, from: &str) -> EventDraft {
+    let payload = json!({ "goal": run.goal, "repoPath": run.repo_path, "importedFrom": from });
+    event("run_created", "Run created by an import.", payload)
+}
+
+/// A run was changed; the payload has what differs.
+pub fn run_updated(before: &Run, after: &Run) -> EventDraft {
+    let mut changed = Map::new();
+    let mut note = |name: &str, differs: bool, value: Value| {
+        if differs {
+            changed.insert(name.to_owned(), value);
+        }
+    };
+    note("status", before.status != after.status, json!(after.status.name()));
+    note("summary", before.summary != after.summary, json!(after.summary));
+    note("currentTaskId", before.current_task_id != after.current_task_id, json!(after.current_task_id));
+    note("cycleCount", before.cycle_count != after.cycle_count, json!(after.cycle_count));
+    note("replanCount", before.replan_count != after.replan_count, json!(after.replan_count));
+    event("run_updated", "Run updated.", Value::Object(changed))
+}
+
+/// Tasks were appended to the plan.
+pub fn tasks_added(tasks: &[Task], plan_version: i32) -> EventDraft {
+    let payload = json!({ "tasks": titles(tasks), "planVersion": plan_version });
+    event("tasks_added", format!("{} added.", count(tasks.len(), "task")), payload)
+}
+
+/// The plan was replaced.
+pub fn plan_replaced(tasks: &[Task], plan_version: i32, abandoned_count: usize) -> EventDraft {
+    let payload = json!({ "tasks": titles(tasks), "planVersion": plan_version, "abandonedCount": abandoned_count });
+    let message = format!("Plan replaced: {} abandoned, {} added.", count(abandoned_count, "task"), tasks.len());
+    event("plan_replaced", message, payload)
+}
+
+fn titles(tasks: &[Task]) -> Value {
+    let title = |task: &Task| task.spec.title.chars().take(TITLE_CHARS).collect::<String>();
+    tasks.iter().map(|task| json!({ "id": task.id, "ordinal": task.ordinal, "title": title(task) })).collect()
+}
+
+fn count(number: usize, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
+/// A task was given to an agent; `task` is as it is after that.
+pub fn task_claimed(task: &Task) -> EventDraft {
+    let payload = json!({ "agentId": task.agent_id, "attemptNumber": task.attempt_count });
+    about(task, event("task_claimed", "Task claimed.", payload))
+}
+
+/// The work on a task was ended; `before` is as it was before that.
+pub fn task_ended(before: &Task, ending: &Ending) -> EventDraft {
+    let mut payload = holder(before);
+    payload.insert("summary".to_owned(), json!(ending.summary));
+    let (kind, message) = match ending.to {
+        EndStatus::Completed => ("task_completed", "Task completed."),
+        EndStatus::Blocked => ("task_blocked", "Task blocked."),
+        EndStatus::Abandoned => ("task_abandoned", "Task abandoned."),
+    };
+    match ending.to {
+        EndStatus::Completed => payload.insert("result".to_owned(), ending.result.to_value()),
+        _ => payload.insert("blockerSignature".to_owned(), json!(ending.blocker_signature)),
+    };
+    about(before, event(kind, message, Value::Object(payload)))
+}
+
+/// A task was blocked because one it depends on was abandoned; `task` is as it is after that.
+pub fn task_blocked_by_dependency(task: &Task) -> EventDraft {
+    let mut payload = holder(task);
+    payload.insert("summary".to_owned(), json!(task.implementation_summary));
+    payload.insert("blockerSignature".to_owned(), json!(task.blocker_signature));
+    about(task, event("task_blocked", "Task blocked: a task it depends on was abandoned.", Value::Object(payload)))
+}
+
+/// A task is pending again; `before` is as it was before that.
+pub fn task_requeued(before: &Task) -> EventDraft {
+    about(before, event("task_requeued", "Task requeued.", Value::Object(holder(before))))
+}
+
+/// Who held a task before, both null if nobody did.
+fn holder(before: &Task) -> Map<String, Value> {
+    let attempt_number = before.is_held().then_some(before.attempt_count);
+    let agent_id = before.agent_id.as_deref();
+    Map::from_iter([("agentId".to_owned(), json!(agent_id)), ("attemptNumber".to_owned(), json!(attempt_number))])
+}
+
+/// An orchestrator started again. Kind, message and payload are the seed's.
+pub fn requeue_in_progress(changes: usize) -> EventDraft {
+    event("requeue_in_progress", "Requeued in-progress tasks on resume.", json!({ "changes": changes }))
+}
+
+/// Somebody came with a token that is no longer good.
+pub fn stale_write_rejected(task: &Task, call: &str, stale: &StaleToken) -> EventDraft {
+    let payload = json!({
+        "call": call,
+        "agentId": stale.agent_id,
+        "attemptNumber": stale.attempt_number,
+        "currentAttemptNumber": stale.current_attempt_number,
+        "currentStatus": stale.current_status.name(),
+    });
+    about(task, event("stale_write_rejected", format!("{call} refused: stale lease token."), payload))
+}
+
+/// An orchestrator reported an attempt of its own.
+pub fn attempt_recorded(task: &Task, attempt: &TaskAttempt) -> EventDraft {
+    let payload = json!({
+        "attemptNumber": attempt.attempt_number,
+        "status": attempt.status.name(),
+        "summary": attempt.summary,
+        "blockerSignature": attempt.blocker_signature,
+        "result": attempt.result.to_value(),
+    });
+    about(task, event("attempt_recorded", "Attempt recorded.", payload))
+}
+
+/// The state of a role was saved.
+pub fn agent_state_saved(state: &AgentState) -> EventDraft {
+    let payload = json!({
+        "role": state.role,
+        "sessionId": state.session_id,
+        "turns": state.turns,
+        "rotationCount": state.rotation_count,
+        "lastPromptPath": state.last_prompt_path,
+        "lastResponsePath": state.last_response_path,
+    });
+    event("agent_state_saved", "Agent state saved.", payload)
+}
+
+/// A decision made elsewhere was recorded.
+pub fn approval_recorded(approval: &Approval, task_key: Option<super::Key>) -> EventDraft {
+    let payload = json!({
+        "approvalId": approval.id,
+        "source": approval.source,
+        "verdict": approval.verdict.name(),
+        "rationale": approval.rationale,
+        "payload": approval.payload.to_value(),
+    });
+    EventDraft { task_key, ..event("approval_recorded", "Approval recorded.", payload) }
+}
+
+/// A checkpoint was taken.
+pub fn checkpoint_created(checkpoint: &Checkpoint) -> EventDraft {
+    let payload = json!({ "checkpointId": checkpoint.id, "status": checkpoint.status.name() });
+    event("checkpoint_created", "Checkpoint created.", payload)
+}
+
+/// An artifact was noted.
+pub fn artifact_created(artifact: &Artifact, task_key: Option<super::Key>) -> EventDraft {
+    let payload = json!({
+        "artifactId": artifact.id,
+        "role": artifact.role,
+        "kind": artifact.kind,
+        "path": artifact.path,
+    });
+    EventDraft { task_key, ..event("artifact_created", "Artifact created.", payload) }
+}

@@ -1,0 +1,57 @@
+//! Points in time.
+
+/// Microseconds since 1970-01-01T00:00:00Z: what both databases keep, and every time the API can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(i64);
+
+const MICROS: i64 = 1_000_000;
+
+/// 0001-01-01 and the end of 9999, in seconds: what google.protobuf.Timestamp can hold.
+const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+
+impl Timestamp {
+    /// From microseconds since 1970.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// From seconds and nanoseconds since 1970, cut to the microsecond. None if the API can't name that time.
+    pub fn from_seconds_and_nanos(seconds: i64, nanos: i32) -> Option<Self> {
+        let valid = SECONDS.contains(&seconds) && (0..1_000_000_000).contains(&nanos);
+        valid.then(|| Self(seconds * MICROS + i64::from(nanos) / 1_000))
+    }
+
+    /// Microseconds since 1970.
+    pub fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since 1970, and the nanoseconds after them.
+    pub fn seconds_and_nanos(self) -> (i64, i32) {
+        let nanos = self.0.rem_euclid(MICROS) * 1_000;
+        (self.0.div_euclid(MICROS), i32::try_from(nanos).unwrap_or(0))
+    }
+
+    /// This time less a duration.
+    pub fn minus(self, duration: std::time::Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_before_1970_keeps_its_fraction() {
+        let time = Timestamp::from_seconds_and_nanos(-1, 500_000_999).unwrap();
+        assert_eq!(time.seconds_and_nanos(), (-1, 500_000_000));
+    }
+
+    #[test]
+    fn what_the_api_cannot_name_is_none() {
+        assert_eq!(Timestamp::from_seconds_and_nanos(253_402_300_800, 0), None);
+        assert_eq!(Timestamp::from_seconds_and_nanos(0, 1_000_000_000), None);
+        assert_eq!(Timestamp::from_seconds_and_nanos(0, -1), None);
+    }
+}

@@ -1,0 +1,208 @@
+//! Domain types as the API shows them.
+
+use prost_types::Timestamp as ProtoTimestamp;
+use runhub_api::v1;
+
+use super::value::json_to_proto;
+use crate::domain::agent::AgentState;
+use crate::domain::approval::Approval;
+use crate::domain::artifact::Artifact;
+use crate::domain::attempt::TaskAttempt;
+use crate::domain::checkpoint::Checkpoint;
+use crate::domain::event::Event;
+use crate::domain::run::Run;
+use crate::domain::task::Task;
+use crate::domain::time::Timestamp;
+
+impl From<Timestamp> for ProtoTimestamp {
+    fn from(time: Timestamp) -> Self {
+        let (seconds, nanos) = time.seconds_and_nanos();
+        Self { seconds, nanos }
+    }
+}
+
+fn proto(time: Timestamp) -> Option<ProtoTimestamp> {
+    Some(time.into())
+}
+
+impl From<Run> for v1::Run {
+    fn from(run: Run) -> Self {
+        Self {
+            id: run.id,
+            goal: run.goal,
+            repo_path: run.repo_path,
+            labels: run.labels,
+            status: run.status.code(),
+            summary: run.summary,
+            cycle_count: run.cycle_count,
+            replan_count: run.replan_count,
+            plan_version: run.plan_version,
+            current_task_id: run.current_task_id,
+            revision: run.revision,
+            create_time: proto(run.create_time),
+            update_time: proto(run.update_time),
+        }
+    }
+}
+
+impl From<Task> for v1::Task {
+    fn from(task: Task) -> Self {
+        let spec = task.spec;
+        Self {
+            id: task.id,
+            run_id: task.run_id,
+            ordinal: task.ordinal,
+            title: spec.title,
+            objective: spec.objective,
+            acceptance_criteria: spec.acceptance_criteria,
+            verification_steps: spec.verification_steps,
+            allowed_paths: spec.allowed_paths,
+            depends_on: task.depends_on,
+            required_capabilities: spec.required_capabilities,
+            priority: spec.priority,
+            labels: spec.labels,
+            max_attempts: spec.max_attempts,
+            not_before_time: spec.not_before_time.map(Into::into),
+            status: task.status.code(),
+            attempt_count: task.attempt_count,
+            failure_count: task.failure_count,
+            implementation_summary: task.implementation_summary,
+            blocker_signature: task.blocker_signature,
+            agent_id: task.agent_id,
+            plan_version: task.plan_version,
+            revision: task.revision,
+            create_time: proto(task.create_time),
+            update_time: proto(task.update_time),
+        }
+    }
+}
+
+impl From<TaskAttempt> for v1::TaskAttempt {
+    fn from(attempt: TaskAttempt) -> Self {
+        Self {
+            id: attempt.id,
+            run_id: attempt.run_id,
+            task_id: attempt.task_id,
+            attempt_number: attempt.attempt_number,
+            agent_id: attempt.agent_id,
+            status: attempt.status.code(),
+            summary: attempt.summary,
+            blocker_signature: attempt.blocker_signature,
+            result: json_to_proto(&attempt.result),
+            create_time: proto(attempt.create_time),
+            end_time: attempt.end_time.map(Into::into),
+        }
+    }
+}
+
+impl From<Event> for v1::Event {
+    fn from(event: Event) -> Self {
+        Self {
+            position: event.position,
+            seq: event.seq,
+            run_id: event.run_id,
+            task_id: event.task_id,
+            source: event.source,
+            kind: event.kind,
+            message: event.message,
+            payload: json_to_proto(&event.payload),
+            create_time: proto(event.create_time),
+        }
+    }
+}
+
+impl From<AgentState> for v1::AgentState {
+    fn from(state: AgentState) -> Self {
+        Self {
+            run_id: state.run_id,
+            role: state.role,
+            session_id: state.session_id,
+            turns: state.turns,
+            rotation_count: state.rotation_count,
+            last_prompt_path: state.last_prompt_path,
+            last_response_path: state.last_response_path,
+            revision: state.revision,
+            update_time: proto(state.update_time),
+        }
+    }
+}
+
+impl From<Approval> for v1::Approval {
+    fn from(approval: Approval) -> Self {
+        Self {
+            id: approval.id,
+            run_id: approval.run_id,
+            task_id: approval.task_id,
+            source: approval.source,
+            verdict: approval.verdict.code(),
+            rationale: approval.rationale,
+            payload: json_to_proto(&approval.payload),
+            decide_time: approval.decide_time.map(Into::into),
+            revision: approval.revision,
+            create_time: proto(approval.create_time),
+        }
+    }
+}
+
+impl From<Checkpoint> for v1::Checkpoint {
+    fn from(checkpoint: Checkpoint) -> Self {
+        Self {
+            id: checkpoint.id,
+            run_id: checkpoint.run_id,
+            status: checkpoint.status.code(),
+            payload: json_to_proto(&checkpoint.payload),
+            position: checkpoint.position,
+            create_time: proto(checkpoint.create_time),
+        }
+    }
+}
+
+impl From<Artifact> for v1::Artifact {
+    fn from(artifact: Artifact) -> Self {
+        Self {
+            id: artifact.id,
+            run_id: artifact.run_id,
+            task_id: artifact.task_id,
+            role: artifact.role,
+            kind: artifact.kind,
+            path: artifact.path,
+            metadata: json_to_proto(&artifact.metadata),
+            create_time: proto(artifact.create_time),
+        }
+    }
+}
+
+/// A list as the API shows it.
+pub fn protos<T: Into<P>, P>(items: Vec<T>) -> Vec<P> {
+    items.into_iter().map(Into::into).collect()
+}
+
+/// A list found from the newest backwards, the oldest first.
+pub fn oldest_first<T: Into<P>, P>(items: Vec<T>) -> Vec<P> {
+    items.into_iter().rev().map(Into::into).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::approval::ApprovalVerdict;
+    use crate::domain::attempt::AttemptStatus;
+    use crate::domain::run::RunStatus;
+    use crate::domain::task::TaskStatus;
+
+    macro_rules! same_values {
+        ($($name:ident),+) => {$(
+            for value in $name::ALL {
+                let proto = v1::$name::try_from(value.code()).expect("the proto has every value");
+                assert_eq!(proto.as_str_name(), value.name());
+            }
+            let after_last = $name::ALL.last().map_or(0, |value| value.code()) + 1;
+            assert!(v1::$name::try_from(after_last).is_err(), "the proto has a value more");
+        )+};
+    }
+
+    #[test]
+    fn enums_have_the_values_of_the_proto() {
+        same_values!(RunStatus, TaskStatus, AttemptStatus, ApprovalVerdict);
+    }
+}

@@ -1,0 +1,194 @@
+//! EventService.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use runhub_api::v1;
+use runhub_api::v1::event_service_server::EventService;
+use runhub_api::v1::subscribe_events_response::Message as ProtoMessage;
+use tonic::{Request, Response, Status};
+
+use super::mutate::CallId;
+use super::{Hub, convert, field, page};
+use crate::domain::event::{EventDraft, EventFilter, SYSTEM};
+use crate::domain::limits;
+use crate::error::{Error, Result};
+use crate::store::events::{self, Appended, Scan};
+use crate::store::{Limit, Tx, runs, tasks};
+use crate::watch::{self, EndReason, Message, Start, Watch, WatchRequest};
+
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(15);
+const BOOKMARK_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+
+#[tonic::async_trait]
+impl EventService for Hub {
+    async fn append_events(
+        &self,
+        request: Request<v1::AppendEventsRequest>,
+    ) -> Result<Response<v1::AppendEventsResponse>, Status> {
+        let request = request.into_inner();
+        let call = CallId::of(&request)?;
+        let run_id = field::id("run_id", &request.run_id)?;
+        let drafts = parse_drafts(&request.events)?;
+        self.mutate(call, move |tx| {
+            let Appended { first_seq, last_seq, last_position } = append(tx, &run_id, &drafts)?;
+            Ok(v1::AppendEventsResponse { first_seq, last_seq, last_position })
+        })
+        .await
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<v1::ListEventsRequest>,
+    ) -> Result<Response<v1::ListEventsResponse>, Status> {
+        let request = request.into_inner();
+        let list = ListEvents::parse(&request)?;
+        let listed = self.store.read(move |tx| list.read(tx)).await?;
+        Ok(Response::new(listed))
+    }
+
+    type SubscribeEventsStream =
+        Pin<Box<dyn Stream<Item = Result<v1::SubscribeEventsResponse, Status>> + Send + 'static>>;
+
+    async fn subscribe_events(
+        &self,
+        request: Request<v1::SubscribeEventsRequest>,
+    ) -> Result<Response<Self::SubscribeEventsStream>, Status> {
+        let request = parse_watch(&request.into_inner())?;
+        let watch = Watch::begin(&self.store, self.draining.clone(), request).await?;
+        let messages = stream::unfold(watch, |mut watch| async {
+            let next = watch.next().await?;
+            Some((next.map(proto_message).map_err(Status::from), watch))
+        });
+        Ok(Response::new(Box::pin(messages)))
+    }
+}
+
+/// An event as a caller brings it: its task by id.
+struct Draft {
+    task_id: Option<String>,
+    event: EventDraft,
+}
+
+fn parse_drafts(drafts: &[v1::EventDraft]) -> Result<Vec<Draft>> {
+    field::batch("events", drafts.len())?;
+    if drafts.is_empty() {
+        return Err(Error::field("events", "is empty"));
+    }
+    drafts.iter().enumerate().map(|(at, draft)| parse_draft(&format!("events[{at}]"), draft)).collect()
+}
+
+fn parse_draft(at: &str, draft: &v1::EventDraft) -> Result<Draft> {
+    let of = |name: &str| format!("{at}.{name}");
+    if draft.source == SYSTEM {
+        return Err(Error::field(of("source"), "is the server's own: nobody else can write as it"));
+    }
+    let event = EventDraft {
+        task_key: None,
+        source: field::name(&of("source"), &draft.source)?,
+        kind: field::name(&of("kind"), &draft.kind)?,
+        message: field::text(&of("message"), &draft.message)?,
+        payload: field::json(&of("payload"), draft.payload.as_ref())?,
+    };
+    Ok(Draft { task_id: field::optional_id(&of("task_id"), draft.task_id.as_deref())?, event })
+}
+
+fn append(tx: &mut dyn Tx, run_id: &str, drafts: &[Draft]) -> Result<Appended> {
+    let (run_key, _) = runs::key(tx, run_id)?;
+    let mut resolved = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        let task_key = draft.task_id.as_deref().map(|id| tasks::key_in_run(tx, run_key, id)).transpose()?;
+        resolved.push(EventDraft { task_key, ..draft.event.clone() });
+    }
+    events::append_all(tx, run_key, &resolved)
+}
+
+struct ListEvents {
+    run_id: Option<String>,
+    after: Option<i64>,
+    before: Option<i64>,
+    filter: EventFilter,
+    limit: Limit,
+}
+
+impl ListEvents {
+    fn parse(request: &v1::ListEventsRequest) -> Result<Self> {
+        Ok(Self {
+            run_id: field::id_or_any("run_id", &request.run_id)?,
+            after: field::counter("after_position", request.after_position)?,
+            before: field::counter("before_position", request.before_position)?,
+            filter: parse_filter(&request.kinds, &request.sources, request.task_id.as_deref())?,
+            limit: page::newest("limit", request.limit, limits::DEFAULT_EVENTS)?,
+        })
+    }
+
+    fn read(&self, tx: &mut dyn Tx) -> Result<v1::ListEventsResponse> {
+        let run_key = watch::check_scope(tx, self.run_id.as_deref(), self.filter.task_id.as_deref())?;
+        let newest = watch::check_cursor(tx, self.after)?;
+        let scan = Scan {
+            run_key,
+            after: self.after.unwrap_or(0),
+            before: self.before,
+            newest_first: self.after.is_none(),
+            filter: self.filter.clone(),
+        };
+        let found = events::scan(tx, &scan, self.limit, usize::MAX)?;
+        let end = self.before.map_or(newest, |before| newest.min(before - 1)).max(scan.after);
+        if scan.newest_first {
+            return Ok(v1::ListEventsResponse {
+                events: convert::oldest_first(found.events),
+                next_position: end.max(0),
+            });
+        }
+        let next_position = found.stopped_at.unwrap_or(end);
+        Ok(v1::ListEventsResponse { events: convert::protos(found.events), next_position })
+    }
+}
+
+fn parse_filter(kinds: &[String], sources: &[String], task_id: Option<&str>) -> Result<EventFilter> {
+    Ok(EventFilter {
+        kinds: field::names("kinds", kinds)?,
+        sources: field::names("sources", sources)?,
+        task_id: field::optional_id("task_id", task_id)?,
+    })
+}
+
+fn parse_watch(request: &v1::SubscribeEventsRequest) -> Result<WatchRequest> {
+    let after = field::counter("after_position", request.after_position)?;
+    let start = v1::SubscribeStart::try_from(request.start)
+        .map_err(|_| Error::field("start", format!("has no value {}", request.start)))?;
+    let start = match (after, start) {
+        (Some(after), _) => Start::After(after),
+        (None, v1::SubscribeStart::FromNow) => Start::Now,
+        (None, _) => Start::After(0),
+    };
+    let interval = field::duration("bookmark_interval", request.bookmark_interval.as_ref())?;
+    let bookmark_interval = interval.unwrap_or(BOOKMARK_INTERVAL);
+    if !BOOKMARK_INTERVALS.contains(&bookmark_interval) {
+        return Err(Error::field("bookmark_interval", "is outside 100 ms to 1 h"));
+    }
+    Ok(WatchRequest {
+        run_id: field::id_or_any("run_id", &request.run_id)?,
+        filter: parse_filter(&request.kinds, &request.sources, request.task_id.as_deref())?,
+        start,
+        bookmark_interval,
+    })
+}
+
+fn proto_message(message: Message) -> v1::SubscribeEventsResponse {
+    let message = match message {
+        Message::Event(event) => ProtoMessage::Event((*event).into()),
+        Message::CaughtUp(position) => ProtoMessage::CaughtUp(v1::CaughtUp { position }),
+        Message::Bookmark(position) => ProtoMessage::Bookmark(v1::Bookmark { position }),
+        Message::End(reason, position) => ProtoMessage::End(v1::End { reason: proto_reason(reason).into(), position }),
+    };
+    v1::SubscribeEventsResponse { message: Some(message) }
+}
+
+fn proto_reason(reason: EndReason) -> v1::EndReason {
+    match reason {
+        EndReason::RunEnded => v1::EndReason::RunEnded,
+        EndReason::Draining => v1::EndReason::Draining,
+    }
+}

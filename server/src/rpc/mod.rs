@@ -1,0 +1,88 @@
+//! The services: protobuf in, domain, protobuf out.
+//!
+//! A handler has four steps: parse the request into domain types; one `store.transact` (load, decide, save) or
+//! `store.read`; the store wakes the watchers; reply.
+
+mod agent;
+mod approval;
+mod artifact;
+mod attempt;
+mod checkpoint;
+mod convert;
+mod end_task;
+mod event;
+pub(crate) mod field;
+mod limits;
+mod mutate;
+mod page;
+mod plan;
+mod run;
+mod server;
+mod snapshot;
+mod status;
+mod task;
+pub(crate) mod value;
+
+use std::sync::Arc;
+
+use runhub_api::v1::agent_service_server::AgentServiceServer;
+use runhub_api::v1::approval_service_server::ApprovalServiceServer;
+use runhub_api::v1::artifact_service_server::ArtifactServiceServer;
+use runhub_api::v1::checkpoint_service_server::CheckpointServiceServer;
+use runhub_api::v1::event_service_server::EventServiceServer;
+use runhub_api::v1::run_service_server::RunServiceServer;
+use runhub_api::v1::server_service_server::ServerServiceServer;
+use runhub_api::v1::task_service_server::TaskServiceServer;
+use tokio::sync::watch;
+use tonic::server::NamedService;
+use tonic::service::RoutesBuilder;
+
+use crate::clock::Clock;
+use crate::domain::limits as domain_limits;
+use crate::domain::time::Timestamp;
+use crate::store::Store;
+
+/// What every service needs; each RPC group is implemented on it, one file a resource.
+#[derive(Clone)]
+pub struct Hub {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    start_time: Timestamp,
+    /// Becomes true when the server shuts down.
+    draining: watch::Receiver<bool>,
+}
+
+impl Hub {
+    /// The services over a store.
+    pub fn new(store: Store, clock: Arc<dyn Clock>, draining: watch::Receiver<bool>) -> Self {
+        let start_time = clock.now();
+        Self { store, clock, start_time, draining }
+    }
+}
+
+macro_rules! services {
+    ($($server:ident),+ $(,)?) => {
+        impl Hub {
+            /// The names of all services.
+            pub const SERVICES: &[&str] = &[$($server::<Self>::NAME),+];
+
+            /// Adds every service, each with the limit on requests.
+            pub fn add_to(&self, routes: &mut RoutesBuilder) {
+                $(routes.add_service(
+                    $server::new(self.clone()).max_decoding_message_size(domain_limits::REQUEST_BYTES),
+                );)+
+            }
+        }
+    };
+}
+
+services!(
+    RunServiceServer,
+    AgentServiceServer,
+    TaskServiceServer,
+    EventServiceServer,
+    ApprovalServiceServer,
+    CheckpointServiceServer,
+    ArtifactServiceServer,
+    ServerServiceServer,
+);

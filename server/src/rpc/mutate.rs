@@ -1,0 +1,174 @@
+//! What every mutating RPC goes through: one transaction, and the same answer to the same request_id (C5).
+
+use prost::Message;
+use runhub_api::v1;
+use sha2::{Digest, Sha256};
+use tonic::{Response, Status};
+use tonic_types::pb;
+
+use super::Hub;
+use crate::domain::limits;
+use crate::error::{Error, Result};
+use crate::store::Tx;
+use crate::store::requests::{self, StoredAnswer};
+
+/// A request that changes something.
+pub trait Mutation: Message + Clone {
+    /// The RPC it is for: a request_id counts within it.
+    const RPC: &'static str;
+    /// As the caller set it.
+    fn request_id(&self) -> &str;
+    /// The content, for the fingerprint.
+    fn content(&self) -> Self;
+}
+
+macro_rules! mutations {
+    ($($request:ident $rpc:literal,)+) => {$(
+        impl Mutation for v1::$request {
+            const RPC: &'static str = $rpc;
+
+            fn request_id(&self) -> &str {
+                &self.request_id
+            }
+
+            fn content(&self) -> Self {
+                Self { request_id: String::new(), ..self.clone() }
+            }
+        }
+    )+};
+}
+
+mutations! {
+    CreateRunRequest "CreateRun",
+    UpdateRunRequest "UpdateRun",
+    IncrementCycleRequest "IncrementCycle",
+    IncrementReplanRequest "IncrementReplan",
+    SaveAgentStateRequest "SaveAgentState",
+    AddTasksRequest "AddTasks",
+    ReplacePendingTasksRequest "ReplacePendingTasks",
+    ClaimTaskRequest "ClaimTask",
+    CompleteTaskRequest "CompleteTask",
+    BlockTaskRequest "BlockTask",
+    AbandonTaskRequest "AbandonTask",
+    RequeueInProgressTasksRequest "RequeueInProgressTasks",
+    RecordTaskAttemptRequest "RecordTaskAttempt",
+    AppendEventsRequest "AppendEvents",
+    RecordApprovalRequest "RecordApproval",
+    CreateCheckpointRequest "CreateCheckpoint",
+    CreateArtifactRequest "CreateArtifact",
+}
+
+/// What makes two calls the same.
+pub struct CallId {
+    rpc: &'static str,
+    /// The request_id and the fingerprint of the content; None: the call is not remembered.
+    repeatable: Option<(String, Vec<u8>)>,
+}
+
+impl CallId {
+    /// Of a request, before its fields are parsed.
+    pub fn of<R: Mutation>(request: &R) -> Result<Self> {
+        let id = request.request_id();
+        if id.is_empty() {
+            return Ok(Self { rpc: R::RPC, repeatable: None });
+        }
+        let printable = !id.trim().is_empty() && !id.chars().any(char::is_control);
+        if !printable || id.len() > limits::ID_BYTES {
+            let problem = format!("is not 1 to {} printable characters", limits::ID_BYTES);
+            return Err(Error::field("request_id", problem));
+        }
+        let fingerprint = Sha256::digest(request.content().encode_to_vec()).to_vec();
+        Ok(Self { rpc: R::RPC, repeatable: Some((id.to_owned(), fingerprint)) })
+    }
+}
+
+/// What a body comes to when it does not fail.
+pub enum Outcome<T> {
+    /// It was done.
+    Done(T),
+    /// It was refused, and the refusal wrote something that is to stay.
+    Refused(Error),
+}
+
+/// What a call is answered with.
+enum Answer<T> {
+    Done(T),
+    Refused(Status),
+}
+
+impl Hub {
+    /// Runs a mutating call.
+    pub async fn mutate<T, F>(&self, call: CallId, body: F) -> Result<Response<T>, Status>
+    where
+        T: Message + Default + 'static,
+        F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
+    {
+        self.mutate_or_refuse(call, |_, _| Ok(None), move |tx| body(tx).map(Outcome::Done)).await
+    }
+
+    /// Runs a mutating call that may be refused with something written. `spoiled` looks at an answer about to be
+    /// given again, and says why it can't be any more.
+    pub async fn mutate_or_refuse<T, S, F>(&self, call: CallId, spoiled: S, body: F) -> Result<Response<T>, Status>
+    where
+        T: Message + Default + 'static,
+        S: Fn(&mut dyn Tx, &T) -> Result<Option<Error>> + Send + 'static,
+        F: Fn(&mut dyn Tx) -> Result<Outcome<T>> + Send + 'static,
+    {
+        let answer = self.store.transact(move |tx| {
+            if let Some(before) = answer_before(tx, &call, &spoiled)? {
+                return Ok(before);
+            }
+            let answer = match body(tx)? {
+                Outcome::Done(response) => Answer::Done(response),
+                Outcome::Refused(error) => Answer::Refused(Status::from(error)),
+            };
+            remember(tx, &call, &answer)?;
+            Ok(answer)
+        });
+        match answer.await? {
+            Answer::Done(response) => Ok(Response::new(response)),
+            Answer::Refused(status) => Err(status),
+        }
+    }
+}
+
+fn answer_before<T: Message + Default>(
+    tx: &mut dyn Tx,
+    call: &CallId,
+    spoiled: &impl Fn(&mut dyn Tx, &T) -> Result<Option<Error>>,
+) -> Result<Option<Answer<T>>> {
+    let Some((request_id, fingerprint)) = &call.repeatable else { return Ok(None) };
+    let Some(stored) = requests::find(tx, call.rpc, request_id)? else { return Ok(None) };
+    if stored.fingerprint != *fingerprint {
+        return Err(Error::RequestIdReused);
+    }
+    let bytes = stored.answer.as_slice();
+    if stored.refused {
+        let status = pb::Status::decode(bytes).map_err(Error::internal)?;
+        let details = status.encode_to_vec().into();
+        return Ok(Some(Answer::Refused(Status::with_details(status.code.into(), status.message, details))));
+    }
+    let response = T::decode(bytes).map_err(Error::internal)?;
+    match spoiled(tx, &response)? {
+        Some(error) => Err(error),
+        None => Ok(Some(Answer::Done(response))),
+    }
+}
+
+/// What changed nothing is not remembered: asked again, it is tried afresh.
+fn remember<T: Message>(tx: &mut dyn Tx, call: &CallId, answer: &Answer<T>) -> Result<()> {
+    let Some((request_id, fingerprint)) = &call.repeatable else { return Ok(()) };
+    if !tx.has_written() {
+        return Ok(());
+    }
+    let stored = StoredAnswer {
+        fingerprint: fingerprint.clone(),
+        refused: matches!(answer, Answer::Refused(_)),
+        answer: match answer {
+            Answer::Done(response) => response.encode_to_vec(),
+            // The details are an encoded google.rpc.Status, which has the code and the message too.
+            Answer::Refused(status) => status.details().to_vec(),
+        },
+    };
+    requests::insert(tx, call.rpc, request_id, &stored)
+}

@@ -1,0 +1,140 @@
+//! Table `task_attempts`.
+
+use super::{Columns, Limit, Page, Tx, first, page, params};
+use crate::domain::Key;
+use crate::domain::attempt::{AttemptReport, AttemptStatus, TaskAttempt};
+use crate::domain::json::Json;
+use crate::domain::task::{Ending, Task};
+use crate::error::{Error, Result};
+
+const SELECT: &str = "SELECT a.key, a.id, r.id, t.id, a.attempt_number, a.agent_id, a.status, a.summary,
+        a.blocker_signature, a.result, a.create_time, a.end_time
+    FROM task_attempts a JOIN runs r ON r.key = a.run_key JOIN tasks t ON t.key = a.task_key";
+
+fn attempt(row: &mut Columns) -> Result<TaskAttempt> {
+    Ok(TaskAttempt {
+        key: row.take()?,
+        id: row.take()?,
+        run_id: row.take()?,
+        task_id: row.take()?,
+        attempt_number: row.take()?,
+        agent_id: row.take()?,
+        status: row.take()?,
+        summary: row.take()?,
+        blocker_signature: row.take()?,
+        result: row.take()?,
+        create_time: row.take()?,
+        end_time: row.take()?,
+    })
+}
+
+/// Adds an attempt.
+pub fn insert(
+    tx: &mut dyn Tx,
+    run_key: Key,
+    task_key: Key,
+    attempt: &TaskAttempt,
+    lease_token: Option<&str>,
+) -> Result<()> {
+    let sql = "INSERT INTO task_attempts (key, id, run_key, task_key, attempt_number, agent_id, status, summary,
+            blocker_signature, result, lease_token, create_time, end_time)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+    tx.execute(
+        sql,
+        params![
+            attempt.key,
+            attempt.id,
+            run_key,
+            task_key,
+            attempt.attempt_number,
+            attempt.agent_id,
+            attempt.status,
+            attempt.summary,
+            attempt.blocker_signature,
+            attempt.result,
+            lease_token,
+            attempt.create_time,
+            attempt.end_time,
+        ],
+    )
+    .map(drop)
+}
+
+/// Opens the attempt of a claim; `task` is as it is after the claim. Returns its key.
+pub fn open(tx: &mut dyn Tx, task: &Task) -> Result<Key> {
+    let attempt = TaskAttempt {
+        key: tx.next_key()?,
+        id: tx.new_id(),
+        run_id: task.run_id.clone(),
+        task_id: task.id.clone(),
+        attempt_number: task.attempt_count,
+        agent_id: task.agent_id.clone(),
+        status: AttemptStatus::Running,
+        summary: String::new(),
+        blocker_signature: None,
+        result: Json::null(),
+        create_time: tx.now(),
+        end_time: None,
+    };
+    insert(tx, task.run_key, task.key, &attempt, task.lease_token.as_deref())?;
+    Ok(attempt.key)
+}
+
+/// Ends the attempt of a live claim with what its end brings; `task` is as it was before that.
+pub fn end(tx: &mut dyn Tx, task: &Task, ending: &Ending) -> Result<()> {
+    let sql = "UPDATE task_attempts SET status = $3, summary = $4, blocker_signature = $5, result = $6, end_time = $7
+        WHERE task_key = $1 AND lease_token = $2";
+    let summary = ending.summary.as_deref().unwrap_or_default();
+    let status = ending.to.attempt();
+    let now = tx.now();
+    let bound = params![task.key, task.lease_token, status, summary, ending.blocker_signature, ending.result, now];
+    tx.execute(sql, bound).map(drop)
+}
+
+/// Ends the attempt of a live claim from outside; what was recorded of it stays.
+pub fn cut_off(tx: &mut dyn Tx, task: &Task, status: AttemptStatus) -> Result<()> {
+    let sql = "UPDATE task_attempts SET status = $3, end_time = $4 WHERE task_key = $1 AND lease_token = $2";
+    let now = tx.now();
+    tx.execute(sql, params![task.key, task.lease_token, status, now]).map(drop)
+}
+
+/// Fills in the attempt of this number that a claim opened; None if no claim did.
+pub fn fill_in(tx: &mut dyn Tx, task_key: Key, report: &AttemptReport) -> Result<Option<TaskAttempt>> {
+    let sql = "UPDATE task_attempts SET status = $3, summary = $4, blocker_signature = $5, result = $6,
+            end_time = COALESCE(end_time, $7)
+        WHERE task_key = $1 AND attempt_number = $2 AND lease_token IS NOT NULL
+        RETURNING key";
+    let end_time = report.end_time(tx.now());
+    let bound = params![
+        task_key,
+        report.attempt_number,
+        report.status,
+        report.summary,
+        report.blocker_signature,
+        report.result,
+        end_time
+    ];
+    let key: Option<Key> = first(tx, sql, bound, |row| row.take())?;
+    key.map(|key| by_key(tx, key)).transpose()
+}
+
+/// Which claim of this task a token was given out for: its attempt number and agent.
+pub fn of_token(tx: &mut dyn Tx, task_key: Key, token: &str) -> Result<Option<(i32, Option<String>)>> {
+    let sql = "SELECT attempt_number, agent_id FROM task_attempts WHERE task_key = $1 AND lease_token = $2";
+    first(tx, sql, params![task_key, token], |row| Ok((row.take()?, row.take()?)))
+}
+
+fn by_key(tx: &mut dyn Tx, key: Key) -> Result<TaskAttempt> {
+    let found = first(tx, &format!("{SELECT} WHERE a.key = $1"), params![key], attempt)?;
+    found.ok_or_else(|| Error::internal(format!("no attempt has the key {key}")))
+}
+
+/// The newest attempts of a task, the newest first.
+pub fn newest_of_task(tx: &mut dyn Tx, task_key: Key, limit: Limit) -> Result<Page<TaskAttempt>> {
+    page(tx, &format!("{SELECT} WHERE a.task_key = $1 ORDER BY a.key DESC"), params![task_key], limit, attempt)
+}
+
+/// The newest attempts of a run, the newest first.
+pub fn newest_of_run(tx: &mut dyn Tx, run_key: Key, limit: Limit) -> Result<Page<TaskAttempt>> {
+    page(tx, &format!("{SELECT} WHERE a.run_key = $1 ORDER BY a.key DESC"), params![run_key], limit, attempt)
+}

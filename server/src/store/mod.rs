@@ -1,0 +1,200 @@
+//! The store: all the SQL, one file a table, behind one struct, one small trait and a closure.
+//!
+//! The SQL is written so that SQLite and PostgreSQL both take it: bound parameters `$1`, `$2` …, no database-made
+//! ids or times, no arrays. What is SQLite's own stands in `sqlite.rs`, `reader.rs` and `writer.rs`.
+
+pub mod agents;
+pub mod approvals;
+pub mod artifacts;
+pub mod attempts;
+pub mod checkpoints;
+mod column;
+pub mod counters;
+pub mod dependencies;
+pub mod events;
+pub mod imports;
+pub mod plan;
+mod reader;
+pub mod requests;
+pub mod runs;
+mod sqlite;
+pub mod tasks;
+mod writer;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+pub use self::column::{AsParam, Columns, Row, SqlValue};
+pub use self::sqlite::{OpenError, version};
+use crate::clock::Clock;
+use crate::domain::Key;
+use crate::domain::time::Timestamp;
+use crate::error::Result;
+
+/// Binds values to `$1`, `$2` …
+macro_rules! params {
+    ($($value:expr),* $(,)?) => { &[$($crate::store::AsParam::as_param(&$value)),*] };
+}
+pub(crate) use params;
+
+/// What a body may do. Outside `transact` writing is an error.
+pub trait Tx {
+    /// The time of this transaction.
+    fn now(&self) -> Timestamp;
+    /// A new public id.
+    fn new_id(&self) -> String;
+    /// A new lease token.
+    fn new_token(&self) -> String;
+    /// A key for a new row.
+    fn next_key(&mut self) -> Result<Key>;
+    /// A position for a new event.
+    fn next_position(&mut self) -> Result<i64>;
+    /// This transaction has changed something.
+    fn has_written(&self) -> bool;
+    /// Runs a statement; returns how many rows it changed.
+    fn execute(&mut self, sql: &str, params: &[SqlValue]) -> Result<u64>;
+    /// Runs a query and shows each row until told to stop.
+    fn query(&mut self, sql: &str, params: &[SqlValue], each: Each) -> Result<()>;
+}
+
+/// Looks at a row, and says whether to go on.
+pub type Each<'a> = &'a mut dyn FnMut(&mut Columns) -> Result<ControlFlow<()>>;
+
+/// The first row of a query.
+pub fn first<T>(
+    tx: &mut dyn Tx,
+    sql: &str,
+    params: &[SqlValue],
+    map: impl Fn(&mut Columns) -> Result<T>,
+) -> Result<Option<T>> {
+    let mut found = None;
+    tx.query(sql, params, &mut |row| {
+        found = Some(map(row)?);
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(found)
+}
+
+/// All rows of a query; for queries that are bounded by their nature or by a LIMIT.
+pub fn all<T>(
+    tx: &mut dyn Tx,
+    sql: &str,
+    params: &[SqlValue],
+    map: impl Fn(&mut Columns) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut rows = Vec::new();
+    tx.query(sql, params, &mut |row| {
+        rows.push(map(row)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(rows)
+}
+
+/// The rows of a query up to a count and to about so many bytes, but at least one; and whether that was all.
+pub fn page<T>(
+    tx: &mut dyn Tx,
+    sql: &str,
+    params: &[SqlValue],
+    limit: Limit,
+    map: impl Fn(&mut Columns) -> Result<T>,
+) -> Result<Page<T>> {
+    let mut page = Page { rows: Vec::new(), is_last: true };
+    let mut bytes = 0;
+    tx.query(sql, params, &mut |row| {
+        let mapped = map(row)?;
+        bytes += row.bytes();
+        if page.rows.len() == limit.rows || (bytes > limit.bytes && !page.rows.is_empty()) {
+            page.is_last = false;
+            return Ok(ControlFlow::Break(()));
+        }
+        page.rows.push(mapped);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(page)
+}
+
+/// How much a page holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// In rows.
+    pub rows: usize,
+    /// In bytes, as stored.
+    pub bytes: usize,
+}
+
+/// Some rows of a query.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// Nothing follows them.
+    pub is_last: bool,
+}
+
+/// The one database of a server.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    writer: writer::Writer,
+    readers: reader::Readers,
+    log_id: String,
+    // Held as long as the store: a second server on the same file is refused by it.
+    _lock: std::fs::File,
+}
+
+impl Store {
+    /// Opens the database, makes or migrates it, and starts its writer.
+    ///
+    /// # Errors
+    /// Another server has it; its schema is newer than this program; it can't be read or written.
+    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let lock = sqlite::lock(path)?;
+        let conn = sqlite::open_writer(path)?;
+        let counters = sqlite::prepare(&conn, clock.as_ref())?;
+        let log_id = counters.log_id.clone();
+        let readers = reader::Readers::open(path, Arc::clone(&clock))?;
+        let writer = writer::Writer::start(conn, clock, counters)?;
+        Ok(Self { inner: Arc::new(Inner { writer, readers, log_id, _lock: lock }) })
+    }
+
+    /// Runs a body that writes. It commits together with others; when this returns it is on disk.
+    ///
+    /// The body may run more than once and does nothing but use `tx`. Its `Err` undoes what it wrote.
+    pub async fn transact<T, F>(&self, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
+    {
+        self.inner.writer.transact(body).await
+    }
+
+    /// Runs a body that reads, on one consistent state that has everything answered before.
+    pub async fn read<T, F>(&self, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
+    {
+        self.inner.readers.read(body).await
+    }
+
+    /// The newest committed position, and a wake-up whenever it grows. It says only that the log has grown.
+    pub fn log_growth(&self) -> watch::Receiver<i64> {
+        self.inner.writer.log_growth()
+    }
+
+    /// Names this database.
+    pub fn log_id(&self) -> &str {
+        &self.inner.log_id
+    }
+
+    /// Ends the writer once everything it has taken is committed. Later writes are refused.
+    pub async fn close(&self) {
+        self.inner.writer.close().await;
+    }
+}

@@ -1,0 +1,62 @@
+//! Readers: a pool of connections that only read, each read on one consistent state.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use r2d2_sqlite::SqliteConnectionManager;
+use tokio::sync::Semaphore;
+
+use super::Tx;
+use super::sqlite::{self, OpenError, SqliteTx, sql_error};
+use crate::clock::{Clock, Ids};
+use crate::error::{Error, Result};
+
+/// Reads at the same time. More would only take turns on the processors.
+const READERS: u32 = 8;
+
+pub(super) struct Readers {
+    pool: r2d2::Pool<SqliteConnectionManager>,
+    // So many reads as there are connections, and no thread ever waits for one.
+    turns: Arc<Semaphore>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Readers {
+    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let manager =
+            SqliteConnectionManager::file(path).with_flags(sqlite::reader_flags()).with_init(sqlite::prepare_reader);
+        let pool = r2d2::Pool::builder()
+            .max_size(READERS)
+            .min_idle(Some(1))
+            // A local file does not go away between two reads.
+            .test_on_check_out(false)
+            .build(manager)
+            .map_err(|cause| OpenError::at(path, cause))?;
+        Ok(Self { pool, turns: Arc::new(Semaphore::new(READERS as usize)), clock })
+    }
+
+    pub async fn read<T, F>(&self, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
+    {
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(Error::internal)?;
+        let (pool, clock) = (self.pool.clone(), Arc::clone(&self.clock));
+        let done = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            read_once(&pool, clock.as_ref(), &body)
+        });
+        done.await.map_err(Error::internal)?
+    }
+}
+
+fn read_once<T>(
+    pool: &r2d2::Pool<SqliteConnectionManager>,
+    clock: &dyn Clock,
+    body: &impl Fn(&mut dyn Tx) -> Result<T>,
+) -> Result<T> {
+    let conn = pool.get().map_err(Error::internal)?;
+    // Ends, by a rollback that has nothing to undo, when it is dropped.
+    let _snapshot = conn.unchecked_transaction().map_err(sql_error)?;
+    body(&mut SqliteTx::new(&conn, clock, &Ids::new(), None))
+}

@@ -1,0 +1,258 @@
+//! What is SQLite's own: opening, locking and migrating the file, and running statements on a connection.
+
+use std::cell::Cell;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Connection, OpenFlags, ToSql};
+use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
+
+use super::counters::{self, Counters};
+use super::{Columns, Each, Row, SqlValue, Tx};
+use crate::clock::{self, Clock, Ids};
+use crate::domain::Key;
+use crate::domain::time::Timestamp;
+use crate::error::{Error, Result};
+
+/// Before 3.51.3 a commit could be lost when a checkpoint ran beside it.
+const OLDEST_SQLITE: i32 = 3_051_003;
+
+/// More than the statements there are: each is prepared once a connection.
+const STATEMENTS: usize = 256;
+
+/// How long to wait while another program writes to the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+const STEPS: &[M] = &[M::up(include_str!("../../migrations/sqlite/0001_initial.sql"))];
+const MIGRATIONS: Migrations = Migrations::from_slice(STEPS);
+
+/// Why a database can't be opened.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum OpenError {
+    #[error("another runhub has {} open: stop it first, or take another --db", .0.display())]
+    InUse(PathBuf),
+    #[error("{} was written by a newer runhub than this one: use that one, or take another --db", .0.display())]
+    TooNew(PathBuf),
+    #[error("SQLite {0} can lose commits: 3.51.3 or newer is needed")]
+    OldSqlite(&'static str),
+    #[error("can't open {}: {cause}", path.display())]
+    Unreadable { path: PathBuf, cause: String },
+}
+
+impl OpenError {
+    pub(super) fn at(path: &Path, cause: impl std::fmt::Display) -> Self {
+        Self::Unreadable { path: path.to_owned(), cause: cause.to_string() }
+    }
+}
+
+/// What the store is, for GetServerInfo.
+pub fn version() -> String {
+    format!("sqlite {}", rusqlite::version())
+}
+
+/// Takes `PATH.lock`, which its holder keeps until it ends, however it ends.
+pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name);
+    let file = file.map_err(|cause| OpenError::at(Path::new(&name), cause))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
+        Err(TryLockError::Error(cause)) => Err(OpenError::at(Path::new(&name), cause)),
+    }
+}
+
+/// The connection that writes, on a database with the newest schema.
+pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
+    check_sqlite(rusqlite::version_number())?;
+    let at = |cause: rusqlite::Error| OpenError::at(path, cause);
+    let mut conn = Connection::open(path).map_err(at)?;
+    conn.busy_timeout(BUSY_TIMEOUT).map_err(at)?;
+    conn.pragma_update(None, "journal_mode", "WAL").map_err(at)?;
+    conn.pragma_update(None, "synchronous", "FULL").map_err(at)?;
+    conn.pragma_update(None, "foreign_keys", "ON").map_err(at)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    MIGRATIONS.to_latest(&mut conn).map_err(|cause| match cause {
+        rusqlite_migration::Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
+            OpenError::TooNew(path.to_owned())
+        }
+        other => OpenError::at(path, other),
+    })?;
+    Ok(conn)
+}
+
+fn check_sqlite(version: i32) -> Result<(), OpenError> {
+    if version < OLDEST_SQLITE {
+        return Err(OpenError::OldSqlite(rusqlite::version()));
+    }
+    Ok(())
+}
+
+/// Sets up a connection that only reads.
+pub(super) fn prepare_reader(conn: &mut Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(())
+}
+
+/// How connections that only read are opened.
+pub(super) fn reader_flags() -> OpenFlags {
+    OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX
+}
+
+/// Reads what was counted so far, in a new database after making its first row.
+pub(super) fn prepare(conn: &Connection, clock: &dyn Clock) -> Result<Counters, OpenError> {
+    let failed = |cause: Error| OpenError::at(Path::new(conn.path().unwrap_or_default()), cause);
+    let ids = Ids::new();
+    let mut tx = SqliteTx::new(conn, clock, &ids, None);
+    counters::load_or_create(&mut tx).map_err(failed)
+}
+
+/// A transaction on one connection; who made it begins and ends it.
+pub(super) struct SqliteTx<'a> {
+    conn: &'a Connection,
+    now: Timestamp,
+    ids: &'a Ids,
+    /// None where only reading is allowed.
+    counters: Option<&'a Cell<Counted>>,
+    has_written: bool,
+}
+
+/// The numbers given out so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub position: i64,
+    pub key: Key,
+}
+
+impl<'a> SqliteTx<'a> {
+    pub fn new(conn: &'a Connection, clock: &dyn Clock, ids: &'a Ids, counters: Option<&'a Cell<Counted>>) -> Self {
+        Self { conn, now: clock.now(), ids, counters, has_written: false }
+    }
+
+    fn statement(&self, sql: &str, params: &[SqlValue]) -> Result<CachedStatement<'a>> {
+        let mut statement = self.conn.prepare_cached(sql).map_err(sql_error)?;
+        for (name, value) in PARAMETERS.iter().zip(params) {
+            let index = statement.parameter_index(name).map_err(sql_error)?;
+            let index = index.ok_or_else(|| Error::internal(format!("no parameter {name} in {sql}")))?;
+            statement.raw_bind_parameter(index, value).map_err(sql_error)?;
+        }
+        Ok(statement)
+    }
+
+    fn count(&self, step: impl Fn(&mut Counted) -> i64) -> Result<i64> {
+        let cell = self.counters.ok_or_else(|| Error::internal("a reader can't make rows"))?;
+        let mut counted = cell.get();
+        let number = step(&mut counted);
+        cell.set(counted);
+        Ok(number)
+    }
+}
+
+/// `$n` is a name to SQLite, not a number: it is looked up.
+const PARAMETERS: [&str; 32] = [
+    "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12", "$13", "$14", "$15", "$16", "$17",
+    "$18", "$19", "$20", "$21", "$22", "$23", "$24", "$25", "$26", "$27", "$28", "$29", "$30", "$31", "$32",
+];
+
+impl Tx for SqliteTx<'_> {
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    fn new_id(&self) -> String {
+        self.ids.next(self.now)
+    }
+
+    fn new_token(&self) -> String {
+        clock::new_token()
+    }
+
+    fn next_key(&mut self) -> Result<Key> {
+        self.count(|counted| {
+            counted.key += 1;
+            counted.key
+        })
+    }
+
+    fn next_position(&mut self) -> Result<i64> {
+        self.count(|counted| {
+            counted.position += 1;
+            counted.position
+        })
+    }
+
+    fn has_written(&self) -> bool {
+        self.has_written
+    }
+
+    fn execute(&mut self, sql: &str, params: &[SqlValue]) -> Result<u64> {
+        let changed = self.statement(sql, params)?.raw_execute().map_err(sql_error)?;
+        self.has_written |= changed > 0;
+        Ok(changed as u64)
+    }
+
+    fn query(&mut self, sql: &str, params: &[SqlValue], each: Each) -> Result<()> {
+        let mut statement = self.statement(sql, params)?;
+        // What returns rows and is no SELECT (UPDATE … RETURNING) has written.
+        self.has_written |= !statement.readonly();
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next().map_err(sql_error)? {
+            if each(&mut Columns::new(row))?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Row for rusqlite::Row<'_> {
+    fn value(&self, at: usize) -> Result<SqlValue<'_>> {
+        match self.get_ref(at).map_err(sql_error)? {
+            ValueRef::Null => Ok(SqlValue::Null),
+            ValueRef::Integer(number) => Ok(SqlValue::Int(number)),
+            ValueRef::Text(text) => std::str::from_utf8(text).map(SqlValue::Text).map_err(Error::internal),
+            ValueRef::Blob(blob) => Ok(SqlValue::Blob(blob)),
+            ValueRef::Real(number) => Err(Error::internal(format!("a column holds {number}"))),
+        }
+    }
+}
+
+impl ToSql for SqlValue<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            SqlValue::Null => ValueRef::Null,
+            SqlValue::Int(number) => ValueRef::Integer(*number),
+            SqlValue::Text(text) => ValueRef::Text(text.as_bytes()),
+            SqlValue::Blob(blob) => ValueRef::Blob(blob),
+        }))
+    }
+}
+
+/// Only a lock held by another program is worth the same call again.
+pub(super) fn sql_error(error: rusqlite::Error) -> Error {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => Error::StoreBusy,
+        _ => Error::internal(format!("SQLite: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_migrations_are_sound() {
+        MIGRATIONS.validate().unwrap();
+    }
+
+    #[test]
+    fn a_sqlite_that_can_lose_commits_is_refused() {
+        assert!(check_sqlite(OLDEST_SQLITE).is_ok());
+        assert!(matches!(check_sqlite(OLDEST_SQLITE - 1), Err(OpenError::OldSqlite(_))));
+    }
+}

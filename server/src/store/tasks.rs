@@ -1,0 +1,213 @@
+//! Table `tasks`.
+
+use std::ops::ControlFlow;
+
+use super::column::json_text;
+use super::{Columns, Limit, Page, Tx, all, first, page, params};
+use crate::domain::Key;
+use crate::domain::plan::ExistingTask;
+use crate::domain::task::{Task, TaskSpec, TaskStatus, covers};
+use crate::error::{Error, Resource, Result};
+
+const SELECT: &str = "SELECT t.key, t.id, t.run_key, r.id, t.ordinal, t.title, t.objective, t.acceptance_criteria,
+        t.verification_steps, t.allowed_paths, t.required_capabilities, t.priority, t.labels, t.max_attempts,
+        t.not_before_time, t.depends_on, t.status, t.attempt_count, t.failure_count, t.implementation_summary,
+        t.blocker_signature, t.agent_id, t.lease_token, t.open_dependencies, t.plan_version, t.revision,
+        t.create_time, t.update_time
+    FROM tasks t JOIN runs r ON r.key = t.run_key";
+
+fn task(row: &mut Columns) -> Result<Task> {
+    Ok(Task {
+        key: row.take()?,
+        id: row.take()?,
+        run_key: row.take()?,
+        run_id: row.take()?,
+        ordinal: row.take()?,
+        spec: TaskSpec {
+            title: row.take()?,
+            objective: row.take()?,
+            acceptance_criteria: row.take()?,
+            verification_steps: row.take()?,
+            allowed_paths: row.take()?,
+            required_capabilities: row.take()?,
+            priority: row.take()?,
+            labels: row.take()?,
+            max_attempts: row.take()?,
+            not_before_time: row.take()?,
+        },
+        depends_on: row.take()?,
+        status: row.take()?,
+        attempt_count: row.take()?,
+        failure_count: row.take()?,
+        implementation_summary: row.take()?,
+        blocker_signature: row.take()?,
+        agent_id: row.take()?,
+        lease_token: row.take()?,
+        open_dependencies: row.take()?,
+        plan_version: row.take()?,
+        revision: row.take()?,
+        create_time: row.take()?,
+        update_time: row.take()?,
+    })
+}
+
+/// The task with this id.
+pub fn get(tx: &mut dyn Tx, id: &str) -> Result<Task> {
+    let found = first(tx, &format!("{SELECT} WHERE t.id = $1"), params![id], task)?;
+    found.ok_or_else(|| Error::not_found(Resource::Task, id))
+}
+
+/// The task with this key.
+pub fn by_key(tx: &mut dyn Tx, key: Key) -> Result<Task> {
+    let found = first(tx, &format!("{SELECT} WHERE t.key = $1"), params![key], task)?;
+    found.ok_or_else(|| Error::internal(format!("no task has the key {key}")))
+}
+
+/// The key of a task of this run: a task of another run is not found.
+pub fn key_in_run(tx: &mut dyn Tx, run_key: Key, id: &str) -> Result<Key> {
+    let found = find_in_run(tx, run_key, id)?;
+    found.map(|task| task.key).ok_or_else(|| Error::not_found(Resource::Task, id))
+}
+
+/// A task of this run, as far as a plan needs to know it.
+pub fn find_in_run(tx: &mut dyn Tx, run_key: Key, id: &str) -> Result<Option<ExistingTask>> {
+    first(tx, "SELECT key, status FROM tasks WHERE id = $1 AND run_key = $2", params![id, run_key], |row| {
+        Ok(ExistingTask { key: row.take()?, status: row.take()? })
+    })
+}
+
+/// A task with this id is there, in whatever run.
+pub fn exists(tx: &mut dyn Tx, id: &str) -> Result<bool> {
+    Ok(first(tx, "SELECT key FROM tasks WHERE id = $1", params![id], |row| row.take::<Key>())?.is_some())
+}
+
+/// Adds a task.
+pub fn insert(tx: &mut dyn Tx, task: &Task) -> Result<()> {
+    let sql = "INSERT INTO tasks (key, id, run_key, ordinal, title, objective, acceptance_criteria,
+            verification_steps, allowed_paths, required_capabilities, priority, labels, max_attempts,
+            not_before_time, depends_on, status, attempt_count, failure_count, implementation_summary,
+            blocker_signature, agent_id, lease_token, open_dependencies, plan_version, revision, create_time,
+            update_time)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+            $22, $23, $24, $25, $26, $27)";
+    let spec = &task.spec;
+    let list = |entries: &Vec<String>| json_text(entries);
+    tx.execute(
+        sql,
+        params![
+            task.key,
+            task.id,
+            task.run_key,
+            task.ordinal,
+            spec.title,
+            spec.objective,
+            list(&spec.acceptance_criteria)?,
+            list(&spec.verification_steps)?,
+            list(&spec.allowed_paths)?,
+            list(&spec.required_capabilities)?,
+            spec.priority,
+            json_text(&spec.labels)?,
+            spec.max_attempts,
+            spec.not_before_time,
+            list(&task.depends_on)?,
+            task.status,
+            task.attempt_count,
+            task.failure_count,
+            task.implementation_summary,
+            task.blocker_signature,
+            task.agent_id,
+            task.lease_token,
+            task.open_dependencies,
+            task.plan_version,
+            task.revision,
+            task.create_time,
+            task.update_time,
+        ],
+    )
+    .map(drop)
+}
+
+/// Writes what of a task can change, except `open_dependencies`.
+pub fn save(tx: &mut dyn Tx, task: &Task) -> Result<()> {
+    let sql = "UPDATE tasks SET status = $2, attempt_count = $3, failure_count = $4, implementation_summary = $5,
+            blocker_signature = $6, agent_id = $7, lease_token = $8, revision = $9, update_time = $10
+        WHERE key = $1";
+    tx.execute(
+        sql,
+        params![
+            task.key,
+            task.status,
+            task.attempt_count,
+            task.failure_count,
+            task.implementation_summary,
+            task.blocker_signature,
+            task.agent_id,
+            task.lease_token,
+            task.revision,
+            task.update_time,
+        ],
+    )
+    .map(drop)
+}
+
+/// The first task, in the order in which tasks are given out, that an agent with these capabilities can have now.
+///
+/// The literals make the index `tasks_ready` usable: 1 is PENDING.
+pub fn next_claimable(tx: &mut dyn Tx, run_key: Option<Key>, capabilities: &[String]) -> Result<Option<Key>> {
+    let now = tx.now();
+    match run_key {
+        Some(run_key) => {
+            let sql = "SELECT key, required_capabilities FROM tasks
+                WHERE run_key = $2 AND status = 1 AND open_dependencies = 0
+                    AND (not_before_time IS NULL OR not_before_time <= $1)
+                ORDER BY priority DESC, ordinal";
+            first_covered(tx, sql, params![now, run_key], capabilities)
+        }
+        // Of runs that are PLANNING, RUNNING or BLOCKED.
+        None => {
+            let sql = "SELECT t.key, t.required_capabilities
+                FROM tasks t JOIN runs r ON r.key = t.run_key JOIN run_counters c ON c.run_key = t.run_key
+                WHERE t.status = 1 AND t.open_dependencies = 0 AND r.status IN (1, 2, 4)
+                    AND (t.not_before_time IS NULL OR t.not_before_time <= $1)
+                ORDER BY t.priority DESC, c.last_served, t.run_key, t.ordinal";
+            first_covered(tx, sql, params![now], capabilities)
+        }
+    }
+}
+
+fn first_covered(
+    tx: &mut dyn Tx,
+    sql: &str,
+    params: &[super::SqlValue],
+    capabilities: &[String],
+) -> Result<Option<Key>> {
+    let mut found = None;
+    tx.query(sql, params, &mut |row| {
+        let key = row.take()?;
+        if covers(capabilities, &row.take::<Vec<String>>()?) {
+            found = Some(key);
+            return Ok(ControlFlow::Break(()));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(found)
+}
+
+/// All tasks of a run with this status, in plan order.
+pub fn with_status(tx: &mut dyn Tx, run_key: Key, status: TaskStatus) -> Result<Vec<Task>> {
+    let sql = format!("{SELECT} WHERE t.run_key = $1 AND t.status = $2 ORDER BY t.ordinal");
+    all(tx, &sql, params![run_key, status], task)
+}
+
+/// The newest tasks of a run with this status, the newest first.
+pub fn newest_with_status(tx: &mut dyn Tx, run_key: Key, status: TaskStatus, limit: Limit) -> Result<Page<Task>> {
+    let sql = format!("{SELECT} WHERE t.run_key = $1 AND t.status = $2 ORDER BY t.ordinal DESC");
+    page(tx, &sql, params![run_key, status], limit, task)
+}
+
+/// Tasks of a run with a status in the set, in plan order, after an ordinal.
+pub fn list(tx: &mut dyn Tx, run_key: Key, statuses: i64, after: i64, limit: Limit) -> Result<Page<Task>> {
+    let sql =
+        format!("{SELECT} WHERE t.run_key = $1 AND t.ordinal > $2 AND ((1 << t.status) & $3) <> 0 ORDER BY t.ordinal");
+    page(tx, &sql, params![run_key, after, statuses], limit, task)
+}

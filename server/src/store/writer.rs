@@ -1,0 +1,238 @@
+//! The one writer: a thread that owns the writing connection and commits in groups.
+//!
+//! It takes all the waiting bodies, runs each in a savepoint of one transaction, commits, then answers all: as many
+//! calls as are waiting share one fsync.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::Tx;
+use super::counters::{self, Counters};
+use super::sqlite::{Counted, OpenError, SqliteTx, sql_error};
+use crate::clock::{Clock, Ids};
+use crate::error::{Error, Result};
+
+/// More than this in one transaction would only make the first of them wait.
+const LARGEST_GROUP: usize = 512;
+
+/// Beyond this many waiting calls the next is refused at once.
+const QUEUE: usize = 4096;
+
+/// The handle of the writer thread.
+pub(super) struct Writer {
+    queue: mpsc::Sender<Message>,
+    growth: watch::Receiver<i64>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+enum Message {
+    Run(Box<dyn Job>),
+    Stop,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub fn start(conn: Connection, clock: Arc<dyn Clock>, counters: Counters) -> Result<Self, OpenError> {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        let counted = Counted { position: counters.last_position, key: counters.last_key };
+        let (grown, growth) = watch::channel(counted.position);
+        let group = Group { conn, clock, ids: Ids::new(), counted: Cell::new(counted), grown };
+        let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || group.serve(waiting));
+        let thread = thread.map_err(|cause| OpenError::at("the writer thread".as_ref(), cause))?;
+        Ok(Self { queue, growth, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Runs a body in the next group and waits for its commit.
+    pub async fn transact<T, F>(&self, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Call { body, outcome: None, reply };
+        self.queue.try_send(Message::Run(Box::new(job))).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Error::Draining,
+        })?;
+        // Dropped unanswered: it stood behind the stop.
+        answer.await.unwrap_or(Err(Error::Draining))
+    }
+
+    pub fn log_growth(&self) -> watch::Receiver<i64> {
+        self.growth.clone()
+    }
+
+    /// Waits until all that was taken is committed.
+    pub async fn close(&self) {
+        // A closed queue means it has ended before.
+        let _ = self.queue.send(Message::Stop).await;
+        let thread = self.thread.lock().ok().and_then(|mut thread| thread.take());
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+/// A waiting call, whatever it returns.
+trait Job: Send {
+    /// Somebody still waits for the answer.
+    fn is_wanted(&self) -> bool;
+    /// Runs the body and keeps what it returns; says whether that is to be committed.
+    fn run(&mut self, tx: &mut dyn Tx) -> bool;
+    /// Replaces what the body returned.
+    fn fail(&mut self, error: Error);
+    /// Gives the answer.
+    fn answer(self: Box<Self>);
+}
+
+struct Call<T, F> {
+    body: F,
+    outcome: Option<Result<T>>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T, F> Job for Call<T, F>
+where
+    T: Send,
+    F: Fn(&mut dyn Tx) -> Result<T> + Send,
+{
+    fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
+    fn run(&mut self, tx: &mut dyn Tx) -> bool {
+        // A panic is one call's bug: the writer lives on, and the savepoint undoes what was half done.
+        let outcome = catch_unwind(AssertUnwindSafe(|| (self.body)(tx)));
+        let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("a body panicked")));
+        self.outcome.insert(outcome).is_ok()
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.outcome = Some(Err(error));
+    }
+
+    fn answer(self: Box<Self>) {
+        if let Some(outcome) = self.outcome {
+            // Nobody may be waiting any more; it is committed all the same.
+            let _ = self.reply.send(outcome);
+        }
+    }
+}
+
+/// Why a group was not committed.
+enum Failure {
+    /// SQLite has undone everything because of one of them (a full disk, say): none of it happened.
+    RolledBack,
+    /// It could not begin or not commit.
+    Store(Error),
+}
+
+/// What the thread owns.
+struct Group {
+    conn: Connection,
+    clock: Arc<dyn Clock>,
+    ids: Ids,
+    counted: Cell<Counted>,
+    grown: watch::Sender<i64>,
+}
+
+impl Group {
+    fn serve(self, mut waiting: mpsc::Receiver<Message>) {
+        let mut stopping = false;
+        while !stopping {
+            let Some(first) = waiting.blocking_recv() else { return };
+            let mut group = Vec::new();
+            let mut next = Some(first);
+            while let Some(message) = next {
+                match message {
+                    Message::Run(job) if job.is_wanted() => group.push(job),
+                    Message::Run(_) => {}
+                    Message::Stop => stopping = true,
+                }
+                let full = stopping || group.len() == LARGEST_GROUP;
+                next = if full { None } else { waiting.try_recv().ok() };
+            }
+            self.commit(group);
+        }
+    }
+
+    fn commit(&self, mut group: Vec<Box<dyn Job>>) {
+        match self.run_together(&mut group) {
+            Ok(()) => {}
+            Err(Failure::RolledBack) => self.run_one_by_one(&mut group),
+            Err(Failure::Store(error)) => group.iter_mut().for_each(|job| job.fail(error.clone())),
+        }
+        self.announce();
+        group.into_iter().for_each(Job::answer);
+    }
+
+    fn announce(&self) {
+        let newest = self.counted.get().position;
+        self.grown.send_if_modified(|position| std::mem::replace(position, newest) != newest);
+    }
+
+    fn run_one_by_one(&self, group: &mut [Box<dyn Job>]) {
+        for job in group.chunks_mut(1) {
+            // RolledBack: the body's own error is its answer.
+            if let Err(Failure::Store(error)) = self.run_together(job) {
+                job.iter_mut().for_each(|job| job.fail(error.clone()));
+            }
+        }
+    }
+
+    fn run_together(&self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        let before = self.counted.get();
+        let done = self.try_together(jobs, before);
+        if done.is_err() {
+            self.counted.set(before);
+            if !self.conn.is_autocommit() {
+                // If even this fails, the next BEGIN says so.
+                let _ = self.run_sql("ROLLBACK");
+            }
+        }
+        done
+    }
+
+    fn try_together(&self, jobs: &mut [Box<dyn Job>], before: Counted) -> Result<(), Failure> {
+        self.run_sql("BEGIN IMMEDIATE").map_err(Failure::Store)?;
+        for job in jobs {
+            self.run_in_savepoint(job.as_mut())?;
+        }
+        if self.counted.get() != before {
+            self.save_counters().map_err(Failure::Store)?;
+        }
+        self.run_sql("COMMIT").map_err(Failure::Store)
+    }
+
+    fn run_in_savepoint(&self, job: &mut dyn Job) -> Result<(), Failure> {
+        self.run_sql("SAVEPOINT body").map_err(Failure::Store)?;
+        let counted = self.counted.get();
+        if !job.run(&mut self.tx()) {
+            self.counted.set(counted);
+            if self.conn.is_autocommit() {
+                return Err(Failure::RolledBack);
+            }
+            self.run_sql("ROLLBACK TO body").map_err(Failure::Store)?;
+        }
+        self.run_sql("RELEASE body").map_err(Failure::Store)
+    }
+
+    fn tx(&self) -> SqliteTx<'_> {
+        SqliteTx::new(&self.conn, self.clock.as_ref(), &self.ids, Some(&self.counted))
+    }
+
+    fn save_counters(&self) -> Result<()> {
+        let Counted { position, key } = self.counted.get();
+        counters::save(&mut self.tx(), position, key)
+    }
+
+    fn run_sql(&self, sql: &str) -> Result<()> {
+        let mut statement = self.conn.prepare_cached(sql).map_err(sql_error)?;
+        statement.raw_execute().map(drop).map_err(sql_error)
+    }
+}
