@@ -1,1 +1,28 @@
+//! The public face: the API over real sockets, and the binary as its users run it.
 
+mod support;
+
+#[path = "face/bad_input.rs"]
+mod bad_input;
+#[path = "face/cli.rs"]
+mod cli;
+#[path = "face/event.rs"]
+mod event;
+#[path = "face/house.rs"]
+mod house;
+#[path = "face/import.rs"]
+mod import;
+#[path = "face/plan.rs"]
+mod plan;
+#[path = "face/repeat.rs"]
+mod repeat;
+#[path = "face/run.rs"]
+mod run;
+#[path = "face/seed/mod.rs"]
+mod seed;
+#[path = "face/server.rs"]
+mod server;
+#[path = "face/stream.rs"]
+mod stream;
+#[path = "face/task.rs"]
+mod task;

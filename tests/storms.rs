@@ -1,1 +1,2 @@
-
+//! The long ones: many at once, crashes, real work.
+mod support;

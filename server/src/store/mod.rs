@@ -17,6 +17,7 @@ pub mod plan;
 mod reader;
 pub mod requests;
 pub mod runs;
+pub mod runstore;
 mod sqlite;
 pub mod tasks;
 mod writer;

@@ -1,0 +1,176 @@
+//! Reads a database written by the TypeScript class RunStore. Its schema is that class's, not ours.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, Row};
+
+use crate::error::{Error, Result};
+
+/// Everything in it; rows as they are, in the order in which they were written.
+#[derive(Debug, Default)]
+#[allow(missing_docs)]
+pub struct RunStoreFile {
+    pub runs: Vec<RunRow>,
+    pub agents: Vec<AgentRow>,
+    pub tasks: Vec<TaskRow>,
+    pub attempts: Vec<AttemptRow>,
+    pub events: Vec<EventRow>,
+    pub artifacts: Vec<ArtifactRow>,
+    pub checkpoints: Vec<CheckpointRow>,
+    pub approvals: Vec<ApprovalRow>,
+}
+
+/// Declares a table's row and how it is read: fields are columns, by name.
+macro_rules! table {
+    ($row:ident, $table:literal, $order:literal, { $($field:ident: $type:ty,)+ }) => {
+        #[derive(Debug, Clone)]
+        #[allow(missing_docs)]
+        pub struct $row {
+            $(pub $field: $type,)+
+        }
+
+        impl $row {
+            const SQL: &'static str = concat!("SELECT * FROM ", $table, " ORDER BY ", $order);
+
+            fn from_row(row: &Row) -> rusqlite::Result<Self> {
+                Ok(Self { $($field: row.get(stringify!($field))?,)+ })
+            }
+        }
+    };
+}
+
+table!(RunRow, "runs", "created_at, rowid", {
+    id: String,
+    goal: String,
+    repo_path: String,
+    status: String,
+    summary: Option<String>,
+    cycle_count: i32,
+    replan_count: i32,
+    current_task_id: Option<String>,
+    created_at: String,
+    updated_at: String,
+});
+
+table!(AgentRow, "agents", "rowid", {
+    run_id: String,
+    role: String,
+    session_id: Option<String>,
+    turns: i32,
+    rotation_count: i32,
+    last_prompt_path: Option<String>,
+    last_response_path: Option<String>,
+    updated_at: String,
+});
+
+table!(TaskRow, "tasks", "created_at, rowid", {
+    id: String,
+    run_id: String,
+    title: String,
+    objective: String,
+    acceptance_criteria_json: String,
+    verification_steps_json: String,
+    allowed_paths_json: String,
+    status: String,
+    attempt_count: i32,
+    implementation_summary: Option<String>,
+    blocker_signature: Option<String>,
+    created_at: String,
+    updated_at: String,
+});
+
+table!(AttemptRow, "task_attempts", "created_at, rowid", {
+    id: String,
+    run_id: String,
+    task_id: String,
+    attempt_number: i32,
+    status: String,
+    summary: String,
+    blocker_signature: Option<String>,
+    result_json: String,
+    created_at: String,
+});
+
+table!(EventRow, "events", "id", {
+    run_id: String,
+    ts: String,
+    source: String,
+    kind: String,
+    message: String,
+    payload_json: String,
+});
+
+table!(ArtifactRow, "artifacts", "created_at, rowid", {
+    id: String,
+    run_id: String,
+    role: Option<String>,
+    kind: String,
+    path: String,
+    created_at: String,
+    metadata_json: String,
+});
+
+table!(CheckpointRow, "checkpoints", "created_at, rowid", {
+    id: String,
+    run_id: String,
+    status: String,
+    payload_json: String,
+    created_at: String,
+});
+
+table!(ApprovalRow, "approvals", "created_at, rowid", {
+    id: String,
+    run_id: String,
+    source: String,
+    verdict: String,
+    rationale: String,
+    payload_json: String,
+    created_at: String,
+});
+
+impl RunStoreFile {
+    /// Reads the file, without changing it, in one transaction.
+    ///
+    /// # Errors
+    /// It is not there, or no database of that class.
+    pub fn read(path: &Path) -> Result<Self> {
+        read(path)
+            .map_err(|cause| Error::field("file", format!("is no database of RunStore that can be read: {cause}")))
+    }
+
+    /// How many rows it has.
+    pub fn len(&self) -> usize {
+        self.runs.len()
+            + self.agents.len()
+            + self.tasks.len()
+            + self.attempts.len()
+            + self.events.len()
+            + self.artifacts.len()
+            + self.checkpoints.len()
+            + self.approvals.len()
+    }
+
+    /// It has nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn read(path: &Path) -> rusqlite::Result<RunStoreFile> {
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let _one_state = conn.unchecked_transaction()?;
+    Ok(RunStoreFile {
+        runs: rows(&conn, RunRow::SQL, RunRow::from_row)?,
+        agents: rows(&conn, AgentRow::SQL, AgentRow::from_row)?,
+        tasks: rows(&conn, TaskRow::SQL, TaskRow::from_row)?,
+        attempts: rows(&conn, AttemptRow::SQL, AttemptRow::from_row)?,
+        events: rows(&conn, EventRow::SQL, EventRow::from_row)?,
+        artifacts: rows(&conn, ArtifactRow::SQL, ArtifactRow::from_row)?,
+        checkpoints: rows(&conn, CheckpointRow::SQL, CheckpointRow::from_row)?,
+        approvals: rows(&conn, ApprovalRow::SQL, ApprovalRow::from_row)?,
+    })
+}
+
+fn rows<T>(conn: &Connection, sql: &str, map: fn(&Row) -> rusqlite::Result<T>) -> rusqlite::Result<Vec<T>> {
+    conn.prepare(sql)?.query_map([], map)?.collect()
+}

@@ -1,0 +1,86 @@
+//! The real binary, as a user starts it.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use runhub_client::Client;
+
+/// A command of `runhub`.
+pub fn runhub(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_runhub"));
+    command.args(args).stdin(Stdio::null());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RUNHUB_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs a command to its end.
+pub fn run(args: &[&str]) -> Output {
+    runhub(args).output().unwrap()
+}
+
+/// What a command printed; it must have succeeded.
+pub fn stdout(args: &[&str]) -> String {
+    let output = run(args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A server that runs until it is killed or told to stop.
+pub struct Binary {
+    child: Child,
+    /// Where it listens, as it says.
+    pub address: String,
+}
+
+impl Binary {
+    /// Starts `runhub serve` on a database and waits until it listens.
+    pub fn start(db: &Path, args: &[&str]) -> Self {
+        Self::start_on("127.0.0.1:0", db, args)
+    }
+
+    pub fn start_on(listen: &str, db: &Path, args: &[&str]) -> Self {
+        let mut command = runhub(&["serve", "--listen", listen, "--db", db.to_str().unwrap(), "--log", "warn"]);
+        let mut child = command.args(args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let address = line.split(" listens on ").nth(1).and_then(|rest| rest.split(',').next());
+        let address = address.unwrap_or_else(|| panic!("it says {line:?}")).to_owned();
+        Self { child, address }
+    }
+
+    pub async fn connect(&self) -> Client {
+        Client::connect(&self.address).await.unwrap()
+    }
+
+    /// As a crash: no signal it could handle.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to stop.
+    pub fn terminate(&self) {
+        let killed = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();
+        assert!(killed.success());
+    }
+
+    /// Waits until it has ended; says whether it ended well.
+    pub fn wait(mut self) -> bool {
+        self.child.wait().unwrap().success()
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        // Killed or ended before: then there is nothing left to end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

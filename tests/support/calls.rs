@@ -1,0 +1,124 @@
+//! Short forms of common calls.
+
+use runhub_client::v1::*;
+use runhub_client::{Client, Error, Json, Reason, Update};
+
+/// A message with its fields left unset.
+pub fn unset<T: Default>() -> T {
+    T::default()
+}
+
+pub async fn new_run(client: &Client) -> Run {
+    new_run_in(client, "/repo").await
+}
+
+pub async fn new_run_in(client: &Client, repo_path: &str) -> Run {
+    let request = CreateRunRequest { goal: "goal".into(), repo_path: repo_path.into(), ..unset() };
+    client.create_run(request).await.unwrap().run.unwrap()
+}
+
+pub fn draft(title: &str) -> TaskDraft {
+    TaskDraft { title: title.into(), ..unset() }
+}
+
+/// A draft that others can name, and what it depends on.
+pub fn keyed(key: &str, depends_on: &[&str]) -> TaskDraft {
+    let depends_on = depends_on.iter().map(|name| (*name).to_owned()).collect();
+    TaskDraft { key: key.into(), title: key.into(), depends_on, ..unset() }
+}
+
+pub async fn add_tasks(client: &Client, run_id: &str, tasks: Vec<TaskDraft>) -> Vec<Task> {
+    client.add_tasks(AddTasksRequest { run_id: run_id.into(), tasks, ..unset() }).await.unwrap().tasks
+}
+
+pub async fn add_task(client: &Client, run_id: &str, draft: TaskDraft) -> Task {
+    add_tasks(client, run_id, vec![draft]).await.remove(0)
+}
+
+pub async fn get_run(client: &Client, run_id: &str) -> Run {
+    client.get_run(GetRunRequest { run_id: run_id.into() }).await.unwrap().run.unwrap()
+}
+
+pub async fn get_task(client: &Client, task_id: &str) -> Task {
+    client.get_task(GetTaskRequest { task_id: task_id.into() }).await.unwrap().task.unwrap()
+}
+
+pub fn claim_request(run_id: &str, agent_id: &str) -> ClaimTaskRequest {
+    ClaimTaskRequest { run_id: run_id.into(), agent_id: agent_id.into(), ..unset() }
+}
+
+pub async fn claim(client: &Client, run_id: &str) -> Option<Claim> {
+    client.claim_task(claim_request(run_id, "agent")).await.unwrap().claim
+}
+
+/// The id of what was claimed.
+pub fn task_id(claim: &Claim) -> String {
+    claim.task.as_ref().unwrap().id.clone()
+}
+
+pub fn completion(claim: &Claim) -> CompleteTaskRequest {
+    let lease_token = Some(claim.lease_token.clone());
+    CompleteTaskRequest { task_id: task_id(claim), lease_token, summary: "done".into(), ..unset() }
+}
+
+pub async fn complete(client: &Client, claim: &Claim) -> Task {
+    client.complete_task(completion(claim)).await.unwrap().task.unwrap()
+}
+
+pub async fn set_status(client: &Client, run_id: &str, status: RunStatus) -> Run {
+    let request = UpdateRunRequest { run_id: run_id.into(), status: Some(status.into()), ..unset() };
+    client.update_run(request).await.unwrap().run.unwrap()
+}
+
+pub fn event(kind: &str) -> EventDraft {
+    EventDraft { source: "test".into(), kind: kind.into(), ..unset() }
+}
+
+pub async fn append(client: &Client, run_id: &str, events: Vec<EventDraft>) -> AppendEventsResponse {
+    client.append_events(AppendEventsRequest { run_id: run_id.into(), events, ..unset() }).await.unwrap()
+}
+
+/// The whole log of a run, page by page.
+pub async fn log(client: &Client, run_id: &str) -> Vec<Event> {
+    let mut log = Vec::new();
+    let mut after = 0;
+    loop {
+        let request = ListEventsRequest { run_id: run_id.into(), after_position: Some(after), limit: 1000, ..unset() };
+        let page = client.list_events(request).await.unwrap();
+        if page.events.is_empty() {
+            return log;
+        }
+        after = page.next_position;
+        log.extend(page.events);
+    }
+}
+
+pub async fn kinds(client: &Client, run_id: &str) -> Vec<String> {
+    log(client, run_id).await.into_iter().map(|event| event.kind).collect()
+}
+
+/// The next event of a subscription, whatever comes between.
+pub async fn next_event(subscription: &mut runhub_client::Subscription) -> Event {
+    loop {
+        match subscription.next().await.unwrap().unwrap() {
+            Update::Event(event) => return *event,
+            Update::End(reason, _) => panic!("it ended: {reason:?}"),
+            Update::CaughtUp(_) | Update::Bookmark(_) => {}
+        }
+    }
+}
+
+/// Any JSON as a protobuf value.
+pub fn value(json: serde_json::Value) -> Option<prost_types::Value> {
+    Some(Json::parse(&json.to_string()).unwrap())
+}
+
+/// A protobuf value as JSON.
+pub fn json(value: &Option<prost_types::Value>) -> serde_json::Value {
+    serde_json::to_value(Json(value.as_ref().unwrap())).unwrap()
+}
+
+/// Why it was refused.
+pub fn reason<T: std::fmt::Debug>(result: Result<T, Error>) -> Reason {
+    result.unwrap_err().reason().expect("a refusal").clone()
+}

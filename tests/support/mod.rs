@@ -1,0 +1,90 @@
+//! What the tests share: a server on a free port, the real binary, and short forms of common calls.
+
+#![allow(dead_code)] // Each of the two test targets uses its part.
+
+pub mod binary;
+pub mod calls;
+pub mod dump;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use runhub_client::Client;
+use runhub_server::clock::ManualClock;
+use runhub_server::config::{Config, Listen};
+use runhub_server::domain::time::Timestamp;
+use runhub_server::server::Server;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// A server in this process, over a real socket, with a clock that stands still until it is moved.
+pub struct TestServer {
+    pub client: Client,
+    pub url: String,
+    pub clock: ManualClock,
+    folder: TempDir,
+    shutdown: oneshot::Sender<()>,
+    running: JoinHandle<()>,
+}
+
+impl TestServer {
+    pub async fn start() -> Self {
+        let clock = ManualClock::at(Timestamp::from_seconds_and_nanos(1_800_000_000, 0).unwrap());
+        Self::start_in(tempfile::tempdir().unwrap(), clock).await
+    }
+
+    async fn start_in(folder: TempDir, clock: ManualClock) -> Self {
+        let config = Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            db: folder.path().join("runhub.db"),
+            drain: Duration::from_secs(5),
+            keep_requests_for: Duration::from_secs(24 * 3600),
+        };
+        let server = Server::bind(config, Arc::new(clock.clone())).await.unwrap();
+        let Listen::Tcp(address) = server.listens_on() else { panic!("it listens on TCP") };
+        let (shutdown, asked) = oneshot::channel();
+        let running = tokio::spawn(async move {
+            let asked = async { drop(asked.await) };
+            server.run(asked).await.unwrap();
+        });
+        let url = format!("http://{address}");
+        let client = Client::connect(&url).await.unwrap();
+        Self { client, url, clock, folder, shutdown, running }
+    }
+
+    /// The database file.
+    pub fn db(&self) -> PathBuf {
+        self.folder.path().join("runhub.db")
+    }
+
+    /// A connection of its own, where the shared one would be a bottleneck.
+    pub async fn connect(&self) -> Client {
+        Client::connect(&self.url).await.unwrap()
+    }
+
+    /// Shuts down and waits until it has ended.
+    pub async fn stop(self) -> TempDir {
+        drop(self.client);
+        let _ = self.shutdown.send(());
+        self.running.await.unwrap();
+        self.folder
+    }
+
+    /// The same database under a new server.
+    pub async fn restart(self) -> Self {
+        let clock = self.clock.clone();
+        Self::start_in(self.stop().await, clock).await
+    }
+}
+
+/// Where the real work lies, if it is beside the checkout: `RUNHUB_REAL_WORK` says where.
+pub fn real_work() -> Option<PathBuf> {
+    std::env::var_os("RUNHUB_REAL_WORK").map(PathBuf::from).inspect(|folder| assert!(folder.is_dir(), "{folder:?}"))
+}
+
+/// The root of the checkout.
+pub fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
