@@ -1,1 +1,145 @@
-//! to come
+//! Bad input, over every RPC: the documented code and reason, the field by its name, and an unchanged database.
+
+#[path = "bad_input/cases.rs"]
+mod cases;
+#[path = "bad_input/limits.rs"]
+mod limits;
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+
+use runhub_client::v1::*;
+use runhub_client::{Client, Error, Reason};
+
+use crate::support::TestServer;
+use crate::support::calls::*;
+use crate::support::dump::dump;
+
+/// One call that must be refused.
+pub struct Case {
+    rpc: &'static str,
+    what: String,
+    call: Pin<Box<dyn Future<Output = Option<Error>>>>,
+    expected: Expected,
+}
+
+/// How it must be refused.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expected {
+    /// INVALID_ARGUMENT / INVALID_FIELD with this field in the BadRequest.
+    Field(String),
+    /// With this reason.
+    Reason(Reason),
+    /// By gRPC itself: too large for a handler to see.
+    TooLarge,
+}
+
+/// A case: the call is made when it is its turn.
+macro_rules! case {
+    ($cases:expr, $client:expr, $rpc:ident, $what:expr, $request:expr, $expected:expr) => {{
+        let (client, request) = ($client.clone(), $request);
+        let call = Box::pin(async move { client.$rpc(request).await.err() });
+        let what = String::from($what);
+        $cases.push(super::Case { rpc: stringify!($rpc), what, call, expected: $expected });
+    }};
+}
+pub(crate) use case;
+
+pub fn field(name: &str) -> Expected {
+    Expected::Field(name.to_owned())
+}
+
+/// What there is to refer to.
+pub struct World {
+    pub client: Client,
+    pub run: String,
+    pub task: String,
+    /// A task of another run.
+    pub foreign_task: String,
+    pub abandoned_task: String,
+    pub checkpoint: String,
+    pub ended_run: String,
+}
+
+impl World {
+    async fn make(client: &Client) -> Self {
+        let (run, other) = (new_run(client).await.id, new_run(client).await.id);
+        let ended_run = new_run(client).await.id;
+        set_status(client, &ended_run, RunStatus::Completed).await;
+        let task = add_task(client, &run, draft("t")).await.id;
+        let abandoned_task = add_task(client, &run, draft("a")).await.id;
+        let abandon = AbandonTaskRequest { task_id: abandoned_task.clone(), ..unset() };
+        client.abandon_task(abandon).await.unwrap();
+        let foreign_task = add_task(client, &other, draft("f")).await.id;
+        let status = RunStatus::Running.into();
+        let create = CreateCheckpointRequest { run_id: run.clone(), status, ..unset() };
+        let checkpoint = client.create_checkpoint(create).await.unwrap().checkpoint.unwrap().id;
+        Self { client: client.clone(), run, task, foreign_task, abandoned_task, checkpoint, ended_run }
+    }
+}
+
+#[tokio::test]
+async fn is_refused_by_its_reason_and_changes_nothing() {
+    let server = TestServer::start().await;
+    let world = World::make(&server.client).await;
+    let before = dump(&server.db());
+    let cases = [cases::all(&world), limits::all(&world)].into_iter().flatten();
+    let mut seen = BTreeSet::new();
+    for Case { rpc, what, call, expected } in cases {
+        let refused = call.await.unwrap_or_else(|| panic!("{rpc} took {what}"));
+        assert_eq!(refusal(&refused, &expected), Some(expected), "{rpc} with {what}: {refused:?}");
+        assert_eq!(dump(&server.db()), before, "{rpc} with {what} changed something");
+        seen.insert(rpc.to_owned());
+    }
+    let all: BTreeSet<String> = rpcs().into_iter().filter(|rpc| rpc != "get_server_info").collect();
+    assert_eq!(seen, all, "every RPC has a case");
+}
+
+/// What the error is, in the terms of what is expected.
+fn refusal(error: &Error, expected: &Expected) -> Option<Expected> {
+    use tonic::Code;
+    match (error, expected) {
+        (Error::Lost { code: Code::OutOfRange, .. }, _) => Some(Expected::TooLarge),
+        (Error::Refused { reason: Reason::InvalidField, code, fields, .. }, _) => {
+            assert_eq!((*code, fields.len()), (Code::InvalidArgument, 1));
+            Some(Expected::Field(fields[0].0.clone()))
+        }
+        (Error::Refused { reason, code, .. }, _) => {
+            assert_eq!(*code, code_of(reason), "{reason}");
+            Some(Expected::Reason(reason.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// The table of the API.
+fn code_of(reason: &Reason) -> tonic::Code {
+    use tonic::Code;
+    match reason {
+        Reason::DependencyCycle | Reason::RequestIdReused => Code::InvalidArgument,
+        Reason::RunNotFound | Reason::TaskNotFound | Reason::CheckpointNotFound => Code::NotFound,
+        Reason::StaleLease | Reason::LeaseRequired | Reason::WrongStatus | Reason::RunEnded => Code::FailedPrecondition,
+        Reason::RevisionMismatch | Reason::PlanVersionMismatch => Code::Aborted,
+        Reason::PositionInFuture => Code::OutOfRange,
+        other => panic!("no test expects {other}"),
+    }
+}
+
+/// Every RPC of the package, in snake_case.
+fn rpcs() -> Vec<String> {
+    let pool = prost_reflect::DescriptorPool::decode(runhub_api::FILE_DESCRIPTOR_SET).unwrap();
+    let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+    methods.map(|method| snake_case(method.name())).collect()
+}
+
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.extend(letter.to_lowercase());
+    }
+    snake
+}
