@@ -1,1 +1,109 @@
-//! to come
+//! Plans: adding to them, replacing them, and what depends on what.
+
+use runhub_client::v1::*;
+
+use crate::support::TestServer;
+use crate::support::calls::*;
+
+async fn replace(client: &runhub_client::Client, request: ReplacePendingTasksRequest) -> ReplacePendingTasksResponse {
+    client.replace_pending_tasks(request).await.unwrap()
+}
+
+#[tokio::test]
+async fn drafts_depend_on_each_other_by_key_and_on_tasks_by_id() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let first = add_task(client, &run.id, draft("first")).await;
+    let tasks = add_tasks(client, &run.id, vec![keyed("b", &["c", &first.id, "c"]), keyed("c", &[])]).await;
+    assert_eq!(tasks[0].depends_on, [tasks[1].id.clone(), first.id]);
+    assert_eq!((tasks[0].ordinal, tasks[1].ordinal), (2, 3));
+}
+
+#[tokio::test]
+async fn what_depends_on_a_completed_task_is_claimable_at_once() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let first = add_task(client, &run.id, draft("first")).await;
+    complete(client, &claim(client, &run.id).await.unwrap()).await;
+    let next = add_task(client, &run.id, keyed("next", &[&first.id])).await;
+    assert_eq!(task_id(&claim(client, &run.id).await.unwrap()), next.id);
+}
+
+#[tokio::test]
+async fn a_replan_ends_live_claims_and_tells_of_each_task() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let tasks = add_tasks(client, &run.id, vec![draft("held"), draft("pending")]).await;
+    let held = claim(client, &run.id).await.unwrap();
+    let request = ReplacePendingTasksRequest { run_id: run.id.clone(), tasks: vec![draft("new")], ..unset() };
+    let replaced = replace(client, request).await;
+    assert_eq!((replaced.abandoned_count, replaced.plan_version, replaced.tasks[0].plan_version), (2, 1, 1));
+    let late = client.complete_task(completion(&held)).await;
+    assert_eq!(reason(late), runhub_client::Reason::StaleLease);
+    let log = log(client, &run.id).await;
+    let told: Vec<_> = log.iter().skip(3).map(|event| (event.kind.as_str(), event.task_id.clone())).collect();
+    let (held, pending) = (Some(tasks[0].id.clone()), Some(tasks[1].id.clone()));
+    assert_eq!(told[0], ("plan_replaced", None));
+    assert!(told.contains(&("task_abandoned", held.clone())) && told.contains(&("task_abandoned", pending)));
+    assert_eq!(told[3], ("stale_write_rejected", held));
+    let run = get_run(client, &run.id).await;
+    assert_eq!((run.plan_version, run.replan_count), (1, 0));
+}
+
+#[tokio::test]
+async fn a_replan_can_keep_what_is_in_progress() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    add_tasks(client, &run.id, vec![draft("held"), draft("pending")]).await;
+    let held = claim(client, &run.id).await.unwrap();
+    let (in_progress, on_held) = (InProgressPolicy::Keep.into(), keyed("new", &[&task_id(&held)]));
+    let request = ReplacePendingTasksRequest { run_id: run.id.clone(), tasks: vec![on_held], in_progress, ..unset() };
+    assert_eq!(replace(client, request).await.abandoned_count, 1);
+    assert_eq!(claim(client, &run.id).await, None);
+    complete(client, &held).await;
+    assert_eq!(claim(client, &run.id).await.unwrap().task.unwrap().title, "new");
+}
+
+#[tokio::test]
+async fn of_two_planners_one_wins() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let request = |title: &str| ReplacePendingTasksRequest {
+        run_id: run.id.clone(),
+        tasks: vec![draft(title)],
+        expected_plan_version: Some(0),
+        ..unset()
+    };
+    replace(client, request("first")).await;
+    let refused = client.replace_pending_tasks(request("second")).await;
+    assert_eq!(reason(refused), runhub_client::Reason::PlanVersionMismatch);
+}
+
+/// What depends on an abandoned task would wait for ever: it is blocked at once, and says why. What stands further
+/// down stays pending.
+#[tokio::test]
+async fn dependents_of_an_abandoned_task_are_blocked() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let drafts = vec![keyed("a", &[]), keyed("b", &["a"]), keyed("c", &["b"]), keyed("other", &[])];
+    let tasks = add_tasks(client, &run.id, drafts).await;
+    client.abandon_task(AbandonTaskRequest { task_id: tasks[0].id.clone(), ..unset() }).await.unwrap();
+    let dependent = get_task(client, &tasks[1].id).await;
+    assert_eq!(dependent.status(), TaskStatus::Blocked);
+    assert_eq!(dependent.blocker_signature.as_deref(), Some("dependency_abandoned"));
+    assert_eq!(get_task(client, &tasks[2].id).await.status(), TaskStatus::Pending);
+    let last = log(client, &run.id).await.pop().unwrap();
+    assert_eq!((last.kind.as_str(), last.task_id.as_deref()), ("task_blocked", Some(&*tasks[1].id)));
+    assert_eq!(claim(client, &run.id).await.unwrap().task.unwrap().title, "other");
+}
+
+#[tokio::test]
+async fn adding_nothing_changes_nothing_and_an_empty_replan_is_a_plan() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    assert_eq!(add_tasks(client, &run.id, vec![]).await, []);
+    assert_eq!(kinds(client, &run.id).await, ["run_created"]);
+    let replaced = replace(client, ReplacePendingTasksRequest { run_id: run.id.clone(), ..unset() }).await;
+    assert_eq!((replaced.abandoned_count, replaced.plan_version), (0, 1));
+    assert_eq!(kinds(client, &run.id).await, ["run_created", "plan_replaced"]);
+}

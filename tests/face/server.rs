@@ -1,1 +1,163 @@
-//! to come
+//! The server as a whole: health, reflection, and how it starts and stops.
+
+use std::time::{Duration, Instant};
+
+use runhub_client::v1::*;
+use runhub_client::{Client, Reason};
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::support::TestServer;
+use crate::support::binary::{self, Binary};
+use crate::support::calls::*;
+
+/// A connection without our client around it.
+async fn channel(url: &str) -> Channel {
+    Channel::from_shared(url.to_owned()).unwrap().connect().await.unwrap()
+}
+
+#[tokio::test]
+async fn it_says_what_it_is() {
+    let server = TestServer::start().await;
+    let info = server.client.get_server_info(GetServerInfoRequest {}).await.unwrap();
+    assert_eq!(info.version, env!("CARGO_PKG_VERSION"));
+    assert!(info.store.starts_with("sqlite 3."), "{}", info.store);
+    assert_eq!(info.limits.unwrap().request_bytes, 4 * 1024 * 1024);
+    let log_id = info.log_id.clone();
+    assert!(!log_id.is_empty());
+    server.clock.advance(Duration::from_secs(5));
+    let later = server.client.get_server_info(GetServerInfoRequest {}).await.unwrap();
+    assert_eq!(later.server_time.unwrap().seconds - later.start_time.unwrap().seconds, 5);
+    let server = server.restart().await;
+    let restarted = server.client.get_server_info(GetServerInfoRequest {}).await.unwrap();
+    assert_eq!(restarted.log_id, log_id);
+    let other = TestServer::start().await;
+    assert_ne!(other.client.get_server_info(GetServerInfoRequest {}).await.unwrap().log_id, log_id);
+}
+
+#[tokio::test]
+async fn health_is_served_for_each_service() {
+    let server = TestServer::start().await;
+    let mut health = HealthClient::new(channel(&server.url).await);
+    for service in ["", "runhub.v1.RunService", "runhub.v1.TaskService", "runhub.v1.EventService"] {
+        let request = HealthCheckRequest { service: service.into() };
+        assert_eq!(health.check(request).await.unwrap().into_inner().status, 1, "{service}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_method_is_unimplemented() {
+    let server = TestServer::start().await;
+    let mut grpc = tonic::client::Grpc::new(channel(&server.url).await);
+    grpc.ready().await.unwrap();
+    let path = "/runhub.v1.RunService/Nothing".parse().unwrap();
+    let codec = tonic_prost::ProstCodec::<GetRunRequest, GetRunResponse>::default();
+    let refused = grpc.unary(tonic::Request::new(GetRunRequest::default()), path, codec).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unimplemented);
+}
+
+/// SIGTERM ends it within its drain time although watchers, idle connections and a silent one are open.
+#[tokio::test]
+async fn it_stops_in_time_whatever_its_clients_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Binary::start(&folder.path().join("runhub.db"), &["--drain", "5s"]);
+    let client = server.connect().await;
+    let run = new_run(&client).await;
+    let mut stubs = Vec::new();
+    for _ in 0..5 {
+        let channel = channel(&format!("http://{}", server.address)).await;
+        let mut stub = event_service_client::EventServiceClient::new(channel);
+        let request = SubscribeEventsRequest { run_id: run.id.clone(), ..unset() };
+        stubs.push(stub.subscribe_events(request).await.unwrap().into_inner());
+    }
+    let _idle = server.connect().await;
+    let _silent = std::net::TcpStream::connect(&server.address).unwrap();
+    let asked = Instant::now();
+    server.terminate();
+    for mut stream in stubs {
+        let mut last = None;
+        let end = loop {
+            match stream.message().await {
+                Ok(Some(message)) => last = message.message,
+                Ok(None) => panic!("it ends with UNAVAILABLE"),
+                Err(status) => break status,
+            }
+        };
+        let Some(subscribe_events_response::Message::End(told)) = last else { panic!("{last:?}") };
+        assert_eq!(told.reason(), EndReason::Draining);
+        assert_eq!(runhub_client::Error::from(end).reason(), Some(&Reason::Draining));
+    }
+    assert!(tokio::task::spawn_blocking(move || server.wait()).await.unwrap());
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+}
+
+/// A client that stops reading in the middle of a large answer can't hold the server either.
+#[tokio::test]
+async fn it_stops_in_time_under_a_watcher_that_never_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Binary::start(&folder.path().join("runhub.db"), &["--drain", "1s"]);
+    let client = server.connect().await;
+    let run = new_run(&client).await;
+    let payload = value(serde_json::json!("x".repeat(500_000)));
+    for _ in 0..20 {
+        append(&client, &run.id, vec![EventDraft { payload: payload.clone(), ..event("large") }]).await;
+    }
+    let channel = channel(&format!("http://{}", server.address)).await;
+    let mut stub = event_service_client::EventServiceClient::new(channel);
+    let _never_read = stub.subscribe_events(SubscribeEventsRequest { run_id: run.id, ..unset() }).await.unwrap();
+    let asked = Instant::now();
+    server.terminate();
+    assert!(tokio::task::spawn_blocking(move || server.wait()).await.unwrap());
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("runhub.db");
+    let server = Binary::start(&db, &[]);
+    let second = binary::run(&["serve", "--listen", "127.0.0.1:0", "--db", db.to_str().unwrap()]);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another runhub has"));
+    // The lock goes with its holder, however that ends.
+    server.kill();
+    Binary::start(&db, &[]);
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("runhub.db");
+    rusqlite::Connection::open(&db).unwrap().pragma_update(None, "user_version", 1000).unwrap();
+    let refused = binary::run(&["serve", "--listen", "127.0.0.1:0", "--db", db.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("newer runhub"));
+}
+
+#[tokio::test]
+async fn it_listens_on_a_unix_socket_and_takes_over_a_dead_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, listen) = (folder.path().join("runhub.db"), format!("unix:{}/sock", folder.path().display()));
+    Binary::start_on(&listen, &db, &[]).kill();
+    assert!(folder.path().join("sock").exists());
+    let server = Binary::start_on(&listen, &db, &[]);
+    let client = Client::connect(&listen).await.unwrap();
+    new_run(&client).await;
+    server.terminate();
+    assert!(server.wait());
+    assert!(!folder.path().join("sock").exists());
+}
+
+/// A read in another process holds the file only for reading: calls go on. A lock that stays is STORE_BUSY.
+#[tokio::test]
+async fn a_database_locked_by_another_program_is_busy_not_broken() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let other = rusqlite::Connection::open(server.db()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let request = AppendEventsRequest { run_id: run.id.clone(), events: vec![event("x")], ..unset() };
+    assert_eq!(reason(server.client.append_events(request.clone()).await), Reason::StoreBusy);
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(server.client.append_events(request).await.unwrap().first_seq, 2);
+}

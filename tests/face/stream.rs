@@ -1,1 +1,160 @@
-//! to come
+//! Subscriptions: catch-up, then live, with a cursor in every message.
+
+use runhub_client::Update;
+use runhub_client::v1::*;
+
+use crate::support::TestServer;
+use crate::support::calls::*;
+
+fn subscribe(run_id: &str) -> SubscribeEventsRequest {
+    SubscribeEventsRequest { run_id: run_id.into(), ..unset() }
+}
+
+/// Updates until the first that is not an event.
+async fn until_no_event(subscription: &mut runhub_client::Subscription) -> (Vec<String>, Update) {
+    let mut kinds = Vec::new();
+    loop {
+        match subscription.next().await.unwrap().unwrap() {
+            Update::Event(event) => kinds.push(event.kind),
+            other => return (kinds, other),
+        }
+    }
+}
+
+#[tokio::test]
+async fn everything_stored_then_caught_up_then_live() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let last = append(&server.client, &run.id, vec![event("a"), event("b")]).await.last_position;
+    let mut watcher = server.client.subscribe(subscribe(&run.id));
+    let (kinds, update) = until_no_event(&mut watcher).await;
+    assert_eq!((kinds, update), (vec!["run_created".into(), "a".into(), "b".into()], Update::CaughtUp(last)));
+    let live = append(&server.client, &run.id, vec![event("live")]).await.last_position;
+    assert_eq!(next_event(&mut watcher).await.position, live);
+    assert_eq!(watcher.position(), Some(live));
+}
+
+#[tokio::test]
+async fn from_now_shows_only_what_follows_and_has_a_cursor_at_once() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let last = append(&server.client, &run.id, vec![event("before")]).await.last_position;
+    let start = SubscribeStart::FromNow.into();
+    let mut watcher = server.client.subscribe(SubscribeEventsRequest { start, ..subscribe(&run.id) });
+    assert_eq!(watcher.next().await.unwrap().unwrap(), Update::CaughtUp(last));
+    append(&server.client, &run.id, vec![event("after")]).await;
+    assert_eq!(next_event(&mut watcher).await.kind, "after");
+}
+
+#[tokio::test]
+async fn a_cursor_overrides_the_start_and_zero_is_a_cursor() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let start = SubscribeStart::FromNow.into();
+    let request = SubscribeEventsRequest { start, after_position: Some(0), ..subscribe(&run.id) };
+    assert_eq!(next_event(&mut server.client.subscribe(request)).await.kind, "run_created");
+}
+
+#[tokio::test]
+async fn all_runs_are_one_stream_and_a_filter_is_exact() {
+    let server = TestServer::start().await;
+    let client = &server.client;
+    let runs = [new_run(client).await, new_run(client).await];
+    let task = add_task(client, &runs[0].id, draft("t")).await;
+    append(client, &runs[0].id, vec![EventDraft { task_id: Some(task.id.clone()), ..event("note_a") }]).await;
+    let last = append(client, &runs[1].id, vec![event("note_b"), event("other")]).await.last_position;
+    let seen = |request: SubscribeEventsRequest| async move {
+        let (kinds, update) = until_no_event(&mut client.subscribe(request)).await;
+        assert_eq!(update, Update::CaughtUp(last), "also when all is filtered out");
+        kinds
+    };
+    let all = ["run_created", "run_created", "tasks_added", "note_a", "note_b", "other"];
+    assert_eq!(seen(subscribe("")).await, all);
+    let kinds = vec!["note_*".into()];
+    assert_eq!(seen(SubscribeEventsRequest { kinds, ..subscribe("") }).await, ["note_a", "note_b"]);
+    let sources = vec!["nobody".into()];
+    assert_eq!(seen(SubscribeEventsRequest { sources, ..subscribe("") }).await, Vec::<String>::new());
+    let task_id = Some(task.id);
+    assert_eq!(seen(SubscribeEventsRequest { task_id, ..subscribe("") }).await, ["note_a"]);
+}
+
+#[tokio::test]
+async fn an_idle_stream_is_given_bookmarks_also_when_all_is_filtered_out() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let request = SubscribeEventsRequest {
+        kinds: vec!["never".into()],
+        bookmark_interval: Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 }),
+        ..subscribe(&run.id)
+    };
+    let mut watcher = server.client.subscribe(request);
+    let Update::CaughtUp(first) = watcher.next().await.unwrap().unwrap() else { panic!("caught up first") };
+    let last = append(&server.client, &run.id, vec![event("other")]).await.last_position;
+    loop {
+        let Update::Bookmark(position) = watcher.next().await.unwrap().unwrap() else { panic!("only bookmarks") };
+        assert!(position == first || position == last);
+        if position == last {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_stream_of_an_ended_run_ends_when_all_was_sent() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let mut live = server.client.subscribe(subscribe(&run.id));
+    until_no_event(&mut live).await;
+    set_status(&server.client, &run.id, RunStatus::Completed).await;
+    let (kinds, end) = until_no_event(&mut live).await;
+    assert_eq!(kinds, ["run_updated"]);
+    let Update::End(EndReason::RunEnded, position) = end else { panic!("{end:?}") };
+    assert!(live.next().await.is_none());
+
+    // A late record stands in the log; subscribing again from the end shows it.
+    append(&server.client, &run.id, vec![event("late")]).await;
+    let mut again = server.client.subscribe(SubscribeEventsRequest { after_position: Some(position), ..subscribe(&run.id) });
+    let (kinds, _) = until_no_event(&mut again).await;
+    assert_eq!(kinds, ["late"]);
+    assert!(matches!(again.next().await, Some(Ok(Update::End(EndReason::RunEnded, _)))));
+    assert!(again.next().await.is_none());
+}
+
+/// More than one page is behind the cursor, in events and in bytes.
+#[tokio::test]
+async fn catching_up_goes_through_pages() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    for _ in 0..3 {
+        append(&server.client, &run.id, vec![event("many"); 1_000]).await;
+    }
+    let payload = value(serde_json::json!("x".repeat(200_000)));
+    append(&server.client, &run.id, vec![EventDraft { payload, ..event("large") }; 5]).await;
+    let (kinds, _) = until_no_event(&mut server.client.subscribe(subscribe(&run.id))).await;
+    assert_eq!(kinds.len(), 3_006);
+    assert_eq!(kinds.iter().filter(|kind| *kind == "large").count(), 5);
+}
+
+/// A subscription goes on after a restart of its server, without a gap or a duplicate.
+#[tokio::test]
+async fn a_subscription_survives_a_restart() {
+    use crate::support::binary::Binary;
+    let folder = tempfile::tempdir().unwrap();
+    let (db, socket) = (folder.path().join("runhub.db"), format!("unix:{}/sock", folder.path().display()));
+    let mut server = Binary::start_on(&socket, &db, &[]);
+    let run = new_run(&server.connect().await).await;
+    let mut watcher = server.connect().await.subscribe(subscribe(&run.id));
+    assert_eq!(next_event(&mut watcher).await.seq, 1);
+    for (seq, crash) in [(2, false), (4, true), (6, false)] {
+        append(&server.connect().await, &run.id, vec![event("x"), event("y")]).await;
+        assert_eq!(next_event(&mut watcher).await.seq, seq);
+        if crash {
+            server.kill();
+        } else {
+            server.terminate();
+            assert!(server.wait());
+        }
+        server = Binary::start_on(&socket, &db, &[]);
+        assert_eq!(next_event(&mut watcher).await.seq, seq + 1);
+    }
+}
