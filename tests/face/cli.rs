@@ -1,1 +1,139 @@
-//! to come
+//! The commands, as scripts and people use them.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use runhub_client::v1::*;
+use serde_json::Value;
+
+use crate::support::TestServer;
+use crate::support::binary::{self, Binary, run, runhub, stdout};
+use crate::support::calls::*;
+
+/// Runs a command against a server, without standing in the way of that server.
+async fn shown(server: &TestServer, args: &[&str]) -> String {
+    let url = server.url.clone();
+    let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+    let command = move || {
+        let args: Vec<&str> = args.iter().map(String::as_str).chain(["--server", &url]).collect();
+        stdout(&args)
+    };
+    tokio::task::spawn_blocking(command).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_show_and_tasks_are_readable_and_have_json() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    assert!(shown(&server, &["runs"]).await.contains(&run.id));
+    assert!(shown(&server, &["tasks", &run.id]).await.contains("no tasks"));
+    add_tasks(client, &run.id, vec![draft("first\nline"), draft("second")]).await;
+    complete(client, &claim(client, &run.id).await.unwrap()).await;
+
+    let tasks = shown(&server, &["tasks", &run.id]).await;
+    assert_eq!(tasks.lines().count(), 3, "{tasks}");
+    assert!(tasks.lines().nth(1).unwrap().contains("completed"), "{tasks}");
+    assert!(!tasks.contains('\u{1b}'), "no colour where there is no terminal");
+    let show = shown(&server, &["show", &run.id]).await;
+    for expected in ["goal", "Pending: 1", "Completed: 1", "Newest attempts", "task_completed"] {
+        assert!(show.contains(expected), "{expected} in {show}");
+    }
+
+    let line: Value = serde_json::from_str(shown(&server, &["runs", "--json"]).await.trim()).unwrap();
+    assert_eq!((&line["id"], &line["status"]), (&run.id.clone().into(), &"RUN_STATUS_PLANNING".into()));
+    let lines = shown(&server, &["tasks", &run.id, "--json"]).await;
+    let titles: Vec<Value> =
+        lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["title"].clone()).collect();
+    assert_eq!(titles, ["first\nline", "second"]);
+    let snapshot: Value = serde_json::from_str(&shown(&server, &["show", &run.id, "--json"]).await).unwrap();
+    assert_eq!(snapshot["completedTasks"][0]["title"], "first\nline");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exit_codes_can_be_relied_on() {
+    let server = TestServer::start().await;
+    let url = server.url.clone();
+    let code = |args: &[&str]| run(args).status.code();
+    assert_eq!(code(&["show", "nope", "--server", &url]), Some(4));
+    assert_eq!(code(&["show", " ", "--server", &url]), Some(1));
+    assert_eq!(code(&["show"]), Some(2));
+    assert_eq!(code(&["nonsense"]), Some(2));
+    assert_eq!(code(&["serve", "--listen", "0.0.0.0:0"]), Some(2));
+    assert_eq!(code(&["serve", "--listen", "nowhere"]), Some(2));
+    assert_eq!(code(&["runs", "--server", "127.0.0.1:1"]), Some(3));
+    assert_eq!(code(&["runs", "--server", "unix:/nowhere"]), Some(3));
+    assert_eq!(code(&["--help"]), Some(0));
+    assert_eq!(code(&["--version"]), Some(0));
+}
+
+#[test]
+fn the_default_command_serves_and_flags_can_be_variables() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("from_env.db");
+    let mut command = runhub(&[]);
+    command.env("RUNHUB_LISTEN", "127.0.0.1:0").env("RUNHUB_DB", &db).env("RUNHUB_LOG", "warn");
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (listens, try_it) = (lines.next().unwrap().unwrap(), lines.next().unwrap().unwrap());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(listens.starts_with("runhub 0.1.0 listens on 127.0.0.1:"), "{listens}");
+    assert!(try_it.contains("grpcurl -plaintext 127.0.0.1:"), "{try_it}");
+    assert!(db.exists());
+}
+
+/// `watch --json` is one event a line, goes on through a restart of the server, and ends with the run.
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_goes_on_when_the_server_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, socket) = (folder.path().join("runhub.db"), format!("unix:{}/sock", folder.path().display()));
+    let server = Binary::start_on(&socket, &db, &[]);
+    let run = new_run(&server.connect().await).await;
+    let mut watch = runhub(&["watch", &run.id, "--json", "--server", &socket]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = move || serde_json::from_str::<Value>(&lines.next()?.unwrap()).ok();
+    assert_eq!(next().unwrap()["kind"], "run_created");
+    server.kill();
+    let server = Binary::start_on(&socket, &db, &[]);
+    let client = server.connect().await;
+    append(&client, &run.id, vec![event("after the restart")]).await;
+    assert_eq!(next().unwrap()["kind"], "after the restart");
+    set_status(&client, &run.id, RunStatus::Completed).await;
+    assert_eq!(next().unwrap()["kind"], "run_updated");
+    assert_eq!(next(), None);
+    assert!(watch.wait().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_begins_after_a_position_if_told_to() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let last = append(&server.client, &run.id, vec![event("a"), event("b")]).await.last_position;
+    set_status(&server.client, &run.id, RunStatus::Completed).await;
+    let since = (last - 1).to_string();
+    let shown = shown(&server, &["watch", &run.id, "--since", &since]).await;
+    let kinds: Vec<_> = shown.lines().map(|line| line.split_whitespace().nth(3).unwrap()).collect();
+    assert_eq!(kinds, ["b", "run_updated"], "{shown}");
+}
+
+/// The reader of the output may go away, as `head` does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_pipe_is_no_failure() {
+    let server = TestServer::start().await;
+    for _ in 0..3 {
+        new_run(&server.client).await;
+    }
+    let mut runs = runhub(&["runs", "--json", "--server", &server.url]);
+    let mut runs = runs.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(runs.stdout.take());
+    let output = runs.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn help_teaches() {
+    let help = binary::stdout(&["--help"]);
+    for expected in ["Examples:", "Exit codes:", "watch", "import", "RUNHUB_DB"] {
+        assert!(help.contains(expected), "{expected} in {help}");
+    }
+}

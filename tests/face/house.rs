@@ -1,1 +1,144 @@
-//! to come
+//! The rules of the house: what a file may import, and how long a file and a function may be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::root;
+
+const LONGEST_FILE: usize = 400;
+const LONGEST_FUNCTION: usize = 60;
+
+/// Every Rust file of the project.
+fn sources() -> Vec<(PathBuf, String)> {
+    let mut found = vec![read(&root().join("build.rs"))];
+    for folder in ["proto", "server", "client/rust", "tests"] {
+        collect(&root().join(folder), &mut found);
+    }
+    assert!(found.len() > 50, "the sources were found");
+    found
+}
+
+fn collect(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(read(&path));
+        }
+    }
+}
+
+fn read(path: &Path) -> (PathBuf, String) {
+    (path.strip_prefix(root()).unwrap().to_owned(), fs::read_to_string(path).unwrap())
+}
+
+#[test]
+fn files_are_under_400_lines() {
+    for (path, text) in sources() {
+        let lines = text.lines().count();
+        assert!(lines < LONGEST_FILE, "{} has {lines} lines", path.display());
+    }
+}
+
+#[test]
+fn functions_are_at_most_60_lines() {
+    for (path, text) in sources() {
+        for (name, lines) in functions(&text) {
+            assert!(lines <= LONGEST_FUNCTION, "{}: {name} has {lines} lines", path.display());
+        }
+    }
+}
+
+/// Each function with its length. rustfmt puts the closing brace under the first word.
+fn functions(text: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let Some(name) = words.iter().take(5).position(|word| *word == "fn").and_then(|at| words.get(at + 1)) else {
+            continue;
+        };
+        if line.trim_start().starts_with("//") || line.ends_with('}') || line.ends_with(';') {
+            continue;
+        }
+        let closing = format!("{}}}", &line[..line.len() - line.trim_start().len()]);
+        let length = lines[at..].iter().position(|line| **line == closing).unwrap_or(0) + 1;
+        found.push(((*name).to_owned(), length));
+    }
+    found
+}
+
+#[test]
+fn the_length_of_a_function_is_counted() {
+    let text =
+        "impl X {\n    pub async fn a(&self)\n    where\n    {\n        b();\n    }\n    fn c() {}\n}\nfn d() {\n}\n";
+    assert_eq!(functions(text), [("a(&self)".to_owned(), 5), ("d()".to_owned(), 2)]);
+}
+
+/// What a part of the server must not use. main → cli → rpc → store → domain.
+const FORBIDDEN: [(&str, &[&str]); 6] = [
+    (
+        "server/src/domain/",
+        &[
+            "tonic",
+            "tokio",
+            "rusqlite",
+            "r2d2",
+            "runhub_api",
+            "crate::store",
+            "crate::rpc",
+            "crate::cli",
+            "crate::watch",
+        ],
+    ),
+    ("server/src/store/", &["tonic", "runhub_api", "runhub_client", "crate::rpc", "crate::cli", "crate::watch"]),
+    ("server/src/rpc/", &["rusqlite", "r2d2", "runhub_client", "crate::cli", "crate::server", "SELECT ", "UPDATE "]),
+    ("server/src/cli/", &["rusqlite", "r2d2", "SELECT ", "UPDATE "]),
+    ("client/", &["runhub_server", "rusqlite"]),
+    ("proto/", &["runhub_server", "runhub_client", "tokio"]),
+];
+
+#[test]
+fn imports_go_one_way() {
+    for (path, text) in sources() {
+        let name = path.to_str().unwrap();
+        let forbidden = FORBIDDEN.iter().filter(|(folder, _)| name.starts_with(folder));
+        for word in forbidden.flat_map(|(_, words)| words.iter()) {
+            if let Some(line) = text.lines().find(|line| uses(line, word)) {
+                panic!("{name} must not use {word}: {line}");
+            }
+        }
+    }
+}
+
+/// A `use`, a path or, for SQL, a string; comments may say anything.
+fn uses(line: &str, word: &str) -> bool {
+    let code = line.trim_start();
+    if code.starts_with("//") {
+        return false;
+    }
+    if word.ends_with(' ') {
+        return code.contains(&format!("\"{word}"));
+    }
+    code.contains(&format!("{word}::")) || code.contains(&format!("use {word};"))
+}
+
+#[test]
+fn a_forbidden_import_is_seen() {
+    assert!(uses("use tonic::Status;", "tonic"));
+    assert!(uses("    crate::store::runs::get(tx)", "crate::store"));
+    assert!(uses("let sql = \"SELECT 1\";", "SELECT "));
+    assert!(!uses("// as tonic::Status does", "tonic"));
+}
+
+#[test]
+fn the_protos_are_half_comment() {
+    for entry in fs::read_dir(root().join("proto/runhub/v1")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let comments = text.lines().filter(|line| line.trim_start().starts_with("//")).count();
+        let code = text.lines().filter(|line| !line.trim().is_empty()).count() - comments;
+        assert!(comments * 5 >= code * 2, "{}: {comments} lines of comment, {code} of proto", path.display());
+    }
+}

@@ -1,1 +1,174 @@
-//! to come
+//! Importing: what comes in, how it is kept, and what is refused.
+
+use std::path::Path;
+
+use runhub_client::v1::*;
+use rusqlite::Connection;
+
+use crate::support::binary::{self, Binary, stdout};
+use crate::support::calls::*;
+use crate::support::dump::dump;
+
+/// The class's own CREATE TABLE statements.
+const SEED_SCHEMA: &str = include_str!("import/runstore.sql");
+
+fn runstore(path: &Path) -> Connection {
+    let conn = Connection::open(path).unwrap();
+    conn.execute_batch(SEED_SCHEMA).unwrap();
+    conn.execute_batch(include_str!("import/runstore_rows.sql")).unwrap();
+    conn
+}
+
+fn import(kind: &str, file: &Path, db: &Path, more: &[&str]) -> std::process::Output {
+    let args = ["import", kind, file.to_str().unwrap(), "--db", db.to_str().unwrap()];
+    binary::run(&[&args, more].concat())
+}
+
+#[tokio::test]
+async fn a_runstore_database_comes_in_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, db) = (folder.path().join("old.db"), folder.path().join("runhub.db"));
+    drop(runstore(&file));
+    let output = import("runstore", &file, &db, &[]);
+    let summary = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for expected in
+        ["2 runs", "1 agents", "3 tasks", "2 attempts", "4 events", "2 artifacts", "1 checkpoints", "2 approvals"]
+    {
+        assert!(summary.contains(expected), "{expected} in {summary}");
+    }
+    assert!(summary.contains("1 left out"), "the event of a run that is not there: {summary}");
+
+    let server = Binary::start(&db, &[]);
+    let client = server.connect().await;
+    let runs = client.list_runs(unset()).await.unwrap().runs;
+    assert_eq!(runs.iter().map(|run| run.id.as_str()).collect::<Vec<_>>(), ["run-2", "run-1"]);
+    let run = &runs[1];
+    assert_eq!((run.status(), run.summary.as_deref(), run.cycle_count), (RunStatus::Running, Some("half way"), 3));
+    assert_eq!(run.create_time.unwrap().to_string(), "2025-03-01T10:00:00.123Z");
+    assert_eq!(run.current_task_id.as_deref(), Some("task-b"));
+
+    let request = GetRunSnapshotRequest { run_id: "run-1".into(), ..unset() };
+    let snapshot = client.get_run_snapshot(request).await.unwrap().snapshot.unwrap();
+    let task = &snapshot.completed_tasks[0];
+    assert_eq!((task.id.as_str(), task.ordinal, task.attempt_count), ("task-a", 1, 1));
+    assert_eq!(
+        (&*task.acceptance_criteria, &*task.allowed_paths),
+        (&["it works".to_owned()][..], &["src/**".to_owned()][..])
+    );
+    assert_eq!(snapshot.in_progress_tasks[0].id, "task-b");
+    assert_eq!(snapshot.pending_tasks[0].id, "task-c");
+    let attempt = &snapshot.recent_attempts[1];
+    assert_eq!((attempt.id.as_str(), attempt.status()), ("attempt-2", AttemptStatus::Completed));
+    assert_eq!(json(&attempt.result), serde_json::json!({ "ok": true }));
+    let events: Vec<_> = snapshot.recent_events.iter().map(|event| (event.seq, event.kind.as_str())).collect();
+    assert_eq!(events, [(1, "run_created"), (2, "note"), (3, "late_note")]);
+    assert_eq!(snapshot.recent_events[1].create_time.unwrap().to_string(), "2025-03-01T10:00:02Z");
+    assert_eq!(snapshot.agents[0].session_id.as_deref(), Some("s-1"));
+    assert_eq!((snapshot.artifacts[0].role.as_deref(), snapshot.artifacts[1].role.as_deref()), (Some("checker"), None));
+    assert_eq!(snapshot.approvals[1].verdict(), ApprovalVerdict::Approved);
+
+    let latest = GetLatestCheckpointRequest { run_id: "run-1".into() };
+    let checkpoint = client.get_latest_checkpoint(latest).await.unwrap().checkpoint.unwrap();
+    assert_eq!(checkpoint.position, snapshot.recent_events[1].position, "the newest event when it was taken");
+    // And it goes on from there.
+    let requeue = RequeueInProgressTasksRequest { run_id: "run-1".into(), ..unset() };
+    assert_eq!(client.requeue_in_progress_tasks(requeue).await.unwrap().requeued_count, 1);
+    assert_eq!(task_id(&claim(&client, "run-1").await.unwrap()), "task-b");
+}
+
+#[test]
+fn the_same_database_is_not_imported_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, db) = (folder.path().join("old.db"), folder.path().join("runhub.db"));
+    let old = runstore(&file);
+    assert!(import("runstore", &file, &db, &[]).status.success());
+    let before = dump(&db);
+    assert!(String::from_utf8_lossy(&import("runstore", &file, &db, &[]).stderr).contains("was imported before"));
+    // Nor when it has a run more meanwhile.
+    old.execute_batch(
+        "INSERT INTO runs SELECT 'run-3', goal, repo_path, status, summary, cycle_count, replan_count,
+        current_task_id, created_at, updated_at FROM runs WHERE id = 'run-1'",
+    )
+    .unwrap();
+    let refused = import("runstore", &file, &db, &[]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("run-1 is in the database already"));
+    assert_eq!(dump(&db), before);
+}
+
+#[test]
+fn an_unknown_status_is_named_with_the_way_to_map_it_and_nothing_comes_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, db) = (folder.path().join("old.db"), folder.path().join("runhub.db"));
+    let old = runstore(&file);
+    old.execute_batch("UPDATE tasks SET status = 'parked' WHERE id = 'task-c'").unwrap();
+    let refused = import("runstore", &file, &db, &[]);
+    let problem = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(problem.contains("task-c") && problem.contains("--map-status 'task:parked=NEW'"), "{problem}");
+    assert!(dump(&db).iter().all(|row| row.starts_with("counters")), "nothing but the empty database");
+    assert!(import("runstore", &file, &db, &["--map-status", "task:parked=blocked"]).status.success());
+}
+
+#[test]
+fn what_is_no_such_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, db) = (folder.path().join("no.db"), folder.path().join("runhub.db"));
+    assert_eq!(import("runstore", &file, &db, &[]).status.code(), Some(1));
+    std::fs::write(&file, "not a database, but long enough to look at as one").unwrap();
+    assert_eq!(import("runstore", &file, &db, &[]).status.code(), Some(1));
+    assert_eq!(import("beads", &file, &db, &[]).status.code(), Some(1));
+    assert_eq!(import("beads", &folder.path().join("none"), &db, &[]).status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn nothing_is_imported_beside_a_running_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, db) = (folder.path().join("old.db"), folder.path().join("runhub.db"));
+    drop(runstore(&file));
+    let _server = Binary::start(&db, &[]);
+    assert!(String::from_utf8_lossy(&import("runstore", &file, &db, &[]).stderr).contains("another runhub has"));
+}
+
+const LEDGER: &str = r#"{"id":"x-1","title":"First","status":"closed","priority":1,"close_reason":"done","created_at":"2026-01-02T03:04:05Z"}
+{"id":"x-2","title":"Second","status":"in_progress","priority":0,"description":"Do it","dependencies":[{"depends_on_id":"x-1","type":"blocks"},{"depends_on_id":"x-9","type":"blocks"}]}
+{"id":"x-3","title":"Third","status":"open","dependencies":[{"depends_on_id":"x-2","type":"blocks"}],"notes":"n"}
+"#;
+
+#[tokio::test]
+async fn a_beads_ledger_becomes_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, db) = (folder.path().join("issues.jsonl"), folder.path().join("runhub.db"));
+    std::fs::write(&file, LEDGER).unwrap();
+    let arguments = ["import", "beads", file.to_str().unwrap(), "--db", db.to_str().unwrap(), "--goal", "All of it"];
+    let summary = stdout(&arguments);
+    for expected in ["3 tasks: 1 completed, 2 pending", "2 dependencies", "x-2 is blocked by x-9", "notes (1)"] {
+        assert!(summary.contains(expected), "{expected} in {summary}");
+    }
+    assert!(String::from_utf8_lossy(&binary::run(&arguments).stderr).contains("was imported before"));
+
+    let server = Binary::start(&db, &[]);
+    let client = server.connect().await;
+    let run = client.list_runs(unset()).await.unwrap().runs.remove(0);
+    assert_eq!((run.goal.as_str(), run.status()), ("All of it", RunStatus::Planning));
+    let tasks = client.list_tasks(ListTasksRequest { run_id: run.id.clone(), ..unset() }).await.unwrap().tasks;
+    assert_eq!(tasks.iter().map(|task| task.priority).collect::<Vec<_>>(), [3, 4, 2]);
+    assert_eq!(tasks[0].create_time.unwrap().to_string(), "2026-01-02T03:04:05Z");
+    assert_eq!((tasks[1].objective.as_str(), tasks[2].objective.as_str()), ("Do it", "Third"));
+    assert_eq!(tasks[1].labels["beads.missing.x-9"], "blocks");
+    assert_eq!(kinds(&client, &run.id).await, ["run_created", "tasks_added"]);
+    let first = claim(&client, &run.id).await.unwrap();
+    assert_eq!(task_id(&first), tasks[1].id);
+    assert_eq!(claim(&client, &run.id).await, None);
+}
+
+#[test]
+fn a_ledger_with_a_cycle_is_refused_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, db) = (folder.path().join("issues.jsonl"), folder.path().join("runhub.db"));
+    let circle = LEDGER.replace(r#""depends_on_id":"x-9""#, r#""depends_on_id":"x-3""#);
+    std::fs::write(&file, circle).unwrap();
+    let refused = import("beads", &file, &db, &[]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("x-2 -> x-3 -> x-2"), "{refused:?}");
+    assert!(dump(&db).iter().all(|row| row.starts_with("counters")));
+}

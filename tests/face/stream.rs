@@ -113,7 +113,8 @@ async fn the_stream_of_an_ended_run_ends_when_all_was_sent() {
 
     // A late record stands in the log; subscribing again from the end shows it.
     append(&server.client, &run.id, vec![event("late")]).await;
-    let mut again = server.client.subscribe(SubscribeEventsRequest { after_position: Some(position), ..subscribe(&run.id) });
+    let mut again =
+        server.client.subscribe(SubscribeEventsRequest { after_position: Some(position), ..subscribe(&run.id) });
     let (kinds, _) = until_no_event(&mut again).await;
     assert_eq!(kinds, ["late"]);
     assert!(matches!(again.next().await, Some(Ok(Update::End(EndReason::RunEnded, _)))));
@@ -152,7 +153,7 @@ async fn a_subscription_survives_a_restart() {
             server.kill();
         } else {
             server.terminate();
-            assert!(server.wait());
+            assert!(server.wait().await);
         }
         server = Binary::start_on(&socket, &db, &[]);
         assert_eq!(next_event(&mut watcher).await.seq, seq + 1);

@@ -94,7 +94,10 @@ async fn a_stale_token_is_refused_with_what_it_was_and_logged() {
     let (client, run) = (&server.client, new_run(&server.client).await);
     let task = add_task(client, &run.id, draft("t")).await;
     let old = claim(client, &run.id).await.unwrap();
-    client.requeue_in_progress_tasks(RequeueInProgressTasksRequest { run_id: run.id.clone(), ..unset() }).await.unwrap();
+    client
+        .requeue_in_progress_tasks(RequeueInProgressTasksRequest { run_id: run.id.clone(), ..unset() })
+        .await
+        .unwrap();
     let new = claim(client, &run.id).await.unwrap();
     assert_eq!(new.attempt_number, 2);
     let before = get_task(client, &task.id).await;
@@ -202,11 +205,14 @@ async fn completed_is_final() {
     let (client, run) = (&server.client, new_run(&server.client).await);
     let task = add_task(client, &run.id, draft("t")).await;
     complete(client, &claim(client, &run.id).await.unwrap()).await;
-    let (task_id, refused) = (task.id.clone(), [
-        reason(client.complete_task(CompleteTaskRequest { task_id: task.id.clone(), ..unset() }).await),
-        reason(client.block_task(BlockTaskRequest { task_id: task.id.clone(), ..unset() }).await),
-        reason(client.abandon_task(AbandonTaskRequest { task_id: task.id.clone(), ..unset() }).await),
-    ]);
+    let (task_id, refused) = (
+        task.id.clone(),
+        [
+            reason(client.complete_task(CompleteTaskRequest { task_id: task.id.clone(), ..unset() }).await),
+            reason(client.block_task(BlockTaskRequest { task_id: task.id.clone(), ..unset() }).await),
+            reason(client.abandon_task(AbandonTaskRequest { task_id: task.id.clone(), ..unset() }).await),
+        ],
+    );
     assert_eq!(refused, [Reason::WrongStatus, Reason::WrongStatus, Reason::WrongStatus]);
     assert_eq!(get_task(client, &task_id).await.status(), TaskStatus::Completed);
 }

@@ -71,9 +71,9 @@ impl Binary {
         assert!(killed.success());
     }
 
-    /// Waits until it has ended; says whether it ended well.
-    pub fn wait(mut self) -> bool {
-        self.child.wait().unwrap().success()
+    /// Waits until it has ended; says whether it ended well. Clients of this test go on meanwhile.
+    pub async fn wait(mut self) -> bool {
+        tokio::task::spawn_blocking(move || self.child.wait().unwrap().success()).await.unwrap()
     }
 }
 

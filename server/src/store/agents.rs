@@ -5,9 +5,17 @@ use crate::domain::Key;
 use crate::domain::agent::AgentState;
 use crate::error::Result;
 
-const SELECT: &str = "SELECT r.id, a.role, a.session_id, a.turns, a.rotation_count, a.last_prompt_path,
+/// A query of whole rows, continued.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT r.id, a.role, a.session_id, a.turns, a.rotation_count, a.last_prompt_path,
         a.last_response_path, a.revision, a.update_time
-    FROM agents a JOIN runs r ON r.key = a.run_key";
+    FROM agents a JOIN runs r ON r.key = a.run_key ",
+            $rest
+        )
+    };
+}
 
 fn state(row: &mut Columns) -> Result<AgentState> {
     Ok(AgentState {
@@ -25,12 +33,12 @@ fn state(row: &mut Columns) -> Result<AgentState> {
 
 /// The state of a role, if there is one.
 pub fn find(tx: &mut dyn Tx, run_key: Key, role: &str) -> Result<Option<AgentState>> {
-    first(tx, &format!("{SELECT} WHERE a.run_key = $1 AND a.role = $2"), params![run_key, role], state)
+    first(tx, select!("WHERE a.run_key = $1 AND a.role = $2"), params![run_key, role], state)
 }
 
 /// All states of a run, by role.
 pub fn list(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<AgentState>> {
-    all(tx, &format!("{SELECT} WHERE a.run_key = $1 ORDER BY a.role"), params![run_key], state)
+    all(tx, select!("WHERE a.run_key = $1 ORDER BY a.role"), params![run_key], state)
 }
 
 /// Inserts or replaces the state of a role.

@@ -5,9 +5,17 @@ use crate::domain::Key;
 use crate::domain::approval::Approval;
 use crate::error::Result;
 
-const SELECT: &str = "SELECT a.key, a.id, r.id, t.id, a.source, a.verdict, a.rationale, a.payload, a.decide_time,
+/// A query of whole rows, continued.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT a.key, a.id, r.id, t.id, a.source, a.verdict, a.rationale, a.payload, a.decide_time,
         a.revision, a.create_time
-    FROM approvals a JOIN runs r ON r.key = a.run_key LEFT JOIN tasks t ON t.key = a.task_key";
+    FROM approvals a JOIN runs r ON r.key = a.run_key LEFT JOIN tasks t ON t.key = a.task_key ",
+            $rest
+        )
+    };
+}
 
 fn approval(row: &mut Columns) -> Result<Approval> {
     Ok(Approval {
@@ -51,11 +59,11 @@ pub fn insert(tx: &mut dyn Tx, run_key: Key, task_key: Option<Key>, approval: &A
 
 /// The approval of a source that was decided last, if one was.
 pub fn latest(tx: &mut dyn Tx, run_key: Key, source: &str) -> Result<Option<Approval>> {
-    let sql = format!(
-        "{SELECT} WHERE a.run_key = $1 AND a.source = $2 AND a.decide_time IS NOT NULL
+    let sql = select!(
+        "WHERE a.run_key = $1 AND a.source = $2 AND a.decide_time IS NOT NULL
         ORDER BY a.decide_time DESC, a.key DESC LIMIT 1"
     );
-    first(tx, &sql, params![run_key, source], approval)
+    first(tx, sql, params![run_key, source], approval)
 }
 
 /// Which approvals to list.
@@ -71,12 +79,17 @@ pub struct Filter {
 
 /// Approvals after a key, the oldest first.
 pub fn list(tx: &mut dyn Tx, filter: &Filter, after: Key, limit: Limit) -> Result<Page<Approval>> {
-    let scope = if filter.run_key.is_some() { "a.run_key = $4" } else { "$4 = 0" };
-    let sql = format!(
-        "{SELECT} WHERE a.key > $1 AND ((1 << a.verdict) & $2) <> 0 AND ($3 = '' OR a.source = $3) AND {scope}
-        ORDER BY a.key"
-    );
+    let sql = match filter.run_key {
+        Some(_) => select!(
+            "WHERE a.key > $1 AND ((1 << a.verdict) & $2) <> 0 AND ($3 = '' OR a.source = $3) AND a.run_key = $4
+            ORDER BY a.key"
+        ),
+        None => select!(
+            "WHERE a.key > $1 AND ((1 << a.verdict) & $2) <> 0 AND ($3 = '' OR a.source = $3) AND $4 = 0
+            ORDER BY a.key"
+        ),
+    };
     let source = filter.source.as_deref().unwrap_or_default();
     let run_key = filter.run_key.unwrap_or_default();
-    page(tx, &sql, params![after, filter.verdicts, source, run_key], limit, approval)
+    page(tx, sql, params![after, filter.verdicts, source, run_key], limit, approval)
 }

@@ -5,8 +5,16 @@ use crate::domain::Key;
 use crate::domain::artifact::Artifact;
 use crate::error::Result;
 
-const SELECT: &str = "SELECT a.key, a.id, r.id, t.id, a.role, a.kind, a.path, a.metadata, a.create_time
-    FROM artifacts a JOIN runs r ON r.key = a.run_key LEFT JOIN tasks t ON t.key = a.task_key";
+/// A query of whole rows, continued.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT a.key, a.id, r.id, t.id, a.role, a.kind, a.path, a.metadata, a.create_time
+    FROM artifacts a JOIN runs r ON r.key = a.run_key LEFT JOIN tasks t ON t.key = a.task_key ",
+            $rest
+        )
+    };
+}
 
 fn artifact(row: &mut Columns) -> Result<Artifact> {
     Ok(Artifact {
@@ -32,6 +40,6 @@ pub fn insert(tx: &mut dyn Tx, run_key: Key, task_key: Option<Key>, artifact: &A
 
 /// Artifacts of a run, or of one role in it, after a key, the oldest first.
 pub fn list(tx: &mut dyn Tx, run_key: Key, role: Option<&str>, after: Key, limit: Limit) -> Result<Page<Artifact>> {
-    let sql = format!("{SELECT} WHERE a.run_key = $1 AND a.key > $2 AND ($3 = '' OR a.role = $3) ORDER BY a.key");
-    page(tx, &sql, params![run_key, after, role.unwrap_or_default()], limit, artifact)
+    let sql = select!("WHERE a.run_key = $1 AND a.key > $2 AND ($3 = '' OR a.role = $3) ORDER BY a.key");
+    page(tx, sql, params![run_key, after, role.unwrap_or_default()], limit, artifact)
 }

@@ -7,9 +7,17 @@ use crate::domain::json::Json;
 use crate::domain::task::{Ending, Task};
 use crate::error::{Error, Result};
 
-const SELECT: &str = "SELECT a.key, a.id, r.id, t.id, a.attempt_number, a.agent_id, a.status, a.summary,
+/// A query of whole rows, continued.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT a.key, a.id, r.id, t.id, a.attempt_number, a.agent_id, a.status, a.summary,
         a.blocker_signature, a.result, a.create_time, a.end_time
-    FROM task_attempts a JOIN runs r ON r.key = a.run_key JOIN tasks t ON t.key = a.task_key";
+    FROM task_attempts a JOIN runs r ON r.key = a.run_key JOIN tasks t ON t.key = a.task_key ",
+            $rest
+        )
+    };
+}
 
 fn attempt(row: &mut Columns) -> Result<TaskAttempt> {
     Ok(TaskAttempt {
@@ -125,16 +133,16 @@ pub fn of_token(tx: &mut dyn Tx, task_key: Key, token: &str) -> Result<Option<(i
 }
 
 fn by_key(tx: &mut dyn Tx, key: Key) -> Result<TaskAttempt> {
-    let found = first(tx, &format!("{SELECT} WHERE a.key = $1"), params![key], attempt)?;
+    let found = first(tx, select!("WHERE a.key = $1"), params![key], attempt)?;
     found.ok_or_else(|| Error::internal(format!("no attempt has the key {key}")))
 }
 
 /// The newest attempts of a task, the newest first.
 pub fn newest_of_task(tx: &mut dyn Tx, task_key: Key, limit: Limit) -> Result<Page<TaskAttempt>> {
-    page(tx, &format!("{SELECT} WHERE a.task_key = $1 ORDER BY a.key DESC"), params![task_key], limit, attempt)
+    page(tx, select!("WHERE a.task_key = $1 ORDER BY a.key DESC"), params![task_key], limit, attempt)
 }
 
 /// The newest attempts of a run, the newest first.
 pub fn newest_of_run(tx: &mut dyn Tx, run_key: Key, limit: Limit) -> Result<Page<TaskAttempt>> {
-    page(tx, &format!("{SELECT} WHERE a.run_key = $1 ORDER BY a.key DESC"), params![run_key], limit, attempt)
+    page(tx, select!("WHERE a.run_key = $1 ORDER BY a.key DESC"), params![run_key], limit, attempt)
 }

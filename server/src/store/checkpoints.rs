@@ -5,8 +5,16 @@ use crate::domain::Key;
 use crate::domain::checkpoint::Checkpoint;
 use crate::error::{Error, Resource, Result};
 
-const SELECT: &str = "SELECT c.key, c.id, r.id, c.status, c.payload, c.position, c.create_time
-    FROM checkpoints c JOIN runs r ON r.key = c.run_key";
+/// A query of whole rows, continued.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT c.key, c.id, r.id, c.status, c.payload, c.position, c.create_time
+    FROM checkpoints c JOIN runs r ON r.key = c.run_key ",
+            $rest
+        )
+    };
+}
 
 fn checkpoint(row: &mut Columns) -> Result<Checkpoint> {
     Ok(Checkpoint {
@@ -30,17 +38,17 @@ pub fn insert(tx: &mut dyn Tx, run_key: Key, checkpoint: &Checkpoint) -> Result<
 
 /// The checkpoint with this id.
 pub fn get(tx: &mut dyn Tx, id: &str) -> Result<Checkpoint> {
-    let found = first(tx, &format!("{SELECT} WHERE c.id = $1"), params![id], checkpoint)?;
+    let found = first(tx, select!("WHERE c.id = $1"), params![id], checkpoint)?;
     found.ok_or_else(|| Error::not_found(Resource::Checkpoint, id))
 }
 
 /// The newest checkpoint of a run, if it has one.
 pub fn latest(tx: &mut dyn Tx, run_key: Key) -> Result<Option<Checkpoint>> {
-    first(tx, &format!("{SELECT} WHERE c.run_key = $1 ORDER BY c.key DESC LIMIT 1"), params![run_key], checkpoint)
+    first(tx, select!("WHERE c.run_key = $1 ORDER BY c.key DESC LIMIT 1"), params![run_key], checkpoint)
 }
 
 /// Checkpoints of a run after a key, the oldest first.
 pub fn list(tx: &mut dyn Tx, run_key: Key, after: Key, limit: Limit) -> Result<Page<Checkpoint>> {
-    let sql = format!("{SELECT} WHERE c.run_key = $1 AND c.key > $2 ORDER BY c.key");
-    page(tx, &sql, params![run_key, after], limit, checkpoint)
+    let sql = select!("WHERE c.run_key = $1 AND c.key > $2 ORDER BY c.key");
+    page(tx, sql, params![run_key, after], limit, checkpoint)
 }

@@ -8,8 +8,16 @@ use crate::domain::event::{Event, EventDraft, EventFilter};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-const SELECT: &str = "SELECT e.position, e.seq, r.id, t.id, e.source, e.kind, e.message, e.payload, e.create_time
-    FROM events e JOIN runs r ON r.key = e.run_key LEFT JOIN tasks t ON t.key = e.task_key";
+/// A query of whole rows, continued.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT e.position, e.seq, r.id, t.id, e.source, e.kind, e.message, e.payload, e.create_time
+    FROM events e JOIN runs r ON r.key = e.run_key LEFT JOIN tasks t ON t.key = e.task_key ",
+            $rest
+        )
+    };
+}
 
 fn event(row: &mut Columns) -> Result<Event> {
     Ok(Event {
@@ -115,15 +123,16 @@ pub fn scan(tx: &mut dyn Tx, scan: &Scan, limit: Limit, look_at: usize) -> Resul
 
 /// One statement for each scope and direction, so that each has its index.
 fn scan_sql(scan: &Scan) -> &'static str {
-    use std::sync::LazyLock;
-    static SQL: LazyLock<[String; 4]> = LazyLock::new(|| {
-        let statement = |run: &str, order: &str| {
-            format!("{SELECT} WHERE e.position > $1 AND e.position < $2 AND {run} ORDER BY e.position {order}")
-        };
-        let (one, all) = ("e.run_key = $3", "$3 = 0");
-        [statement(one, "ASC"), statement(one, "DESC"), statement(all, "ASC"), statement(all, "DESC")]
-    });
-    &SQL[usize::from(scan.run_key.is_none()) * 2 + usize::from(scan.newest_first)]
+    match (scan.run_key.is_some(), scan.newest_first) {
+        (true, false) => {
+            select!("WHERE e.position > $1 AND e.position < $2 AND e.run_key = $3 ORDER BY e.position")
+        }
+        (true, true) => {
+            select!("WHERE e.position > $1 AND e.position < $2 AND e.run_key = $3 ORDER BY e.position DESC")
+        }
+        (false, false) => select!("WHERE e.position > $1 AND e.position < $2 AND $3 = 0 ORDER BY e.position"),
+        (false, true) => select!("WHERE e.position > $1 AND e.position < $2 AND $3 = 0 ORDER BY e.position DESC"),
+    }
 }
 
 /// The position of a run's newest event, 0 if it has none.

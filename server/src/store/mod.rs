@@ -55,10 +55,10 @@ pub trait Tx {
     fn next_position(&mut self) -> Result<i64>;
     /// This transaction has changed something.
     fn has_written(&self) -> bool;
-    /// Runs a statement; returns how many rows it changed.
-    fn execute(&mut self, sql: &str, params: &[SqlValue]) -> Result<u64>;
+    /// Runs a statement; returns how many rows it changed. A text made at run time is no statement.
+    fn execute(&mut self, sql: &'static str, params: &[SqlValue]) -> Result<u64>;
     /// Runs a query and shows each row until told to stop.
-    fn query(&mut self, sql: &str, params: &[SqlValue], each: Each) -> Result<()>;
+    fn query(&mut self, sql: &'static str, params: &[SqlValue], each: Each) -> Result<()>;
 }
 
 /// Looks at a row, and says whether to go on.
@@ -67,7 +67,7 @@ pub type Each<'a> = &'a mut dyn FnMut(&mut Columns) -> Result<ControlFlow<()>>;
 /// The first row of a query.
 pub fn first<T>(
     tx: &mut dyn Tx,
-    sql: &str,
+    sql: &'static str,
     params: &[SqlValue],
     map: impl Fn(&mut Columns) -> Result<T>,
 ) -> Result<Option<T>> {
@@ -82,7 +82,7 @@ pub fn first<T>(
 /// All rows of a query; for queries that are bounded by their nature or by a LIMIT.
 pub fn all<T>(
     tx: &mut dyn Tx,
-    sql: &str,
+    sql: &'static str,
     params: &[SqlValue],
     map: impl Fn(&mut Columns) -> Result<T>,
 ) -> Result<Vec<T>> {
@@ -97,7 +97,7 @@ pub fn all<T>(
 /// The rows of a query up to a count and to about so many bytes, but at least one; and whether that was all.
 pub fn page<T>(
     tx: &mut dyn Tx,
-    sql: &str,
+    sql: &'static str,
     params: &[SqlValue],
     limit: Limit,
     map: impl Fn(&mut Columns) -> Result<T>,

@@ -6,8 +6,17 @@ use crate::domain::Key;
 use crate::domain::run::{Run, RunStatus};
 use crate::error::{Error, Resource, Result};
 
-const COLUMNS: &str = "key, id, goal, repo_path, labels, status, summary, cycle_count, replan_count, plan_version,
-    current_task_id, revision, create_time, update_time";
+/// A query of whole rows, continued.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT key, id, goal, repo_path, labels, status, summary, cycle_count, replan_count, plan_version,
+    current_task_id, revision, create_time, update_time
+                FROM runs ",
+            $rest
+        )
+    };
+}
 
 fn run(row: &mut Columns) -> Result<Run> {
     Ok(Run {
@@ -35,7 +44,7 @@ pub fn get(tx: &mut dyn Tx, id: &str) -> Result<Run> {
 
 /// The run with this id, if there is one.
 pub fn find(tx: &mut dyn Tx, id: &str) -> Result<Option<Run>> {
-    first(tx, &format!("SELECT {COLUMNS} FROM runs WHERE id = $1"), params![id], run)
+    first(tx, select!("WHERE id = $1"), params![id], run)
 }
 
 /// The key and status of the run with this id: what most calls need of it.
@@ -104,8 +113,8 @@ pub fn save(tx: &mut dyn Tx, run: &Run) -> Result<()> {
 
 /// Runs with a status in the set, the newest first, below a key.
 pub fn list(tx: &mut dyn Tx, statuses: i64, before: Key, limit: Limit) -> Result<Page<Run>> {
-    let sql = format!("SELECT {COLUMNS} FROM runs WHERE key < $1 AND ((1 << status) & $2) <> 0 ORDER BY key DESC");
-    page(tx, &sql, params![before, statuses], limit, run)
+    let sql = select!("WHERE key < $1 AND ((1 << status) & $2) <> 0 ORDER BY key DESC");
+    page(tx, sql, params![before, statuses], limit, run)
 }
 
 /// Takes `count` sequence numbers for events of a run; returns the last.

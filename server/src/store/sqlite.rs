@@ -190,13 +190,13 @@ impl Tx for SqliteTx<'_> {
         self.has_written
     }
 
-    fn execute(&mut self, sql: &str, params: &[SqlValue]) -> Result<u64> {
+    fn execute(&mut self, sql: &'static str, params: &[SqlValue]) -> Result<u64> {
         let changed = self.statement(sql, params)?.raw_execute().map_err(sql_error)?;
         self.has_written |= changed > 0;
         Ok(changed as u64)
     }
 
-    fn query(&mut self, sql: &str, params: &[SqlValue], each: Each) -> Result<()> {
+    fn query(&mut self, sql: &'static str, params: &[SqlValue], each: Each) -> Result<()> {
         let mut statement = self.statement(sql, params)?;
         // What returns rows and is no SELECT (UPDATE … RETURNING) has written.
         self.has_written |= !statement.readonly();

@@ -9,12 +9,20 @@ use crate::domain::plan::ExistingTask;
 use crate::domain::task::{Task, TaskSpec, TaskStatus, covers};
 use crate::error::{Error, Resource, Result};
 
-const SELECT: &str = "SELECT t.key, t.id, t.run_key, r.id, t.ordinal, t.title, t.objective, t.acceptance_criteria,
+/// A query of whole rows, continued.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT t.key, t.id, t.run_key, r.id, t.ordinal, t.title, t.objective, t.acceptance_criteria,
         t.verification_steps, t.allowed_paths, t.required_capabilities, t.priority, t.labels, t.max_attempts,
         t.not_before_time, t.depends_on, t.status, t.attempt_count, t.failure_count, t.implementation_summary,
         t.blocker_signature, t.agent_id, t.lease_token, t.open_dependencies, t.plan_version, t.revision,
         t.create_time, t.update_time
-    FROM tasks t JOIN runs r ON r.key = t.run_key";
+    FROM tasks t JOIN runs r ON r.key = t.run_key ",
+            $rest
+        )
+    };
+}
 
 fn task(row: &mut Columns) -> Result<Task> {
     Ok(Task {
@@ -53,13 +61,13 @@ fn task(row: &mut Columns) -> Result<Task> {
 
 /// The task with this id.
 pub fn get(tx: &mut dyn Tx, id: &str) -> Result<Task> {
-    let found = first(tx, &format!("{SELECT} WHERE t.id = $1"), params![id], task)?;
+    let found = first(tx, select!("WHERE t.id = $1"), params![id], task)?;
     found.ok_or_else(|| Error::not_found(Resource::Task, id))
 }
 
 /// The task with this key.
 pub fn by_key(tx: &mut dyn Tx, key: Key) -> Result<Task> {
-    let found = first(tx, &format!("{SELECT} WHERE t.key = $1"), params![key], task)?;
+    let found = first(tx, select!("WHERE t.key = $1"), params![key], task)?;
     found.ok_or_else(|| Error::internal(format!("no task has the key {key}")))
 }
 
@@ -177,7 +185,7 @@ pub fn next_claimable(tx: &mut dyn Tx, run_key: Option<Key>, capabilities: &[Str
 
 fn first_covered(
     tx: &mut dyn Tx,
-    sql: &str,
+    sql: &'static str,
     params: &[super::SqlValue],
     capabilities: &[String],
 ) -> Result<Option<Key>> {
@@ -195,19 +203,18 @@ fn first_covered(
 
 /// All tasks of a run with this status, in plan order.
 pub fn with_status(tx: &mut dyn Tx, run_key: Key, status: TaskStatus) -> Result<Vec<Task>> {
-    let sql = format!("{SELECT} WHERE t.run_key = $1 AND t.status = $2 ORDER BY t.ordinal");
-    all(tx, &sql, params![run_key, status], task)
+    let sql = select!("WHERE t.run_key = $1 AND t.status = $2 ORDER BY t.ordinal");
+    all(tx, sql, params![run_key, status], task)
 }
 
 /// The newest tasks of a run with this status, the newest first.
 pub fn newest_with_status(tx: &mut dyn Tx, run_key: Key, status: TaskStatus, limit: Limit) -> Result<Page<Task>> {
-    let sql = format!("{SELECT} WHERE t.run_key = $1 AND t.status = $2 ORDER BY t.ordinal DESC");
-    page(tx, &sql, params![run_key, status], limit, task)
+    let sql = select!("WHERE t.run_key = $1 AND t.status = $2 ORDER BY t.ordinal DESC");
+    page(tx, sql, params![run_key, status], limit, task)
 }
 
 /// Tasks of a run with a status in the set, in plan order, after an ordinal.
 pub fn list(tx: &mut dyn Tx, run_key: Key, statuses: i64, after: i64, limit: Limit) -> Result<Page<Task>> {
-    let sql =
-        format!("{SELECT} WHERE t.run_key = $1 AND t.ordinal > $2 AND ((1 << t.status) & $3) <> 0 ORDER BY t.ordinal");
-    page(tx, &sql, params![run_key, after, statuses], limit, task)
+    let sql = select!("WHERE t.run_key = $1 AND t.ordinal > $2 AND ((1 << t.status) & $3) <> 0 ORDER BY t.ordinal");
+    page(tx, sql, params![run_key, after, statuses], limit, task)
 }

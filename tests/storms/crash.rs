@@ -1,0 +1,126 @@
+//! `kill -9` under load: what was acknowledged is there, and the log has no hole.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use runhub_client::Client;
+use runhub_client::v1::*;
+use tokio::task::JoinHandle;
+
+use crate::support::binary::Binary;
+use crate::support::calls::*;
+use crate::support::dump::integrity;
+
+const CYCLES: usize = 20;
+const WRITERS: usize = 4;
+
+/// What was acknowledged: the seq and position of each kind.
+type Acknowledged = BTreeMap<String, (i64, i64)>;
+
+/// What a writer knows when its server is gone.
+struct Report {
+    acknowledged: Acknowledged,
+    /// Asked and not answered: it may or may not have happened.
+    unanswered: AppendEventsRequest,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_acknowledged_write_survives_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("runhub.db");
+    let mut server = Binary::start(&db, &[]);
+    let run_id = new_run(&server.connect().await).await.id;
+    let mut acknowledged = Acknowledged::new();
+    let mut completed = Vec::new();
+    for cycle in 0..CYCLES {
+        let acks = Arc::new(AtomicUsize::new(0));
+        let mut writers = Vec::new();
+        for writer in 0..WRITERS {
+            let name = format!("{cycle}.{writer}");
+            writers.push(write(server.connect().await, run_id.clone(), name, Arc::clone(&acks)));
+        }
+        let worker = work(server.connect().await, run_id.clone(), Arc::clone(&acks));
+        // Each time a little later in the course of things.
+        while acks.load(Ordering::SeqCst) < 40 + 13 * cycle {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        server.kill();
+        let mut unanswered = Vec::new();
+        for writer in writers {
+            let report = writer.await.unwrap();
+            acknowledged.extend(report.acknowledged);
+            unanswered.push(report.unanswered);
+        }
+        completed.extend(worker.await.unwrap());
+        assert_eq!(integrity(&db), "ok");
+        server = Binary::start(&db, &[]);
+        let client = server.connect().await;
+        // Repeated with its request_id, what was not answered happens once, whether it had happened or not.
+        for request in unanswered {
+            let kind = request.events[0].kind.clone();
+            let answer = client.append_events(request).await.unwrap();
+            acknowledged.insert(kind, (answer.first_seq, answer.last_position));
+        }
+        check(&client, &run_id, &acknowledged, &completed).await;
+    }
+    assert!(acknowledged.len() > CYCLES * 40, "there was load: {}", acknowledged.len());
+    assert!(completed.len() > CYCLES, "there was work: {}", completed.len());
+}
+
+/// Appends one event after the other until the server is gone.
+fn write(client: Client, run_id: String, name: String, acks: Arc<AtomicUsize>) -> JoinHandle<Report> {
+    tokio::spawn(async move {
+        let mut acknowledged = Acknowledged::new();
+        for at in 0.. {
+            let kind = format!("{name}.{at}");
+            let events = vec![event(&kind)];
+            let request = AppendEventsRequest { run_id: run_id.clone(), events, request_id: kind.clone() };
+            match client.append_events(request.clone()).await {
+                Ok(answer) => acknowledged.insert(kind, (answer.first_seq, answer.last_position)),
+                Err(_) => return Report { acknowledged, unanswered: request },
+            };
+            acks.fetch_add(1, Ordering::SeqCst);
+        }
+        unreachable!()
+    })
+}
+
+/// Adds, claims and completes tasks until the server is gone; returns those it knows to be completed.
+fn work(client: Client, run_id: String, acks: Arc<AtomicUsize>) -> JoinHandle<Vec<String>> {
+    tokio::spawn(async move {
+        let mut completed = Vec::new();
+        while let Ok(task) = one_task(&client, &run_id).await {
+            completed.push(task);
+            acks.fetch_add(1, Ordering::SeqCst);
+        }
+        completed
+    })
+}
+
+async fn one_task(client: &Client, run_id: &str) -> Result<String, runhub_client::Error> {
+    client.add_tasks(AddTasksRequest { run_id: run_id.into(), tasks: vec![draft("t")], ..unset() }).await?;
+    let claim = client.claim_task(claim_request(run_id, "agent")).await?.claim.unwrap();
+    Ok(client.complete_task(completion(&claim)).await?.task.unwrap().id)
+}
+
+async fn check(client: &Client, run_id: &str, acknowledged: &Acknowledged, completed: &[String]) {
+    let log = log(client, run_id).await;
+    let seqs: Vec<i64> = log.iter().map(|event| event.seq).collect();
+    assert_eq!(seqs, (1..=log.len() as i64).collect::<Vec<_>>(), "seq has a hole");
+    assert!(log.windows(2).all(|pair| pair[0].position < pair[1].position));
+    let own = log.iter().filter(|event| event.source == "test");
+    let own: Vec<_> = own.map(|event| (event.kind.clone(), (event.seq, event.position))).collect();
+    assert_eq!(own.len(), acknowledged.len(), "once each");
+    assert_eq!(own.into_iter().collect::<Acknowledged>(), *acknowledged);
+    let logged: Vec<&str> = log
+        .iter()
+        .filter(|event| event.kind == "task_completed")
+        .filter_map(|event| event.task_id.as_deref())
+        .collect();
+    for task in completed {
+        assert!(logged.contains(&task.as_str()), "{task} was acknowledged as completed");
+        assert_eq!(get_task(client, task).await.status(), TaskStatus::Completed);
+    }
+}

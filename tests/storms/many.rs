@@ -1,0 +1,91 @@
+//! Many at once.
+
+use std::collections::BTreeSet;
+
+use runhub_client::v1::*;
+
+use crate::support::TestServer;
+use crate::support::calls::*;
+
+const CLIENTS: usize = 64;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_claim_1000_tasks_and_none_twice() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    add_tasks(&server.client, &run.id, vec![draft("t"); 1_000]).await;
+    let mut agents = Vec::new();
+    for number in 0..CLIENTS {
+        let (client, request) = (server.connect().await, claim_request(&run.id, &format!("agent {number}")));
+        agents.push(tokio::spawn(async move {
+            let mut claimed = Vec::new();
+            while let Some(claim) = client.claim_task(request.clone()).await.unwrap().claim {
+                claimed.push((task_id(&claim), claim.lease_token));
+            }
+            claimed
+        }));
+    }
+    let mut claims = Vec::new();
+    for agent in agents {
+        claims.extend(agent.await.unwrap());
+    }
+    assert_eq!(claims.len(), 1_000);
+    assert_eq!(claims.iter().map(|(task, _)| task).collect::<BTreeSet<_>>().len(), 1_000, "a task was given twice");
+    assert_eq!(claims.iter().map(|(_, token)| token).collect::<BTreeSet<_>>().len(), 1_000, "a token was given twice");
+    let claimed = kinds(&server.client, &run.id).await.into_iter().filter(|kind| kind == "task_claimed");
+    assert_eq!(claimed.count(), 1_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_append_to_one_run_and_leave_no_hole() {
+    const EACH: usize = 50;
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let mut writers = Vec::new();
+    for number in 0..CLIENTS {
+        let (client, run_id) = (server.connect().await, run.id.clone());
+        writers.push(tokio::spawn(async move {
+            let mut answers = Vec::new();
+            for at in 0..EACH {
+                let kind = format!("{number}.{at}");
+                let answer = append(&client, &run_id, vec![event(&kind)]).await;
+                answers.push((answer.first_seq, answer.last_position, kind));
+            }
+            answers
+        }));
+    }
+    let mut answers = Vec::new();
+    for writer in writers {
+        let own = writer.await.unwrap();
+        assert!(own.windows(2).all(|pair| pair[0].0 < pair[1].0), "a writer's own events keep their order");
+        answers.extend(own);
+    }
+    answers.sort();
+    let log = log(&server.client, &run.id).await;
+    let seqs: Vec<i64> = log.iter().map(|event| event.seq).collect();
+    assert_eq!(seqs, (1..=(CLIENTS * EACH) as i64 + 1).collect::<Vec<_>>());
+    let logged: Vec<_> = log.into_iter().skip(1).map(|event| (event.seq, event.position, event.kind)).collect();
+    assert_eq!(logged, answers);
+}
+
+/// Two processes of the class lost each other's updates; here every increment counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_increment_is_lost() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let mut callers = Vec::new();
+    for _ in 0..CLIENTS {
+        let (client, run_id) = (server.connect().await, run.id.clone());
+        callers.push(tokio::spawn(async move {
+            for _ in 0..10 {
+                let request = IncrementCycleRequest { run_id: run_id.clone(), ..unset() };
+                client.increment_cycle(request).await.unwrap();
+            }
+        }));
+    }
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let run = get_run(&server.client, &run.id).await;
+    assert_eq!((run.cycle_count, run.revision), (640, 641));
+}

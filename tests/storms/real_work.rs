@@ -1,0 +1,175 @@
+//! Real work: a project's ledger is imported, eight agents drain it, and a watcher that is killed again and again
+//! has the whole log. `RUNHUB_REAL_WORK` names the folder with the recorded data; without it the same happens with
+//! a ledger and steps made here.
+
+#[path = "real_work/data.rs"]
+mod data;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::Duration;
+
+use runhub_client::Client;
+use runhub_client::v1::*;
+
+use self::data::{Ledger, recorded_steps};
+use crate::support::binary::{Binary, runhub, stdout};
+use crate::support::calls::*;
+
+const AGENTS: usize = 8;
+const KILLS: usize = 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_is_imported_and_drained() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("runhub.db");
+    let ledger = Ledger::find(folder.path());
+    let summary = stdout(&["import", "beads", ledger.file.to_str().unwrap(), "--db", db.to_str().unwrap()]);
+    let (tasks, completed) = (ledger.tasks, ledger.completed);
+    let expected = format!("{tasks} tasks: {completed} completed, {} pending", tasks - completed);
+    assert!(
+        summary.contains(&expected) && summary.contains(&format!("{} dependencies", ledger.dependencies)),
+        "{summary}"
+    );
+
+    let server = Binary::start(&db, &[]);
+    let client = server.connect().await;
+    let run = client.list_runs(unset()).await.unwrap().runs.remove(0);
+    let claimable = claim_all(&client, &run.id).await;
+    assert_eq!(claimable, ledger.claimable, "claimable at once");
+
+    let watcher = watch_through_kills(server.address.clone(), run.id.clone(), 2 * (tasks - completed) / KILLS);
+    let mut agents = Vec::new();
+    for number in 0..AGENTS {
+        agents.push(tokio::spawn(drain(server.connect().await, run.id.clone(), format!("agent {number}"))));
+    }
+    let mut drained = 0;
+    for agent in agents {
+        drained += agent.await.unwrap();
+    }
+    assert_eq!(drained, tasks - completed);
+    set_status(&client, &run.id, RunStatus::Completed).await;
+
+    let log = log(&client, &run.id).await;
+    let (watched, kills) = watcher.await.unwrap();
+    assert_eq!(kills, KILLS);
+    assert_eq!(watched, log.iter().map(|event| event.position).collect::<Vec<_>>(), "the watcher has exactly the log");
+    check_order(&client, &run.id, &log).await;
+    let request = GetRunSnapshotRequest { run_id: run.id, ..unset() };
+    let snapshot = client.get_run_snapshot(request).await.unwrap().snapshot.unwrap();
+    assert_eq!(snapshot.completed_tasks.len(), tasks);
+    assert!(snapshot.pending_tasks.is_empty() && snapshot.in_progress_tasks.is_empty());
+}
+
+/// Claims until there is nothing more, then gives all of it back; returns how many there were.
+async fn claim_all(client: &Client, run_id: &str) -> usize {
+    let mut claimed = 0;
+    while claim(client, run_id).await.is_some() {
+        claimed += 1;
+    }
+    let request = RequeueInProgressTasksRequest { run_id: run_id.into(), ..unset() };
+    assert_eq!(client.requeue_in_progress_tasks(request).await.unwrap().requeued_count as usize, claimed);
+    claimed
+}
+
+/// Claims and completes until nothing is left; returns how many it did.
+async fn drain(client: Client, run_id: String, agent_id: String) -> usize {
+    let mut done = 0;
+    loop {
+        if let Some(claim) = client.claim_task(claim_request(&run_id, &agent_id)).await.unwrap().claim {
+            complete(&client, &claim).await;
+            done += 1;
+            continue;
+        }
+        let statuses = vec![TaskStatus::Pending.into(), TaskStatus::InProgress.into()];
+        let left = ListTasksRequest { run_id: run_id.clone(), statuses, page_size: 1, ..unset() };
+        if client.list_tasks(left).await.unwrap().tasks.is_empty() {
+            return done;
+        }
+        // Others hold what the rest waits for.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// `runhub watch` killed after every so many events, and started again from the last position it has shown; returns
+/// the positions of all it has shown, and how often it was killed.
+fn watch_through_kills(server: String, run_id: String, events: usize) -> tokio::task::JoinHandle<(Vec<i64>, usize)> {
+    tokio::task::spawn_blocking(move || {
+        let (mut positions, mut kills) = (vec![], 0);
+        loop {
+            let since = positions.last().copied().unwrap_or(0_i64).to_string();
+            let mut watch = runhub(&["watch", &run_id, "--json", "--since", &since, "--server", &server]);
+            let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+            let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+            let mut shown = 0;
+            for line in lines {
+                let event: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+                positions.push(event["position"].as_str().unwrap().parse().unwrap());
+                shown += 1;
+                if shown == events && kills < KILLS {
+                    // What it has printed beyond this line is lost with it.
+                    watch.kill().unwrap();
+                    kills += 1;
+                    break;
+                }
+            }
+            if watch.wait().unwrap().success() {
+                return (positions, kills);
+            }
+        }
+    })
+}
+
+/// No task was started before its dependencies were completed, none was done twice.
+async fn check_order(client: &Client, run_id: &str, log: &[Event]) {
+    let mut tasks = BTreeMap::new();
+    let mut request = ListTasksRequest { run_id: run_id.into(), ..unset() };
+    loop {
+        let page = client.list_tasks(request.clone()).await.unwrap();
+        tasks.extend(page.tasks.into_iter().map(|task| (task.id.clone(), task)));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    let told = |kind: &str| {
+        log.iter().filter(|event| event.kind == kind).map(|event| event.task_id.clone().unwrap()).collect::<Vec<_>>()
+    };
+    let completions = told("task_completed");
+    let done_here: BTreeSet<&String> = completions.iter().collect();
+    assert_eq!(completions.len(), done_here.len(), "completed twice");
+    assert_eq!(told("task_claimed").len(), completions.len() + told("task_requeued").len(), "claimed twice");
+    let mut done: BTreeSet<&str> =
+        tasks.keys().map(String::as_str).filter(|id| !done_here.contains(&(*id).to_owned())).collect();
+    for event in log.iter().filter(|event| event.task_id.is_some()) {
+        let id = event.task_id.as_deref().unwrap();
+        match event.kind.as_str() {
+            "task_claimed" => {
+                let open: Vec<_> = tasks[id].depends_on.iter().filter(|on| !done.contains(on.as_str())).collect();
+                assert!(open.is_empty(), "{id} was started before {open:?}");
+            }
+            "task_completed" => assert!(done.insert(id)),
+            _ => {}
+        }
+    }
+    assert_eq!(done.len(), tasks.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recorded_steps_come_out_as_they_went_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Binary::start(&folder.path().join("runhub.db"), &[]);
+    let client = server.connect().await;
+    let recordings = recorded_steps();
+    assert!(!recordings.is_empty());
+    for steps in recordings {
+        let run = new_run(&client).await;
+        for step in &steps {
+            let payload = value(step.clone());
+            append(&client, &run.id, vec![EventDraft { source: "agent".into(), payload, ..event("step") }]).await;
+        }
+        let out: Vec<_> = log(&client, &run.id).await.iter().skip(1).map(|event| json(&event.payload)).collect();
+        assert_eq!(out, steps);
+    }
+}

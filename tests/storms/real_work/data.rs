@@ -1,0 +1,75 @@
+//! The work: recorded if it is there, else made here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::support::real_work;
+
+/// A ledger, and what is known of it.
+pub struct Ledger {
+    pub file: PathBuf,
+    pub tasks: usize,
+    pub completed: usize,
+    pub dependencies: usize,
+    pub claimable: usize,
+}
+
+impl Ledger {
+    /// The recorded one, or one made in this folder.
+    pub fn find(folder: &Path) -> Self {
+        match real_work() {
+            Some(data) => {
+                let file = data.join("beads/issues.jsonl");
+                Self { file, tasks: 704, completed: 403, dependencies: 356, claimable: 63 }
+            }
+            None => Self::make(folder),
+        }
+    }
+
+    /// Layers of ten, of which the first two are done; each issue depends on two of the layer before.
+    fn make(folder: &Path) -> Self {
+        let mut lines = Vec::new();
+        for layer in 0..LAYERS {
+            for at in 0..WIDTH {
+                let on = [at, (at + 1) % WIDTH].map(|other| format!("m-{}-{other}", layer.wrapping_sub(1)));
+                let links = on.map(|id| json!({ "depends_on_id": id, "type": "blocks" }));
+                let links = if layer == 0 { json!([]) } else { json!(links) };
+                let status = if layer < DONE { "closed" } else { "open" };
+                let title = format!("{layer}.{at}");
+                let line =
+                    json!({ "id": format!("m-{layer}-{at}"), "title": title, "status": status, "dependencies": links });
+                lines.push(line.to_string());
+            }
+        }
+        let file = folder.join("issues.jsonl");
+        fs::write(&file, lines.join("\n")).unwrap();
+        let dependencies = (LAYERS - 1) * WIDTH * 2;
+        Self { file, tasks: LAYERS * WIDTH, completed: DONE * WIDTH, dependencies, claimable: WIDTH }
+    }
+}
+
+const LAYERS: usize = 40;
+const WIDTH: usize = 10;
+const DONE: usize = 2;
+
+/// The steps of each recording.
+pub fn recorded_steps() -> Vec<Vec<Value>> {
+    let Some(data) = real_work() else { return vec![made_steps()] };
+    let mut recordings = Vec::new();
+    for entry in fs::read_dir(data.join("trajectories")).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let recording: Value = serde_json::from_str(&text).unwrap();
+        let steps = recording["trajectory"].as_array().unwrap().clone();
+        assert!(!steps.is_empty());
+        recordings.push(steps);
+    }
+    assert_eq!(recordings.len(), 3);
+    recordings
+}
+
+fn made_steps() -> Vec<Value> {
+    let step = |at: i32| json!({ "thought": format!("step {at}\n\u{1b}[1m"), "state": { "at": at, "open": null }, "time": 0.1 });
+    (0..50).map(step).collect()
+}
