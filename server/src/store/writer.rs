@@ -236,3 +236,6 @@ impl Group {
         statement.raw_execute().map(drop).map_err(sql_error)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! The writer's promises, one test each.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use crate::clock::SystemClock;
+use crate::domain::run::{Run, RunDraft};
+use crate::error::{Error, Result};
+use crate::store::{OpenError, Store, Tx, imports, runs};
+
+fn open(folder: &TempDir) -> Store {
+    Store::open(&folder.path().join("db"), Arc::new(SystemClock)).unwrap()
+}
+
+fn add_run(tx: &mut dyn Tx, id: &str) -> Result<()> {
+    let draft = RunDraft { goal: id.into(), repo_path: "r".into(), labels: Default::default() };
+    let run = Run::new(tx.next_key()?, id.into(), draft, tx.now());
+    runs::insert(tx, &run)
+}
+
+async fn exists(store: &Store, id: &'static str) -> bool {
+    store.read(move |tx| Ok(runs::find(tx, id)?.is_some())).await.unwrap()
+}
+
+/// Holds the writer in a body, so that what is sent meanwhile becomes one group.
+struct Held {
+    go_on: mpsc::Sender<()>,
+    body: JoinHandle<Result<()>>,
+}
+
+impl Held {
+    async fn hold(store: &Store) -> Self {
+        let (go_on, wait) = mpsc::channel();
+        let (entered, inside) = tokio::sync::oneshot::channel();
+        let (store, wait, entered) = (store.clone(), std::sync::Mutex::new(wait), std::sync::Mutex::new(Some(entered)));
+        let body = tokio::spawn(async move {
+            let body = move |_: &mut dyn Tx| {
+                if let Some(entered) = entered.lock().unwrap().take() {
+                    let _ = entered.send(());
+                    wait.lock().unwrap().recv().unwrap();
+                }
+                Ok(())
+            };
+            store.transact(body).await
+        });
+        inside.await.unwrap();
+        Self { go_on, body }
+    }
+
+    async fn go_on(self) {
+        self.go_on.send(()).unwrap();
+        self.body.await.unwrap().unwrap();
+    }
+}
+
+/// Sends a body and returns once it waits in the queue.
+async fn send<F>(store: &Store, body: F) -> JoinHandle<Result<()>>
+where
+    F: Fn(&mut dyn Tx) -> Result<()> + Send + 'static,
+{
+    let store = store.clone();
+    let (polled, was_polled) = tokio::sync::oneshot::channel();
+    let sent = tokio::spawn(async move {
+        let call = store.transact(body);
+        tokio::pin!(call);
+        // The first poll puts it into the queue.
+        let first = std::future::poll_fn(|context| std::task::Poll::Ready(call.as_mut().poll(context))).await;
+        let _ = polled.send(());
+        match first {
+            std::task::Poll::Ready(done) => done,
+            std::task::Poll::Pending => call.await,
+        }
+    });
+    was_polled.await.unwrap();
+    sent
+}
+
+#[tokio::test]
+async fn an_error_undoes_its_own_body_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let held = Held::hold(&store).await;
+    let good = send(&store, |tx| add_run(tx, "good")).await;
+    let bad = send(&store, |tx| add_run(tx, "bad").and(Err(Error::LeaseRequired))).await;
+    let last = send(&store, |tx| add_run(tx, "last")).await;
+    held.go_on().await;
+    assert_eq!(good.await.unwrap(), Ok(()));
+    assert_eq!(bad.await.unwrap(), Err(Error::LeaseRequired));
+    assert_eq!(last.await.unwrap(), Ok(()));
+    assert!(exists(&store, "good").await && exists(&store, "last").await && !exists(&store, "bad").await);
+}
+
+#[tokio::test]
+async fn a_panic_is_one_calls_and_the_writer_lives_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let body = |tx: &mut dyn Tx| -> Result<()> {
+        add_run(tx, "half")?;
+        panic!("a bug")
+    };
+    assert!(matches!(store.transact(body).await, Err(Error::Internal(_))));
+    assert!(!exists(&store, "half").await);
+    assert_eq!(store.transact(|tx| add_run(tx, "next")).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_body_whose_caller_is_gone_is_not_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let held = Held::hold(&store).await;
+    let gone = send(&store, |tx| add_run(tx, "gone")).await;
+    gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
+    held.go_on().await;
+    assert_eq!(store.transact(|tx| add_run(tx, "next")).await, Ok(()));
+    assert!(!exists(&store, "gone").await);
+}
+
+/// On a full disk, say, SQLite undoes the whole transaction: nobody else's write may be lost by that.
+#[tokio::test]
+async fn when_sqlite_has_undone_the_group_every_body_is_run_again_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let held = Held::hold(&store).await;
+    let good = send(&store, move |tx| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        add_run(tx, "good")
+    })
+    .await;
+    let undoing = send(&store, |tx| tx.execute("ROLLBACK", &[]).and(Err(Error::LeaseRequired))).await;
+    let last = send(&store, |tx| add_run(tx, "last")).await;
+    held.go_on().await;
+    assert_eq!(good.await.unwrap(), Ok(()));
+    assert_eq!(undoing.await.unwrap(), Err(Error::LeaseRequired));
+    assert_eq!(last.await.unwrap(), Ok(()));
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+    assert!(exists(&store, "good").await && exists(&store, "last").await);
+}
+
+#[tokio::test]
+async fn numbers_are_never_given_twice_also_not_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let first = store.transact(|tx| Ok((tx.next_key()?, tx.next_position()?))).await.unwrap();
+    store.close().await;
+    assert_eq!(store.transact(|_| Ok(())).await, Err(Error::Draining));
+    drop(store);
+    let next = open(&folder).transact(|tx| Ok((tx.next_key()?, tx.next_position()?))).await.unwrap();
+    assert_eq!(next, (first.0 + 1, first.1 + 1));
+}
+
+#[tokio::test]
+async fn the_wake_up_comes_after_the_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let mut growth = store.log_growth();
+    store.transact(|tx| tx.next_position()).await.unwrap();
+    growth.changed().await.unwrap();
+    assert_eq!(*growth.borrow_and_update(), 1);
+    // What appends nothing wakes nobody.
+    store.transact(|tx| add_run(tx, "quiet")).await.unwrap();
+    assert!(!growth.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn a_reader_can_not_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    assert!(matches!(store.read(|tx| tx.next_key()).await, Err(Error::Internal(_))));
+    assert!(matches!(store.read(|tx| imports::insert(tx, "d", "k", 1)).await, Err(Error::Internal(_))));
+}
+
+#[test]
+fn a_path_that_is_no_file_is_refused() {
+    let clock = Arc::new(SystemClock);
+    assert!(matches!(Store::open(Path::new("/nowhere/db"), clock), Err(OpenError::Unreadable { .. })));
+}
