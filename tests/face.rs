@@ -1,11 +1,15 @@
 //! The public face: the API over real sockets, and the binary as its users run it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod support;
 
 #[path = "face/bad_input.rs"]
 mod bad_input;
 #[path = "face/cli.rs"]
 mod cli;
+#[path = "face/client.rs"]
+mod client;
 #[path = "face/event.rs"]
 mod event;
 #[path = "face/house.rs"]

@@ -1,5 +1,7 @@
 //! The long ones: many at once, crashes, real work. cargo runs them after the face, not beside it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod support;
 
 #[path = "storms/crash.rs"]

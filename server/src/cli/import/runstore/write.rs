@@ -255,7 +255,7 @@ impl Import {
                 run_id: row.run_id.clone(),
                 status: self.statuses.of(&of("status"), &row.status)?,
                 payload: json(&of("payload_json"), &row.payload_json)?,
-                position: before.map(|(_, position)| *position).last().unwrap_or(0),
+                position: before.map(|(_, position)| *position).max().unwrap_or(0),
                 create_time: taken,
             };
             checkpoints::insert(tx, run.key, &checkpoint)?;

@@ -1,0 +1,135 @@
+//! N agents claim, work (pretend) and complete until the run is done, with a watcher beside them.
+//!
+//! With a server running: `cargo run --release -p runhub-client --example drain -- --agents 8 [RUN]`.
+//! Without a RUN it makes one, with a plan of 200 tasks that depend on each other.
+
+// An example prints, and takes ids from wherever it likes.
+#![allow(clippy::print_stdout, clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use runhub_client::v1::{
+    AddTasksRequest, ClaimTaskRequest, CompleteTaskRequest, CreateRunRequest, ListTasksRequest, RunStatus,
+    SubscribeEventsRequest, TaskDraft, TaskStatus, UpdateRunRequest,
+};
+use runhub_client::{Client, Error, Update};
+use uuid::Uuid;
+
+#[derive(Parser)]
+struct Args {
+    /// The run to drain; without one a run is made
+    run: Option<String>,
+    /// The server: http://HOST:PORT, HOST:PORT or unix:PATH
+    #[arg(long, default_value = "http://127.0.0.1:50051")]
+    server: String,
+    /// How many agents work at the same time
+    #[arg(long, default_value_t = 8)]
+    agents: usize,
+    /// How long a task takes, in milliseconds
+    #[arg(long, default_value_t = 20)]
+    work: u64,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let args = Args::parse();
+    let client = Client::connect(&args.server).await?;
+    let run_id = match args.run {
+        Some(run_id) => run_id,
+        None => make_run(&client).await?,
+    };
+    println!("draining run {run_id} with {} agents", args.agents);
+    let watcher = tokio::spawn(watch(client.clone(), run_id.clone()));
+    let mut agents = Vec::new();
+    for number in 1..=args.agents {
+        let name = format!("agent-{number}");
+        agents.push(tokio::spawn(work(client.clone(), run_id.clone(), name, Duration::from_millis(args.work))));
+    }
+    let mut done = 0;
+    for agent in agents {
+        done += agent.await.unwrap_or(Ok(0))?;
+    }
+    // The run's status is the orchestrator's to say; it is what ends the watcher's stream.
+    let (status, summary) = (Some(RunStatus::Completed.into()), Some(format!("{done} tasks done")));
+    let end = UpdateRunRequest { run_id, status, summary, ..UpdateRunRequest::default() };
+    client.update_run(end).await?;
+    let seen = watcher.await.unwrap_or_else(|_| Ok(BTreeMap::new()))?;
+    println!("{done} tasks done; the watcher saw:");
+    for (kind, count) in seen {
+        println!("  {count:>6} {kind}");
+    }
+    Ok(())
+}
+
+/// Twenty chains of ten tasks.
+async fn make_run(client: &Client) -> Result<String, Error> {
+    let (goal, repo_path) = ("Show how agents drain a plan".to_owned(), ".".to_owned());
+    let request = CreateRunRequest { goal, repo_path, ..CreateRunRequest::default() };
+    let run_id = client.create_run(request).await?.run.unwrap_or_default().id;
+    let draft = |at: usize| TaskDraft {
+        key: at.to_string(),
+        title: format!("Step {} of chain {}", at / 20 + 1, at % 20 + 1),
+        depends_on: at.checked_sub(20).map(|before| before.to_string()).into_iter().collect(),
+        ..TaskDraft::default()
+    };
+    let request =
+        AddTasksRequest { run_id: run_id.clone(), tasks: (0..200).map(draft).collect(), ..Default::default() };
+    client.add_tasks(request).await?;
+    Ok(run_id)
+}
+
+/// One agent; returns how many tasks it has done.
+async fn work(client: Client, run_id: String, agent_id: String, takes: Duration) -> Result<usize, Error> {
+    let mut done = 0;
+    loop {
+        // The request_id makes it safe to ask again when the answer is lost.
+        let request_id = Uuid::now_v7().to_string();
+        let (run_id, agent_id) = (run_id.clone(), agent_id.clone());
+        let request = ClaimTaskRequest { run_id: run_id.clone(), agent_id, request_id, ..ClaimTaskRequest::default() };
+        let Some(claim) = client.claim_task(request).await?.claim else {
+            if !is_work_left(&client, &run_id).await? {
+                return Ok(done);
+            }
+            // What is left waits for what others hold.
+            tokio::time::sleep(takes.max(Duration::from_millis(10))).await;
+            continue;
+        };
+        tokio::time::sleep(takes).await;
+        let request = CompleteTaskRequest {
+            task_id: claim.task.unwrap_or_default().id,
+            lease_token: Some(claim.lease_token),
+            summary: "pretended to do it".to_owned(),
+            request_id: Uuid::now_v7().to_string(),
+            ..CompleteTaskRequest::default()
+        };
+        client.complete_task(request).await?;
+        done += 1;
+    }
+}
+
+async fn is_work_left(client: &Client, run_id: &str) -> Result<bool, Error> {
+    let statuses = vec![TaskStatus::Pending.into(), TaskStatus::InProgress.into()];
+    let request = ListTasksRequest { run_id: run_id.to_owned(), statuses, page_size: 1, ..ListTasksRequest::default() };
+    Ok(!client.list_tasks(request).await?.tasks.is_empty())
+}
+
+/// Follows the run to its end; returns how many events of which kind there were.
+async fn watch(client: Client, run_id: String) -> Result<BTreeMap<String, usize>, Error> {
+    let bar = ProgressBar::no_length();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} tasks completed  {elapsed}  {per_sec}") {
+        bar.set_style(style);
+    }
+    let mut seen = BTreeMap::new();
+    let mut events = client.subscribe(SubscribeEventsRequest { run_id, ..SubscribeEventsRequest::default() });
+    while let Some(update) = events.next().await {
+        if let Update::Event(event) = update? {
+            bar.inc(u64::from(event.kind == "task_completed"));
+            *seen.entry(event.kind).or_default() += 1;
+        }
+    }
+    bar.finish_and_clear();
+    Ok(seen)
+}

@@ -1,0 +1,54 @@
+//! The Rust client: connecting, errors, and what a subscription gives up on.
+
+use runhub_client::v1::*;
+use runhub_client::{Client, Error, Reason, Update};
+
+use crate::support::TestServer;
+use crate::support::calls::*;
+
+#[tokio::test]
+async fn an_address_may_be_short_and_a_wrong_one_says_what_is_wrong() {
+    let server = TestServer::start().await;
+    let short = server.url.strip_prefix("http://").unwrap();
+    new_run(&Client::connect(short).await.unwrap()).await;
+    for nowhere in ["127.0.0.1:1", "unix:/nowhere", "not an address"] {
+        let refused = Client::connect(nowhere).await.unwrap_err();
+        assert!(matches!(refused, Error::Unreachable(_)), "{nowhere}: {refused:?}");
+        assert!(!refused.to_string().ends_with("transport error"), "{refused}");
+    }
+    // Lazily, the first call says so.
+    let lazy = Client::connect_lazy("127.0.0.1:1").unwrap();
+    assert!(lazy.get_server_info(GetServerInfoRequest {}).await.unwrap_err().is_passing());
+}
+
+#[tokio::test]
+async fn a_refusal_has_its_reason_its_fields_and_its_particulars() {
+    let server = TestServer::start().await;
+    let refused = server.client.create_run(CreateRunRequest::default()).await.unwrap_err();
+    let Error::Refused { reason, code, fields, .. } = &refused else { panic!("{refused:?}") };
+    assert_eq!((reason, *code), (&Reason::InvalidField, tonic::Code::InvalidArgument));
+    assert_eq!(fields[0], ("goal".to_owned(), "is blank".to_owned()));
+    assert!(!refused.is_passing());
+    assert_eq!(refused.to_string(), "INVALID_FIELD: goal: is blank");
+}
+
+#[tokio::test]
+async fn a_subscription_gives_up_on_a_refusal_and_on_nothing_else() {
+    let server = TestServer::start().await;
+    let mut nowhere = server.client.subscribe(SubscribeEventsRequest { run_id: "nope".into(), ..unset() });
+    assert_eq!(reason(nowhere.next().await.unwrap()), Reason::RunNotFound);
+    assert!(nowhere.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_subscription_is_a_stream() {
+    use tokio_stream::StreamExt;
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    append(&server.client, &run.id, vec![event("x")]).await;
+    set_status(&server.client, &run.id, RunStatus::Completed).await;
+    let request = SubscribeEventsRequest { run_id: run.id, ..unset() };
+    let updates: Vec<Update> = server.client.subscribe(request).into_stream().map(Result::unwrap).collect().await;
+    assert_eq!(updates.len(), 5);
+    assert!(matches!(updates[3], Update::CaughtUp(_)) && matches!(updates[4], Update::End(EndReason::RunEnded, _)));
+}
