@@ -192,11 +192,14 @@ async fn a_report_fills_in_the_attempt_of_its_number() {
     let after = get_task(client, &task.id).await;
     assert_eq!((after.status(), after.failure_count, after.revision), (TaskStatus::InProgress, 0, 2));
     client.record_task_attempt(report(2)).await.unwrap();
+    let result = value(serde_json::json!("kept"));
+    client.record_task_attempt(RecordTaskAttemptRequest { result, ..report(1) }).await.unwrap();
     complete(client, &held).await;
     let list = ListTaskAttemptsRequest { task_id: task.id.clone(), ..unset() };
     let attempts = client.list_task_attempts(list).await.unwrap().attempts;
     let seen: Vec<_> = attempts.iter().map(|a| (a.attempt_number, a.status(), a.summary.as_str())).collect();
     assert_eq!(seen, [(1, AttemptStatus::Completed, "done"), (2, AttemptStatus::Failed, "tests are red")]);
+    assert_eq!(json(&attempts[0].result), "kept", "the completion brought none");
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ pub struct ShowArgs {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Show at most so many of the newest tasks of each kind; 0: all
+    /// Show at most so many tasks of each kind; 0: all
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(i32).range(0..))]
     tasks: i32,
 
@@ -94,10 +94,15 @@ fn print_tasks(out: &mut impl Write, snapshot: &v1::RunSnapshot, limit: usize) -
     ];
     for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
         let shown = list.len().min(limit);
-        let newest = if shown < list.len() { format!(", the newest {shown}") } else { String::new() };
-        heading(out, &format!("{name}: {}{newest}", list.len()))?;
+        // What comes next is at the front of what is pending, and at the back of what is over.
+        let (which, part) = match name {
+            "Pending" => ("first", &list[..shown]),
+            _ => ("newest", &list[list.len() - shown..]),
+        };
+        let note = if shown < list.len() { format!(", the {which} {shown}") } else { String::new() };
+        heading(out, &format!("{name}: {}{note}", list.len()))?;
         let mut rows = tasks::new_table();
-        for task in &list[list.len() - shown..] {
+        for task in part {
             rows.add_row(tasks::row(task));
         }
         table::print(out, &mut rows, "")?;

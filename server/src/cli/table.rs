@@ -61,6 +61,11 @@ pub fn time(time: Option<&Timestamp>) -> String {
     }
 }
 
+/// A time to the second, in UTC, without the year: for lines that follow each other.
+pub fn short_time(when: Option<&Timestamp>) -> String {
+    time(when).trim_end_matches('Z').split_once('-').map(|(_, rest)| rest.to_owned()).unwrap_or_default()
+}
+
 /// An enum's value without its prefix, small.
 pub fn word(name: &str, prefix: &str) -> String {
     name.strip_prefix(prefix).unwrap_or(name).to_lowercase()

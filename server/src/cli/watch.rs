@@ -29,6 +29,7 @@ pub struct WatchArgs {
 
 pub async fn run(args: WatchArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
+    let all_runs = args.run.is_none();
     let start = match args.run {
         Some(_) => v1::SubscribeStart::FromBeginning,
         None => v1::SubscribeStart::FromNow,
@@ -42,7 +43,11 @@ pub async fn run(args: WatchArgs) -> Result<(), Failure> {
     let mut out = anstream::stdout();
     while let Some(update) = subscription.next().await {
         if let Update::Event(event) = update? {
-            let line = if args.json { json::line("Event", event.as_ref())? } else { line(&event) };
+            let line = match (args.json, all_runs) {
+                (true, _) => json::line("Event", event.as_ref())?,
+                (false, true) => format!("{}  {}", line(&event), event.run_id),
+                (false, false) => line(&event),
+            };
             writeln!(out, "{line}")?;
             out.flush()?;
         }
@@ -54,10 +59,10 @@ pub async fn run(args: WatchArgs) -> Result<(), Failure> {
 pub fn line(event: &v1::Event) -> String {
     let dim = Style::new().dimmed();
     let kind = kind_style(&event.kind);
-    let time = table::time(event.create_time.as_ref());
-    let about = event.task_id.as_deref().map(|id| format!("  {dim}task {id}{dim:#}")).unwrap_or_default();
+    let time = table::short_time(event.create_time.as_ref());
+    let about = event.task_id.as_deref().map(|id| format!("  {dim}{id}{dim:#}")).unwrap_or_default();
     format!(
-        "{dim}{:>6}  {time}{dim:#}  {kind}{:<20}{kind:#}  {:<10}  {}{about}",
+        "{dim}{:>6}  {time}{dim:#}  {kind}{:<20}{kind:#}  {:<8}  {}{about}",
         event.position,
         event.kind,
         event.source,

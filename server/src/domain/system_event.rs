@@ -76,7 +76,9 @@ fn count(number: usize, thing: &str) -> String {
 /// A task was given to an agent; `task` is as it is after that.
 pub fn task_claimed(task: &Task) -> EventDraft {
     let payload = json!({ "agentId": task.agent_id, "attemptNumber": task.attempt_count });
-    about(task, event("task_claimed", "Task claimed.", payload))
+    let agent_id = task.agent_id.as_deref().unwrap_or_default();
+    let message = format!("Task claimed by {agent_id}, attempt {}.", task.attempt_count);
+    about(task, event("task_claimed", message, payload))
 }
 
 /// The work on a task was ended; `before` is as it was before that.

@@ -88,14 +88,16 @@ pub fn open(tx: &mut dyn Tx, task: &Task) -> Result<Key> {
     Ok(attempt.key)
 }
 
-/// Ends the attempt of a live claim with what its end brings; `task` is as it was before that.
+/// Ends the attempt of a live claim; `task` is as it was before that. What the end brings overwrites what was recorded.
 pub fn end(tx: &mut dyn Tx, task: &Task, ending: &Ending) -> Result<()> {
-    let sql = "UPDATE task_attempts SET status = $3, summary = $4, blocker_signature = $5, result = $6, end_time = $7
+    let sql = "UPDATE task_attempts SET status = $3, summary = COALESCE($4, summary),
+            blocker_signature = COALESCE($5, blocker_signature), result = COALESCE($6, result), end_time = $7
         WHERE task_key = $1 AND lease_token = $2";
-    let summary = ending.summary.as_deref().unwrap_or_default();
+    let summary = ending.summary.as_deref().filter(|summary| !summary.is_empty());
+    let result = Some(&ending.result).filter(|result| **result != Json::null());
     let status = ending.to.attempt();
     let now = tx.now();
-    let bound = params![task.key, task.lease_token, status, summary, ending.blocker_signature, ending.result, now];
+    let bound = params![task.key, task.lease_token, status, summary, ending.blocker_signature, result, now];
     tx.execute(sql, bound).map(drop)
 }
 
