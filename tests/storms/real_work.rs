@@ -102,19 +102,21 @@ fn watch_through_kills(server: String, run_id: String, events: usize) -> tokio::
             let mut watch = runhub(&["watch", &run_id, "--json", "--since", &since, "--server", &server]);
             let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
             let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
-            let mut shown = 0;
+            let (mut shown, mut killed) = (0, false);
             for line in lines {
                 let event: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
                 positions.push(event["position"].as_str().unwrap().parse().unwrap());
                 shown += 1;
                 if shown == events && kills < KILLS {
-                    // What it has printed beyond this line is lost with it.
+                    // What it has printed beyond this line is lost with it, also if it has ended meanwhile.
                     watch.kill().unwrap();
-                    kills += 1;
+                    (kills, killed) = (kills + 1, true);
                     break;
                 }
             }
-            if watch.wait().unwrap().success() {
+            let ended_well = watch.wait().unwrap().success();
+            if !killed {
+                assert!(ended_well);
                 return (positions, kills);
             }
         }
