@@ -1,6 +1,7 @@
 //! The server as a whole: opens the store, listens, and shuts down in time whatever its clients do.
 
 use std::future::Future;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,6 +32,9 @@ const RESETS_PER_CONNECTION: usize = 256;
 /// How soon a client that is gone without a word is noticed: the sum of both.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A drain time of 0 still lets the commit under way end: a tenth of this.
+const SHORTEST_CLOSE: Duration = Duration::from_secs(1);
 
 /// Why a server did not start, or broke off.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +116,10 @@ impl Server {
             }
         };
         drain.send_replace(true);
-        store.close().await;
+        // What is not committed by then was not answered either.
+        if tokio::time::timeout(config.drain.max(SHORTEST_CLOSE) / 10, store.close()).await.is_err() {
+            tracing::warn!("the drain time is over: leaving what the store has not begun");
+        }
         // It ends by itself when draining; a panic of it was logged.
         let _ = sweeping.await;
         served.map_err(|cause| ServeError::Broken(cause.to_string()))
@@ -121,7 +128,7 @@ impl Server {
 
 /// What is left of the drain time is for the store.
 fn time_for_clients(drain: Duration) -> Duration {
-    drain - (drain / 10).min(Duration::from_millis(500))
+    drain - drain / 10
 }
 
 /// All services, with health and both versions of reflection.
@@ -200,8 +207,11 @@ async fn listen(on: &Listen) -> std::io::Result<Listener> {
     }
 }
 
-/// A server that was killed leaves its socket file: nobody answers there any more.
+/// A server that was killed leaves its socket file: nobody answers there any more. Whatever else is there stays.
 async fn remove_dead_socket(path: &Path) {
+    if !std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
+        return;
+    }
     let connected = UnixStream::connect(path).await;
     if connected.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused) {
         let _ = std::fs::remove_file(path);

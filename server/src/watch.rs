@@ -14,14 +14,11 @@ use crate::domain::Key;
 use crate::domain::event::{Event, EventFilter};
 use crate::domain::run::RunStatus;
 use crate::error::{Error, Resource, Result};
-use crate::store::events::{self, Found, Scan};
+use crate::store::events::{self, Found, Scan, ScanEnd};
 use crate::store::{Limit, Store, Tx, counters, runs, tasks};
 
 /// What one watcher holds in memory at most, but for one larger event.
 const PAGE: Limit = Limit { rows: 500, bytes: 256 * 1024 };
-
-/// How many events one read looks at when the filter lets few pass.
-const LOOK_AT: usize = 5_000;
 
 /// What a caller wants to see.
 #[derive(Debug, Clone)]
@@ -92,7 +89,7 @@ enum Progress {
 
 /// Checks the scope of a list or a watch: the run and the task are there. Returns the run's key.
 pub fn check_scope(tx: &mut dyn Tx, run_id: Option<&str>, task_id: Option<&str>) -> Result<Option<Key>> {
-    let run_key = run_id.map(|id| runs::key(tx, id)).transpose()?.map(|(key, _)| key);
+    let run_key = run_id.map(|id| runs::key(tx, id)).transpose()?;
     match (run_key, task_id) {
         (Some(run_key), Some(task_id)) => {
             tasks::key_in_run(tx, run_key, task_id)?;
@@ -198,8 +195,12 @@ impl Watch {
     fn take(&mut self, look: Look) {
         let nothing_new = look.found.events.is_empty();
         self.queue.extend(look.found.events.into_iter().map(|event| Message::Event(Box::new(event))));
-        if let Some(stopped_at) = look.found.stopped_at {
+        if let ScanEnd::Full(stopped_at) | ScanEnd::Looked(stopped_at) = look.found.end {
             self.scan.after = stopped_at;
+            // Much is filtered out: where it is by now is worth a message.
+            if nothing_new && self.last_sent.elapsed() >= self.bookmark_interval {
+                self.queue.push_back(Message::Bookmark(stopped_at));
+            }
             return;
         }
         self.scan.after = self.scan.after.max(look.newest_position);
@@ -235,7 +236,7 @@ struct Look {
 fn look(tx: &mut dyn Tx, scan: &Scan) -> Result<Look> {
     let run_status = scan.run_key.map(|key| runs::status(tx, key)).transpose()?;
     Ok(Look {
-        found: events::scan(tx, scan, PAGE, LOOK_AT)?,
+        found: events::scan(tx, scan, PAGE)?,
         newest_position: counters::newest_position(tx)?,
         run_has_ended: run_status.is_some_and(RunStatus::is_terminal),
     })

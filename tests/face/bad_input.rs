@@ -5,6 +5,9 @@
 mod cases;
 #[path = "bad_input/limits.rs"]
 mod limits;
+#[path = "bad_input/records.rs"]
+#[allow(clippy::field_reassign_with_default)]
+mod records;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -42,13 +45,125 @@ macro_rules! case {
         let (client, request) = ($client.clone(), $request);
         let call = Box::pin(async move { client.$rpc(request).await.err() });
         let what = String::from($what);
-        $cases.push(super::Case { rpc: stringify!($rpc), what, call, expected: $expected });
+        $cases.push($crate::bad_input::Case { rpc: stringify!($rpc), what, call, expected: $expected });
     }};
 }
 pub(crate) use case;
 
+/// A blank id, one of nothing, and one of another kind, for a call that is about a run.
+macro_rules! run_ids {
+    ($cases:expr, $world:expr, $rpc:ident, $request:expr) => {{
+        let request = |run_id: &str| {
+            let mut request = $request;
+            request.run_id = run_id.to_owned();
+            request
+        };
+        let client = &$world.client;
+        $crate::bad_input::case!(
+            $cases,
+            client,
+            $rpc,
+            "a missing run_id",
+            request(""),
+            $crate::bad_input::field("run_id")
+        );
+        $crate::bad_input::case!(
+            $cases,
+            client,
+            $rpc,
+            "a blank run_id",
+            request(" \n"),
+            $crate::bad_input::field("run_id")
+        );
+        $crate::bad_input::case!(
+            $cases,
+            client,
+            $rpc,
+            "a run_id of nothing",
+            request($crate::bad_input::NOTHING),
+            $crate::bad_input::refused(runhub_client::Reason::RunNotFound)
+        );
+        $crate::bad_input::case!(
+            $cases,
+            client,
+            $rpc,
+            "an id of a task",
+            request(&$world.task),
+            $crate::bad_input::refused(runhub_client::Reason::RunNotFound)
+        );
+        $crate::bad_input::case!(
+            $cases,
+            client,
+            $rpc,
+            "a run_id too long",
+            request(&"x".repeat(129)),
+            $crate::bad_input::field("run_id")
+        );
+    }};
+}
+
+/// The same for a call that is about a task.
+macro_rules! task_ids {
+    ($cases:expr, $world:expr, $rpc:ident, $request:expr) => {{
+        let request = |task_id: &str| {
+            let mut request = $request;
+            request.task_id = task_id.to_owned();
+            request
+        };
+        let client = &$world.client;
+        $crate::bad_input::case!(
+            $cases,
+            client,
+            $rpc,
+            "a missing task_id",
+            request(""),
+            $crate::bad_input::field("task_id")
+        );
+        $crate::bad_input::case!(
+            $cases,
+            client,
+            $rpc,
+            "a blank task_id",
+            request("\t"),
+            $crate::bad_input::field("task_id")
+        );
+        $crate::bad_input::case!(
+            $cases,
+            client,
+            $rpc,
+            "a task_id too long",
+            request(&"x".repeat(129)),
+            $crate::bad_input::field("task_id")
+        );
+        $crate::bad_input::case!(
+            $cases,
+            client,
+            $rpc,
+            "a task_id of nothing",
+            request($crate::bad_input::NOTHING),
+            $crate::bad_input::refused(runhub_client::Reason::TaskNotFound)
+        );
+        $crate::bad_input::case!(
+            $cases,
+            client,
+            $rpc,
+            "an id of a run",
+            request(&$world.run),
+            $crate::bad_input::refused(runhub_client::Reason::TaskNotFound)
+        );
+    }};
+}
+pub(crate) use {run_ids, task_ids};
+
+/// No id of anything.
+const NOTHING: &str = "01890000-0000-7000-8000-000000000000";
+
 pub fn field(name: &str) -> Expected {
     Expected::Field(name.to_owned())
+}
+
+pub fn refused(reason: Reason) -> Expected {
+    Expected::Reason(reason)
 }
 
 /// What there is to refer to.
@@ -85,7 +200,7 @@ async fn is_refused_by_its_reason_and_changes_nothing() {
     let server = TestServer::start().await;
     let world = World::make(&server.client).await;
     let before = dump(&server.db());
-    let cases = [cases::all(&world), limits::all(&world)].into_iter().flatten();
+    let cases = [cases::all(&world), records::all(&world), limits::all(&world)].into_iter().flatten();
     let mut seen = BTreeSet::new();
     for Case { rpc, what, call, expected } in cases {
         let refused = call.await.unwrap_or_else(|| panic!("{rpc} took {what}"));
@@ -95,6 +210,29 @@ async fn is_refused_by_its_reason_and_changes_nothing() {
     }
     let all: BTreeSet<String> = rpcs().into_iter().filter(|rpc| rpc != "get_server_info").collect();
     assert_eq!(seen, all, "every RPC has a case");
+}
+
+/// 5 MiB never reach a handler, whatever RPC they are for.
+#[tokio::test]
+async fn five_mib_are_out_of_range_for_every_rpc() {
+    let server = TestServer::start().await;
+    let channel = tonic::transport::Channel::from_shared(server.url.clone()).unwrap().connect().await.unwrap();
+    let before = dump(&server.db());
+    for path in paths() {
+        let mut grpc = tonic::client::Grpc::new(channel.clone());
+        grpc.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<String, ()>::default();
+        let request = tonic::Request::new("x".repeat(5 * 1024 * 1024));
+        let refused = grpc.unary(request, path.parse().unwrap(), codec).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::OutOfRange, "{path}: {refused:?}");
+    }
+    assert_eq!(dump(&server.db()), before);
+}
+
+fn paths() -> Vec<String> {
+    let pool = prost_reflect::DescriptorPool::decode(runhub_api::FILE_DESCRIPTOR_SET).unwrap();
+    let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+    methods.map(|method| format!("/{}/{}", method.parent_service().full_name(), method.name())).collect()
 }
 
 /// What the error is, in the terms of what is expected.

@@ -62,6 +62,7 @@ async fn exit_codes_can_be_relied_on() {
     assert_eq!(code(&["serve", "--listen", "nowhere"]), Some(2));
     assert_eq!(code(&["runs", "--server", "127.0.0.1:1"]), Some(3));
     assert_eq!(code(&["runs", "--server", "unix:/nowhere"]), Some(3));
+    assert_eq!(code(&["runs", "--server", "no where"]), Some(2));
     assert_eq!(code(&["--help"]), Some(0));
     assert_eq!(code(&["--version"]), Some(0));
 }

@@ -81,6 +81,25 @@ async fn a_filtered_list_moves_the_cursor_past_what_it_left_out() {
     assert_eq!(list(&server, of_task).await.0, ["note"]);
 }
 
+/// What is looked at in one read is bounded; the answer is not.
+#[tokio::test]
+async fn a_rare_kind_is_found_however_far_away() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let first = append(&server.client, &run.id, vec![event("rare")]).await.last_position;
+    for _ in 0..12 {
+        append(&server.client, &run.id, vec![event("common"); 1_000]).await;
+    }
+    let last = append(&server.client, &run.id, vec![event("rare")]).await.last_position;
+    let request = || ListEventsRequest { run_id: run.id.clone(), kinds: vec!["rare".into()], limit: 2, ..unset() };
+    assert_eq!(list(&server, request()).await, (vec!["rare".into(), "rare".into()], last));
+    let after = ListEventsRequest { after_position: Some(first), ..request() };
+    assert_eq!(list(&server, after).await, (vec!["rare".into()], last));
+    let one = ListEventsRequest { after_position: Some(0), limit: 1, ..request() };
+    let (kinds, next) = list(&server, one).await;
+    assert!(kinds == ["rare"] && (first..last).contains(&next), "{next}");
+}
+
 #[tokio::test]
 async fn a_list_ends_before_3_mib() {
     let server = TestServer::start().await;

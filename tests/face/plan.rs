@@ -97,6 +97,49 @@ async fn dependents_of_an_abandoned_task_are_blocked() {
     assert_eq!(claim(client, &run.id).await.unwrap().task.unwrap().title, "other");
 }
 
+/// A plan whose answer no client could read is not taken: ids are longer than the keys they stand for.
+#[tokio::test]
+async fn a_plan_with_too_large_an_answer_is_refused_whole() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let keys: Vec<String> = (0..256).map(|at| format!("{at:x}")).collect();
+    let mut tasks: Vec<TaskDraft> = keys.iter().map(|key| keyed(key, &[])).collect();
+    tasks.extend((0..700).map(|_| TaskDraft { depends_on: keys.clone(), ..draft("t") }));
+    let request = AddTasksRequest { run_id: run.id.clone(), tasks, ..unset() };
+    assert_eq!(reason(client.add_tasks(request).await), runhub_client::Reason::InvalidField);
+    assert_eq!(kinds(client, &run.id).await, ["run_created"]);
+}
+
+#[tokio::test]
+async fn tasks_of_some_statuses_come_in_plan_order_through_pages() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let tasks = add_tasks(client, &run.id, vec![draft("t"); 30]).await;
+    for (at, task) in tasks.iter().enumerate() {
+        let task_id = task.id.clone();
+        match at % 5 {
+            0 => drop(client.block_task(BlockTaskRequest { task_id, ..unset() }).await.unwrap()),
+            1 | 2 => drop(client.complete_task(CompleteTaskRequest { task_id, ..unset() }).await.unwrap()),
+            _ => {}
+        }
+    }
+    for page_size in [1, 4, 7, 100] {
+        let statuses = [TaskStatus::Completed, TaskStatus::Blocked, TaskStatus::Completed].map(i32::from).to_vec();
+        let mut request = ListTasksRequest { run_id: run.id.clone(), statuses, page_size, ..unset() };
+        let mut ordinals = Vec::new();
+        loop {
+            let page = client.list_tasks(request.clone()).await.unwrap();
+            assert!(page.tasks.len() <= page_size as usize);
+            ordinals.extend(page.tasks.iter().map(|task| task.ordinal));
+            request.page_token = page.next_page_token;
+            if request.page_token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(ordinals, (1..=30).filter(|at| (at - 1) % 5 < 3).collect::<Vec<_>>(), "pages of {page_size}");
+    }
+}
+
 #[tokio::test]
 async fn adding_nothing_changes_nothing_and_an_empty_replan_is_a_plan() {
     let server = TestServer::start().await;

@@ -120,3 +120,35 @@ async fn a_page_ends_before_3_mib() {
     }
     assert_eq!(seen, 100);
 }
+
+/// A list of zeros is five times as large on the wire as its JSON is in the store.
+#[tokio::test]
+async fn a_page_ends_before_3_mib_on_the_wire() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let payload = value(serde_json::json!(vec![0; 90_000]));
+    for _ in 0..8 {
+        let (run_id, payload, status) = (run.id.clone(), payload.clone(), 1);
+        let create = CreateCheckpointRequest { run_id, status, payload: payload.clone(), ..unset() };
+        client.create_checkpoint(create).await.unwrap();
+        append(client, &run.id, vec![EventDraft { payload, ..event("zeros") }]).await;
+    }
+    let mut request = ListCheckpointsRequest { run_id: run.id.clone(), ..unset() };
+    let mut pages = Vec::new();
+    loop {
+        let page = client.list_checkpoints(request.clone()).await.unwrap();
+        assert!(prost::Message::encoded_len(&page) < 3 * 1024 * 1024);
+        pages.push(page.checkpoints.len());
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((pages.len(), pages.iter().sum::<usize>()), (3, 8), "{pages:?}");
+    let zeros = log(client, &run.id).await.into_iter().filter(|event| event.kind == "zeros");
+    assert_eq!(zeros.count(), 8);
+    let newest = ListEventsRequest { run_id: run.id.clone(), ..unset() };
+    let newest = client.list_events(newest).await.unwrap();
+    assert!(prost::Message::encoded_len(&newest) < 3 * 1024 * 1024);
+    assert_eq!(newest.events.last().unwrap().seq, 17);
+}

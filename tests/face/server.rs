@@ -149,6 +149,17 @@ async fn it_listens_on_a_unix_socket_and_takes_over_a_dead_one() {
     assert!(!folder.path().join("sock").exists());
 }
 
+#[test]
+fn what_is_no_socket_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, notes) = (folder.path().join("runhub.db"), folder.path().join("notes.txt"));
+    std::fs::write(&notes, "mine").unwrap();
+    let listen = format!("unix:{}", notes.display());
+    let refused = binary::run(&["serve", "--listen", &listen, "--db", db.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(&notes).unwrap(), "mine");
+}
+
 /// A read in another process holds the file only for reading: calls go on. A lock that stays is STORE_BUSY.
 #[tokio::test]
 async fn a_database_locked_by_another_program_is_busy_not_broken() {

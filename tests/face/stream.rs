@@ -136,6 +136,21 @@ async fn catching_up_goes_through_pages() {
     assert_eq!(kinds.iter().filter(|kind| *kind == "large").count(), 5);
 }
 
+/// A cursor means nothing in another database: better no event than a wrong one.
+#[tokio::test]
+async fn a_subscription_ends_when_the_log_is_another() {
+    use crate::support::binary::Binary;
+    let folder = tempfile::tempdir().unwrap();
+    let socket = format!("unix:{}/sock", folder.path().display());
+    let server = Binary::start_on(&socket, &folder.path().join("one.db"), &[]);
+    let mut watcher = server.connect().await.subscribe(subscribe(""));
+    assert!(matches!(watcher.next().await, Some(Ok(Update::CaughtUp(0)))));
+    server.kill();
+    let _other = Binary::start_on(&socket, &folder.path().join("two.db"), &[]);
+    assert!(matches!(watcher.next().await, Some(Err(runhub_client::Error::OtherLog))));
+    assert!(watcher.next().await.is_none());
+}
+
 /// A subscription goes on after a restart of its server, without a gap or a duplicate.
 #[tokio::test]
 async fn a_subscription_survives_a_restart() {

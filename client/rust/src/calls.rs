@@ -8,7 +8,7 @@ macro_rules! calls {
     ($($module:ident::$stub:ident { $($call:ident($request:ident) -> $response:ident,)+ })+) => {
         impl Client {
             $($(
-                #[doc = concat!("The RPC `", stringify!($call), "`: the documentation of its request's service holds.")]
+                #[doc = concat!("Calls `", stringify!($call), "`: what it does and refuses stands at [`v1::", stringify!($module), "::", stringify!($stub), "::", stringify!($call), "`].")]
                 ///
                 /// # Errors
                 /// What the server refuses, by its reason; what is lost on the way, without one.

@@ -27,12 +27,9 @@ impl Client {
     /// # Errors
     /// The address is none of these, or nobody answers there.
     pub async fn connect(server: &str) -> Result<Self, Error> {
-        let channel = match server.strip_prefix("unix:") {
-            Some(path) => {
-                let path = PathBuf::from(path.trim_start_matches("//"));
-                endpoint("http://localhost")?.connect_with_connector(to_unix_socket(path)).await?
-            }
-            None => endpoint(&url(server))?.connect().await?,
+        let channel = match target(server)? {
+            (endpoint, Some(path)) => endpoint.connect_with_connector(to_unix_socket(path)).await?,
+            (endpoint, None) => endpoint.connect().await?,
         };
         Ok(Self { channel })
     }
@@ -42,28 +39,29 @@ impl Client {
     /// # Errors
     /// The address is none of those that `connect` takes.
     pub fn connect_lazy(server: &str) -> Result<Self, Error> {
-        let channel = match server.strip_prefix("unix:") {
-            Some(path) => {
-                let path = PathBuf::from(path.trim_start_matches("//"));
-                endpoint("http://localhost")?.connect_with_connector_lazy(to_unix_socket(path))
-            }
-            None => endpoint(&url(server))?.connect_lazy(),
+        let channel = match target(server)? {
+            (endpoint, Some(path)) => endpoint.connect_with_connector_lazy(to_unix_socket(path)),
+            (endpoint, None) => endpoint.connect_lazy(),
         };
         Ok(Self { channel })
     }
 }
 
-fn url(server: &str) -> String {
-    if server.contains("://") { server.to_owned() } else { format!("http://{server}") }
-}
-
-fn endpoint(url: &str) -> Result<Endpoint, Error> {
-    let endpoint = Endpoint::from_shared(url.to_owned())?;
-    Ok(endpoint
+/// How to connect, and the path if it is a unix socket.
+fn target(server: &str) -> Result<(Endpoint, Option<PathBuf>), Error> {
+    let (url, path) = match server.strip_prefix("unix:") {
+        // HTTP needs a host, though nobody looks at it.
+        Some(path) => ("http://localhost".to_owned(), Some(PathBuf::from(path))),
+        None if server.contains("://") => (server.to_owned(), None),
+        None => (format!("http://{server}"), None),
+    };
+    let endpoint = Endpoint::from_shared(url).map_err(|_| Error::Address(server.to_owned()))?;
+    let endpoint = endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_while_idle(true))
+        .keep_alive_while_idle(true);
+    Ok((endpoint, path))
 }
 
 fn to_unix_socket(

@@ -33,9 +33,15 @@ pub enum Error {
         /// For people only.
         message: String,
     },
-    /// Nobody answers at the address, or it is none.
+    /// Nobody answers at the address.
     #[error("can't connect: {0}")]
     Unreachable(String),
+    /// The address is none.
+    #[error("{0:?} is no address of a server: it takes http://HOST:PORT, HOST:PORT or unix:PATH")]
+    Address(String),
+    /// The server has another database than when the subscription began, in which its cursor means nothing.
+    #[error("the server's log is another one now: a cursor of the old one means nothing in it")]
+    OtherLog,
 }
 
 macro_rules! reasons {
@@ -107,7 +113,7 @@ impl Error {
     pub fn reason(&self) -> Option<&Reason> {
         match self {
             Self::Refused { reason, .. } => Some(reason),
-            Self::Lost { .. } | Self::Unreachable(_) => None,
+            _ => None,
         }
     }
 
@@ -116,6 +122,8 @@ impl Error {
         match self {
             Self::Refused { code, .. } | Self::Lost { code, .. } => *code,
             Self::Unreachable(_) => Code::Unavailable,
+            Self::Address(_) => Code::InvalidArgument,
+            Self::OtherLog => Code::FailedPrecondition,
         }
     }
 
@@ -131,6 +139,7 @@ impl Error {
                 matches!(code, Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::Aborted)
             }
             Self::Unreachable(_) => true,
+            Self::Address(_) | Self::OtherLog => false,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures_util::{Stream, stream};
 use runhub_api::v1::subscribe_events_response::Message;
-use runhub_api::v1::{EndReason, Event, SubscribeEventsRequest};
+use runhub_api::v1::{EndReason, Event, GetServerInfoRequest, SubscribeEventsRequest};
 use runhub_api::{MAX_RESPONSE_BYTES, v1};
 use tonic::Streaming;
 
@@ -34,6 +34,8 @@ pub struct Subscription {
     request: SubscribeEventsRequest,
     stream: Option<Streaming<v1::SubscribeEventsResponse>>,
     delays: ExponentialBackoff,
+    /// Of the server it was subscribed to first.
+    log_id: Option<String>,
     waiting: VecDeque<Update>,
     caught_up: bool,
     ended: bool,
@@ -47,6 +49,7 @@ impl Client {
             request,
             stream: None,
             delays: delays(),
+            log_id: None,
             waiting: VecDeque::new(),
             caught_up: false,
             ended: false,
@@ -74,16 +77,15 @@ impl Subscription {
             if self.ended {
                 return None;
             }
-            match self.receive().await {
-                Ok(()) => {}
-                Err(error) if error.is_passing() => {
-                    self.stream = None;
-                    tokio::time::sleep(self.delays.next().unwrap_or(LONGEST_DELAY)).await;
-                }
-                Err(error) => {
+            if let Err(error) = self.receive().await {
+                if !error.is_passing() {
                     self.ended = true;
                     return Some(Err(error));
                 }
+                self.stream = None;
+            }
+            if self.stream.is_none() && !self.ended {
+                tokio::time::sleep(self.delays.next().unwrap_or(LONGEST_DELAY)).await;
             }
         }
     }
@@ -99,7 +101,10 @@ impl Subscription {
     async fn receive(&mut self) -> Result<(), Error> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
-            None => self.stream.insert(open(&self.client, &self.request).await?),
+            None => {
+                self.check_log().await?;
+                self.stream.insert(open(&self.client, &self.request).await?)
+            }
         };
         match stream.message().await? {
             Some(response) => {
@@ -110,6 +115,18 @@ impl Subscription {
             None => self.stream = None,
         }
         Ok(())
+    }
+
+    /// A cursor is good for one log: after a restore, say, it would skip or repeat without a word.
+    async fn check_log(&mut self) -> Result<(), Error> {
+        let log_id = self.client.get_server_info(GetServerInfoRequest {}).await?.log_id;
+        match &self.log_id {
+            Some(known) if *known != log_id => Err(Error::OtherLog),
+            _ => {
+                self.log_id = Some(log_id);
+                Ok(())
+            }
+        }
     }
 
     fn take(&mut self, response: v1::SubscribeEventsResponse) {

@@ -185,6 +185,7 @@ CREATE TABLE artifacts (
 ) STRICT;
 
 CREATE INDEX artifacts_by_run ON artifacts (run_key, key);
+CREATE INDEX artifacts_by_role ON artifacts (run_key, role, key);
 
 -- Answers given to requests with a request_id, for giving them again.
 CREATE TABLE requests (

@@ -48,6 +48,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match (&error, error.code()) {
             (Error::Unreachable(_), _) | (Error::Lost { .. }, Code::Unavailable) => 3,
+            (Error::Address(_), _) => 2,
             (_, Code::NotFound) => 4,
             _ => 1,
         };

@@ -13,7 +13,7 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use runhub_client::Client;
+use runhub_client::{Client, Error};
 
 pub use self::exit::Failure;
 
@@ -71,7 +71,10 @@ struct ServerArgs {
 
 impl ServerArgs {
     async fn connect(&self) -> Result<Client, Failure> {
-        Client::connect(&self.server).await.map_err(|error| Failure::from(error).at(&self.server))
+        Client::connect(&self.server).await.map_err(|error| match error {
+            Error::Address(_) => Failure::from(error),
+            other => Failure::from(other).at(&self.server),
+        })
     }
 }
 

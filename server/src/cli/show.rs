@@ -6,6 +6,7 @@ use anstyle::Style;
 use clap::Args;
 use comfy_table::Cell;
 use runhub_api::v1;
+use runhub_client::Reason;
 
 use super::{Failure, ServerArgs, json, table, tasks, watch};
 
@@ -27,11 +28,22 @@ pub struct ShowArgs {
     json: bool,
 }
 
+/// What is shown of a run too large to be shown whole.
+const PART: i32 = 10;
+
 pub async fn run(args: ShowArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
-    // The table needs all tasks too, to count them.
-    let request = v1::GetRunSnapshotRequest { run_id: args.run, ..v1::GetRunSnapshotRequest::default() };
-    let snapshot = client.get_run_snapshot(request).await?.snapshot.unwrap_or_default();
+    // All tasks, to count them.
+    let whole = v1::GetRunSnapshotRequest { run_id: args.run, ..v1::GetRunSnapshotRequest::default() };
+    let snapshot = match client.get_run_snapshot(whole.clone()).await {
+        Err(error) if error.reason() == Some(&Reason::SnapshotTooLarge) && !args.json => {
+            writeln!(anstream::stderr(), "The run is too large to show whole: this is the newest {PART} of each.")?;
+            let part = v1::GetRunSnapshotRequest { event_limit: PART, attempt_limit: PART, task_limit: PART, ..whole };
+            client.get_run_snapshot(part).await?
+        }
+        other => other?,
+    };
+    let snapshot = snapshot.snapshot.unwrap_or_default();
     let mut out = anstream::stdout().lock();
     if args.json {
         writeln!(out, "{}", json::line("RunSnapshot", &snapshot)?)?;
@@ -69,14 +81,14 @@ fn print_run(out: &mut impl Write, run: &v1::Run) -> io::Result<()> {
     let bold = Style::new().bold();
     writeln!(out, "{bold}Run {}{bold:#}", run.id)?;
     let mut facts = vec![
-        ("goal", run.goal.clone()),
-        ("repo", run.repo_path.clone()),
+        ("goal", table::shorten(&run.goal)),
+        ("repo", table::shorten(&run.repo_path)),
         ("status", table::word(run.status().as_str_name(), "RUN_STATUS_")),
     ];
-    facts.extend(run.summary.clone().map(|summary| ("summary", summary)));
+    facts.extend(run.summary.as_deref().map(|summary| ("summary", table::shorten(summary))));
     facts.extend(run.current_task_id.clone().map(|id| ("at task", id)));
     facts.push(("cycles", format!("{} ({} replans, plan {})", run.cycle_count, run.replan_count, run.plan_version)));
-    facts.extend(run.labels.iter().map(|(key, value)| ("label", format!("{key}={value}"))));
+    facts.extend(run.labels.iter().map(|(key, value)| ("label", table::shorten(&format!("{key}={value}")))));
     facts.push(("created", table::time(run.create_time.as_ref())));
     facts.push(("changed", table::time(run.update_time.as_ref())));
     for (name, value) in facts {
@@ -132,7 +144,7 @@ fn print_agents(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<
             table::number(agent.turns),
             table::number(agent.rotation_count),
             Cell::new(table::time(agent.update_time.as_ref())),
-            Cell::new(agent.session_id.as_deref().unwrap_or("-")),
+            table::short(agent.session_id.as_deref().unwrap_or("-")),
         ]);
     }
     section(out, "Agents", rows)
@@ -158,7 +170,7 @@ fn print_artifacts(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Resu
             Cell::new(&artifact.id),
             Cell::new(&artifact.kind),
             Cell::new(artifact.role.as_deref().unwrap_or("-")),
-            Cell::new(&artifact.path),
+            table::short(&artifact.path),
         ]);
     }
     section(out, "Artifacts", rows)

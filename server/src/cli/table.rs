@@ -43,12 +43,14 @@ pub fn short(text: &str) -> Cell {
     Cell::new(shorten(text))
 }
 
-/// The first line of a text, on a terminal cut to what a column can take.
+/// The first line of a text, on a terminal cut to what a column can take. What an agent wrote must not steer the
+/// terminal of who reads it: control characters are shown, not sent.
 pub fn shorten(text: &str) -> String {
     const CHARS: usize = 60;
-    let line = text.lines().next().unwrap_or_default();
+    let visible = |letter: char| if letter.is_control() { '\u{fffd}' } else { letter };
+    let line: String = text.lines().next().unwrap_or_default().chars().map(visible).collect();
     if !io::stdout().is_terminal() || line.chars().count() <= CHARS {
-        return line.to_owned();
+        return line;
     }
     line.chars().take(CHARS - 1).chain(['…']).collect()
 }

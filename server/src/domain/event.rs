@@ -22,13 +22,6 @@ pub struct Event {
     pub create_time: Timestamp,
 }
 
-impl Event {
-    /// About how many bytes it takes on the wire.
-    pub fn size(&self) -> usize {
-        self.payload.text().len() + self.message.len() + self.kind.len() + self.source.len() + 160
-    }
-}
-
 /// An event to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -51,11 +44,11 @@ pub struct EventFilter {
 }
 
 impl EventFilter {
-    /// The event is one of those asked for.
-    pub fn matches(&self, event: &Event) -> bool {
-        let kind = self.kinds.is_empty() || self.kinds.iter().any(|pattern| kind_matches(pattern, &event.kind));
-        let source = self.sources.is_empty() || self.sources.contains(&event.source);
-        kind && source && (self.task_id.is_none() || self.task_id == event.task_id)
+    /// An event of this kind and source, about this task, is one of those asked for.
+    pub fn passes(&self, kind: &str, source: &str, task_id: Option<&str>) -> bool {
+        let kind = self.kinds.is_empty() || self.kinds.iter().any(|pattern| kind_matches(pattern, kind));
+        let source = self.sources.is_empty() || self.sources.iter().any(|one| one == source);
+        kind && source && (self.task_id.is_none() || self.task_id.as_deref() == task_id)
     }
 }
 

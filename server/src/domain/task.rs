@@ -223,13 +223,6 @@ impl Task {
     }
 }
 
-impl TaskSpec {
-    /// An agent with these capabilities can do it.
-    pub fn is_covered_by(&self, capabilities: &[String]) -> bool {
-        covers(capabilities, &self.required_capabilities)
-    }
-}
-
 /// All that is required is among what is there.
 pub fn covers(capabilities: &[String], required: &[String]) -> bool {
     required.iter().all(|name| capabilities.contains(name))

@@ -24,7 +24,7 @@ impl AgentService for Hub {
         let draft = parse_state(request.state.as_ref())?;
         let expected = field::counter("expected_revision", request.expected_revision)?;
         self.mutate(call, move |tx| {
-            let (run_key, _) = runs::key(tx, &draft.run_id)?;
+            let run_key = runs::key(tx, &draft.run_id)?;
             let revision = agents::find(tx, run_key, &draft.role)?.map_or(0, |state| state.revision);
             check_revision(expected, revision)?;
             let state = AgentState { revision: revision + 1, update_time: tx.now(), ..draft.clone() };
@@ -43,7 +43,7 @@ impl AgentService for Hub {
         let run_id = field::id("run_id", &request.run_id)?;
         let role = field::name("role", &request.role)?;
         let state = self.store.read(move |tx| {
-            let (run_key, _) = runs::key(tx, &run_id)?;
+            let run_key = runs::key(tx, &run_id)?;
             agents::find(tx, run_key, &role)
         });
         Ok(Response::new(v1::GetAgentStateResponse { state: state.await?.map(Into::into) }))
@@ -55,7 +55,7 @@ impl AgentService for Hub {
     ) -> Result<Response<v1::ListAgentStatesResponse>, Status> {
         let run_id = field::id("run_id", &request.into_inner().run_id)?;
         let states = self.store.read(move |tx| {
-            let (run_key, _) = runs::key(tx, &run_id)?;
+            let run_key = runs::key(tx, &run_id)?;
             agents::list(tx, run_key)
         });
         Ok(Response::new(v1::ListAgentStatesResponse { states: convert::protos(states.await?) }))

@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::mutate::CallId;
 use super::page::PageRequest;
-use super::{Hub, convert, field};
+use super::{Hub, field};
 use crate::domain::approval::{Approval, ApprovalVerdict};
 use crate::domain::json::Json;
 use crate::domain::system_event;
@@ -37,7 +37,7 @@ impl ApprovalService for Hub {
         let run_id = field::id("run_id", &request.run_id)?;
         let source = field::name("source", &request.source)?;
         let latest = self.store.read(move |tx| {
-            let (run_key, _) = runs::key(tx, &run_id)?;
+            let run_key = runs::key(tx, &run_id)?;
             approvals::latest(tx, run_key, &source)
         });
         Ok(Response::new(v1::GetLatestApprovalResponse { approval: latest.await?.map(Into::into) }))
@@ -49,19 +49,18 @@ impl ApprovalService for Hub {
     ) -> Result<Response<v1::ListApprovalsResponse>, Status> {
         let mut request = request.into_inner();
         let run_id = field::id_or_any("run_id", &request.run_id)?;
-        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
-        let page = PageRequest::parse("ListApprovals", &request, size, &token)?;
+        let page = PageRequest::take(&mut request)?;
         let verdicts = field::code_set("verdicts", &request.verdicts, ApprovalVerdict::from_code)?;
         let source = field::optional_name("source", request.source.as_deref())?;
         let (after, limit) = (page.after.unwrap_or(0), page.limit);
         let found = self.store.read(move |tx| {
-            let run_key = run_id.as_deref().map(|id| runs::key(tx, id)).transpose()?.map(|(key, _)| key);
+            let run_key = run_id.as_deref().map(|id| runs::key(tx, id)).transpose()?;
             let filter = approvals::Filter { run_key, verdicts, source: source.clone() };
             approvals::list(tx, &filter, after, limit)
         });
         let found = found.await?;
-        let next_page_token = page.next_token(found.is_last, found.rows.last().map(|approval| approval.key));
-        Ok(Response::new(v1::ListApprovalsResponse { approvals: convert::protos(found.rows), next_page_token }))
+        let (approvals, next_page_token) = page.answer(found, |approval| approval.key);
+        Ok(Response::new(v1::ListApprovalsResponse { approvals, next_page_token }))
     }
 }
 
@@ -82,7 +81,7 @@ fn parse_draft(request: &v1::RecordApprovalRequest) -> Result<ApprovalDraft> {
     Ok(ApprovalDraft {
         run_id: field::id("run_id", &request.run_id)?,
         task_id: field::optional_id("task_id", request.task_id.as_deref())?,
-        source: field::name("source", &request.source)?,
+        source: field::source("source", &request.source)?,
         verdict,
         rationale: field::text("rationale", &request.rationale)?,
         payload: field::json("payload", request.payload.as_ref())?,
@@ -90,7 +89,7 @@ fn parse_draft(request: &v1::RecordApprovalRequest) -> Result<ApprovalDraft> {
 }
 
 fn record(tx: &mut dyn Tx, draft: &ApprovalDraft) -> Result<Approval> {
-    let (run_key, _) = runs::key(tx, &draft.run_id)?;
+    let run_key = runs::key(tx, &draft.run_id)?;
     let task_key = draft.task_id.as_deref().map(|id| tasks::key_in_run(tx, run_key, id)).transpose()?;
     let approval = Approval {
         key: tx.next_key()?,

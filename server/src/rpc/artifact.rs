@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::mutate::CallId;
 use super::page::PageRequest;
-use super::{Hub, convert, field};
+use super::{Hub, field};
 use crate::domain::artifact::Artifact;
 use crate::domain::json::Json;
 use crate::domain::system_event;
@@ -35,17 +35,16 @@ impl ArtifactService for Hub {
     ) -> Result<Response<v1::ListArtifactsResponse>, Status> {
         let mut request = request.into_inner();
         let run_id = field::id("run_id", &request.run_id)?;
-        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
-        let page = PageRequest::parse("ListArtifacts", &request, size, &token)?;
+        let page = PageRequest::take(&mut request)?;
         let role = field::optional_name("role", request.role.as_deref())?;
         let (after, limit) = (page.after.unwrap_or(0), page.limit);
         let found = self.store.read(move |tx| {
-            let (run_key, _) = runs::key(tx, &run_id)?;
+            let run_key = runs::key(tx, &run_id)?;
             artifacts::list(tx, run_key, role.as_deref(), after, limit)
         });
         let found = found.await?;
-        let next_page_token = page.next_token(found.is_last, found.rows.last().map(|artifact| artifact.key));
-        Ok(Response::new(v1::ListArtifactsResponse { artifacts: convert::protos(found.rows), next_page_token }))
+        let (artifacts, next_page_token) = page.answer(found, |artifact| artifact.key);
+        Ok(Response::new(v1::ListArtifactsResponse { artifacts, next_page_token }))
     }
 }
 
@@ -70,7 +69,7 @@ fn parse_draft(request: &v1::CreateArtifactRequest) -> Result<ArtifactDraft> {
 }
 
 fn create(tx: &mut dyn Tx, draft: &ArtifactDraft) -> Result<Artifact> {
-    let (run_key, _) = runs::key(tx, &draft.run_id)?;
+    let run_key = runs::key(tx, &draft.run_id)?;
     let task_key = draft.task_id.as_deref().map(|id| tasks::key_in_run(tx, run_key, id)).transpose()?;
     let artifact = Artifact {
         key: tx.next_key()?,

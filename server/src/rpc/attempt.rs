@@ -21,7 +21,7 @@ pub fn parse_report(request: &v1::RecordTaskAttemptRequest) -> Result<AttemptRep
 
 /// Fills in the attempt a claim opened under this number, or adds one as given.
 pub fn record(tx: &mut dyn Tx, run_id: &str, task_id: &str, report: &AttemptReport) -> Result<TaskAttempt> {
-    let (run_key, _) = runs::key(tx, run_id)?;
+    let run_key = runs::key(tx, run_id)?;
     let task = tasks::get(tx, task_id)?;
     if task.run_key != run_key {
         return Err(Error::not_found(Resource::Task, task_id));
@@ -79,7 +79,7 @@ impl Whose {
 pub fn newest(tx: &mut dyn Tx, whose: &Whose, limit: Limit) -> Result<Vec<TaskAttempt>> {
     let page = match whose {
         Whose::Run(id) => {
-            let (run_key, _) = runs::key(tx, id)?;
+            let run_key = runs::key(tx, id)?;
             attempts::newest_of_run(tx, run_key, limit)?
         }
         Whose::Task(id) => {

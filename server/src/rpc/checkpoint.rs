@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::mutate::CallId;
 use super::page::PageRequest;
-use super::{Hub, convert, field};
+use super::{Hub, field};
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::run::RunStatus;
 use crate::domain::system_event;
@@ -24,7 +24,7 @@ impl CheckpointService for Hub {
         let status = field::code("status", request.status, RunStatus::from_code)?;
         let payload = field::json("payload", request.payload.as_ref())?;
         self.mutate(call, move |tx| {
-            let (run_key, _) = runs::key(tx, &run_id)?;
+            let run_key = runs::key(tx, &run_id)?;
             let checkpoint = Checkpoint {
                 key: tx.next_key()?,
                 id: tx.new_id(),
@@ -56,7 +56,7 @@ impl CheckpointService for Hub {
     ) -> Result<Response<v1::GetLatestCheckpointResponse>, Status> {
         let run_id = field::id("run_id", &request.into_inner().run_id)?;
         let latest = self.store.read(move |tx| {
-            let (run_key, _) = runs::key(tx, &run_id)?;
+            let run_key = runs::key(tx, &run_id)?;
             checkpoints::latest(tx, run_key)
         });
         Ok(Response::new(v1::GetLatestCheckpointResponse { checkpoint: latest.await?.map(Into::into) }))
@@ -68,15 +68,14 @@ impl CheckpointService for Hub {
     ) -> Result<Response<v1::ListCheckpointsResponse>, Status> {
         let mut request = request.into_inner();
         let run_id = field::id("run_id", &request.run_id)?;
-        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
-        let page = PageRequest::parse("ListCheckpoints", &request, size, &token)?;
+        let page = PageRequest::take(&mut request)?;
         let (after, limit) = (page.after.unwrap_or(0), page.limit);
         let found = self.store.read(move |tx| {
-            let (run_key, _) = runs::key(tx, &run_id)?;
+            let run_key = runs::key(tx, &run_id)?;
             checkpoints::list(tx, run_key, after, limit)
         });
         let found = found.await?;
-        let next_page_token = page.next_token(found.is_last, found.rows.last().map(|checkpoint| checkpoint.key));
-        Ok(Response::new(v1::ListCheckpointsResponse { checkpoints: convert::protos(found.rows), next_page_token }))
+        let (checkpoints, next_page_token) = page.answer(found, |checkpoint| checkpoint.key);
+        Ok(Response::new(v1::ListCheckpointsResponse { checkpoints, next_page_token }))
     }
 }

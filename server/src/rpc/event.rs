@@ -1,6 +1,7 @@
 //! EventService.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, stream};
@@ -10,11 +11,11 @@ use runhub_api::v1::subscribe_events_response::Message as ProtoMessage;
 use tonic::{Request, Response, Status};
 
 use super::mutate::CallId;
-use super::{Hub, convert, field, page};
-use crate::domain::event::{EventDraft, EventFilter, SYSTEM};
+use super::{Hub, field, page};
+use crate::domain::event::{Event, EventDraft, EventFilter};
 use crate::domain::limits;
 use crate::error::{Error, Result};
-use crate::store::events::{self, Appended, Scan};
+use crate::store::events::{self, Appended, Scan, ScanEnd};
 use crate::store::{Limit, Tx, runs, tasks};
 use crate::watch::{self, EndReason, Message, Start, Watch, WatchRequest};
 
@@ -44,8 +45,7 @@ impl EventService for Hub {
     ) -> Result<Response<v1::ListEventsResponse>, Status> {
         let request = request.into_inner();
         let list = ListEvents::parse(&request)?;
-        let listed = self.store.read(move |tx| list.read(tx)).await?;
-        Ok(Response::new(listed))
+        Ok(Response::new(self.list(list).await?))
     }
 
     type SubscribeEventsStream =
@@ -81,12 +81,9 @@ fn parse_drafts(drafts: &[v1::EventDraft]) -> Result<Vec<Draft>> {
 
 fn parse_draft(at: &str, draft: &v1::EventDraft) -> Result<Draft> {
     let of = |name: &str| format!("{at}.{name}");
-    if draft.source == SYSTEM {
-        return Err(Error::field(of("source"), "is the server's own: nobody else can write as it"));
-    }
     let event = EventDraft {
         task_key: None,
-        source: field::name(&of("source"), &draft.source)?,
+        source: field::source(&of("source"), &draft.source)?,
         kind: field::name(&of("kind"), &draft.kind)?,
         message: field::text(&of("message"), &draft.message)?,
         payload: field::json(&of("payload"), draft.payload.as_ref())?,
@@ -95,7 +92,7 @@ fn parse_draft(at: &str, draft: &v1::EventDraft) -> Result<Draft> {
 }
 
 fn append(tx: &mut dyn Tx, run_id: &str, drafts: &[Draft]) -> Result<Appended> {
-    let (run_key, _) = runs::key(tx, run_id)?;
+    let run_key = runs::key(tx, run_id)?;
     let mut resolved = Vec::with_capacity(drafts.len());
     for draft in drafts {
         let task_key = draft.task_id.as_deref().map(|id| tasks::key_in_run(tx, run_key, id)).transpose()?;
@@ -123,26 +120,48 @@ impl ListEvents {
         })
     }
 
-    fn read(&self, tx: &mut dyn Tx) -> Result<v1::ListEventsResponse> {
+    /// Checks the scope and the cursor; returns what to look through, and the newest position.
+    fn begin(&self, tx: &mut dyn Tx) -> Result<(Scan, i64)> {
         let run_key = watch::check_scope(tx, self.run_id.as_deref(), self.filter.task_id.as_deref())?;
         let newest = watch::check_cursor(tx, self.after)?;
-        let scan = Scan {
-            run_key,
-            after: self.after.unwrap_or(0),
-            before: self.before,
-            newest_first: self.after.is_none(),
-            filter: self.filter.clone(),
-        };
-        let found = events::scan(tx, &scan, self.limit, usize::MAX)?;
-        let end = self.before.map_or(newest, |before| newest.min(before - 1)).max(scan.after);
-        if scan.newest_first {
-            return Ok(v1::ListEventsResponse {
-                events: convert::oldest_first(found.events),
-                next_position: end.max(0),
-            });
+        let (after, newest_first) = (self.after.unwrap_or(0), self.after.is_none());
+        Ok((Scan { run_key, after, before: self.before, newest_first, filter: self.filter.clone() }, newest))
+    }
+
+    /// The answer: what fits of what was found, and the position up to which everything was looked at.
+    fn answer(&self, found: Vec<Event>, end: ScanEnd, newest: i64) -> v1::ListEventsResponse {
+        let everything = self.before.map_or(newest, |before| newest.min(before - 1)).max(self.after.unwrap_or(0));
+        if self.after.is_none() {
+            return v1::ListEventsResponse { events: page::newest_fitting(found), next_position: everything };
         }
-        let next_position = found.stopped_at.unwrap_or(end);
-        Ok(v1::ListEventsResponse { events: convert::protos(found.events), next_position })
+        let all = found.len();
+        let events: Vec<v1::Event> = page::fitting(found);
+        let next_position = match (end, events.last()) {
+            (_, Some(last)) if events.len() < all => last.position,
+            (ScanEnd::Exhausted, _) => everything,
+            (ScanEnd::Full(at) | ScanEnd::Looked(at), _) => at,
+        };
+        v1::ListEventsResponse { events, next_position }
+    }
+}
+
+impl Hub {
+    /// In reads of a bounded length: a filter that lets little pass does not keep others waiting.
+    async fn list(&self, list: ListEvents) -> Result<v1::ListEventsResponse> {
+        let list = Arc::new(list);
+        let begun = Arc::clone(&list);
+        let (mut scan, newest) = self.store.read(move |tx| begun.begin(tx)).await?;
+        let mut events = Vec::new();
+        loop {
+            let limit = Limit { rows: list.limit.rows - events.len(), ..list.limit };
+            let part = scan.clone();
+            let found = self.store.read(move |tx| events::scan(tx, &part, limit)).await?;
+            events.extend(found.events);
+            match found.end {
+                ScanEnd::Looked(at) if events.len() < list.limit.rows => scan.go_on_from(at),
+                end => return Ok(list.answer(events, end, newest)),
+            }
+        }
     }
 }
 

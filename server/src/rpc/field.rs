@@ -1,10 +1,12 @@
 //! Parsing a request's fields. What can't be taken is refused by the field's name, before anything is touched.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use prost_types::{Timestamp as ProtoTimestamp, Value};
 
 use super::value;
+use crate::domain::event::SYSTEM;
 use crate::domain::json::Json;
 use crate::domain::time::Timestamp;
 use crate::domain::{Labels, limits};
@@ -31,6 +33,14 @@ pub fn id_or_any(field: &str, value: &str) -> Result<Option<String>> {
 pub fn name(field: &str, value: &str) -> Result<String> {
     not_blank(field, value)?;
     plain_name(field, value)
+}
+
+/// Who says something: anybody but the server itself.
+pub fn source(field: &str, value: &str) -> Result<String> {
+    if value == SYSTEM {
+        return Err(Error::field(field, "is the server's own: nobody else can write as it"));
+    }
+    name(field, value)
 }
 
 /// A name that may be left out; blank is left out.
@@ -148,8 +158,11 @@ pub fn time(field: &str, value: Option<&ProtoTimestamp>) -> Result<Option<Timest
 /// A duration that may be left out.
 pub fn duration(field: &str, value: Option<&prost_types::Duration>) -> Result<Option<Duration>> {
     let Some(value) = value else { return Ok(None) };
-    let duration = Duration::try_from(*value);
-    duration.map(Some).map_err(|_| Error::field(field, "is negative or no duration"))
+    let parts = (u64::try_from(value.seconds), u32::try_from(value.nanos));
+    match parts {
+        (Ok(seconds), Ok(nanos)) if nanos < 1_000_000_000 => Ok(Some(Duration::new(seconds, nanos))),
+        _ => Err(Error::field(field, "is negative or no duration")),
+    }
 }
 
 /// A value of an enum that must be given.
@@ -160,13 +173,19 @@ pub fn code<T>(field: &str, code: i32, known: impl Fn(i64) -> Option<T>) -> Resu
     known(i64::from(code)).ok_or_else(|| Error::field(field, format!("has no value {code}")))
 }
 
+/// Some of an enum's values, each once.
+pub fn codes<T: Ord>(field: &str, codes: &[i32], known: impl Fn(i64) -> Option<T>) -> Result<Vec<T>> {
+    let values = codes.iter().enumerate().map(|(at, code)| self::code(&format!("{field}[{at}]"), *code, &known));
+    let values: BTreeSet<T> = values.collect::<Result<_>>()?;
+    Ok(values.into_iter().collect())
+}
+
 /// A set of an enum's values as a bit mask; none given means all.
 pub fn code_set<T>(field: &str, codes: &[i32], known: impl Fn(i64) -> Option<T>) -> Result<i64> {
-    let mut set = 0;
     for (at, code) in codes.iter().enumerate() {
         self::code(&format!("{field}[{at}]"), *code, &known)?;
-        set |= 1 << code;
     }
+    let set = codes.iter().fold(0, |set, code| set | 1 << code);
     Ok(if codes.is_empty() { i64::MAX } else { set })
 }
 

@@ -3,15 +3,44 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message;
+use runhub_api::v1;
 use sha2::{Digest, Sha256};
 
 use super::field;
 use crate::domain::limits;
 use crate::error::{Error, Result};
-use crate::store::Limit;
+use crate::store::{Limit, Page};
 
 /// Shortened digest of the query, so that a token made up or of another query is known for one.
 const SEAL_BYTES: usize = 8;
+
+/// A request for a page of a list.
+pub trait Paged: Message {
+    /// Of the RPC it is for: a token is good for that one.
+    const RPC: &'static str;
+    /// Takes `page_size` and `page_token` out: what is left is the query.
+    fn take_page(&mut self) -> (i32, String);
+}
+
+macro_rules! paged {
+    ($($request:ident $rpc:literal,)+) => {$(
+        impl Paged for v1::$request {
+            const RPC: &'static str = $rpc;
+
+            fn take_page(&mut self) -> (i32, String) {
+                (std::mem::take(&mut self.page_size), std::mem::take(&mut self.page_token))
+            }
+        }
+    )+};
+}
+
+paged! {
+    ListRunsRequest "ListRuns",
+    ListTasksRequest "ListTasks",
+    ListApprovalsRequest "ListApprovals",
+    ListCheckpointsRequest "ListCheckpoints",
+    ListArtifactsRequest "ListArtifacts",
+}
 
 /// A page as a caller asks for it.
 pub struct PageRequest {
@@ -23,24 +52,56 @@ pub struct PageRequest {
 }
 
 impl PageRequest {
-    /// Parses `page_size` and `page_token` of a query, which is the request without those two.
-    pub fn parse(rpc: &str, query: &impl Message, page_size: i32, page_token: &str) -> Result<Self> {
-        let rows = list_length("page_size", page_size, limits::DEFAULT_PAGE_SIZE)?;
-        let mut seal_of = rpc.as_bytes().to_vec();
-        query.encode(&mut seal_of).map_err(Error::internal)?;
-        let after = if page_token.is_empty() { None } else { Some(open(page_token, &seal_of)?) };
+    /// Takes the page out of a request.
+    pub fn take<R: Paged>(request: &mut R) -> Result<Self> {
+        let (size, token) = request.take_page();
+        let rows = list_length("page_size", size, limits::DEFAULT_PAGE_SIZE)?;
+        let mut seal_of = R::RPC.as_bytes().to_vec();
+        request.encode(&mut seal_of).map_err(Error::internal)?;
+        let after = if token.is_empty() { None } else { Some(open(&token, &seal_of)?) };
         Ok(Self { limit: Limit { rows, bytes: limits::PAGE_BYTES }, after, seal_of })
     }
 
-    /// The token of the next page, empty when this was the last.
-    pub fn next_token(&self, is_last: bool, last_key: Option<i64>) -> String {
-        match last_key {
-            Some(key) if !is_last => {
-                URL_SAFE_NO_PAD.encode([&key.to_be_bytes()[..], &seal(&self.seal_of, key)].concat())
-            }
-            _ => String::new(),
-        }
+    /// What was found as the API shows it, as far as it fits, and the token of the next page.
+    pub fn answer<T, P>(&self, found: Page<T>, key: impl Fn(&T) -> i64) -> (Vec<P>, String)
+    where
+        T: Into<P>,
+        P: Message,
+    {
+        let keys: Vec<i64> = found.rows.iter().map(key).collect();
+        let items: Vec<P> = fitting(found.rows);
+        let is_last = found.is_last && items.len() == keys.len();
+        let last_key = items.len().checked_sub(1).and_then(|last| keys.get(last));
+        let token = last_key.filter(|_| !is_last).map(|key| self.token(*key));
+        (items, token.unwrap_or_default())
     }
+
+    fn token(&self, key: i64) -> String {
+        URL_SAFE_NO_PAD.encode([&key.to_be_bytes()[..], &seal(&self.seal_of, key)].concat())
+    }
+}
+
+/// As much of a list as fits into an answer on the wire, at least one. Stored, JSON may be much smaller than that.
+pub fn fitting<T: Into<P>, P: Message>(found: Vec<T>) -> Vec<P> {
+    let mut items = Vec::with_capacity(found.len());
+    let mut bytes = 0;
+    for item in found {
+        let item: P = item.into();
+        // With a tag and a length before it.
+        bytes += item.encoded_len() + 6;
+        if bytes > limits::PAGE_BYTES && !items.is_empty() {
+            break;
+        }
+        items.push(item);
+    }
+    items
+}
+
+/// The same of a list found from the newest backwards: the newest that fit, the oldest of them first.
+pub fn newest_fitting<T: Into<P>, P: Message>(newest_first: Vec<T>) -> Vec<P> {
+    let mut items = fitting(newest_first);
+    items.reverse();
+    items
 }
 
 fn open(token: &str, seal_of: &[u8]) -> Result<i64> {
@@ -73,28 +134,46 @@ pub fn newest(name: &str, asked: i32, default: usize) -> Result<Limit> {
 mod tests {
     use super::*;
 
-    fn parse(run: &str, token: &str) -> Result<PageRequest> {
-        PageRequest::parse("List", &run.to_owned(), 0, token)
+    fn request(run: &str, token: &str) -> v1::ListTasksRequest {
+        v1::ListTasksRequest { run_id: run.to_owned(), page_token: token.to_owned(), ..Default::default() }
+    }
+
+    fn take(run: &str, token: &str) -> Result<PageRequest> {
+        PageRequest::take(&mut request(run, token))
     }
 
     #[test]
     fn a_token_is_good_for_its_query_only() {
-        let token = parse("a", "").unwrap().next_token(false, Some(7));
-        assert_eq!(parse("a", &token).unwrap().after, Some(7));
-        assert!(parse("b", &token).is_err());
-        assert!(PageRequest::parse("Other", &"a".to_owned(), 0, &token).is_err());
+        let token = take("a", "").unwrap().token(7);
+        assert_eq!(take("a", &token).unwrap().after, Some(7));
+        assert!(take("b", &token).is_err());
+        let mut other = v1::ListCheckpointsRequest { run_id: "a".into(), page_token: token, ..Default::default() };
+        assert!(PageRequest::take(&mut other).is_err());
     }
 
     #[test]
     fn a_forged_token_is_refused() {
         for token in ["x", "AAAA", "AAAAAAAAAAcAAAAAAAAAAA", "é"] {
-            assert!(parse("a", token).is_err(), "{token}");
+            assert!(take("a", token).is_err(), "{token}");
         }
     }
 
     #[test]
-    fn the_last_page_has_no_token() {
-        assert_eq!(parse("a", "").unwrap().next_token(true, Some(7)), "");
+    fn only_the_last_page_has_no_token() {
+        let page = |is_last| Page { rows: vec![String::from("a"), String::from("b")], is_last };
+        let answer = |is_last| take("a", "").unwrap().answer::<String, String>(page(is_last), |_| 7);
+        assert_eq!(answer(true).1, "");
+        assert_ne!(answer(false).1, "");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_on_the_next_page() {
+        let rows = vec!["x".repeat(limits::PAGE_BYTES - 100), "y".repeat(200), "z".into()];
+        let page = Page { rows, is_last: true };
+        let (items, token) = take("a", "").unwrap().answer::<String, String>(page, |row| row.len() as i64);
+        assert_eq!((items.len(), token.is_empty()), (1, false));
+        assert_eq!(take("a", &token).unwrap().after, Some(limits::PAGE_BYTES as i64 - 100));
+        assert_eq!(fitting::<String, String>(vec!["x".repeat(2 * limits::PAGE_BYTES)]).len(), 1, "at least one");
     }
 
     #[test]

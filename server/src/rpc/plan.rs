@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
+use prost::Message;
 use runhub_api::v1;
 
 use super::field;
 use crate::domain::attempt::AttemptStatus;
 use crate::domain::json::Json;
+use crate::domain::limits;
 use crate::domain::plan::{self, ExistingTask};
 use crate::domain::run::Run;
 use crate::domain::system_event;
@@ -39,6 +41,16 @@ fn parse_draft(at: &str, draft: &v1::TaskDraft) -> Result<TaskDraft> {
     // A blank key is no key.
     let key = if key.trim().is_empty() { String::new() } else { key };
     Ok(TaskDraft { key, spec, depends_on })
+}
+
+/// Refuses a plan whose answer gRPC clients could not take: ids are longer than the keys they stand for.
+pub fn check_answer(response: &impl Message) -> Result<()> {
+    let bytes = response.encoded_len();
+    if bytes > limits::REQUEST_BYTES {
+        let problem = format!("have an answer of {bytes} bytes, over {}: add fewer at a time", limits::REQUEST_BYTES);
+        return Err(Error::field("tasks", problem));
+    }
+    Ok(())
 }
 
 /// Appends tasks to a run's plan.

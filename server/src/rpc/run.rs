@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::mutate::CallId;
 use super::page::PageRequest;
-use super::{Hub, convert, field, snapshot};
+use super::{Hub, field, snapshot};
 use crate::domain::run::{Run, RunDraft, RunStatus, RunUpdate};
 use crate::domain::system_event;
 use crate::domain::time::Timestamp;
@@ -40,13 +40,12 @@ impl RunService for Hub {
 
     async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
         let mut request = request.into_inner();
-        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
-        let page = PageRequest::parse("ListRuns", &request, size, &token)?;
+        let page = PageRequest::take(&mut request)?;
         let statuses = field::code_set("statuses", &request.statuses, RunStatus::from_code)?;
         let (before, limit) = (page.after.unwrap_or(i64::MAX), page.limit);
         let found = self.store.read(move |tx| runs::list(tx, statuses, before, limit)).await?;
-        let next_page_token = page.next_token(found.is_last, found.rows.last().map(|run| run.key));
-        Ok(Response::new(v1::ListRunsResponse { runs: convert::protos(found.rows), next_page_token }))
+        let (runs, next_page_token) = page.answer(found, |run| run.key);
+        Ok(Response::new(v1::ListRunsResponse { runs, next_page_token }))
     }
 
     async fn update_run(

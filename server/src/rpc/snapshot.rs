@@ -21,7 +21,7 @@ pub struct Limits {
 impl Limits {
     /// Parses the limits of a request.
     pub fn parse(request: &v1::GetRunSnapshotRequest) -> Result<Self> {
-        let whole = |rows: usize| Limit { rows, bytes: limits::SNAPSHOT_BYTES };
+        let whole = |rows: usize| Limit { rows, bytes: STORED_BYTES };
         let tasks = usize::try_from(field::count("task_limit", request.task_limit)?).unwrap_or(0);
         Ok(Self {
             events: whole(page::list_length("event_limit", request.event_limit, limits::DEFAULT_EVENTS)?),
@@ -58,7 +58,10 @@ pub fn take(tx: &mut dyn Tx, run_id: &str, asked: &Limits) -> Result<v1::RunSnap
 
 const TOO_LARGE: Error = Error::SnapshotTooLarge { limit: limits::SNAPSHOT_BYTES };
 
-const EVERYTHING: Limit = Limit { rows: usize::MAX, bytes: limits::SNAPSHOT_BYTES };
+/// A list that is larger than this as stored can't fit: JSON text may be six times as large as its protobuf.
+const STORED_BYTES: usize = 6 * limits::SNAPSHOT_BYTES;
+
+const EVERYTHING: Limit = Limit { rows: usize::MAX, bytes: STORED_BYTES };
 
 /// The rows of a page that ended because of their number, not their size.
 fn fitting<T>(page: Page<T>, rows: usize) -> Result<Vec<T>> {
@@ -68,7 +71,7 @@ fn fitting<T>(page: Page<T>, rows: usize) -> Result<Vec<T>> {
 fn newest_tasks(tx: &mut dyn Tx, run_key: Key, statuses: &[TaskStatus], rows: usize) -> Result<Vec<v1::Task>> {
     let mut newest: Vec<Task> = Vec::new();
     for status in statuses {
-        let limit = Limit { rows, bytes: limits::SNAPSHOT_BYTES };
+        let limit = Limit { rows, bytes: STORED_BYTES };
         newest.extend(fitting(tasks::newest_with_status(tx, run_key, *status, limit)?, rows)?);
     }
     newest.sort_by_key(|task| -task.ordinal);
@@ -78,8 +81,8 @@ fn newest_tasks(tx: &mut dyn Tx, run_key: Key, statuses: &[TaskStatus], rows: us
 
 fn recent_events(tx: &mut dyn Tx, run_key: Key, limit: Limit) -> Result<Vec<v1::Event>> {
     let newest = events::Scan { run_key: Some(run_key), newest_first: true, ..events::Scan::default() };
-    let found = events::scan(tx, &newest, limit, usize::MAX)?;
-    if found.stopped_at.is_some() && found.events.len() < limit.rows {
+    let found = events::scan(tx, &newest, limit)?;
+    if found.end != events::ScanEnd::Exhausted && found.events.len() < limit.rows {
         return Err(TOO_LARGE);
     }
     Ok(oldest_first(found.events))

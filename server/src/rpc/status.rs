@@ -21,20 +21,30 @@ impl From<Error> for Status {
             return internal(cause);
         }
         let (code, reason) = code_and_reason(&error);
+        let text = shortened(&error.to_string());
         let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata(&error));
         match &error {
             Error::InvalidField { field, problem } => {
-                details.add_bad_request_violation(field, problem);
+                details.add_bad_request_violation(shortened(field), shortened(problem));
             }
             Error::NotFound { what, id } => {
-                details.set_resource_info(resource_type(*what), id, "", error.to_string());
+                details.set_resource_info(resource_type(*what), id, "", &text);
             }
             Error::Overloaded | Error::Draining | Error::StoreBusy => {
                 details.set_retry_info(Some(RETRY_DELAY));
             }
             _ => {}
         }
-        Status::with_error_details(code, error.to_string(), details)
+        Status::with_error_details(code, text, details)
+    }
+}
+
+/// A status travels in headers, of which clients take some kilobytes: what callers said is quoted only in part.
+fn shortened(text: &str) -> String {
+    const CHARS: usize = 500;
+    match text.char_indices().nth(CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -111,6 +121,14 @@ mod tests {
         assert_eq!(status.code(), Code::InvalidArgument);
         assert_eq!(details.bad_request().unwrap().field_violations[0].field, "goal");
         assert_eq!(details.error_info().unwrap().domain, DOMAIN);
+    }
+
+    #[test]
+    fn what_callers_said_is_quoted_only_in_part() {
+        let long = Status::from(Error::field("update_mask", "é".repeat(1_000_000)));
+        assert!(long.message().len() < 2_000 && long.details().len() < 4_000);
+        let cycle = Error::DependencyCycle { cycle: "key -> ".repeat(10_000) };
+        assert!(Status::from(cycle).message().contains("key -> key"));
     }
 
     #[test]

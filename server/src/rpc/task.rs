@@ -25,7 +25,8 @@ impl TaskService for Hub {
         let drafts = plan::parse_drafts(&request.tasks)?;
         self.mutate(call, move |tx| {
             let tasks = plan::add(tx, &run_id, &drafts)?;
-            Ok(v1::AddTasksResponse { tasks: convert::protos(tasks) })
+            let response = v1::AddTasksResponse { tasks: convert::protos(tasks) };
+            plan::check_answer(&response).map(|()| response)
         })
         .await
     }
@@ -43,11 +44,12 @@ impl TaskService for Hub {
         let keep = parse_keep(request.in_progress)?;
         self.mutate(call, move |tx| {
             let replaced = plan::replace(tx, &run_id, &drafts, expected, keep)?;
-            Ok(v1::ReplacePendingTasksResponse {
+            let response = v1::ReplacePendingTasksResponse {
                 tasks: convert::protos(replaced.tasks),
                 abandoned_count: count(replaced.abandoned_count),
                 plan_version: replaced.plan_version,
-            })
+            };
+            plan::check_answer(&response).map(|()| response)
         })
         .await
     }
@@ -64,17 +66,19 @@ impl TaskService for Hub {
     ) -> Result<Response<v1::ListTasksResponse>, Status> {
         let mut request = request.into_inner();
         let run_id = field::id("run_id", &request.run_id)?;
-        let (size, token) = (std::mem::take(&mut request.page_size), std::mem::take(&mut request.page_token));
-        let page = PageRequest::parse("ListTasks", &request, size, &token)?;
-        let statuses = field::code_set("statuses", &request.statuses, TaskStatus::from_code)?;
+        let page = PageRequest::take(&mut request)?;
+        let statuses = field::codes("statuses", &request.statuses, TaskStatus::from_code)?;
         let (after, limit) = (page.after.unwrap_or(0), page.limit);
         let found = self.store.read(move |tx| {
-            let (run_key, _) = runs::key(tx, &run_id)?;
-            tasks::list(tx, run_key, statuses, after, limit)
+            let run_key = runs::key(tx, &run_id)?;
+            match statuses.as_slice() {
+                [] => tasks::list(tx, run_key, after, limit),
+                some => tasks::list_with_statuses(tx, run_key, some, after, limit),
+            }
         });
         let found = found.await?;
-        let next_page_token = page.next_token(found.is_last, found.rows.last().map(|task| i64::from(task.ordinal)));
-        Ok(Response::new(v1::ListTasksResponse { tasks: convert::protos(found.rows), next_page_token }))
+        let (tasks, next_page_token) = page.answer(found, |task| i64::from(task.ordinal));
+        Ok(Response::new(v1::ListTasksResponse { tasks, next_page_token }))
     }
 
     async fn claim_task(
@@ -104,7 +108,7 @@ impl TaskService for Hub {
             blocker_signature: None,
             result: field::json("result", request.result.as_ref())?,
         };
-        let end = parse_end(&request, &request.task_id, request.lease_token.as_deref(), ending)?;
+        let end = parse_end::<v1::CompleteTaskRequest>(&request.task_id, request.lease_token.as_deref(), ending)?;
         self.end_task(&request, end, |task| v1::CompleteTaskResponse { task: Some(task.into()) }).await
     }
 
@@ -115,7 +119,7 @@ impl TaskService for Hub {
         let request = request.into_inner();
         let ending =
             parse_ending(EndStatus::Blocked, request.summary.as_deref(), request.blocker_signature.as_deref())?;
-        let end = parse_end(&request, &request.task_id, request.lease_token.as_deref(), ending)?;
+        let end = parse_end::<v1::BlockTaskRequest>(&request.task_id, request.lease_token.as_deref(), ending)?;
         self.end_task(&request, end, |task| v1::BlockTaskResponse { task: Some(task.into()) }).await
     }
 
@@ -126,7 +130,7 @@ impl TaskService for Hub {
         let request = request.into_inner();
         let ending =
             parse_ending(EndStatus::Abandoned, request.summary.as_deref(), request.blocker_signature.as_deref())?;
-        let end = parse_end(&request, &request.task_id, request.lease_token.as_deref(), ending)?;
+        let end = parse_end::<v1::AbandonTaskRequest>(&request.task_id, request.lease_token.as_deref(), ending)?;
         self.end_task(&request, end, |task| v1::AbandonTaskResponse { task: Some(task.into()) }).await
     }
 
@@ -179,7 +183,7 @@ impl TaskService for Hub {
         let whose = Whose::parse(&request.run_id, &request.task_id)?;
         let limit = page::newest("limit", request.limit, limits::DEFAULT_ATTEMPTS)?;
         let newest = self.store.read(move |tx| attempt::newest(tx, &whose, limit)).await?;
-        Ok(Response::new(v1::ListTaskAttemptsResponse { attempts: convert::oldest_first(newest) }))
+        Ok(Response::new(v1::ListTaskAttemptsResponse { attempts: page::newest_fitting(newest) }))
     }
 }
 
@@ -204,7 +208,7 @@ impl Hub {
     }
 }
 
-fn parse_end<R: Mutation>(_: &R, task_id: &str, lease_token: Option<&str>, ending: Ending) -> Result<EndTask> {
+fn parse_end<R: Mutation>(task_id: &str, lease_token: Option<&str>, ending: Ending) -> Result<EndTask> {
     let caller = field::lease_token(lease_token)?.map_or(Caller::Operator, Caller::Holder);
     Ok(EndTask { rpc: R::RPC, task_id: field::id("task_id", task_id)?, caller, ending })
 }

@@ -40,6 +40,10 @@ pub fn insert(tx: &mut dyn Tx, run_key: Key, task_key: Option<Key>, artifact: &A
 
 /// Artifacts of a run, or of one role in it, after a key, the oldest first.
 pub fn list(tx: &mut dyn Tx, run_key: Key, role: Option<&str>, after: Key, limit: Limit) -> Result<Page<Artifact>> {
-    let sql = select!("WHERE a.run_key = $1 AND a.key > $2 AND ($3 = '' OR a.role = $3) ORDER BY a.key");
-    page(tx, sql, params![run_key, after, role.unwrap_or_default()], limit, artifact)
+    let of_run = select!("WHERE a.run_key = $1 AND a.key > $2 ORDER BY a.key");
+    let of_role = select!("WHERE a.run_key = $1 AND a.key > $2 AND a.role = $3 ORDER BY a.key");
+    match role {
+        None => page(tx, of_run, params![run_key, after], limit, artifact),
+        Some(role) => page(tx, of_role, params![run_key, after, role], limit, artifact),
+    }
 }

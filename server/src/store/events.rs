@@ -19,18 +19,16 @@ macro_rules! select {
     };
 }
 
-fn event(row: &mut Columns) -> Result<Event> {
-    Ok(Event {
-        position: row.take()?,
-        seq: row.take()?,
-        run_id: row.take()?,
-        task_id: row.take()?,
-        source: row.take()?,
-        kind: row.take()?,
-        message: row.take()?,
-        payload: row.take()?,
-        create_time: row.take()?,
-    })
+/// The event, if the filter lets it pass: of others not even the payload is read.
+fn event(row: &mut Columns, filter: &EventFilter) -> Result<(i64, Option<Event>)> {
+    let (position, seq) = (row.take()?, row.take()?);
+    let (run_id, task_id): (String, Option<String>) = (row.take()?, row.take()?);
+    let (source, kind): (String, String) = (row.take()?, row.take()?);
+    if !filter.passes(&kind, &source, task_id.as_deref()) {
+        return Ok((position, None));
+    }
+    let (message, payload, create_time) = (row.take()?, row.take()?, row.take()?);
+    Ok((position, Some(Event { position, seq, run_id, task_id, source, kind, message, payload, create_time })))
 }
 
 /// Where events were appended.
@@ -88,34 +86,61 @@ pub struct Scan {
     pub filter: EventFilter,
 }
 
+impl Scan {
+    /// The same from where one scan has stopped.
+    pub fn go_on_from(&mut self, position: i64) {
+        if self.newest_first {
+            self.before = Some(position);
+        } else {
+            self.after = position;
+        }
+    }
+}
+
 /// What was found.
 #[derive(Debug)]
 pub struct Found {
     /// In the order of the scan.
     pub events: Vec<Event>,
-    /// None: the scan came to its end. Else everything up to this position was looked at.
-    pub stopped_at: Option<i64>,
+    /// Where it ended.
+    pub end: ScanEnd,
 }
 
-/// Looks through events until enough are found, or `look_at` of them were looked at.
-pub fn scan(tx: &mut dyn Tx, scan: &Scan, limit: Limit, look_at: usize) -> Result<Found> {
-    let mut found = Found { events: Vec::new(), stopped_at: None };
+/// Where a scan ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScanEnd {
+    /// There is nothing more.
+    Exhausted,
+    /// The limit was reached; everything up to this position was looked at.
+    Full(i64),
+    /// Enough was looked at for one read; everything up to this position was.
+    Looked(i64),
+}
+
+/// How many events one read looks at when the filter lets few pass, so that others have their turn.
+const LOOK_AT: usize = 5_000;
+
+/// Looks through events until enough are found, or enough were looked at.
+pub fn scan(tx: &mut dyn Tx, scan: &Scan, limit: Limit) -> Result<Found> {
+    let mut found = Found { events: Vec::new(), end: ScanEnd::Exhausted };
     let (mut looked, mut bytes, mut last) = (0, 0, scan.after);
     let before = scan.before.unwrap_or(i64::MAX);
     let all_runs = scan.run_key.unwrap_or_default();
     tx.query(scan_sql(scan), params![scan.after, before, all_runs], &mut |row| {
-        let event = event(row)?;
-        let passes = scan.filter.matches(&event);
-        let full = passes && (found.events.len() == limit.rows || (bytes > 0 && bytes + event.size() > limit.bytes));
-        if full || looked == look_at {
-            found.stopped_at = Some(last);
+        if looked == LOOK_AT {
+            found.end = ScanEnd::Looked(last);
             return Ok(ControlFlow::Break(()));
         }
-        (looked, last) = (looked + 1, event.position);
-        if passes {
-            bytes += event.size();
+        let (position, event) = event(row, &scan.filter)?;
+        if let Some(event) = event {
+            bytes += row.bytes();
+            if found.events.len() == limit.rows || (bytes > limit.bytes && !found.events.is_empty()) {
+                found.end = ScanEnd::Full(last);
+                return Ok(ControlFlow::Break(()));
+            }
             found.events.push(event);
         }
+        (looked, last) = (looked + 1, position);
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(found)

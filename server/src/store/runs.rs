@@ -47,11 +47,10 @@ pub fn find(tx: &mut dyn Tx, id: &str) -> Result<Option<Run>> {
     first(tx, select!("WHERE id = $1"), params![id], run)
 }
 
-/// The key and status of the run with this id: what most calls need of it.
-pub fn key(tx: &mut dyn Tx, id: &str) -> Result<(Key, RunStatus)> {
-    let row =
-        first(tx, "SELECT key, status FROM runs WHERE id = $1", params![id], |row| Ok((row.take()?, row.take()?)))?;
-    row.ok_or_else(|| Error::not_found(Resource::Run, id))
+/// The key of the run with this id: what most calls need of it.
+pub fn key(tx: &mut dyn Tx, id: &str) -> Result<Key> {
+    let key = first(tx, "SELECT key FROM runs WHERE id = $1", params![id], |row| row.take())?;
+    key.ok_or_else(|| Error::not_found(Resource::Run, id))
 }
 
 /// The status of the run with this key.

@@ -53,9 +53,10 @@ pub fn version() -> String {
     format!("sqlite {}", rusqlite::version())
 }
 
-/// Takes `PATH.lock`, which its holder keeps until it ends, however it ends.
+/// Takes `PATH.lock`, which its holder keeps until it ends, however it ends. PATH is the file itself, by whatever
+/// name it was called.
 pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
-    let mut name = path.as_os_str().to_owned();
+    let mut name = path.canonicalize().unwrap_or_else(|_| path.to_owned()).into_os_string();
     name.push(".lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name);
     let file = file.map_err(|cause| OpenError::at(Path::new(&name), cause))?;
@@ -72,7 +73,10 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     let at = |cause: rusqlite::Error| OpenError::at(path, cause);
     let mut conn = Connection::open(path).map_err(at)?;
     conn.busy_timeout(BUSY_TIMEOUT).map_err(at)?;
-    conn.pragma_update(None, "journal_mode", "WAL").map_err(at)?;
+    let mode: String = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(at)?;
+    if mode != "wal" {
+        return Err(OpenError::at(path, format!("its journal_mode stays {mode}, not WAL")));
+    }
     conn.pragma_update(None, "synchronous", "FULL").map_err(at)?;
     conn.pragma_update(None, "foreign_keys", "ON").map_err(at)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);

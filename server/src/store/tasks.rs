@@ -213,8 +213,34 @@ pub fn newest_with_status(tx: &mut dyn Tx, run_key: Key, status: TaskStatus, lim
     page(tx, sql, params![run_key, status], limit, task)
 }
 
-/// Tasks of a run with a status in the set, in plan order, after an ordinal.
-pub fn list(tx: &mut dyn Tx, run_key: Key, statuses: i64, after: i64, limit: Limit) -> Result<Page<Task>> {
-    let sql = select!("WHERE t.run_key = $1 AND t.ordinal > $2 AND ((1 << t.status) & $3) <> 0 ORDER BY t.ordinal");
-    page(tx, sql, params![run_key, after, statuses], limit, task)
+/// Tasks of a run in plan order, after an ordinal.
+pub fn list(tx: &mut dyn Tx, run_key: Key, after: i64, limit: Limit) -> Result<Page<Task>> {
+    let sql = select!("WHERE t.run_key = $1 AND t.ordinal > $2 ORDER BY t.ordinal");
+    page(tx, sql, params![run_key, after], limit, task)
+}
+
+/// The same of those with one of these statuses: a list for each, which the index has in order, become one.
+pub fn list_with_statuses(
+    tx: &mut dyn Tx,
+    run_key: Key,
+    statuses: &[TaskStatus],
+    after: i64,
+    limit: Limit,
+) -> Result<Page<Task>> {
+    let sql = select!("WHERE t.run_key = $1 AND t.status = $3 AND t.ordinal > $2 ORDER BY t.ordinal");
+    let mut merged = Page { rows: Vec::new(), is_last: true };
+    let mut complete_up_to = i32::MAX;
+    for status in statuses {
+        let found = page(tx, sql, params![run_key, after, status], limit, task)?;
+        if let Some(last) = found.rows.last().filter(|_| !found.is_last) {
+            complete_up_to = complete_up_to.min(last.ordinal);
+        }
+        merged.rows.extend(found.rows);
+    }
+    let all = merged.rows.len();
+    merged.rows.retain(|task| task.ordinal <= complete_up_to);
+    merged.rows.sort_by_key(|task| task.ordinal);
+    merged.rows.truncate(limit.rows);
+    merged.is_last = complete_up_to == i32::MAX && merged.rows.len() == all;
+    Ok(merged)
 }

@@ -126,10 +126,10 @@ where
 
 /// Why a group was not committed.
 enum Failure {
-    /// SQLite has undone everything because of one of them (a full disk, say): none of it happened.
-    RolledBack,
+    /// A body's own statement made SQLite undo everything (a full disk, say); its error is its answer.
+    InBody,
     /// It could not begin or not commit.
-    Store(Error),
+    Around(Error),
 }
 
 /// What the thread owns.
@@ -164,8 +164,9 @@ impl Group {
     fn commit(&self, mut group: Vec<Box<dyn Job>>) {
         match self.run_together(&mut group) {
             Ok(()) => {}
-            Err(Failure::RolledBack) => self.run_one_by_one(&mut group),
-            Err(Failure::Store(error)) => group.iter_mut().for_each(|job| job.fail(error.clone())),
+            // Nothing can begin now: neither would it alone.
+            Err(Failure::Around(Error::StoreBusy)) => group.iter_mut().for_each(|job| job.fail(Error::StoreBusy)),
+            Err(_) => self.run_one_by_one(&mut group),
         }
         self.announce();
         group.into_iter().for_each(Job::answer);
@@ -178,8 +179,7 @@ impl Group {
 
     fn run_one_by_one(&self, group: &mut [Box<dyn Job>]) {
         for job in group.chunks_mut(1) {
-            // RolledBack: the body's own error is its answer.
-            if let Err(Failure::Store(error)) = self.run_together(job) {
+            if let Err(Failure::Around(error)) = self.run_together(job) {
                 job.iter_mut().for_each(|job| job.fail(error.clone()));
             }
         }
@@ -199,27 +199,27 @@ impl Group {
     }
 
     fn try_together(&self, jobs: &mut [Box<dyn Job>], before: Counted) -> Result<(), Failure> {
-        self.run_sql("BEGIN IMMEDIATE").map_err(Failure::Store)?;
+        self.run_sql("BEGIN IMMEDIATE").map_err(Failure::Around)?;
         for job in jobs {
             self.run_in_savepoint(job.as_mut())?;
         }
         if self.counted.get() != before {
-            self.save_counters().map_err(Failure::Store)?;
+            self.save_counters().map_err(Failure::Around)?;
         }
-        self.run_sql("COMMIT").map_err(Failure::Store)
+        self.run_sql("COMMIT").map_err(Failure::Around)
     }
 
     fn run_in_savepoint(&self, job: &mut dyn Job) -> Result<(), Failure> {
-        self.run_sql("SAVEPOINT body").map_err(Failure::Store)?;
+        self.run_sql("SAVEPOINT body").map_err(Failure::Around)?;
         let counted = self.counted.get();
         if !job.run(&mut self.tx()) {
             self.counted.set(counted);
             if self.conn.is_autocommit() {
-                return Err(Failure::RolledBack);
+                return Err(Failure::InBody);
             }
-            self.run_sql("ROLLBACK TO body").map_err(Failure::Store)?;
+            self.run_sql("ROLLBACK TO body").map_err(Failure::Around)?;
         }
-        self.run_sql("RELEASE body").map_err(Failure::Store)
+        self.run_sql("RELEASE body").map_err(Failure::Around)
     }
 
     fn tx(&self) -> SqliteTx<'_> {

@@ -1,53 +1,14 @@
-//! What is blank, unknown, of another kind, or not what the field is for.
+//! What is blank, unknown, of another kind, or not what the field is for: runs, agents, tasks and events.
 
 use runhub_client::Reason;
 use runhub_client::v1::*;
 
-use super::{Case, Expected, World, case, field};
+use super::{Case, Expected, NOTHING, World, case, field, refused, run_ids, task_ids};
 use crate::support::calls::*;
 
-/// No id of anything.
-const NOTHING: &str = "01890000-0000-7000-8000-000000000000";
-
 pub fn all(world: &World) -> Vec<Case> {
-    let parts = [runs, run_updates, agents, plans, work, attempts, events, subscriptions, records, pages];
+    let parts = [runs, run_updates, agents, plans, work, attempts, events];
     parts.into_iter().flat_map(|part| part(world)).collect()
-}
-
-fn refused(reason: Reason) -> Expected {
-    Expected::Reason(reason)
-}
-
-/// A blank id, one of nothing, and one of another kind, for a call that is about a run.
-macro_rules! run_ids {
-    ($cases:expr, $world:expr, $rpc:ident, $request:expr) => {{
-        let request = |run_id: &str| {
-            let mut request = $request;
-            request.run_id = run_id.to_owned();
-            request
-        };
-        let client = &$world.client;
-        case!($cases, client, $rpc, "a missing run_id", request(""), field("run_id"));
-        case!($cases, client, $rpc, "a blank run_id", request(" \n"), field("run_id"));
-        case!($cases, client, $rpc, "a run_id of nothing", request(NOTHING), refused(Reason::RunNotFound));
-        case!($cases, client, $rpc, "an id of a task", request(&$world.task), refused(Reason::RunNotFound));
-        case!($cases, client, $rpc, "a run_id too long", request(&"x".repeat(129)), field("run_id"));
-    }};
-}
-
-/// The same for a call that is about a task.
-macro_rules! task_ids {
-    ($cases:expr, $world:expr, $rpc:ident, $request:expr) => {{
-        let request = |task_id: &str| {
-            let mut request = $request;
-            request.task_id = task_id.to_owned();
-            request
-        };
-        let client = &$world.client;
-        case!($cases, client, $rpc, "a missing task_id", request(""), field("task_id"));
-        case!($cases, client, $rpc, "a task_id of nothing", request(NOTHING), refused(Reason::TaskNotFound));
-        case!($cases, client, $rpc, "an id of a run", request(&$world.run), refused(Reason::TaskNotFound));
-    }};
 }
 
 fn runs(world: &World) -> Vec<Case> {
@@ -282,6 +243,8 @@ fn events(world: &World) -> Vec<Case> {
     let list = || ListEventsRequest { run_id: world.run.clone(), ..unset() };
     let request = ListEventsRequest { run_id: NOTHING.into(), ..unset() };
     case!(cases, client, list_events, "a run of nothing", request, refused(Reason::RunNotFound));
+    let request = ListEventsRequest { run_id: " ".into(), ..unset() };
+    case!(cases, client, list_events, "a blank run", request, field("run_id"));
     case!(cases, client, list_events, "a negative limit", ListEventsRequest { limit: -1, ..list() }, field("limit"));
     let request = ListEventsRequest { after_position: Some(-1), ..list() };
     case!(cases, client, list_events, "a negative position", request, field("after_position"));
@@ -291,99 +254,5 @@ fn events(world: &World) -> Vec<Case> {
     case!(cases, client, list_events, "a position never given", request, refused(Reason::PositionInFuture));
     let request = ListEventsRequest { task_id: Some(world.foreign_task.clone()), ..list() };
     case!(cases, client, list_events, "a task of another run", request, refused(Reason::TaskNotFound));
-    cases
-}
-
-/// A subscription is a stream: its first update is the refusal.
-fn subscriptions(world: &World) -> Vec<Case> {
-    let subscribe = || SubscribeEventsRequest { run_id: world.run.clone(), ..unset() };
-    let interval = |seconds: i64, nanos: i32| Some(prost_types::Duration { seconds, nanos });
-    let bad = [
-        (SubscribeEventsRequest { run_id: NOTHING.into(), ..unset() }, refused(Reason::RunNotFound)),
-        (SubscribeEventsRequest { run_id: " ".into(), ..unset() }, field("run_id")),
-        (SubscribeEventsRequest { start: 9, ..subscribe() }, field("start")),
-        (SubscribeEventsRequest { after_position: Some(-1), ..subscribe() }, field("after_position")),
-        (SubscribeEventsRequest { after_position: Some(i64::MAX), ..subscribe() }, refused(Reason::PositionInFuture)),
-        (SubscribeEventsRequest { task_id: Some(NOTHING.into()), ..subscribe() }, refused(Reason::TaskNotFound)),
-        (SubscribeEventsRequest { task_id: Some(world.run.clone()), ..unset() }, refused(Reason::TaskNotFound)),
-        (SubscribeEventsRequest { bookmark_interval: interval(0, 1), ..subscribe() }, field("bookmark_interval")),
-        (SubscribeEventsRequest { bookmark_interval: interval(3601, 0), ..subscribe() }, field("bookmark_interval")),
-        (SubscribeEventsRequest { bookmark_interval: interval(-1, 0), ..subscribe() }, field("bookmark_interval")),
-    ];
-    let case = |(request, expected): (SubscribeEventsRequest, Expected)| {
-        let (client, what) = (world.client.clone(), format!("{request:?}"));
-        let call = Box::pin(async move { client.subscribe(request).next().await.and_then(Result::err) });
-        Case { rpc: "subscribe_events", what, call, expected }
-    };
-    bad.into_iter().map(case).collect()
-}
-
-fn records(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
-    let approval = || RecordApprovalRequest {
-        run_id: world.run.clone(),
-        source: "human".into(),
-        verdict: ApprovalVerdict::Approved.into(),
-        ..unset()
-    };
-    run_ids!(cases, world, record_approval, approval());
-    let request = RecordApprovalRequest { source: String::new(), ..approval() };
-    case!(cases, client, record_approval, "a blank source", request, field("source"));
-    for verdict in [0, 1, 7] {
-        let request = RecordApprovalRequest { verdict, ..approval() };
-        case!(cases, client, record_approval, format!("verdict {verdict}"), request, field("verdict"));
-    }
-    let request = RecordApprovalRequest { task_id: Some(world.foreign_task.clone()), ..approval() };
-    case!(cases, client, record_approval, "a task of another run", request, refused(Reason::TaskNotFound));
-    run_ids!(cases, world, get_latest_approval, GetLatestApprovalRequest { source: "human".into(), ..unset() });
-    let request = GetLatestApprovalRequest { run_id: world.run.clone(), ..unset() };
-    case!(cases, client, get_latest_approval, "a blank source", request, field("source"));
-    let request = ListApprovalsRequest { verdicts: vec![2, 44], ..unset() };
-    case!(cases, client, list_approvals, "an unknown verdict", request, field("verdicts[1]"));
-    let checkpoint = |status: i32| CreateCheckpointRequest { run_id: world.run.clone(), status, ..unset() };
-    run_ids!(cases, world, create_checkpoint, checkpoint(1));
-    case!(cases, client, create_checkpoint, "no status", checkpoint(0), field("status"));
-    case!(cases, client, create_checkpoint, "an unknown status", checkpoint(9), field("status"));
-    let get = |id: &str| GetCheckpointRequest { checkpoint_id: id.into() };
-    case!(cases, client, get_checkpoint, "a blank id", get(""), field("checkpoint_id"));
-    case!(cases, client, get_checkpoint, "an id of a run", get(&world.run), refused(Reason::CheckpointNotFound));
-    run_ids!(cases, world, get_latest_checkpoint, GetLatestCheckpointRequest::default());
-    let artifact = |kind: &str, path: &str| CreateArtifactRequest {
-        run_id: world.run.clone(),
-        kind: kind.into(),
-        path: path.into(),
-        ..unset()
-    };
-    run_ids!(cases, world, create_artifact, artifact("k", "p"));
-    case!(cases, client, create_artifact, "a blank kind", artifact(" ", "p"), field("kind"));
-    case!(cases, client, create_artifact, "a blank path", artifact("k", ""), field("path"));
-    cases
-}
-
-/// Negative sizes, and tokens that are made up or of another query.
-fn pages(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
-    macro_rules! pages {
-        ($rpc:ident, $request:expr) => {{
-            let request = $request;
-            let forged = ["x", "AAAAAAAAAAEAAAAAAAAAAA", &world.checkpoint];
-            for token in forged {
-                let mut request = request.clone();
-                request.page_token = token.to_owned();
-                case!(cases, client, $rpc, format!("the token {token}"), request, field("page_token"));
-            }
-            let mut request = request;
-            request.page_size = -1;
-            case!(cases, client, $rpc, "a negative page_size", request, field("page_size"));
-        }};
-    }
-    let run_id = world.run.clone();
-    pages!(list_runs, ListRunsRequest::default());
-    pages!(list_tasks, ListTasksRequest { run_id: run_id.clone(), ..unset() });
-    pages!(list_approvals, ListApprovalsRequest::default());
-    pages!(list_checkpoints, ListCheckpointsRequest { run_id: run_id.clone(), ..unset() });
-    pages!(list_artifacts, ListArtifactsRequest { run_id, ..unset() });
-    run_ids!(cases, world, list_checkpoints, ListCheckpointsRequest::default());
-    run_ids!(cases, world, list_artifacts, ListArtifactsRequest::default());
     cases
 }

@@ -74,6 +74,9 @@ fn print_summary(
         };
         writeln!(out, "  {:>6} {table:<12} {how}{note}", rows - left_out)?;
     }
+    for mapping in &args.map_status {
+        writeln!(out, "  statuses mapped: {mapping}")?;
+    }
     writeln!(out, "Look at it:  runhub serve --db {}   then   runhub runs", args.into.db.display())?;
     Ok(())
 }

@@ -180,9 +180,9 @@ fn labels(line: &Line, missing: &[String]) -> Labels {
     for target in missing {
         labels.insert(format!("beads.missing.{target}"), "blocks".to_owned());
     }
-    // The parent has a label of its own.
-    for link in line.dependencies.iter().filter(|link| link.kind != "blocks" && link.kind != "parent-child") {
-        labels.insert(format!("beads.link.{}", link.depends_on_id), link.kind.clone());
+    let is_parent = |link: &Link| link.kind == "parent-child" && Some(&link.depends_on_id) == line.parent.as_ref();
+    for link in line.dependencies.iter().filter(|link| link.kind != "blocks" && !is_parent(link)) {
+        labels.insert(format!("beads.{}.{}", link.kind, link.depends_on_id), String::new());
     }
     labels
 }
@@ -201,7 +201,7 @@ mod tests {
         Ledger::parse(lines.join("\n").as_bytes())
     }
 
-    const A: &str = r#"{"id":"a","title":"A","status":"closed","priority":0,"issue_type":"bug","description":" ","acceptance_criteria":"one\n\ntwo","parent":"p","assignee":"me","labels":["x:y"],"notes":"n","created_at":"2026-01-02T03:04:05Z","dependency_count":1,"dependencies":[{"depends_on_id":"b","type":"blocks"},{"depends_on_id":"gone","type":"blocks"},{"depends_on_id":"b","type":"tracks"},{"depends_on_id":"p","type":"parent-child"}]}"#;
+    const A: &str = r#"{"id":"a","title":"A","status":"closed","priority":0,"issue_type":"bug","description":" ","acceptance_criteria":"one\n\ntwo","parent":"p","assignee":"me","labels":["x:y"],"notes":"n","created_at":"2026-01-02T03:04:05Z","dependency_count":1,"dependencies":[{"depends_on_id":"b","type":"blocks"},{"depends_on_id":"gone","type":"blocks"},{"depends_on_id":"b","type":"tracks"},{"depends_on_id":"p","type":"parent-child"},{"depends_on_id":"q","type":"parent-child"}]}"#;
     const B: &str = r#"{"id":"b","title":"B","status":"hooked","description":"d"}"#;
 
     #[test]
@@ -225,10 +225,11 @@ mod tests {
             ("beads.assignee", "me"),
             ("beads.id", "a"),
             ("beads.label.x:y", ""),
-            ("beads.link.b", "tracks"),
             ("beads.missing.gone", "blocks"),
             ("beads.parent", "p"),
+            ("beads.parent-child.q", ""),
             ("beads.status", "closed"),
+            ("beads.tracks.b", ""),
             ("beads.type", "bug"),
         ];
         assert_eq!(labels, expected);

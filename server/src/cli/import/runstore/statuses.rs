@@ -1,5 +1,6 @@
 //! What RunStore's status words mean here.
 
+use std::fmt;
 use std::str::FromStr;
 
 use crate::domain::approval::ApprovalVerdict;
@@ -25,6 +26,12 @@ impl FromStr for Mapping {
             return Err(format!("{text:?} is not KIND:OLD=NEW with a KIND of {}", KINDS.join(", ")));
         };
         Ok(Self { kind: kind.to_owned(), old: old.to_owned(), new: new.to_owned() })
+    }
+}
+
+impl fmt::Display for Mapping {
+    fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
+        write!(to, "{} {} is {} here", self.kind, self.old, self.new)
     }
 }
 

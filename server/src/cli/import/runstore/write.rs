@@ -18,7 +18,7 @@ use crate::domain::json::Json;
 use crate::domain::run::{Run, RunDraft};
 use crate::domain::task::{Task, TaskSpec};
 use crate::domain::time::Timestamp;
-use crate::domain::{Key, Labels};
+use crate::domain::{Key, Labels, limits};
 use crate::error::{Error, Result};
 use crate::rpc::field;
 use crate::store::runstore::{EventRow, RunRow, RunStoreFile, TaskRow};
@@ -88,18 +88,18 @@ impl Import {
     fn run(&self, tx: &mut dyn Tx, row: &RunRow) -> Result<Run> {
         let of = |column: &str| format!("run {}: {column}", row.id);
         let draft = RunDraft {
-            goal: field::text(&of("goal"), &row.goal)?,
-            repo_path: field::text(&of("repo_path"), &row.repo_path)?,
+            goal: text(&of("goal"), &row.goal)?,
+            repo_path: text(&of("repo_path"), &row.repo_path)?,
             labels: Labels::new(),
         };
         let created = time(&of("created_at"), &row.created_at)?;
         let run = Run::new(tx.next_key()?, field::id(&of("id"), &row.id)?, draft, created);
         Ok(Run {
             status: self.statuses.of(&of("status"), &row.status)?,
-            summary: field::optional_text(&of("summary"), row.summary.as_deref())?,
-            cycle_count: row.cycle_count,
-            replan_count: row.replan_count,
-            current_task_id: row.current_task_id.clone(),
+            summary: optional(&of("summary"), row.summary.as_deref())?,
+            cycle_count: field::count(&of("cycle_count"), row.cycle_count)?,
+            replan_count: field::count(&of("replan_count"), row.replan_count)?,
+            current_task_id: optional(&of("current_task_id"), row.current_task_id.as_deref())?,
             update_time: time(&of("updated_at"), &row.updated_at)?,
             ..run
         })
@@ -116,12 +116,12 @@ impl Import {
             };
             let state = AgentState {
                 run_id: row.run_id.clone(),
-                role: field::name(&of("role"), &row.role)?,
-                session_id: row.session_id.clone(),
+                role: field::plain_name(&of("role"), &row.role)?,
+                session_id: optional(&of("session_id"), row.session_id.as_deref())?,
                 turns: field::count(&of("turns"), row.turns)?,
                 rotation_count: field::count(&of("rotation_count"), row.rotation_count)?,
-                last_prompt_path: row.last_prompt_path.clone(),
-                last_response_path: row.last_response_path.clone(),
+                last_prompt_path: optional(&of("last_prompt_path"), row.last_prompt_path.as_deref())?,
+                last_response_path: optional(&of("last_response_path"), row.last_response_path.as_deref())?,
                 revision: 1,
                 update_time: time(&of("updated_at"), &row.updated_at)?,
             };
@@ -148,8 +148,8 @@ impl Import {
     fn task(&self, tx: &mut dyn Tx, run: &Run, row: &TaskRow) -> Result<Task> {
         let of = |column: &str| format!("task {}: {column}", row.id);
         let spec = TaskSpec {
-            title: field::text(&of("title"), &row.title)?,
-            objective: field::text(&of("objective"), &row.objective)?,
+            title: text(&of("title"), &row.title)?,
+            objective: text(&of("objective"), &row.objective)?,
             acceptance_criteria: list(&of("acceptance_criteria_json"), &row.acceptance_criteria_json)?,
             verification_steps: list(&of("verification_steps_json"), &row.verification_steps_json)?,
             allowed_paths: list(&of("allowed_paths_json"), &row.allowed_paths_json)?,
@@ -161,8 +161,8 @@ impl Import {
         Ok(Task {
             status: self.statuses.of(&of("status"), &row.status)?,
             attempt_count: field::count(&of("attempt_count"), row.attempt_count)?,
-            implementation_summary: row.implementation_summary.clone(),
-            blocker_signature: row.blocker_signature.clone(),
+            implementation_summary: optional(&of("implementation_summary"), row.implementation_summary.as_deref())?,
+            blocker_signature: optional(&of("blocker_signature"), row.blocker_signature.as_deref())?,
             update_time: time(&of("updated_at"), &row.updated_at)?,
             ..task
         })
@@ -187,8 +187,8 @@ impl Import {
                 attempt_number: field::count(&of("attempt_number"), row.attempt_number)?,
                 agent_id: None,
                 status,
-                summary: field::text(&of("summary"), &row.summary)?,
-                blocker_signature: row.blocker_signature.clone(),
+                summary: text(&of("summary"), &row.summary)?,
+                blocker_signature: optional(&of("blocker_signature"), row.blocker_signature.as_deref())?,
                 result: json(&of("result_json"), &row.result_json)?,
                 create_time: written,
                 end_time: (status != AttemptStatus::Running).then_some(written),
@@ -228,8 +228,8 @@ impl Import {
                 run_id: row.run_id.clone(),
                 task_id: None,
                 role: field::optional_name(&of("role"), row.role.as_deref())?,
-                kind: field::name(&of("kind"), &row.kind)?,
-                path: field::path(&of("path"), &row.path)?,
+                kind: field::plain_name(&of("kind"), &row.kind)?,
+                path: text(&of("path"), &row.path)?,
                 metadata: json(&of("metadata_json"), &row.metadata_json)?,
                 create_time: time(&of("created_at"), &row.created_at)?,
             };
@@ -279,9 +279,9 @@ impl Import {
                 id: field::id(&of("id"), &row.id)?,
                 run_id: row.run_id.clone(),
                 task_id: None,
-                source: field::name(&of("source"), &row.source)?,
+                source: field::plain_name(&of("source"), &row.source)?,
                 verdict,
-                rationale: field::text(&of("rationale"), &row.rationale)?,
+                rationale: text(&of("rationale"), &row.rationale)?,
                 payload: json(&of("payload_json"), &row.payload_json)?,
                 decide_time: (verdict != ApprovalVerdict::Pending).then_some(written),
                 revision: 1,
@@ -298,9 +298,9 @@ fn event(at: usize, row: &EventRow) -> Result<(EventDraft, Timestamp)> {
     let draft = EventDraft {
         task_key: None,
         // RunStore's own events have the source `system` too.
-        source: field::name(&of("source"), &row.source)?,
-        kind: field::name(&of("kind"), &row.kind)?,
-        message: field::text(&of("message"), &row.message)?,
+        source: field::plain_name(&of("source"), &row.source)?,
+        kind: field::plain_name(&of("kind"), &row.kind)?,
+        message: text(&of("message"), &row.message)?,
         payload: json(&of("payload_json"), &row.payload_json)?,
     };
     Ok((draft, time(&of("ts"), &row.ts)?))
@@ -311,14 +311,29 @@ fn time(column: &str, text: &str) -> Result<Timestamp> {
     field::time(column, Some(&time))?.ok_or_else(|| Error::internal("a time that was given"))
 }
 
+/// RunStore had no limits and took blanks; what comes in must still fit into a message.
+fn text(column: &str, text: &str) -> Result<String> {
+    if text.len() > limits::VALUE_BYTES {
+        return Err(Error::field(column, format!("has {} bytes, over {}", text.len(), limits::VALUE_BYTES)));
+    }
+    if text.contains('\0') {
+        return Err(Error::field(column, "has a NUL character"));
+    }
+    Ok(text.to_owned())
+}
+
+fn optional(column: &str, value: Option<&str>) -> Result<Option<String>> {
+    value.map(|value| text(column, value)).transpose()
+}
+
 /// JSON within the same limits as over the API.
 fn json(column: &str, text: &str) -> Result<Json> {
     let value = ProtoJson::parse(text).map_err(|error| Error::field(column, format!("is no JSON: {error}")))?;
     field::json(column, Some(&value))
 }
 
-fn list(column: &str, text: &str) -> Result<Vec<String>> {
+fn list(column: &str, json: &str) -> Result<Vec<String>> {
     let entries: Vec<String> =
-        serde_json::from_str(text).map_err(|error| Error::field(column, format!("is no list of texts: {error}")))?;
-    field::texts(column, &entries)
+        serde_json::from_str(json).map_err(|error| Error::field(column, format!("is no list of texts: {error}")))?;
+    entries.iter().map(|entry| text(column, entry)).collect()
 }
