@@ -1,7 +1,5 @@
 //! Why a call can be refused. `rpc/status.rs` is the one place where these become a gRPC status.
 
-use crate::domain::attempt::StaleToken;
-
 /// The result of anything that can be refused.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -60,6 +58,29 @@ impl std::fmt::Display for Resource {
             Self::Task => "task",
             Self::Checkpoint => "checkpoint",
         })
+    }
+}
+
+/// What is known of a lease token that is no longer good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaleToken {
+    /// The attempt it was given out for; None if it was never given out for this task.
+    pub attempt_number: Option<i32>,
+    /// Who it was given to.
+    pub agent_id: Option<String>,
+    /// The task's newest attempt.
+    pub current_attempt_number: i32,
+    /// Where the task stands.
+    pub current_status: &'static str,
+}
+
+impl std::fmt::Display for StaleToken {
+    fn fmt(&self, to: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self.attempt_number {
+            Some(number) => write!(to, "it was given out for attempt {number}")?,
+            None => to.write_str("it was never given out for this task")?,
+        }
+        write!(to, "; the task is {} at attempt {}", self.current_status, self.current_attempt_number)
     }
 }
 

@@ -50,110 +50,41 @@ macro_rules! case {
 }
 pub(crate) use case;
 
-/// A blank id, one of nothing, and one of another kind, for a call that is about a run.
+/// Everything that is no id, for a call that is about a run.
 macro_rules! run_ids {
-    ($cases:expr, $world:expr, $rpc:ident, $request:expr) => {{
-        let request = |run_id: &str| {
+    ($cases:expr, $world:expr, $rpc:ident, $request:expr) => {
+        for (what, id, expected) in $crate::bad_input::bad_ids("run_id", &$world.task, Reason::RunNotFound) {
             let mut request = $request;
-            request.run_id = run_id.to_owned();
-            request
-        };
-        let client = &$world.client;
-        $crate::bad_input::case!(
-            $cases,
-            client,
-            $rpc,
-            "a missing run_id",
-            request(""),
-            $crate::bad_input::field("run_id")
-        );
-        $crate::bad_input::case!(
-            $cases,
-            client,
-            $rpc,
-            "a blank run_id",
-            request(" \n"),
-            $crate::bad_input::field("run_id")
-        );
-        $crate::bad_input::case!(
-            $cases,
-            client,
-            $rpc,
-            "a run_id of nothing",
-            request($crate::bad_input::NOTHING),
-            $crate::bad_input::refused(runhub_client::Reason::RunNotFound)
-        );
-        $crate::bad_input::case!(
-            $cases,
-            client,
-            $rpc,
-            "an id of a task",
-            request(&$world.task),
-            $crate::bad_input::refused(runhub_client::Reason::RunNotFound)
-        );
-        $crate::bad_input::case!(
-            $cases,
-            client,
-            $rpc,
-            "a run_id too long",
-            request(&"x".repeat(129)),
-            $crate::bad_input::field("run_id")
-        );
-    }};
+            request.run_id = id;
+            $crate::bad_input::case!($cases, $world.client, $rpc, what, request, expected);
+        }
+    };
 }
 
 /// The same for a call that is about a task.
 macro_rules! task_ids {
-    ($cases:expr, $world:expr, $rpc:ident, $request:expr) => {{
-        let request = |task_id: &str| {
+    ($cases:expr, $world:expr, $rpc:ident, $request:expr) => {
+        for (what, id, expected) in $crate::bad_input::bad_ids("task_id", &$world.run, Reason::TaskNotFound) {
             let mut request = $request;
-            request.task_id = task_id.to_owned();
-            request
-        };
-        let client = &$world.client;
-        $crate::bad_input::case!(
-            $cases,
-            client,
-            $rpc,
-            "a missing task_id",
-            request(""),
-            $crate::bad_input::field("task_id")
-        );
-        $crate::bad_input::case!(
-            $cases,
-            client,
-            $rpc,
-            "a blank task_id",
-            request("\t"),
-            $crate::bad_input::field("task_id")
-        );
-        $crate::bad_input::case!(
-            $cases,
-            client,
-            $rpc,
-            "a task_id too long",
-            request(&"x".repeat(129)),
-            $crate::bad_input::field("task_id")
-        );
-        $crate::bad_input::case!(
-            $cases,
-            client,
-            $rpc,
-            "a task_id of nothing",
-            request($crate::bad_input::NOTHING),
-            $crate::bad_input::refused(runhub_client::Reason::TaskNotFound)
-        );
-        $crate::bad_input::case!(
-            $cases,
-            client,
-            $rpc,
-            "an id of a run",
-            request(&$world.run),
-            $crate::bad_input::refused(runhub_client::Reason::TaskNotFound)
-        );
-    }};
+            request.task_id = id;
+            $crate::bad_input::case!($cases, $world.client, $rpc, what, request, expected);
+        }
+    };
 }
 pub(crate) use {run_ids, task_ids};
+
+/// Ids that are missing, blank or too long, of nothing, and of another kind.
+pub fn bad_ids(name: &str, of_another_kind: &str, not_found: Reason) -> [(String, String, Expected); 5] {
+    let not_found = refused(not_found);
+    [
+        ("a missing", "", field(name)),
+        ("a blank", " \n\t", field(name)),
+        ("too long a", &"x".repeat(129), field(name)),
+        ("the unused", NOTHING, not_found.clone()),
+        ("another thing's", of_another_kind, not_found),
+    ]
+    .map(|(what, id, expected)| (format!("{what} {name}"), id.to_owned(), expected))
+}
 
 /// No id of anything.
 const NOTHING: &str = "01890000-0000-7000-8000-000000000000";

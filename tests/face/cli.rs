@@ -83,6 +83,20 @@ fn the_default_command_serves_and_flags_can_be_variables() {
     assert!(db.exists());
 }
 
+/// Variables are for the commands that know them, and in nobody else's way.
+#[test]
+fn variables_stand_for_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("runhub.db");
+    let mut client = runhub(&["runs"]);
+    client.env("RUNHUB_SERVER", "127.0.0.1:1").env("RUNHUB_LISTEN", "127.0.0.1:0").env("RUNHUB_DB", &db);
+    assert_eq!(client.output().unwrap().status.code(), Some(3), "the server named by the variable");
+    for (insecure, code) in [("1", Some(1)), ("false", Some(2))] {
+        let mut serve = runhub(&["serve", "--listen", "0.0.0.0:0", "--db", "/nowhere/runhub.db"]);
+        assert_eq!(serve.env("RUNHUB_INSECURE", insecure).output().unwrap().status.code(), code, "{insecure}");
+    }
+}
+
 /// `watch --json` is one event a line, goes on through a restart of the server, and ends with the run.
 #[tokio::test(flavor = "multi_thread")]
 async fn watch_goes_on_when_the_server_restarts() {

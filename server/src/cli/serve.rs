@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -33,7 +34,7 @@ pub struct ServeArgs {
     keep_requests_for: Duration,
 
     /// Allow an address that other machines can reach: there is no authentication and no encryption yet
-    #[arg(long, env = "RUNHUB_INSECURE")]
+    #[arg(long, env = "RUNHUB_INSECURE", value_parser = FalseyValueParser::new())]
     insecure: bool,
 
     /// How log lines look, on standard error

@@ -1,10 +1,7 @@
 //! Attempts at a task.
 
-use std::fmt;
-
 use super::Key;
 use super::json::Json;
-use super::task::TaskStatus;
 use super::time::Timestamp;
 
 coded_enum! {
@@ -53,28 +50,5 @@ impl AttemptReport {
     /// When the attempt ended, as far as a report made at `now` can tell.
     pub fn end_time(&self, now: Timestamp) -> Option<Timestamp> {
         (self.status != AttemptStatus::Running).then_some(now)
-    }
-}
-
-/// What is known of a lease token that is no longer good.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StaleToken {
-    /// The attempt it was given out for; None if it was never given out for this task.
-    pub attempt_number: Option<i32>,
-    /// Who it was given to.
-    pub agent_id: Option<String>,
-    /// The task's newest attempt.
-    pub current_attempt_number: i32,
-    /// Where the task stands.
-    pub current_status: TaskStatus,
-}
-
-impl fmt::Display for StaleToken {
-    fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
-        match self.attempt_number {
-            Some(number) => write!(to, "it was given out for attempt {number}")?,
-            None => to.write_str("it was never given out for this task")?,
-        }
-        write!(to, "; the task is {} at attempt {}", self.current_status.name(), self.current_attempt_number)
     }
 }

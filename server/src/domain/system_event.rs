@@ -5,12 +5,13 @@ use serde_json::{Map, Value, json};
 use super::agent::AgentState;
 use super::approval::Approval;
 use super::artifact::Artifact;
-use super::attempt::{StaleToken, TaskAttempt};
+use super::attempt::TaskAttempt;
 use super::checkpoint::Checkpoint;
 use super::event::{EventDraft, SYSTEM};
 use super::json::Json;
 use super::run::Run;
 use super::task::{EndStatus, Ending, Task};
+use crate::error::StaleToken;
 
 /// How much of a title an event shows: a plan of a thousand tasks is one event.
 const TITLE_CHARS: usize = 200;
@@ -129,7 +130,7 @@ pub fn stale_write_rejected(task: &Task, call: &str, stale: &StaleToken) -> Even
         "agentId": stale.agent_id,
         "attemptNumber": stale.attempt_number,
         "currentAttemptNumber": stale.current_attempt_number,
-        "currentStatus": stale.current_status.name(),
+        "currentStatus": stale.current_status,
     });
     about(task, event("stale_write_rejected", format!("{call} refused: stale lease token."), payload))
 }

@@ -1,10 +1,10 @@
 //! What ends the work on a task: completing, blocking, abandoning, requeueing.
 
 use super::mutate::Outcome;
-use crate::domain::attempt::{AttemptStatus, StaleToken};
+use crate::domain::attempt::AttemptStatus;
 use crate::domain::system_event;
 use crate::domain::task::{Caller, EndStatus, Ending, Task, TaskStatus};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StaleToken};
 use crate::store::{Tx, attempts, dependencies, events, runs, tasks};
 
 /// A request to end the work on a task.
@@ -56,7 +56,7 @@ pub fn stale_token(tx: &mut dyn Tx, task: &Task, token: &str) -> Result<StaleTok
         attempt_number,
         agent_id: agent_id.flatten(),
         current_attempt_number: task.attempt_count,
-        current_status: task.status,
+        current_status: task.status.name(),
     })
 }
 

@@ -76,7 +76,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         Error::StaleLease(stale) => vec![
             ("attempt_number", stale.attempt_number.map(|number| number.to_string()).unwrap_or_default()),
             ("current_attempt_number", stale.current_attempt_number.to_string()),
-            ("current_status", stale.current_status.name().to_owned()),
+            ("current_status", stale.current_status.to_owned()),
         ],
         Error::WrongStatus { current_status, .. } | Error::RunEnded { current_status } => {
             vec![("current_status", (*current_status).to_owned())]

@@ -11,7 +11,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use self::ledger::{Issue, Ledger};
-use super::{Failure, IntoArgs, digest, note_import, progress, read, refused};
+use super::{Failure, IntoArgs, bring_in, digest, note_import, progress, read, refused};
 use crate::domain::plan::{self, Dependency};
 use crate::domain::run::{Run, RunDraft};
 use crate::domain::system_event;
@@ -45,12 +45,8 @@ pub async fn run(args: BeadsArgs) -> Result<(), Failure> {
     let draft = run_draft(&args).map_err(|error| refused(&args.file, error))?;
     let bar = progress(ledger.issues.len());
     let import = Arc::new(Import { ledger, draft, digest: digest("beads", &bytes), bar });
-    let store = args.into.open()?;
-    let task = Arc::clone(&import);
-    let done = store.transact(move |tx| task.write(tx)).await;
-    store.close().await;
-    import.bar.finish_and_clear();
-    let run_id = done.map_err(|error| refused(&args.file, error))?;
+    let writing = Arc::clone(&import);
+    let run_id = bring_in(&args.file, &args.into, &import.bar, move |tx| writing.write(tx)).await?;
     print_summary(&import.ledger, &run_id, &args)
 }
 

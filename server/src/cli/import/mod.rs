@@ -50,6 +50,19 @@ pub async fn run(args: ImportArgs) -> Result<(), Failure> {
     }
 }
 
+/// Writes everything in one transaction, and says so if it was refused.
+async fn bring_in<T, F>(file: &Path, into: &IntoArgs, bar: &ProgressBar, write: F) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
+{
+    let store = into.open()?;
+    let done = store.transact(write).await;
+    store.close().await;
+    bar.finish_and_clear();
+    done.map_err(|error| refused(file, error))
+}
+
 /// Reads a file whole.
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(file).map_err(|error| Failure::failed(format!("can't read {}: {error}", file.display())))

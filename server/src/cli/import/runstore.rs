@@ -12,7 +12,7 @@ use clap::Args;
 
 use self::statuses::{Mapping, Statuses};
 use self::write::Import;
-use super::{Failure, IntoArgs, digest, progress, refused};
+use super::{Failure, IntoArgs, bring_in, digest, progress, refused};
 use crate::store::runstore::RunStoreFile;
 
 #[derive(Args)]
@@ -39,12 +39,8 @@ pub async fn run(args: RunstoreArgs) -> Result<(), Failure> {
     let digest = digest("runstore", ids.join("\n").as_bytes());
     let bar = progress(file.len());
     let import = Arc::new(Import { file, statuses: Statuses::new(args.map_status.clone()), digest, bar });
-    let store = args.into.open()?;
-    let task = Arc::clone(&import);
-    let done = store.transact(move |tx| task.write(tx)).await;
-    store.close().await;
-    import.bar.finish_and_clear();
-    let left_out = done.map_err(|error| refused(&args.file, error))?;
+    let writing = Arc::clone(&import);
+    let left_out = bring_in(&args.file, &args.into, &import.bar, move |tx| writing.write(tx)).await?;
     print_summary(&import.file, &left_out, &args)
 }
 

@@ -1,6 +1,7 @@
 //! Writes what RunStore had: every table, ids and times kept, in one transaction.
 
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 use indicatif::ProgressBar;
 use prost_types::Timestamp as ProtoTimestamp;
@@ -35,7 +36,7 @@ pub struct Import {
 /// What was written so far.
 #[derive(Default)]
 struct Written {
-    runs: HashMap<String, Run>,
+    runs: HashMap<String, Rc<Run>>,
     tasks: HashMap<String, Key>,
     /// Of each run: the time and position of every event.
     events: HashMap<String, Vec<(Timestamp, i64)>>,
@@ -44,6 +45,15 @@ struct Written {
 }
 
 impl Written {
+    /// The run of a row; a row whose run is not there is left out.
+    fn run(&mut self, table: &'static str, id: &str) -> Option<Rc<Run>> {
+        let run = self.runs.get(id).cloned();
+        if run.is_none() {
+            self.leave_out(table);
+        }
+        run
+    }
+
     fn leave_out(&mut self, table: &'static str) {
         *self.left_out.entry(table).or_default() += 1;
     }
@@ -66,21 +76,21 @@ impl Import {
         Ok(done.left_out)
     }
 
-    fn begin(&self, table: &'static str) {
+    /// The rows of a table, with the progress shown.
+    fn rows<'a, R>(&'a self, table: &'static str, rows: &'a [R]) -> impl Iterator<Item = &'a R> {
         self.bar.set_message(table);
+        rows.iter().inspect(|_| self.bar.inc(1))
     }
 
     fn write_runs(&self, tx: &mut dyn Tx, done: &mut Written) -> Result<()> {
-        self.begin("runs");
-        for row in &self.file.runs {
+        for row in self.rows("runs", &self.file.runs) {
             if runs::find(tx, &row.id)?.is_some() {
                 let problem = format!("run {} is in the database already: nothing was changed", row.id);
                 return Err(Error::field("file", problem));
             }
             let run = self.run(tx, row)?;
             runs::insert(tx, &run)?;
-            done.runs.insert(run.id.clone(), run);
-            self.bar.inc(1);
+            done.runs.insert(run.id.clone(), Rc::new(run));
         }
         Ok(())
     }
@@ -106,14 +116,9 @@ impl Import {
     }
 
     fn write_agents(&self, tx: &mut dyn Tx, done: &mut Written) -> Result<()> {
-        self.begin("agents");
-        for row in &self.file.agents {
-            self.bar.inc(1);
+        for row in self.rows("agents", &self.file.agents) {
             let of = |column: &str| format!("agent {} of run {}: {column}", row.role, row.run_id);
-            let Some(run) = done.runs.get(&row.run_id) else {
-                done.leave_out("agents");
-                continue;
-            };
+            let Some(run) = done.run("agents", &row.run_id) else { continue };
             let state = AgentState {
                 run_id: row.run_id.clone(),
                 role: field::plain_name(&of("role"), &row.role)?,
@@ -131,14 +136,9 @@ impl Import {
     }
 
     fn write_tasks(&self, tx: &mut dyn Tx, done: &mut Written) -> Result<()> {
-        self.begin("tasks");
-        for row in &self.file.tasks {
-            self.bar.inc(1);
-            let Some(run) = done.runs.get(&row.run_id) else {
-                done.leave_out("tasks");
-                continue;
-            };
-            let task = self.task(tx, run, row)?;
+        for row in self.rows("tasks", &self.file.tasks) {
+            let Some(run) = done.run("tasks", &row.run_id) else { continue };
+            let task = self.task(tx, &run, row)?;
             tasks::insert(tx, &task)?;
             done.tasks.insert(task.id.clone(), task.key);
         }
@@ -169,9 +169,7 @@ impl Import {
     }
 
     fn write_attempts(&self, tx: &mut dyn Tx, done: &mut Written) -> Result<()> {
-        self.begin("attempts");
-        for row in &self.file.attempts {
-            self.bar.inc(1);
+        for row in self.rows("attempts", &self.file.attempts) {
             let of = |column: &str| format!("attempt {}: {column}", row.id);
             let (Some(run), Some(task_key)) = (done.runs.get(&row.run_id), done.tasks.get(&row.task_id)) else {
                 done.leave_out("attempts");
@@ -199,13 +197,8 @@ impl Import {
     }
 
     fn write_events(&self, tx: &mut dyn Tx, done: &mut Written) -> Result<()> {
-        self.begin("events");
-        for (at, row) in self.file.events.iter().enumerate() {
-            self.bar.inc(1);
-            let Some(run) = done.runs.get(&row.run_id) else {
-                done.leave_out("events");
-                continue;
-            };
+        for (at, row) in self.rows("events", &self.file.events).enumerate() {
+            let Some(run) = done.run("events", &row.run_id) else { continue };
             let (draft, happened) = event(at + 1, row)?;
             let appended = events::append_at(tx, run.key, [(&draft, happened)].into_iter())?;
             done.events.entry(row.run_id.clone()).or_default().push((happened, appended.last_position));
@@ -214,14 +207,9 @@ impl Import {
     }
 
     fn write_artifacts(&self, tx: &mut dyn Tx, done: &mut Written) -> Result<()> {
-        self.begin("artifacts");
-        for row in &self.file.artifacts {
-            self.bar.inc(1);
+        for row in self.rows("artifacts", &self.file.artifacts) {
             let of = |column: &str| format!("artifact {}: {column}", row.id);
-            let Some(run) = done.runs.get(&row.run_id) else {
-                done.leave_out("artifacts");
-                continue;
-            };
+            let Some(run) = done.run("artifacts", &row.run_id) else { continue };
             let artifact = Artifact {
                 key: tx.next_key()?,
                 id: field::id(&of("id"), &row.id)?,
@@ -239,14 +227,9 @@ impl Import {
     }
 
     fn write_checkpoints(&self, tx: &mut dyn Tx, done: &mut Written) -> Result<()> {
-        self.begin("checkpoints");
-        for row in &self.file.checkpoints {
-            self.bar.inc(1);
+        for row in self.rows("checkpoints", &self.file.checkpoints) {
             let of = |column: &str| format!("checkpoint {}: {column}", row.id);
-            let Some(run) = done.runs.get(&row.run_id) else {
-                done.leave_out("checkpoints");
-                continue;
-            };
+            let Some(run) = done.run("checkpoints", &row.run_id) else { continue };
             let taken = time(&of("created_at"), &row.created_at)?;
             let before = done.events.get(&row.run_id).into_iter().flatten().filter(|(time, _)| *time <= taken);
             let checkpoint = Checkpoint {
@@ -264,14 +247,9 @@ impl Import {
     }
 
     fn write_approvals(&self, tx: &mut dyn Tx, done: &mut Written) -> Result<()> {
-        self.begin("approvals");
-        for row in &self.file.approvals {
-            self.bar.inc(1);
+        for row in self.rows("approvals", &self.file.approvals) {
             let of = |column: &str| format!("approval {}: {column}", row.id);
-            let Some(run) = done.runs.get(&row.run_id) else {
-                done.leave_out("approvals");
-                continue;
-            };
+            let Some(run) = done.run("approvals", &row.run_id) else { continue };
             let verdict: ApprovalVerdict = self.statuses.of(&of("verdict"), &row.verdict)?;
             let written = time(&of("created_at"), &row.created_at)?;
             let approval = Approval {
