@@ -68,6 +68,34 @@ async fn writers_append_to_one_run_and_leave_no_hole() {
     assert_eq!(logged, answers);
 }
 
+/// Pages of a log that grows meanwhile: each event once, none left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_a_growing_log_have_no_gap_and_no_duplicate() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let mut writers = Vec::new();
+    for _ in 0..8 {
+        let (client, run_id) = (server.connect().await, run.id.clone());
+        writers.push(tokio::spawn(async move {
+            for _ in 0..300 {
+                append(&client, &run_id, vec![event("x")]).await;
+            }
+        }));
+    }
+    let (mut seqs, mut after) = (Vec::new(), 0);
+    while seqs.len() < 8 * 300 + 1 {
+        let request = ListEventsRequest { run_id: run.id.clone(), after_position: Some(after), ..unset() };
+        let page = server.client.list_events(request).await.unwrap();
+        assert!(page.events.iter().all(|event| event.position > after && event.position <= page.next_position));
+        after = page.next_position;
+        seqs.extend(page.events.iter().map(|event| event.seq));
+    }
+    assert_eq!(seqs, (1..=seqs.len() as i64).collect::<Vec<_>>());
+    for writer in writers {
+        writer.await.unwrap();
+    }
+}
+
 /// Two processes of the class lost each other's updates; here every increment counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_increment_is_lost() {

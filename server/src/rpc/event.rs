@@ -120,25 +120,27 @@ impl ListEvents {
         })
     }
 
-    /// Checks the scope and the cursor; returns what to look through, and the newest position.
+    /// Checks the scope and the cursor; returns what to look through, and the last position of that. What is
+    /// committed from now on stands behind it: the reads that follow see no more than this one.
     fn begin(&self, tx: &mut dyn Tx) -> Result<(Scan, i64)> {
         let run_key = watch::check_scope(tx, self.run_id.as_deref(), self.filter.task_id.as_deref())?;
         let newest = watch::check_cursor(tx, self.after)?;
         let (after, newest_first) = (self.after.unwrap_or(0), self.after.is_none());
-        Ok((Scan { run_key, after, before: self.before, newest_first, filter: self.filter.clone() }, newest))
+        let last = self.before.map_or(newest, |before| newest.min(before - 1)).max(after);
+        let before = Some(last.saturating_add(1));
+        Ok((Scan { run_key, after, before, newest_first, filter: self.filter.clone() }, last))
     }
 
     /// The answer: what fits of what was found, and the position up to which everything was looked at.
-    fn answer(&self, found: Vec<Event>, end: ScanEnd, newest: i64) -> v1::ListEventsResponse {
-        let everything = self.before.map_or(newest, |before| newest.min(before - 1)).max(self.after.unwrap_or(0));
+    fn answer(&self, found: Vec<Event>, end: ScanEnd, last: i64) -> v1::ListEventsResponse {
         if self.after.is_none() {
-            return v1::ListEventsResponse { events: page::newest_fitting(found), next_position: everything };
+            return v1::ListEventsResponse { events: page::newest_fitting(found), next_position: last };
         }
         let all = found.len();
         let events: Vec<v1::Event> = page::fitting(found);
         let next_position = match (end, events.last()) {
-            (_, Some(last)) if events.len() < all => last.position,
-            (ScanEnd::Exhausted, _) => everything,
+            (_, Some(shown)) if events.len() < all => shown.position,
+            (ScanEnd::Exhausted, _) => last,
             (ScanEnd::Full(at) | ScanEnd::Looked(at), _) => at,
         };
         v1::ListEventsResponse { events, next_position }
@@ -150,16 +152,19 @@ impl Hub {
     async fn list(&self, list: ListEvents) -> Result<v1::ListEventsResponse> {
         let list = Arc::new(list);
         let begun = Arc::clone(&list);
-        let (mut scan, newest) = self.store.read(move |tx| begun.begin(tx)).await?;
+        let (mut scan, last) = self.store.read(move |tx| begun.begin(tx)).await?;
         let mut events = Vec::new();
         loop {
             let limit = Limit { rows: list.limit.rows - events.len(), ..list.limit };
             let part = scan.clone();
             let found = self.store.read(move |tx| events::scan(tx, &part, limit)).await?;
             events.extend(found.events);
+            let bytes: usize = events.iter().map(|event| event.payload.text().len()).sum();
             match found.end {
-                ScanEnd::Looked(at) if events.len() < list.limit.rows => scan.go_on_from(at),
-                end => return Ok(list.answer(events, end, newest)),
+                ScanEnd::Looked(at) if events.len() < list.limit.rows && bytes < list.limit.bytes => {
+                    scan.go_on_from(at);
+                }
+                end => return Ok(list.answer(events, end, last)),
             }
         }
     }
