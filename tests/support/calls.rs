@@ -88,6 +88,7 @@ pub async fn log(client: &Client, run_id: &str) -> Vec<Event> {
         if page.events.is_empty() {
             return log;
         }
+        assert!(page.next_position > after, "the cursor stands still at {after}");
         after = page.next_position;
         log.extend(page.events);
     }
