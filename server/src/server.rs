@@ -120,8 +120,8 @@ impl Server {
         if tokio::time::timeout(config.drain.max(SHORTEST_CLOSE) / 10, store.close()).await.is_err() {
             tracing::warn!("the drain time is over: leaving what the store has not begun");
         }
-        // It ends by itself when draining; a panic of it was logged.
-        let _ = sweeping.await;
+        // What it does can wait for the next server; it must not hold this one.
+        sweeping.abort();
         served.map_err(|cause| ServeError::Broken(cause.to_string()))
     }
 }

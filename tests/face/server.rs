@@ -61,7 +61,7 @@ async fn what_is_no_method_is_unimplemented() {
 #[tokio::test]
 async fn it_stops_in_time_whatever_its_clients_do() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Binary::start(&folder.path().join("runhub.db"), &["--drain", "2s"]);
+    let server = Binary::start(&folder.path().join("runhub.db"), &["--drain", "3s"]);
     let client = server.connect().await;
     let run = new_run(&client).await;
     let mut stubs = Vec::new();
@@ -89,14 +89,14 @@ async fn it_stops_in_time_whatever_its_clients_do() {
         assert_eq!(runhub_client::Error::from(end).reason(), Some(&Reason::Draining));
     }
     assert!(server.wait().await);
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
 }
 
 /// A client that stops reading in the middle of a large answer can't hold the server either.
 #[tokio::test]
 async fn it_stops_in_time_under_a_watcher_that_never_reads() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Binary::start(&folder.path().join("runhub.db"), &["--drain", "1s"]);
+    let server = Binary::start(&folder.path().join("runhub.db"), &["--drain", "3s"]);
     let client = server.connect().await;
     let run = new_run(&client).await;
     let payload = value(serde_json::json!("x".repeat(500_000)));
@@ -109,7 +109,7 @@ async fn it_stops_in_time_under_a_watcher_that_never_reads() {
     let asked = Instant::now();
     server.terminate();
     assert!(server.wait().await);
-    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
 }
 
 #[tokio::test]
