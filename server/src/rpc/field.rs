@@ -181,10 +181,8 @@ pub fn codes<T: Ord>(field: &str, codes: &[i32], known: impl Fn(i64) -> Option<T
 }
 
 /// A set of an enum's values as a bit mask; none given means all.
-pub fn code_set<T>(field: &str, codes: &[i32], known: impl Fn(i64) -> Option<T>) -> Result<i64> {
-    for (at, code) in codes.iter().enumerate() {
-        self::code(&format!("{field}[{at}]"), *code, &known)?;
-    }
+pub fn code_set<T: Ord>(field: &str, codes: &[i32], known: impl Fn(i64) -> Option<T>) -> Result<i64> {
+    self::codes(field, codes, known)?;
     let set = codes.iter().fold(0, |set, code| set | 1 << code);
     Ok(if codes.is_empty() { i64::MAX } else { set })
 }

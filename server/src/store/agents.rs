@@ -1,21 +1,13 @@
 //! Table `agents`.
 
-use super::{Columns, Tx, all, first, params};
+use super::{Columns, Tx, all, first, params, rows_of};
 use crate::domain::Key;
 use crate::domain::agent::AgentState;
 use crate::error::Result;
 
-/// A query of whole rows, continued.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT r.id, a.role, a.session_id, a.turns, a.rotation_count, a.last_prompt_path,
+rows_of!($ "SELECT r.id, a.role, a.session_id, a.turns, a.rotation_count, a.last_prompt_path,
         a.last_response_path, a.revision, a.update_time
-    FROM agents a JOIN runs r ON r.key = a.run_key ",
-            $rest
-        )
-    };
-}
+    FROM agents a JOIN runs r ON r.key = a.run_key ");
 
 fn state(row: &mut Columns) -> Result<AgentState> {
     Ok(AgentState {

@@ -1,21 +1,13 @@
 //! Table `approvals`.
 
-use super::{Columns, Limit, Page, Tx, first, page, params};
+use super::{Columns, Limit, Page, Tx, first, page, params, rows_of};
 use crate::domain::Key;
 use crate::domain::approval::Approval;
 use crate::error::Result;
 
-/// A query of whole rows, continued.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT a.key, a.id, r.id, t.id, a.source, a.verdict, a.rationale, a.payload, a.decide_time,
+rows_of!($ "SELECT a.key, a.id, r.id, t.id, a.source, a.verdict, a.rationale, a.payload, a.decide_time,
         a.revision, a.create_time
-    FROM approvals a JOIN runs r ON r.key = a.run_key LEFT JOIN tasks t ON t.key = a.task_key ",
-            $rest
-        )
-    };
-}
+    FROM approvals a JOIN runs r ON r.key = a.run_key LEFT JOIN tasks t ON t.key = a.task_key ");
 
 fn approval(row: &mut Columns) -> Result<Approval> {
     Ok(Approval {

@@ -1,20 +1,12 @@
 //! Table `artifacts`.
 
-use super::{Columns, Limit, Page, Tx, page, params};
+use super::{Columns, Limit, Page, Tx, page, params, rows_of};
 use crate::domain::Key;
 use crate::domain::artifact::Artifact;
 use crate::error::Result;
 
-/// A query of whole rows, continued.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT a.key, a.id, r.id, t.id, a.role, a.kind, a.path, a.metadata, a.create_time
-    FROM artifacts a JOIN runs r ON r.key = a.run_key LEFT JOIN tasks t ON t.key = a.task_key ",
-            $rest
-        )
-    };
-}
+rows_of!($ "SELECT a.key, a.id, r.id, t.id, a.role, a.kind, a.path, a.metadata, a.create_time
+    FROM artifacts a JOIN runs r ON r.key = a.run_key LEFT JOIN tasks t ON t.key = a.task_key ");
 
 fn artifact(row: &mut Columns) -> Result<Artifact> {
     Ok(Artifact {

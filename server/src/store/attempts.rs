@@ -1,23 +1,15 @@
 //! Table `task_attempts`.
 
-use super::{Columns, Limit, Page, Tx, first, page, params};
+use super::{Columns, Limit, Page, Tx, first, page, params, rows_of};
 use crate::domain::Key;
 use crate::domain::attempt::{AttemptReport, AttemptStatus, TaskAttempt};
 use crate::domain::json::Json;
 use crate::domain::task::{Ending, Task};
 use crate::error::{Error, Result};
 
-/// A query of whole rows, continued.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT a.key, a.id, r.id, t.id, a.attempt_number, a.agent_id, a.status, a.summary,
+rows_of!($ "SELECT a.key, a.id, r.id, t.id, a.attempt_number, a.agent_id, a.status, a.summary,
         a.blocker_signature, a.result, a.create_time, a.end_time
-    FROM task_attempts a JOIN runs r ON r.key = a.run_key JOIN tasks t ON t.key = a.task_key ",
-            $rest
-        )
-    };
-}
+    FROM task_attempts a JOIN runs r ON r.key = a.run_key JOIN tasks t ON t.key = a.task_key ");
 
 fn attempt(row: &mut Columns) -> Result<TaskAttempt> {
     Ok(TaskAttempt {

@@ -1,20 +1,12 @@
 //! Table `checkpoints`.
 
-use super::{Columns, Limit, Page, Tx, first, page, params};
+use super::{Columns, Limit, Page, Tx, first, page, params, rows_of};
 use crate::domain::Key;
 use crate::domain::checkpoint::Checkpoint;
 use crate::error::{Error, Resource, Result};
 
-/// A query of whole rows, continued.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT c.key, c.id, r.id, c.status, c.payload, c.position, c.create_time
-    FROM checkpoints c JOIN runs r ON r.key = c.run_key ",
-            $rest
-        )
-    };
-}
+rows_of!($ "SELECT c.key, c.id, r.id, c.status, c.payload, c.position, c.create_time
+    FROM checkpoints c JOIN runs r ON r.key = c.run_key ");
 
 fn checkpoint(row: &mut Columns) -> Result<Checkpoint> {
     Ok(Checkpoint {

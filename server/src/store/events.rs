@@ -2,22 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use super::{Columns, Limit, Tx, first, params, runs};
+use super::{Columns, Limit, Tx, first, params, rows_of, runs};
 use crate::domain::Key;
 use crate::domain::event::{Event, EventDraft, EventFilter};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// A query of whole rows, continued.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT e.position, e.seq, r.id, t.id, e.source, e.kind, e.message, e.payload, e.create_time
-    FROM events e JOIN runs r ON r.key = e.run_key LEFT JOIN tasks t ON t.key = e.task_key ",
-            $rest
-        )
-    };
-}
+rows_of!($ "SELECT e.position, e.seq, r.id, t.id, e.source, e.kind, e.message, e.payload, e.create_time
+    FROM events e JOIN runs r ON r.key = e.run_key LEFT JOIN tasks t ON t.key = e.task_key ");
 
 /// The event, if the filter lets it pass: of others not even the payload is read.
 fn event(row: &mut Columns, filter: &EventFilter) -> Result<(i64, Option<Event>)> {

@@ -41,6 +41,19 @@ macro_rules! params {
 }
 pub(crate) use params;
 
+/// Declares `select!("WHERE …")`: the query of a table's whole rows, continued. A static text, as every statement is.
+#[rustfmt::skip] // It indents the inner macro further each time.
+macro_rules! rows_of {
+    ($dollar:tt $query:literal) => {
+        macro_rules! select {
+            ($dollar rest:literal) => {
+                concat!($query, $dollar rest)
+            };
+        }
+    };
+}
+pub(crate) use rows_of;
+
 /// What a body may do. Outside `transact` writing is an error.
 pub trait Tx {
     /// The time of this transaction.

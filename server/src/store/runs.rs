@@ -1,22 +1,14 @@
 //! Table `runs`, and `run_counters` beside it.
 
 use super::column::json_text;
-use super::{Columns, Limit, Page, Tx, first, page, params};
+use super::{Columns, Limit, Page, Tx, first, page, params, rows_of};
 use crate::domain::Key;
 use crate::domain::run::{Run, RunStatus};
 use crate::error::{Error, Resource, Result};
 
-/// A query of whole rows, continued.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT key, id, goal, repo_path, labels, status, summary, cycle_count, replan_count, plan_version,
-    current_task_id, revision, create_time, update_time
-                FROM runs ",
-            $rest
-        )
-    };
-}
+rows_of!($ "SELECT key, id, goal, repo_path, labels, status, summary, cycle_count, replan_count, plan_version,
+        current_task_id, revision, create_time, update_time
+    FROM runs ");
 
 fn run(row: &mut Columns) -> Result<Run> {
     Ok(Run {

@@ -3,26 +3,18 @@
 use std::ops::ControlFlow;
 
 use super::column::json_text;
-use super::{Columns, Limit, Page, Tx, all, first, page, params};
+use super::{Columns, Limit, Page, Tx, all, first, page, params, rows_of};
 use crate::domain::Key;
 use crate::domain::plan::ExistingTask;
 use crate::domain::task::{Task, TaskSpec, TaskStatus, covers};
 use crate::error::{Error, Resource, Result};
 
-/// A query of whole rows, continued.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT t.key, t.id, t.run_key, r.id, t.ordinal, t.title, t.objective, t.acceptance_criteria,
+rows_of!($ "SELECT t.key, t.id, t.run_key, r.id, t.ordinal, t.title, t.objective, t.acceptance_criteria,
         t.verification_steps, t.allowed_paths, t.required_capabilities, t.priority, t.labels, t.max_attempts,
         t.not_before_time, t.depends_on, t.status, t.attempt_count, t.failure_count, t.implementation_summary,
         t.blocker_signature, t.agent_id, t.lease_token, t.open_dependencies, t.plan_version, t.revision,
         t.create_time, t.update_time
-    FROM tasks t JOIN runs r ON r.key = t.run_key ",
-            $rest
-        )
-    };
-}
+    FROM tasks t JOIN runs r ON r.key = t.run_key ");
 
 fn task(row: &mut Columns) -> Result<Task> {
     Ok(Task {

@@ -144,6 +144,26 @@ async fn when_sqlite_has_undone_the_group_every_body_is_run_again_by_itself() {
     assert!(exists(&store, "good").await && exists(&store, "last").await);
 }
 
+/// What only the commit finds wrong is one call's too.
+#[tokio::test]
+async fn when_a_commit_fails_every_body_is_run_again_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let held = Held::hold(&store).await;
+    let good = send(&store, |tx| add_run(tx, "good")).await;
+    let orphan = send(&store, |tx| {
+        tx.execute("PRAGMA defer_foreign_keys = ON", &[])?;
+        tx.execute("INSERT INTO task_dependencies (task_key, depends_on_key) VALUES (1, 2)", &[]).map(drop)
+    })
+    .await;
+    let last = send(&store, |tx| add_run(tx, "last")).await;
+    held.go_on().await;
+    assert_eq!(good.await.unwrap(), Ok(()));
+    assert!(matches!(orphan.await.unwrap(), Err(Error::Internal(_))));
+    assert_eq!(last.await.unwrap(), Ok(()));
+    assert!(exists(&store, "good").await && exists(&store, "last").await);
+}
+
 #[tokio::test]
 async fn numbers_are_never_given_twice_also_not_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
