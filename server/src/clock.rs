@@ -1,9 +1,10 @@
 //! Time and randomness, passed in so that tests can set them.
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::watch;
 use uuid::{ContextV7, Uuid};
 
 use crate::domain::time::Timestamp;
@@ -12,7 +13,26 @@ use crate::domain::time::Timestamp;
 pub trait Clock: Send + Sync {
     /// The time now.
     fn now(&self) -> Timestamp;
+    /// Waits until it is so late, or until a stall is over.
+    fn sleep_until(&self, time: Timestamp) -> Sleep<'_>;
 }
+
+/// A wait.
+pub type Sleep<'a> = Pin<Box<dyn Future<Output = Woken> + Send + 'a>>;
+
+/// Why a wait is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woken {
+    /// It is so late.
+    InTime,
+    /// The process stood still for over a second (it was stopped, the machine slept, the clock was set on), from about
+    /// this time until now.
+    Stalled(Timestamp),
+}
+
+/// How often a sleeper looks whether time has stood still. What is below a second is no stall.
+const NAP: Duration = Duration::from_millis(250);
+const STALL: Duration = Duration::from_secs(1);
 
 /// The machine's clock.
 #[derive(Debug, Default)]
@@ -25,27 +45,69 @@ impl Clock for SystemClock {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
+
+    fn sleep_until(&self, time: Timestamp) -> Sleep<'_> {
+        Box::pin(async move {
+            loop {
+                let before = self.now();
+                if before >= time {
+                    return Woken::InTime;
+                }
+                let nap = time.since(before).min(NAP);
+                tokio::time::sleep(nap).await;
+                if self.now().since(before) > nap + STALL {
+                    return Woken::Stalled(before);
+                }
+            }
+        })
+    }
 }
 
-/// A clock that stands still until it is set: for tests.
+/// A clock that stands still until it is moved: for tests.
 #[derive(Debug, Clone)]
-pub struct ManualClock(Arc<AtomicI64>);
+pub struct ManualClock(Arc<watch::Sender<ManualTime>>);
+
+#[derive(Debug, Clone, Copy)]
+struct ManualTime {
+    now: Timestamp,
+    stalls: u32,
+    stalled_since: Timestamp,
+}
 
 impl ManualClock {
     /// A clock that shows `start`.
     pub fn at(start: Timestamp) -> Self {
-        Self(Arc::new(AtomicI64::new(start.micros())))
+        Self(Arc::new(watch::Sender::new(ManualTime { now: start, stalls: 0, stalled_since: start })))
     }
 
-    /// Moves the clock on.
-    pub fn advance(&self, by: std::time::Duration) {
-        self.0.fetch_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
+    /// Moves the clock on, as if time had passed.
+    pub fn advance(&self, by: Duration) {
+        self.0.send_modify(|time| time.now = time.now.plus(by));
+    }
+
+    /// Moves the clock on, as if the process had stood still meanwhile.
+    pub fn stall(&self, by: Duration) {
+        self.0.send_modify(|time| {
+            *time = ManualTime { now: time.now.plus(by), stalls: time.stalls + 1, stalled_since: time.now };
+        });
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.0.load(Ordering::SeqCst))
+        self.0.borrow().now
+    }
+
+    fn sleep_until(&self, until: Timestamp) -> Sleep<'_> {
+        let mut time = self.0.subscribe();
+        Box::pin(async move {
+            let stalls = time.borrow().stalls;
+            let woken = time.wait_for(|time| time.stalls != stalls || time.now >= until).await;
+            match woken {
+                Ok(time) if time.stalls != stalls => Woken::Stalled(time.stalled_since),
+                _ => Woken::InTime,
+            }
+        })
     }
 }
 

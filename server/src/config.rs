@@ -17,6 +17,8 @@ pub struct Config {
     pub drain: Duration,
     /// How long answers to requests with a request_id are kept.
     pub keep_requests_for: Duration,
+    /// How long a claim that asks for no lease_duration may be silent.
+    pub default_lease: Duration,
 }
 
 /// Where a server listens.

@@ -21,6 +21,14 @@ pub enum Error {
     LeaseRequired,
     #[error("{problem}")]
     WrongStatus { current_status: &'static str, problem: String },
+    #[error("it was decided already: {verdict} by {decided_by:?}")]
+    AlreadyDecided { verdict: &'static str, decided_by: String },
+    #[error("it is not approved ({verdict})")]
+    NotApproved { verdict: &'static str },
+    #[error("it was used already: an approval is good for one use")]
+    AlreadyConsumed,
+    #[error("the approval is for something with another digest")]
+    DigestMismatch,
     #[error("the run has ended or is being ended ({current_status}): it takes no new work")]
     RunEnded { current_status: &'static str },
     #[error("the snapshot is over {limit} bytes: ask for less by event_limit, attempt_limit and task_limit")]
@@ -48,6 +56,7 @@ pub enum Error {
 pub enum Resource {
     Run,
     Task,
+    Approval,
     Checkpoint,
 }
 
@@ -56,6 +65,7 @@ impl std::fmt::Display for Resource {
         to.write_str(match self {
             Self::Run => "run",
             Self::Task => "task",
+            Self::Approval => "approval",
             Self::Checkpoint => "checkpoint",
         })
     }

@@ -19,9 +19,12 @@ use tonic_health::server::HealthReporter;
 
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
+use crate::domain::time::Timestamp;
+use crate::housekeeping;
 use crate::rpc::Hub;
 use crate::store::{OpenError, Store};
-use crate::sweeper;
+use crate::sweeper::{self, Sweeper};
+use crate::wake::Wakes;
 
 /// Calls and streams one connection may have open. A client that wants more opens a second connection.
 const STREAMS_PER_CONNECTION: u32 = 1024;
@@ -52,6 +55,7 @@ pub enum ServeError {
 pub struct Server {
     store: Store,
     clock: Arc<dyn Clock>,
+    wakes: Arc<Wakes>,
     listener: Listener,
     config: Config,
 }
@@ -77,10 +81,15 @@ impl Server {
     /// # Errors
     /// The database can't be opened, or the address can't be listened on.
     pub async fn bind(config: Config, clock: Arc<dyn Clock>) -> Result<Self, ServeError> {
-        let store = Store::open(&config.db, Arc::clone(&clock))?;
+        let wakes = Arc::new(Wakes::default());
+        let store = Store::open(&config.db, Arc::clone(&clock), wakes.listener())?;
+        // Nobody could report while there was no server: leases live on for a while before the first is taken back.
+        sweeper::recover(&store, Timestamp::from_micros(0))
+            .await
+            .map_err(|cause| ServeError::Broken(cause.to_string()))?;
         let listener = listen(&config.listen).await;
         let listener = listener.map_err(|cause| ServeError::Listen { listen: config.listen.clone(), cause })?;
-        Ok(Self { store, clock, listener, config })
+        Ok(Self { store, clock, wakes, listener, config })
     }
 
     /// Where it listens: with the port it was given, if it asked for any.
@@ -96,12 +105,15 @@ impl Server {
     /// # Errors
     /// Listening broke off.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { store, clock, listener, config } = self;
+        let Self { store, clock, wakes, listener, config } = self;
         let (drain, draining) = watch::channel(false);
-        let hub = Hub::new(store.clone(), Arc::clone(&clock), draining.clone());
+        let hub =
+            Hub::new(store.clone(), Arc::clone(&clock), Arc::clone(&wakes), config.default_lease, draining.clone());
         let (health, routes) = routes(&hub).await?;
-        let sweeping = sweeper::run(store.clone(), clock, config.keep_requests_for, draining.clone());
-        let sweeping = tokio::spawn(sweeping);
+        let sweeper = Sweeper::new(store.clone(), Arc::clone(&clock), wakes);
+        let sweeping = tokio::spawn(sweeper.run(draining.clone()));
+        let housekeeping = housekeeping::run(store.clone(), clock, config.keep_requests_for, draining.clone());
+        let housekeeping = tokio::spawn(housekeeping);
         let mut serving = listener.serve(routes, draining);
         let served = tokio::select! {
             served = &mut serving => served,
@@ -120,8 +132,9 @@ impl Server {
         if tokio::time::timeout(config.drain.max(SHORTEST_CLOSE) / 10, store.close()).await.is_err() {
             tracing::warn!("the drain time is over: leaving what the store has not begun");
         }
-        // What it does can wait for the next server; it must not hold this one.
+        // What they do can wait for the next server; it must not hold this one.
         sweeping.abort();
+        housekeeping.abort();
         served.map_err(|cause| ServeError::Broken(cause.to_string()))
     }
 }

@@ -1,47 +1,136 @@
-//! What the server does by itself as time passes.
+//! What the server does by itself as time passes: it takes back leases that ran out, ends graces that are over, lets
+//! approvals expire, and wakes the claims that waited for a task's time.
+//!
+//! It looks on a reader and acts by keys: what has happened to a row between the look and the act stands, because each
+//! act asks again, in the transaction that writes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::actions::{approval, lease, run_control};
+use crate::clock::{Clock, Woken};
+use crate::domain::Key;
+use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
-use crate::store::{Store, requests};
+use crate::store::due::{self, Due};
+use crate::store::{Signal, Store, Tx};
+use crate::wake::Wakes;
 
-/// How often it looks. What it forgets is kept for hours, so this needs no precision.
-const PERIOD: Duration = Duration::from_secs(60);
+/// After an error, a full disk say, it tries again so much later.
+const RETRY: Duration = Duration::from_secs(1);
 
-/// Forgets old answers until the server shuts down.
-pub async fn run(
+/// With nothing due it still looks so often: whatever it was not told of is late by no more.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// The one sweeper of a server.
+pub struct Sweeper {
     store: Store,
     clock: Arc<dyn Clock>,
-    keep_requests_for: Duration,
-    mut draining: watch::Receiver<bool>,
-) {
-    let mut ticks = tokio::time::interval(PERIOD);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            _ = draining.wait_for(|draining| *draining) => return,
+    wakes: Arc<Wakes>,
+    /// Up to when tasks whose time has come were told of.
+    looked_at: Timestamp,
+}
+
+impl Sweeper {
+    /// A sweeper that has not looked yet.
+    pub fn new(store: Store, clock: Arc<dyn Clock>, wakes: Arc<Wakes>) -> Self {
+        let looked_at = clock.now();
+        Self { store, clock, wakes, looked_at }
+    }
+
+    /// Sweeps until the server shuts down.
+    pub async fn run(mut self, mut draining: watch::Receiver<bool>) {
+        loop {
+            let next = self.sweep_or_retry().await;
+            let clock = Arc::clone(&self.clock);
+            let woken = tokio::select! {
+                woken = clock.sleep_until(next) => woken,
+                () = self.wakes.alarm.brought_forward() => Woken::InTime,
+                _ = draining.wait_for(|draining| *draining) => return,
+            };
+            if let Woken::Stalled(since) = woken {
+                self.recover(since).await;
+            }
         }
-        if let Err(error) = forget_requests(&store, clock.as_ref(), keep_requests_for).await
-            && error != Error::Draining
-        {
-            tracing::warn!(%error, "could not forget old answers");
+    }
+
+    async fn sweep_or_retry(&mut self) -> Timestamp {
+        match self.sweep().await {
+            Ok(next) => next.unwrap_or_else(|| self.clock.now().plus(LONGEST_SLEEP)),
+            Err(error) => {
+                if error != Error::Draining {
+                    tracing::warn!(%error, "could not sweep");
+                }
+                self.clock.now().plus(RETRY)
+            }
         }
+    }
+
+    /// After a stall: holders report first.
+    async fn recover(&mut self, since: Timestamp) {
+        match recover(&self.store, since).await {
+            Ok(0) => {}
+            Ok(leases) => tracing::warn!(leases, "the server stood still: leases live on for a while"),
+            Err(error) => tracing::warn!(%error, "could not extend leases after a stall"),
+        }
+    }
+
+    /// Does everything that is due now; returns when the next thing will be.
+    ///
+    /// # Errors
+    /// The store can't be read or written.
+    pub async fn sweep(&mut self) -> Result<Option<Timestamp>> {
+        loop {
+            self.wakes.alarm.reset();
+            let (since, now) = (self.looked_at, self.clock.now());
+            let due = self.store.read(move |tx| due::look(tx, since, now)).await?;
+            self.looked_at = now;
+            due.in_time.iter().for_each(|(run_key, tasks)| {
+                self.wakes.hear(&Signal::Ready { run_key: *run_key, tasks: *tasks });
+            });
+            if due.changes_nothing() {
+                break;
+            }
+            act(&self.store, due, now).await?;
+        }
+        let now = self.looked_at;
+        if let Some(next) = self.store.read(move |tx| due::next(tx, now)).await? {
+            self.wakes.alarm.bring_forward(next);
+        }
+        Ok(self.wakes.alarm.time())
     }
 }
 
-/// Forgets the answers given longer ago than they are kept, in batches between which others have their turn.
-pub async fn forget_requests(store: &Store, clock: &dyn Clock, keep_for: Duration) -> Result<u64> {
-    let before = clock.now().minus(keep_for);
-    let mut forgotten = 0;
-    loop {
-        let batch = store.transact(move |tx| requests::forget_before(tx, before)).await?;
-        forgotten += batch;
-        if batch == 0 {
-            return Ok(forgotten);
-        }
+/// Does what a look has found, each thing in a transaction of its own and only if it is still due.
+///
+/// # Errors
+/// The store can't be written.
+pub async fn act(store: &Store, due: Due, looked_at: Timestamp) -> Result<()> {
+    for key in due.leases {
+        store.transact(move |tx| lease::expire(tx, key, looked_at)).await?;
     }
+    each(store, due.graces, run_control::finish_if_over).await?;
+    each(store, due.approvals, approval::expire).await
+}
+
+async fn each(store: &Store, keys: Vec<Key>, act: fn(&mut dyn Tx, Key) -> Result<bool>) -> Result<()> {
+    for key in keys {
+        store.transact(move |tx| act(tx, key)).await?;
+    }
+    Ok(())
+}
+
+/// Lets every lease that was live at a time live on for a while. Returns how many were extended.
+///
+/// # Errors
+/// The store can't be written.
+pub async fn recover(store: &Store, live_at: Timestamp) -> Result<u64> {
+    store
+        .transact(move |tx| {
+            let now = tx.now();
+            due::recover(tx, live_at, now)
+        })
+        .await
 }

@@ -12,7 +12,6 @@ use tokio::time::Instant;
 
 use crate::domain::Key;
 use crate::domain::event::{Event, EventFilter};
-use crate::domain::run::RunStatus;
 use crate::error::{Error, Resource, Result};
 use crate::store::events::{self, Found, Scan, ScanEnd};
 use crate::store::{Limit, Store, Tx, counters, runs, tasks};
@@ -234,10 +233,10 @@ struct Look {
 }
 
 fn look(tx: &mut dyn Tx, scan: &Scan) -> Result<Look> {
-    let run_status = scan.run_key.map(|key| runs::status(tx, key)).transpose()?;
+    let run = scan.run_key.map(|key| runs::standing(tx, key)).transpose()?;
     Ok(Look {
         found: events::scan(tx, scan, PAGE)?,
         newest_position: counters::newest_position(tx)?,
-        run_has_ended: run_status.is_some_and(RunStatus::is_terminal),
+        run_has_ended: run.is_some_and(|run| run.status.is_terminal()),
     })
 }

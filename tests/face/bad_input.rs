@@ -3,6 +3,9 @@
 #[path = "bad_input/cases.rs"]
 #[allow(clippy::field_reassign_with_default)] // Its macros set the id in whatever request they are given.
 mod cases;
+#[path = "bad_input/coordination.rs"]
+#[allow(clippy::field_reassign_with_default)]
+mod coordination;
 #[path = "bad_input/limits.rs"]
 mod limits;
 #[path = "bad_input/records.rs"]
@@ -107,6 +110,15 @@ pub struct World {
     pub abandoned_task: String,
     pub checkpoint: String,
     pub ended_run: String,
+    /// With a task that somebody holds.
+    pub cancelling_run: String,
+    pub cancelling_task: String,
+    /// Blocked, because it depends on the abandoned one.
+    pub orphaned_task: String,
+    /// Pending, with a digest.
+    pub approval: String,
+    /// Approved for `digest`, and used.
+    pub decided_approval: String,
 }
 
 impl World {
@@ -115,14 +127,48 @@ impl World {
         let ended_run = new_run(client).await.id;
         set_status(client, &ended_run, RunStatus::Completed).await;
         let task = add_task(client, &run, draft("t")).await.id;
-        let abandoned_task = add_task(client, &run, draft("a")).await.id;
+        let pair = add_tasks(client, &run, vec![keyed("a", &[]), keyed("b", &["a"])]).await;
+        let (abandoned_task, orphaned_task) = (pair[0].id.clone(), pair[1].id.clone());
         let abandon = AbandonTaskRequest { task_id: abandoned_task.clone(), ..unset() };
         client.abandon_task(abandon).await.unwrap();
         let foreign_task = add_task(client, &other, draft("f")).await.id;
         let status = RunStatus::Running.into();
         let create = CreateCheckpointRequest { run_id: run.clone(), status, ..unset() };
         let checkpoint = client.create_checkpoint(create).await.unwrap().checkpoint.unwrap().id;
-        Self { client: client.clone(), run, task, foreign_task, abandoned_task, checkpoint, ended_run }
+        let (cancelling_run, cancelling_task) = Self::make_cancelling(client).await;
+        let (approval, decided_approval) = Self::make_approvals(client, &run).await;
+        Self {
+            client: client.clone(),
+            run,
+            task,
+            foreign_task,
+            abandoned_task,
+            checkpoint,
+            ended_run,
+            cancelling_run,
+            cancelling_task,
+            orphaned_task,
+            approval,
+            decided_approval,
+        }
+    }
+
+    async fn make_cancelling(client: &Client) -> (String, String) {
+        let run = new_run(client).await.id;
+        let task = add_task(client, &run, draft("held")).await.id;
+        claim(client, &run).await.unwrap();
+        let cancelled = client.cancel_run(CancelRunRequest { run_id: run.clone(), ..unset() }).await.unwrap();
+        assert_eq!(cancelled.run.unwrap().status(), RunStatus::Cancelling);
+        (run, task)
+    }
+
+    async fn make_approvals(client: &Client, run: &str) -> (String, String) {
+        let open = ask(client, run, "digest").await;
+        let used = ask(client, run, "digest").await;
+        decide(client, &used.id, ApprovalVerdict::Approved).await.unwrap();
+        let (approval_id, subject_digest) = (used.id.clone(), "digest".to_owned());
+        client.consume_approval(ConsumeApprovalRequest { approval_id, subject_digest, ..unset() }).await.unwrap();
+        (open.id, used.id)
     }
 }
 
@@ -131,7 +177,9 @@ async fn is_refused_by_its_reason_and_changes_nothing() {
     let server = TestServer::start().await;
     let world = World::make(&server.client).await;
     let before = dump(&server.db());
-    let cases = [cases::all(&world), records::all(&world), limits::all(&world)].into_iter().flatten();
+    let cases = [cases::all(&world), records::all(&world), limits::all(&world), coordination::all(&world)]
+        .into_iter()
+        .flatten();
     let mut seen = BTreeSet::new();
     for Case { rpc, what, call, expected } in cases {
         let refused = call.await.unwrap_or_else(|| panic!("{rpc} took {what}"));
@@ -188,7 +236,12 @@ fn code_of(reason: &Reason) -> tonic::Code {
     use tonic::Code;
     match reason {
         Reason::DependencyCycle | Reason::RequestIdReused => Code::InvalidArgument,
-        Reason::RunNotFound | Reason::TaskNotFound | Reason::CheckpointNotFound => Code::NotFound,
+        Reason::RunNotFound | Reason::TaskNotFound | Reason::CheckpointNotFound | Reason::ApprovalNotFound => {
+            Code::NotFound
+        }
+        Reason::AlreadyDecided | Reason::NotApproved | Reason::AlreadyConsumed | Reason::DigestMismatch => {
+            Code::FailedPrecondition
+        }
         Reason::StaleLease | Reason::LeaseRequired | Reason::WrongStatus | Reason::RunEnded => Code::FailedPrecondition,
         Reason::RevisionMismatch | Reason::PlanVersionMismatch => Code::Aborted,
         Reason::PositionInFuture => Code::OutOfRange,

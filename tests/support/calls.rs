@@ -70,6 +70,71 @@ pub async fn set_status(client: &Client, run_id: &str, status: RunStatus) -> Run
     client.update_run(request).await.unwrap().run.unwrap()
 }
 
+pub fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds, nanos: 0 })
+}
+
+/// A claim of a lease of so many seconds.
+pub async fn claim_for(client: &Client, run_id: &str, agent_id: &str, lease: i64) -> Option<Claim> {
+    let request = ClaimTaskRequest { lease_duration: seconds(lease), ..claim_request(run_id, agent_id) };
+    client.claim_task(request).await.unwrap().claim
+}
+
+pub fn failure(claim: &Claim) -> FailTaskRequest {
+    FailTaskRequest { task_id: task_id(claim), lease_token: claim.lease_token.clone(), ..unset() }
+}
+
+pub async fn fail(client: &Client, claim: &Claim) -> Task {
+    client.fail_task(failure(claim)).await.unwrap().task.unwrap()
+}
+
+pub async fn release(client: &Client, claim: &Claim) -> Result<Task, Error> {
+    let request = ReleaseTaskRequest { task_id: task_id(claim), lease_token: claim.lease_token.clone(), ..unset() };
+    Ok(client.release_task(request).await?.task.unwrap())
+}
+
+pub async fn requeue(client: &Client, task_id: &str) -> Result<Task, Error> {
+    let request = RequeueTaskRequest { task_id: task_id.into(), ..unset() };
+    Ok(client.requeue_task(request).await?.task.unwrap())
+}
+
+pub async fn abandon(client: &Client, task_id: &str) -> Task {
+    client.abandon_task(AbandonTaskRequest { task_id: task_id.into(), ..unset() }).await.unwrap().task.unwrap()
+}
+
+/// What a heartbeat for one lease answers.
+pub async fn beat(client: &Client, claim: &Claim) -> BeatResult {
+    let beats = vec![Beat { lease_token: claim.lease_token.clone(), ..unset() }];
+    client.heartbeat(HeartbeatRequest { beats, ..unset() }).await.unwrap().results.remove(0)
+}
+
+pub async fn latest_attempt(client: &Client, task_id: &str) -> TaskAttempt {
+    let request = GetLatestTaskAttemptRequest { task_id: task_id.into() };
+    client.get_latest_task_attempt(request).await.unwrap().attempt.unwrap()
+}
+
+pub async fn explain(client: &Client, task_id: &str) -> ExplainTaskResponse {
+    client.explain_task(ExplainTaskRequest { task_id: task_id.into() }).await.unwrap()
+}
+
+/// Asks for an approval that never expires.
+pub async fn ask(client: &Client, run_id: &str, subject_digest: &str) -> Approval {
+    let (run_id, title, subject_digest) = (run_id.into(), "may I?".into(), subject_digest.into());
+    let request = RequestApprovalRequest { run_id, title, subject_digest, ..unset() };
+    client.request_approval(request).await.unwrap().approval.unwrap()
+}
+
+pub async fn decide(client: &Client, approval_id: &str, verdict: ApprovalVerdict) -> Result<Approval, Error> {
+    let (approval_id, source, verdict) = (approval_id.into(), "human".into(), verdict.into());
+    let request = DecideApprovalRequest { approval_id, source, verdict, ..unset() };
+    Ok(client.decide_approval(request).await?.approval.unwrap())
+}
+
+pub async fn get_approval(client: &Client, approval_id: &str) -> Approval {
+    let request = GetApprovalRequest { approval_id: approval_id.into() };
+    client.get_approval(request).await.unwrap().approval.unwrap()
+}
+
 pub fn event(kind: &str) -> EventDraft {
     EventDraft { source: "test".into(), kind: kind.into(), ..unset() }
 }

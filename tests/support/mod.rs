@@ -41,6 +41,7 @@ impl TestServer {
             db: folder.path().join("runhub.db"),
             drain: Duration::from_secs(5),
             keep_requests_for: Duration::from_secs(24 * 3600),
+            default_lease: Duration::from_secs(600),
         };
         let server = Server::bind(config, Arc::new(clock.clone())).await.unwrap();
         let Listen::Tcp(address) = server.listens_on() else { panic!("it listens on TCP") };

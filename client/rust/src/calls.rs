@@ -30,6 +30,9 @@ calls! {
         update_run(UpdateRunRequest) -> UpdateRunResponse,
         increment_cycle(IncrementCycleRequest) -> IncrementCycleResponse,
         increment_replan(IncrementReplanRequest) -> IncrementReplanResponse,
+        pause_run(PauseRunRequest) -> PauseRunResponse,
+        resume_run(ResumeRunRequest) -> ResumeRunResponse,
+        cancel_run(CancelRunRequest) -> CancelRunResponse,
         get_run_snapshot(GetRunSnapshotRequest) -> GetRunSnapshotResponse,
     }
     agent_service_client::AgentServiceClient {
@@ -43,13 +46,18 @@ calls! {
         get_task(GetTaskRequest) -> GetTaskResponse,
         list_tasks(ListTasksRequest) -> ListTasksResponse,
         claim_task(ClaimTaskRequest) -> ClaimTaskResponse,
+        heartbeat(HeartbeatRequest) -> HeartbeatResponse,
         complete_task(CompleteTaskRequest) -> CompleteTaskResponse,
+        fail_task(FailTaskRequest) -> FailTaskResponse,
+        release_task(ReleaseTaskRequest) -> ReleaseTaskResponse,
         block_task(BlockTaskRequest) -> BlockTaskResponse,
         abandon_task(AbandonTaskRequest) -> AbandonTaskResponse,
+        requeue_task(RequeueTaskRequest) -> RequeueTaskResponse,
         requeue_in_progress_tasks(RequeueInProgressTasksRequest) -> RequeueInProgressTasksResponse,
         record_task_attempt(RecordTaskAttemptRequest) -> RecordTaskAttemptResponse,
         get_latest_task_attempt(GetLatestTaskAttemptRequest) -> GetLatestTaskAttemptResponse,
         list_task_attempts(ListTaskAttemptsRequest) -> ListTaskAttemptsResponse,
+        explain_task(ExplainTaskRequest) -> ExplainTaskResponse,
     }
     event_service_client::EventServiceClient {
         append_events(AppendEventsRequest) -> AppendEventsResponse,
@@ -57,6 +65,12 @@ calls! {
     }
     approval_service_client::ApprovalServiceClient {
         record_approval(RecordApprovalRequest) -> RecordApprovalResponse,
+        request_approval(RequestApprovalRequest) -> RequestApprovalResponse,
+        decide_approval(DecideApprovalRequest) -> DecideApprovalResponse,
+        wait_approval(WaitApprovalRequest) -> WaitApprovalResponse,
+        cancel_approval(CancelApprovalRequest) -> CancelApprovalResponse,
+        consume_approval(ConsumeApprovalRequest) -> ConsumeApprovalResponse,
+        get_approval(GetApprovalRequest) -> GetApprovalResponse,
         get_latest_approval(GetLatestApprovalRequest) -> GetLatestApprovalResponse,
         list_approvals(ListApprovalsRequest) -> ListApprovalsResponse,
     }

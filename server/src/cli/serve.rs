@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use super::Failure;
 use crate::clock::SystemClock;
 use crate::config::{Config, Listen};
+use crate::domain::lease;
 use crate::server::Server;
 
 #[derive(Args)]
@@ -32,6 +33,10 @@ pub struct ServeArgs {
     /// How long the answer to a request_id is kept, to be given again
     #[arg(long, env = "RUNHUB_KEEP_REQUESTS_FOR", value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
     keep_requests_for: Duration,
+
+    /// How long an agent may be silent before its task is taken back, if its claim does not say: 1s to 24h
+    #[arg(long, env = "RUNHUB_DEFAULT_LEASE", value_name = "DURATION", default_value = "10m", value_parser = lease_duration)]
+    default_lease: Duration,
 
     /// Allow an address that other machines can reach: there is no authentication and no encryption yet
     #[arg(long, env = "RUNHUB_INSECURE", value_parser = FalseyValueParser::new())]
@@ -64,8 +69,13 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
         );
         return Err(Failure::usage(message));
     }
-    let config =
-        Config { listen: args.listen, db: args.db, drain: args.drain, keep_requests_for: args.keep_requests_for };
+    let config = Config {
+        listen: args.listen,
+        db: args.db,
+        drain: args.drain,
+        keep_requests_for: args.keep_requests_for,
+        default_lease: args.default_lease,
+    };
     let db = config.db.display().to_string();
     let server = Server::bind(config, Arc::new(SystemClock)).await;
     let server = server.map_err(|error| Failure::failed(error.to_string()))?;
@@ -75,6 +85,14 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     server.run(shutdown).await.map_err(|error| Failure::failed(error.to_string()))?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn lease_duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match (lease::SHORTEST..=lease::LONGEST).contains(&duration) {
+        true => Ok(duration),
+        false => Err("it is outside 1s to 24h".to_owned()),
+    }
 }
 
 fn start_log(args: &ServeArgs) -> Result<(), Failure> {

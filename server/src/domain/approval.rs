@@ -1,8 +1,11 @@
-//! What people and checkers have decided.
+//! Approvals: asked, decided once, bound to a digest, used once (C9).
 
 use super::Key;
+use super::event::SYSTEM;
 use super::json::Json;
+use super::run::check_revision;
 use super::time::Timestamp;
+use crate::error::{Error, Result};
 
 coded_enum! {
     /// How an approval stands.
@@ -16,20 +19,232 @@ coded_enum! {
     }
 }
 
-/// A decision about a run or one of its tasks.
+impl ApprovalVerdict {
+    /// Somebody can decide so.
+    pub fn is_decision(self) -> bool {
+        matches!(self, Self::Approved | Self::Rejected | Self::ChangesRequested)
+    }
+}
+
+coded_enum! {
+    /// What happens to an approval that nobody decides in time.
+    ExpiryPolicy {
+        Reject = 1 "EXPIRY_POLICY_REJECT",
+        Approve = 2 "EXPIRY_POLICY_APPROVE",
+        KeepPending = 3 "EXPIRY_POLICY_KEEP_PENDING",
+        PauseRun = 4 "EXPIRY_POLICY_PAUSE_RUN",
+    }
+}
+
+impl ExpiryPolicy {
+    /// What time decides; None: it leaves the question open.
+    fn verdict(self) -> Option<ApprovalVerdict> {
+        match self {
+            Self::Reject => Some(ApprovalVerdict::Expired),
+            Self::Approve => Some(ApprovalVerdict::Approved),
+            Self::KeepPending | Self::PauseRun => None,
+        }
+    }
+}
+
+/// A decision about a run or one of its tasks, or the question for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // The proto has them.
 pub struct Approval {
     pub key: Key,
     pub id: String,
+    pub run_key: Key,
     pub run_id: String,
+    pub task_key: Option<Key>,
     pub task_id: Option<String>,
+    /// Empty while pending.
+    pub source: String,
+    pub verdict: ApprovalVerdict,
+    pub title: String,
+    pub rationale: String,
+    pub payload: Json,
+    pub requested_by: String,
+    pub subject_digest: String,
+    pub on_expiry: ExpiryPolicy,
+    pub expire_time: Option<Timestamp>,
+    /// What `on_expiry` says was done.
+    pub has_expired: bool,
+    /// None while pending.
+    pub decide_time: Option<Timestamp>,
+    pub consume_time: Option<Timestamp>,
+    pub revision: i64,
+    pub create_time: Timestamp,
+}
+
+/// What somebody decides.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct Decision {
     pub source: String,
     pub verdict: ApprovalVerdict,
     pub rationale: String,
-    pub payload: Json,
-    /// None while pending.
-    pub decide_time: Option<Timestamp>,
-    pub revision: i64,
-    pub create_time: Timestamp,
+    pub expected_revision: Option<i64>,
+    pub expected_subject_digest: Option<String>,
+}
+
+impl Approval {
+    /// A new approval that says nothing yet; `task` is the task it is about.
+    pub fn new(key: Key, id: String, run: (Key, &str), task: Option<(Key, &str)>, now: Timestamp) -> Self {
+        Self {
+            key,
+            id,
+            run_key: run.0,
+            run_id: run.1.to_owned(),
+            task_key: task.map(|(key, _)| key),
+            task_id: task.map(|(_, id)| id.to_owned()),
+            source: String::new(),
+            verdict: ApprovalVerdict::Pending,
+            title: String::new(),
+            rationale: String::new(),
+            payload: Json::null(),
+            requested_by: String::new(),
+            subject_digest: String::new(),
+            on_expiry: ExpiryPolicy::Reject,
+            expire_time: None,
+            has_expired: false,
+            decide_time: None,
+            consume_time: None,
+            revision: 1,
+            create_time: now,
+        }
+    }
+
+    /// Its time has come, and nothing was done about that yet.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.verdict == ApprovalVerdict::Pending
+            && !self.has_expired
+            && self.expire_time.is_some_and(|time| time <= now)
+    }
+
+    /// The approval after its time has come: it is as its policy says, swept or not.
+    pub fn expired(&self, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        next.has_expired = true;
+        next.revision += 1;
+        if let Some(verdict) = self.on_expiry.verdict() {
+            next.close(verdict, SYSTEM, now);
+        }
+        next
+    }
+
+    fn close(&mut self, verdict: ApprovalVerdict, source: &str, now: Timestamp) {
+        self.verdict = verdict;
+        source.clone_into(&mut self.source);
+        self.decide_time = Some(now);
+    }
+
+    fn check_open(&self, now: Timestamp) -> Result<()> {
+        let standing = if self.is_due(now) { self.expired(now) } else { self.clone() };
+        if standing.verdict == ApprovalVerdict::Pending {
+            return Ok(());
+        }
+        Err(Error::AlreadyDecided { verdict: standing.verdict.name(), decided_by: standing.source })
+    }
+
+    /// The approval after a decision.
+    pub fn decided(&self, decision: &Decision, now: Timestamp) -> Result<Self> {
+        self.check_open(now)?;
+        if decision.expected_subject_digest.as_ref().is_some_and(|digest| *digest != self.subject_digest) {
+            return Err(Error::DigestMismatch);
+        }
+        check_revision(decision.expected_revision, self.revision)?;
+        let mut next = Self { rationale: decision.rationale.clone(), revision: self.revision + 1, ..self.clone() };
+        next.close(decision.verdict, &decision.source, now);
+        Ok(next)
+    }
+
+    /// The approval after it is no longer asked; by its asker, or by the server (`system`) with its run.
+    pub fn cancelled(&self, source: &str, now: Timestamp) -> Result<Self> {
+        self.check_open(now)?;
+        let mut next = Self { revision: self.revision + 1, ..self.clone() };
+        next.close(ApprovalVerdict::Cancelled, source, now);
+        Ok(next)
+    }
+
+    /// The approval after it was used.
+    pub fn consumed(&self, digest: &str, now: Timestamp) -> Result<Self> {
+        if self.verdict != ApprovalVerdict::Approved {
+            return Err(Error::NotApproved { verdict: self.verdict.name() });
+        }
+        if digest.is_empty() || digest != self.subject_digest {
+            return Err(Error::DigestMismatch);
+        }
+        if self.consume_time.is_some() {
+            return Err(Error::AlreadyConsumed);
+        }
+        Ok(Self { consume_time: Some(now), revision: self.revision + 1, ..self.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: Timestamp = Timestamp::from_micros(9);
+    const EXPIRY: Timestamp = Timestamp::from_micros(10);
+
+    fn pending(on_expiry: ExpiryPolicy) -> Approval {
+        let blank = Approval::new(1, "a".into(), (1, "r"), None, BEFORE);
+        Approval { subject_digest: "digest".into(), on_expiry, expire_time: Some(EXPIRY), ..blank }
+    }
+
+    fn yes() -> Decision {
+        Decision {
+            source: "human".into(),
+            verdict: ApprovalVerdict::Approved,
+            rationale: "because".into(),
+            expected_revision: None,
+            expected_subject_digest: None,
+        }
+    }
+
+    #[test]
+    fn a_decision_at_its_expiry_is_too_late_where_time_decides() {
+        for policy in ExpiryPolicy::ALL {
+            let approval = pending(*policy);
+            assert!(approval.decided(&yes(), BEFORE).is_ok());
+            let time_decides = matches!(policy, ExpiryPolicy::Reject | ExpiryPolicy::Approve);
+            assert_eq!(approval.decided(&yes(), EXPIRY).is_err(), time_decides, "{policy:?}");
+            assert_eq!(approval.cancelled("", EXPIRY).is_err(), time_decides, "{policy:?}");
+            let expired = approval.expired(EXPIRY);
+            assert_eq!(expired.verdict == ApprovalVerdict::Pending, !time_decides, "{policy:?}");
+            assert!(!expired.is_due(EXPIRY), "once");
+        }
+    }
+
+    #[test]
+    fn exactly_one_of_them_wins_and_the_others_hear_who() {
+        let decided = pending(ExpiryPolicy::Reject).decided(&yes(), BEFORE).unwrap();
+        let refused = decided.cancelled("", BEFORE);
+        let won = Error::AlreadyDecided { verdict: ApprovalVerdict::Approved.name(), decided_by: "human".into() };
+        assert_eq!(refused, Err(won.clone()));
+        assert_eq!(decided.decided(&yes(), BEFORE), Err(won));
+        assert!(!decided.is_due(EXPIRY));
+    }
+
+    #[test]
+    fn what_was_looked_at_is_what_is_decided() {
+        let other = Decision { expected_subject_digest: Some("other".into()), ..yes() };
+        assert_eq!(pending(ExpiryPolicy::Reject).decided(&other, BEFORE), Err(Error::DigestMismatch));
+        let stale = Decision { expected_revision: Some(2), ..yes() };
+        assert!(matches!(pending(ExpiryPolicy::Reject).decided(&stale, BEFORE), Err(Error::RevisionMismatch { .. })));
+    }
+
+    #[test]
+    fn an_approval_is_used_once_and_for_its_digest_only() {
+        let open = pending(ExpiryPolicy::Reject);
+        assert!(matches!(open.consumed("digest", BEFORE), Err(Error::NotApproved { .. })));
+        let approved = open.decided(&yes(), BEFORE).unwrap();
+        assert_eq!(approved.consumed("other", BEFORE), Err(Error::DigestMismatch));
+        // Long after its expiry: that bounds the decision, not the use.
+        let used = approved.consumed("digest", Timestamp::from_micros(99)).unwrap();
+        assert_eq!(used.consumed("digest", BEFORE), Err(Error::AlreadyConsumed));
+        let without = Approval { subject_digest: String::new(), ..approved };
+        assert_eq!(without.consumed("", BEFORE), Err(Error::DigestMismatch));
+    }
 }

@@ -31,6 +31,8 @@ pub struct TaskAttempt {
     pub summary: String,
     pub blocker_signature: Option<String>,
     pub result: Json,
+    /// What the holder's last heartbeat said.
+    pub progress: Json,
     pub create_time: Timestamp,
     pub end_time: Option<Timestamp>,
 }

@@ -1,5 +1,7 @@
 //! How much of everything the server takes. ServerService.GetServerInfo shows these.
 
+use std::time::Duration;
+
 /// An id or a request_id, in bytes.
 pub const ID_BYTES: usize = 128;
 /// A name (role, source, kind, agent_id, capability, label key, draft key), in bytes.
@@ -28,6 +30,16 @@ pub const PAGE_SIZE: usize = 1_000;
 pub const PAGE_BYTES: usize = 3 * 1024 * 1024;
 /// A run's snapshot, in bytes.
 pub const SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
+/// The longest wait of a call; a longer one is cut to it.
+pub const WAIT: Duration = Duration::from_secs(5 * 60);
+/// The longest `retry_delay` and `ttl`.
+pub const DELAY: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How long holders have to finish when a run is cancelled, when no grace is given.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+/// The longest grace.
+pub const GRACE: Duration = Duration::from_secs(24 * 3600);
+/// Pending tasks that an empty claim looks at to say what is in the way.
+pub const UNCLAIMABLE_TASKS: usize = 1_000;
 
 /// `page_size` when none is given.
 pub const DEFAULT_PAGE_SIZE: usize = 100;

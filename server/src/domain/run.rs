@@ -1,5 +1,7 @@
 //! Runs: where they stand, and what may change that.
 
+use std::time::Duration;
+
 use super::time::Timestamp;
 use super::{Key, Labels};
 use crate::error::{Error, Result};
@@ -24,9 +26,33 @@ impl RunStatus {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 
+    /// Tasks of a run that stands so can be claimed.
+    pub fn gives_out_tasks(self) -> bool {
+        matches!(self, Self::Planning | Self::Running | Self::Blocked)
+    }
+
+    /// Refuses to requeue while the run is being cancelled: what is requeued then would never be given out.
+    pub fn check_takes_requeue(self) -> Result<()> {
+        if self == Self::Cancelling {
+            return Err(Error::RunEnded { current_status: self.name() });
+        }
+        Ok(())
+    }
+
     /// UpdateRun may set it; the others have RPCs of their own.
     pub fn can_be_set(self) -> bool {
         !matches!(self, Self::Paused | Self::Cancelling | Self::Cancelled)
+    }
+}
+
+/// The label that says whether paths are looked at.
+const PATH_POLICY: &str = "path_policy";
+
+/// Says what is wrong with the labels of a run that have a meaning.
+pub fn check_labels(labels: &Labels) -> Result<()> {
+    match labels.get(PATH_POLICY).map(String::as_str) {
+        None | Some("on" | "off") => Ok(()),
+        Some(other) => Err(Error::field("labels", format!("path_policy is {other:?}, neither on nor off"))),
     }
 }
 
@@ -40,6 +66,11 @@ pub struct Run {
     pub repo_path: String,
     pub labels: Labels,
     pub status: RunStatus,
+    pub status_reason: String,
+    /// While it is paused: the status it gets back.
+    pub status_before_pause: Option<RunStatus>,
+    /// While it is being cancelled: when its holders have had their time.
+    pub grace_end_time: Option<Timestamp>,
     pub summary: Option<String>,
     pub cycle_count: i32,
     pub replan_count: i32,
@@ -79,6 +110,9 @@ impl Run {
             repo_path: draft.repo_path,
             labels: draft.labels,
             status: RunStatus::Planning,
+            status_reason: String::new(),
+            status_before_pause: None,
+            grace_end_time: None,
             summary: None,
             cycle_count: 0,
             replan_count: 0,
@@ -98,13 +132,80 @@ impl Run {
             return Err(Error::WrongStatus { current_status: self.status.name(), problem });
         }
         let mut next = self.clone();
-        next.status = update.status.unwrap_or(self.status);
+        if let Some(status) = update.status.filter(|status| *status != self.status) {
+            next.move_to(status, "");
+        }
         next.summary = update.summary.clone().unwrap_or(next.summary);
         next.current_task_id = update.current_task_id.clone().unwrap_or(next.current_task_id);
         if next != *self {
             next.touch(now);
         }
         Ok(next)
+    }
+
+    /// What another status does not take with it.
+    fn move_to(&mut self, status: RunStatus, reason: &str) {
+        self.status = status;
+        reason.clone_into(&mut self.status_reason);
+        self.status_before_pause = None;
+        self.grace_end_time = None;
+    }
+
+    /// The run paused; equal to `self` if it is already.
+    pub fn paused(&self, reason: &str, now: Timestamp) -> Result<Self> {
+        self.check_takes_work()?;
+        let mut next = self.clone();
+        if self.status != RunStatus::Paused {
+            next.move_to(RunStatus::Paused, reason);
+            next.status_before_pause = Some(self.status);
+            next.touch(now);
+        }
+        Ok(next)
+    }
+
+    /// The run as it was before it was paused; equal to `self` if it is not.
+    pub fn resumed(&self, reason: &str, now: Timestamp) -> Result<Self> {
+        self.check_takes_work()?;
+        let mut next = self.clone();
+        if self.status == RunStatus::Paused {
+            // An imported run may be paused without a status from before.
+            next.move_to(self.status_before_pause.unwrap_or(RunStatus::Running), reason);
+            next.touch(now);
+        }
+        Ok(next)
+    }
+
+    /// The run with its end in sight; equal to `self` if it is already, and as near.
+    pub fn cancelling(&self, reason: &str, grace: Duration, now: Timestamp) -> Result<Self> {
+        let mut next = self.clone();
+        let end = now.plus(grace);
+        match (self.status, self.grace_end_time) {
+            (RunStatus::Completed | RunStatus::Failed, _) => return Err(self.ended_error()),
+            (RunStatus::Cancelled, _) => return Ok(next),
+            (RunStatus::Cancelling, Some(before)) if before <= end => return Ok(next),
+            (RunStatus::Cancelling, _) => {}
+            _ => next.move_to(RunStatus::Cancelling, reason),
+        }
+        next.grace_end_time = Some(end);
+        next.touch(now);
+        Ok(next)
+    }
+
+    /// The run whose cancellation is done.
+    pub fn cancelled(&self, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        next.move_to(RunStatus::Cancelled, &self.status_reason);
+        next.touch(now);
+        next
+    }
+
+    /// Its label `path_policy` says that paths keep nobody from anything.
+    pub fn ignores_paths(&self) -> bool {
+        self.labels.get(PATH_POLICY).is_some_and(|policy| policy == "off")
+    }
+
+    fn ended_error(&self) -> Error {
+        Error::RunEnded { current_status: self.status.name() }
     }
 
     /// Counts a change.
@@ -116,20 +217,7 @@ impl Run {
     /// Refuses new work for a run that has ended or is being ended.
     pub fn check_takes_work(&self) -> Result<()> {
         if self.status.is_terminal() || self.status == RunStatus::Cancelling {
-            return Err(Error::RunEnded { current_status: self.status.name() });
-        }
-        Ok(())
-    }
-
-    /// Its tasks can be claimed.
-    pub fn gives_out_tasks(&self) -> bool {
-        matches!(self.status, RunStatus::Planning | RunStatus::Running | RunStatus::Blocked)
-    }
-
-    /// Refuses to requeue while the run is being cancelled: what is requeued then would never be given out.
-    pub fn check_takes_requeue(&self) -> Result<()> {
-        if self.status == RunStatus::Cancelling {
-            return Err(Error::RunEnded { current_status: self.status.name() });
+            return Err(self.ended_error());
         }
         Ok(())
     }

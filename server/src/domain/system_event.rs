@@ -11,6 +11,7 @@ use super::event::{EventDraft, SYSTEM};
 use super::json::Json;
 use super::run::Run;
 use super::task::{EndStatus, Ending, Task};
+use super::time::Timestamp;
 use crate::error::StaleToken;
 
 /// How much of a title an event shows: a plan of a thousand tasks is one event.
@@ -52,6 +53,27 @@ pub fn run_updated(before: &Run, after: &Run) -> EventDraft {
     event("run_updated", "Run updated.", Value::Object(changed))
 }
 
+/// No task of a run is given out any more; `run` is as it was before that.
+pub fn run_paused(before: &Run, reason: &str) -> EventDraft {
+    event("run_paused", "Run paused.", json!({ "reason": reason, "statusBefore": before.status.name() }))
+}
+
+/// A run is as it was before it was paused; `run` is as it is after that.
+pub fn run_resumed(run: &Run, reason: &str) -> EventDraft {
+    event("run_resumed", "Run resumed.", json!({ "reason": reason, "status": run.status.name() }))
+}
+
+/// A run is being cancelled; `run` is as it is after that.
+pub fn run_cancel_requested(run: &Run, reason: &str) -> EventDraft {
+    let payload = json!({ "reason": reason, "graceEndTime": run.grace_end_time.map(Timestamp::to_text) });
+    event("run_cancel_requested", "Cancellation requested.", payload)
+}
+
+/// A run was cancelled.
+pub fn run_cancelled(run: &Run) -> EventDraft {
+    event("run_cancelled", "Run cancelled.", json!({ "reason": run.status_reason }))
+}
+
 /// Tasks were appended to the plan.
 pub fn tasks_added(tasks: &[Task], plan_version: i32) -> EventDraft {
     let payload = json!({ "tasks": titles(tasks), "planVersion": plan_version });
@@ -76,26 +98,76 @@ fn count(number: usize, thing: &str) -> String {
 
 /// A task was given to an agent; `task` is as it is after that.
 pub fn task_claimed(task: &Task) -> EventDraft {
-    let payload = json!({ "agentId": task.agent_id, "attemptNumber": task.attempt_count });
     let agent_id = task.agent_id.as_deref().unwrap_or_default();
     let message = format!("Task claimed by {agent_id}, attempt {}.", task.attempt_count);
-    about(task, event("task_claimed", message, payload))
+    about(task, event("task_claimed", message, lease(task)))
 }
 
-/// The work on a task was ended; `before` is as it was before that.
-pub fn task_ended(before: &Task, ending: &Ending) -> EventDraft {
+/// A late holder took its lease up again; `task` is as it is after that.
+pub fn lease_resumed(task: &Task) -> EventDraft {
+    about(task, event("lease_resumed", "Lease taken up again.", lease(task)))
+}
+
+fn lease(task: &Task) -> Value {
+    let expire_time = task.lease.as_ref().map(|lease| lease.expire_time.to_text());
+    json!({ "agentId": task.agent_id, "attemptNumber": task.attempt_count, "leaseExpireTime": expire_time })
+}
+
+/// Nobody was heard of in time.
+pub fn lease_expired(before: &Task, after: &Task) -> EventDraft {
     let mut payload = holder(before);
-    payload.insert("summary".to_owned(), json!(ending.summary));
+    payload.insert("status".to_owned(), json!(after.status.name()));
+    payload.insert("failureCount".to_owned(), json!(after.failure_count));
+    payload.insert("blockerSignature".to_owned(), json!(after.blocker_signature));
+    about(before, event("lease_expired", "Lease expired.", Value::Object(payload)))
+}
+
+/// Which claim of a task, and whose it was.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct Attempt {
+    pub number: i32,
+    pub agent_id: Option<String>,
+}
+
+/// The work on a task was ended, and with it an attempt if there was one; `after` is as it is after that.
+pub fn task_ended(after: &Task, attempt: Option<&Attempt>, ending: &Ending) -> EventDraft {
     let (kind, message) = match ending.to {
         EndStatus::Completed => ("task_completed", "Task completed."),
         EndStatus::Blocked => ("task_blocked", "Task blocked."),
         EndStatus::Abandoned => ("task_abandoned", "Task abandoned."),
+        EndStatus::Failed => ("task_failed", "Task failed."),
+        EndStatus::Released => ("task_released", "Task released."),
     };
+    let (number, agent_id) = attempt.map(|attempt| (attempt.number, &attempt.agent_id)).unzip();
+    let mut payload = json!({ "agentId": agent_id, "attemptNumber": number });
     match ending.to {
-        EndStatus::Completed => payload.insert("result".to_owned(), ending.result.to_value()),
-        _ => payload.insert("blockerSignature".to_owned(), json!(ending.blocker_signature)),
-    };
-    about(before, event(kind, message, Value::Object(payload)))
+        EndStatus::Released => payload["reason"] = json!(ending.summary),
+        _ => payload["summary"] = json!(ending.summary),
+    }
+    if matches!(ending.to, EndStatus::Completed | EndStatus::Failed) {
+        payload["result"] = ending.result.to_value();
+    }
+    if matches!(ending.to, EndStatus::Blocked | EndStatus::Abandoned | EndStatus::Failed) {
+        payload["blockerSignature"] = json!(ending.blocker_signature);
+    }
+    if matches!(ending.to, EndStatus::Failed | EndStatus::Released) {
+        payload["status"] = json!(after.status.name());
+    }
+    if ending.to == EndStatus::Failed {
+        payload["blockerSignature"] = json!(after.blocker_signature);
+        payload["failureCount"] = json!(after.failure_count);
+        payload["notBeforeTime"] = json!(after.spec.not_before_time.map(Timestamp::to_text));
+    }
+    about(after, event(kind, message, payload))
+}
+
+/// A task was given up by a replan or with its run; what was said of it stays.
+pub fn task_given_up(before: &Task) -> EventDraft {
+    let mut payload = holder(before);
+    payload.insert("summary".to_owned(), json!(before.implementation_summary));
+    payload.insert("blockerSignature".to_owned(), json!(before.blocker_signature));
+    about(before, event("task_abandoned", "Task abandoned.", Value::Object(payload)))
 }
 
 /// A task was blocked because one it depends on was abandoned; `task` is as it is after that.
@@ -107,8 +179,10 @@ pub fn task_blocked_by_dependency(task: &Task) -> EventDraft {
 }
 
 /// A task is pending again; `before` is as it was before that.
-pub fn task_requeued(before: &Task) -> EventDraft {
-    about(before, event("task_requeued", "Task requeued.", Value::Object(holder(before))))
+pub fn task_requeued(before: &Task, reason: &str) -> EventDraft {
+    let mut payload = holder(before);
+    payload.insert("reason".to_owned(), json!(reason));
+    about(before, event("task_requeued", "Task requeued.", Value::Object(payload)))
 }
 
 /// Who held a task before, both null if nobody did.
@@ -161,7 +235,7 @@ pub fn agent_state_saved(state: &AgentState) -> EventDraft {
 }
 
 /// A decision made elsewhere was recorded.
-pub fn approval_recorded(approval: &Approval, task_key: Option<super::Key>) -> EventDraft {
+pub fn approval_recorded(approval: &Approval) -> EventDraft {
     let payload = json!({
         "approvalId": approval.id,
         "source": approval.source,
@@ -169,7 +243,59 @@ pub fn approval_recorded(approval: &Approval, task_key: Option<super::Key>) -> E
         "rationale": approval.rationale,
         "payload": approval.payload.to_value(),
     });
-    EventDraft { task_key, ..event("approval_recorded", "Approval recorded.", payload) }
+    of_approval(approval, "approval_recorded", "Approval recorded.", payload)
+}
+
+/// A decision is asked for.
+pub fn approval_requested(approval: &Approval) -> EventDraft {
+    let payload = json!({
+        "approvalId": approval.id,
+        "title": approval.title,
+        "requestedBy": approval.requested_by,
+        "subjectDigest": approval.subject_digest,
+        "onExpiry": approval.on_expiry.name(),
+        "expireTime": approval.expire_time.map(Timestamp::to_text),
+        "payload": approval.payload.to_value(),
+    });
+    of_approval(approval, "approval_requested", "Approval requested.", payload)
+}
+
+/// Somebody decided.
+pub fn approval_decided(approval: &Approval) -> EventDraft {
+    let payload = json!({
+        "approvalId": approval.id,
+        "source": approval.source,
+        "verdict": approval.verdict.name(),
+        "rationale": approval.rationale,
+    });
+    of_approval(approval, "approval_decided", "Approval decided.", payload)
+}
+
+/// Nobody decided in time; `approval` is as it is after that.
+pub fn approval_expired(approval: &Approval) -> EventDraft {
+    let payload = json!({
+        "approvalId": approval.id,
+        "onExpiry": approval.on_expiry.name(),
+        "verdict": approval.verdict.name(),
+        "source": approval.source,
+    });
+    of_approval(approval, "approval_expired", "Approval expired.", payload)
+}
+
+/// It is no longer asked.
+pub fn approval_cancelled(approval: &Approval) -> EventDraft {
+    let payload = json!({ "approvalId": approval.id });
+    of_approval(approval, "approval_cancelled", "Approval cancelled.", payload)
+}
+
+/// It was used.
+pub fn approval_consumed(approval: &Approval) -> EventDraft {
+    let payload = json!({ "approvalId": approval.id, "subjectDigest": approval.subject_digest });
+    of_approval(approval, "approval_consumed", "Approval consumed.", payload)
+}
+
+fn of_approval(approval: &Approval, kind: &str, message: &str, payload: Value) -> EventDraft {
+    EventDraft { task_key: approval.task_key, ..event(kind, message, payload) }
 }
 
 /// A checkpoint was taken.

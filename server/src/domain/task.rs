@@ -1,8 +1,11 @@
 //! Tasks: how they move, and who may move them.
 
+use std::time::Duration;
+
 use super::attempt::AttemptStatus;
 use super::json::Json;
-use super::run::Run;
+use super::lease::Lease;
+use super::run::{Run, RunStatus};
 use super::time::Timestamp;
 use super::{Key, Labels};
 use crate::error::{Error, Result};
@@ -20,6 +23,8 @@ coded_enum! {
 
 /// `blocker_signature` of a pending task when a task it depends on is abandoned.
 pub const DEPENDENCY_ABANDONED: &str = "dependency_abandoned";
+/// `blocker_signature` of a task whose last attempt failed or ran out without a reason of its own.
+pub const ATTEMPTS_EXHAUSTED: &str = "attempts_exhausted";
 
 /// One piece of a run's plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,14 +38,16 @@ pub struct Task {
     pub spec: TaskSpec,
     /// Ids.
     pub depends_on: Vec<String>,
+    /// Its allowed_paths as a set, if they keep it apart from other tasks.
+    pub path_set_key: Option<Key>,
     pub status: TaskStatus,
     pub attempt_count: i32,
     pub failure_count: i32,
     pub implementation_summary: Option<String>,
     pub blocker_signature: Option<String>,
     pub agent_id: Option<String>,
-    /// The token of the live claim. Never shown but in the claim's answer.
-    pub lease_token: Option<String>,
+    /// Of the live claim; or of one that ran out, as long as nobody has taken or moved the task since.
+    pub lease: Option<Lease>,
     /// How many dependencies are not completed.
     pub open_dependencies: i32,
     pub plan_version: i32,
@@ -49,7 +56,7 @@ pub struct Task {
     pub update_time: Timestamp,
 }
 
-/// What a planner says of a task; it never changes.
+/// What a planner says of a task. It never changes, but for `not_before_time`, which a failure may move.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[allow(missing_docs)]
 pub struct TaskSpec {
@@ -85,6 +92,17 @@ pub enum Caller {
     Operator,
 }
 
+/// What a caller is to a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It has the live claim.
+    Holder,
+    /// Its lease has run out, and nobody has taken or moved the task since.
+    LateHolder,
+    /// It has no token.
+    Operator,
+}
+
 /// What ends the work on a task.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
@@ -93,42 +111,55 @@ pub struct Ending {
     pub summary: Option<String>,
     pub blocker_signature: Option<String>,
     pub result: Json,
+    /// Of a failure: not to be given out again before so long from now.
+    pub retry_delay: Option<Duration>,
 }
 
-/// What a caller can end a task as.
+/// What a caller can end an attempt as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum EndStatus {
     Completed,
     Blocked,
     Abandoned,
+    Failed,
+    Released,
 }
 
 impl EndStatus {
-    /// Of the task.
-    pub fn task(self) -> TaskStatus {
-        match self {
-            Self::Completed => TaskStatus::Completed,
-            Self::Blocked => TaskStatus::Blocked,
-            Self::Abandoned => TaskStatus::Abandoned,
-        }
-    }
-
     /// Of the live attempt.
     pub fn attempt(self) -> AttemptStatus {
         match self {
             Self::Completed => AttemptStatus::Completed,
             Self::Blocked => AttemptStatus::Blocked,
             Self::Abandoned => AttemptStatus::Abandoned,
+            Self::Failed => AttemptStatus::Failed,
+            Self::Released => AttemptStatus::Released,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Blocked => "blocked",
+            Self::Abandoned => "abandoned",
+            Self::Failed => "failed",
+            Self::Released => "released",
         }
     }
 
     fn starts_from(self, status: TaskStatus) -> bool {
         match status {
-            TaskStatus::Pending | TaskStatus::InProgress => true,
-            TaskStatus::Blocked => self != Self::Blocked,
+            TaskStatus::InProgress => true,
+            TaskStatus::Pending => matches!(self, Self::Completed | Self::Blocked | Self::Abandoned),
+            TaskStatus::Blocked => matches!(self, Self::Completed | Self::Abandoned),
             TaskStatus::Completed | TaskStatus::Abandoned => false,
         }
+    }
+
+    /// A late holder is as good as a holder, but has nothing left to hand back.
+    fn starts_for(self, role: Role, status: TaskStatus) -> bool {
+        self.starts_from(status) || (role == Role::LateHolder && self != Self::Released)
     }
 }
 
@@ -143,13 +174,14 @@ impl Task {
             ordinal,
             spec,
             depends_on: Vec::new(),
+            path_set_key: None,
             status: TaskStatus::Pending,
             attempt_count: 0,
             failure_count: 0,
             implementation_summary: None,
             blocker_signature: None,
             agent_id: None,
-            lease_token: None,
+            lease: None,
             open_dependencies: 0,
             plan_version: run.plan_version,
             revision: 1,
@@ -163,31 +195,61 @@ impl Task {
         self.status == TaskStatus::InProgress
     }
 
-    /// Whoever has this token holds it.
-    pub fn is_held_by(&self, token: &str) -> bool {
-        self.is_held() && self.lease_token.as_deref() == Some(token)
+    /// What a caller is to it; None if its token is stale.
+    pub fn role_of(&self, caller: &Caller) -> Option<Role> {
+        match caller {
+            Caller::Operator => Some(Role::Operator),
+            Caller::Holder(token) if self.lease.as_ref().is_none_or(|lease| lease.token != *token) => None,
+            Caller::Holder(_) if self.is_held() => Some(Role::Holder),
+            Caller::Holder(_) => Some(Role::LateHolder),
+        }
     }
 
-    /// The task after somebody ended the work on it. A holder's token was looked at before.
-    pub fn ended(&self, by: &Caller, ending: &Ending, now: Timestamp) -> Result<Self> {
-        if !ending.to.starts_from(self.status) {
+    /// A claim of it could be given out now, as far as the task itself can tell: there are also paths and the run.
+    pub fn is_ready(&self, now: Timestamp) -> bool {
+        let in_time = self.spec.not_before_time.is_none_or(|time| time <= now);
+        self.status == TaskStatus::Pending && self.open_dependencies == 0 && in_time
+    }
+
+    /// The task after somebody ended the work on it.
+    pub fn ended(&self, role: Role, ending: &Ending, run: RunStatus, now: Timestamp) -> Result<Self> {
+        if !ending.to.starts_for(role, self.status) {
             return Err(self.wrong_status(format!(
-                "a task can't go from {} to {}",
+                "a task that is {} can't be {}",
                 self.status.name(),
-                ending.to.task().name()
+                ending.to.word()
             )));
         }
         if ending.to == EndStatus::Completed {
-            self.check_completable(by)?;
+            self.check_completable(role)?;
         }
-        let mut next = self.moved(ending.to.task(), now);
+        let mut next = match ending.to {
+            EndStatus::Completed => self.moved(TaskStatus::Completed, now),
+            EndStatus::Blocked => self.moved(TaskStatus::Blocked, now),
+            EndStatus::Abandoned => self.moved(TaskStatus::Abandoned, now),
+            EndStatus::Released => return Ok(self.handed_back(run, now)),
+            EndStatus::Failed => self.handed_back(run, now),
+        };
         next.implementation_summary = ending.summary.clone();
         next.blocker_signature = ending.blocker_signature.clone();
+        // An attempt counts once: one that ran out was counted then.
+        match (role, ending.to) {
+            (Role::LateHolder, EndStatus::Failed) => {}
+            (_, EndStatus::Failed) => next.failure_count += 1,
+            (Role::LateHolder, _) => next.failure_count -= 1,
+            _ => {}
+        }
+        if ending.to == EndStatus::Failed {
+            next.block_if_exhausted(ending.blocker_signature.as_deref());
+        }
+        if let Some(delay) = ending.retry_delay {
+            next.spec.not_before_time = Some(now.plus(delay));
+        }
         Ok(next)
     }
 
-    fn check_completable(&self, by: &Caller) -> Result<()> {
-        if self.is_held() && *by == Caller::Operator {
+    fn check_completable(&self, role: Role) -> Result<()> {
+        if self.is_held() && role == Role::Operator {
             return Err(Error::LeaseRequired);
         }
         if self.open_dependencies > 0 {
@@ -201,11 +263,42 @@ impl Task {
         Error::WrongStatus { current_status: self.status.name(), problem }
     }
 
+    /// Given up by its holder: pending again, or given up for good while the run is being cancelled.
+    fn handed_back(&self, run: RunStatus, now: Timestamp) -> Self {
+        let cancelling = run == RunStatus::Cancelling;
+        self.moved(if cancelling { TaskStatus::Abandoned } else { TaskStatus::Pending }, now)
+    }
+
+    fn block_if_exhausted(&mut self, signature: Option<&str>) {
+        let exhausted = self.spec.max_attempts > 0 && self.failure_count >= self.spec.max_attempts;
+        if exhausted && self.status == TaskStatus::Pending {
+            self.status = TaskStatus::Blocked;
+            self.blocker_signature = Some(signature.unwrap_or(ATTEMPTS_EXHAUSTED).to_owned());
+        }
+    }
+
+    /// The task after its lease ran out. It keeps the lease: until somebody moves it, its holder may still report.
+    pub fn expired(&self, run: RunStatus, now: Timestamp) -> Self {
+        let mut next = self.handed_back(run, now);
+        if next.status == TaskStatus::Pending {
+            next.lease = self.lease.clone();
+        }
+        next.failure_count += 1;
+        next.block_if_exhausted(None);
+        next
+    }
+
+    /// The task after its late holder took its lease up again.
+    pub fn resumed(&self, agent_id: Option<String>, lease: Lease, now: Timestamp) -> Self {
+        let failure_count = self.failure_count - 1;
+        Self { agent_id, lease: Some(lease), failure_count, ..self.moved(TaskStatus::InProgress, now) }
+    }
+
     /// The task after a claim.
-    pub fn claimed(&self, agent_id: &str, token: String, now: Timestamp) -> Self {
+    pub fn claimed(&self, agent_id: &str, lease: Lease, now: Timestamp) -> Self {
         let mut next = self.moved(TaskStatus::InProgress, now);
         next.agent_id = Some(agent_id.to_owned());
-        next.lease_token = Some(token);
+        next.lease = Some(lease);
         next.attempt_count += 1;
         next
     }
@@ -213,13 +306,26 @@ impl Task {
     /// The task in another status; a claim on it, if there was one, is over.
     pub fn moved(&self, to: TaskStatus, now: Timestamp) -> Self {
         let revision = self.revision + 1;
-        Self { status: to, agent_id: None, lease_token: None, revision, update_time: now, ..self.clone() }
+        Self { status: to, agent_id: None, lease: None, revision, update_time: now, ..self.clone() }
+    }
+
+    /// The task after somebody put it back into the plan.
+    pub fn requeued(&self, now: Timestamp) -> Result<Self> {
+        if matches!(self.status, TaskStatus::Pending | TaskStatus::Completed) {
+            return Err(self.wrong_status(format!("a task that is {} can't be requeued", self.status.name())));
+        }
+        Ok(Self { failure_count: 0, blocker_signature: None, ..self.moved(TaskStatus::Pending, now) })
     }
 
     /// The pending task after one it depends on was abandoned.
     pub fn blocked_by_dependency(&self, now: Timestamp) -> Self {
         let signature = Some(DEPENDENCY_ABANDONED.to_owned());
         Self { blocker_signature: signature, ..self.moved(TaskStatus::Blocked, now) }
+    }
+
+    /// The task that was so blocked, after no task it depends on is abandoned any more.
+    pub fn unblocked(&self, now: Timestamp) -> Self {
+        Self { blocker_signature: None, ..self.moved(TaskStatus::Pending, now) }
     }
 }
 
@@ -229,75 +335,4 @@ pub fn covers(capabilities: &[String], required: &[String]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::run::RunDraft;
-
-    const NOW: Timestamp = Timestamp::from_micros(7);
-
-    fn task(status: TaskStatus) -> Task {
-        let draft = RunDraft { goal: "g".into(), repo_path: "r".into(), labels: Labels::new() };
-        let run = Run::new(1, "r".into(), draft, NOW);
-        Task {
-            status,
-            attempt_count: 1,
-            implementation_summary: Some("before".into()),
-            blocker_signature: Some("before".into()),
-            lease_token: (status == TaskStatus::InProgress).then(|| "token".into()),
-            ..Task::new(1, "t".into(), &run, 1, TaskSpec::default(), NOW)
-        }
-    }
-
-    fn ending(to: EndStatus) -> Ending {
-        Ending { to, summary: Some("s".into()), blocker_signature: None, result: Json::null() }
-    }
-
-    #[test]
-    fn each_ending_starts_from_its_statuses_only() {
-        use TaskStatus::{Abandoned, Blocked, Completed, InProgress, Pending};
-        let allowed = [
-            (EndStatus::Completed, vec![Pending, InProgress, Blocked]),
-            (EndStatus::Blocked, vec![Pending, InProgress]),
-            (EndStatus::Abandoned, vec![Pending, InProgress, Blocked]),
-        ];
-        for (to, from) in allowed {
-            for status in [Pending, InProgress, Completed, Blocked, Abandoned] {
-                let ended = task(status).ended(&Caller::Holder("token".into()), &ending(to), NOW);
-                assert_eq!(ended.is_ok(), from.contains(&status), "{status:?} to {to:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn completing_a_held_task_takes_its_token() {
-        let refused = task(TaskStatus::InProgress).ended(&Caller::Operator, &ending(EndStatus::Completed), NOW);
-        assert_eq!(refused, Err(Error::LeaseRequired));
-        assert!(task(TaskStatus::InProgress).ended(&Caller::Operator, &ending(EndStatus::Blocked), NOW).is_ok());
-    }
-
-    #[test]
-    fn no_task_is_completed_before_its_dependencies() {
-        let waiting = Task { open_dependencies: 1, ..task(TaskStatus::Pending) };
-        let refused = waiting.ended(&Caller::Operator, &ending(EndStatus::Completed), NOW);
-        assert!(matches!(refused, Err(Error::WrongStatus { .. })));
-        assert!(waiting.ended(&Caller::Operator, &ending(EndStatus::Abandoned), NOW).is_ok());
-    }
-
-    #[test]
-    fn an_ending_takes_the_claim_away_and_sets_what_it_brings() {
-        let ended = task(TaskStatus::InProgress)
-            .ended(&Caller::Holder("token".into()), &ending(EndStatus::Completed), NOW)
-            .unwrap();
-        assert!(!ended.is_held_by("token"));
-        assert_eq!((ended.implementation_summary.as_deref(), ended.blocker_signature), (Some("s"), None));
-        assert_eq!(ended.revision, 2);
-    }
-
-    #[test]
-    fn capabilities_cover_what_is_required() {
-        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        assert!(covers(&[], &[]));
-        assert!(covers(&names(&["a", "b"]), &names(&["b"])));
-        assert!(!covers(&names(&["a"]), &names(&["a", "b"])));
-    }
-}
+mod tests;

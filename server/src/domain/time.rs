@@ -32,6 +32,23 @@ impl Timestamp {
         (self.0.div_euclid(MICROS), i32::try_from(nanos).unwrap_or(0))
     }
 
+    /// As text, in UTC, to the microsecond: RFC 3339.
+    pub fn to_text(self) -> String {
+        let (seconds, nanos) = self.seconds_and_nanos();
+        prost_types::Timestamp { seconds, nanos }.to_string()
+    }
+
+    /// This time and a duration more; the last time there is, if that is later.
+    pub fn plus(self, duration: std::time::Duration) -> Self {
+        let last = SECONDS.end() * MICROS;
+        Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)).min(last))
+    }
+
+    /// How long it is from an earlier time to this one; nothing, if that is later.
+    pub fn since(self, earlier: Self) -> std::time::Duration {
+        std::time::Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
     /// This time less a duration.
     pub fn minus(self, duration: std::time::Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))

@@ -4,6 +4,7 @@ use runhub_api::v1;
 
 use super::field;
 use crate::domain::attempt::{AttemptReport, AttemptStatus, TaskAttempt};
+use crate::domain::json::Json;
 use crate::domain::system_event;
 use crate::error::{Error, Resource, Result};
 use crate::store::{Limit, Tx, attempts, events, runs, tasks};
@@ -52,6 +53,7 @@ fn reported(tx: &mut dyn Tx, run_id: &str, task_id: &str, report: AttemptReport)
         summary: report.summary,
         blocker_signature: report.blocker_signature,
         result: report.result,
+        progress: Json::null(),
         create_time: tx.now(),
     })
 }

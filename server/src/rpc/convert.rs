@@ -1,15 +1,20 @@
 //! Domain types as the API shows them.
 
+use std::time::Duration;
+
 use prost_types::Timestamp as ProtoTimestamp;
 use runhub_api::v1;
 
 use super::value::json_to_proto;
+use crate::actions::claim::Unclaimable;
+use crate::actions::lease::BeatResult;
 use crate::domain::agent::AgentState;
 use crate::domain::approval::Approval;
 use crate::domain::artifact::Artifact;
 use crate::domain::attempt::TaskAttempt;
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::event::Event;
+use crate::domain::obstacle::Obstacle;
 use crate::domain::run::Run;
 use crate::domain::task::Task;
 use crate::domain::time::Timestamp;
@@ -19,6 +24,11 @@ impl From<Timestamp> for ProtoTimestamp {
         let (seconds, nanos) = time.seconds_and_nanos();
         Self { seconds, nanos }
     }
+}
+
+/// A duration as the API shows it.
+pub fn duration_to_proto(duration: Duration) -> Option<prost_types::Duration> {
+    prost_types::Duration::try_from(duration).ok()
 }
 
 fn proto(time: Timestamp) -> Option<ProtoTimestamp> {
@@ -33,6 +43,7 @@ impl From<Run> for v1::Run {
             repo_path: run.repo_path,
             labels: run.labels,
             status: run.status.code(),
+            status_reason: run.status_reason,
             summary: run.summary,
             cycle_count: run.cycle_count,
             replan_count: run.replan_count,
@@ -47,6 +58,9 @@ impl From<Run> for v1::Run {
 
 impl From<Task> for v1::Task {
     fn from(task: Task) -> Self {
+        // One that ran out is kept to know its holder by, not to be shown.
+        let lease = task.lease.as_ref().filter(|_| task.is_held());
+        let lease_expire_time = lease.map(|lease| lease.expire_time.into());
         let spec = task.spec;
         Self {
             id: task.id,
@@ -69,6 +83,7 @@ impl From<Task> for v1::Task {
             implementation_summary: task.implementation_summary,
             blocker_signature: task.blocker_signature,
             agent_id: task.agent_id,
+            lease_expire_time,
             plan_version: task.plan_version,
             revision: task.revision,
             create_time: proto(task.create_time),
@@ -89,6 +104,7 @@ impl From<TaskAttempt> for v1::TaskAttempt {
             summary: attempt.summary,
             blocker_signature: attempt.blocker_signature,
             result: json_to_proto(&attempt.result),
+            progress: json_to_proto(&attempt.progress),
             create_time: proto(attempt.create_time),
             end_time: attempt.end_time.map(Into::into),
         }
@@ -135,11 +151,49 @@ impl From<Approval> for v1::Approval {
             task_id: approval.task_id,
             source: approval.source,
             verdict: approval.verdict.code(),
+            title: approval.title,
             rationale: approval.rationale,
             payload: json_to_proto(&approval.payload),
+            requested_by: approval.requested_by,
+            subject_digest: approval.subject_digest,
+            on_expiry: approval.on_expiry.code(),
+            expire_time: approval.expire_time.map(Into::into),
             decide_time: approval.decide_time.map(Into::into),
+            consume_time: approval.consume_time.map(Into::into),
             revision: approval.revision,
             create_time: proto(approval.create_time),
+        }
+    }
+}
+
+impl From<BeatResult> for v1::BeatResult {
+    fn from(result: BeatResult) -> Self {
+        Self { state: result.state.code(), lease_expire_time: result.expire_time.map(Into::into) }
+    }
+}
+
+impl From<Unclaimable> for v1::Unclaimable {
+    fn from(counted: Unclaimable) -> Self {
+        Self {
+            pending: counted.pending,
+            waiting_on_dependency: counted.waiting_on_dependency,
+            waiting_on_time: counted.waiting_on_time,
+            waiting_on_paths: counted.waiting_on_paths,
+            missing_capability: counted.missing_capability,
+            run_paused: counted.run_paused,
+        }
+    }
+}
+
+impl From<Obstacle> for v1::Obstacle {
+    fn from(obstacle: Obstacle) -> Self {
+        Self {
+            kind: obstacle.kind.code(),
+            detail: obstacle.detail,
+            task_id: obstacle.task_id,
+            path: obstacle.path,
+            other_path: obstacle.other_path,
+            time: obstacle.time.map(Into::into),
         }
     }
 }
@@ -185,8 +239,10 @@ pub fn oldest_first<T: Into<P>, P>(items: Vec<T>) -> Vec<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::approval::ApprovalVerdict;
+    use crate::domain::approval::{ApprovalVerdict, ExpiryPolicy};
     use crate::domain::attempt::AttemptStatus;
+    use crate::domain::lease::LeaseState;
+    use crate::domain::obstacle::ObstacleKind;
     use crate::domain::run::RunStatus;
     use crate::domain::task::TaskStatus;
 
@@ -203,6 +259,6 @@ mod tests {
 
     #[test]
     fn enums_have_the_values_of_the_proto() {
-        same_values!(RunStatus, TaskStatus, AttemptStatus, ApprovalVerdict);
+        same_values!(RunStatus, TaskStatus, AttemptStatus, ApprovalVerdict, ExpiryPolicy, LeaseState, ObstacleKind);
     }
 }

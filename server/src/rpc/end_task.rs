@@ -1,90 +1,93 @@
-//! What ends the work on a task: completing, blocking, abandoning, requeueing.
+//! What ends the work on a task, as it comes in.
 
-use super::mutate::Outcome;
-use crate::domain::attempt::AttemptStatus;
-use crate::domain::system_event;
-use crate::domain::task::{Caller, EndStatus, Ending, Task, TaskStatus};
-use crate::error::{Error, Result, StaleToken};
-use crate::store::{Tx, attempts, dependencies, events, runs, tasks};
+use runhub_api::v1;
+use tonic::{Response, Status};
 
-/// A request to end the work on a task.
-#[derive(Debug, Clone)]
-pub struct EndTask {
-    /// The RPC, for the event of a refusal.
-    pub rpc: &'static str,
-    /// Which task.
-    pub task_id: String,
-    /// Who asks.
-    pub caller: Caller,
-    /// As what it ends.
-    pub ending: Ending,
-}
+use super::mutate::{CallId, Mutation};
+use super::{Hub, field};
+use crate::actions::Outcome;
+use crate::actions::end_task::{self, EndTask};
+use crate::domain::json::Json;
+use crate::domain::limits;
+use crate::domain::task::{Caller, EndStatus, Ending, Task};
+use crate::error::Result;
 
-/// Ends the work on a task, or notes that a stale token was refused.
-pub fn end(tx: &mut dyn Tx, request: &EndTask) -> Result<Outcome<Task>> {
-    let task = tasks::get(tx, &request.task_id)?;
-    if let Caller::Holder(token) = &request.caller
-        && !task.is_held_by(token)
+impl Hub {
+    /// Ends the work on a task and replies with what it is then.
+    pub async fn end_task<R, T>(&self, request: &R, end: EndTask, reply: fn(Task) -> T) -> Result<Response<T>, Status>
+    where
+        R: Mutation,
+        T: prost::Message + Default + 'static,
     {
-        return refuse_stale(tx, &task, token, request.rpc).map(Outcome::Refused);
+        let call = CallId::of(request)?;
+        self.mutate_or_refuse(
+            call,
+            |_, _| Ok(None),
+            move |tx| {
+                Ok(match end_task::end(tx, &end)? {
+                    Outcome::Done(task) => Outcome::Done(reply(task)),
+                    Outcome::Refused(error) => Outcome::Refused(error),
+                })
+            },
+        )
+        .await
     }
-    let next = task.ended(&request.caller, &request.ending, tx.now())?;
-    tasks::save(tx, &next)?;
-    if task.is_held() {
-        attempts::end(tx, &task, &request.ending)?;
-    }
-    events::append(tx, task.run_key, &system_event::task_ended(&task, &request.ending))?;
-    match request.ending.to {
-        EndStatus::Completed => dependencies::close(tx, task.key)?,
-        EndStatus::Abandoned => block_dependents(tx, &task)?,
-        EndStatus::Blocked => {}
-    }
-    Ok(Outcome::Done(next))
 }
 
-/// The refusal is an event, so it is committed.
-fn refuse_stale(tx: &mut dyn Tx, task: &Task, token: &str, rpc: &str) -> Result<Error> {
-    let stale = stale_token(tx, task, token)?;
-    events::append(tx, task.run_key, &system_event::stale_write_rejected(task, rpc, &stale))?;
-    Ok(Error::StaleLease(stale))
+/// Parses a completion.
+pub fn parse_complete(request: &v1::CompleteTaskRequest) -> Result<EndTask> {
+    let ending = Ending {
+        to: EndStatus::Completed,
+        summary: Some(field::text("summary", &request.summary)?),
+        blocker_signature: None,
+        result: field::json("result", request.result.as_ref())?,
+        retry_delay: None,
+    };
+    end::<v1::CompleteTaskRequest>(&request.task_id, request.lease_token.as_deref(), ending)
 }
 
-/// What is known of a token that no longer holds its task.
-pub fn stale_token(tx: &mut dyn Tx, task: &Task, token: &str) -> Result<StaleToken> {
-    let (attempt_number, agent_id) = attempts::of_token(tx, task.key, token)?.unzip();
-    Ok(StaleToken {
-        attempt_number,
-        agent_id: agent_id.flatten(),
-        current_attempt_number: task.attempt_count,
-        current_status: task.status.name(),
-    })
+/// Parses a failure.
+pub fn parse_fail(request: &v1::FailTaskRequest) -> Result<EndTask> {
+    let ending = Ending {
+        to: EndStatus::Failed,
+        summary: Some(field::text("summary", &request.summary)?),
+        blocker_signature: field::optional_text("blocker_signature", request.blocker_signature.as_deref())?,
+        result: field::json("result", request.result.as_ref())?,
+        retry_delay: field::duration_up_to("retry_delay", request.retry_delay.as_ref(), limits::DELAY)?,
+    };
+    end::<v1::FailTaskRequest>(&request.task_id, Some(&request.lease_token), ending)
 }
 
-/// What depends on an abandoned task would wait for ever: say so at once.
-fn block_dependents(tx: &mut dyn Tx, abandoned: &Task) -> Result<()> {
-    for key in dependencies::pending_dependents(tx, abandoned.key)? {
-        let dependent = tasks::by_key(tx, key)?.blocked_by_dependency(tx.now());
-        tasks::save(tx, &dependent)?;
-        events::append(tx, dependent.run_key, &system_event::task_blocked_by_dependency(&dependent))?;
-    }
-    Ok(())
+/// Parses a release.
+pub fn parse_release(request: &v1::ReleaseTaskRequest) -> Result<EndTask> {
+    let reason = Some(field::text("reason", &request.reason)?);
+    let ending = without_result(EndStatus::Released, reason, None);
+    end::<v1::ReleaseTaskRequest>(&request.task_id, Some(&request.lease_token), ending)
 }
 
-/// Makes all in-progress tasks of a run pending again; returns how many.
-pub fn requeue_in_progress(tx: &mut dyn Tx, run_id: &str) -> Result<usize> {
-    let run = runs::get(tx, run_id)?;
-    run.check_takes_requeue()?;
-    let held = tasks::with_status(tx, run.key, TaskStatus::InProgress)?;
-    let mut log = Vec::with_capacity(held.len() + 1);
-    for task in &held {
-        let next = task.moved(TaskStatus::Pending, tx.now());
-        tasks::save(tx, &next)?;
-        attempts::cut_off(tx, task, AttemptStatus::Released)?;
-        log.push(system_event::task_requeued(task));
-    }
-    if !held.is_empty() {
-        log.push(system_event::requeue_in_progress(held.len()));
-        events::append_all(tx, run.key, &log)?;
-    }
-    Ok(held.len())
+/// Parses a block.
+pub fn parse_block(request: &v1::BlockTaskRequest) -> Result<EndTask> {
+    let ending = parse_stop(EndStatus::Blocked, request.summary.as_deref(), request.blocker_signature.as_deref())?;
+    end::<v1::BlockTaskRequest>(&request.task_id, request.lease_token.as_deref(), ending)
+}
+
+/// Parses an abandonment.
+pub fn parse_abandon(request: &v1::AbandonTaskRequest) -> Result<EndTask> {
+    let ending = parse_stop(EndStatus::Abandoned, request.summary.as_deref(), request.blocker_signature.as_deref())?;
+    end::<v1::AbandonTaskRequest>(&request.task_id, request.lease_token.as_deref(), ending)
+}
+
+fn parse_stop(to: EndStatus, summary: Option<&str>, blocker_signature: Option<&str>) -> Result<Ending> {
+    let summary = field::optional_text("summary", summary)?;
+    Ok(without_result(to, summary, field::optional_text("blocker_signature", blocker_signature)?))
+}
+
+fn without_result(to: EndStatus, summary: Option<String>, blocker_signature: Option<String>) -> Ending {
+    Ending { to, summary, blocker_signature, result: Json::null(), retry_delay: None }
+}
+
+fn end<R: Mutation>(task_id: &str, lease_token: Option<&str>, ending: Ending) -> Result<EndTask> {
+    let task_id = field::id("task_id", task_id)?;
+    let caller = field::lease_token(lease_token)?.map_or(Caller::Operator, Caller::Holder);
+    Ok(EndTask { rpc: R::RPC, task_id, caller, ending })
 }

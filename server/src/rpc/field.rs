@@ -7,9 +7,10 @@ use prost_types::{Timestamp as ProtoTimestamp, Value};
 
 use super::value;
 use crate::domain::event::SYSTEM;
+use crate::domain::glob::Glob;
 use crate::domain::json::Json;
 use crate::domain::time::Timestamp;
-use crate::domain::{Labels, limits};
+use crate::domain::{Labels, lease, limits};
 use crate::error::{Error, Result};
 
 /// An id naming what the call is about.
@@ -107,9 +108,35 @@ pub fn optional_path(field: &str, value: Option<&str>) -> Result<Option<String>>
     Ok(Some(value.to_owned()))
 }
 
-/// A list of paths.
-pub fn paths(field: &str, values: &[String]) -> Result<Vec<String>> {
-    entries(field, values, path)
+/// A list of patterns of paths.
+pub fn globs(field: &str, values: &[String]) -> Result<Vec<String>> {
+    entries(field, values, |field, value| {
+        let pattern = path(field, value)?;
+        Glob::parse(&pattern).map(|_| pattern).map_err(|problem| Error::field(field, problem))
+    })
+}
+
+/// A duration of a lease that may be left out.
+pub fn lease_duration(field: &str, value: Option<&prost_types::Duration>) -> Result<Option<Duration>> {
+    let duration = duration(field, value)?;
+    match duration.filter(|duration| !(lease::SHORTEST..=lease::LONGEST).contains(duration)) {
+        Some(_) => Err(Error::field(field, "is outside 1 s to 24 h")),
+        None => Ok(duration),
+    }
+}
+
+/// A duration that may be left out and has a top.
+pub fn duration_up_to(field: &str, value: Option<&prost_types::Duration>, top: Duration) -> Result<Option<Duration>> {
+    let duration = duration(field, value)?;
+    if duration.is_some_and(|duration| duration > top) {
+        return Err(Error::field(field, format!("is over {} s", top.as_secs())));
+    }
+    Ok(duration)
+}
+
+/// How long a call may be held: left out not at all, and never longer than the longest wait.
+pub fn wait(field: &str, value: Option<&prost_types::Duration>) -> Result<Duration> {
+    Ok(duration(field, value)?.unwrap_or_default().min(limits::WAIT))
 }
 
 /// A lease token, or None for an operator. Blank is neither.
@@ -171,6 +198,11 @@ pub fn code<T>(field: &str, code: i32, known: impl Fn(i64) -> Option<T>) -> Resu
         return Err(Error::field(field, "is required"));
     }
     known(i64::from(code)).ok_or_else(|| Error::field(field, format!("has no value {code}")))
+}
+
+/// A value of an enum that may be left out.
+pub fn code_or<T>(field: &str, code: i32, default: T, known: impl Fn(i64) -> Option<T>) -> Result<T> {
+    if code == 0 { Ok(default) } else { self::code(field, code, known) }
 }
 
 /// Some of an enum's values, each once.

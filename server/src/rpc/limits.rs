@@ -2,10 +2,13 @@
 
 use runhub_api::v1;
 
-use crate::domain::limits;
+use super::convert::duration_to_proto;
+use std::time::Duration;
+
+use crate::domain::{lease, limits};
 
 /// All of them.
-pub fn shown() -> v1::Limits {
+pub fn shown(default_lease: Duration) -> v1::Limits {
     let shown = |limit: usize| i32::try_from(limit).unwrap_or(i32::MAX);
     v1::Limits {
         id_bytes: shown(limits::ID_BYTES),
@@ -22,5 +25,9 @@ pub fn shown() -> v1::Limits {
         page_size: shown(limits::PAGE_SIZE),
         page_bytes: shown(limits::PAGE_BYTES),
         snapshot_bytes: shown(limits::SNAPSHOT_BYTES),
+        min_lease_duration: duration_to_proto(lease::SHORTEST),
+        max_lease_duration: duration_to_proto(lease::LONGEST),
+        default_lease_duration: duration_to_proto(default_lease),
+        max_wait: duration_to_proto(limits::WAIT),
     }
 }

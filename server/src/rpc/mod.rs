@@ -1,13 +1,14 @@
 //! The services: protobuf in, domain, protobuf out.
 //!
-//! A handler has four steps: parse the request into domain types; one `store.transact` (load, decide, save) or
-//! `store.read`; the store wakes the watchers; reply.
+//! A handler has four steps: parse the request into domain types; one `store.transact` (load, decide, save: here, or in
+//! `actions` where it is more) or `store.read`; the store wakes the watchers; reply.
 
 mod agent;
 mod approval;
 mod artifact;
 mod attempt;
 mod checkpoint;
+mod claim;
 mod convert;
 mod end_task;
 mod event;
@@ -24,6 +25,7 @@ mod task;
 pub(crate) mod value;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use runhub_api::v1::agent_service_server::AgentServiceServer;
 use runhub_api::v1::approval_service_server::ApprovalServiceServer;
@@ -37,16 +39,22 @@ use tokio::sync::watch;
 use tonic::server::NamedService;
 use tonic::service::RoutesBuilder;
 
+use crate::actions::paths::Overlaps;
 use crate::clock::Clock;
 use crate::domain::limits as domain_limits;
 use crate::domain::time::Timestamp;
 use crate::store::Store;
+use crate::wake::Wakes;
 
 /// What every service needs; each RPC group is implemented on it, one file a resource.
 #[derive(Clone)]
 pub struct Hub {
     store: Store,
     clock: Arc<dyn Clock>,
+    wakes: Arc<Wakes>,
+    overlaps: Arc<Overlaps>,
+    /// Of a claim that asks for none.
+    default_lease: Duration,
     start_time: Timestamp,
     /// Becomes true when the server shuts down.
     draining: watch::Receiver<bool>,
@@ -54,9 +62,15 @@ pub struct Hub {
 
 impl Hub {
     /// The services over a store.
-    pub fn new(store: Store, clock: Arc<dyn Clock>, draining: watch::Receiver<bool>) -> Self {
+    pub fn new(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        wakes: Arc<Wakes>,
+        default_lease: Duration,
+        draining: watch::Receiver<bool>,
+    ) -> Self {
         let start_time = clock.now();
-        Self { store, clock, start_time, draining }
+        Self { store, clock, wakes, overlaps: Arc::default(), default_lease, start_time, draining }
     }
 }
 

@@ -7,6 +7,7 @@ use tonic::{Response, Status};
 use tonic_types::pb;
 
 use super::Hub;
+use crate::actions::Outcome;
 use crate::domain::limits;
 use crate::error::{Error, Result};
 use crate::store::Tx;
@@ -40,25 +41,48 @@ macro_rules! mutations {
 
 mutations! {
     CreateRunRequest "CreateRun",
+    PauseRunRequest "PauseRun",
+    ResumeRunRequest "ResumeRun",
+    CancelRunRequest "CancelRun",
     UpdateRunRequest "UpdateRun",
     IncrementCycleRequest "IncrementCycle",
     IncrementReplanRequest "IncrementReplan",
     SaveAgentStateRequest "SaveAgentState",
     AddTasksRequest "AddTasks",
     ReplacePendingTasksRequest "ReplacePendingTasks",
-    ClaimTaskRequest "ClaimTask",
     CompleteTaskRequest "CompleteTask",
+    FailTaskRequest "FailTask",
+    ReleaseTaskRequest "ReleaseTask",
     BlockTaskRequest "BlockTask",
     AbandonTaskRequest "AbandonTask",
+    RequeueTaskRequest "RequeueTask",
     RequeueInProgressTasksRequest "RequeueInProgressTasks",
     RecordTaskAttemptRequest "RecordTaskAttempt",
     AppendEventsRequest "AppendEvents",
     RecordApprovalRequest "RecordApproval",
+    RequestApprovalRequest "RequestApproval",
+    DecideApprovalRequest "DecideApproval",
+    CancelApprovalRequest "CancelApproval",
+    ConsumeApprovalRequest "ConsumeApproval",
     CreateCheckpointRequest "CreateCheckpoint",
     CreateArtifactRequest "CreateArtifact",
 }
 
+impl Mutation for v1::ClaimTaskRequest {
+    const RPC: &'static str = "ClaimTask";
+
+    fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    /// How long a caller is ready to wait does not change what it asks for.
+    fn content(&self) -> Self {
+        Self { request_id: String::new(), wait: None, ..self.clone() }
+    }
+}
+
 /// What makes two calls the same.
+#[derive(Clone)]
 pub struct CallId {
     rpc: &'static str,
     /// The request_id and the fingerprint of the content; None: the call is not remembered.
@@ -80,14 +104,6 @@ impl CallId {
         let fingerprint = Sha256::digest(request.content().encode_to_vec()).to_vec();
         Ok(Self { rpc: R::RPC, repeatable: Some((id.to_owned(), fingerprint)) })
     }
-}
-
-/// What a body comes to when it does not fail.
-pub enum Outcome<T> {
-    /// It was done.
-    Done(T),
-    /// It was refused, and the refusal wrote something that is to stay.
-    Refused(Error),
 }
 
 /// What a call is answered with.

@@ -8,7 +8,9 @@ use tonic::{Request, Response, Status};
 use super::mutate::CallId;
 use super::page::PageRequest;
 use super::{Hub, field, snapshot};
-use crate::domain::run::{Run, RunDraft, RunStatus, RunUpdate};
+use crate::actions::run_control;
+use crate::domain::limits;
+use crate::domain::run::{self, Run, RunDraft, RunStatus, RunUpdate};
 use crate::domain::system_event;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
@@ -94,6 +96,53 @@ impl RunService for Hub {
         .await
     }
 
+    async fn pause_run(&self, request: Request<v1::PauseRunRequest>) -> Result<Response<v1::PauseRunResponse>, Status> {
+        let request = request.into_inner();
+        let call = CallId::of(&request)?;
+        let id = field::id("run_id", &request.run_id)?;
+        let reason = field::text("reason", &request.reason)?;
+        self.mutate(call, move |tx| {
+            let run = runs::get(tx, &id)?;
+            let run = run_control::pause(tx, &run, &reason)?;
+            Ok(v1::PauseRunResponse { run: Some(run.into()) })
+        })
+        .await
+    }
+
+    async fn resume_run(
+        &self,
+        request: Request<v1::ResumeRunRequest>,
+    ) -> Result<Response<v1::ResumeRunResponse>, Status> {
+        let request = request.into_inner();
+        let call = CallId::of(&request)?;
+        let id = field::id("run_id", &request.run_id)?;
+        let reason = field::text("reason", &request.reason)?;
+        self.mutate(call, move |tx| {
+            let run = runs::get(tx, &id)?;
+            let run = run_control::resume(tx, &run, &reason)?;
+            Ok(v1::ResumeRunResponse { run: Some(run.into()) })
+        })
+        .await
+    }
+
+    async fn cancel_run(
+        &self,
+        request: Request<v1::CancelRunRequest>,
+    ) -> Result<Response<v1::CancelRunResponse>, Status> {
+        let request = request.into_inner();
+        let call = CallId::of(&request)?;
+        let id = field::id("run_id", &request.run_id)?;
+        let reason = field::text("reason", &request.reason)?;
+        let grace = field::duration_up_to("grace", request.grace.as_ref(), limits::GRACE)?;
+        let grace = grace.unwrap_or(limits::DEFAULT_GRACE);
+        self.mutate(call, move |tx| {
+            let run = runs::get(tx, &id)?;
+            let run = run_control::cancel(tx, &run, &reason, grace)?;
+            Ok(v1::CancelRunResponse { run: Some(run.into()) })
+        })
+        .await
+    }
+
     async fn get_run_snapshot(
         &self,
         request: Request<v1::GetRunSnapshotRequest>,
@@ -107,11 +156,12 @@ impl RunService for Hub {
 }
 
 fn parse_draft(request: &v1::CreateRunRequest) -> Result<RunDraft> {
-    Ok(RunDraft {
+    let draft = RunDraft {
         goal: field::required_text("goal", &request.goal)?,
         repo_path: field::path("repo_path", &request.repo_path)?,
         labels: field::labels("labels", &request.labels)?,
-    })
+    };
+    run::check_labels(&draft.labels).map(|()| draft)
 }
 
 fn parse_update(request: &v1::UpdateRunRequest) -> Result<RunUpdate> {
@@ -162,7 +212,7 @@ fn change(tx: &mut dyn Tx, id: &str, decide: impl Fn(&Run, Timestamp) -> Result<
     let run = runs::get(tx, id)?;
     let next = decide(&run, tx.now())?;
     if next != run {
-        runs::save(tx, &next)?;
+        run_control::save_moved(tx, &run, &next)?;
         events::append(tx, run.key, &system_event::run_updated(&run, &next))?;
     }
     Ok(next)

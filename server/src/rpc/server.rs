@@ -19,7 +19,7 @@ impl ServerService for Hub {
             log_id: self.store.log_id().to_owned(),
             start_time: Some(self.start_time.into()),
             server_time: Some(self.clock.now().into()),
-            limits: Some(limits::shown()),
+            limits: Some(limits::shown(self.default_lease)),
         }))
     }
 }

@@ -55,11 +55,16 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         Error::RequestIdReused => (Code::InvalidArgument, "REQUEST_ID_REUSED"),
         Error::NotFound { what: Resource::Run, .. } => (Code::NotFound, "RUN_NOT_FOUND"),
         Error::NotFound { what: Resource::Task, .. } => (Code::NotFound, "TASK_NOT_FOUND"),
+        Error::NotFound { what: Resource::Approval, .. } => (Code::NotFound, "APPROVAL_NOT_FOUND"),
         Error::NotFound { what: Resource::Checkpoint, .. } => (Code::NotFound, "CHECKPOINT_NOT_FOUND"),
         Error::StaleLease(_) => (Code::FailedPrecondition, "STALE_LEASE"),
         Error::LeaseRequired => (Code::FailedPrecondition, "LEASE_REQUIRED"),
         Error::WrongStatus { .. } => (Code::FailedPrecondition, "WRONG_STATUS"),
         Error::RunEnded { .. } => (Code::FailedPrecondition, "RUN_ENDED"),
+        Error::AlreadyDecided { .. } => (Code::FailedPrecondition, "ALREADY_DECIDED"),
+        Error::NotApproved { .. } => (Code::FailedPrecondition, "NOT_APPROVED"),
+        Error::AlreadyConsumed => (Code::FailedPrecondition, "ALREADY_CONSUMED"),
+        Error::DigestMismatch => (Code::FailedPrecondition, "DIGEST_MISMATCH"),
         Error::SnapshotTooLarge { .. } => (Code::FailedPrecondition, "SNAPSHOT_TOO_LARGE"),
         Error::RevisionMismatch { .. } => (Code::Aborted, "REVISION_MISMATCH"),
         Error::PlanVersionMismatch { .. } => (Code::Aborted, "PLAN_VERSION_MISMATCH"),
@@ -81,6 +86,10 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         Error::WrongStatus { current_status, .. } | Error::RunEnded { current_status } => {
             vec![("current_status", (*current_status).to_owned())]
         }
+        Error::AlreadyDecided { verdict, decided_by } => {
+            vec![("verdict", (*verdict).to_owned()), ("source", decided_by.clone())]
+        }
+        Error::NotApproved { verdict } => vec![("verdict", (*verdict).to_owned())],
         Error::RevisionMismatch { expected, actual } => {
             vec![("expected", expected.to_string()), ("actual", actual.to_string())]
         }
@@ -97,6 +106,7 @@ fn resource_type(what: Resource) -> &'static str {
     match what {
         Resource::Run => "runhub.v1.Run",
         Resource::Task => "runhub.v1.Task",
+        Resource::Approval => "runhub.v1.Approval",
         Resource::Checkpoint => "runhub.v1.Checkpoint",
     }
 }

@@ -1,20 +1,24 @@
 //! TaskService.
 
+use std::sync::Arc;
+
 use runhub_api::v1;
 use runhub_api::v1::task_service_server::TaskService;
 use tonic::{Request, Response, Status};
 
 use super::attempt::Whose;
-use super::end_task::{self, EndTask};
-use super::mutate::{CallId, Mutation, Outcome};
+use super::mutate::CallId;
 use super::page::PageRequest;
-use super::{Hub, attempt, convert, field, page, plan};
-use crate::domain::json::Json;
+use super::{Hub, attempt, convert, end_task, field, page, plan};
+use crate::actions::claim::Wanted;
+use crate::actions::explain;
+use crate::actions::lease::{self, Beat};
+use crate::actions::{plan as planning, requeue};
 use crate::domain::limits;
-use crate::domain::system_event;
-use crate::domain::task::{Caller, EndStatus, Ending, Task, TaskStatus};
+use crate::domain::obstacle::Obstacle;
+use crate::domain::task::TaskStatus;
 use crate::error::{Error, Result};
-use crate::store::{Limit, Tx, attempts, events, runs, tasks};
+use crate::store::{Limit, runs, tasks};
 
 #[tonic::async_trait]
 impl TaskService for Hub {
@@ -24,7 +28,7 @@ impl TaskService for Hub {
         let run_id = field::id("run_id", &request.run_id)?;
         let drafts = plan::parse_drafts(&request.tasks)?;
         self.mutate(call, move |tx| {
-            let tasks = plan::add(tx, &run_id, &drafts)?;
+            let tasks = planning::add(tx, &run_id, &drafts)?;
             let response = v1::AddTasksResponse { tasks: convert::protos(tasks) };
             plan::check_answer(&response).map(|()| response)
         })
@@ -43,7 +47,7 @@ impl TaskService for Hub {
         let expected = expected.transpose()?;
         let keep = parse_keep(request.in_progress)?;
         self.mutate(call, move |tx| {
-            let replaced = plan::replace(tx, &run_id, &drafts, expected, keep)?;
+            let replaced = planning::replace(tx, &run_id, &drafts, expected, keep)?;
             let response = v1::ReplacePendingTasksResponse {
                 tasks: convert::protos(replaced.tasks),
                 abandoned_count: count(replaced.abandoned_count),
@@ -87,14 +91,29 @@ impl TaskService for Hub {
     ) -> Result<Response<v1::ClaimTaskResponse>, Status> {
         let request = request.into_inner();
         let call = CallId::of(&request)?;
-        let run_id = field::id_or_any("run_id", &request.run_id)?;
-        let agent_id = field::name("agent_id", &request.agent_id)?;
-        let capabilities = field::names("capabilities", &request.capabilities)?;
-        self.mutate_or_refuse(call, refuse_if_stale, move |tx| {
-            let claim = claim(tx, run_id.as_deref(), &agent_id, &capabilities)?;
-            Ok(Outcome::Done(v1::ClaimTaskResponse { claim }))
-        })
-        .await
+        let wanted = Wanted {
+            run_id: field::id_or_any("run_id", &request.run_id)?,
+            agent_id: field::name("agent_id", &request.agent_id)?,
+            capabilities: field::names("capabilities", &request.capabilities)?,
+            lease_duration: field::lease_duration("lease_duration", request.lease_duration.as_ref())?
+                .unwrap_or(self.default_lease),
+        };
+        let wait = field::wait("wait", request.wait.as_ref())?;
+        self.claim(call, wanted, wait).await
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<v1::HeartbeatRequest>,
+    ) -> Result<Response<v1::HeartbeatResponse>, Status> {
+        let request = request.into_inner();
+        let beats = parse_beats(&request.beats)?;
+        let duration = field::lease_duration("lease_duration", request.lease_duration.as_ref())?;
+        let overlaps = Arc::clone(&self.overlaps);
+        let results = self.store.transact(move |tx| {
+            beats.iter().map(|beat| lease::beat(tx, beat, duration, &overlaps)).collect::<Result<Vec<_>>>()
+        });
+        Ok(Response::new(v1::HeartbeatResponse { results: convert::protos(results.await?) }))
     }
 
     async fn complete_task(
@@ -102,14 +121,23 @@ impl TaskService for Hub {
         request: Request<v1::CompleteTaskRequest>,
     ) -> Result<Response<v1::CompleteTaskResponse>, Status> {
         let request = request.into_inner();
-        let ending = Ending {
-            to: EndStatus::Completed,
-            summary: Some(field::text("summary", &request.summary)?),
-            blocker_signature: None,
-            result: field::json("result", request.result.as_ref())?,
-        };
-        let end = parse_end::<v1::CompleteTaskRequest>(&request.task_id, request.lease_token.as_deref(), ending)?;
+        let end = end_task::parse_complete(&request)?;
         self.end_task(&request, end, |task| v1::CompleteTaskResponse { task: Some(task.into()) }).await
+    }
+
+    async fn fail_task(&self, request: Request<v1::FailTaskRequest>) -> Result<Response<v1::FailTaskResponse>, Status> {
+        let request = request.into_inner();
+        let end = end_task::parse_fail(&request)?;
+        self.end_task(&request, end, |task| v1::FailTaskResponse { task: Some(task.into()) }).await
+    }
+
+    async fn release_task(
+        &self,
+        request: Request<v1::ReleaseTaskRequest>,
+    ) -> Result<Response<v1::ReleaseTaskResponse>, Status> {
+        let request = request.into_inner();
+        let end = end_task::parse_release(&request)?;
+        self.end_task(&request, end, |task| v1::ReleaseTaskResponse { task: Some(task.into()) }).await
     }
 
     async fn block_task(
@@ -117,9 +145,7 @@ impl TaskService for Hub {
         request: Request<v1::BlockTaskRequest>,
     ) -> Result<Response<v1::BlockTaskResponse>, Status> {
         let request = request.into_inner();
-        let ending =
-            parse_ending(EndStatus::Blocked, request.summary.as_deref(), request.blocker_signature.as_deref())?;
-        let end = parse_end::<v1::BlockTaskRequest>(&request.task_id, request.lease_token.as_deref(), ending)?;
+        let end = end_task::parse_block(&request)?;
         self.end_task(&request, end, |task| v1::BlockTaskResponse { task: Some(task.into()) }).await
     }
 
@@ -128,10 +154,23 @@ impl TaskService for Hub {
         request: Request<v1::AbandonTaskRequest>,
     ) -> Result<Response<v1::AbandonTaskResponse>, Status> {
         let request = request.into_inner();
-        let ending =
-            parse_ending(EndStatus::Abandoned, request.summary.as_deref(), request.blocker_signature.as_deref())?;
-        let end = parse_end::<v1::AbandonTaskRequest>(&request.task_id, request.lease_token.as_deref(), ending)?;
+        let end = end_task::parse_abandon(&request)?;
         self.end_task(&request, end, |task| v1::AbandonTaskResponse { task: Some(task.into()) }).await
+    }
+
+    async fn requeue_task(
+        &self,
+        request: Request<v1::RequeueTaskRequest>,
+    ) -> Result<Response<v1::RequeueTaskResponse>, Status> {
+        let request = request.into_inner();
+        let call = CallId::of(&request)?;
+        let task_id = field::id("task_id", &request.task_id)?;
+        let reason = field::text("reason", &request.reason)?;
+        self.mutate(call, move |tx| {
+            let task = requeue::requeue(tx, &task_id, &reason)?;
+            Ok(v1::RequeueTaskResponse { task: Some(task.into()) })
+        })
+        .await
     }
 
     async fn requeue_in_progress_tasks(
@@ -142,7 +181,7 @@ impl TaskService for Hub {
         let call = CallId::of(&request)?;
         let run_id = field::id("run_id", &request.run_id)?;
         self.mutate(call, move |tx| {
-            let requeued_count = count(end_task::requeue_in_progress(tx, &run_id)?);
+            let requeued_count = count(requeue::requeue_in_progress(tx, &run_id)?);
             Ok(v1::RequeueInProgressTasksResponse { requeued_count })
         })
         .await
@@ -185,41 +224,27 @@ impl TaskService for Hub {
         let newest = self.store.read(move |tx| attempt::newest(tx, &whose, limit)).await?;
         Ok(Response::new(v1::ListTaskAttemptsResponse { attempts: page::newest_fitting(newest) }))
     }
-}
 
-impl Hub {
-    async fn end_task<R, T>(&self, request: &R, end: EndTask, reply: fn(Task) -> T) -> Result<Response<T>, Status>
-    where
-        R: Mutation,
-        T: prost::Message + Default + 'static,
-    {
-        let call = CallId::of(request)?;
-        self.mutate_or_refuse(
-            call,
-            |_, _| Ok(None),
-            move |tx| {
-                Ok(match end_task::end(tx, &end)? {
-                    Outcome::Done(task) => Outcome::Done(reply(task)),
-                    Outcome::Refused(error) => Outcome::Refused(error),
-                })
-            },
-        )
-        .await
+    async fn explain_task(
+        &self,
+        request: Request<v1::ExplainTaskRequest>,
+    ) -> Result<Response<v1::ExplainTaskResponse>, Status> {
+        let id = field::id("task_id", &request.into_inner().task_id)?;
+        let overlaps = Arc::clone(&self.overlaps);
+        let reasons = self.store.read(move |tx| explain::explain(tx, &id, &overlaps)).await?;
+        let claimable = !reasons.iter().any(Obstacle::is_for_all);
+        Ok(Response::new(v1::ExplainTaskResponse { claimable, reasons: convert::protos(reasons) }))
     }
 }
 
-fn parse_end<R: Mutation>(task_id: &str, lease_token: Option<&str>, ending: Ending) -> Result<EndTask> {
-    let caller = field::lease_token(lease_token)?.map_or(Caller::Operator, Caller::Holder);
-    Ok(EndTask { rpc: R::RPC, task_id: field::id("task_id", task_id)?, caller, ending })
-}
-
-fn parse_ending(to: EndStatus, summary: Option<&str>, blocker_signature: Option<&str>) -> Result<Ending> {
-    Ok(Ending {
-        to,
-        summary: field::optional_text("summary", summary)?,
-        blocker_signature: field::optional_text("blocker_signature", blocker_signature)?,
-        result: Json::null(),
-    })
+fn parse_beats(beats: &[v1::Beat]) -> Result<Vec<Beat>> {
+    field::batch("beats", beats.len())?;
+    let parse = |(at, beat): (usize, &v1::Beat)| {
+        let of = |name: &str| format!("beats[{at}].{name}");
+        let progress = beat.progress.as_ref().map(|value| field::json(&of("progress"), Some(value)));
+        Ok(Beat { token: field::id(&of("lease_token"), &beat.lease_token)?, progress: progress.transpose()? })
+    };
+    beats.iter().enumerate().map(parse).collect()
 }
 
 fn parse_keep(policy: i32) -> Result<bool> {
@@ -231,34 +256,4 @@ fn parse_keep(policy: i32) -> Result<bool> {
 
 fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
-}
-
-/// Gives out the next claimable task, if there is one.
-fn claim(tx: &mut dyn Tx, run_id: Option<&str>, agent_id: &str, capabilities: &[String]) -> Result<Option<v1::Claim>> {
-    let run = run_id.map(|id| runs::get(tx, id)).transpose()?;
-    if let Some(run) = &run {
-        run.check_takes_work()?;
-        if !run.gives_out_tasks() {
-            return Ok(None);
-        }
-    }
-    let Some(key) = tasks::next_claimable(tx, run.map(|run| run.key), capabilities)? else { return Ok(None) };
-    let token = tx.new_token();
-    let task = tasks::by_key(tx, key)?.claimed(agent_id, token.clone(), tx.now());
-    tasks::save(tx, &task)?;
-    let attempt_key = attempts::open(tx, &task)?;
-    runs::note_served(tx, task.run_key, attempt_key)?;
-    events::append(tx, task.run_key, &system_event::task_claimed(&task))?;
-    Ok(Some(v1::Claim { attempt_number: task.attempt_count, lease_token: token, task: Some(task.into()) }))
-}
-
-/// A claim is given again only while it is good: never another task, never a token that is refused.
-fn refuse_if_stale(tx: &mut dyn Tx, response: &v1::ClaimTaskResponse) -> Result<Option<Error>> {
-    let Some(claim) = &response.claim else { return Ok(None) };
-    let task_id = claim.task.as_ref().map(|task| task.id.as_str()).unwrap_or_default();
-    let task = tasks::get(tx, task_id)?;
-    if task.is_held_by(&claim.lease_token) {
-        return Ok(None);
-    }
-    end_task::stale_token(tx, &task, &claim.lease_token).map(|stale| Some(Error::StaleLease(stale)))
 }

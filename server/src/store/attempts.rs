@@ -8,7 +8,7 @@ use crate::domain::task::{Ending, Task};
 use crate::error::{Error, Result};
 
 rows_of!($ "SELECT a.key, a.id, r.id, t.id, a.attempt_number, a.agent_id, a.status, a.summary,
-        a.blocker_signature, a.result, a.create_time, a.end_time
+        a.blocker_signature, a.result, a.progress, a.create_time, a.end_time
     FROM task_attempts a JOIN runs r ON r.key = a.run_key JOIN tasks t ON t.key = a.task_key ");
 
 fn attempt(row: &mut Columns) -> Result<TaskAttempt> {
@@ -23,6 +23,7 @@ fn attempt(row: &mut Columns) -> Result<TaskAttempt> {
         summary: row.take()?,
         blocker_signature: row.take()?,
         result: row.take()?,
+        progress: row.take()?,
         create_time: row.take()?,
         end_time: row.take()?,
     })
@@ -73,14 +74,15 @@ pub fn open(tx: &mut dyn Tx, task: &Task) -> Result<Key> {
         summary: String::new(),
         blocker_signature: None,
         result: Json::null(),
+        progress: Json::null(),
         create_time: tx.now(),
         end_time: None,
     };
-    insert(tx, task.run_key, task.key, &attempt, task.lease_token.as_deref())?;
+    insert(tx, task.run_key, task.key, &attempt, token(task))?;
     Ok(attempt.key)
 }
 
-/// Ends the attempt of a live claim; `task` is as it was before that. What the end brings overwrites what was recorded.
+/// Ends the attempt of a claim; `task` is as it was before that. What the end brings overwrites what was recorded.
 pub fn end(tx: &mut dyn Tx, task: &Task, ending: &Ending) -> Result<()> {
     let sql = "UPDATE task_attempts SET status = $3, summary = COALESCE($4, summary),
             blocker_signature = COALESCE($5, blocker_signature), result = COALESCE($6, result), end_time = $7
@@ -88,8 +90,8 @@ pub fn end(tx: &mut dyn Tx, task: &Task, ending: &Ending) -> Result<()> {
     let summary = ending.summary.as_deref().filter(|summary| !summary.is_empty());
     let result = Some(&ending.result).filter(|result| **result != Json::null());
     let status = ending.to.attempt();
-    let now = tx.now();
-    let bound = params![task.key, task.lease_token, status, summary, ending.blocker_signature, result, now];
+    let (token, now) = (token(task), tx.now());
+    let bound = params![task.key, token, status, summary, ending.blocker_signature, result, now];
     tx.execute(sql, bound).map(drop)
 }
 
@@ -97,7 +99,7 @@ pub fn end(tx: &mut dyn Tx, task: &Task, ending: &Ending) -> Result<()> {
 pub fn cut_off(tx: &mut dyn Tx, task: &Task, status: AttemptStatus) -> Result<()> {
     let sql = "UPDATE task_attempts SET status = $3, end_time = $4 WHERE task_key = $1 AND lease_token = $2";
     let now = tx.now();
-    tx.execute(sql, params![task.key, task.lease_token, status, now]).map(drop)
+    tx.execute(sql, params![task.key, token(task), status, now]).map(drop)
 }
 
 /// Fills in the attempt of this number that a claim opened; None if no claim did.
@@ -118,6 +120,28 @@ pub fn fill_in(tx: &mut dyn Tx, task_key: Key, report: &AttemptReport) -> Result
     ];
     let key: Option<Key> = first(tx, sql, bound, |row| row.take())?;
     key.map(|key| by_key(tx, key)).transpose()
+}
+
+fn token(task: &Task) -> Option<&str> {
+    task.lease.as_ref().map(|lease| lease.token.as_str())
+}
+
+/// Takes up the attempt of a lease that ran out; `task` is as it is after that.
+pub fn resume(tx: &mut dyn Tx, task: &Task) -> Result<()> {
+    let sql = "UPDATE task_attempts SET status = $3, end_time = NULL WHERE task_key = $1 AND lease_token = $2";
+    tx.execute(sql, params![task.key, token(task), AttemptStatus::Running]).map(drop)
+}
+
+/// Keeps what a holder says of how far it is.
+pub fn note_progress(tx: &mut dyn Tx, task: &Task, progress: &Json) -> Result<()> {
+    let sql = "UPDATE task_attempts SET progress = $3 WHERE task_key = $1 AND lease_token = $2";
+    tx.execute(sql, params![task.key, token(task), progress]).map(drop)
+}
+
+/// The newest attempt of a task before another.
+pub fn newest_before(tx: &mut dyn Tx, task_key: Key, before: Key) -> Result<Option<TaskAttempt>> {
+    let sql = select!("WHERE a.task_key = $1 AND a.key < $2 ORDER BY a.key DESC LIMIT 1");
+    first(tx, sql, params![task_key, before], attempt)
 }
 
 /// Which claim of this task a token was given out for: its attempt number and agent.

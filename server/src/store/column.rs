@@ -1,8 +1,10 @@
 //! Values on their way into SQL and out of it.
 
+use std::time::Duration;
+
 use super::Result;
 use crate::domain::Labels;
-use crate::domain::approval::ApprovalVerdict;
+use crate::domain::approval::{ApprovalVerdict, ExpiryPolicy};
 use crate::domain::attempt::AttemptStatus;
 use crate::domain::json::Json;
 use crate::domain::run::RunStatus;
@@ -194,6 +196,31 @@ impl AsParam for Timestamp {
     }
 }
 
+/// In microseconds.
+impl FromColumn for Duration {
+    fn from_column(value: SqlValue) -> Result<Self> {
+        u64::try_from(i64::from_column(value)?).map(Self::from_micros).map_err(Error::internal)
+    }
+}
+
+impl AsParam for Duration {
+    fn as_param(&self) -> SqlValue<'_> {
+        SqlValue::Int(i64::try_from(self.as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+impl AsParam for bool {
+    fn as_param(&self) -> SqlValue<'_> {
+        SqlValue::Int(i64::from(*self))
+    }
+}
+
+impl FromColumn for bool {
+    fn from_column(value: SqlValue) -> Result<Self> {
+        Ok(i64::from_column(value)? != 0)
+    }
+}
+
 impl AsParam for Json {
     fn as_param(&self) -> SqlValue<'_> {
         SqlValue::Text(self.text())
@@ -231,4 +258,4 @@ macro_rules! enum_columns {
     )+};
 }
 
-enum_columns!(RunStatus, TaskStatus, AttemptStatus, ApprovalVerdict);
+enum_columns!(RunStatus, TaskStatus, AttemptStatus, ApprovalVerdict, ExpiryPolicy);

@@ -11,13 +11,17 @@ pub mod checkpoints;
 mod column;
 pub mod counters;
 pub mod dependencies;
+pub mod due;
 pub mod events;
 pub mod imports;
+pub mod path_sets;
 pub mod plan;
 mod reader;
+pub mod ready;
 pub mod requests;
 pub mod runs;
 pub mod runstore;
+mod signal;
 mod sqlite;
 pub mod tasks;
 mod writer;
@@ -29,6 +33,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use self::column::{AsParam, Columns, Row, SqlValue};
+pub use self::ready::IsFree;
+pub use self::signal::{Listener, Signal};
 pub use self::sqlite::{OpenError, version};
 use crate::clock::Clock;
 use crate::domain::Key;
@@ -66,6 +72,8 @@ pub trait Tx {
     fn next_key(&mut self) -> Result<Key>;
     /// A position for a new event.
     fn next_position(&mut self) -> Result<i64>;
+    /// Says something to those who wait, once this is committed.
+    fn signal(&mut self, signal: Signal);
     /// This transaction has changed something.
     fn has_written(&self) -> bool;
     /// Runs a statement; returns how many rows it changed. A text made at run time is no statement.
@@ -163,17 +171,17 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens the database, makes or migrates it, and starts its writer.
+    /// Opens the database, makes or migrates it, and starts its writer. The listener hears what was committed.
     ///
     /// # Errors
     /// Another server has it; its schema is newer than this program; it can't be read or written.
-    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+    pub fn open(path: &Path, clock: Arc<dyn Clock>, listener: Listener) -> Result<Self, OpenError> {
         let lock = sqlite::lock(path)?;
         let conn = sqlite::open_writer(path)?;
         let counters = sqlite::prepare(&conn, clock.as_ref())?;
         let log_id = counters.log_id.clone();
         let readers = reader::Readers::open(path, Arc::clone(&clock))?;
-        let writer = writer::Writer::start(conn, clock, counters)?;
+        let writer = writer::Writer::start(conn, clock, counters, listener)?;
         Ok(Self { inner: Arc::new(Inner { writer, readers, log_id, _lock: lock }) })
     }
 

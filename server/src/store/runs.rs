@@ -4,10 +4,11 @@ use super::column::json_text;
 use super::{Columns, Limit, Page, Tx, first, page, params, rows_of};
 use crate::domain::Key;
 use crate::domain::run::{Run, RunStatus};
+use crate::domain::time::Timestamp;
 use crate::error::{Error, Resource, Result};
 
-rows_of!($ "SELECT key, id, goal, repo_path, labels, status, summary, cycle_count, replan_count, plan_version,
-        current_task_id, revision, create_time, update_time
+rows_of!($ "SELECT key, id, goal, repo_path, labels, status, status_reason, status_before_pause, grace_end_time,
+        summary, cycle_count, replan_count, plan_version, current_task_id, revision, create_time, update_time
     FROM runs ");
 
 fn run(row: &mut Columns) -> Result<Run> {
@@ -18,6 +19,9 @@ fn run(row: &mut Columns) -> Result<Run> {
         repo_path: row.take()?,
         labels: row.take()?,
         status: row.take()?,
+        status_reason: row.take()?,
+        status_before_pause: row.take()?,
+        grace_end_time: row.take()?,
         summary: row.take()?,
         cycle_count: row.take()?,
         replan_count: row.take()?,
@@ -39,16 +43,31 @@ pub fn find(tx: &mut dyn Tx, id: &str) -> Result<Option<Run>> {
     first(tx, select!("WHERE id = $1"), params![id], run)
 }
 
+/// The run with this key.
+pub fn by_key(tx: &mut dyn Tx, key: Key) -> Result<Run> {
+    let found = first(tx, select!("WHERE key = $1"), params![key], run)?;
+    found.ok_or_else(|| Error::internal(format!("no run has the key {key}")))
+}
+
 /// The key of the run with this id: what most calls need of it.
 pub fn key(tx: &mut dyn Tx, id: &str) -> Result<Key> {
     let key = first(tx, "SELECT key FROM runs WHERE id = $1", params![id], |row| row.take())?;
     key.ok_or_else(|| Error::not_found(Resource::Run, id))
 }
 
-/// The status of the run with this key.
-pub fn status(tx: &mut dyn Tx, key: Key) -> Result<RunStatus> {
-    let status = first(tx, "SELECT status FROM runs WHERE key = $1", params![key], |row| row.take())?;
-    status.ok_or_else(|| Error::internal(format!("no run has the key {key}")))
+/// Where a run stands, and how long its holders have if it is being cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Standing {
+    pub status: RunStatus,
+    pub grace_end_time: Option<Timestamp>,
+}
+
+/// Where the run with this key stands: what most changes of its tasks need to know.
+pub fn standing(tx: &mut dyn Tx, key: Key) -> Result<Standing> {
+    let sql = "SELECT status, grace_end_time FROM runs WHERE key = $1";
+    let found = first(tx, sql, params![key], |row| Ok(Standing { status: row.take()?, grace_end_time: row.take()? }))?;
+    found.ok_or_else(|| Error::internal(format!("no run has the key {key}")))
 }
 
 /// Adds a run that has no event yet.
@@ -82,14 +101,18 @@ pub fn insert(tx: &mut dyn Tx, run: &Run) -> Result<()> {
 
 /// Writes what of a run can change.
 pub fn save(tx: &mut dyn Tx, run: &Run) -> Result<()> {
-    let sql = "UPDATE runs SET status = $2, summary = $3, cycle_count = $4, replan_count = $5, plan_version = $6,
-            current_task_id = $7, revision = $8, update_time = $9
+    let sql = "UPDATE runs SET status = $2, status_reason = $3, status_before_pause = $4, grace_end_time = $5,
+            summary = $6, cycle_count = $7, replan_count = $8, plan_version = $9, current_task_id = $10,
+            revision = $11, update_time = $12
         WHERE key = $1";
     tx.execute(
         sql,
         params![
             run.key,
             run.status,
+            run.status_reason,
+            run.status_before_pause,
+            run.grace_end_time,
             run.summary,
             run.cycle_count,
             run.replan_count,

@@ -10,7 +10,7 @@ use rusqlite::{CachedStatement, Connection, OpenFlags, ToSql};
 use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 
 use super::counters::{self, Counters};
-use super::{Columns, Each, Row, SqlValue, Tx};
+use super::{Columns, Each, Row, Signal, SqlValue, Tx};
 use crate::clock::{self, Clock, Ids};
 use crate::domain::Key;
 use crate::domain::time::Timestamp;
@@ -25,7 +25,10 @@ const STATEMENTS: usize = 256;
 /// How long to wait while another program writes to the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-const STEPS: &[M] = &[M::up(include_str!("../../migrations/sqlite/0001_initial.sql"))];
+const STEPS: &[M] = &[
+    M::up(include_str!("../../migrations/sqlite/0001_initial.sql")),
+    M::up(include_str!("../../migrations/sqlite/0002_coordination.sql")),
+];
 const MIGRATIONS: Migrations = Migrations::from_slice(STEPS);
 
 /// Why a database can't be opened.
@@ -124,6 +127,7 @@ pub(super) struct SqliteTx<'a> {
     /// None where only reading is allowed.
     counters: Option<&'a Cell<Counted>>,
     has_written: bool,
+    signals: Vec<Signal>,
 }
 
 /// The numbers given out so far.
@@ -135,7 +139,12 @@ pub(super) struct Counted {
 
 impl<'a> SqliteTx<'a> {
     pub fn new(conn: &'a Connection, clock: &dyn Clock, ids: &'a Ids, counters: Option<&'a Cell<Counted>>) -> Self {
-        Self { conn, now: clock.now(), ids, counters, has_written: false }
+        Self { conn, now: clock.now(), ids, counters, has_written: false, signals: Vec::new() }
+    }
+
+    /// What is to be said once it is committed.
+    pub fn into_signals(self) -> Vec<Signal> {
+        self.signals
     }
 
     fn statement(&self, sql: &str, params: &[SqlValue]) -> Result<CachedStatement<'a>> {
@@ -188,6 +197,10 @@ impl Tx for SqliteTx<'_> {
             counted.position += 1;
             counted.position
         })
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        self.signals.push(signal);
     }
 
     fn has_written(&self) -> bool {

@@ -1,19 +1,19 @@
 //! Table `tasks`.
 
-use std::ops::ControlFlow;
-
 use super::column::json_text;
 use super::{Columns, Limit, Page, Tx, all, first, page, params, rows_of};
 use crate::domain::Key;
+use crate::domain::lease::Lease;
 use crate::domain::plan::ExistingTask;
-use crate::domain::task::{Task, TaskSpec, TaskStatus, covers};
+use crate::domain::task::{Task, TaskSpec, TaskStatus};
+use crate::domain::time::Timestamp;
 use crate::error::{Error, Resource, Result};
 
 rows_of!($ "SELECT t.key, t.id, t.run_key, r.id, t.ordinal, t.title, t.objective, t.acceptance_criteria,
         t.verification_steps, t.allowed_paths, t.required_capabilities, t.priority, t.labels, t.max_attempts,
-        t.not_before_time, t.depends_on, t.status, t.attempt_count, t.failure_count, t.implementation_summary,
-        t.blocker_signature, t.agent_id, t.lease_token, t.open_dependencies, t.plan_version, t.revision,
-        t.create_time, t.update_time
+        t.not_before_time, t.depends_on, t.path_set_key, t.status, t.attempt_count, t.failure_count,
+        t.implementation_summary, t.blocker_signature, t.agent_id, t.lease_token, t.lease_duration,
+        t.lease_expire_time, t.open_dependencies, t.plan_version, t.revision, t.create_time, t.update_time
     FROM tasks t JOIN runs r ON r.key = t.run_key ");
 
 fn task(row: &mut Columns) -> Result<Task> {
@@ -36,18 +36,27 @@ fn task(row: &mut Columns) -> Result<Task> {
             not_before_time: row.take()?,
         },
         depends_on: row.take()?,
+        path_set_key: row.take()?,
         status: row.take()?,
         attempt_count: row.take()?,
         failure_count: row.take()?,
         implementation_summary: row.take()?,
         blocker_signature: row.take()?,
         agent_id: row.take()?,
-        lease_token: row.take()?,
+        lease: lease(row)?,
         open_dependencies: row.take()?,
         plan_version: row.take()?,
         revision: row.take()?,
         create_time: row.take()?,
         update_time: row.take()?,
+    })
+}
+
+fn lease(row: &mut Columns) -> Result<Option<Lease>> {
+    let (token, duration, expire_time) = (row.take()?, row.take()?, row.take()?);
+    Ok(match (token, duration, expire_time) {
+        (Some(token), Some(duration), Some(expire_time)) => Some(Lease { token, duration, expire_time }),
+        _ => None,
     })
 }
 
@@ -61,6 +70,11 @@ pub fn get(tx: &mut dyn Tx, id: &str) -> Result<Task> {
 pub fn by_key(tx: &mut dyn Tx, key: Key) -> Result<Task> {
     let found = first(tx, select!("WHERE t.key = $1"), params![key], task)?;
     found.ok_or_else(|| Error::internal(format!("no task has the key {key}")))
+}
+
+/// The task with this lease, live or run out.
+pub fn by_lease(tx: &mut dyn Tx, token: &str) -> Result<Option<Task>> {
+    first(tx, select!("WHERE t.lease_token = $1"), params![token], task)
 }
 
 /// The key of a task of this run: a task of another run is not found.
@@ -81,12 +95,12 @@ pub fn exists(tx: &mut dyn Tx, id: &str) -> Result<bool> {
     Ok(first(tx, "SELECT key FROM tasks WHERE id = $1", params![id], |row| row.take::<Key>())?.is_some())
 }
 
-/// Adds a task.
+/// Adds a task, which nobody has a lease of yet.
 pub fn insert(tx: &mut dyn Tx, task: &Task) -> Result<()> {
     let sql = "INSERT INTO tasks (key, id, run_key, ordinal, title, objective, acceptance_criteria,
             verification_steps, allowed_paths, required_capabilities, priority, labels, max_attempts,
             not_before_time, depends_on, status, attempt_count, failure_count, implementation_summary,
-            blocker_signature, agent_id, lease_token, open_dependencies, plan_version, revision, create_time,
+            blocker_signature, agent_id, path_set_key, open_dependencies, plan_version, revision, create_time,
             update_time)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
             $22, $23, $24, $25, $26, $27)";
@@ -116,7 +130,7 @@ pub fn insert(tx: &mut dyn Tx, task: &Task) -> Result<()> {
             task.implementation_summary,
             task.blocker_signature,
             task.agent_id,
-            task.lease_token,
+            task.path_set_key,
             task.open_dependencies,
             task.plan_version,
             task.revision,
@@ -130,8 +144,10 @@ pub fn insert(tx: &mut dyn Tx, task: &Task) -> Result<()> {
 /// Writes what of a task can change, except `open_dependencies`.
 pub fn save(tx: &mut dyn Tx, task: &Task) -> Result<()> {
     let sql = "UPDATE tasks SET status = $2, attempt_count = $3, failure_count = $4, implementation_summary = $5,
-            blocker_signature = $6, agent_id = $7, lease_token = $8, revision = $9, update_time = $10
+            blocker_signature = $6, agent_id = $7, lease_token = $8, lease_duration = $9, lease_expire_time = $10,
+            not_before_time = $11, revision = $12, update_time = $13
         WHERE key = $1";
+    let lease = task.lease.as_ref();
     tx.execute(
         sql,
         params![
@@ -142,7 +158,10 @@ pub fn save(tx: &mut dyn Tx, task: &Task) -> Result<()> {
             task.implementation_summary,
             task.blocker_signature,
             task.agent_id,
-            task.lease_token,
+            lease.map(|lease| &lease.token),
+            lease.map(|lease| lease.duration),
+            lease.map(|lease| lease.expire_time),
+            task.spec.not_before_time,
             task.revision,
             task.update_time,
         ],
@@ -150,47 +169,38 @@ pub fn save(tx: &mut dyn Tx, task: &Task) -> Result<()> {
     .map(drop)
 }
 
-/// The first task, in the order in which tasks are given out, that an agent with these capabilities can have now.
-///
-/// The literals make the index `tasks_ready` usable: 1 is PENDING.
-pub fn next_claimable(tx: &mut dyn Tx, run_key: Option<Key>, capabilities: &[String]) -> Result<Option<Key>> {
-    let now = tx.now();
-    match run_key {
-        Some(run_key) => {
-            let sql = "SELECT key, required_capabilities FROM tasks
-                WHERE run_key = $2 AND status = 1 AND open_dependencies = 0
-                    AND (not_before_time IS NULL OR not_before_time <= $1)
-                ORDER BY priority DESC, ordinal";
-            first_covered(tx, sql, params![now, run_key], capabilities)
-        }
-        // Of runs that are PLANNING, RUNNING or BLOCKED.
-        None => {
-            let sql = "SELECT t.key, t.required_capabilities
-                FROM tasks t JOIN runs r ON r.key = t.run_key JOIN run_counters c ON c.run_key = t.run_key
-                WHERE t.status = 1 AND t.open_dependencies = 0 AND r.status IN (1, 2, 4)
-                    AND (t.not_before_time IS NULL OR t.not_before_time <= $1)
-                ORDER BY t.priority DESC, c.last_served, t.run_key, t.ordinal";
-            first_covered(tx, sql, params![now], capabilities)
-        }
-    }
+/// Ends a lease that ran out before `now`, unless its holder was heard of meanwhile; says whether it did. `task` is as it
+/// is after that.
+pub fn expire(tx: &mut dyn Tx, task: &Task, now: Timestamp) -> Result<bool> {
+    let sql = "UPDATE tasks SET status = $3, failure_count = $4, blocker_signature = $5, agent_id = NULL,
+            lease_token = $6, revision = $7, update_time = $8
+        WHERE key = $1 AND status = 2 AND lease_expire_time <= $2";
+    let lease_token = task.lease.as_ref().map(|lease| lease.token.as_str());
+    let changed = tx.execute(
+        sql,
+        params![
+            task.key,
+            now,
+            task.status,
+            task.failure_count,
+            task.blocker_signature,
+            lease_token,
+            task.revision,
+            task.update_time,
+        ],
+    )?;
+    Ok(changed > 0)
 }
 
-fn first_covered(
-    tx: &mut dyn Tx,
-    sql: &'static str,
-    params: &[super::SqlValue],
-    capabilities: &[String],
-) -> Result<Option<Key>> {
-    let mut found = None;
-    tx.query(sql, params, &mut |row| {
-        let key = row.take()?;
-        if covers(capabilities, &row.take::<Vec<String>>()?) {
-            found = Some(key);
-            return Ok(ControlFlow::Break(()));
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(found)
+/// Moves the end of a live lease: no change of the task itself.
+pub fn extend(tx: &mut dyn Tx, key: Key, expire_time: Timestamp) -> Result<()> {
+    tx.execute("UPDATE tasks SET lease_expire_time = $2 WHERE key = $1", params![key, expire_time]).map(drop)
+}
+
+/// Somebody holds a task of this run. 2 is IN_PROGRESS.
+pub fn any_held(tx: &mut dyn Tx, run_key: Key) -> Result<bool> {
+    let sql = "SELECT key FROM tasks WHERE run_key = $1 AND status = 2 LIMIT 1";
+    Ok(first(tx, sql, params![run_key], |row| row.take::<Key>())?.is_some())
 }
 
 /// All tasks of a run with this status, in plan order.

@@ -11,9 +11,9 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Tx;
 use super::counters::{self, Counters};
 use super::sqlite::{Counted, OpenError, SqliteTx, sql_error};
+use super::{Listener, Signal, Tx};
 use crate::clock::{Clock, Ids};
 use crate::error::{Error, Result};
 
@@ -37,11 +37,16 @@ enum Message {
 
 impl Writer {
     /// Starts the thread.
-    pub fn start(conn: Connection, clock: Arc<dyn Clock>, counters: Counters) -> Result<Self, OpenError> {
+    pub fn start(
+        conn: Connection,
+        clock: Arc<dyn Clock>,
+        counters: Counters,
+        listener: Listener,
+    ) -> Result<Self, OpenError> {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let counted = Counted { position: counters.last_position, key: counters.last_key };
         let (grown, growth) = watch::channel(counted.position);
-        let group = Group { conn, clock, ids: Ids::new(), counted: Cell::new(counted), grown };
+        let group = Group { conn, clock, ids: Ids::new(), counted: Cell::new(counted), grown, listener };
         let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || group.serve(waiting));
         let thread = thread.map_err(|cause| OpenError::at("the writer thread".as_ref(), cause))?;
         Ok(Self { queue, growth, thread: Mutex::new(Some(thread)) })
@@ -84,6 +89,8 @@ trait Job: Send {
     fn is_wanted(&self) -> bool;
     /// Runs the body and keeps what it returns; says whether that is to be committed.
     fn run(&mut self, tx: &mut dyn Tx) -> bool;
+    /// Its body has run, and what it did is to be committed.
+    fn has_done(&self) -> bool;
     /// Replaces what the body returned.
     fn fail(&mut self, error: Error);
     /// Gives the answer.
@@ -112,6 +119,10 @@ where
         self.outcome.insert(outcome).is_ok()
     }
 
+    fn has_done(&self) -> bool {
+        matches!(self.outcome, Some(Ok(_)))
+    }
+
     fn fail(&mut self, error: Error) {
         self.outcome = Some(Err(error));
     }
@@ -128,6 +139,8 @@ where
 enum Failure {
     /// A body's own statement made SQLite undo everything (a full disk, say); its error is its answer.
     InBody,
+    /// Somebody it was run for is gone.
+    Unwanted,
     /// It could not begin or not commit.
     Around(Error),
 }
@@ -139,6 +152,7 @@ struct Group {
     ids: Ids,
     counted: Cell<Counted>,
     grown: watch::Sender<i64>,
+    listener: Listener,
 }
 
 impl Group {
@@ -162,7 +176,13 @@ impl Group {
     }
 
     fn commit(&self, mut group: Vec<Box<dyn Job>>) {
-        match self.run_together(&mut group) {
+        let mut done = self.run_together(&mut group);
+        while matches!(done, Err(Failure::Unwanted)) {
+            // Whoever is gone before the commit leaves nothing behind: the others once more, without it.
+            group.retain(|job| job.is_wanted());
+            done = self.run_together(&mut group);
+        }
+        match done {
             Ok(()) => {}
             // Nothing can begin now: neither would it alone.
             Err(Failure::Around(Error::StoreBusy)) => group.iter_mut().for_each(|job| job.fail(Error::StoreBusy)),
@@ -187,39 +207,54 @@ impl Group {
 
     fn run_together(&self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
         let before = self.counted.get();
-        let done = self.try_together(jobs, before);
-        if done.is_err() {
-            self.counted.set(before);
-            if !self.conn.is_autocommit() {
-                // If even this fails, the next BEGIN says so.
-                let _ = self.run_sql("ROLLBACK");
+        match self.try_together(jobs, before) {
+            Ok(signals) => {
+                (self.listener)(&signals);
+                Ok(())
+            }
+            Err(failure) => {
+                self.counted.set(before);
+                if !self.conn.is_autocommit() {
+                    // If even this fails, the next BEGIN says so.
+                    let _ = self.run_sql("ROLLBACK");
+                }
+                Err(failure)
             }
         }
-        done
     }
 
-    fn try_together(&self, jobs: &mut [Box<dyn Job>], before: Counted) -> Result<(), Failure> {
+    fn try_together(&self, jobs: &mut [Box<dyn Job>], before: Counted) -> Result<Vec<Signal>, Failure> {
         self.run_sql("BEGIN IMMEDIATE").map_err(Failure::Around)?;
-        for job in jobs {
-            self.run_in_savepoint(job.as_mut())?;
+        let mut signals = Vec::new();
+        for job in jobs.iter_mut() {
+            signals.extend(self.run_in_savepoint(job.as_mut())?);
         }
         if self.counted.get() != before {
             self.save_counters().map_err(Failure::Around)?;
         }
-        self.run_sql("COMMIT").map_err(Failure::Around)
+        if jobs.iter().any(|job| job.has_done() && !job.is_wanted()) {
+            return Err(Failure::Unwanted);
+        }
+        self.run_sql("COMMIT").map_err(Failure::Around)?;
+        Ok(signals)
     }
 
-    fn run_in_savepoint(&self, job: &mut dyn Job) -> Result<(), Failure> {
+    fn run_in_savepoint(&self, job: &mut dyn Job) -> Result<Vec<Signal>, Failure> {
         self.run_sql("SAVEPOINT body").map_err(Failure::Around)?;
         let counted = self.counted.get();
-        if !job.run(&mut self.tx()) {
+        let mut tx = self.tx();
+        let done = job.run(&mut tx);
+        let mut signals = tx.into_signals();
+        if !done {
+            signals.clear();
             self.counted.set(counted);
             if self.conn.is_autocommit() {
                 return Err(Failure::InBody);
             }
             self.run_sql("ROLLBACK TO body").map_err(Failure::Around)?;
         }
-        self.run_sql("RELEASE body").map_err(Failure::Around)
+        self.run_sql("RELEASE body").map_err(Failure::Around)?;
+        Ok(signals)
     }
 
     fn tx(&self) -> SqliteTx<'_> {

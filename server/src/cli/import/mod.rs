@@ -39,7 +39,8 @@ struct IntoArgs {
 
 impl IntoArgs {
     fn open(&self) -> Result<Store, Failure> {
-        Store::open(&self.db, Arc::new(SystemClock)).map_err(|error| Failure::failed(error.to_string()))
+        Store::open(&self.db, Arc::new(SystemClock), Box::new(|_| {}))
+            .map_err(|error| Failure::failed(error.to_string()))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::store::{OpenError, Store, Tx, imports, runs};
 
 fn open(folder: &TempDir) -> Store {
-    Store::open(&folder.path().join("db"), Arc::new(SystemClock)).unwrap()
+    Store::open(&folder.path().join("db"), Arc::new(SystemClock), Box::new(|_| {})).unwrap()
 }
 
 fn add_run(tx: &mut dyn Tx, id: &str) -> Result<()> {
@@ -200,5 +200,8 @@ async fn a_reader_can_not_write() {
 #[test]
 fn a_path_that_is_no_file_is_refused() {
     let clock = Arc::new(SystemClock);
-    assert!(matches!(Store::open(Path::new("/nowhere/db"), clock), Err(OpenError::Unreadable { .. })));
+    assert!(matches!(
+        Store::open(Path::new("/nowhere/db"), clock, Box::new(|_| {})),
+        Err(OpenError::Unreadable { .. })
+    ));
 }

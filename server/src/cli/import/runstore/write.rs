@@ -23,7 +23,7 @@ use crate::domain::{Key, Labels, limits};
 use crate::error::{Error, Result};
 use crate::rpc::field;
 use crate::store::runstore::{EventRow, RunRow, RunStoreFile, TaskRow};
-use crate::store::{Tx, agents, approvals, artifacts, attempts, checkpoints, events, runs, tasks};
+use crate::store::{Tx, agents, approvals, artifacts, attempts, checkpoints, events, path_sets, runs, tasks};
 
 /// What is to be written.
 pub struct Import {
@@ -157,8 +157,10 @@ impl Import {
         };
         let ordinal = runs::take_ordinals(tx, run.key, 1)?;
         let id = field::id(&of("id"), &row.id)?;
+        let path_set_key = path_sets::of_task(tx, run, &spec.allowed_paths)?;
         let task = Task::new(tx.next_key()?, id, run, ordinal, spec, time(&of("created_at"), &row.created_at)?);
         Ok(Task {
+            path_set_key,
             status: self.statuses.of(&of("status"), &row.status)?,
             attempt_count: field::count(&of("attempt_count"), row.attempt_count)?,
             implementation_summary: optional(&of("implementation_summary"), row.implementation_summary.as_deref())?,
@@ -188,6 +190,7 @@ impl Import {
                 summary: text(&of("summary"), &row.summary)?,
                 blocker_signature: optional(&of("blocker_signature"), row.blocker_signature.as_deref())?,
                 result: json(&of("result_json"), &row.result_json)?,
+                progress: Json::null(),
                 create_time: written,
                 end_time: (status != AttemptStatus::Running).then_some(written),
             };
@@ -252,20 +255,16 @@ impl Import {
             let Some(run) = done.run("approvals", &row.run_id) else { continue };
             let verdict: ApprovalVerdict = self.statuses.of(&of("verdict"), &row.verdict)?;
             let written = time(&of("created_at"), &row.created_at)?;
+            let id = field::id(&of("id"), &row.id)?;
             let approval = Approval {
-                key: tx.next_key()?,
-                id: field::id(&of("id"), &row.id)?,
-                run_id: row.run_id.clone(),
-                task_id: None,
                 source: field::plain_name(&of("source"), &row.source)?,
                 verdict,
                 rationale: text(&of("rationale"), &row.rationale)?,
                 payload: json(&of("payload_json"), &row.payload_json)?,
                 decide_time: (verdict != ApprovalVerdict::Pending).then_some(written),
-                revision: 1,
-                create_time: written,
+                ..Approval::new(tx.next_key()?, id, (run.key, &run.id), None, written)
             };
-            approvals::insert(tx, run.key, None, &approval)?;
+            approvals::insert(tx, &approval)?;
         }
         Ok(())
     }

@@ -1,0 +1,160 @@
+use super::*;
+use crate::domain::run::RunDraft;
+
+const NOW: Timestamp = Timestamp::from_micros(7);
+const LEASE: Duration = Duration::from_secs(60);
+const RUN: RunStatus = RunStatus::Running;
+
+fn task(status: TaskStatus) -> Task {
+    let draft = RunDraft { goal: "g".into(), repo_path: "r".into(), labels: Labels::new() };
+    let run = Run::new(1, "r".into(), draft, NOW);
+    Task {
+        status,
+        attempt_count: 1,
+        implementation_summary: Some("before".into()),
+        blocker_signature: Some("before".into()),
+        lease: (status == TaskStatus::InProgress).then(|| Lease::begin("token".into(), LEASE, NOW)),
+        ..Task::new(1, "t".into(), &run, 1, TaskSpec::default(), NOW)
+    }
+}
+
+fn with_max_attempts(max_attempts: i32) -> Task {
+    let held = task(TaskStatus::InProgress);
+    Task { spec: TaskSpec { max_attempts, ..held.spec.clone() }, ..held }
+}
+
+fn ending(to: EndStatus) -> Ending {
+    Ending { to, summary: Some("s".into()), blocker_signature: None, result: Json::null(), retry_delay: None }
+}
+
+fn end(task: &Task, role: Role, to: EndStatus) -> Result<Task> {
+    task.ended(role, &ending(to), RUN, NOW)
+}
+
+#[test]
+fn each_ending_starts_from_its_statuses_only() {
+    use TaskStatus::{Abandoned, Blocked, Completed, InProgress, Pending};
+    let allowed = [
+        (EndStatus::Completed, vec![Pending, InProgress, Blocked]),
+        (EndStatus::Blocked, vec![Pending, InProgress]),
+        (EndStatus::Abandoned, vec![Pending, InProgress, Blocked]),
+        (EndStatus::Failed, vec![InProgress]),
+        (EndStatus::Released, vec![InProgress]),
+    ];
+    for (to, from) in allowed {
+        for status in [Pending, InProgress, Completed, Blocked, Abandoned] {
+            assert_eq!(end(&task(status), Role::Holder, to).is_ok(), from.contains(&status), "{status:?} to {to:?}");
+        }
+    }
+}
+
+#[test]
+fn completing_a_held_task_takes_its_token() {
+    let held = task(TaskStatus::InProgress);
+    assert_eq!(end(&held, Role::Operator, EndStatus::Completed), Err(Error::LeaseRequired));
+    assert!(end(&held, Role::Operator, EndStatus::Blocked).is_ok());
+}
+
+#[test]
+fn no_task_is_completed_before_its_dependencies() {
+    let waiting = Task { open_dependencies: 1, ..task(TaskStatus::Pending) };
+    assert!(matches!(end(&waiting, Role::Operator, EndStatus::Completed), Err(Error::WrongStatus { .. })));
+    assert!(end(&waiting, Role::Operator, EndStatus::Abandoned).is_ok());
+}
+
+#[test]
+fn an_ending_takes_the_claim_away_and_sets_what_it_brings() {
+    let ended = end(&task(TaskStatus::InProgress), Role::Holder, EndStatus::Completed).unwrap();
+    assert_eq!(ended.role_of(&Caller::Holder("token".into())), None);
+    assert_eq!((ended.implementation_summary.as_deref(), ended.blocker_signature), (Some("s"), None));
+    assert_eq!(ended.revision, 2);
+}
+
+#[test]
+fn what_is_handed_back_keeps_what_was_said_of_it() {
+    let released = end(&task(TaskStatus::InProgress), Role::Holder, EndStatus::Released).unwrap();
+    assert_eq!((released.status, released.failure_count), (TaskStatus::Pending, 0));
+    assert_eq!(released.implementation_summary.as_deref(), Some("before"));
+}
+
+#[test]
+fn failures_count_until_they_block() {
+    let once = end(&with_max_attempts(2), Role::Holder, EndStatus::Failed).unwrap();
+    assert_eq!((once.status, once.failure_count, once.blocker_signature.clone()), (TaskStatus::Pending, 1, None));
+    let again = Task { status: TaskStatus::InProgress, ..once };
+    let twice = end(&again, Role::Holder, EndStatus::Failed).unwrap();
+    assert_eq!((twice.status, twice.blocker_signature.as_deref()), (TaskStatus::Blocked, Some(ATTEMPTS_EXHAUSTED)));
+    let signed = Ending { blocker_signature: Some("own".into()), ..ending(EndStatus::Failed) };
+    let signed = again.ended(Role::Holder, &signed, RUN, NOW).unwrap();
+    assert_eq!((signed.status, signed.blocker_signature.as_deref()), (TaskStatus::Blocked, Some("own")));
+    assert_eq!(end(&with_max_attempts(0), Role::Holder, EndStatus::Failed).unwrap().status, TaskStatus::Pending);
+}
+
+#[test]
+fn a_failed_task_waits_for_its_retry_delay() {
+    let delayed = Ending { retry_delay: Some(LEASE), ..ending(EndStatus::Failed) };
+    let failed = task(TaskStatus::InProgress).ended(Role::Holder, &delayed, RUN, NOW).unwrap();
+    assert!(!failed.is_ready(NOW) && failed.is_ready(NOW.plus(LEASE)));
+}
+
+#[test]
+fn expiry_leaves_the_holder_its_token() {
+    let expired = task(TaskStatus::InProgress).expired(RUN, NOW);
+    assert_eq!((expired.status, expired.failure_count, expired.agent_id.clone()), (TaskStatus::Pending, 1, None));
+    assert_eq!(expired.role_of(&Caller::Holder("token".into())), Some(Role::LateHolder));
+    assert_eq!(expired.role_of(&Caller::Holder("other".into())), None);
+    let claimed = expired.claimed("b", Lease::begin("new".into(), LEASE, NOW), NOW);
+    assert_eq!(claimed.role_of(&Caller::Holder("token".into())), None);
+}
+
+/// An attempt counts once, and not at all if it came to a good end after all.
+#[test]
+fn what_a_late_holder_does_replaces_the_expiry() {
+    let exhausted = with_max_attempts(1).expired(RUN, NOW);
+    assert_eq!(
+        (exhausted.status, exhausted.blocker_signature.as_deref()),
+        (TaskStatus::Blocked, Some(ATTEMPTS_EXHAUSTED))
+    );
+    for (to, status, failures) in [
+        (EndStatus::Completed, TaskStatus::Completed, 0),
+        (EndStatus::Blocked, TaskStatus::Blocked, 0),
+        (EndStatus::Abandoned, TaskStatus::Abandoned, 0),
+        (EndStatus::Failed, TaskStatus::Blocked, 1),
+    ] {
+        let ended = end(&exhausted, Role::LateHolder, to).unwrap();
+        assert_eq!((ended.status, ended.failure_count), (status, failures), "{to:?}");
+    }
+    assert!(matches!(end(&exhausted, Role::LateHolder, EndStatus::Released), Err(Error::WrongStatus { .. })));
+    let pending = task(TaskStatus::InProgress).expired(RUN, NOW);
+    assert_eq!(end(&pending, Role::LateHolder, EndStatus::Failed).unwrap().failure_count, 1);
+    let resumed = pending.resumed(Some("a".into()), Lease::begin("token".into(), LEASE, NOW), NOW);
+    assert_eq!((resumed.status, resumed.failure_count), (TaskStatus::InProgress, 0));
+}
+
+#[test]
+fn while_a_run_is_cancelled_nothing_becomes_pending_again() {
+    let held = task(TaskStatus::InProgress);
+    for to in [EndStatus::Failed, EndStatus::Released] {
+        let ended = held.ended(Role::Holder, &ending(to), RunStatus::Cancelling, NOW).unwrap();
+        assert_eq!(ended.status, TaskStatus::Abandoned, "{to:?}");
+    }
+    let expired = held.expired(RunStatus::Cancelling, NOW);
+    assert_eq!((expired.status, expired.lease), (TaskStatus::Abandoned, None));
+}
+
+#[test]
+fn a_requeued_task_starts_anew_but_for_its_attempt_numbers() {
+    let blocked = with_max_attempts(1).expired(RUN, NOW);
+    let requeued = blocked.requeued(NOW).unwrap();
+    assert_eq!((requeued.status, requeued.failure_count, requeued.attempt_count), (TaskStatus::Pending, 0, 1));
+    assert_eq!((requeued.blocker_signature, requeued.lease), (None, None));
+    assert!(task(TaskStatus::Pending).requeued(NOW).is_err() && task(TaskStatus::Completed).requeued(NOW).is_err());
+}
+
+#[test]
+fn capabilities_cover_what_is_required() {
+    let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert!(covers(&[], &[]));
+    assert!(covers(&names(&["a", "b"]), &names(&["b"])));
+    assert!(!covers(&names(&["a"]), &names(&["a", "b"])));
+}

@@ -1,0 +1,104 @@
+//! A claim that may wait: it listens, looks, and listens again, until it finds a task or its time is over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use runhub_api::v1;
+use tonic::{Response, Status};
+
+use super::Hub;
+use super::convert::duration_to_proto;
+use super::mutate::CallId;
+use crate::actions::claim::{self, Claimed, Wanted};
+use crate::actions::{Outcome, end_task};
+use crate::domain::limits;
+use crate::error::{Error, Result};
+use crate::store::{Tx, runs};
+use crate::wake::ClaimsFor;
+
+type Answer = Result<Response<v1::ClaimTaskResponse>, Status>;
+
+impl Hub {
+    /// Gives out a task, as soon as there is one to give.
+    pub async fn claim(&self, call: CallId, wanted: Wanted, wait: Duration) -> Answer {
+        let mut answer = self.claim_now(call.clone(), wanted.clone()).await?;
+        if answer.get_ref().claim.is_none() && !wait.is_zero() {
+            answer = self.claim_within(call, &wanted, wait).await?;
+        }
+        if answer.get_ref().claim.is_none() {
+            let overlaps = Arc::clone(&self.overlaps);
+            let counted = self.store.read(move |tx| claim::count_obstacles(tx, &wanted, &overlaps)).await?;
+            answer.get_mut().unclaimable = Some(counted.into());
+        }
+        Ok(answer)
+    }
+
+    async fn claim_now(&self, call: CallId, wanted: Wanted) -> Answer {
+        let overlaps = Arc::clone(&self.overlaps);
+        self.mutate_or_refuse(call, refuse_if_stale, move |tx| {
+            let claimed = claim::claim(tx, &wanted, &overlaps)?;
+            Ok(Outcome::Done(v1::ClaimTaskResponse { claim: claimed.map(shown), unclaimable: None }))
+        })
+        .await
+    }
+
+    async fn claim_within(&self, call: CallId, wanted: &Wanted, wait: Duration) -> Answer {
+        let end = self.clock.now().plus(wait);
+        let waits_for = self.claims_for(wanted.clone()).await?;
+        let seat = self.wakes.claims.sit(waits_for);
+        let mut draining = self.draining.clone();
+        let mut woken = false;
+        loop {
+            // Before the look: what is committed after it rings.
+            let ring = seat.listen();
+            let answer = self.claim_now(call.clone(), wanted.clone()).await?;
+            if let Some(claim) = &answer.get_ref().claim {
+                // Freed paths wake one; there may be more behind what it has found.
+                if woken && claim.task.as_ref().is_some_and(|task| !task.allowed_paths.is_empty()) {
+                    seat.wake_next();
+                }
+                return Ok(answer);
+            }
+            if self.clock.now() >= end {
+                return Ok(answer);
+            }
+            tokio::select! {
+                () = ring => woken = true,
+                _ = self.clock.sleep_until(end) => {}
+                _ = draining.wait_for(|draining| *draining) => return Err(Error::Draining.into()),
+            }
+        }
+    }
+
+    async fn claims_for(&self, wanted: Wanted) -> Result<ClaimsFor> {
+        let capabilities = wanted.capabilities.into_iter().collect();
+        let Some(run_id) = wanted.run_id else { return Ok(ClaimsFor { run: None, capabilities }) };
+        let run = self.store.read(move |tx| runs::get(tx, &run_id)).await?;
+        Ok(ClaimsFor { run: Some((run.key, run.repo_path)), capabilities })
+    }
+}
+
+fn shown(claimed: Claimed) -> v1::Claim {
+    let Claimed { task, lease, previous_attempt } = claimed;
+    let mut claim = v1::Claim {
+        attempt_number: task.attempt_count,
+        lease_token: lease.token,
+        lease_duration: duration_to_proto(lease.duration),
+        lease_expire_time: Some(lease.expire_time.into()),
+        previous_attempt: previous_attempt.map(Into::into),
+        task: Some(task.into()),
+    };
+    // What a client could not take would be a task that nobody knows it has. The rest of the answer is some bytes.
+    if claim.encoded_len() + 64 > limits::REQUEST_BYTES {
+        claim.previous_attempt = None;
+    }
+    claim
+}
+
+/// A claim is given again only while it is good: never another task, never a token that is refused.
+fn refuse_if_stale(tx: &mut dyn Tx, response: &v1::ClaimTaskResponse) -> Result<Option<Error>> {
+    let Some(claim) = &response.claim else { return Ok(None) };
+    let task_id = claim.task.as_ref().map(|task| task.id.as_str()).unwrap_or_default();
+    end_task::refuse_if_stale(tx, task_id, &claim.lease_token)
+}

@@ -1,0 +1,66 @@
+//! Table `path_sets`: the allowed_paths of tasks, each distinct set of a repository once.
+
+use sha2::{Digest, Sha256};
+
+use super::column::json_text;
+use super::{Tx, all, first, params};
+use crate::domain::Key;
+use crate::domain::glob::Glob;
+use crate::domain::run::Run;
+use crate::error::{Error, Result};
+
+/// The set that keeps a task of this run apart from others; None if it declares nothing, or nobody looks at it. What an
+/// import brought and is no pattern declares nothing either.
+pub fn of_task(tx: &mut dyn Tx, run: &Run, paths: &[String]) -> Result<Option<Key>> {
+    if run.ignores_paths() {
+        return Ok(None);
+    }
+    let paths: Vec<String> = paths.iter().filter(|path| Glob::parse(path).is_ok()).cloned().collect();
+    intern(tx, &run.repo_path, paths)
+}
+
+/// The key of a set, which is made if it is new; None for the empty one.
+fn intern(tx: &mut dyn Tx, repo_path: &str, mut paths: Vec<String>) -> Result<Option<Key>> {
+    paths.sort();
+    paths.dedup();
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    let paths = json_text(&paths)?;
+    let digest = Sha256::new().chain_update(json_text(&repo_path)?).chain_update(&paths).finalize().to_vec();
+    let known = first(tx, "SELECT key FROM path_sets WHERE digest = $1", params![digest], |row| row.take())?;
+    if known.is_some() {
+        return Ok(known);
+    }
+    let key = tx.next_key()?;
+    let sql = "INSERT INTO path_sets (key, repo_path, digest, paths) VALUES ($1, $2, $3, $4)";
+    tx.execute(sql, params![key, repo_path, digest, paths])?;
+    Ok(Some(key))
+}
+
+/// The patterns of a set.
+pub fn paths(tx: &mut dyn Tx, key: Key) -> Result<Vec<String>> {
+    let paths = first(tx, "SELECT paths FROM path_sets WHERE key = $1", params![key], |row| row.take())?;
+    paths.ok_or_else(|| Error::internal(format!("no path set has the key {key}")))
+}
+
+/// The repository of a set.
+pub fn repo_path(tx: &mut dyn Tx, key: Key) -> Result<String> {
+    let repo = first(tx, "SELECT repo_path FROM path_sets WHERE key = $1", params![key], |row| row.take())?;
+    repo.ok_or_else(|| Error::internal(format!("no path set has the key {key}")))
+}
+
+/// A task in progress, and the set it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Held {
+    pub task_key: Key,
+    pub path_set_key: Key,
+}
+
+/// What is held of a repository. 2 is IN_PROGRESS.
+pub fn held(tx: &mut dyn Tx, repo_path: &str) -> Result<Vec<Held>> {
+    let sql = "SELECT t.key, t.path_set_key FROM tasks t JOIN path_sets s ON s.key = t.path_set_key
+        WHERE t.status = 2 AND t.path_set_key IS NOT NULL AND s.repo_path = $1";
+    all(tx, sql, params![repo_path], |row| Ok(Held { task_key: row.take()?, path_set_key: row.take()? }))
+}

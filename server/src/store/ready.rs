@@ -1,0 +1,241 @@
+//! What can be claimed: the tasks that are ready, in the order in which they are given out.
+//!
+//! The literals make the partial indexes usable: of tasks 1 is PENDING, of runs 1, 2 and 4 give out tasks, 3 is PAUSED.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use super::{Columns, SqlValue, Tx, all, first, params};
+use crate::domain::Key;
+use crate::domain::limits;
+use crate::domain::run::RunStatus;
+use crate::domain::task::covers;
+use crate::domain::time::Timestamp;
+use crate::error::Result;
+
+/// Decides about path sets. The store knows which are held, not what they mean.
+pub trait IsFree {
+    /// The set overlaps with none that is held.
+    fn is_free(&mut self, tx: &mut dyn Tx, set: Key) -> Result<bool>;
+}
+
+/// A task that can be claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    key: Key,
+    priority: i32,
+    ordinal: i32,
+}
+
+/// A ready task, as far as a claim needs to know it.
+struct Ready {
+    found: Found,
+    path_set_key: Option<Key>,
+    required_capabilities: Vec<String>,
+}
+
+fn ready(row: &mut Columns) -> Result<Ready> {
+    Ok(Ready {
+        found: Found { key: row.take()?, priority: row.take()?, ordinal: row.take()? },
+        path_set_key: row.take()?,
+        required_capabilities: row.take()?,
+    })
+}
+
+/// How many ready tasks are looked at one by one before the claim goes on by path sets: one that is in the way is then
+/// passed over with all its tasks.
+const ONE_BY_ONE: usize = 32;
+
+/// The first task of a run that an agent with these capabilities can have now.
+pub fn next_of_run(
+    tx: &mut dyn Tx,
+    run_key: Key,
+    capabilities: &[String],
+    paths: &mut dyn IsFree,
+) -> Result<Option<Key>> {
+    Ok(best_of_run(tx, run_key, capabilities, paths)?.map(|found| found.key))
+}
+
+/// The same of all runs that give out tasks: of the best of each the one with the highest priority, then that of the
+/// run served least recently.
+pub fn next_of_all(tx: &mut dyn Tx, capabilities: &[String], paths: &mut dyn IsFree) -> Result<Option<Key>> {
+    let mut best: Option<((i32, i64, Key), Key)> = None;
+    let mut after = 0;
+    while let Some(run_key) = next_run_with_ready(tx, after)? {
+        after = run_key;
+        let sql = "SELECT c.last_served FROM runs r JOIN run_counters c ON c.run_key = r.key
+            WHERE r.key = $1 AND r.status IN (1, 2, 4)";
+        let Some(last_served) = first(tx, sql, params![run_key], |row| row.take::<i64>())? else { continue };
+        let found = best_of_run(tx, run_key, capabilities, paths)?;
+        if let Some(found) = found {
+            let rank = (-found.priority, last_served, run_key);
+            if best.is_none_or(|(before, _)| rank < before) {
+                best = Some((rank, found.key));
+            }
+        }
+    }
+    Ok(best.map(|(_, key)| key))
+}
+
+fn next_run_with_ready(tx: &mut dyn Tx, after: Key) -> Result<Option<Key>> {
+    let sql = "SELECT run_key FROM tasks WHERE run_key > $1 AND status = 1 AND open_dependencies = 0
+        ORDER BY run_key LIMIT 1";
+    first(tx, sql, params![after], |row| row.take())
+}
+
+fn best_of_run(
+    tx: &mut dyn Tx,
+    run_key: Key,
+    capabilities: &[String],
+    paths: &mut dyn IsFree,
+) -> Result<Option<Found>> {
+    let sql = "SELECT key, priority, ordinal, path_set_key, required_capabilities FROM tasks
+        WHERE run_key = $1 AND status = 1 AND open_dependencies = 0
+            AND (not_before_time IS NULL OR not_before_time <= $2)
+        ORDER BY priority DESC, ordinal LIMIT 32";
+    let now = tx.now();
+    let mut free = HashMap::new();
+    let seen = all(tx, sql, params![run_key, now], ready)?;
+    let was_all = seen.len() < ONE_BY_ONE;
+    for task in seen {
+        if !covers(capabilities, &task.required_capabilities) {
+            continue;
+        }
+        if is_free_once(tx, &mut free, task.path_set_key, paths)? {
+            return Ok(Some(task.found));
+        }
+    }
+    if was_all { Ok(None) } else { best_by_sets(tx, run_key, capabilities, &mut free, paths) }
+}
+
+/// Asks about each set once.
+fn is_free_once(
+    tx: &mut dyn Tx,
+    free: &mut HashMap<Key, bool>,
+    set: Option<Key>,
+    paths: &mut dyn IsFree,
+) -> Result<bool> {
+    let Some(set) = set else { return Ok(true) };
+    if let Some(known) = free.get(&set) {
+        return Ok(*known);
+    }
+    let decided = paths.is_free(tx, set)?;
+    free.insert(set, decided);
+    Ok(decided)
+}
+
+fn best_by_sets(
+    tx: &mut dyn Tx,
+    run_key: Key,
+    capabilities: &[String],
+    free: &mut HashMap<Key, bool>,
+    paths: &mut dyn IsFree,
+) -> Result<Option<Found>> {
+    let now = tx.now();
+    let sql = "SELECT key, priority, ordinal, path_set_key, required_capabilities FROM tasks
+        WHERE run_key = $1 AND status = 1 AND open_dependencies = 0 AND path_set_key IS NULL
+            AND (not_before_time IS NULL OR not_before_time <= $2)
+        ORDER BY priority DESC, ordinal";
+    let mut best = first_covered(tx, sql, params![run_key, now], capabilities)?;
+    let mut after = 0;
+    while let Some(set) = next_ready_set(tx, run_key, after)? {
+        after = set;
+        if !is_free_once(tx, free, Some(set), paths)? {
+            continue;
+        }
+        let sql = "SELECT key, priority, ordinal, path_set_key, required_capabilities FROM tasks
+            WHERE run_key = $1 AND path_set_key = $3 AND status = 1 AND open_dependencies = 0
+                AND (not_before_time IS NULL OR not_before_time <= $2)
+            ORDER BY priority DESC, ordinal";
+        let found = first_covered(tx, sql, params![run_key, now, set], capabilities)?;
+        best = [best, found].into_iter().flatten().min_by_key(|found| (-found.priority, found.ordinal));
+    }
+    Ok(best)
+}
+
+fn next_ready_set(tx: &mut dyn Tx, run_key: Key, after: Key) -> Result<Option<Key>> {
+    let sql = "SELECT path_set_key FROM tasks
+        WHERE run_key = $1 AND status = 1 AND open_dependencies = 0 AND path_set_key > $2
+        ORDER BY path_set_key LIMIT 1";
+    first(tx, sql, params![run_key, after], |row| row.take())
+}
+
+fn first_covered(
+    tx: &mut dyn Tx,
+    sql: &'static str,
+    params: &[SqlValue],
+    capabilities: &[String],
+) -> Result<Option<Found>> {
+    let mut found = None;
+    tx.query(sql, params, &mut |row| {
+        let task = ready(row)?;
+        if covers(capabilities, &task.required_capabilities) {
+            found = Some(task.found);
+            return Ok(ControlFlow::Break(()));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(found)
+}
+
+/// How many tasks of a run are ready, counted up to a limit.
+pub fn count(tx: &mut dyn Tx, run_key: Key, limit: usize) -> Result<usize> {
+    let sql = "SELECT COUNT(*) FROM
+        (SELECT 1 FROM tasks WHERE run_key = $1 AND status = 1 AND open_dependencies = 0 LIMIT $2) counted";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let count = first(tx, sql, params![run_key, limit], |row| row.take::<i64>())?;
+    Ok(usize::try_from(count.unwrap_or(0)).unwrap_or(0))
+}
+
+/// How many tasks became ready because one they depend on was completed.
+pub fn count_dependents(tx: &mut dyn Tx, completed_key: Key) -> Result<usize> {
+    let sql = "SELECT COUNT(*) FROM task_dependencies d JOIN tasks t ON t.key = d.task_key
+        WHERE d.depends_on_key = $1 AND t.status = 1 AND t.open_dependencies = 0";
+    let count = first(tx, sql, params![completed_key], |row| row.take::<i64>())?;
+    Ok(usize::try_from(count.unwrap_or(0)).unwrap_or(0))
+}
+
+/// A pending task, as far as one needs to know it to say what is in its way.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct Pending {
+    pub open_dependencies: i32,
+    pub not_before_time: Option<Timestamp>,
+    pub path_set_key: Option<Key>,
+    pub required_capabilities: Vec<String>,
+    pub run_status: RunStatus,
+    pub repo_path: String,
+}
+
+fn pending(row: &mut Columns) -> Result<Pending> {
+    Ok(Pending {
+        open_dependencies: row.take()?,
+        not_before_time: row.take()?,
+        path_set_key: row.take()?,
+        required_capabilities: row.take()?,
+        run_status: row.take()?,
+        repo_path: row.take()?,
+    })
+}
+
+/// The first pending tasks, of a run or of all that have not ended, in the order in which they would be given out.
+pub fn first_pending(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<Vec<Pending>> {
+    let limit = i64::try_from(limits::UNCLAIMABLE_TASKS).unwrap_or(i64::MAX);
+    match run_key {
+        Some(run_key) => {
+            let sql = "SELECT t.open_dependencies, t.not_before_time, t.path_set_key, t.required_capabilities,
+                    r.status, r.repo_path
+                FROM tasks t JOIN runs r ON r.key = t.run_key
+                WHERE t.run_key = $1 AND t.status = 1 ORDER BY t.priority DESC, t.ordinal LIMIT $2";
+            all(tx, sql, params![run_key, limit], pending)
+        }
+        None => {
+            let sql = "SELECT t.open_dependencies, t.not_before_time, t.path_set_key, t.required_capabilities,
+                    r.status, r.repo_path
+                FROM tasks t JOIN runs r ON r.key = t.run_key JOIN run_counters c ON c.run_key = t.run_key
+                WHERE t.status = 1 AND r.status IN (1, 2, 3, 4)
+                ORDER BY t.priority DESC, c.last_served, t.run_key, t.ordinal LIMIT $1";
+            all(tx, sql, params![limit], pending)
+        }
+    }
+}

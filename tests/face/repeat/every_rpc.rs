@@ -1,0 +1,122 @@
+//! Every mutating RPC: the second call is answered as the first, and changes nothing.
+
+#![allow(clippy::needless_update)] // Some requests have no field that is left unset.
+
+use std::collections::BTreeSet;
+
+use runhub_client::v1::*;
+
+use crate::support::TestServer;
+use crate::support::calls::*;
+use crate::support::dump::dump;
+
+/// A run to call things about, and what was called twice.
+struct World {
+    server: TestServer,
+    run: String,
+    tasks: Vec<Task>,
+    seen: BTreeSet<&'static str>,
+}
+
+impl World {
+    async fn make() -> Self {
+        let server = TestServer::start().await;
+        let run = new_run(&server.client).await.id;
+        let tasks = add_tasks(&server.client, &run, vec![draft("t"); 8]).await;
+        Self { server, run, tasks, seen: BTreeSet::new() }
+    }
+
+    fn task(&self, at: usize) -> String {
+        self.tasks[at].id.clone()
+    }
+}
+
+macro_rules! twice {
+    ($world:expr, $rpc:ident, $request:ident { $($name:ident: $value:expr),* }) => {{
+        let request = $request { $($name: $value,)* request_id: "id".into(), ..unset() };
+        let (client, db) = ($world.server.client.clone(), $world.server.db());
+        let first = client.$rpc(request.clone()).await.unwrap();
+        let after = dump(&db);
+        assert_eq!(client.$rpc(request).await.unwrap(), first, stringify!($rpc));
+        assert_eq!(dump(&db), after, stringify!($rpc));
+        $world.seen.insert(stringify!($request));
+    }};
+}
+
+#[tokio::test]
+async fn every_mutating_rpc_can_be_repeated() {
+    let mut world = World::make().await;
+    repeat_runs(&mut world).await;
+    repeat_work(&mut world).await;
+    repeat_plans(&mut world).await;
+    repeat_approvals(&mut world).await;
+    repeat_records(&mut world).await;
+    repeat_run_control(&mut world).await;
+    let pool = prost_reflect::DescriptorPool::decode(runhub_api::FILE_DESCRIPTOR_SET).unwrap();
+    let mutating = pool.all_messages().filter(|message| message.get_field_by_name("request_id").is_some());
+    let mutating: BTreeSet<String> = mutating.map(|message| message.name().to_owned()).collect();
+    assert_eq!(mutating, world.seen.iter().map(|name| (*name).to_owned()).collect());
+}
+
+async fn repeat_runs(world: &mut World) {
+    let run = world.run.clone();
+    twice!(world, create_run, CreateRunRequest { goal: "g".into(), repo_path: "r".into() });
+    twice!(world, update_run, UpdateRunRequest { run_id: run.clone(), summary: Some("s".into()) });
+    twice!(world, increment_cycle, IncrementCycleRequest { run_id: run.clone() });
+    twice!(world, increment_replan, IncrementReplanRequest { run_id: run.clone() });
+}
+
+async fn repeat_work(world: &mut World) {
+    let run = world.run.clone();
+    let held = claim(&world.server.client, &run).await.unwrap();
+    twice!(world, fail_task, FailTaskRequest { task_id: task_id(&held), lease_token: held.lease_token.clone() });
+    let held = claim(&world.server.client, &run).await.unwrap();
+    twice!(world, release_task, ReleaseTaskRequest { task_id: task_id(&held), lease_token: held.lease_token.clone() });
+    twice!(world, claim_task, ClaimTaskRequest { run_id: run.clone(), agent_id: "a".into() });
+    twice!(world, requeue_in_progress_tasks, RequeueInProgressTasksRequest { run_id: run.clone() });
+    twice!(world, complete_task, CompleteTaskRequest { task_id: world.task(1) });
+    twice!(world, block_task, BlockTaskRequest { task_id: world.task(2) });
+    twice!(world, abandon_task, AbandonTaskRequest { task_id: world.task(3) });
+    twice!(world, requeue_task, RequeueTaskRequest { task_id: world.task(3) });
+    twice!(
+        world,
+        record_task_attempt,
+        RecordTaskAttemptRequest { run_id: run.clone(), task_id: world.task(4), status: 3 }
+    );
+}
+
+async fn repeat_plans(world: &mut World) {
+    let run = world.run.clone();
+    twice!(world, add_tasks, AddTasksRequest { run_id: run.clone(), tasks: vec![draft("more")] });
+    twice!(world, replace_pending_tasks, ReplacePendingTasksRequest { run_id: run, tasks: vec![draft("new")] });
+}
+
+async fn repeat_approvals(world: &mut World) {
+    let run = world.run.clone();
+    twice!(world, record_approval, RecordApprovalRequest { run_id: run.clone(), source: "me".into(), verdict: 2 });
+    twice!(world, request_approval, RequestApprovalRequest { run_id: run.clone(), title: "t".into() });
+    let approval = ask(&world.server.client, &run, "d").await.id;
+    let source = "me".to_owned();
+    let id = || approval.clone();
+    twice!(world, decide_approval, DecideApprovalRequest { approval_id: id(), source: source.clone(), verdict: 2 });
+    twice!(world, consume_approval, ConsumeApprovalRequest { approval_id: id(), subject_digest: "d".into() });
+    let approval = ask(&world.server.client, &run, "d").await.id;
+    twice!(world, cancel_approval, CancelApprovalRequest { approval_id: approval.clone() });
+}
+
+async fn repeat_records(world: &mut World) {
+    let run = world.run.clone();
+    let state = Some(AgentState { run_id: run.clone(), role: "r".into(), ..unset() });
+    twice!(world, save_agent_state, SaveAgentStateRequest { state: state.clone() });
+    twice!(world, append_events, AppendEventsRequest { run_id: run.clone(), events: vec![event("x")] });
+    twice!(world, create_checkpoint, CreateCheckpointRequest { run_id: run.clone(), status: 2 });
+    let (kind, path) = ("k".to_owned(), "p".to_owned());
+    twice!(world, create_artifact, CreateArtifactRequest { run_id: run, kind: kind.clone(), path: path.clone() });
+}
+
+async fn repeat_run_control(world: &mut World) {
+    let run = world.run.clone();
+    twice!(world, pause_run, PauseRunRequest { run_id: run.clone() });
+    twice!(world, resume_run, ResumeRunRequest { run_id: run.clone() });
+    twice!(world, cancel_run, CancelRunRequest { run_id: run });
+}
