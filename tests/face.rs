@@ -10,6 +10,8 @@ mod bad_input;
 mod cli;
 #[path = "face/client.rs"]
 mod client;
+#[path = "face/coordination/mod.rs"]
+mod coordination;
 #[path = "face/event.rs"]
 mod event;
 #[path = "face/house.rs"]

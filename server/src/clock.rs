@@ -13,25 +13,19 @@ use crate::domain::time::Timestamp;
 pub trait Clock: Send + Sync {
     /// The time now.
     fn now(&self) -> Timestamp;
-    /// Waits until it is so late, or until a stall is over.
+    /// Waits until it is so late.
     fn sleep_until(&self, time: Timestamp) -> Sleep<'_>;
+    /// Between two looks at the clock the process stood still for over a second: it was stopped, the machine slept, or
+    /// the clock was set on. For one who looks at least every `LOOK`.
+    fn stood_still(&self, from: Timestamp, to: Timestamp) -> bool;
 }
 
 /// A wait.
-pub type Sleep<'a> = Pin<Box<dyn Future<Output = Woken> + Send + 'a>>;
+pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// Why a wait is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Woken {
-    /// It is so late.
-    InTime,
-    /// The process stood still for over a second (it was stopped, the machine slept, the clock was set on), from about
-    /// this time until now.
-    Stalled(Timestamp),
-}
-
-/// How often a sleeper looks whether time has stood still. What is below a second is no stall.
-const NAP: Duration = Duration::from_millis(250);
+/// How often one has to look to notice that time has stood still.
+pub const LOOK: Duration = Duration::from_millis(250);
+/// What is below that is no stall.
 const STALL: Duration = Duration::from_secs(1);
 
 /// The machine's clock.
@@ -48,18 +42,15 @@ impl Clock for SystemClock {
 
     fn sleep_until(&self, time: Timestamp) -> Sleep<'_> {
         Box::pin(async move {
-            loop {
-                let before = self.now();
-                if before >= time {
-                    return Woken::InTime;
-                }
-                let nap = time.since(before).min(NAP);
-                tokio::time::sleep(nap).await;
-                if self.now().since(before) > nap + STALL {
-                    return Woken::Stalled(before);
-                }
+            // The timer's clock is another one: it may be early by this one.
+            while self.now() < time {
+                tokio::time::sleep(time.since(self.now())).await;
             }
         })
+    }
+
+    fn stood_still(&self, from: Timestamp, to: Timestamp) -> bool {
+        to.since(from) > LOOK + STALL
     }
 }
 
@@ -70,14 +61,14 @@ pub struct ManualClock(Arc<watch::Sender<ManualTime>>);
 #[derive(Debug, Clone, Copy)]
 struct ManualTime {
     now: Timestamp,
-    stalls: u32,
-    stalled_since: Timestamp,
+    /// When it last stood still.
+    stalled_at: Option<Timestamp>,
 }
 
 impl ManualClock {
     /// A clock that shows `start`.
     pub fn at(start: Timestamp) -> Self {
-        Self(Arc::new(watch::Sender::new(ManualTime { now: start, stalls: 0, stalled_since: start })))
+        Self(Arc::new(watch::Sender::new(ManualTime { now: start, stalled_at: None })))
     }
 
     /// Moves the clock on, as if time had passed.
@@ -87,9 +78,7 @@ impl ManualClock {
 
     /// Moves the clock on, as if the process had stood still meanwhile.
     pub fn stall(&self, by: Duration) {
-        self.0.send_modify(|time| {
-            *time = ManualTime { now: time.now.plus(by), stalls: time.stalls + 1, stalled_since: time.now };
-        });
+        self.0.send_modify(|time| *time = ManualTime { now: time.now.plus(by), stalled_at: Some(time.now) });
     }
 }
 
@@ -101,13 +90,13 @@ impl Clock for ManualClock {
     fn sleep_until(&self, until: Timestamp) -> Sleep<'_> {
         let mut time = self.0.subscribe();
         Box::pin(async move {
-            let stalls = time.borrow().stalls;
-            let woken = time.wait_for(|time| time.stalls != stalls || time.now >= until).await;
-            match woken {
-                Ok(time) if time.stalls != stalls => Woken::Stalled(time.stalled_since),
-                _ => Woken::InTime,
-            }
+            // An error means that the clock is gone, and with it whoever could move it.
+            let _ = time.wait_for(|time| time.now >= until).await;
         })
+    }
+
+    fn stood_still(&self, from: Timestamp, to: Timestamp) -> bool {
+        self.0.borrow().stalled_at.is_some_and(|stalled_at| from <= stalled_at && stalled_at < to)
     }
 }
 

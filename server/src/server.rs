@@ -100,6 +100,11 @@ impl Server {
         }
     }
 
+    /// Who waits for what.
+    pub fn wakes(&self) -> Arc<Wakes> {
+        Arc::clone(&self.wakes)
+    }
+
     /// Serves until `shutdown`, and then for as long as open calls and streams take to end, at most the drain time.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::actions::{approval, lease, run_control};
-use crate::clock::{Clock, Woken};
+use crate::clock::{Clock, LOOK};
 use crate::domain::Key;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
@@ -29,6 +29,8 @@ pub struct Sweeper {
     store: Store,
     clock: Arc<dyn Clock>,
     wakes: Arc<Wakes>,
+    /// When it was last known to be awake.
+    awake_at: Timestamp,
     /// Up to when tasks whose time has come were told of.
     looked_at: Timestamp,
 }
@@ -36,22 +38,25 @@ pub struct Sweeper {
 impl Sweeper {
     /// A sweeper that has not looked yet.
     pub fn new(store: Store, clock: Arc<dyn Clock>, wakes: Arc<Wakes>) -> Self {
-        let looked_at = clock.now();
-        Self { store, clock, wakes, looked_at }
+        let now = clock.now();
+        Self { store, clock, wakes, awake_at: now, looked_at: now }
     }
 
     /// Sweeps until the server shuts down.
     pub async fn run(mut self, mut draining: watch::Receiver<bool>) {
+        let mut next = self.clock.now();
         loop {
-            let next = self.sweep_or_retry().await;
-            let clock = Arc::clone(&self.clock);
-            let woken = tokio::select! {
-                woken = clock.sleep_until(next) => woken,
-                () = self.wakes.alarm.brought_forward() => Woken::InTime,
+            let now = self.clock.now();
+            if now >= next || self.clock.stood_still(self.awake_at, now) {
+                next = self.sweep_or_retry().await;
+                // The sweep itself may have stood still.
+                continue;
+            }
+            self.awake_at = now;
+            tokio::select! {
+                () = self.clock.sleep_until(next.min(now.plus(LOOK))) => {}
+                () = self.wakes.alarm.brought_forward() => next = self.wakes.alarm.time().unwrap_or(next).min(next),
                 _ = draining.wait_for(|draining| *draining) => return,
-            };
-            if let Woken::Stalled(since) = woken {
-                self.recover(since).await;
             }
         }
     }
@@ -68,15 +73,6 @@ impl Sweeper {
         }
     }
 
-    /// After a stall: holders report first.
-    async fn recover(&mut self, since: Timestamp) {
-        match recover(&self.store, since).await {
-            Ok(0) => {}
-            Ok(leases) => tracing::warn!(leases, "the server stood still: leases live on for a while"),
-            Err(error) => tracing::warn!(%error, "could not extend leases after a stall"),
-        }
-    }
-
     /// Does everything that is due now; returns when the next thing will be.
     ///
     /// # Errors
@@ -84,7 +80,8 @@ impl Sweeper {
     pub async fn sweep(&mut self) -> Result<Option<Timestamp>> {
         loop {
             self.wakes.alarm.reset();
-            let (since, now) = (self.looked_at, self.clock.now());
+            let now = self.look_at_the_clock().await?;
+            let since = self.looked_at;
             let due = self.store.read(move |tx| due::look(tx, since, now)).await?;
             self.looked_at = now;
             due.in_time.iter().for_each(|(run_key, tasks)| {
@@ -100,6 +97,17 @@ impl Sweeper {
             self.wakes.alarm.bring_forward(next);
         }
         Ok(self.wakes.alarm.time())
+    }
+
+    /// The time now. If it stood still before, nothing is due by it before holders have had their time to report.
+    async fn look_at_the_clock(&mut self) -> Result<Timestamp> {
+        let (since, now) = (self.awake_at, self.clock.now());
+        if self.clock.stood_still(since, now) {
+            let leases = recover(&self.store, since).await?;
+            tracing::warn!(leases, "the server stood still: leases live on for a while");
+        }
+        self.awake_at = now;
+        Ok(now)
     }
 }
 

@@ -99,6 +99,11 @@ impl<K: Clone + Eq + Hash> Rooms<K> {
         Seat { rooms: self, what, bell }
     }
 
+    /// How many calls wait.
+    pub fn waiting(&self) -> usize {
+        self.lock().values().map(|room| room.seats).sum()
+    }
+
     /// Wakes up to so many in each room it concerns.
     fn ring(&self, count: usize, concerns: impl Fn(&K) -> bool) {
         for (_, room) in self.lock().iter().filter(|(what, _)| concerns(what)) {

@@ -159,6 +159,12 @@ pub async fn log(client: &Client, run_id: &str) -> Vec<Event> {
     }
 }
 
+/// Until the log of a run has so many events of a kind; returns the last of them.
+pub async fn until_logged(client: &Client, run_id: &str, kind: &str, count: usize) -> Event {
+    super::until(|| async { kinds(client, run_id).await.iter().filter(|one| *one == kind).count() >= count }).await;
+    log(client, run_id).await.into_iter().filter(|event| event.kind == kind).nth(count - 1).unwrap()
+}
+
 pub async fn kinds(client: &Client, run_id: &str) -> Vec<String> {
     log(client, run_id).await.into_iter().map(|event| event.kind).collect()
 }

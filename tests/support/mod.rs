@@ -15,6 +15,7 @@ use runhub_server::clock::ManualClock;
 use runhub_server::config::{Config, Listen};
 use runhub_server::domain::time::Timestamp;
 use runhub_server::server::Server;
+use runhub_server::wake::Wakes;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -25,6 +26,7 @@ pub struct TestServer {
     pub url: String,
     pub clock: ManualClock,
     folder: TempDir,
+    wakes: Arc<Wakes>,
     shutdown: oneshot::Sender<()>,
     running: JoinHandle<()>,
 }
@@ -35,7 +37,7 @@ impl TestServer {
         Self::start_in(tempfile::tempdir().unwrap(), clock).await
     }
 
-    async fn start_in(folder: TempDir, clock: ManualClock) -> Self {
+    pub async fn start_in(folder: TempDir, clock: ManualClock) -> Self {
         let config = Config {
             listen: "127.0.0.1:0".parse().unwrap(),
             db: folder.path().join("runhub.db"),
@@ -45,6 +47,7 @@ impl TestServer {
         };
         let server = Server::bind(config, Arc::new(clock.clone())).await.unwrap();
         let Listen::Tcp(address) = server.listens_on() else { panic!("it listens on TCP") };
+        let wakes = server.wakes();
         let (shutdown, asked) = oneshot::channel();
         let running = tokio::spawn(async move {
             let asked = async { drop(asked.await) };
@@ -52,7 +55,17 @@ impl TestServer {
         });
         let url = format!("http://{address}");
         let client = Client::connect(&url).await.unwrap();
-        Self { client, url, clock, folder, shutdown, running }
+        Self { client, url, clock, folder, wakes, shutdown, running }
+    }
+
+    /// Until so many claims are held by the server.
+    pub async fn until_claims_wait(&self, count: usize) {
+        until(|| async { self.wakes.claims.waiting() == count }).await;
+    }
+
+    /// Until so many calls are held that wait for a decision.
+    pub async fn until_approvals_wait(&self, count: usize) {
+        until(|| async { self.wakes.approvals.waiting() == count }).await;
     }
 
     /// The database file.
@@ -78,6 +91,24 @@ impl TestServer {
         let clock = self.clock.clone();
         Self::start_in(self.stop().await, clock).await
     }
+}
+
+/// How long a test waits for what must happen: far longer than it takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Looks until something is so.
+pub async fn until<F: Future<Output = bool>>(mut is_so: impl FnMut() -> F) {
+    let looking = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, looking).await.is_ok(), "it never came to be so");
+}
+
+/// What must end, and soon.
+pub async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("it must end by itself")
 }
 
 /// Where the real work lies, if it is beside the checkout: `RUNHUB_REAL_WORK` says where.

@@ -1,0 +1,265 @@
+//! C9: approvals are asked, waited for, decided once, bound to a digest, used once.
+
+use std::time::Duration;
+
+use runhub_client::v1::*;
+use runhub_client::{Client, Error, Reason};
+
+use crate::support::calls::*;
+use crate::support::{TestServer, soon, until};
+
+/// Asks for an approval that expires in a minute.
+async fn ask_for_a_minute(client: &Client, run_id: &str, on_expiry: ExpiryPolicy) -> Approval {
+    let (run_id, on_expiry) = (run_id.into(), on_expiry.into());
+    let request = RequestApprovalRequest { run_id, title: "t".into(), ttl: seconds(60), on_expiry, ..unset() };
+    client.request_approval(request).await.unwrap().approval.unwrap()
+}
+
+async fn consume(client: &Client, approval_id: &str, digest: &str) -> Result<Approval, Error> {
+    let (approval_id, subject_digest) = (approval_id.into(), digest.into());
+    let request = ConsumeApprovalRequest { approval_id, subject_digest, ..unset() };
+    Ok(client.consume_approval(request).await?.approval.unwrap())
+}
+
+async fn wait(client: &Client, approval_id: &str, wait: i64) -> Approval {
+    let request = WaitApprovalRequest { approval_id: approval_id.into(), wait: seconds(wait) };
+    client.wait_approval(request).await.unwrap().approval.unwrap()
+}
+
+/// What an ALREADY_DECIDED says: the verdict and the source that won.
+fn winner(error: Error) -> (String, String) {
+    match error {
+        Error::Refused { reason: Reason::AlreadyDecided, metadata, .. } => {
+            (metadata["verdict"].clone(), metadata["source"].clone())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_approval_is_pending_until_it_is_decided() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let task = add_task(client, &run.id, draft("t")).await;
+    let request = RequestApprovalRequest {
+        run_id: run.id.clone(),
+        task_id: Some(task.id.clone()),
+        title: "deploy".into(),
+        payload: value(serde_json::json!({ "to": "prod" })),
+        requested_by: "agent".into(),
+        subject_digest: "sha256:1".into(),
+        ttl: seconds(60),
+        ..unset()
+    };
+    let asked = client.request_approval(request).await.unwrap().approval.unwrap();
+    assert_eq!((asked.verdict(), &*asked.source, asked.decide_time), (ApprovalVerdict::Pending, "", None));
+    assert_eq!((asked.on_expiry(), asked.expire_time.unwrap().seconds), (ExpiryPolicy::Reject, 1_800_000_060));
+    assert_eq!((asked.task_id.as_deref(), &*asked.requested_by), (Some(&*task.id), "agent"));
+    let decided = decide(client, &asked.id, ApprovalVerdict::ChangesRequested).await.unwrap();
+    assert_eq!((decided.verdict(), &*decided.source), (ApprovalVerdict::ChangesRequested, "human"));
+    assert_eq!((decided.revision, decided.decide_time.is_some()), (2, true));
+    assert_eq!(get_approval(client, &asked.id).await, decided);
+    let log = log(client, &run.id).await;
+    let kinds: Vec<_> = log[2..].iter().map(|event| (&*event.kind, event.task_id.as_deref())).collect();
+    assert_eq!(kinds, [("approval_requested", Some(&*task.id)), ("approval_decided", Some(&*task.id))]);
+}
+
+#[tokio::test]
+async fn exactly_one_decision_wins_and_the_others_hear_who() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let asked = ask(client, &run.id, "d").await;
+    let calls: Vec<_> = (0..16)
+        .map(|at| {
+            let (client, approval_id, source) = (client.clone(), asked.id.clone(), format!("judge {at}"));
+            let verdict = if at % 2 == 0 { ApprovalVerdict::Approved } else { ApprovalVerdict::Rejected }.into();
+            let request = DecideApprovalRequest { approval_id, source, verdict, ..unset() };
+            tokio::spawn(async move { client.decide_approval(request).await })
+        })
+        .collect();
+    let mut won = Vec::new();
+    let mut heard = Vec::new();
+    for call in calls {
+        match soon(call).await.unwrap() {
+            Ok(answer) => won.push(answer.approval.unwrap()),
+            Err(error) => heard.push(winner(error)),
+        }
+    }
+    assert_eq!((won.len(), heard.len()), (1, 15));
+    let winner = (won[0].verdict().as_str_name().to_owned(), won[0].source.clone());
+    assert!(heard.iter().all(|one| *one == winner), "{heard:?}");
+}
+
+#[tokio::test]
+async fn a_wait_returns_with_the_decision() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let asked = ask(client, &run.id, "d").await;
+    assert_eq!(wait(client, &asked.id, 0).await.verdict(), ApprovalVerdict::Pending);
+    let waiting = || {
+        let (client, id) = (client.clone(), asked.id.clone());
+        tokio::spawn(async move { wait(&client, &id, 100).await })
+    };
+    let (first, second) = (waiting(), waiting());
+    server.until_approvals_wait(2).await;
+    decide(client, &asked.id, ApprovalVerdict::Rejected).await.unwrap();
+    assert_eq!(soon(first).await.unwrap().verdict(), ApprovalVerdict::Rejected);
+    assert_eq!(soon(second).await.unwrap().verdict(), ApprovalVerdict::Rejected);
+    assert_eq!(wait(client, &asked.id, 100).await.verdict(), ApprovalVerdict::Rejected, "at once");
+}
+
+#[tokio::test]
+async fn a_wait_ends_with_its_time_and_with_the_server() {
+    let server = TestServer::start().await;
+    let (client, run) = (server.client.clone(), new_run(&server.client).await);
+    let asked = ask(&client, &run.id, "d").await;
+    let waiting = |seconds_to_wait: i64| {
+        let request = WaitApprovalRequest { approval_id: asked.id.clone(), wait: seconds(seconds_to_wait) };
+        let client = client.clone();
+        tokio::spawn(async move { client.wait_approval(request).await })
+    };
+    let call = waiting(10);
+    server.until_approvals_wait(1).await;
+    server.clock.advance(Duration::from_secs(10));
+    assert_eq!(soon(call).await.unwrap().unwrap().approval.unwrap().verdict(), ApprovalVerdict::Pending);
+    let call = waiting(10);
+    server.until_approvals_wait(1).await;
+    soon(server.stop()).await;
+    assert_eq!(reason(soon(call).await.unwrap()), Reason::Draining);
+}
+
+/// Once, with an event, and by the policy.
+#[tokio::test]
+async fn what_nobody_decides_in_time_is_as_its_policy_says() {
+    let server = TestServer::start().await;
+    let client = &server.client;
+    let policies = [
+        (ExpiryPolicy::Reject, ApprovalVerdict::Expired, "system", RunStatus::Planning),
+        (ExpiryPolicy::Approve, ApprovalVerdict::Approved, "system", RunStatus::Planning),
+        (ExpiryPolicy::KeepPending, ApprovalVerdict::Pending, "", RunStatus::Planning),
+        (ExpiryPolicy::PauseRun, ApprovalVerdict::Pending, "", RunStatus::Paused),
+    ];
+    for (policy, verdict, source, status) in policies {
+        let run = new_run(client).await;
+        let asked = ask_for_a_minute(client, &run.id, policy).await;
+        server.clock.advance(Duration::from_secs(60));
+        let event = until_logged(client, &run.id, "approval_expired", 1).await;
+        assert_eq!(json(&event.payload)["verdict"], verdict.as_str_name());
+        let expired = get_approval(client, &asked.id).await;
+        assert_eq!((expired.verdict(), &*expired.source), (verdict, source), "{policy:?}");
+        assert_eq!(expired.decide_time.is_some(), verdict != ApprovalVerdict::Pending);
+        assert_eq!(get_run(client, &run.id).await.status(), status);
+        let late = decide(client, &asked.id, ApprovalVerdict::Approved).await;
+        assert_eq!(late.is_ok(), verdict == ApprovalVerdict::Pending, "{policy:?}");
+        server.clock.advance(Duration::from_secs(600));
+        let expiries = kinds(client, &run.id).await.into_iter().filter(|kind| kind == "approval_expired");
+        assert_eq!(expiries.count(), 1, "once");
+    }
+}
+
+#[tokio::test]
+async fn a_wait_is_woken_by_the_expiry_that_decides() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let asked = ask_for_a_minute(client, &run.id, ExpiryPolicy::Approve).await;
+    let call = {
+        let (client, id) = (client.clone(), asked.id.clone());
+        tokio::spawn(async move { wait(&client, &id, 300).await })
+    };
+    server.until_approvals_wait(1).await;
+    server.clock.advance(Duration::from_secs(60));
+    assert_eq!(soon(call).await.unwrap().verdict(), ApprovalVerdict::Approved);
+}
+
+#[tokio::test]
+async fn a_cancelled_question_is_no_longer_asked() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let asked = ask(client, &run.id, "d").await;
+    let cancel = CancelApprovalRequest { approval_id: asked.id.clone(), ..unset() };
+    let cancelled = client.cancel_approval(cancel.clone()).await.unwrap().approval.unwrap();
+    assert_eq!(cancelled.verdict(), ApprovalVerdict::Cancelled);
+    let late = decide(client, &asked.id, ApprovalVerdict::Approved).await.unwrap_err();
+    assert_eq!(winner(late).0, "APPROVAL_VERDICT_CANCELLED");
+    assert_eq!(winner(client.cancel_approval(cancel).await.unwrap_err()).0, "APPROVAL_VERDICT_CANCELLED");
+    assert_eq!(kinds(client, &run.id).await.last().unwrap(), "approval_cancelled");
+}
+
+#[tokio::test]
+async fn an_approval_is_used_once_and_only_for_what_it_was_given_for() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let asked = ask(client, &run.id, "sha256:1").await;
+    assert_eq!(reason(consume(client, &asked.id, "sha256:1").await), Reason::NotApproved);
+    decide(client, &asked.id, ApprovalVerdict::Approved).await.unwrap();
+    assert_eq!(reason(consume(client, &asked.id, "sha256:2").await), Reason::DigestMismatch);
+    let used = consume(client, &asked.id, "sha256:1").await.unwrap();
+    assert!(used.consume_time.is_some());
+    assert_eq!(reason(consume(client, &asked.id, "sha256:1").await), Reason::AlreadyConsumed);
+    assert_eq!(kinds(client, &run.id).await.last().unwrap(), "approval_consumed");
+}
+
+/// `expire_time` bounds the decision, not the use.
+#[tokio::test]
+async fn an_approval_given_in_time_can_be_used_later() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let (run_id, title, subject_digest) = (run.id.clone(), "t".to_owned(), "d".to_owned());
+    let request = RequestApprovalRequest { run_id, title, subject_digest, ttl: seconds(60), ..unset() };
+    let asked = client.request_approval(request).await.unwrap().approval.unwrap();
+    decide(client, &asked.id, ApprovalVerdict::Approved).await.unwrap();
+    server.clock.advance(Duration::from_secs(3_600));
+    consume(client, &asked.id, "d").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_inbox_lists_what_is_pending_across_runs_the_oldest_first() {
+    let server = TestServer::start().await;
+    let client = &server.client;
+    let (one, two) = (new_run(client).await, new_run(client).await);
+    let asked = [ask(client, &two.id, "d").await, ask(client, &one.id, "d").await, ask(client, &two.id, "d").await];
+    decide(client, &asked[1].id, ApprovalVerdict::Approved).await.unwrap();
+    let verdicts = vec![ApprovalVerdict::Pending.into()];
+    let mut inbox = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListApprovalsRequest { verdicts: verdicts.clone(), page_size: 1, page_token, ..unset() };
+        let page = client.list_approvals(request).await.unwrap();
+        inbox.extend(page.approvals.into_iter().map(|approval| approval.id));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(inbox, [asked[0].id.clone(), asked[2].id.clone()]);
+}
+
+#[tokio::test]
+async fn the_latest_is_the_one_decided_last_and_never_a_pending_one() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let latest = || async {
+        let request = GetLatestApprovalRequest { run_id: run.id.clone(), source: "human".into() };
+        client.get_latest_approval(request).await.unwrap().approval.map(|approval| approval.id)
+    };
+    let (first, second) = (ask(client, &run.id, "d").await, ask(client, &run.id, "d").await);
+    assert_eq!(latest().await, None);
+    for asked in [&second, &first] {
+        server.clock.advance(Duration::from_secs(1));
+        decide(client, &asked.id, ApprovalVerdict::Approved).await.unwrap();
+        assert_eq!(latest().await.as_ref(), Some(&asked.id));
+    }
+}
+
+#[tokio::test]
+async fn an_expired_question_in_a_run_that_has_ended_harms_nobody() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let asked = ask_for_a_minute(client, &run.id, ExpiryPolicy::PauseRun).await;
+    set_status(client, &run.id, RunStatus::Completed).await;
+    server.clock.advance(Duration::from_secs(60));
+    until_logged(client, &run.id, "approval_expired", 1).await;
+    assert_eq!(get_run(client, &run.id).await.status(), RunStatus::Completed);
+    decide(client, &asked.id, ApprovalVerdict::Approved).await.unwrap();
+    until(|| async { get_approval(client, &asked.id).await.verdict() == ApprovalVerdict::Approved }).await;
+}

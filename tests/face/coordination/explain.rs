@@ -1,0 +1,97 @@
+//! ExplainTask: one reason for each thing in the way.
+
+use std::time::Duration;
+
+use runhub_client::v1::*;
+
+use crate::support::TestServer;
+use crate::support::calls::*;
+
+fn kinds_of(answer: &ExplainTaskResponse) -> Vec<ObstacleKind> {
+    answer.reasons.iter().map(Obstacle::kind).collect()
+}
+
+#[tokio::test]
+async fn nothing_is_in_the_way_of_a_claimable_task() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let task = add_task(client, &run.id, draft("t")).await;
+    assert_eq!(explain(client, &task.id).await, ExplainTaskResponse { claimable: true, reasons: vec![] });
+}
+
+#[tokio::test]
+async fn a_task_that_is_held_or_over_says_so() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let task = add_task(client, &run.id, draft("t")).await;
+    let held = claim(client, &run.id).await.unwrap();
+    let answer = explain(client, &task.id).await;
+    assert_eq!((answer.claimable, kinds_of(&answer)), (false, vec![ObstacleKind::Status]));
+    assert!(answer.reasons[0].detail.contains("held by agent"), "{answer:?}");
+    assert_eq!(answer.reasons[0].time, held.lease_expire_time);
+    complete(client, &held).await;
+    let answer = explain(client, &task.id).await;
+    assert_eq!((answer.claimable, kinds_of(&answer)), (false, vec![ObstacleKind::Status]));
+}
+
+#[tokio::test]
+async fn each_thing_in_the_way_is_a_reason_that_names_it() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let with = |path: &str| TaskDraft { allowed_paths: vec!["doc".into(), path.into()], ..draft(path) };
+    let holder = add_task(client, &run.id, with("src/*.rs")).await;
+    let held = claim(client, &run.id).await.unwrap();
+    let time = prost_types::Timestamp { seconds: 1_800_000_060, nanos: 0 };
+    let stuck = TaskDraft {
+        depends_on: vec!["up".into()],
+        allowed_paths: vec!["lib".into(), "src/foo*".into()],
+        required_capabilities: vec!["gpu".into()],
+        not_before_time: Some(time),
+        ..draft("stuck")
+    };
+    let tasks = add_tasks(client, &run.id, vec![keyed("up", &[]), stuck]).await;
+    client.pause_run(PauseRunRequest { run_id: run.id.clone(), ..unset() }).await.unwrap();
+    let answer = explain(client, &tasks[1].id).await;
+    use ObstacleKind::{Capability, Dependency, Paths, RunPaused, Time};
+    assert_eq!((answer.claimable, kinds_of(&answer)), (false, vec![RunPaused, Dependency, Time, Paths, Capability]));
+    let [_, dependency, late, paths, capability] = &answer.reasons[..] else { panic!("{answer:?}") };
+    assert_eq!(dependency.task_id.as_ref(), Some(&tasks[0].id));
+    assert_eq!(late.time, Some(time));
+    assert_eq!(paths.task_id.as_ref(), Some(&holder.id));
+    assert_eq!((paths.path.as_deref(), paths.other_path.as_deref()), (Some("src/foo*"), Some("src/*.rs")));
+    assert_eq!(paths.time, held.lease_expire_time);
+    assert!(paths.detail.contains("held by agent") && capability.detail.contains("gpu"), "{answer:?}");
+    // One after the other they go, and what is left is nobody's fault.
+    client.resume_run(ResumeRunRequest { run_id: run.id.clone(), ..unset() }).await.unwrap();
+    complete(client, &held).await;
+    client.complete_task(CompleteTaskRequest { task_id: tasks[0].id.clone(), ..unset() }).await.unwrap();
+    server.clock.advance(Duration::from_secs(60));
+    let answer = explain(client, &tasks[1].id).await;
+    assert_eq!((answer.claimable, kinds_of(&answer)), (true, vec![Capability]), "an agent that has it can have it");
+}
+
+/// Dependents further down stay pending: the one that will not move by itself is named.
+#[tokio::test]
+async fn the_blocked_one_further_up_is_named() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let drafts = vec![keyed("a", &[]), keyed("b", &["a"]), keyed("c", &["b"]), keyed("d", &["c"])];
+    let tasks = add_tasks(client, &run.id, drafts).await;
+    abandon(client, &tasks[0].id).await;
+    let answer = explain(client, &tasks[3].id).await;
+    let named: Vec<_> = answer.reasons.iter().map(|reason| reason.task_id.clone().unwrap()).collect();
+    assert_eq!(named, [tasks[2].id.clone(), tasks[1].id.clone(), tasks[0].id.clone()]);
+    let answer = explain(client, &tasks[1].id).await;
+    assert_eq!(kinds_of(&answer), [ObstacleKind::Status, ObstacleKind::Dependency]);
+    assert!(answer.reasons[0].detail.contains("dependency_abandoned"));
+}
+
+#[tokio::test]
+async fn a_task_of_a_run_that_has_ended_is_not_claimable() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let task = add_task(client, &run.id, draft("t")).await;
+    set_status(client, &run.id, RunStatus::Failed).await;
+    let answer = explain(client, &task.id).await;
+    assert_eq!((answer.claimable, kinds_of(&answer)), (false, vec![ObstacleKind::RunEnded]));
+}

@@ -1,0 +1,141 @@
+//! What went wrong elsewhere, as tests: each names the project and its issue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use runhub_client::Reason;
+use runhub_client::v1::*;
+use runhub_server::clock::Clock;
+use runhub_server::store::{Store, due};
+use runhub_server::sweeper;
+
+use crate::support::TestServer;
+use crate::support::calls::*;
+
+/// river 1302: the sweeper picks an expired task, the agent completes it, the sweeper's write undoes that.
+#[tokio::test]
+async fn a_completion_between_the_sweepers_look_and_its_write_stands() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    add_tasks(&server.client, &run.id, vec![draft("completed"), draft("beating"), draft("silent")]).await;
+    let mut claims = Vec::new();
+    for _ in 0..3 {
+        claims.push(claim_for(&server.client, &run.id, "agent", 60).await.unwrap());
+    }
+    let clock = server.clock.clone();
+    let folder = server.stop().await;
+    // By hand, step by step: the server's own sweeper is not there.
+    let store = Store::open(&folder.path().join("runhub.db"), Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
+    clock.advance(Duration::from_secs(60));
+    let now = clock.now();
+    let due = store.read(move |tx| due::look(tx, now, now)).await.unwrap();
+    assert_eq!(due.leases.len(), 3);
+    store.close().await;
+    drop(store);
+    // Meanwhile one is completed and one beats, at the same moment of the same clock.
+    let server = TestServer::start_in(folder, clock.clone()).await;
+    complete(&server.client, &claims[0]).await;
+    beat(&server.client, &claims[1]).await;
+    let folder = server.stop().await;
+    let store = Store::open(&folder.path().join("runhub.db"), Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
+    let silent = task_id(&claims[2]);
+    make_due(&folder.path().join("runhub.db"), &silent);
+    sweeper::act(&store, due, now).await.unwrap();
+    store.close().await;
+    drop(store);
+    let server = TestServer::start_in(folder, clock).await;
+    let statuses = [
+        get_task(&server.client, &task_id(&claims[0])).await.status(),
+        get_task(&server.client, &task_id(&claims[1])).await.status(),
+        get_task(&server.client, &silent).await.status(),
+    ];
+    assert_eq!(statuses, [TaskStatus::Completed, TaskStatus::InProgress, TaskStatus::Pending]);
+}
+
+/// The restart in the middle has given the silent one more time, as it should: takes that back.
+fn make_due(db: &std::path::Path, task_id: &str) {
+    let conn = rusqlite::Connection::open(db).unwrap();
+    let sql = "UPDATE tasks SET lease_expire_time = 0 WHERE id = $1";
+    assert_eq!(conn.execute(sql, [task_id]).unwrap(), 1);
+}
+
+/// dbos 742: a recovery list, read once and acted on later, runs a job twice.
+#[tokio::test]
+async fn what_was_requeued_on_a_restart_is_not_requeued_again() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    add_tasks(&server.client, &run.id, vec![draft("a"), draft("b")]).await;
+    let old = claim(&server.client, &run.id).await.unwrap();
+    let server = server.restart().await;
+    // Two orchestrators start again at the same time, and an agent takes the task between their calls.
+    let requeue = || RequeueInProgressTasksRequest { run_id: run.id.clone(), ..unset() };
+    assert_eq!(server.client.requeue_in_progress_tasks(requeue()).await.unwrap().requeued_count, 1);
+    let new = claim(&server.client, &run.id).await.unwrap();
+    assert_eq!((task_id(&new), new.attempt_number), (task_id(&old), 2));
+    assert_eq!(reason(server.client.complete_task(completion(&old)).await), Reason::StaleLease);
+    complete(&server.client, &new).await;
+    assert_eq!(server.client.requeue_in_progress_tasks(requeue()).await.unwrap().requeued_count, 0);
+    let completions = kinds(&server.client, &run.id).await.into_iter().filter(|kind| kind == "task_completed");
+    assert_eq!(completions.count(), 1);
+}
+
+/// marcus 343: two holders both complete after a lease ran out and was given again.
+#[tokio::test]
+async fn of_two_holders_one_completes() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    add_task(client, &run.id, draft("t")).await;
+    let first = claim_for(client, &run.id, "first", 60).await.unwrap();
+    server.clock.advance(Duration::from_secs(60));
+    until_logged(client, &run.id, "lease_expired", 1).await;
+    let second = claim_for(client, &run.id, "second", 60).await.unwrap();
+    let both = [&first, &second].map(|claim| {
+        let (client, request) = (client.clone(), completion(claim));
+        tokio::spawn(async move { client.complete_task(request).await })
+    });
+    let [first, second] = both;
+    assert_eq!(reason(first.await.unwrap()), Reason::StaleLease);
+    assert_eq!(second.await.unwrap().unwrap().task.unwrap().status(), TaskStatus::Completed);
+    let seen = kinds(client, &run.id).await;
+    assert_eq!(seen.iter().filter(|kind| *kind == "task_completed").count(), 1);
+    assert_eq!(seen.iter().filter(|kind| *kind == "stale_write_rejected").count(), 1);
+}
+
+/// camunda 5925: the answer to a claim is lost, and the job stays taken until its timeout.
+#[tokio::test]
+async fn a_claim_whose_answer_was_lost_is_found_by_its_request_id() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    add_tasks(&server.client, &run.id, vec![draft("t"); 2]).await;
+    let request = ClaimTaskRequest { request_id: "id".into(), ..claim_request(&run.id, "agent") };
+    let lost = server.client.claim_task(request.clone()).await.unwrap();
+    let server = server.restart().await;
+    let found = server.client.claim_task(request).await.unwrap();
+    assert_eq!(found, lost);
+    complete(&server.client, &found.claim.unwrap()).await;
+}
+
+/// agent-teams-ai 618: a task whose dependency is open is completed by hand.
+#[tokio::test]
+async fn a_task_whose_dependency_is_open_is_not_completed_by_hand() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let tasks = add_tasks(client, &run.id, vec![keyed("a", &[]), keyed("b", &["a"])]).await;
+    claim(client, &run.id).await.unwrap();
+    let by_hand = CompleteTaskRequest { task_id: tasks[1].id.clone(), ..unset() };
+    assert_eq!(reason(client.complete_task(by_hand).await), Reason::WrongStatus);
+    assert_eq!(get_task(client, &tasks[1].id).await.status(), TaskStatus::Pending);
+}
+
+/// vibe-kanban: a pending approval, kept in memory, is gone after a restart.
+#[tokio::test]
+async fn a_pending_approval_outlives_a_restart() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let asked = ask(&server.client, &run.id, "d").await;
+    let server = server.restart().await;
+    let verdicts = vec![ApprovalVerdict::Pending.into()];
+    let inbox = server.client.list_approvals(ListApprovalsRequest { verdicts, ..unset() }).await.unwrap();
+    assert_eq!(inbox.approvals, [asked.clone()]);
+    decide(&server.client, &asked.id, ApprovalVerdict::Approved).await.unwrap();
+}

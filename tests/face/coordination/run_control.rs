@@ -1,0 +1,201 @@
+//! C8: pausing, resuming, cancelling.
+
+use std::time::Duration;
+
+use runhub_client::v1::*;
+use runhub_client::{Client, Reason};
+
+use crate::support::calls::*;
+use crate::support::{TestServer, soon};
+
+async fn pause(client: &Client, run_id: &str) -> Run {
+    let request = PauseRunRequest { run_id: run_id.into(), reason: "lunch".into(), ..unset() };
+    client.pause_run(request).await.unwrap().run.unwrap()
+}
+
+async fn resume(client: &Client, run_id: &str) -> Run {
+    let request = ResumeRunRequest { run_id: run_id.into(), reason: "fed".into(), ..unset() };
+    client.resume_run(request).await.unwrap().run.unwrap()
+}
+
+async fn cancel(client: &Client, run_id: &str, grace: Option<i64>) -> Run {
+    let grace = grace.and_then(seconds);
+    let request = CancelRunRequest { run_id: run_id.into(), reason: "enough".into(), grace, ..unset() };
+    client.cancel_run(request).await.unwrap().run.unwrap()
+}
+
+async fn until_status(client: &Client, run_id: &str, status: RunStatus) {
+    crate::support::until(|| async { get_run(client, run_id).await.status() == status }).await;
+}
+
+#[tokio::test]
+async fn a_paused_run_gives_out_nothing_and_resumes_as_it_was() {
+    let server = TestServer::start().await;
+    let client = &server.client;
+    for before in [RunStatus::Planning, RunStatus::Running, RunStatus::Blocked] {
+        let run = new_run(client).await;
+        add_tasks(client, &run.id, vec![draft("t"); 2]).await;
+        set_status(client, &run.id, before).await;
+        let held = claim(client, &run.id).await.unwrap();
+        let paused = pause(client, &run.id).await;
+        assert_eq!((paused.status(), &*paused.status_reason), (RunStatus::Paused, "lunch"));
+        assert_eq!(claim(client, &run.id).await, None);
+        assert_eq!(beat(client, &held).await.state(), LeaseState::PauseRequested);
+        complete(client, &held).await;
+        let resumed = resume(client, &run.id).await;
+        assert_eq!((resumed.status(), &*resumed.status_reason), (before, "fed"));
+        assert!(claim(client, &run.id).await.is_some());
+    }
+}
+
+#[tokio::test]
+async fn leases_run_on_while_a_run_is_paused() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    add_task(client, &run.id, draft("t")).await;
+    let held = claim_for(client, &run.id, "agent", 60).await.unwrap();
+    pause(client, &run.id).await;
+    server.clock.advance(Duration::from_secs(59));
+    assert_eq!(beat(client, &held).await.lease_expire_time.unwrap().seconds, 1_800_000_119);
+    server.clock.advance(Duration::from_secs(60));
+    until_logged(client, &run.id, "lease_expired", 1).await;
+}
+
+#[tokio::test]
+async fn repeating_run_control_is_a_success_that_changes_nothing() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    add_task(client, &run.id, draft("t")).await;
+    claim(client, &run.id).await.unwrap();
+    assert_eq!(resume(client, &run.id).await, get_run(client, &run.id).await, "it was not paused");
+    let paused = pause(client, &run.id).await;
+    assert_eq!(pause(client, &run.id).await, paused);
+    resume(client, &run.id).await;
+    let cancelling = cancel(client, &run.id, Some(10)).await;
+    assert_eq!(cancel(client, &run.id, Some(10)).await, cancelling);
+    assert_eq!(cancel(client, &run.id, None).await, cancelling, "a longer grace changes nothing");
+    let cancelled = cancel(client, &run.id, Some(0)).await;
+    assert_eq!(cancelled.status(), RunStatus::Cancelled);
+    assert_eq!(cancel(client, &run.id, Some(5)).await, cancelled);
+    let seen = kinds(client, &run.id).await;
+    let control: Vec<_> = seen.iter().filter(|kind| kind.starts_with("run_")).collect();
+    let requested = "run_cancel_requested";
+    assert_eq!(control, ["run_created", "run_paused", "run_resumed", requested, requested, "run_cancelled"]);
+}
+
+#[tokio::test]
+async fn cancelling_abandons_what_is_pending_at_once_and_lets_holders_finish() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let tasks = add_tasks(client, &run.id, vec![draft("a"), draft("b"), keyed("c", &[]), keyed("d", &["c"])]).await;
+    let (first, second) = (claim(client, &run.id).await.unwrap(), claim(client, &run.id).await.unwrap());
+    let approval = ask(client, &run.id, "d").await;
+    let cancelling = cancel(client, &run.id, None).await;
+    assert_eq!((cancelling.status(), &*cancelling.status_reason), (RunStatus::Cancelling, "enough"));
+    for task in &tasks[2..] {
+        assert_eq!(get_task(client, &task.id).await.status(), TaskStatus::Abandoned);
+    }
+    assert_eq!(reason(client.claim_task(claim_request(&run.id, "late")).await), Reason::RunEnded);
+    let result = beat(client, &first).await;
+    assert_eq!(result.state(), LeaseState::CancelRequested);
+    assert_eq!(result.lease_expire_time.unwrap().seconds, 1_800_000_030, "no further than the grace");
+    assert_eq!(complete(client, &first).await.status(), TaskStatus::Completed);
+    assert_eq!(get_run(client, &run.id).await.status(), RunStatus::Cancelling);
+    assert_eq!(fail(client, &second).await.status(), TaskStatus::Abandoned);
+    let ended = get_run(client, &run.id).await;
+    assert_eq!((ended.status(), &*ended.status_reason), (RunStatus::Cancelled, "enough"));
+    let approval = get_approval(client, &approval.id).await;
+    assert_eq!((approval.verdict(), &*approval.source), (ApprovalVerdict::Cancelled, "system"));
+    let seen = kinds(client, &run.id).await;
+    let last = ["task_completed", "task_failed", "approval_cancelled", "run_cancelled"];
+    assert_eq!(seen[seen.len() - 4..], last);
+}
+
+#[tokio::test]
+async fn what_is_released_or_expires_while_cancelling_is_abandoned() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    add_tasks(client, &run.id, vec![draft("a"), draft("b"), draft("c")]).await;
+    let released = claim(client, &run.id).await.unwrap();
+    let expired = claim_for(client, &run.id, "agent", 5).await.unwrap();
+    let silent = claim(client, &run.id).await.unwrap();
+    cancel(client, &run.id, None).await;
+    assert_eq!(release(client, &released).await.unwrap().status(), TaskStatus::Abandoned);
+    server.clock.advance(Duration::from_secs(5));
+    until_logged(client, &run.id, "lease_expired", 1).await;
+    assert_eq!(get_task(client, &task_id(&expired)).await.status(), TaskStatus::Abandoned);
+    assert_eq!(reason(client.complete_task(completion(&expired)).await), Reason::StaleLease);
+    // The grace is over.
+    server.clock.advance(Duration::from_secs(25));
+    until_status(client, &run.id, RunStatus::Cancelled).await;
+    let task = get_task(client, &task_id(&silent)).await;
+    assert_eq!(task.status(), TaskStatus::Abandoned);
+    assert_eq!(latest_attempt(client, &task.id).await.status(), AttemptStatus::Abandoned);
+    assert_eq!(reason(client.complete_task(completion(&silent)).await), Reason::StaleLease);
+}
+
+#[tokio::test]
+async fn a_run_in_which_nobody_works_is_cancelled_at_once() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let task = add_task(client, &run.id, draft("t")).await;
+    client.block_task(BlockTaskRequest { task_id: task.id.clone(), ..unset() }).await.unwrap();
+    assert_eq!(cancel(client, &run.id, None).await.status(), RunStatus::Cancelled);
+    assert_eq!(get_task(client, &task.id).await.status(), TaskStatus::Abandoned, "what is blocked, too");
+}
+
+#[tokio::test]
+async fn no_grace_ends_a_run_at_once_and_a_shorter_one_brings_its_end_forward() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    add_task(client, &run.id, draft("t")).await;
+    claim(client, &run.id).await.unwrap();
+    assert_eq!(cancel(client, &run.id, Some(0)).await.status(), RunStatus::Cancelled);
+    let run = new_run(client).await;
+    add_task(client, &run.id, draft("t")).await;
+    claim(client, &run.id).await.unwrap();
+    cancel(client, &run.id, Some(600)).await;
+    cancel(client, &run.id, Some(2)).await;
+    server.clock.advance(Duration::from_secs(2));
+    until_status(client, &run.id, RunStatus::Cancelled).await;
+}
+
+#[tokio::test]
+async fn a_paused_run_can_be_cancelled_and_a_cancelled_one_reopened() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    pause(client, &run.id).await;
+    assert_eq!(cancel(client, &run.id, None).await.status(), RunStatus::Cancelled);
+    let reopened = set_status(client, &run.id, RunStatus::Running).await;
+    assert_eq!((reopened.status(), &*reopened.status_reason), (RunStatus::Running, ""));
+    add_task(client, &run.id, draft("t")).await;
+    assert!(claim(client, &run.id).await.is_some());
+}
+
+/// The server may be away when the grace ends: holders then have a while to report, as after any such time.
+#[tokio::test]
+async fn a_cancellation_goes_on_after_a_restart() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    add_task(&server.client, &run.id, draft("t")).await;
+    let held = claim(&server.client, &run.id).await.unwrap();
+    cancel(&server.client, &run.id, Some(5)).await;
+    let clock = server.clock.clone();
+    let folder = server.stop().await;
+    clock.advance(Duration::from_secs(60));
+    let server = TestServer::start_in(folder, clock).await;
+    assert_eq!(beat(&server.client, &held).await.state(), LeaseState::CancelRequested);
+    server.clock.advance(Duration::from_secs(30));
+    soon(until_status(&server.client, &run.id, RunStatus::Cancelled)).await;
+}
+
+/// A run with nothing left to do stays as it is.
+#[tokio::test]
+async fn tasks_never_change_the_status_of_their_run() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    add_task(client, &run.id, draft("t")).await;
+    set_status(client, &run.id, RunStatus::Running).await;
+    complete(client, &claim(client, &run.id).await.unwrap()).await;
+    assert_eq!(get_run(client, &run.id).await.status(), RunStatus::Running);
+}
