@@ -18,6 +18,8 @@ mod event;
 mod house;
 #[path = "face/import.rs"]
 mod import;
+#[path = "face/lease_keeper.rs"]
+mod lease_keeper;
 #[path = "face/plan.rs"]
 mod plan;
 #[path = "face/repeat.rs"]

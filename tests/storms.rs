@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "storms/coordination.rs"]
+mod coordination;
 #[path = "storms/crash.rs"]
 mod crash;
 #[path = "storms/many.rs"]

@@ -5,6 +5,7 @@
 pub mod binary;
 pub mod calls;
 pub mod dump;
+pub mod random;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

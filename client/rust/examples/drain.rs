@@ -12,11 +12,17 @@ use std::time::Duration;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use runhub_client::v1::{
-    AddTasksRequest, ClaimTaskRequest, CompleteTaskRequest, CreateRunRequest, ListTasksRequest, RunStatus,
+    AddTasksRequest, Claim, ClaimTaskRequest, CompleteTaskRequest, CreateRunRequest, ListTasksRequest, RunStatus,
     SubscribeEventsRequest, TaskDraft, TaskStatus, UpdateRunRequest,
 };
-use runhub_client::{Client, Error, Update};
+use runhub_client::{Client, Error, Update, repeat_for};
 use uuid::Uuid;
+
+/// A call that meets no server is repeated for so long: it may be restarting.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An agent with nothing to do looks so often whether the plan is done. What becomes claimable wakes it at once.
+const WAIT_SECONDS: i64 = 1;
 
 #[derive(Parser)]
 struct Args {
@@ -85,29 +91,48 @@ async fn make_run(client: &Client) -> Result<String, Error> {
 async fn work(client: Client, run_id: String, agent_id: String, takes: Duration) -> Result<usize, Error> {
     let mut done = 0;
     loop {
-        // The request_id makes it safe to ask again when the answer is lost.
-        let request_id = Uuid::now_v7().to_string();
-        let (run_id, agent_id) = (run_id.clone(), agent_id.clone());
-        let request = ClaimTaskRequest { run_id: run_id.clone(), agent_id, request_id, ..ClaimTaskRequest::default() };
-        let Some(claim) = client.claim_task(request).await?.claim else {
+        let Some(claim) = claim(&client, &run_id, &agent_id).await? else {
             if !is_work_left(&client, &run_id).await? {
                 return Ok(done);
             }
-            // What is left waits for what others hold.
-            tokio::time::sleep(takes.max(Duration::from_millis(10))).await;
             continue;
         };
-        tokio::time::sleep(takes).await;
-        let request = CompleteTaskRequest {
-            task_id: claim.task.unwrap_or_default().id,
-            lease_token: Some(claim.lease_token),
-            summary: "pretended to do it".to_owned(),
-            request_id: Uuid::now_v7().to_string(),
-            ..CompleteTaskRequest::default()
-        };
-        client.complete_task(request).await?;
+        // The lease is kept until the report is answered.
+        let lease = client.keep_lease(&claim);
+        match lease.run(tokio::time::sleep(takes)).await {
+            Ok(()) => complete(&client, claim).await?,
+            Err(lost) => {
+                println!("{agent_id} gives up a task: {lost}");
+                continue;
+            }
+        }
         done += 1;
     }
+}
+
+/// Waits a little for a task: what is left may wait for what others hold.
+async fn claim(client: &Client, run_id: &str, agent_id: &str) -> Result<Option<Claim>, Error> {
+    let request = ClaimTaskRequest {
+        run_id: run_id.to_owned(),
+        agent_id: agent_id.to_owned(),
+        wait: Some(prost_types::Duration { seconds: WAIT_SECONDS, nanos: 0 }),
+        // It makes it safe to ask again when the answer is lost.
+        request_id: Uuid::now_v7().to_string(),
+        ..ClaimTaskRequest::default()
+    };
+    Ok(repeat_for(PATIENCE, || client.claim_task(request.clone())).await?.claim)
+}
+
+async fn complete(client: &Client, claim: Claim) -> Result<(), Error> {
+    let request = CompleteTaskRequest {
+        task_id: claim.task.unwrap_or_default().id,
+        lease_token: Some(claim.lease_token),
+        summary: "pretended to do it".to_owned(),
+        request_id: Uuid::now_v7().to_string(),
+        ..CompleteTaskRequest::default()
+    };
+    repeat_for(PATIENCE, || client.complete_task(request.clone())).await?;
+    Ok(())
 }
 
 async fn is_work_left(client: &Client, run_id: &str) -> Result<bool, Error> {

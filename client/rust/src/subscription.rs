@@ -1,19 +1,16 @@
 //! A subscription that resumes by itself.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBackoff};
 use futures_util::{Stream, stream};
 use runhub_api::v1::subscribe_events_response::Message;
 use runhub_api::v1::{EndReason, Event, GetServerInfoRequest, SubscribeEventsRequest};
 use runhub_api::{MAX_RESPONSE_BYTES, v1};
 use tonic::Streaming;
 
+use crate::repeat::{LONGEST_DELAY, delays};
 use crate::{Client, Error};
-
-const FIRST_DELAY: Duration = Duration::from_millis(50);
-const LONGEST_DELAY: Duration = Duration::from_secs(2);
 
 /// What a subscription brings. Each has a position that is a cursor.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,18 +45,13 @@ impl Client {
             client: self.clone(),
             request,
             stream: None,
-            delays: delays(),
+            delays: delays().build(),
             log_id: None,
             waiting: VecDeque::new(),
             caught_up: false,
             ended: false,
         }
     }
-}
-
-fn delays() -> ExponentialBackoff {
-    let delays = ExponentialBuilder::default().with_min_delay(FIRST_DELAY).with_max_delay(LONGEST_DELAY);
-    delays.without_max_times().with_jitter().build()
 }
 
 impl Subscription {
@@ -108,7 +100,7 @@ impl Subscription {
         };
         match stream.message().await? {
             Some(response) => {
-                self.delays = delays();
+                self.delays = delays().build();
                 self.take(response);
             }
             // Broken off before its `end`: a proxy, say.
