@@ -8,6 +8,8 @@ mod support;
 mod bad_input;
 #[path = "face/cli.rs"]
 mod cli;
+#[path = "face/cli_people.rs"]
+mod cli_people;
 #[path = "face/client.rs"]
 mod client;
 #[path = "face/coordination/mod.rs"]

@@ -8,7 +8,11 @@ mod support;
 mod coordination;
 #[path = "storms/crash.rs"]
 mod crash;
+#[path = "storms/crash_coordination.rs"]
+mod crash_coordination;
 #[path = "storms/many.rs"]
 mod many;
+#[path = "storms/model/mod.rs"]
+mod model;
 #[path = "storms/real_work.rs"]
 mod real_work;

@@ -1,5 +1,7 @@
 //! Why a call can be refused. `rpc/status.rs` is the one place where these become a gRPC status.
 
+use crate::domain::code::words;
+
 /// The result of anything that can be refused.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -21,15 +23,15 @@ pub enum Error {
     LeaseRequired,
     #[error("{problem}")]
     WrongStatus { current_status: &'static str, problem: String },
-    #[error("it was decided already: {verdict} by {decided_by:?}")]
+    #[error("it was decided already: {} by {decided_by:?}", words(verdict))]
     AlreadyDecided { verdict: &'static str, decided_by: String },
-    #[error("it is not approved ({verdict})")]
+    #[error("it is not approved: it is {}", words(verdict))]
     NotApproved { verdict: &'static str },
     #[error("it was used already: an approval is good for one use")]
     AlreadyConsumed,
     #[error("the approval is for something with another digest")]
     DigestMismatch,
-    #[error("the run has ended or is being ended ({current_status}): it takes no new work")]
+    #[error("the run is {}: it takes no new work", words(current_status))]
     RunEnded { current_status: &'static str },
     #[error("the snapshot is over {limit} bytes: ask for less by event_limit, attempt_limit and task_limit")]
     SnapshotTooLarge { limit: usize },
@@ -90,7 +92,7 @@ impl std::fmt::Display for StaleToken {
             Some(number) => write!(to, "it was given out for attempt {number}")?,
             None => to.write_str("it was never given out for this task")?,
         }
-        write!(to, "; the task is {} at attempt {}", self.current_status, self.current_attempt_number)
+        write!(to, "; the task is {} at attempt {}", words(self.current_status), self.current_attempt_number)
     }
 }
 

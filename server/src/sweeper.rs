@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use tokio::sync::watch;
 
 use crate::actions::{approval, lease, run_control};
@@ -116,18 +117,18 @@ impl Sweeper {
 /// # Errors
 /// The store can't be written.
 pub async fn act(store: &Store, due: Due, looked_at: Timestamp) -> Result<()> {
-    for key in due.leases {
-        store.transact(move |tx| lease::expire(tx, key, looked_at)).await?;
-    }
+    each(store, due.leases, move |tx, key| lease::expire(tx, key, looked_at)).await?;
     each(store, due.graces, run_control::finish_if_over).await?;
     each(store, due.approvals, approval::expire).await
 }
 
-async fn each(store: &Store, keys: Vec<Key>, act: fn(&mut dyn Tx, Key) -> Result<bool>) -> Result<()> {
-    for key in keys {
-        store.transact(move |tx| act(tx, key)).await?;
-    }
-    Ok(())
+/// All of them are queued at once, in their order, and so share a commit.
+async fn each<F>(store: &Store, keys: Vec<Key>, act: F) -> Result<()>
+where
+    F: Fn(&mut dyn Tx, Key) -> Result<bool> + Copy + Send + 'static,
+{
+    let acts = keys.into_iter().map(|key| store.transact(move |tx| act(tx, key)));
+    try_join_all(acts).await.map(drop)
 }
 
 /// Lets every lease that was live at a time live on for a while. Returns how many were extended.

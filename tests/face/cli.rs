@@ -11,7 +11,7 @@ use crate::support::binary::{self, Binary, run, runhub, stdout};
 use crate::support::calls::*;
 
 /// Runs a command against a server, without standing in the way of that server.
-async fn shown(server: &TestServer, args: &[&str]) -> String {
+pub async fn shown(server: &TestServer, args: &[&str]) -> String {
     let url = server.url.clone();
     let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
     let command = move || {

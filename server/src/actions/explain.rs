@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::paths::{HeldPaths, Overlaps};
 use crate::domain::Key;
+use crate::domain::code::words;
 use crate::domain::glob::{self, Glob};
 use crate::domain::obstacle::{self, Obstacle, ObstacleKind};
 use crate::domain::task::{Task, TaskStatus};
@@ -41,7 +42,7 @@ fn of_dependencies(tx: &mut dyn Tx, task: &Task) -> Result<Vec<Obstacle>> {
             let is_stuck = matches!(open.status, TaskStatus::Blocked | TaskStatus::Abandoned);
             if direct || is_stuck {
                 let how = if direct { "it depends on" } else { "further up it waits for" };
-                let detail = format!("{how} {:?}, which is {}", open.title, open.status.name());
+                let detail = format!("{how} {:?}, which is {}", open.title, words(open.status.name()));
                 reasons.push(Obstacle { task_id: Some(open.id), ..Obstacle::new(ObstacleKind::Dependency, detail) });
             }
             to_look_at.push_back((open.key, false));

@@ -1,5 +1,6 @@
 //! Messages as JSON, in protobuf's own mapping: what grpcurl shows.
 
+use std::io::Write;
 use std::sync::LazyLock;
 
 use prost::Message;
@@ -13,6 +14,14 @@ static POOL: LazyLock<Option<DescriptorPool>> =
 /// One line of JSON for a message of the package; unset fields that have no presence are shown too.
 pub fn line(name: &str, message: &impl Message) -> Result<String, Failure> {
     to_json(name, message).map_err(|cause| Failure::failed(format!("can't show {name} as JSON: {cause}")))
+}
+
+/// One line for each message of a list.
+pub fn lines<M: Message>(out: &mut impl Write, name: &str, messages: &[M]) -> Result<(), Failure> {
+    for message in messages {
+        writeln!(out, "{}", line(name, message)?)?;
+    }
+    Ok(())
 }
 
 fn to_json(name: &str, message: &impl Message) -> Result<String, Box<dyn std::error::Error>> {

@@ -1,14 +1,19 @@
 //! The command line: one file a command.
 
+mod approvals;
+mod decide;
 mod exit;
 mod import;
 mod json;
+mod pages;
+mod run_control;
 mod runs;
 mod serve;
 mod show;
 mod table;
 mod tasks;
 mod watch;
+mod why;
 
 use std::process::ExitCode;
 
@@ -19,8 +24,8 @@ pub use self::exit::Failure;
 
 /// The coordination server for AI-agent runs.
 ///
-/// Without a command it serves: agents in any language plan a run over gRPC, claim its tasks, report attempts and
-/// leave checkpoints, and whoever watches sees every event.
+/// Without a command it serves: agents in any language plan a run over gRPC, claim its tasks, report attempts, ask
+/// for approval and leave checkpoints. Whoever watches sees every event, decides what is asked, and pauses or cancels runs.
 #[derive(Parser)]
 #[command(name = "runhub", version, args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
 struct Cli {
@@ -36,6 +41,10 @@ Examples:
   runhub runs                             what runs there are, the newest first
   runhub show RUN                         all about one run
   runhub watch RUN                        its events, live
+  runhub approvals                        what waits for a decision, in all runs
+  runhub approve APPROVAL                 say yes; or: runhub reject APPROVAL --because TEXT
+  runhub pause RUN                        give out no more tasks; also: resume, cancel
+  runhub why TASK                         why nobody can claim it now
   runhub import beads issues.jsonl        a beads ledger becomes a run (with no server running)
 
 Exit codes:
@@ -57,6 +66,20 @@ enum Command {
     Tasks(tasks::TasksArgs),
     /// Show events as they happen, through restarts of the server
     Watch(watch::WatchArgs),
+    /// Say why a task can't be claimed now
+    Why(why::WhyArgs),
+    /// List what waits for a decision, the oldest first
+    Approvals(approvals::ApprovalsArgs),
+    /// Say yes to what is asked
+    Approve(decide::ApproveArgs),
+    /// Say no to what is asked, or not like this
+    Reject(decide::RejectArgs),
+    /// Give out no more tasks of a run; what agents hold goes on
+    Pause(run_control::ControlArgs),
+    /// Give a paused run the status it had before
+    Resume(run_control::ControlArgs),
+    /// End a run; agents get some time to finish what they hold
+    Cancel(run_control::CancelArgs),
     /// Bring in real work, into a database that no server has open
     Import(import::ImportArgs),
 }
@@ -102,6 +125,13 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Show(args)) => show::run(args).await,
         Some(Command::Tasks(args)) => tasks::run(args).await,
         Some(Command::Watch(args)) => watch::run(args).await,
+        Some(Command::Why(args)) => why::run(args).await,
+        Some(Command::Approvals(args)) => approvals::run(args).await,
+        Some(Command::Approve(args)) => decide::approve(args).await,
+        Some(Command::Reject(args)) => decide::reject(args).await,
+        Some(Command::Pause(args)) => run_control::pause(args).await,
+        Some(Command::Resume(args)) => run_control::resume(args).await,
+        Some(Command::Cancel(args)) => run_control::cancel(args).await,
         Some(Command::Import(args)) => import::run(args).await,
     }
 }

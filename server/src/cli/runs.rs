@@ -1,12 +1,10 @@
 //! `runhub runs`: what runs there are.
 
-use std::io::Write;
-
 use clap::Args;
 use runhub_api::v1;
 use runhub_client::Client;
 
-use super::{Failure, ServerArgs, json, table};
+use super::{Failure, ServerArgs, json, pages, table};
 
 #[derive(Args)]
 pub struct RunsArgs {
@@ -23,10 +21,7 @@ pub async fn run(args: RunsArgs) -> Result<(), Failure> {
     let runs = all_runs(&client).await?;
     let mut out = anstream::stdout().lock();
     if args.json {
-        for run in &runs {
-            writeln!(out, "{}", json::line("Run", run)?)?;
-        }
-        return Ok(());
+        return json::lines(&mut out, "Run", &runs);
     }
     let mut rows = table::new(&["RUN", "STATUS", "CREATED", "GOAL"]);
     for run in &runs {
@@ -43,15 +38,10 @@ pub async fn run(args: RunsArgs) -> Result<(), Failure> {
 }
 
 async fn all_runs(client: &Client) -> Result<Vec<v1::Run>, Failure> {
-    let mut runs = Vec::new();
-    let mut page_token = String::new();
-    loop {
+    pages::all(async |page_token| {
         let page = v1::ListRunsRequest { page_size: 1_000, page_token, ..v1::ListRunsRequest::default() };
         let page = client.list_runs(page).await?;
-        runs.extend(page.runs);
-        if page.next_page_token.is_empty() {
-            return Ok(runs);
-        }
-        page_token = page.next_page_token;
-    }
+        Ok((page.runs, page.next_page_token))
+    })
+    .await
 }

@@ -2,13 +2,13 @@
 
 use std::io::{self, Write};
 
-use anstyle::Style;
 use clap::Args;
 use comfy_table::Cell;
 use runhub_api::v1;
 use runhub_client::Reason;
 
-use super::{Failure, ServerArgs, json, table, tasks, watch};
+use super::approvals::{Columns, RunShown};
+use super::{Failure, ServerArgs, approvals, json, table, tasks, watch};
 
 #[derive(Args)]
 pub struct ShowArgs {
@@ -30,6 +30,8 @@ pub struct ShowArgs {
 
 /// What is shown of a run too large to be shown whole.
 const PART: i32 = 10;
+
+const IN_PROGRESS: &str = "In progress";
 
 pub async fn run(args: ShowArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
@@ -58,10 +60,11 @@ fn print(out: &mut impl Write, snapshot: &v1::RunSnapshot, limit: usize) -> io::
     if let Some(run) = &snapshot.run {
         print_run(out, run)?;
     }
+    print_pending_approvals(out, snapshot)?;
     print_tasks(out, snapshot, limit)?;
     print_attempts(out, snapshot)?;
     print_agents(out, snapshot)?;
-    print_approvals(out, snapshot)?;
+    print_decided_approvals(out, snapshot)?;
     print_artifacts(out, snapshot)?;
     if !snapshot.recent_events.is_empty() {
         heading(out, "Newest events")?;
@@ -73,18 +76,21 @@ fn print(out: &mut impl Write, snapshot: &v1::RunSnapshot, limit: usize) -> io::
 }
 
 fn heading(out: &mut impl Write, text: &str) -> io::Result<()> {
-    let bold = Style::new().bold();
+    let bold = table::BOLD;
     writeln!(out, "\n{bold}{text}{bold:#}")
 }
 
 fn print_run(out: &mut impl Write, run: &v1::Run) -> io::Result<()> {
-    let bold = Style::new().bold();
+    let bold = table::BOLD;
     writeln!(out, "{bold}Run {}{bold:#}", run.id)?;
     let mut facts = vec![
         ("goal", table::shorten(&run.goal)),
         ("repo", table::shorten(&run.repo_path)),
         ("status", table::word(run.status().as_str_name(), "RUN_STATUS_")),
     ];
+    if !run.status_reason.is_empty() {
+        facts.push(("because", table::shorten(&run.status_reason)));
+    }
     facts.extend(run.summary.as_deref().map(|summary| ("summary", table::shorten(summary))));
     facts.extend(run.current_task_id.clone().map(|id| ("at task", id)));
     facts.push(("cycles", format!("{} ({} replans, plan {})", run.cycle_count, run.replan_count, run.plan_version)));
@@ -99,7 +105,7 @@ fn print_run(out: &mut impl Write, run: &v1::Run) -> io::Result<()> {
 
 fn print_tasks(out: &mut impl Write, snapshot: &v1::RunSnapshot, limit: usize) -> io::Result<()> {
     let lists = [
-        ("In progress", &snapshot.in_progress_tasks),
+        (IN_PROGRESS, &snapshot.in_progress_tasks),
         ("Pending", &snapshot.pending_tasks),
         ("Blocked and abandoned", &snapshot.blocked_tasks),
         ("Completed", &snapshot.completed_tasks),
@@ -113,13 +119,22 @@ fn print_tasks(out: &mut impl Write, snapshot: &v1::RunSnapshot, limit: usize) -
         };
         let note = if shown < list.len() { format!(", the {which} {shown}") } else { String::new() };
         heading(out, &format!("{name}: {}{note}", list.len()))?;
-        let mut rows = tasks::new_table();
-        for task in part {
-            rows.add_row(tasks::row(task));
-        }
-        table::print(out, &mut rows, "")?;
+        table::print(out, &mut task_rows(name, part), "")?;
     }
     Ok(())
+}
+
+/// Of what is held, when its lease ends; its status is said by the heading.
+fn task_rows(list: &str, tasks: &[v1::Task]) -> comfy_table::Table {
+    let mut rows = if list == IN_PROGRESS { tasks::new_held_table() } else { tasks::new_table() };
+    for task in tasks {
+        if list == IN_PROGRESS {
+            rows.add_row(tasks::held_row(task));
+        } else {
+            rows.add_row(tasks::row(task));
+        }
+    }
+    rows
 }
 
 fn print_attempts(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<()> {
@@ -150,13 +165,24 @@ fn print_agents(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<
     section(out, "Agents", rows)
 }
 
-fn print_approvals(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<()> {
-    let mut rows = table::new(&["APPROVAL", "SOURCE", "VERDICT", "RATIONALE"]);
-    for approval in &snapshot.approvals {
+/// Before all else, because somebody waits for it.
+fn print_pending_approvals(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<()> {
+    let columns = Columns { run: RunShown::Nowhere, verdict: false };
+    let mut rows = columns.new_table();
+    for approval in snapshot.approvals.iter().filter(|approval| approvals::is_pending(approval)) {
+        rows.add_row(columns.row(approval));
+    }
+    section(out, "Waiting for a decision", rows)
+}
+
+fn print_decided_approvals(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<()> {
+    let mut rows = table::new(&["APPROVAL", "VERDICT", "BY", "TITLE", "BECAUSE"]);
+    for approval in snapshot.approvals.iter().filter(|approval| !approvals::is_pending(approval)) {
         rows.add_row([
             Cell::new(&approval.id),
-            Cell::new(&approval.source),
             table::verdict(approval.verdict()),
+            table::short_or_dash(&approval.source),
+            table::short_or_dash(&approval.title),
             table::short(&approval.rationale),
         ]);
     }

@@ -1,13 +1,12 @@
 //! `runhub tasks RUN`: its plan.
 
-use std::io::Write;
-
 use clap::Args;
 use comfy_table::Cell;
 use runhub_api::v1;
+use runhub_api::v1::TaskStatus;
 use runhub_client::Client;
 
-use super::{Failure, ServerArgs, json, table};
+use super::{Failure, ServerArgs, json, pages, table};
 
 #[derive(Args)]
 pub struct TasksArgs {
@@ -25,13 +24,10 @@ pub struct TasksArgs {
 
 pub async fn run(args: TasksArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
-    let tasks = all_tasks(&client, &args.run).await?;
+    let tasks = all_tasks(&client, &args.run, &[]).await?;
     let mut out = anstream::stdout().lock();
     if args.json {
-        for task in &tasks {
-            writeln!(out, "{}", json::line("Task", task)?)?;
-        }
-        return Ok(());
+        return json::lines(&mut out, "Task", &tasks);
     }
     let mut rows = new_table();
     for task in &tasks {
@@ -41,19 +37,19 @@ pub async fn run(args: TasksArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn all_tasks(client: &Client, run_id: &str) -> Result<Vec<v1::Task>, Failure> {
-    let mut tasks = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let run_id = run_id.to_owned();
-        let page = v1::ListTasksRequest { run_id, page_size: 1_000, page_token, ..v1::ListTasksRequest::default() };
-        let page = client.list_tasks(page).await?;
-        tasks.extend(page.tasks);
-        if page.next_page_token.is_empty() {
-            return Ok(tasks);
-        }
-        page_token = page.next_page_token;
-    }
+/// The tasks of a run in one of these statuses; none: all.
+pub async fn all_tasks(client: &Client, run_id: &str, statuses: &[TaskStatus]) -> Result<Vec<v1::Task>, Failure> {
+    let request = v1::ListTasksRequest {
+        run_id: run_id.to_owned(),
+        statuses: statuses.iter().map(|status| (*status).into()).collect(),
+        page_size: 1_000,
+        ..v1::ListTasksRequest::default()
+    };
+    pages::all(async |page_token| {
+        let page = client.list_tasks(v1::ListTasksRequest { page_token, ..request.clone() }).await?;
+        Ok((page.tasks, page.next_page_token))
+    })
+    .await
 }
 
 /// A table for `row`.
@@ -70,6 +66,23 @@ pub fn row(task: &v1::Task) -> [Cell; 7] {
         table::number(task.priority),
         table::number(task.attempt_count),
         Cell::new(task.agent_id.as_deref().unwrap_or("-")),
+        table::short(&task.title),
+    ]
+}
+
+/// A table for `held_row`.
+pub fn new_held_table() -> comfy_table::Table {
+    table::new(&["#", "TASK", "TRIES", "AGENT", "LEASE ENDS", "TITLE"])
+}
+
+/// A task that somebody holds, in a table of such tasks.
+pub fn held_row(task: &v1::Task) -> [Cell; 6] {
+    [
+        table::number(task.ordinal),
+        Cell::new(&task.id),
+        table::number(task.attempt_count),
+        table::short_or_dash(task.agent_id.as_deref().unwrap_or_default()),
+        Cell::new(table::until(task.lease_expire_time.as_ref())),
         table::short(&task.title),
     ]
 }

@@ -57,7 +57,7 @@ pub async fn run(args: WatchArgs) -> Result<(), Failure> {
 
 /// An event in one line.
 pub fn line(event: &v1::Event) -> String {
-    let dim = Style::new().dimmed();
+    let dim = table::DIM;
     let kind = kind_style(&event.kind);
     let time = table::short_time(event.create_time.as_ref());
     let about = event.task_id.as_deref().map(|id| format!("  {dim}{id}{dim:#}")).unwrap_or_default();
@@ -72,10 +72,15 @@ pub fn line(event: &v1::Event) -> String {
 
 fn kind_style(kind: &str) -> Style {
     let color = match kind {
-        "task_completed" => AnsiColor::Green,
-        "task_claimed" => AnsiColor::Cyan,
-        "task_blocked" | "stale_write_rejected" => AnsiColor::Red,
-        "task_abandoned" | "task_requeued" | "requeue_in_progress" => AnsiColor::Yellow,
+        "task_completed" | "approval_decided" | "approval_consumed" => AnsiColor::Green,
+        "task_claimed" | "lease_resumed" | "run_resumed" => AnsiColor::Cyan,
+        "task_blocked" | "task_failed" | "stale_write_rejected" => AnsiColor::Red,
+        "approval_requested" => AnsiColor::Magenta,
+        "task_abandoned" | "task_released" | "task_requeued" | "requeue_in_progress" | "lease_expired" => {
+            AnsiColor::Yellow
+        }
+        "run_paused" | "run_cancel_requested" | "run_cancelled" => AnsiColor::Yellow,
+        "approval_expired" | "approval_cancelled" => AnsiColor::Yellow,
         _ => return Style::new(),
     };
     Style::new().fg_color(Some(color.into()))

@@ -38,3 +38,9 @@ macro_rules! coded_enum {
         }
     };
 }
+
+/// A value's name for people: `TASK_STATUS_IN_PROGRESS` is "in progress".
+pub fn words(name: &str) -> String {
+    let (_, value) = name.rsplit_once("_STATUS_").or_else(|| name.rsplit_once("_VERDICT_")).unwrap_or(("", name));
+    value.to_lowercase().replace('_', " ")
+}

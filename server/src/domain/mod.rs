@@ -1,7 +1,7 @@
 //! What is coordinated, and the rules. No I/O: time, ids and everything stored are passed in.
 
 #[macro_use]
-mod code;
+pub mod code;
 
 pub mod agent;
 pub mod approval;

@@ -1,5 +1,6 @@
 //! What keeps a task from being claimed.
 
+use super::code::words;
 use super::run::RunStatus;
 use super::task::{Task, TaskStatus};
 use super::time::Timestamp;
@@ -46,13 +47,13 @@ pub fn of_run(status: RunStatus) -> Option<Obstacle> {
     match status {
         RunStatus::Paused => Some(Obstacle::new(ObstacleKind::RunPaused, "its run is paused")),
         status if status.gives_out_tasks() => None,
-        status => Some(Obstacle::new(ObstacleKind::RunEnded, format!("its run is {}", status.name()))),
+        status => Some(Obstacle::new(ObstacleKind::RunEnded, format!("its run is {}", words(status.name())))),
     }
 }
 
 /// Where the task itself stands.
 pub fn of_status(task: &Task) -> Option<Obstacle> {
-    let mut detail = format!("it is {}", task.status.name());
+    let mut detail = format!("it is {}", words(task.status.name()));
     let mut time = None;
     match task.status {
         TaskStatus::Pending => return None,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::attempt::AttemptStatus;
+use super::code::words;
 use super::json::Json;
 use super::lease::Lease;
 use super::run::{Run, RunStatus};
@@ -312,7 +313,7 @@ impl Task {
     /// The task after somebody put it back into the plan.
     pub fn requeued(&self, now: Timestamp) -> Result<Self> {
         if matches!(self.status, TaskStatus::Pending | TaskStatus::Completed) {
-            return Err(self.wrong_status(format!("a task that is {} can't be requeued", self.status.name())));
+            return Err(self.wrong_status(format!("a task that is {} can't be requeued", words(self.status.name()))));
         }
         Ok(Self { failure_count: 0, blocker_signature: None, ..self.moved(TaskStatus::Pending, now) })
     }

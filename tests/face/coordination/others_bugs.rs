@@ -136,6 +136,6 @@ async fn a_pending_approval_outlives_a_restart() {
     let server = server.restart().await;
     let verdicts = vec![ApprovalVerdict::Pending.into()];
     let inbox = server.client.list_approvals(ListApprovalsRequest { verdicts, ..unset() }).await.unwrap();
-    assert_eq!(inbox.approvals, [asked.clone()]);
+    assert_eq!(inbox.approvals, std::slice::from_ref(&asked));
     decide(&server.client, &asked.id, ApprovalVerdict::Approved).await.unwrap();
 }

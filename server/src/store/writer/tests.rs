@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::clock::SystemClock;
 use crate::domain::run::{Run, RunDraft};
 use crate::error::{Error, Result};
-use crate::store::{OpenError, Store, Tx, imports, runs};
+use crate::store::{OpenError, Signal, Store, Tx, imports, runs};
 
 fn open(folder: &TempDir) -> Store {
     Store::open(&folder.path().join("db"), Arc::new(SystemClock), Box::new(|_| {})).unwrap()
@@ -204,4 +204,55 @@ fn a_path_that_is_no_file_is_refused() {
         Store::open(Path::new("/nowhere/db"), clock, Box::new(|_| {})),
         Err(OpenError::Unreadable { .. })
     ));
+}
+
+/// Whose caller is gone when its body has run, but before the commit, leaves nothing behind; the others do not notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_gone_before_the_commit_has_changed_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let held = Held::hold(&store).await;
+    let before = send(&store, |tx| add_run(tx, "before")).await;
+    let gone = send(&store, |tx| add_run(tx, "gone")).await;
+    let last = send(&store, move |tx| {
+        // The bodies before this one have run by now.
+        gone.abort();
+        while !gone.is_finished() {
+            std::thread::yield_now();
+        }
+        add_run(tx, "last")
+    });
+    let last = last.await;
+    held.go_on().await;
+    before.await.unwrap().unwrap();
+    last.await.unwrap().unwrap();
+    assert!(exists(&store, "before").await && exists(&store, "last").await);
+    assert!(!exists(&store, "gone").await);
+}
+
+/// Who waits is told of what is committed, and only of that.
+#[tokio::test]
+async fn signals_are_of_what_was_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let listener = {
+        let heard = Arc::clone(&heard);
+        Box::new(move |signals: &[Signal]| heard.lock().unwrap().extend_from_slice(signals))
+    };
+    let store = Store::open(&folder.path().join("db"), Arc::new(SystemClock), listener).unwrap();
+    let held = Held::hold(&store).await;
+    let kept = send(&store, |tx| {
+        tx.signal(Signal::RunMoved(1));
+        add_run(tx, "kept")
+    });
+    let kept = kept.await;
+    let undone = send(&store, |tx| {
+        tx.signal(Signal::RunMoved(2));
+        Err(Error::LeaseRequired)
+    });
+    let undone = undone.await;
+    held.go_on().await;
+    kept.await.unwrap().unwrap();
+    undone.await.unwrap().unwrap_err();
+    assert_eq!(*heard.lock().unwrap(), [Signal::RunMoved(1)]);
 }

@@ -1,0 +1,117 @@
+//! `runhub pause`, `runhub resume` and `runhub cancel`: a run under a person's hand.
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::Args;
+use prost_types::Timestamp;
+use prost_types::value::Kind;
+use runhub_api::v1;
+use runhub_api::v1::{RunStatus, TaskStatus};
+use runhub_client::Client;
+
+use super::{Failure, ServerArgs, json, table, tasks};
+
+#[derive(Args)]
+pub struct ControlArgs {
+    /// The run's id
+    #[arg(value_name = "RUN")]
+    run: String,
+
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// Why, for the log and for who looks at the run
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    because: String,
+
+    /// Print the run as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct CancelArgs {
+    #[command(flatten)]
+    control: ControlArgs,
+
+    /// How long agents have to finish what they hold, at most 24h; 0s: not at all
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = grace)]
+    grace: prost_types::Duration,
+}
+
+fn grace(text: &str) -> Result<prost_types::Duration, String> {
+    let duration: Duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    prost_types::Duration::try_from(duration).map_err(|error| error.to_string())
+}
+
+pub async fn pause(args: ControlArgs) -> Result<(), Failure> {
+    let client = args.server.connect().await?;
+    let (run_id, reason) = (args.run, args.because);
+    let request = v1::PauseRunRequest { run_id, reason, ..v1::PauseRunRequest::default() };
+    let run = client.pause_run(request).await?.run.unwrap_or_default();
+    print(&run, args.json, "")
+}
+
+pub async fn resume(args: ControlArgs) -> Result<(), Failure> {
+    let client = args.server.connect().await?;
+    let (run_id, reason) = (args.run, args.because);
+    let request = v1::ResumeRunRequest { run_id, reason, ..v1::ResumeRunRequest::default() };
+    let run = client.resume_run(request).await?.run.unwrap_or_default();
+    print(&run, args.json, "")
+}
+
+pub async fn cancel(args: CancelArgs) -> Result<(), Failure> {
+    let ControlArgs { run: run_id, server, because: reason, json } = args.control;
+    let client = server.connect().await?;
+    let request = v1::CancelRunRequest { run_id, reason, grace: Some(args.grace), ..v1::CancelRunRequest::default() };
+    let run = client.cancel_run(request).await?.run.unwrap_or_default();
+    // The run is cancelled, or will be, whatever comes of asking for the particulars.
+    let note = match run.status() {
+        RunStatus::Cancelling if !json => holders(&client, &run.id).await.unwrap_or_default(),
+        _ => String::new(),
+    };
+    print(&run, json, &note)
+}
+
+fn print(run: &v1::Run, as_json: bool, note: &str) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    if as_json {
+        writeln!(out, "{}", json::line("Run", run)?)?;
+        return Ok(());
+    }
+    let (bold, status) = (table::BOLD, table::word(run.status().as_str_name(), "RUN_STATUS_"));
+    writeln!(out, "Run {} is {bold}{status}{bold:#}{note}", run.id)?;
+    Ok(())
+}
+
+/// How many still hold tasks of a run that is being cancelled, and for how long at most.
+async fn holders(client: &Client, run_id: &str) -> Result<String, Failure> {
+    let held = tasks::all_tasks(client, run_id, &[TaskStatus::InProgress]).await?.len();
+    let until = grace_end(client, run_id).await?;
+    let until = until.map(|time| format!(", until {} at the latest", table::until(Some(&time)))).unwrap_or_default();
+    Ok(match held {
+        0 => String::new(),
+        1 => format!(": 1 task is still held{until}"),
+        more => format!(": {more} tasks are still held{until}"),
+    })
+}
+
+/// When the grace is over. Only the log says so: a cancellation asked for again with a longer grace keeps its end.
+async fn grace_end(client: &Client, run_id: &str) -> Result<Option<Timestamp>, Failure> {
+    let request = v1::ListEventsRequest {
+        run_id: run_id.to_owned(),
+        limit: 1,
+        kinds: vec!["run_cancel_requested".to_owned()],
+        sources: vec!["system".to_owned()],
+        ..v1::ListEventsRequest::default()
+    };
+    let events = client.list_events(request).await?.events;
+    let Some(Kind::StructValue(payload)) = events.into_iter().next().and_then(|event| event.payload?.kind) else {
+        return Ok(None);
+    };
+    Ok(match payload.fields.get("graceEndTime").and_then(|value| value.kind.as_ref()) {
+        Some(Kind::StringValue(time)) => time.parse().ok(),
+        _ => None,
+    })
+}

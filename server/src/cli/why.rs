@@ -1,0 +1,63 @@
+//! `runhub why TASK`: what keeps a task from being claimed.
+
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use clap::Args;
+use runhub_api::v1;
+
+use super::{Failure, ServerArgs, json, table};
+
+#[derive(Args)]
+pub struct WhyArgs {
+    /// The task's id
+    #[arg(value_name = "TASK")]
+    task: String,
+
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// Print the answer as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: WhyArgs) -> Result<(), Failure> {
+    let client = args.server.connect().await?;
+    let answer = client.explain_task(v1::ExplainTaskRequest { task_id: args.task }).await?;
+    let mut out = anstream::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", json::line("ExplainTaskResponse", &answer)?)?;
+        return Ok(());
+    }
+    print(&mut out, &answer)?;
+    Ok(())
+}
+
+fn print(out: &mut impl Write, answer: &v1::ExplainTaskResponse) -> io::Result<()> {
+    let (color, verdict) = match (answer.claimable, answer.reasons.is_empty()) {
+        (true, true) => (AnsiColor::Green, "claimable now"),
+        // Capabilities are in nobody's way who has them.
+        (true, false) => (AnsiColor::Green, "claimable now, by an agent with the right capabilities:"),
+        (false, _) => (AnsiColor::Red, "can't be claimed now:"),
+    };
+    let style = Style::new().bold().fg_color(Some(color.into()));
+    writeln!(out, "{style}{verdict}{style:#}")?;
+    for reason in &answer.reasons {
+        writeln!(out, "  {}", line(reason))?;
+    }
+    Ok(())
+}
+
+/// One thing in the way, in one line.
+fn line(reason: &v1::Obstacle) -> String {
+    let (kind, dim) = (table::word(reason.kind().as_str_name(), "OBSTACLE_KIND_"), table::DIM);
+    let paths = reason.path.as_deref().zip(reason.other_path.as_deref());
+    let particulars = [
+        reason.task_id.clone(),
+        paths.map(|(own, other)| format!("{} ↔ {}", table::visible(own), table::visible(other))),
+        reason.time.as_ref().map(|time| format!("until {}", table::until(Some(time)))),
+    ];
+    let particulars: String = particulars.into_iter().flatten().map(|text| format!("  {text}")).collect();
+    format!("{kind:<10}  {}{dim}{particulars}{dim:#}", table::visible(&reason.detail))
+}

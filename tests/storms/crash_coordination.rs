@@ -1,0 +1,94 @@
+//! `kill -9` and standstill in the middle of coordination: nobody loses a lease to it, and nobody gets two.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::Duration;
+
+use runhub_client::v1::*;
+use runhub_client::{Client, Error};
+
+use crate::support::binary::Binary;
+use crate::support::calls::*;
+use crate::support::random::Random;
+use crate::support::until;
+
+const CYCLES: usize = 10;
+const AGENTS: usize = 16;
+
+/// Camunda's lost answer, over a crash: whatever of the claims was committed before it, each request_id has one lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_asked_again_with_its_request_id_is_the_same_lease_also_after_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("runhub.db");
+    let (mut random, mut lost, mut answered) = (Random::new(3), 0, 0);
+    let mut server = Binary::start(&db, &[]);
+    for cycle in 0..CYCLES {
+        let client = server.connect().await;
+        let run_id = new_run(&client).await.id;
+        let question = ask(&client, &run_id, "digest").await;
+        let mut agents = Vec::new();
+        for agent in 0..AGENTS {
+            agents.push((server.connect().await, request(&run_id, cycle, agent)));
+        }
+        let calls: Vec<_> =
+            agents.into_iter().map(|(client, request)| tokio::spawn(ask_for_task(client, request))).collect();
+        // They wait, or are about to; then there are tasks, and at some moment of that the server is gone.
+        add_tasks(&client, &run_id, vec![draft("t"); AGENTS]).await;
+        tokio::time::sleep(Duration::from_micros(random.below(3_000) as u64)).await;
+        server.kill();
+        server = Binary::start(&db, &[]);
+        let client = server.connect().await;
+        let mut given = BTreeSet::new();
+        for call in calls {
+            let (request, before) = call.await.unwrap();
+            let claim = client.claim_task(request).await.unwrap().claim.expect("a task for each");
+            lost += usize::from(before.is_none());
+            if let Some(before) = before {
+                answered += 1;
+                assert_eq!(claim, before, "the answer that was given is given again");
+            }
+            assert_eq!(claim.attempt_number, 1, "nothing was taken and left lying");
+            assert!(given.insert(task_id(&claim)), "a task was given twice");
+            assert_eq!(beat(&client, &claim).await.state(), LeaseState::Extended);
+        }
+        assert_eq!(get_approval(&client, &question.id).await, question, "a restart loses no approval");
+    }
+    println!("{answered} claims were answered before their server was killed, {lost} were not");
+    assert!(lost > CYCLES, "{lost} answers were lost");
+}
+
+fn request(run_id: &str, cycle: usize, agent: usize) -> ClaimTaskRequest {
+    let request_id = format!("{cycle}.{agent}");
+    ClaimTaskRequest { wait: seconds(60), request_id, ..claim_request(run_id, &format!("agent {agent}")) }
+}
+
+/// The claim, if its answer comes.
+async fn ask_for_task(client: Client, request: ClaimTaskRequest) -> (ClaimTaskRequest, Option<Claim>) {
+    let answer: Result<_, Error> = client.claim_task(request.clone()).await;
+    (request, answer.ok().and_then(|answer| answer.claim))
+}
+
+/// A stopped process expires nothing when it goes on: holders report first (C3).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stood_still_does_not_expire_what_was_live() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Binary::start(&folder.path().join("runhub.db"), &[]);
+    let client = server.connect().await;
+    let run_id = new_run(&client).await.id;
+    add_tasks(&client, &run_id, vec![draft("a"), draft("b")]).await;
+    let (held, silent) =
+        (claim_for(&client, &run_id, "a", 3).await.unwrap(), claim_for(&client, &run_id, "b", 3).await.unwrap());
+    let signal = |name: &str| {
+        let sent = Command::new("kill").args([name, &server.pid().to_string()]).status().unwrap();
+        assert!(sent.success());
+    };
+    signal("-STOP");
+    // Longer than the leases: time itself is what is tested here.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    signal("-CONT");
+    assert_eq!(beat(&client, &held).await.state(), LeaseState::Extended);
+    assert_eq!(complete(&client, &held).await.status(), TaskStatus::Completed);
+    assert!(!kinds(&client, &run_id).await.contains(&"lease_expired".to_owned()), "within 3 s of the return");
+    // And who stays silent is not waited for for ever.
+    until(|| async { get_task(&client, &task_id(&silent)).await.status() == TaskStatus::Pending }).await;
+}

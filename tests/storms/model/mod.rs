@@ -1,0 +1,155 @@
+//! Random calls and steps of the clock, against a small model: every answer and every state agree.
+//!
+//! The services are called in this process, without a socket and without a sweeper of their own, so that a sequence does
+//! the same each time and a failing one can be made smaller. The model knows the design and nothing of the code.
+
+mod approvals;
+mod driver;
+mod ends;
+mod ops;
+mod runs;
+mod state;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
+
+use self::driver::Driver;
+use self::ops::{Op, op};
+use self::state::{Answer, Called, Model};
+
+/// In each of two halves, which run beside each other.
+const SEQUENCES: u32 = 1_000;
+const LENGTH: usize = 60;
+const LOOK_EVERY: usize = 10;
+
+#[test]
+fn every_answer_and_every_state_is_the_models_1() {
+    run_half(1);
+}
+
+#[test]
+fn every_answer_and_every_state_is_the_models_2() {
+    run_half(2);
+}
+
+/// The same sequences each time: what is new is found by whoever changes the seed.
+fn run_half(seed: u8) {
+    let config = Config {
+        cases: SEQUENCES,
+        max_shrink_iters: 2_000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
+        ..Config::default()
+    };
+    let random = proptest::test_runner::TestRng::from_seed(proptest::test_runner::RngAlgorithm::ChaCha, &[seed; 32]);
+    let mut runner = TestRunner::new_with_rng(config, random);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let sequence = proptest::collection::vec(op(), LENGTH);
+    let seen = Mutex::new(BTreeMap::new());
+    let done = runner.run(&sequence, |ops| runtime.block_on(agree(ops, &seen)));
+    if let Err(error) = done {
+        panic!("{error}");
+    }
+    enough_has_happened(&seen.into_inner().unwrap());
+}
+
+/// How often each call had each kind of answer.
+type Outcomes = Mutex<BTreeMap<String, usize>>;
+
+/// Every answer that the design knows of comes up.
+fn enough_has_happened(seen: &BTreeMap<String, usize>) {
+    let wanted = [
+        "Add done",
+        "Add RUN_ENDED",
+        "Add WRONG_STATUS",
+        "Replace done",
+        "Claim done",
+        "Claim nothing",
+        "Claim RUN_ENDED",
+        "Beat 1",
+        "Beat 2",
+        "Beat 3",
+        "Beat 4",
+        "Beat resumed",
+        "Complete done",
+        "Complete late",
+        "Complete STALE_LEASE",
+        "Complete WRONG_STATUS",
+        "Complete LEASE_REQUIRED",
+        "Fail done",
+        "Fail late",
+        "Fail STALE_LEASE",
+        "Release done",
+        "Release WRONG_STATUS",
+        "Release STALE_LEASE",
+        "Block done",
+        "Block late",
+        "Block WRONG_STATUS",
+        "Abandon done",
+        "Abandon late",
+        "Abandon STALE_LEASE",
+        "Requeue done",
+        "Requeue WRONG_STATUS",
+        "RequeueAll done",
+        "Pause done",
+        "Pause RUN_ENDED",
+        "Resume done",
+        "Cancel done",
+        "Cancel RUN_ENDED",
+        "SetStatus done",
+        "Ask done",
+        "Ask RUN_ENDED",
+        "Decide done",
+        "Decide ALREADY_DECIDED",
+        "CancelApproval done",
+        "Consume done",
+        "Consume NOT_APPROVED",
+        "Consume DIGEST_MISMATCH",
+        "Consume ALREADY_CONSUMED",
+    ];
+    for outcome in wanted {
+        let count = seen.get(outcome).copied().unwrap_or(0);
+        assert!(count >= 5, "{outcome} came up {count} times only");
+    }
+}
+
+/// What is known of the outcome of a call; `before` is the model as it was.
+fn outcome(op: &Op, before: &Model, answered: &Called) -> String {
+    let name = format!("{op:?}");
+    let name = name.split(' ').next().unwrap_or_default();
+    let what = match answered {
+        Err(reason) => reason.name().to_owned(),
+        Ok(Answer::Claimed(None)) => "nothing".to_owned(),
+        Ok(Answer::Beaten(1, _)) if before.is_late(op) => "resumed".to_owned(),
+        Ok(Answer::Beaten(state, _)) => state.to_string(),
+        Ok(_) if before.is_late(op) => "late".to_owned(),
+        Ok(_) => "done".to_owned(),
+    };
+    format!("{name} {what}")
+}
+
+async fn agree(ops: Vec<Op>, seen: &Outcomes) -> Result<(), TestCaseError> {
+    let mut driver = Driver::start().await;
+    let mut model = Model::default();
+    for (at, op) in ops.iter().enumerate() {
+        if let Op::Pass(millis) = op {
+            driver.pass(Duration::from_millis(*millis)).await;
+            model.pass(i64::try_from(*millis).unwrap());
+        } else {
+            let before = model.clone();
+            let expected = model.call(op);
+            *seen.lock().unwrap().entry(outcome(op, &before, &expected)).or_default() += 1;
+            let answered = driver.call(op, &model).await;
+            prop_assert_eq!(&answered, &expected, "step {} of {:?}", at, op);
+        }
+        // A look reads everything: where it is wrong at the next one, a smaller sequence says since when.
+        if at % LOOK_EVERY == LOOK_EVERY - 1 {
+            prop_assert_eq!(driver.look().await, model.look(), "after step {} of {:?}", at, op);
+        }
+    }
+    driver.end().await;
+    Ok(())
+}

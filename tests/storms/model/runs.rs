@@ -1,0 +1,97 @@
+//! The model's run control, and what time does.
+
+use runhub_client::Reason;
+use runhub_client::v1::RunStatus::{self, *};
+use runhub_client::v1::TaskStatus;
+
+use super::ops::Op;
+use super::state::{Answer, Called, Model, Run, Task, has_ended};
+
+impl Model {
+    pub(super) fn control(&mut self, run: usize, change: impl Fn(&mut Run)) -> Called {
+        if has_ended(self.runs[run].status) {
+            return Err(Reason::RunEnded);
+        }
+        change(&mut self.runs[run]);
+        Ok(Answer::Run(self.runs[run].status))
+    }
+
+    pub(super) fn set_status(&mut self, run: usize, status: i32) -> Called {
+        if self.runs[run].status == Cancelling {
+            return Err(Reason::WrongStatus);
+        }
+        self.runs[run].status = RunStatus::try_from(status).unwrap();
+        Ok(Answer::Run(self.runs[run].status))
+    }
+
+    pub(super) fn cancel(&mut self, run: usize, grace: i64) -> Called {
+        let end = self.now + grace;
+        match self.runs[run].status {
+            Completed | Failed => return Err(Reason::RunEnded),
+            Cancelled => return Ok(Answer::Run(Cancelled)),
+            Cancelling => self.runs[run].grace_end = self.runs[run].grace_end.min(end),
+            _ => {
+                self.runs[run].status = Cancelling;
+                self.runs[run].grace_end = end;
+                let pending = |task: &&mut Task| task.run == run && task.status == TaskStatus::Pending;
+                self.tasks.iter_mut().filter(pending).for_each(|task| task.move_to(TaskStatus::Abandoned));
+            }
+        }
+        self.finish_if_idle(run);
+        self.finish_if_over(run);
+        Ok(Answer::Run(self.runs[run].status))
+    }
+
+    pub(super) fn finish_if_idle(&mut self, run: usize) {
+        let held = |task: &Task| task.run == run && task.status == TaskStatus::InProgress;
+        if self.runs[run].status == Cancelling && !self.tasks.iter().any(held) {
+            self.finish(run);
+        }
+    }
+
+    pub(super) fn finish_if_over(&mut self, run: usize) {
+        if self.runs[run].status == Cancelling && self.runs[run].grace_end <= self.now {
+            self.finish(run);
+        }
+    }
+
+    pub(super) fn finish(&mut self, run: usize) {
+        let rest =
+            |task: &&mut Task| task.run == run && !matches!(task.status, TaskStatus::Completed | TaskStatus::Abandoned);
+        self.tasks.iter_mut().filter(rest).for_each(|task| task.move_to(TaskStatus::Abandoned));
+        self.runs[run].status = Cancelled;
+        self.approvals.cancel_all(run, self.now);
+    }
+
+    /// Time passes, and what is due is done: leases first, then graces, then approvals.
+    pub fn pass(&mut self, millis: i64) {
+        self.now += millis;
+        let is_over = |task: &Task, now: i64| {
+            task.status == TaskStatus::InProgress && task.lease.is_some_and(|lease| lease.end <= now)
+        };
+        let mut over: Vec<usize> = (0..self.tasks.len()).filter(|at| is_over(&self.tasks[*at], self.now)).collect();
+        over.sort_by_key(|at| self.tasks[*at].lease.map(|lease| lease.end));
+        for at in over.into_iter() {
+            if is_over(&self.tasks[at], self.now) {
+                self.expire(at);
+            }
+        }
+        (0..2).for_each(|run| self.finish_if_over(run));
+        for run in self.approvals.expire(self.now) {
+            // An ended run is not paused by what it is asked.
+            let _ = self.call(&Op::Pause { run });
+        }
+    }
+
+    pub(super) fn expire(&mut self, at: usize) {
+        let (to, lease) = (self.handed_back(at), self.tasks[at].lease);
+        let task = &mut self.tasks[at];
+        task.move_to(to);
+        task.failures += 1;
+        if to == TaskStatus::Pending {
+            task.lease = lease;
+            task.block_if_exhausted(None);
+        }
+        self.after_move(at);
+    }
+}

@@ -1,0 +1,315 @@
+//! The model: two runs of one repository, as the design describes them. Times are milliseconds from the beginning.
+
+use runhub_client::Reason;
+use runhub_client::v1::RunStatus::{self, *};
+use runhub_client::v1::TaskStatus;
+
+use super::approvals::Approvals;
+use super::ops::{Caller, NewTask, Op};
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    pub run: usize,
+    pub depends_on: Vec<usize>,
+    pub path: Option<u8>,
+    pub(super) priority: i32,
+    pub(super) max_attempts: i32,
+    pub(super) needs_ability: bool,
+    pub not_before: Option<i64>,
+    pub status: TaskStatus,
+    pub attempts: i32,
+    pub failures: i32,
+    pub signature: Option<String>,
+    pub lease: Option<Lease>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Lease {
+    /// Tokens are numbered as they are given out.
+    pub token: usize,
+    pub(super) duration: i64,
+    pub end: i64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    pub status: RunStatus,
+    pub(super) before_pause: RunStatus,
+    pub(super) grace_end: i64,
+    pub(super) last_served: usize,
+}
+
+/// What of a task is compared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    pub status: TaskStatus,
+    pub attempts: i32,
+    pub failures: i32,
+    pub signature: Option<String>,
+    pub lease_end: Option<i64>,
+    pub not_before: Option<i64>,
+}
+
+/// What of an answer is compared, where it is not a refusal.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// Something was done; what it has come to is seen in the state.
+    Done,
+    /// The task that was given out, and its attempt.
+    Claimed(Option<(usize, i32)>),
+    /// LeaseState, and until when.
+    Beaten(i32, Option<i64>),
+    Count(i32),
+    Run(RunStatus),
+}
+
+pub type Called = Result<Answer, Reason>;
+
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub now: i64,
+    pub runs: [Run; 2],
+    pub tasks: Vec<Task>,
+    /// Of each token: its task.
+    pub tokens: Vec<usize>,
+    pub approvals: Approvals,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        let run = Run { status: Planning, before_pause: Planning, grace_end: 0, last_served: 0 };
+        let runs = [run.clone(), run];
+        Self { now: 0, runs, tasks: Vec::new(), tokens: Vec::new(), approvals: Approvals::default() }
+    }
+}
+
+fn gives_out(status: RunStatus) -> bool {
+    matches!(status, Planning | Running | Blocked)
+}
+
+pub fn has_ended(status: RunStatus) -> bool {
+    matches!(status, Cancelling | Completed | Failed | Cancelled)
+}
+
+fn overlap(a: Option<u8>, b: Option<u8>) -> bool {
+    matches!((a, b), (Some(a), Some(b)) if a == b || a == 2 || b == 2)
+}
+
+impl Model {
+    pub fn call(&mut self, op: &Op) -> Called {
+        match op {
+            Op::Add { run, tasks } => self.add(*run, tasks),
+            Op::Replace { run, tasks, keep } => self.replace(*run, tasks, *keep),
+            Op::Claim { run, able, seconds } => self.claim(*run, *able, seconds * 1_000),
+            Op::Beat { token, seconds } => self.beat(*token, *seconds),
+            Op::Complete { task, caller } => self.end(*task, *caller, TaskStatus::Completed, None),
+            Op::Block { task, caller } => self.end(*task, *caller, TaskStatus::Blocked, None),
+            Op::Abandon { task, caller } => self.end(*task, *caller, TaskStatus::Abandoned, None),
+            Op::Fail { token, delay, signed } => self.fail(*token, *delay, *signed),
+            Op::Release { token } => self.release(*token),
+            Op::Requeue { task } => self.requeue(*task),
+            Op::RequeueAll { run } => self.requeue_all(*run),
+            Op::Pause { run } => self.control(*run, |run| {
+                if run.status != Paused {
+                    run.before_pause = run.status;
+                    run.status = Paused;
+                }
+            }),
+            Op::Resume { run } => self.control(*run, |run| {
+                if run.status == Paused {
+                    run.status = run.before_pause;
+                }
+            }),
+            Op::Cancel { run, grace } => self.cancel(*run, grace.unwrap_or(30) * 1_000),
+            Op::SetStatus { run, status } => self.set_status(*run, *status),
+            Op::Ask { .. } | Op::Decide { .. } | Op::CancelApproval { .. } | Op::Consume { .. } => {
+                let ended = |run: usize| has_ended(self.runs[run].status);
+                self.approvals.call(op, self.now, ended)
+            }
+            Op::Pass(_) => unreachable!("time is no call"),
+        }
+    }
+
+    pub fn look(&self) -> (Vec<Seen>, [RunStatus; 2], Vec<(i32, bool)>) {
+        let seen = |task: &Task| Seen {
+            status: task.status,
+            attempts: task.attempts,
+            failures: task.failures,
+            signature: task.signature.clone(),
+            lease_end: task.lease.filter(|_| task.status == TaskStatus::InProgress).map(|lease| lease.end),
+            not_before: task.not_before,
+        };
+        let statuses = [self.runs[0].status, self.runs[1].status];
+        (self.tasks.iter().map(seen).collect(), statuses, self.approvals.look())
+    }
+
+    /// The tasks a new one depends on: those so far back in its run's plan.
+    pub fn dependencies(&self, run: usize, task: &NewTask) -> Vec<usize> {
+        let plan: Vec<usize> = (0..self.tasks.len()).filter(|at| self.tasks[*at].run == run).collect();
+        let mut found: Vec<usize> =
+            task.depends_on.iter().filter_map(|back| plan.len().checked_sub(back + 1)).map(|at| plan[at]).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// The task and the token a caller means; None for no token.
+    pub fn target(&self, place: usize, caller: Caller) -> Option<(usize, Option<usize>)> {
+        let by_place = place.checked_rem(self.tasks.len())?;
+        Some(match caller {
+            Caller::Operator => (by_place, None),
+            Caller::Newest => self.token(place).map_or((by_place, None), |token| (self.tokens[token], Some(token))),
+            Caller::Older => {
+                let mut of_task = (0..self.tokens.len()).rev().filter(|token| self.tokens[*token] == by_place);
+                (by_place, of_task.nth(1))
+            }
+        })
+    }
+
+    /// The caller's lease has run out, and the task is still its own.
+    pub fn is_late(&self, op: &Op) -> bool {
+        let (at, token) = match op {
+            Op::Beat { token, .. } | Op::Fail { token, .. } | Op::Release { token } => match self.token(*token) {
+                Some(token) => (self.tokens[token], Some(token)),
+                None => return false,
+            },
+            Op::Complete { task, caller } | Op::Block { task, caller } | Op::Abandon { task, caller } => {
+                match self.target(*task, *caller) {
+                    Some(target) => target,
+                    None => return false,
+                }
+            }
+            _ => return false,
+        };
+        self.holder(at, token) == Ok(Some(true))
+    }
+
+    /// The newest tokens are meant more often.
+    pub fn token(&self, token: usize) -> Option<usize> {
+        let newest = self.tokens.len().min(8);
+        token.checked_rem(newest).map(|back| self.tokens.len() - 1 - back)
+    }
+
+    fn add(&mut self, run: usize, tasks: &[NewTask]) -> Called {
+        if has_ended(self.runs[run].status) {
+            return Err(Reason::RunEnded);
+        }
+        let dependencies: Vec<Vec<usize>> = tasks.iter().map(|task| self.dependencies(run, task)).collect();
+        let abandoned = |at: &usize| self.tasks[*at].status == TaskStatus::Abandoned;
+        if dependencies.iter().flatten().any(abandoned) {
+            return Err(Reason::WrongStatus);
+        }
+        for (task, depends_on) in tasks.iter().zip(dependencies) {
+            self.tasks.push(Task {
+                run,
+                depends_on,
+                path: task.path,
+                priority: task.priority,
+                max_attempts: task.max_attempts,
+                needs_ability: task.needs_ability,
+                not_before: task.not_before.map(|seconds| self.now + seconds * 1_000),
+                status: TaskStatus::Pending,
+                attempts: 0,
+                failures: 0,
+                signature: None,
+                lease: None,
+            });
+        }
+        Ok(Answer::Done)
+    }
+
+    fn replace(&mut self, run: usize, tasks: &[NewTask], keep: bool) -> Called {
+        if has_ended(self.runs[run].status) {
+            return Err(Reason::RunEnded);
+        }
+        let before = self.clone();
+        let mut count = 0;
+        for task in self.tasks.iter_mut().filter(|task| task.run == run) {
+            if task.status == TaskStatus::Pending || (task.status == TaskStatus::InProgress && !keep) {
+                task.move_to(TaskStatus::Abandoned);
+                count += 1;
+            }
+        }
+        match self.add(run, tasks) {
+            Ok(_) => Ok(Answer::Count(count)),
+            Err(refused) => {
+                *self = before;
+                Err(refused)
+            }
+        }
+    }
+
+    fn is_ready(&self, at: usize) -> bool {
+        let task = &self.tasks[at];
+        let done = |other: &usize| self.tasks[*other].status == TaskStatus::Completed;
+        task.status == TaskStatus::Pending
+            && task.depends_on.iter().all(done)
+            && task.not_before.is_none_or(|time| time <= self.now)
+            && gives_out(self.runs[task.run].status)
+            && !self.tasks.iter().any(|other| other.status == TaskStatus::InProgress && overlap(other.path, task.path))
+    }
+
+    fn claim(&mut self, run: Option<usize>, able: bool, duration: i64) -> Called {
+        if run.is_some_and(|run| has_ended(self.runs[run].status)) {
+            return Err(Reason::RunEnded);
+        }
+        let rank = |at: &usize| {
+            let task = &self.tasks[*at];
+            (-task.priority, self.runs[task.run].last_served, task.run, *at)
+        };
+        let wanted =
+            |at: &usize| run.is_none_or(|run| self.tasks[*at].run == run) && (able || !self.tasks[*at].needs_ability);
+        let best = (0..self.tasks.len()).filter(|at| wanted(at) && self.is_ready(*at)).min_by_key(rank);
+        let Some(at) = best else { return Ok(Answer::Claimed(None)) };
+        let token = self.tokens.len();
+        self.tokens.push(at);
+        self.runs[self.tasks[at].run].last_served = self.tokens.len();
+        let task = &mut self.tasks[at];
+        task.move_to(TaskStatus::InProgress);
+        task.lease = Some(Lease { token, duration, end: self.now + duration });
+        task.attempts += 1;
+        Ok(Answer::Claimed(Some((at, task.attempts))))
+    }
+
+    fn beat(&mut self, token: usize, seconds: Option<i64>) -> Called {
+        const LOST: Called = Ok(Answer::Beaten(2, None));
+        let Some(token) = self.token(token) else { return LOST };
+        let at = self.tokens[token];
+        let Some(lease) = self.tasks[at].lease.filter(|lease| lease.token == token) else { return LOST };
+        let run = &self.runs[self.tasks[at].run];
+        let mut end = self.now + seconds.map_or(lease.duration, |seconds| seconds * 1_000);
+        let state = match run.status {
+            Cancelling => {
+                end = end.min(run.grace_end);
+                3
+            }
+            Paused => 4,
+            _ => 1,
+        };
+        if self.tasks[at].status != TaskStatus::InProgress {
+            if !self.is_ready(at) {
+                return LOST;
+            }
+            self.tasks[at].status = TaskStatus::InProgress;
+            self.tasks[at].failures -= 1;
+        }
+        self.tasks[at].lease = Some(Lease { end, ..lease });
+        Ok(Answer::Beaten(state, Some(end)))
+    }
+}
+
+impl Task {
+    /// In another status; whoever held it does no more.
+    pub(super) fn move_to(&mut self, status: TaskStatus) {
+        self.status = status;
+        self.lease = None;
+    }
+
+    pub(super) fn block_if_exhausted(&mut self, signature: Option<&str>) {
+        let exhausted = self.max_attempts > 0 && self.failures >= self.max_attempts;
+        if exhausted && self.status == TaskStatus::Pending {
+            self.status = TaskStatus::Blocked;
+            self.signature = Some(signature.unwrap_or("attempts_exhausted").to_owned());
+        }
+    }
+}
