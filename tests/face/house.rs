@@ -156,6 +156,26 @@ fn imports_go_one_way() {
     }
 }
 
+/// The table of promises names tests that are there: the module is a file or a folder, the test a function in it.
+#[test]
+fn what_happens_when_is_proved_by_tests_that_exist() {
+    let text = fs::read_to_string(root().join("docs/what-happens-when.md")).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| when"));
+    let mut count = 0;
+    for row in rows {
+        let name = row.rsplit('`').nth(1).unwrap_or_else(|| panic!("{row} names no test"));
+        let (path, test) = name.rsplit_once("::").unwrap();
+        let module = path.replace("::", "/");
+        let is_there = |(file, text): &(PathBuf, String)| {
+            let stem = file.with_extension("").to_str().unwrap().replace("/mod", "");
+            stem.ends_with(&module) && text.contains(&format!("fn {test}("))
+        };
+        assert!(sources().iter().any(|source| is_there(source)), "{name} is no test");
+        count += 1;
+    }
+    assert!(count > 25, "{count} rows");
+}
+
 #[test]
 fn only_the_store_speaks_sql() {
     let elsewhere = |name: &str| name.starts_with("server/src/") && !name.starts_with("server/src/store/");
