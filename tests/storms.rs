@@ -1,4 +1,4 @@
-//! The long ones: many at once, crashes, real work. cargo runs them after the face, not beside it.
+//! The long ones: many at once, a model, crashes, real work. cargo runs them after the face, not beside it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -50,7 +50,7 @@ impl Clock for SystemClock {
     }
 
     fn stood_still(&self, from: Timestamp, to: Timestamp) -> bool {
-        to.since(from) > LOOK + STALL
+        to.since(from) > STALL
     }
 }
 
@@ -128,4 +128,17 @@ impl Default for Ids {
 #[allow(clippy::disallowed_methods)]
 pub fn new_token() -> String {
     Uuid::new_v4().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn over_a_second_is_a_stall_for_one_who_looks_often_enough() {
+        let at = |millis: i64| Timestamp::from_micros(millis * 1_000);
+        assert!(!SystemClock.stood_still(at(0), at(1_000)));
+        assert!(SystemClock.stood_still(at(0), at(1_001)));
+        assert!(!SystemClock.stood_still(at(9_000), at(0)), "a clock set back is no stall");
+    }
 }

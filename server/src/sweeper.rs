@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use crate::actions::{approval, lease, run_control};
@@ -25,6 +25,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// With nothing due it still looks so often: whatever it was not told of is late by no more.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
+/// A task's time may have come before the transaction was committed that says so: so much is looked at twice.
+const OVERLAP: Duration = Duration::from_secs(2);
+
 /// The one sweeper of a server.
 pub struct Sweeper {
     store: Store,
@@ -32,6 +35,8 @@ pub struct Sweeper {
     wakes: Arc<Wakes>,
     /// When it was last known to be awake.
     awake_at: Timestamp,
+    /// Since when time has stood still, if it has and nothing was done about that yet.
+    stalled_since: Option<Timestamp>,
     /// Up to when tasks whose time has come were told of.
     looked_at: Timestamp,
 }
@@ -40,22 +45,19 @@ impl Sweeper {
     /// A sweeper that has not looked yet.
     pub fn new(store: Store, clock: Arc<dyn Clock>, wakes: Arc<Wakes>) -> Self {
         let now = clock.now();
-        Self { store, clock, wakes, awake_at: now, looked_at: now }
+        Self { store, clock, wakes, awake_at: now, stalled_since: None, looked_at: now }
     }
 
     /// Sweeps until the server shuts down.
     pub async fn run(mut self, mut draining: watch::Receiver<bool>) {
         let mut next = self.clock.now();
         loop {
-            let now = self.clock.now();
-            if now >= next || self.clock.stood_still(self.awake_at, now) {
+            if self.look_at_the_clock() >= next || self.stalled_since.is_some() {
                 next = self.sweep_or_retry().await;
-                // The sweep itself may have stood still.
                 continue;
             }
-            self.awake_at = now;
             tokio::select! {
-                () = self.clock.sleep_until(next.min(now.plus(LOOK))) => {}
+                () = self.clock.sleep_until(next.min(self.awake_at.plus(LOOK))) => {}
                 () = self.wakes.alarm.brought_forward() => next = self.wakes.alarm.time().unwrap_or(next).min(next),
                 _ = draining.wait_for(|draining| *draining) => return,
             }
@@ -79,11 +81,13 @@ impl Sweeper {
     /// # Errors
     /// The store can't be read or written.
     pub async fn sweep(&mut self) -> Result<Option<Timestamp>> {
+        let store = self.store.clone();
         loop {
             self.wakes.alarm.reset();
-            let now = self.look_at_the_clock().await?;
-            let since = self.looked_at;
-            let due = self.store.read(move |tx| due::look(tx, since, now)).await?;
+            let now = self.look_at_the_clock();
+            self.recover_from_stall().await?;
+            let since = self.looked_at.minus(OVERLAP);
+            let due = self.attend(store.read(move |tx| due::look(tx, since, now))).await?;
             self.looked_at = now;
             due.in_time.iter().for_each(|(run_key, tasks)| {
                 self.wakes.hear(&Signal::Ready { run_key: *run_key, tasks: *tasks });
@@ -91,24 +95,47 @@ impl Sweeper {
             if due.changes_nothing() {
                 break;
             }
-            act(&self.store, due, now).await?;
+            self.attend(act(&store, due, now)).await?;
         }
         let now = self.looked_at;
-        if let Some(next) = self.store.read(move |tx| due::next(tx, now)).await? {
+        if let Some(next) = self.attend(store.read(move |tx| due::next(tx, now))).await? {
             self.wakes.alarm.bring_forward(next);
         }
         Ok(self.wakes.alarm.time())
     }
 
-    /// The time now. If it stood still before, nothing is due by it before holders have had their time to report.
-    async fn look_at_the_clock(&mut self) -> Result<Timestamp> {
-        let (since, now) = (self.awake_at, self.clock.now());
-        if self.clock.stood_still(since, now) {
-            let leases = recover(&self.store, since).await?;
-            tracing::warn!(leases, "the server stood still: leases live on for a while");
+    /// The time now. Whether it has stood still is seen by whoever looks often.
+    fn look_at_the_clock(&mut self) -> Timestamp {
+        let now = self.clock.now();
+        if self.clock.stood_still(self.awake_at, now) {
+            self.stalled_since.get_or_insert(self.awake_at);
         }
         self.awake_at = now;
-        Ok(now)
+        now
+    }
+
+    /// Waits for something that may take its time, and looks at the clock meanwhile.
+    async fn attend<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            let look = self.awake_at.plus(LOOK);
+            tokio::select! {
+                done = &mut work => return done,
+                () = self.clock.sleep_until(look) => {}
+            }
+            self.look_at_the_clock();
+        }
+    }
+
+    /// Nothing is taken back before holders have had their time to report.
+    async fn recover_from_stall(&mut self) -> Result<()> {
+        if let Some(since) = self.stalled_since {
+            let store = self.store.clone();
+            let extended = self.attend(recover(&store, since)).await?;
+            self.stalled_since = None;
+            tracing::warn!(extended, "the server stood still: leases and graces live on for a while");
+        }
+        Ok(())
     }
 }
 
@@ -117,8 +144,9 @@ impl Sweeper {
 /// # Errors
 /// The store can't be written.
 pub async fn act(store: &Store, due: Due, looked_at: Timestamp) -> Result<()> {
-    each(store, due.leases, move |tx, key| lease::expire(tx, key, looked_at)).await?;
+    // Graces first: a lease that ends with its grace is no holder that died.
     each(store, due.graces, run_control::finish_if_over).await?;
+    each(store, due.leases, move |tx, key| lease::expire(tx, key, looked_at)).await?;
     each(store, due.approvals, approval::expire).await
 }
 
@@ -128,7 +156,8 @@ where
     F: Fn(&mut dyn Tx, Key) -> Result<bool> + Copy + Send + 'static,
 {
     let acts = keys.into_iter().map(|key| store.transact(move |tx| act(tx, key)));
-    try_join_all(acts).await.map(drop)
+    // One that fails is no reason to drop the others.
+    join_all(acts).await.into_iter().try_for_each(|done| done.map(drop))
 }
 
 /// Lets every lease that was live at a time live on for a while. Returns how many were extended.

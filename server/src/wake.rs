@@ -20,6 +20,8 @@ use crate::store::{Listener, Signal};
 pub struct Wakes {
     /// Calls that wait for a task to claim. Those that wait for the same are one room: whoever of it looks, looks for all.
     pub claims: Rooms<ClaimsFor>,
+    /// The same of those with a request_id: another call with the same one may get the answer for both.
+    pub twins: Rooms<(&'static str, String)>,
     /// Calls that wait for a decision.
     pub approvals: Rooms<Key>,
     /// When something falls due.
@@ -58,8 +60,11 @@ impl Wakes {
             Signal::Ready { run_key, tasks } => self.claims.ring(*tasks, |claims| claims.takes_from(*run_key)),
             // Whoever finds something wakes the next: how much was freed takes a look at everything to know.
             Signal::PathsFreed { repo_path } => self.claims.ring(1, |claims| claims.works_in(repo_path)),
-            Signal::RunMoved(key) => {
+            Signal::RunEnded(key) => {
                 self.claims.ring(usize::MAX, |claims| claims.run.as_ref().is_some_and(|(run, _)| run == key));
+            }
+            Signal::Answered { rpc, request_id } => {
+                self.twins.ring(usize::MAX, |(other, id)| other == rpc && id == request_id);
             }
             Signal::Decided(key) => self.approvals.ring(usize::MAX, |approval| approval == key),
             Signal::Due(time) => self.alarm.bring_forward(*time),
@@ -112,7 +117,7 @@ impl<K: Clone + Eq + Hash> Rooms<K> {
     }
 }
 
-/// A place among those that wait. Whoever leaves it when it was just woken wakes another in its place.
+/// A place among those that wait. Whoever leaves it when it was just rung for leaves the ring to another.
 pub struct Seat<'a, K: Clone + Eq + Hash> {
     rooms: &'a Rooms<K>,
     what: K,
@@ -127,9 +132,37 @@ impl<K: Clone + Eq + Hash> Seat<'_, K> {
         ring
     }
 
-    /// Wakes one more that waits for the same.
-    pub fn wake_next(&self) {
-        self.bell.notify_one();
+    /// To be held from a ring until it is known what it was good for.
+    pub fn woken(&self) -> Woken<'_, K> {
+        Woken { seat: self, is_passed_on: true }
+    }
+}
+
+/// A ring that was heard. If nobody says what it was good for (the caller is gone, the look failed), it goes to another.
+pub struct Woken<'a, K: Clone + Eq + Hash> {
+    seat: &'a Seat<'a, K>,
+    is_passed_on: bool,
+}
+
+impl<K: Clone + Eq + Hash> Woken<'_, K> {
+    /// There was a task. Freed paths ring for one, for how much they free takes a look at everything to know: who finds
+    /// something there wakes two more.
+    pub fn found(mut self, has_paths: bool) {
+        self.is_passed_on = false;
+        (0..if has_paths { 2 } else { 0 }).for_each(|_| self.seat.bell.notify_one());
+    }
+
+    /// There was nothing, so there is nothing for others that want the same.
+    pub fn found_nothing(mut self) {
+        self.is_passed_on = false;
+    }
+}
+
+impl<K: Clone + Eq + Hash> Drop for Woken<'_, K> {
+    fn drop(&mut self) {
+        if self.is_passed_on {
+            self.seat.bell.notify_one();
+        }
     }
 }
 

@@ -14,26 +14,9 @@ use runhub_client::{Client, LeaseLost, Reason};
 use runhub_server::clock::Clock;
 use tokio::sync::oneshot;
 
-use crate::support::TestServer;
 use crate::support::binary::Binary;
 use crate::support::calls::*;
-
-const PATIENCE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(20);
-
-/// Waits until a condition holds.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let asked = Instant::now();
-    while !holds().await {
-        assert!(asked.elapsed() < PATIENCE, "waited in vain until {what}");
-        tokio::time::sleep(POLL).await;
-    }
-}
-
-/// What must come, in time.
-async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
-}
+use crate::support::{TestServer, soon, until};
 
 /// A claim of a new run's only task.
 async fn claim_for(client: &Client, lease: Duration) -> Claim {
@@ -48,16 +31,14 @@ fn run_id(claim: &Claim) -> String {
     claim.task.as_ref().unwrap().run_id.clone()
 }
 
-const SHORT: Duration = Duration::from_secs(1);
+/// The beats come every second: there is time for two to be late.
+const SHORT: Duration = Duration::from_secs(3);
 
 /// Waits until the lease was extended from the time it is now.
 async fn until_extended(server: &TestServer, claim: &Claim) {
     let (seconds, nanos) = server.clock.now().plus(SHORT).seconds_and_nanos();
     let extended = Some(prost_types::Timestamp { seconds, nanos });
-    until("the lease is extended", async || {
-        get_task(&server.client, &task_id(claim)).await.lease_expire_time == extended
-    })
-    .await;
+    until(async || get_task(&server.client, &task_id(claim)).await.lease_expire_time == extended).await;
 }
 
 /// Null when none was said.
@@ -67,7 +48,7 @@ async fn progress_of(client: &Client, claim: &Claim) -> serde_json::Value {
 }
 
 async fn until_progress(client: &Client, claim: &Claim, expected: serde_json::Value) {
-    until("the progress has come", async || progress_of(client, claim).await == expected).await;
+    until(async || progress_of(client, claim).await == expected).await;
 }
 
 fn abandon(claim: &Claim) -> AbandonTaskRequest {
@@ -112,7 +93,7 @@ async fn a_dropped_keeper_beats_no_more() {
     until_extended(&server, &claim).await;
     drop(keeper);
     let dropped = Instant::now();
-    until("several beats would have come", async || {
+    until(async || {
         server.clock.advance(SHORT);
         dropped.elapsed() > SHORT * 2
     })

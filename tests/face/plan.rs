@@ -74,9 +74,21 @@ async fn of_two_planners_one_wins() {
         expected_plan_version: Some(0),
         ..unset()
     };
-    replace(client, request("first")).await;
-    let refused = client.replace_pending_tasks(request("second")).await;
-    assert_eq!(reason(refused), runhub_client::Reason::PlanVersionMismatch);
+    let calls = ["first", "second", "third"].map(|title| {
+        let (client, request) = (client.clone(), request(title));
+        tokio::spawn(async move { client.replace_pending_tasks(request).await })
+    });
+    let mut won = 0;
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(replaced) => {
+                assert_eq!(replaced.plan_version, 1);
+                won += 1;
+            }
+            refused => assert_eq!(reason(refused), runhub_client::Reason::PlanVersionMismatch),
+        }
+    }
+    assert_eq!(won, 1);
 }
 
 /// What depends on an abandoned task would wait for ever: it is blocked at once, and says why. What stands further

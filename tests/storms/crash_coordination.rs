@@ -1,6 +1,7 @@
 //! `kill -9` and standstill in the middle of coordination: nobody loses a lease to it, and nobody gets two.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ const AGENTS: usize = 16;
 async fn a_claim_asked_again_with_its_request_id_is_the_same_lease_also_after_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path().join("runhub.db");
-    let (mut random, mut lost, mut answered) = (Random::new(3), 0, 0);
+    let (mut random, mut lost, mut answered, mut committed) = (Random::new(3), 0, 0, 0);
     let mut server = Binary::start(&db, &[]);
     for cycle in 0..CYCLES {
         let client = server.connect().await;
@@ -36,11 +37,15 @@ async fn a_claim_asked_again_with_its_request_id_is_the_same_lease_also_after_ki
         add_tasks(&client, &run_id, vec![draft("t"); AGENTS]).await;
         tokio::time::sleep(Duration::from_micros(random.below(3_000) as u64)).await;
         server.kill();
+        let mut answers = Vec::new();
+        for call in calls {
+            answers.push(call.await.unwrap());
+        }
+        committed += claims_in(&db, &run_id) - answers.iter().filter(|(_, claim)| claim.is_some()).count();
         server = Binary::start(&db, &[]);
         let client = server.connect().await;
         let mut given = BTreeSet::new();
-        for call in calls {
-            let (request, before) = call.await.unwrap();
+        for (request, before) in answers {
             let claim = client.claim_task(request).await.unwrap().claim.expect("a task for each");
             lost += usize::from(before.is_none());
             if let Some(before) = before {
@@ -53,8 +58,18 @@ async fn a_claim_asked_again_with_its_request_id_is_the_same_lease_also_after_ki
         }
         assert_eq!(get_approval(&client, &question.id).await, question, "a restart loses no approval");
     }
-    println!("{answered} claims were answered before their server was killed, {lost} were not");
-    assert!(lost > CYCLES, "{lost} answers were lost");
+    println!(
+        "{answered} claims were answered before their server was killed, {lost} not, {committed} of them committed"
+    );
+    assert!(answered > 0 && committed > 0, "{answered} answered, {committed} committed and not answered");
+}
+
+/// How many were committed, as the file says that the killed server has left behind.
+fn claims_in(db: &Path, run_id: &str) -> usize {
+    let conn = rusqlite::Connection::open(db).unwrap();
+    let sql = "SELECT COUNT(*) FROM tasks t JOIN runs r ON r.key = t.run_key WHERE r.id = $1 AND t.status = 2";
+    let count: i64 = conn.query_row(sql, [run_id], |row| row.get(0)).unwrap();
+    usize::try_from(count).unwrap()
 }
 
 fn request(run_id: &str, cycle: usize, agent: usize) -> ClaimTaskRequest {
@@ -77,18 +92,18 @@ async fn a_server_that_stood_still_does_not_expire_what_was_live() {
     let run_id = new_run(&client).await.id;
     add_tasks(&client, &run_id, vec![draft("a"), draft("b")]).await;
     let (held, silent) =
-        (claim_for(&client, &run_id, "a", 3).await.unwrap(), claim_for(&client, &run_id, "b", 3).await.unwrap());
+        (claim_for(&client, &run_id, "a", 6).await.unwrap(), claim_for(&client, &run_id, "b", 6).await.unwrap());
     let signal = |name: &str| {
         let sent = Command::new("kill").args([name, &server.pid().to_string()]).status().unwrap();
         assert!(sent.success());
     };
     signal("-STOP");
     // Longer than the leases: time itself is what is tested here.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
     signal("-CONT");
     assert_eq!(beat(&client, &held).await.state(), LeaseState::Extended);
     assert_eq!(complete(&client, &held).await.status(), TaskStatus::Completed);
-    assert!(!kinds(&client, &run_id).await.contains(&"lease_expired".to_owned()), "within 3 s of the return");
+    assert!(!kinds(&client, &run_id).await.contains(&"lease_expired".to_owned()), "within 6 s of the return");
     // And who stays silent is not waited for for ever.
     until(|| async { get_task(&client, &task_id(&silent)).await.status() == TaskStatus::Pending }).await;
 }

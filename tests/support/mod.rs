@@ -98,7 +98,7 @@ impl TestServer {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Looks until something is so.
-pub async fn until<F: Future<Output = bool>>(mut is_so: impl FnMut() -> F) {
+pub async fn until(mut is_so: impl AsyncFnMut() -> bool) {
     let looking = async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(2)).await;

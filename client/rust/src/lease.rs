@@ -188,7 +188,9 @@ impl Beater {
             if self.progress.has_changed().unwrap_or(false) {
                 progress = self.progress.borrow_and_update().clone();
             }
-            send(self.client.clone(), Beat { lease_token: self.lease_token.clone(), progress: progress.clone() })
+            let beat = Beat { lease_token: self.lease_token.clone(), progress: progress.clone() };
+            // A try that hangs, on a connection that is dead, say, must not use up the lease.
+            send_within(self.lease / BEATS_PER_LEASE, self.client.clone(), beat)
         };
         let (sent, result) = repeat_for(limit, beat).await.map_err(|error| match error.is_passing() {
             true => LeaseLost::Unanswered(error),
@@ -200,6 +202,11 @@ impl Beater {
             state => Ok(state),
         }
     }
+}
+
+async fn send_within(limit: Duration, client: Client, beat: Beat) -> Result<(Instant, BeatResult), Error> {
+    let sent = tokio::time::timeout(limit, send(client, beat)).await;
+    sent.unwrap_or_else(|_| Err(unanswered("no answer in time")))
 }
 
 /// One try, with when it was sent.

@@ -6,6 +6,8 @@ ALTER TABLE runs ADD COLUMN status_before_pause INTEGER;
 -- When the grace of a CANCELLING run is over.
 ALTER TABLE runs ADD COLUMN grace_end_time INTEGER;
 
+-- A claim's over all runs: those that give out tasks.
+CREATE INDEX runs_giving_out ON runs (key) WHERE status IN (1, 2, 4);
 -- The sweeper's: 5 is CANCELLING.
 CREATE INDEX runs_cancelling ON runs (grace_end_time) WHERE status = 5;
 

@@ -84,7 +84,7 @@ pub fn count_obstacles(tx: &mut dyn Tx, wanted: &Wanted, overlaps: &Overlaps) ->
         counted.pending += 1;
         counted.waiting_on_dependency += i32::from(task.open_dependencies > 0);
         counted.waiting_on_time += i32::from(!in_time);
-        counted.waiting_on_paths += i32::from(!held.leave_free(tx, task.path_set_key)?);
+        counted.waiting_on_paths += i32::from(!held.leave_free(tx, task.run_key, task.path_set_key)?);
         counted.missing_capability += i32::from(!covers(&wanted.capabilities, &task.required_capabilities));
         counted.run_paused += i32::from(task.run_status == RunStatus::Paused);
     }

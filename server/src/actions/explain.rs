@@ -7,6 +7,7 @@ use crate::domain::Key;
 use crate::domain::code::words;
 use crate::domain::glob::{self, Glob};
 use crate::domain::obstacle::{self, Obstacle, ObstacleKind};
+use crate::domain::system_event::shown_title;
 use crate::domain::task::{Task, TaskStatus};
 use crate::error::Result;
 use crate::store::{Tx, dependencies, runs, tasks};
@@ -42,7 +43,7 @@ fn of_dependencies(tx: &mut dyn Tx, task: &Task) -> Result<Vec<Obstacle>> {
             let is_stuck = matches!(open.status, TaskStatus::Blocked | TaskStatus::Abandoned);
             if direct || is_stuck {
                 let how = if direct { "it depends on" } else { "further up it waits for" };
-                let detail = format!("{how} {:?}, which is {}", open.title, words(open.status.name()));
+                let detail = format!("{how} {:?}, which is {}", shown_title(&open.title), words(open.status.name()));
                 reasons.push(Obstacle { task_id: Some(open.id), ..Obstacle::new(ObstacleKind::Dependency, detail) });
             }
             to_look_at.push_back((open.key, false));
@@ -55,12 +56,13 @@ fn of_dependencies(tx: &mut dyn Tx, task: &Task) -> Result<Vec<Obstacle>> {
 fn of_paths(tx: &mut dyn Tx, task: &Task, overlaps: &Overlaps) -> Result<Vec<Obstacle>> {
     let Some(set) = task.path_set_key else { return Ok(Vec::new()) };
     let mut reasons = Vec::new();
-    for held in HeldPaths::new(overlaps).all_in_the_way_of(tx, set)? {
+    for held in HeldPaths::new(overlaps).all_in_the_way_of(tx, task.run_key, set)? {
         let holder = tasks::by_key(tx, held.task_key)?;
         let (own, others) = (&task.spec.allowed_paths, &holder.spec.allowed_paths);
         let Some((path, other_path)) = first_overlap(own, others) else { continue };
         let agent = holder.agent_id.as_deref().unwrap_or("somebody");
-        let detail = format!("{path} overlaps with {other_path} of {:?}, held by {agent}", holder.spec.title);
+        let detail =
+            format!("{path} overlaps with {other_path} of {:?}, held by {agent}", shown_title(&holder.spec.title));
         reasons.push(Obstacle {
             task_id: Some(holder.id),
             path: Some(path),

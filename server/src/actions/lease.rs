@@ -70,7 +70,7 @@ fn take_up(tx: &mut dyn Tx, task: &Task, lease: Lease, run: &Standing, overlaps:
     if !task.is_ready(now) || !run.status.gives_out_tasks() {
         return Ok(false);
     }
-    if !HeldPaths::new(overlaps).leave_free(tx, task.path_set_key)? {
+    if !HeldPaths::new(overlaps).leave_free(tx, task.run_key, task.path_set_key)? {
         return Ok(false);
     }
     let (_, agent_id) = attempts::of_token(tx, task.key, &lease.token)?.unzip();

@@ -11,7 +11,7 @@ use crate::store::path_sets::{self, Held};
 use crate::store::{IsFree, Tx};
 
 /// Decisions kept at most. They never change, so what is thrown away is only decided again.
-const PAIRS: usize = 200_000;
+const PAIRS: usize = 1_000_000;
 /// Bytes of patterns kept in parsed form at most.
 const PATTERN_BYTES: usize = 1024 * 1024;
 
@@ -76,50 +76,49 @@ impl Overlaps {
 /// The paths that are held, as one transaction sees them.
 pub struct HeldPaths<'a> {
     overlaps: &'a Overlaps,
-    by_repo: HashMap<String, Rc<[Held]>>,
+    by_run: HashMap<Key, Rc<[Held]>>,
 }
 
 impl<'a> HeldPaths<'a> {
     /// Looks them up when they are needed.
     pub fn new(overlaps: &'a Overlaps) -> Self {
-        Self { overlaps, by_repo: HashMap::new() }
+        Self { overlaps, by_run: HashMap::new() }
     }
 
-    /// The held tasks whose paths overlap with those of a set.
-    pub fn all_in_the_way_of(&mut self, tx: &mut dyn Tx, set: Key) -> Result<Vec<Held>> {
-        let mut in_the_way = Vec::new();
-        for held in self.of_repo_of(tx, set)?.iter() {
-            if self.overlaps.between(tx, set, held.path_set_key)? {
-                in_the_way.push(*held);
+    /// The held tasks whose paths overlap with those of a set of this run.
+    pub fn all_in_the_way_of(&mut self, tx: &mut dyn Tx, run_key: Key, set: Key) -> Result<Vec<Held>> {
+        self.in_the_way_of(tx, run_key, set, usize::MAX)
+    }
+
+    /// Nothing held is in the way of a task of this run with these paths.
+    pub fn leave_free(&mut self, tx: &mut dyn Tx, run_key: Key, set: Option<Key>) -> Result<bool> {
+        set.map_or(Ok(true), |set| self.is_free(tx, run_key, set))
+    }
+
+    fn in_the_way_of(&mut self, tx: &mut dyn Tx, run_key: Key, set: Key, enough: usize) -> Result<Vec<Held>> {
+        let mut found = Vec::new();
+        for held in self.beside(tx, run_key)?.iter() {
+            if found.len() < enough && self.overlaps.between(tx, set, held.path_set_key)? {
+                found.push(*held);
             }
         }
-        Ok(in_the_way)
+        Ok(found)
     }
 
-    fn of_repo_of(&mut self, tx: &mut dyn Tx, set: Key) -> Result<Rc<[Held]>> {
-        let repo_path = path_sets::repo_path(tx, set)?;
-        if let Some(held) = self.by_repo.get(&repo_path) {
+    /// What is held in the repository of a run.
+    fn beside(&mut self, tx: &mut dyn Tx, run_key: Key) -> Result<Rc<[Held]>> {
+        if let Some(held) = self.by_run.get(&run_key) {
             return Ok(Rc::clone(held));
         }
-        let held: Rc<[Held]> = path_sets::held(tx, &repo_path)?.into();
-        self.by_repo.insert(repo_path, Rc::clone(&held));
+        let held: Rc<[Held]> = path_sets::held_beside(tx, run_key)?.into();
+        self.by_run.insert(run_key, Rc::clone(&held));
         Ok(held)
-    }
-
-    /// Nothing held is in the way of a task with these paths.
-    pub fn leave_free(&mut self, tx: &mut dyn Tx, set: Option<Key>) -> Result<bool> {
-        set.map_or(Ok(true), |set| self.is_free(tx, set))
     }
 }
 
 /// For the store, which walks what is ready and knows nothing of globs.
 impl IsFree for HeldPaths<'_> {
-    fn is_free(&mut self, tx: &mut dyn Tx, set: Key) -> Result<bool> {
-        for held in self.of_repo_of(tx, set)?.iter() {
-            if self.overlaps.between(tx, set, held.path_set_key)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    fn is_free(&mut self, tx: &mut dyn Tx, run_key: Key, set: Key) -> Result<bool> {
+        Ok(self.in_the_way_of(tx, run_key, set, 1)?.is_empty())
     }
 }

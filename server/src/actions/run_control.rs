@@ -12,8 +12,8 @@ use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::store::{Signal, Tx, approvals, events, ready, runs, tasks};
 
-/// More waiting claims than this are not woken by one change; each that finds something wakes the next.
-const WAKE_AT_ONCE: usize = 1_000;
+/// More waiting claims than this are not woken at once when a run goes on.
+const WAKE_AT_ONCE: usize = 10_000;
 
 /// Writes a run down that has changed, and says so to those who wait for it.
 pub fn save_moved(tx: &mut dyn Tx, before: &Run, after: &Run) -> Result<()> {
@@ -21,7 +21,9 @@ pub fn save_moved(tx: &mut dyn Tx, before: &Run, after: &Run) -> Result<()> {
     if before.status == after.status {
         return Ok(());
     }
-    tx.signal(Signal::RunMoved(after.key));
+    if after.check_takes_work().is_err() {
+        tx.signal(Signal::RunEnded(after.key));
+    }
     if after.status.gives_out_tasks() && !before.status.gives_out_tasks() {
         let tasks = ready::count(tx, after.key, WAKE_AT_ONCE)?;
         tx.signal(Signal::Ready { run_key: after.key, tasks });

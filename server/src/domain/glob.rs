@@ -14,8 +14,9 @@ pub struct Glob {
 enum Segment {
     /// `**`: any number of segments.
     Any,
-    /// One segment.
-    One(Vec<Token>),
+    /// One segment, which has no wildcard or some.
+    Literal(Vec<Token>),
+    Pattern(Vec<Token>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,12 @@ impl Glob {
 
     /// Some path matches both.
     pub fn overlaps(&self, other: &Self) -> bool {
+        // Most pairs part at the first folder.
+        if let (Some(Segment::Literal(a)), Some(Segment::Literal(b))) = (self.segments.first(), other.segments.first())
+            && a != b
+        {
+            return false;
+        }
         walk(&self.segments, &other.segments, |segment| *segment == Segment::Any, segments_overlap)
     }
 }
@@ -59,7 +66,8 @@ fn parse_segment(text: &str) -> Result<Segment, &'static str> {
         "." | ".." => Err("has a segment . or .."),
         "**" => Ok(Segment::Any),
         _ if text.contains("**") => Err("has ** beside something else in a segment"),
-        _ => Ok(Segment::One(text.chars().map(parse_token).collect())),
+        _ if text.contains(['*', '?']) => Ok(Segment::Pattern(text.chars().map(parse_token).collect())),
+        _ => Ok(Segment::Literal(text.chars().map(parse_token).collect())),
     }
 }
 
@@ -72,9 +80,11 @@ fn parse_token(letter: char) -> Token {
 }
 
 fn segments_overlap(a: &Segment, b: &Segment) -> bool {
+    use Segment::{Any, Literal, Pattern};
     match (a, b) {
-        (Segment::One(a), Segment::One(b)) => walk(a, b, |token| *token == Token::Many, tokens_overlap),
-        _ => true,
+        (Any, _) | (_, Any) => true,
+        (Literal(a), Literal(b)) => a == b,
+        (Literal(a) | Pattern(a), Literal(b) | Pattern(b)) => walk(a, b, |token| *token == Token::Many, tokens_overlap),
     }
 }
 

@@ -10,6 +10,10 @@ pub const NAME_BYTES: usize = 256;
 pub const LABEL_VALUE_BYTES: usize = 1024;
 /// A path, in bytes.
 pub const PATH_BYTES: usize = 4 * 1024;
+/// The allowed_paths of a task together, in bytes.
+pub const GLOBS_BYTES: usize = 32 * 1024;
+/// A task as a planner writes it down, in bytes of its protobuf encoding.
+pub const TASK_BYTES: usize = 3 * 1024 * 1024;
 /// Any other text, in bytes.
 pub const TEXT_BYTES: usize = 64 * 1024;
 /// A JSON value, in bytes of its protobuf encoding.

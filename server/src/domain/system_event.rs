@@ -46,6 +46,7 @@ pub fn run_updated(before: &Run, after: &Run) -> EventDraft {
         }
     };
     note("status", before.status != after.status, json!(after.status.name()));
+    note("statusReason", before.status_reason != after.status_reason, json!(after.status_reason));
     note("summary", before.summary != after.summary, json!(after.summary));
     note("currentTaskId", before.current_task_id != after.current_task_id, json!(after.current_task_id));
     note("cycleCount", before.cycle_count != after.cycle_count, json!(after.cycle_count));
@@ -53,7 +54,7 @@ pub fn run_updated(before: &Run, after: &Run) -> EventDraft {
     event("run_updated", "Run updated.", Value::Object(changed))
 }
 
-/// No task of a run is given out any more; `run` is as it was before that.
+/// No task of a run is given out any more; `before` is the run as it was.
 pub fn run_paused(before: &Run, reason: &str) -> EventDraft {
     event("run_paused", "Run paused.", json!({ "reason": reason, "statusBefore": before.status.name() }))
 }
@@ -88,8 +89,13 @@ pub fn plan_replaced(tasks: &[Task], plan_version: i32, abandoned_count: usize) 
 }
 
 fn titles(tasks: &[Task]) -> Value {
-    let title = |task: &Task| task.spec.title.chars().take(TITLE_CHARS).collect::<String>();
-    tasks.iter().map(|task| json!({ "id": task.id, "ordinal": task.ordinal, "title": title(task) })).collect()
+    let shown = |task: &Task| json!({ "id": task.id, "ordinal": task.ordinal, "title": shown_title(&task.spec.title) });
+    tasks.iter().map(shown).collect()
+}
+
+/// As much of a title as is shown beside others.
+pub fn shown_title(title: &str) -> String {
+    title.chars().take(TITLE_CHARS).collect()
 }
 
 fn count(number: usize, thing: &str) -> String {
@@ -284,7 +290,7 @@ pub fn approval_expired(approval: &Approval) -> EventDraft {
 
 /// It is no longer asked.
 pub fn approval_cancelled(approval: &Approval) -> EventDraft {
-    let payload = json!({ "approvalId": approval.id });
+    let payload = json!({ "approvalId": approval.id, "source": approval.source });
     of_approval(approval, "approval_cancelled", "Approval cancelled.", payload)
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use prost::Message;
 use runhub_api::v1;
 use tonic::{Response, Status};
@@ -15,7 +16,7 @@ use crate::actions::{Outcome, end_task};
 use crate::domain::limits;
 use crate::error::{Error, Result};
 use crate::store::{Tx, runs};
-use crate::wake::ClaimsFor;
+use crate::wake::{ClaimsFor, Seat, Woken};
 
 type Answer = Result<Response<v1::ClaimTaskResponse>, Status>;
 
@@ -47,24 +48,26 @@ impl Hub {
         let end = self.clock.now().plus(wait);
         let waits_for = self.claims_for(wanted.clone()).await?;
         let seat = self.wakes.claims.sit(waits_for);
+        let twin = call.identity().map(|identity| self.wakes.twins.sit(identity));
         let mut draining = self.draining.clone();
-        let mut woken = false;
+        let mut woken: Option<Woken<_>> = None;
         loop {
             // Before the look: what is committed after it rings.
             let ring = seat.listen();
+            let twin_ring = OptionFuture::from(twin.as_ref().map(Seat::listen));
             let answer = self.claim_now(call.clone(), wanted.clone()).await?;
             if let Some(claim) = &answer.get_ref().claim {
-                // Freed paths wake one; there may be more behind what it has found.
-                if woken && claim.task.as_ref().is_some_and(|task| !task.allowed_paths.is_empty()) {
-                    seat.wake_next();
-                }
+                let has_paths = claim.task.as_ref().is_some_and(|task| !task.allowed_paths.is_empty());
+                woken.take().into_iter().for_each(|woken| woken.found(has_paths));
                 return Ok(answer);
             }
+            woken.take().into_iter().for_each(Woken::found_nothing);
             if self.clock.now() >= end {
                 return Ok(answer);
             }
             tokio::select! {
-                () = ring => woken = true,
+                () = ring => woken = Some(seat.woken()),
+                Some(()) = twin_ring => {}
                 _ = self.clock.sleep_until(end) => {}
                 _ = draining.wait_for(|draining| *draining) => return Err(Error::Draining.into()),
             }

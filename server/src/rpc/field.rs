@@ -108,8 +108,12 @@ pub fn optional_path(field: &str, value: Option<&str>) -> Result<Option<String>>
     Ok(Some(value.to_owned()))
 }
 
-/// A list of patterns of paths.
+/// A list of patterns of paths. What all of them have together is limited too: each is compared with each of another's.
 pub fn globs(field: &str, values: &[String]) -> Result<Vec<String>> {
+    let bytes: usize = values.iter().map(String::len).sum();
+    if bytes > limits::GLOBS_BYTES && values.len() <= limits::LIST_ENTRIES {
+        return Err(Error::field(field, format!("have {bytes} bytes together, over {}", limits::GLOBS_BYTES)));
+    }
     entries(field, values, |field, value| {
         let pattern = path(field, value)?;
         Glob::parse(&pattern).map(|_| pattern).map_err(|problem| Error::field(field, problem))

@@ -15,6 +15,8 @@ pub fn shown(default_lease: Duration) -> v1::Limits {
         name_bytes: shown(limits::NAME_BYTES),
         label_value_bytes: shown(limits::LABEL_VALUE_BYTES),
         path_bytes: shown(limits::PATH_BYTES),
+        task_bytes: shown(limits::TASK_BYTES),
+        globs_bytes: shown(limits::GLOBS_BYTES),
         text_bytes: shown(limits::TEXT_BYTES),
         value_bytes: shown(limits::VALUE_BYTES),
         value_depth: shown(limits::VALUE_DEPTH),
@@ -29,5 +31,7 @@ pub fn shown(default_lease: Duration) -> v1::Limits {
         max_lease_duration: duration_to_proto(lease::LONGEST),
         default_lease_duration: duration_to_proto(default_lease),
         max_wait: duration_to_proto(limits::WAIT),
+        max_delay: duration_to_proto(limits::DELAY),
+        max_grace: duration_to_proto(limits::GRACE),
     }
 }

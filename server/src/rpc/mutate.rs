@@ -10,8 +10,8 @@ use super::Hub;
 use crate::actions::Outcome;
 use crate::domain::limits;
 use crate::error::{Error, Result};
-use crate::store::Tx;
 use crate::store::requests::{self, StoredAnswer};
+use crate::store::{Signal, Tx};
 
 /// A request that changes something.
 pub trait Mutation: Message + Clone {
@@ -90,6 +90,11 @@ pub struct CallId {
 }
 
 impl CallId {
+    /// Its RPC and its request_id, if it has one.
+    pub fn identity(&self) -> Option<(&'static str, String)> {
+        self.repeatable.as_ref().map(|(id, _)| (self.rpc, id.clone()))
+    }
+
     /// Of a request, before its fields are parsed.
     pub fn of<R: Mutation>(request: &R) -> Result<Self> {
         let id = request.request_id();
@@ -186,5 +191,6 @@ fn remember<T: Message>(tx: &mut dyn Tx, call: &CallId, answer: &Answer<T>) -> R
             Answer::Refused(status) => status.details().to_vec(),
         },
     };
+    tx.signal(Signal::Answered { rpc: call.rpc, request_id: request_id.clone() });
     requests::insert(tx, call.rpc, request_id, &stored)
 }

@@ -16,6 +16,11 @@ pub fn parse_drafts(drafts: &[v1::TaskDraft]) -> Result<Vec<TaskDraft>> {
 
 fn parse_draft(at: &str, draft: &v1::TaskDraft) -> Result<TaskDraft> {
     let of = |name: &str| format!("{at}.{name}");
+    // Its claim must fit into what clients take, with what is said of it later.
+    let bytes = draft.encoded_len();
+    if bytes > limits::TASK_BYTES {
+        return Err(Error::field(at, format!("has {bytes} bytes, over {}", limits::TASK_BYTES)));
+    }
     let key = field::plain_name(&of("key"), &draft.key)?;
     let spec = TaskSpec {
         title: field::required_text(&of("title"), &draft.title)?,

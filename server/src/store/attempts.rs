@@ -102,11 +102,12 @@ pub fn cut_off(tx: &mut dyn Tx, task: &Task, status: AttemptStatus) -> Result<()
     tx.execute(sql, params![task.key, token(task), status, now]).map(drop)
 }
 
-/// Fills in the attempt of this number that a claim opened; None if no claim did.
+/// Fills in the attempt of this number that a claim opened; None if no claim did. One that has ended is not reopened.
 pub fn fill_in(tx: &mut dyn Tx, task_key: Key, report: &AttemptReport) -> Result<Option<TaskAttempt>> {
     let sql = "UPDATE task_attempts SET status = $3, summary = $4, blocker_signature = $5, result = $6,
             end_time = CASE WHEN $7 IS NULL THEN NULL ELSE COALESCE(end_time, $7) END
         WHERE task_key = $1 AND attempt_number = $2 AND lease_token IS NOT NULL
+            AND ($7 IS NOT NULL OR end_time IS NULL)
         RETURNING key";
     let end_time = report.end_time(tx.now());
     let bound = params![

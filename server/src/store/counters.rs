@@ -18,11 +18,14 @@ pub fn load_or_create(tx: &mut dyn Tx) -> Result<Counters> {
         ON CONFLICT (one) DO NOTHING";
     let log_id = tx.new_id();
     tx.execute(sql, params![log_id])?;
-    let sql = "SELECT last_position, last_key, log_id FROM counters";
-    let row = first(tx, sql, &[], |row| {
+    load(tx)?.ok_or_else(|| crate::error::Error::internal("counters has no row"))
+}
+
+/// Reads the row; None in a new database.
+pub fn load(tx: &mut dyn Tx) -> Result<Option<Counters>> {
+    first(tx, "SELECT last_position, last_key, log_id FROM counters", &[], |row| {
         Ok(Counters { last_position: row.take()?, last_key: row.take()?, log_id: row.take()? })
-    })?;
-    row.ok_or_else(|| crate::error::Error::internal("counters has no row"))
+    })
 }
 
 /// Writes down what was counted.

@@ -12,7 +12,7 @@ use crate::domain::time::Timestamp;
 use crate::error::Result;
 
 /// What is due.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Due {
     /// Tasks whose lease has run out.
     pub leases: Vec<Key>,
@@ -55,7 +55,8 @@ pub fn look(tx: &mut dyn Tx, since: Timestamp, now: Timestamp) -> Result<Due> {
 pub fn next(tx: &mut dyn Tx, now: Timestamp) -> Result<Option<Timestamp>> {
     let leases = "SELECT lease_expire_time FROM tasks WHERE status = 2 AND lease_expire_time IS NOT NULL
         ORDER BY lease_expire_time LIMIT 1";
-    let graces = "SELECT grace_end_time FROM runs WHERE status = 5 ORDER BY grace_end_time LIMIT 1";
+    let graces = "SELECT grace_end_time FROM runs WHERE status = 5 AND grace_end_time IS NOT NULL
+        ORDER BY grace_end_time LIMIT 1";
     let approvals =
         "SELECT expire_time FROM approvals WHERE verdict = 1 AND has_expired = 0 AND expire_time IS NOT NULL
         ORDER BY expire_time LIMIT 1";
@@ -64,7 +65,7 @@ pub fn next(tx: &mut dyn Tx, now: Timestamp) -> Result<Option<Timestamp>> {
         ORDER BY not_before_time LIMIT 1";
     let times = [
         first(tx, leases, &[], |row| row.take())?,
-        first(tx, graces, &[], |row| row.take::<Option<Timestamp>>())?.flatten(),
+        first(tx, graces, &[], |row| row.take())?,
         first(tx, approvals, &[], |row| row.take())?,
         first(tx, tasks, params![now], |row| row.take())?,
     ];

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::column::json_text;
-use super::{Tx, all, first, params};
+use super::{Tx, all, first, params, runs};
 use crate::domain::Key;
 use crate::domain::glob::Glob;
 use crate::domain::run::Run;
@@ -17,6 +17,19 @@ pub fn of_task(tx: &mut dyn Tx, run: &Run, paths: &[String]) -> Result<Option<Ke
     }
     let paths: Vec<String> = paths.iter().filter(|path| Glob::parse(path).is_ok()).cloned().collect();
     intern(tx, &run.repo_path, paths)
+}
+
+/// Declares the paths of all tasks that don't yet: those of a database from before there were sets.
+pub fn declare_all(tx: &mut dyn Tx) -> Result<()> {
+    let sql = "SELECT key, run_key, allowed_paths FROM tasks WHERE path_set_key IS NULL AND allowed_paths <> '[]'";
+    let undeclared: Vec<(Key, Key, Vec<String>)> =
+        all(tx, sql, &[], |row| Ok((row.take()?, row.take()?, row.take()?)))?;
+    for (key, run_key, paths) in undeclared {
+        let run = runs::by_key(tx, run_key)?;
+        let set = of_task(tx, &run, &paths)?;
+        tx.execute("UPDATE tasks SET path_set_key = $2 WHERE key = $1", params![key, set])?;
+    }
+    Ok(())
 }
 
 /// The key of a set, which is made if it is new; None for the empty one.
@@ -58,9 +71,10 @@ pub struct Held {
     pub path_set_key: Key,
 }
 
-/// What is held of a repository. 2 is IN_PROGRESS.
-pub fn held(tx: &mut dyn Tx, repo_path: &str) -> Result<Vec<Held>> {
+/// What is held in the repository of a run. 2 is IN_PROGRESS. A task that an import brought in progress nobody holds.
+pub fn held_beside(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<Held>> {
     let sql = "SELECT t.key, t.path_set_key FROM tasks t JOIN path_sets s ON s.key = t.path_set_key
-        WHERE t.status = 2 AND t.path_set_key IS NOT NULL AND s.repo_path = $1";
-    all(tx, sql, params![repo_path], |row| Ok(Held { task_key: row.take()?, path_set_key: row.take()? }))
+        WHERE t.status = 2 AND t.path_set_key IS NOT NULL AND t.lease_token IS NOT NULL
+            AND s.repo_path = (SELECT repo_path FROM runs WHERE key = $1)";
+    all(tx, sql, params![run_key], |row| Ok(Held { task_key: row.take()?, path_set_key: row.take()? }))
 }

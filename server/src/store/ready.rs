@@ -2,6 +2,7 @@
 //!
 //! The literals make the partial indexes usable: of tasks 1 is PENDING, of runs 1, 2 and 4 give out tasks, 3 is PAUSED.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
@@ -15,8 +16,8 @@ use crate::error::Result;
 
 /// Decides about path sets. The store knows which are held, not what they mean.
 pub trait IsFree {
-    /// The set overlaps with none that is held.
-    fn is_free(&mut self, tx: &mut dyn Tx, set: Key) -> Result<bool>;
+    /// The set, of a task of this run, overlaps with none that is held.
+    fn is_free(&mut self, tx: &mut dyn Tx, run_key: Key, set: Key) -> Result<bool>;
 }
 
 /// A task that can be claimed.
@@ -59,28 +60,22 @@ pub fn next_of_run(
 /// The same of all runs that give out tasks: of the best of each the one with the highest priority, then that of the
 /// run served least recently.
 pub fn next_of_all(tx: &mut dyn Tx, capabilities: &[String], paths: &mut dyn IsFree) -> Result<Option<Key>> {
-    let mut best: Option<((i32, i64, Key), Key)> = None;
-    let mut after = 0;
-    while let Some(run_key) = next_run_with_ready(tx, after)? {
-        after = run_key;
-        let sql = "SELECT c.last_served FROM runs r JOIN run_counters c ON c.run_key = r.key
-            WHERE r.key = $1 AND r.status IN (1, 2, 4)";
-        let Some(last_served) = first(tx, sql, params![run_key], |row| row.take::<i64>())? else { continue };
-        let found = best_of_run(tx, run_key, capabilities, paths)?;
-        if let Some(found) = found {
-            let rank = (-found.priority, last_served, run_key);
-            if best.is_none_or(|(before, _)| rank < before) {
-                best = Some((rank, found.key));
-            }
+    let mut best_of_each = Vec::new();
+    for (run_key, last_served) in runs_with_ready(tx)? {
+        if let Some(found) = best_of_run(tx, run_key, capabilities, paths)? {
+            best_of_each.push((Reverse(found.priority), last_served, run_key, found.key));
         }
     }
-    Ok(best.map(|(_, key)| key))
+    Ok(best_of_each.into_iter().min().map(|(.., key)| key))
 }
 
-fn next_run_with_ready(tx: &mut dyn Tx, after: Key) -> Result<Option<Key>> {
-    let sql = "SELECT run_key FROM tasks WHERE run_key > $1 AND status = 1 AND open_dependencies = 0
-        ORDER BY run_key LIMIT 1";
-    first(tx, sql, params![after], |row| row.take())
+/// The runs that give out tasks and have some, with when they were last served. A run that has ended or is paused costs
+/// nothing here, whatever it has left.
+fn runs_with_ready(tx: &mut dyn Tx) -> Result<Vec<(Key, i64)>> {
+    let sql = "SELECT r.key, c.last_served FROM runs r JOIN run_counters c ON c.run_key = r.key
+        WHERE r.status IN (1, 2, 4)
+            AND EXISTS (SELECT 1 FROM tasks t WHERE t.run_key = r.key AND t.status = 1 AND t.open_dependencies = 0)";
+    all(tx, sql, &[], |row| Ok((row.take()?, row.take()?)))
 }
 
 fn best_of_run(
@@ -89,29 +84,43 @@ fn best_of_run(
     capabilities: &[String],
     paths: &mut dyn IsFree,
 ) -> Result<Option<Found>> {
-    let sql = "SELECT key, priority, ordinal, path_set_key, required_capabilities FROM tasks
-        WHERE run_key = $1 AND status = 1 AND open_dependencies = 0
-            AND (not_before_time IS NULL OR not_before_time <= $2)
-        ORDER BY priority DESC, ordinal LIMIT 32";
-    let now = tx.now();
+    let (candidates, are_all) = first_ready(tx, run_key, capabilities)?;
     let mut free = HashMap::new();
-    let seen = all(tx, sql, params![run_key, now], ready)?;
-    let was_all = seen.len() < ONE_BY_ONE;
-    for task in seen {
-        if !covers(capabilities, &task.required_capabilities) {
-            continue;
-        }
-        if is_free_once(tx, &mut free, task.path_set_key, paths)? {
+    for task in candidates {
+        if is_free_once(tx, &mut free, run_key, task.path_set_key, paths)? {
             return Ok(Some(task.found));
         }
     }
-    if was_all { Ok(None) } else { best_by_sets(tx, run_key, capabilities, &mut free, paths) }
+    if are_all { Ok(None) } else { best_by_sets(tx, run_key, capabilities, &mut free, paths) }
+}
+
+/// The first tasks of a run that the agent can have if their paths are free, up to the first without paths: behind that
+/// nobody needs to look. And whether these are all.
+fn first_ready(tx: &mut dyn Tx, run_key: Key, capabilities: &[String]) -> Result<(Vec<Ready>, bool)> {
+    let sql = "SELECT key, priority, ordinal, path_set_key, required_capabilities FROM tasks
+        WHERE run_key = $1 AND status = 1 AND open_dependencies = 0
+            AND (not_before_time IS NULL OR not_before_time <= $2)
+        ORDER BY priority DESC, ordinal";
+    let now = tx.now();
+    let (mut found, mut looked_at, mut is_decided) = (Vec::new(), 0, false);
+    tx.query(sql, params![run_key, now], &mut |row| {
+        let task = ready(row)?;
+        looked_at += 1;
+        if covers(capabilities, &task.required_capabilities) {
+            is_decided = task.path_set_key.is_none();
+            found.push(task);
+        }
+        let is_enough = is_decided || looked_at == ONE_BY_ONE;
+        Ok(if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    Ok((found, looked_at < ONE_BY_ONE))
 }
 
 /// Asks about each set once.
 fn is_free_once(
     tx: &mut dyn Tx,
     free: &mut HashMap<Key, bool>,
+    run_key: Key,
     set: Option<Key>,
     paths: &mut dyn IsFree,
 ) -> Result<bool> {
@@ -119,7 +128,7 @@ fn is_free_once(
     if let Some(known) = free.get(&set) {
         return Ok(*known);
     }
-    let decided = paths.is_free(tx, set)?;
+    let decided = paths.is_free(tx, run_key, set)?;
     free.insert(set, decided);
     Ok(decided)
 }
@@ -140,7 +149,7 @@ fn best_by_sets(
     let mut after = 0;
     while let Some(set) = next_ready_set(tx, run_key, after)? {
         after = set;
-        if !is_free_once(tx, free, Some(set), paths)? {
+        if !is_free_once(tx, free, run_key, Some(set), paths)? {
             continue;
         }
         let sql = "SELECT key, priority, ordinal, path_set_key, required_capabilities FROM tasks
@@ -148,7 +157,7 @@ fn best_by_sets(
                 AND (not_before_time IS NULL OR not_before_time <= $2)
             ORDER BY priority DESC, ordinal";
         let found = first_covered(tx, sql, params![run_key, now, set], capabilities)?;
-        best = [best, found].into_iter().flatten().min_by_key(|found| (-found.priority, found.ordinal));
+        best = [best, found].into_iter().flatten().min_by_key(|found| (Reverse(found.priority), found.ordinal));
     }
     Ok(best)
 }
@@ -181,7 +190,8 @@ fn first_covered(
 /// How many tasks of a run are ready, counted up to a limit.
 pub fn count(tx: &mut dyn Tx, run_key: Key, limit: usize) -> Result<usize> {
     let sql = "SELECT COUNT(*) FROM
-        (SELECT 1 FROM tasks WHERE run_key = $1 AND status = 1 AND open_dependencies = 0 LIMIT $2) counted";
+        (SELECT 1 FROM tasks WHERE run_key = $1 AND status = 1 AND open_dependencies = 0
+            ORDER BY priority DESC, ordinal LIMIT $2) counted";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let count = first(tx, sql, params![run_key, limit], |row| row.take::<i64>())?;
     Ok(usize::try_from(count.unwrap_or(0)).unwrap_or(0))
@@ -204,7 +214,7 @@ pub struct Pending {
     pub path_set_key: Option<Key>,
     pub required_capabilities: Vec<String>,
     pub run_status: RunStatus,
-    pub repo_path: String,
+    pub run_key: Key,
 }
 
 fn pending(row: &mut Columns) -> Result<Pending> {
@@ -214,7 +224,7 @@ fn pending(row: &mut Columns) -> Result<Pending> {
         path_set_key: row.take()?,
         required_capabilities: row.take()?,
         run_status: row.take()?,
-        repo_path: row.take()?,
+        run_key: row.take()?,
     })
 }
 
@@ -224,14 +234,14 @@ pub fn first_pending(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<Vec<Pendin
     match run_key {
         Some(run_key) => {
             let sql = "SELECT t.open_dependencies, t.not_before_time, t.path_set_key, t.required_capabilities,
-                    r.status, r.repo_path
+                    r.status, r.key
                 FROM tasks t JOIN runs r ON r.key = t.run_key
                 WHERE t.run_key = $1 AND t.status = 1 ORDER BY t.priority DESC, t.ordinal LIMIT $2";
             all(tx, sql, params![run_key, limit], pending)
         }
         None => {
             let sql = "SELECT t.open_dependencies, t.not_before_time, t.path_set_key, t.required_capabilities,
-                    r.status, r.repo_path
+                    r.status, r.key
                 FROM tasks t JOIN runs r ON r.key = t.run_key JOIN run_counters c ON c.run_key = t.run_key
                 WHERE t.status = 1 AND r.status IN (1, 2, 3, 4)
                 ORDER BY t.priority DESC, c.last_served, t.run_key, t.ordinal LIMIT $1";

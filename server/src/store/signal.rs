@@ -19,8 +19,15 @@ pub enum Signal {
         /// Of its run.
         repo_path: String,
     },
-    /// The status of a run has changed.
-    RunMoved(Key),
+    /// A run has ended or is being ended.
+    RunEnded(Key),
+    /// A call with a request_id was answered: whoever makes the same call can have the answer.
+    Answered {
+        /// Of the RPC.
+        rpc: &'static str,
+        /// As the caller set it.
+        request_id: String,
+    },
     /// An approval is no longer pending.
     Decided(Key),
     /// Something falls due at this time.

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, Connection, OpenFlags, ToSql};
-use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
+use rusqlite::{CachedStatement, Connection, OpenFlags, ToSql, Transaction};
+use rusqlite_migration::{HookError, HookResult, M, MigrationDefinitionError, Migrations};
 
 use super::counters::{self, Counters};
-use super::{Columns, Each, Row, Signal, SqlValue, Tx};
-use crate::clock::{self, Clock, Ids};
+use super::{Columns, Each, Row, Signal, SqlValue, Tx, path_sets};
+use crate::clock::{self, Clock, Ids, SystemClock};
 use crate::domain::Key;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
@@ -25,11 +25,26 @@ const STATEMENTS: usize = 256;
 /// How long to wait while another program writes to the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-const STEPS: &[M] = &[
-    M::up(include_str!("../../migrations/sqlite/0001_initial.sql")),
-    M::up(include_str!("../../migrations/sqlite/0002_coordination.sql")),
-];
-const MIGRATIONS: Migrations = Migrations::from_slice(STEPS);
+/// The schema, step by step.
+fn migrations() -> Migrations<'static> {
+    Migrations::new(vec![
+        M::up(include_str!("../../migrations/sqlite/0001_initial.sql")),
+        M::up_with_hook(include_str!("../../migrations/sqlite/0002_coordination.sql"), declare_paths),
+    ])
+}
+
+/// What a database from before says of paths holds from now on.
+fn declare_paths(migration: &Transaction) -> HookResult {
+    let failed = |cause: Error| HookError::Hook(cause.to_string());
+    let ids = Ids::new();
+    let mut reader = SqliteTx::new(migration, &SystemClock, &ids, None);
+    let Some(counters) = counters::load(&mut reader).map_err(failed)? else { return Ok(()) };
+    let counted = Cell::new(Counted { position: counters.last_position, key: counters.last_key });
+    let mut tx = SqliteTx::new(migration, &SystemClock, &ids, Some(&counted));
+    path_sets::declare_all(&mut tx).map_err(failed)?;
+    let Counted { position, key } = counted.get();
+    counters::save(&mut tx, position, key).map_err(failed)
+}
 
 /// Why a database can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +98,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     conn.pragma_update(None, "synchronous", "FULL").map_err(at)?;
     conn.pragma_update(None, "foreign_keys", "ON").map_err(at)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
-    MIGRATIONS.to_latest(&mut conn).map_err(|cause| match cause {
+    migrations().to_latest(&mut conn).map_err(|cause| match cause {
         rusqlite_migration::Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
             OpenError::TooNew(path.to_owned())
         }
@@ -260,11 +275,40 @@ pub(super) fn sql_error(error: rusqlite::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::store::{Store, tasks};
 
     #[test]
     fn the_migrations_are_sound() {
-        MIGRATIONS.validate().unwrap();
+        migrations().validate().unwrap();
+    }
+
+    /// A database as the first version left it: what it holds is there, and its paths hold from now on.
+    #[tokio::test]
+    async fn a_database_from_before_comes_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let conn = Connection::open(&path).unwrap();
+        conn.execute_batch(include_str!("../../migrations/sqlite/0001_initial.sql")).unwrap();
+        conn.execute_batch(
+            "INSERT INTO counters VALUES (1, 5, 7, 'log');
+            INSERT INTO runs VALUES (1, 'run', 'g', '/repo', '{}', 2, NULL, 0, 0, 0, NULL, 1, 0, 0);
+            INSERT INTO run_counters VALUES (1, 0, 2, 0);
+            INSERT INTO tasks VALUES (2, 'held', 1, 1, 't', '', '[]', '[]', '[\"src\"]', '[]', '[]', 0, '{}', 0, NULL, 2, 1,
+                0, NULL, NULL, 'agent', 'token', 0, 0, 2, 0, 0);
+            INSERT INTO tasks VALUES (3, 'next', 1, 2, 't', '', '[]', '[]', '[\"src/a\", \"/no/glob\"]', '[]', '[]', 0, '{}', 0,
+                NULL, 1, 0, 0, NULL, NULL, NULL, NULL, 0, 0, 1, 0, 0);
+            PRAGMA user_version = 1;",
+        )
+        .unwrap();
+        drop(conn);
+        let store = Store::open(&path, Arc::new(SystemClock), Box::new(|_| {})).unwrap();
+        let (held, next) = store.read(|tx| Ok((tasks::get(tx, "held")?, tasks::get(tx, "next")?))).await.unwrap();
+        assert_eq!(held.lease.map(|lease| lease.duration), Some(Duration::from_secs(600)));
+        assert_eq!((held.path_set_key, next.path_set_key), (Some(8), Some(9)));
+        assert_eq!(store.log_id(), "log");
     }
 
     #[test]

@@ -23,6 +23,9 @@ const LARGEST_GROUP: usize = 512;
 /// Beyond this many waiting calls the next is refused at once.
 const QUEUE: usize = 4096;
 
+/// How often a group is run at most because somebody has left meanwhile.
+const LOOKS: usize = 3;
+
 /// The handle of the writer thread.
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
@@ -145,6 +148,13 @@ enum Failure {
     Around(Error),
 }
 
+/// What the bodies of a group have said.
+#[derive(Default)]
+struct Said {
+    has_written: bool,
+    signals: Vec<Signal>,
+}
+
 /// What the thread owns.
 struct Group {
     conn: Connection,
@@ -176,11 +186,15 @@ impl Group {
     }
 
     fn commit(&self, mut group: Vec<Box<dyn Job>>) {
-        let mut done = self.run_together(&mut group);
-        while matches!(done, Err(Failure::Unwanted)) {
-            // Whoever is gone before the commit leaves nothing behind: the others once more, without it.
+        let mut done = Err(Failure::Unwanted);
+        for look in (0..LOOKS).rev() {
+            if !matches!(done, Err(Failure::Unwanted)) {
+                break;
+            }
+            // Whoever is gone before the commit leaves nothing behind: the others once more, without it. Not for ever:
+            // where callers leave faster than that, the last look was the last.
             group.retain(|job| job.is_wanted());
-            done = self.run_together(&mut group);
+            done = self.run_together(&mut group, look > 0);
         }
         match done {
             Ok(()) => {}
@@ -199,21 +213,21 @@ impl Group {
 
     fn run_one_by_one(&self, group: &mut [Box<dyn Job>]) {
         for job in group.chunks_mut(1) {
-            if let Err(Failure::Around(error)) = self.run_together(job) {
+            if let Err(Failure::Around(error)) = self.run_together(job, false) {
                 job.iter_mut().for_each(|job| job.fail(error.clone()));
             }
         }
     }
 
-    fn run_together(&self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+    fn run_together(&self, jobs: &mut [Box<dyn Job>], only_wanted: bool) -> Result<(), Failure> {
         let before = self.counted.get();
-        match self.try_together(jobs, before) {
+        match self.try_together(jobs, only_wanted) {
             Ok(signals) => {
                 (self.listener)(&signals);
                 Ok(())
             }
             Err(failure) => {
-                self.counted.set(before);
+                self.give_back(before);
                 if !self.conn.is_autocommit() {
                     // If even this fails, the next BEGIN says so.
                     let _ = self.run_sql("ROLLBACK");
@@ -223,38 +237,42 @@ impl Group {
         }
     }
 
-    fn try_together(&self, jobs: &mut [Box<dyn Job>], before: Counted) -> Result<Vec<Signal>, Failure> {
+    fn try_together(&self, jobs: &mut [Box<dyn Job>], only_wanted: bool) -> Result<Vec<Signal>, Failure> {
         self.run_sql("BEGIN IMMEDIATE").map_err(Failure::Around)?;
-        let mut signals = Vec::new();
+        let mut said = Said::default();
         for job in jobs.iter_mut() {
-            signals.extend(self.run_in_savepoint(job.as_mut())?);
+            self.run_in_savepoint(job.as_mut(), &mut said)?;
         }
-        if self.counted.get() != before {
+        if said.has_written {
             self.save_counters().map_err(Failure::Around)?;
         }
-        if jobs.iter().any(|job| job.has_done() && !job.is_wanted()) {
+        if only_wanted && jobs.iter().any(|job| job.has_done() && !job.is_wanted()) {
             return Err(Failure::Unwanted);
         }
         self.run_sql("COMMIT").map_err(Failure::Around)?;
-        Ok(signals)
+        Ok(said.signals)
     }
 
-    fn run_in_savepoint(&self, job: &mut dyn Job) -> Result<Vec<Signal>, Failure> {
+    /// Positions are given again when what had them is undone. Keys are not: what was decided about a key outlives that.
+    fn give_back(&self, before: Counted) {
+        self.counted.set(Counted { position: before.position, key: self.counted.get().key });
+    }
+
+    fn run_in_savepoint(&self, job: &mut dyn Job, said: &mut Said) -> Result<(), Failure> {
         self.run_sql("SAVEPOINT body").map_err(Failure::Around)?;
         let counted = self.counted.get();
         let mut tx = self.tx();
-        let done = job.run(&mut tx);
-        let mut signals = tx.into_signals();
-        if !done {
-            signals.clear();
-            self.counted.set(counted);
+        if job.run(&mut tx) {
+            said.has_written |= tx.has_written() || self.counted.get() != counted;
+            said.signals.extend(tx.into_signals());
+        } else {
+            self.give_back(counted);
             if self.conn.is_autocommit() {
                 return Err(Failure::InBody);
             }
             self.run_sql("ROLLBACK TO body").map_err(Failure::Around)?;
         }
-        self.run_sql("RELEASE body").map_err(Failure::Around)?;
-        Ok(signals)
+        self.run_sql("RELEASE body").map_err(Failure::Around)
     }
 
     fn tx(&self) -> SqliteTx<'_> {

@@ -56,6 +56,25 @@ fn who_leaves_when_woken_wakes_another_in_its_place() {
     assert!(is_woken(waiting));
 }
 
+/// The same after it has heard the ring, and before it knows what it was good for.
+#[test]
+fn who_leaves_in_the_middle_of_a_look_wakes_another_in_its_place() {
+    let wakes = Wakes::default();
+    let (first, second) = (wakes.claims.sit(room(None, &[])), wakes.claims.sit(room(None, &[])));
+    let (heard, waiting) = (first.listen(), second.listen());
+    wakes.hear(&Signal::Ready { run_key: 1, tasks: 1 });
+    assert!(is_woken(heard));
+    drop(first.woken());
+    assert!(is_woken(waiting));
+    let waiting = second.listen();
+    first.woken().found_nothing();
+    first.woken().found(false);
+    assert!(!is_woken(waiting));
+    let waiting = second.listen();
+    first.woken().found(true);
+    assert!(is_woken(waiting));
+}
+
 #[test]
 fn what_rings_between_listening_and_waiting_is_heard() {
     let wakes = Wakes::default();

@@ -133,6 +133,12 @@ fn paths(world: &World) -> Vec<Case> {
         let replace = ReplacePendingTasksRequest { run_id, tasks, ..unset() };
         case!(cases, client, replace_pending_tasks, format!("the path {path:?}"), replace, name);
     }
+    let tasks = vec![TaskDraft { acceptance_criteria: vec!["c".repeat(64 * 1024); 49], ..draft("t") }];
+    let add = AddTasksRequest { run_id: world.run.clone(), tasks, ..unset() };
+    case!(cases, client, add_tasks, "a task of 3 MiB", add, field("tasks[0]"));
+    let tasks = vec![TaskDraft { allowed_paths: vec!["x".repeat(4_096); 9], ..draft("t") }];
+    let add = AddTasksRequest { run_id: world.run.clone(), tasks, ..unset() };
+    case!(cases, client, add_tasks, "36 KiB of paths", add, field("tasks[0].allowed_paths"));
     for policy in ["", "OFF", "maybe"] {
         let labels = [("path_policy".to_owned(), policy.to_owned())].into();
         let create = CreateRunRequest { goal: "g".into(), repo_path: "r".into(), labels, ..unset() };

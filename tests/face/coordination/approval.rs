@@ -1,17 +1,28 @@
 //! C9: approvals are asked, waited for, decided once, bound to a digest, used once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use runhub_client::v1::*;
 use runhub_client::{Client, Error, Reason};
+use runhub_server::actions::approval;
+use runhub_server::clock::ManualClock;
+use runhub_server::domain::run::RunDraft;
+use runhub_server::domain::time::Timestamp;
+use runhub_server::domain::{approval as domain, system_event};
+use runhub_server::error::Error as StoreError;
+use runhub_server::store::{Store, Tx, runs};
 
 use crate::support::calls::*;
-use crate::support::{TestServer, soon, until};
+use crate::support::{TestServer, soon};
 
-/// Asks for an approval that expires in a minute.
-async fn ask_for_a_minute(client: &Client, run_id: &str, on_expiry: ExpiryPolicy) -> Approval {
+/// How long questions can be answered here: no time that anything else takes.
+const TTL: Duration = Duration::from_secs(7);
+
+/// Asks for an approval that expires soon.
+async fn ask_for_a_while(client: &Client, run_id: &str, on_expiry: ExpiryPolicy) -> Approval {
     let (run_id, on_expiry) = (run_id.into(), on_expiry.into());
-    let request = RequestApprovalRequest { run_id, title: "t".into(), ttl: seconds(60), on_expiry, ..unset() };
+    let request = RequestApprovalRequest { run_id, title: "t".into(), ttl: seconds(7), on_expiry, ..unset() };
     client.request_approval(request).await.unwrap().approval.unwrap()
 }
 
@@ -141,8 +152,8 @@ async fn what_nobody_decides_in_time_is_as_its_policy_says() {
     ];
     for (policy, verdict, source, status) in policies {
         let run = new_run(client).await;
-        let asked = ask_for_a_minute(client, &run.id, policy).await;
-        server.clock.advance(Duration::from_secs(60));
+        let asked = ask_for_a_while(client, &run.id, policy).await;
+        server.clock.advance(TTL);
         let event = until_logged(client, &run.id, "approval_expired", 1).await;
         assert_eq!(json(&event.payload)["verdict"], verdict.as_str_name());
         let expired = get_approval(client, &asked.id).await;
@@ -151,7 +162,11 @@ async fn what_nobody_decides_in_time_is_as_its_policy_says() {
         assert_eq!(get_run(client, &run.id).await.status(), status);
         let late = decide(client, &asked.id, ApprovalVerdict::Approved).await;
         assert_eq!(late.is_ok(), verdict == ApprovalVerdict::Pending, "{policy:?}");
-        server.clock.advance(Duration::from_secs(600));
+        // Later, when the server has certainly looked again, there is no second one.
+        let other = new_run(client).await;
+        ask_for_a_while(client, &other.id, policy).await;
+        server.clock.advance(TTL);
+        until_logged(client, &other.id, "approval_expired", 1).await;
         let expiries = kinds(client, &run.id).await.into_iter().filter(|kind| kind == "approval_expired");
         assert_eq!(expiries.count(), 1, "once");
     }
@@ -161,13 +176,13 @@ async fn what_nobody_decides_in_time_is_as_its_policy_says() {
 async fn a_wait_is_woken_by_the_expiry_that_decides() {
     let server = TestServer::start().await;
     let (client, run) = (&server.client, new_run(&server.client).await);
-    let asked = ask_for_a_minute(client, &run.id, ExpiryPolicy::Approve).await;
+    let asked = ask_for_a_while(client, &run.id, ExpiryPolicy::Approve).await;
     let call = {
         let (client, id) = (client.clone(), asked.id.clone());
         tokio::spawn(async move { wait(&client, &id, 300).await })
     };
     server.until_approvals_wait(1).await;
-    server.clock.advance(Duration::from_secs(60));
+    server.clock.advance(TTL);
     assert_eq!(soon(call).await.unwrap().verdict(), ApprovalVerdict::Approved);
 }
 
@@ -255,11 +270,37 @@ async fn the_latest_is_the_one_decided_last_and_never_a_pending_one() {
 async fn an_expired_question_in_a_run_that_has_ended_harms_nobody() {
     let server = TestServer::start().await;
     let (client, run) = (&server.client, new_run(&server.client).await);
-    let asked = ask_for_a_minute(client, &run.id, ExpiryPolicy::PauseRun).await;
+    let asked = ask_for_a_while(client, &run.id, ExpiryPolicy::PauseRun).await;
     set_status(client, &run.id, RunStatus::Completed).await;
-    server.clock.advance(Duration::from_secs(60));
+    server.clock.advance(TTL);
     until_logged(client, &run.id, "approval_expired", 1).await;
     assert_eq!(get_run(client, &run.id).await.status(), RunStatus::Completed);
     decide(client, &asked.id, ApprovalVerdict::Approved).await.unwrap();
-    until(|| async { get_approval(client, &asked.id).await.verdict() == ApprovalVerdict::Approved }).await;
+}
+
+/// No sweeper runs here: the services' own steps, on a store without a server.
+#[tokio::test]
+async fn what_time_has_approved_is_good_before_it_is_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(Timestamp::from_micros(0));
+    let store = Store::open(&folder.path().join("db"), Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
+    store.transact(ask_in_store).await.unwrap();
+    let used = || store.transact(|tx| approval::consume(tx, "a", "digest"));
+    assert!(matches!(used().await, Err(StoreError::NotApproved { .. })));
+    clock.advance(TTL);
+    assert!(used().await.unwrap().consume_time.is_some());
+    assert_eq!(used().await, Err(StoreError::AlreadyConsumed));
+}
+
+fn ask_in_store(tx: &mut dyn Tx) -> Result<(), StoreError> {
+    let draft = RunDraft { goal: "g".into(), repo_path: "r".into(), labels: Default::default() };
+    let run = runhub_server::domain::run::Run::new(tx.next_key()?, "run".into(), draft, tx.now());
+    runs::insert(tx, &run)?;
+    let asked = domain::Approval {
+        subject_digest: "digest".into(),
+        on_expiry: domain::ExpiryPolicy::Approve,
+        expire_time: Some(tx.now().plus(TTL)),
+        ..domain::Approval::new(tx.next_key()?, "a".into(), (run.key, "run"), None, tx.now())
+    };
+    approval::add(tx, &asked, &system_event::approval_requested(&asked))
 }

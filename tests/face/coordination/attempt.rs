@@ -107,9 +107,12 @@ async fn a_claim_fits_into_what_clients_take() {
     let server = TestServer::start().await;
     let client = &server.client;
     let (run, task) =
-        run_with(client, TaskDraft { acceptance_criteria: vec!["c".repeat(65_000); 50], ..draft("t") }).await;
+        run_with(client, TaskDraft { acceptance_criteria: vec!["c".repeat(65_000); 45], ..draft("t") }).await;
     let first = claim(client, &run.id).await.unwrap();
-    let result = Some(prost_types::Value::from("r".repeat(1_000_000)));
+    let large = || Some(prost_types::Value::from("r".repeat(1_000_000)));
+    let beats = vec![Beat { lease_token: first.lease_token.clone(), progress: large() }];
+    client.heartbeat(HeartbeatRequest { beats, ..unset() }).await.unwrap();
+    let result = large();
     client.fail_task(FailTaskRequest { result, ..failure(&first) }).await.unwrap();
     let second = client.claim_task(claim_request(&run.id, "agent")).await.unwrap();
     assert!(prost::Message::encoded_len(&second) <= 4 * 1024 * 1024);

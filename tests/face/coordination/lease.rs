@@ -8,9 +8,10 @@ use runhub_client::v1::*;
 use crate::support::TestServer;
 use crate::support::calls::*;
 
-const MINUTE: Duration = Duration::from_secs(60);
+/// Of the claims here: shorter than what the sweeper looks after by itself.
+const LEASE: Duration = Duration::from_secs(40);
 
-/// A run with one task, claimed for a minute.
+/// A run with one task, claimed.
 async fn held(server: &TestServer) -> (Run, Claim) {
     held_with(server, draft("t")).await
 }
@@ -18,13 +19,13 @@ async fn held(server: &TestServer) -> (Run, Claim) {
 async fn held_with(server: &TestServer, draft: TaskDraft) -> (Run, Claim) {
     let run = new_run(&server.client).await;
     add_task(&server.client, &run.id, draft).await;
-    let claim = claim_for(&server.client, &run.id, "agent", 60).await.unwrap();
+    let claim = claim_for(&server.client, &run.id, "agent", 40).await.unwrap();
     (run, claim)
 }
 
 /// Lets the lease run out.
 async fn expire(server: &TestServer, run: &Run, count: usize) -> Event {
-    server.clock.advance(MINUTE);
+    server.clock.advance(LEASE);
     until_logged(&server.client, &run.id, "lease_expired", count).await
 }
 
@@ -32,8 +33,8 @@ async fn expire(server: &TestServer, run: &Run, count: usize) -> Event {
 async fn a_claim_says_how_long_it_is_good() {
     let server = TestServer::start().await;
     let (run, claim) = held(&server).await;
-    assert_eq!(claim.lease_duration, seconds(60));
-    let end = Some(prost_types::Timestamp { seconds: 1_800_000_060, nanos: 0 });
+    assert_eq!(claim.lease_duration, seconds(40));
+    let end = Some(prost_types::Timestamp { seconds: 1_800_000_040, nanos: 0 });
     assert_eq!(claim.lease_expire_time, end);
     assert_eq!(get_task(&server.client, &task_id(&claim)).await.lease_expire_time, end);
     add_task(&server.client, &run.id, draft("u")).await;
@@ -45,7 +46,7 @@ async fn a_claim_says_how_long_it_is_good() {
 async fn an_expired_lease_is_taken_back() {
     let server = TestServer::start().await;
     let (run, claim) = held(&server).await;
-    server.clock.advance(MINUTE - Duration::from_micros(1));
+    server.clock.advance(LEASE - Duration::from_micros(1));
     assert_eq!(beat(&server.client, &claim).await.state(), LeaseState::Extended);
     let event = expire(&server, &run, 1).await;
     let payload = json(&event.payload);
@@ -65,7 +66,7 @@ async fn heartbeats_keep_a_lease_and_change_nothing_else() {
     let (run, claim) = held(&server).await;
     let before = get_task(&server.client, &task_id(&claim)).await;
     for _ in 0..10 {
-        server.clock.advance(MINUTE / 2);
+        server.clock.advance(LEASE / 2);
         let result = beat(&server.client, &claim).await;
         assert_eq!(result.state(), LeaseState::Extended);
         let task = get_task(&server.client, &before.id).await;
@@ -79,12 +80,15 @@ async fn heartbeats_keep_a_lease_and_change_nothing_else() {
 #[tokio::test]
 async fn a_heartbeat_names_its_own_duration_or_takes_that_of_the_claim() {
     let server = TestServer::start().await;
-    let (_, claim) = held(&server).await;
+    let (run, claim) = held(&server).await;
     let beats = vec![Beat { lease_token: claim.lease_token.clone(), ..unset() }];
-    let request = HeartbeatRequest { beats, lease_duration: seconds(5) };
-    let result = server.client.heartbeat(request).await.unwrap().results.remove(0);
+    let short = HeartbeatRequest { beats, lease_duration: seconds(5) };
+    let result = server.client.heartbeat(short.clone()).await.unwrap().results.remove(0);
     assert_eq!(result.lease_expire_time.unwrap().seconds, 1_800_000_005);
-    assert_eq!(beat(&server.client, &claim).await.lease_expire_time.unwrap().seconds, 1_800_000_060);
+    assert_eq!(beat(&server.client, &claim).await.lease_expire_time.unwrap().seconds, 1_800_000_040);
+    server.client.heartbeat(short).await.unwrap();
+    server.clock.advance(Duration::from_secs(5));
+    until_logged(&server.client, &run.id, "lease_expired", 1).await;
 }
 
 #[tokio::test]
@@ -120,7 +124,7 @@ async fn an_agent_that_returns_late_may_fail_or_block_and_its_attempt_counts_onc
     let task = fail(&server.client, &claim).await;
     assert_eq!((task.status(), task.failure_count), (TaskStatus::Pending, 1));
     assert_eq!(latest_attempt(&server.client, &task.id).await.status(), AttemptStatus::Failed);
-    let claim = claim_for(&server.client, &run.id, "agent", 60).await.unwrap();
+    let claim = claim_for(&server.client, &run.id, "agent", 40).await.unwrap();
     expire(&server, &run, 2).await;
     let block = BlockTaskRequest { task_id: task.id, lease_token: Some(claim.lease_token), ..unset() };
     let task = server.client.block_task(block).await.unwrap().task.unwrap();
@@ -159,7 +163,7 @@ async fn a_late_heartbeat_is_lost_when_the_task_could_not_be_claimed() {
     // Somebody else has it.
     let (run, claim) = held(&server).await;
     expire(&server, &run, 1).await;
-    let other = claim_for(client, &run.id, "other", 60).await.unwrap();
+    let other = claim_for(client, &run.id, "other", 40).await.unwrap();
     assert_eq!(beat(client, &claim).await.state(), LeaseState::Lost);
     assert_eq!(beat(client, &other).await.state(), LeaseState::Extended);
     // Its paths are held by now.
@@ -167,7 +171,7 @@ async fn a_late_heartbeat_is_lost_when_the_task_could_not_be_claimed() {
     let (run, claim) = held_with(&server, with("src/a")).await;
     expire(&server, &run, 1).await;
     add_task(client, &run.id, TaskDraft { priority: 1, ..with("src") }).await;
-    claim_for(client, &run.id, "other", 60).await.unwrap();
+    claim_for(client, &run.id, "other", 40).await.unwrap();
     assert_eq!(beat(client, &claim).await.state(), LeaseState::Lost);
     // Its run is paused.
     let (run, claim) = held(&server).await;
@@ -183,7 +187,7 @@ async fn a_task_given_to_another_is_no_longer_the_late_holders() {
     let server = TestServer::start().await;
     let (run, old) = held(&server).await;
     expire(&server, &run, 1).await;
-    let new = claim_for(&server.client, &run.id, "other", 60).await.unwrap();
+    let new = claim_for(&server.client, &run.id, "other", 40).await.unwrap();
     assert_eq!(reason(server.client.complete_task(completion(&old)).await), Reason::StaleLease);
     assert_eq!(reason(server.client.fail_task(failure(&old)).await), Reason::StaleLease);
     assert_eq!(reason(release(&server.client, &old).await), Reason::StaleLease);
@@ -238,7 +242,7 @@ async fn a_repeated_claim_is_the_same_while_its_lease_ran_out_and_nobody_took_th
     let (client, run) = (&server.client, new_run(&server.client).await);
     add_task(client, &run.id, draft("t")).await;
     let request =
-        ClaimTaskRequest { lease_duration: seconds(60), request_id: "id".into(), ..claim_request(&run.id, "agent") };
+        ClaimTaskRequest { lease_duration: seconds(40), request_id: "id".into(), ..claim_request(&run.id, "agent") };
     let first = client.claim_task(request.clone()).await.unwrap();
     expire(&server, &run, 1).await;
     assert_eq!(client.claim_task(request.clone()).await.unwrap(), first);

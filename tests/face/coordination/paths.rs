@@ -80,6 +80,20 @@ async fn the_label_path_policy_turns_it_off() {
     }
 }
 
+/// A run that ignores paths declares nothing to others either.
+#[tokio::test]
+async fn a_run_with_the_policy_off_is_in_nobodys_way() {
+    let server = TestServer::start().await;
+    let (client, on) = (&server.client, new_run(&server.client).await);
+    let labels = [("path_policy".to_owned(), "off".to_owned())].into();
+    let request = CreateRunRequest { goal: "g".into(), repo_path: on.repo_path.clone(), labels, ..unset() };
+    let off = client.create_run(request).await.unwrap().run.unwrap();
+    for run in [&off, &on, &off] {
+        add_task(client, &run.id, with(&["src"])).await;
+        assert!(claim(client, &run.id).await.is_some());
+    }
+}
+
 /// A task that is in the way of the first in line does not hold up those behind it.
 #[tokio::test]
 async fn who_is_free_is_not_held_up_by_who_is_not() {

@@ -173,16 +173,75 @@ async fn every_waiting_claim_gets_a_task_and_no_task_goes_twice() {
     assert_eq!(taken.len(), 20);
 }
 
+/// One change frees several tasks: as many of those that wait are woken.
+#[tokio::test]
+async fn a_change_wakes_as_many_as_it_freed_tasks() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let three = || async {
+        let calls: Vec<_> = (0..3)
+            .map(|at| {
+                let (client, request) = (client.clone(), waiting(&run.id, &format!("{at}")));
+                tokio::spawn(async move { client.claim_task(request).await.unwrap().claim })
+            })
+            .collect();
+        server.until_claims_wait(3).await;
+        calls
+    };
+    add_tasks(client, &run.id, vec![keyed("a", &[]), keyed("b", &["a"]), keyed("c", &["a"]), keyed("d", &["a"])]).await;
+    let first = claim(client, &run.id).await.unwrap();
+    let calls = three().await;
+    complete(client, &first).await;
+    finish_all(client, calls).await;
+    client.pause_run(PauseRunRequest { run_id: run.id.clone(), ..unset() }).await.unwrap();
+    add_tasks(client, &run.id, vec![draft("t"); 3]).await;
+    let calls = three().await;
+    client.resume_run(ResumeRunRequest { run_id: run.id.clone(), ..unset() }).await.unwrap();
+    finish_all(client, calls).await;
+    let not_before_time = Some(prost_types::Timestamp { seconds: 1_800_000_007, nanos: 0 });
+    add_tasks(client, &run.id, vec![TaskDraft { not_before_time, ..draft("t") }; 3]).await;
+    let calls = three().await;
+    server.clock.advance(Duration::from_secs(7));
+    finish_all(client, calls).await;
+}
+
+async fn finish_all(client: &Client, calls: Vec<JoinHandle<Option<Claim>>>) {
+    for call in calls {
+        complete(client, &soon(call).await.unwrap().expect("a task")).await;
+    }
+}
+
+/// The caller's connection broke, and it asks again while its first call still waits: one claim, for both.
+#[tokio::test]
+async fn the_same_claim_waiting_twice_is_one_claim_for_both() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let request = ClaimTaskRequest { request_id: "id".into(), ..waiting(&run.id, "agent") };
+    let [first, second] = [request.clone(), request].map(|request| {
+        let client = server.client.clone();
+        tokio::spawn(async move { client.claim_task(request).await.unwrap().claim })
+    });
+    server.until_claims_wait(2).await;
+    add_tasks(&server.client, &run.id, vec![draft("only")]).await;
+    let first = soon(first).await.unwrap().expect("a task");
+    assert_eq!(soon(second).await.unwrap(), Some(first));
+}
+
 #[tokio::test]
 async fn the_end_of_the_wait_is_an_empty_answer() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let call = wait_for_task(&server, ClaimTaskRequest { wait: seconds(7), ..waiting(&run.id, "agent") }).await;
-    server.clock.advance(Duration::from_secs(6));
-    server.until_claims_wait(1).await;
-    assert!(!call.is_finished());
-    server.clock.advance(Duration::from_secs(1));
+    let longer = {
+        let (client, request) = (server.client.clone(), ClaimTaskRequest { wait: seconds(9), ..waiting(&run.id, "b") });
+        tokio::spawn(async move { client.claim_task(request).await })
+    };
+    server.until_claims_wait(2).await;
+    server.clock.advance(Duration::from_secs(7));
     assert_eq!(soon(call).await.unwrap().unwrap(), None);
+    server.until_claims_wait(1).await;
+    server.clock.advance(Duration::from_secs(2));
+    assert_eq!(soon(longer).await.unwrap().unwrap().claim, None);
     let call = wait_for_task(&server, ClaimTaskRequest { wait: seconds(9_999), ..waiting(&run.id, "agent") }).await;
     server.clock.advance(Duration::from_secs(300));
     assert_eq!(soon(call).await.unwrap().unwrap(), None, "no wait is longer than 5 min");
@@ -288,8 +347,12 @@ async fn an_empty_answer_looks_at_a_thousand_tasks() {
         let draft = TaskDraft { depends_on: vec![first.id.clone()], ..draft("t") };
         add_tasks(client, &run.id, vec![draft; 600]).await;
     }
-    let counted = unclaimable(client, claim_request(&run.id, "a")).await;
-    assert_eq!((counted.pending, counted.waiting_on_dependency), (1_000, 1_000));
+    let not_before_time = Some(prost_types::Timestamp { seconds: 1_900_000_000, nanos: 0 });
+    add_tasks(client, &run.id, vec![TaskDraft { not_before_time, priority: 1, ..draft("urgent") }; 100]).await;
+    for run_id in [run.id.as_str(), ""] {
+        let counted = unclaimable(client, claim_request(run_id, "a")).await;
+        assert_eq!((counted.pending, counted.waiting_on_time, counted.waiting_on_dependency), (1_000, 100, 900));
+    }
 }
 
 /// Hundreds of tasks behind one held path set are passed over as one.
@@ -299,6 +362,15 @@ async fn what_is_in_the_way_is_passed_over_by_sets() {
     let (client, run) = (&server.client, new_run(&server.client).await);
     let with = |path: &str, priority| TaskDraft { allowed_paths: vec![path.into()], priority, ..draft(path) };
     add_tasks(client, &run.id, vec![with("src", 9); 500]).await;
+    let not_before_time = Some(prost_types::Timestamp { seconds: 1_900_000_000, nanos: 0 });
+    let needs = || vec!["gpu".to_owned()];
+    let nobodys = vec![
+        TaskDraft { not_before_time, ..with("late", 8) },
+        TaskDraft { not_before_time, priority: 8, ..draft("late, without paths") },
+        TaskDraft { required_capabilities: needs(), ..with("special", 8) },
+        TaskDraft { required_capabilities: needs(), priority: 8, ..draft("special, without paths") },
+    ];
+    add_tasks(client, &run.id, nobodys).await;
     add_tasks(client, &run.id, vec![with("doc", 1), with("lib", 2), draft("plain"), with("lib", 2)]).await;
     let mut order = Vec::new();
     while let Some(claim) = claim(client, &run.id).await {

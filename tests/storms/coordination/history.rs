@@ -34,6 +34,8 @@ pub struct History {
     /// As they are at the end.
     pub tasks: BTreeMap<String, Task>,
     pub log: Vec<Event>,
+    /// The completions that agents were told were taken: task and attempt.
+    pub taken: Vec<(String, i64)>,
     /// The refusals that agents were given: task and attempt.
     pub refused: Vec<(String, i64)>,
 }
@@ -51,6 +53,7 @@ enum State {
 struct Replay<'a> {
     history: &'a History,
     states: BTreeMap<&'a str, (State, i64)>,
+    completions: Vec<(String, i64)>,
     logged_refusals: Vec<(String, i64)>,
     broken: BTreeSet<(Rule, String)>,
 }
@@ -58,7 +61,8 @@ struct Replay<'a> {
 /// Everything that is broken, with the task it happened to.
 pub fn check(history: &History) -> BTreeSet<(Rule, String)> {
     let states = history.tasks.keys().map(|id| (id.as_str(), (State::Pending, 0))).collect();
-    let mut replay = Replay { history, states, logged_refusals: Vec::new(), broken: BTreeSet::new() };
+    let (completions, logged_refusals) = (Vec::new(), Vec::new());
+    let mut replay = Replay { history, states, completions, logged_refusals, broken: BTreeSet::new() };
     for event in &history.log {
         if let Some(task_id) = event.task_id.as_deref() {
             replay.step(task_id, &event.kind, &json(&event.payload));
@@ -66,6 +70,26 @@ pub fn check(history: &History) -> BTreeSet<(Rule, String)> {
     }
     replay.end();
     replay.broken
+}
+
+impl History {
+    /// What a person wants to know of it.
+    pub fn figures(&self) -> String {
+        let count = |kind: &str| self.log.iter().filter(|event| event.kind == kind).count();
+        let (claims, expiries) = (count("task_claimed"), count("lease_expired"));
+        let taken = self.taken.len();
+        format!("{claims} claims, {taken} completed, {expiries} leases expired, {} refused", self.refused.len())
+    }
+}
+
+/// The task of an entry that is in one list and not, or not so often, in the other.
+fn first_difference(logged: &[(String, i64)], heard: &[(String, i64)]) -> Option<String> {
+    let (mut logged, mut heard) = (logged.to_vec(), heard.to_vec());
+    logged.sort();
+    heard.sort();
+    let differs = |at: &usize| logged.get(*at) != heard.get(*at);
+    let at = (0..logged.len().max(heard.len())).find(differs)?;
+    logged.get(at).or(heard.get(at)).map(|(id, _)| id.clone())
 }
 
 /// The two paths of the storm overlap exactly if they begin with the same folder.
@@ -104,7 +128,10 @@ impl<'a> Replay<'a> {
                 }
                 (State::Expired, attempt)
             }
-            "task_completed" => (self.reported(id, state, attempt, number, State::Completed), attempt),
+            "task_completed" => {
+                self.completions.push((task_id.to_owned(), number.unwrap_or(0)));
+                (self.reported(id, state, attempt, number, State::Completed), attempt)
+            }
             "task_failed" | "task_released" => {
                 let blocked = payload["status"] == "TASK_STATUS_BLOCKED";
                 let to = if blocked { State::Blocked } else { State::Pending };
@@ -153,15 +180,13 @@ impl<'a> Replay<'a> {
     }
 
     fn end(&mut self) {
-        let (mut logged, mut heard) = (self.logged_refusals.clone(), self.history.refused.clone());
-        logged.sort();
-        heard.sort();
-        if logged != heard {
-            let only_one = logged.iter().filter(|one| !heard.contains(one)).chain(heard.iter());
-            let example = only_one.map(|(id, _)| id.clone()).next().unwrap_or_default();
-            self.report(Rule::StaleWriteNotLogged, &example);
-        }
         let history = self.history;
+        if let Some(id) = first_difference(&self.completions, &history.taken) {
+            self.report(Rule::StaleWriteTaken, &id);
+        }
+        if let Some(id) = first_difference(&self.logged_refusals, &history.refused) {
+            self.report(Rule::StaleWriteNotLogged, &id);
+        }
         for (id, task) in &history.tasks {
             if !self.explains(id, task) {
                 self.report(Rule::EndNotExplained, id);

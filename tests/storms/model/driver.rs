@@ -1,5 +1,6 @@
 //! The real thing: the services over a store of their own, swept when time passes.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use tonic::{Request, Response, Status};
 
 use super::approvals::newest;
 use super::ops::{Caller, NewTask, Op};
-use super::state::{Answer, Called, Model, Seen};
+use super::state::{Answer, Called, Look, Model, Seen};
 use crate::support::calls::{seconds, unset};
 
 const START: i64 = 1_800_000_000;
@@ -33,6 +34,8 @@ pub struct Driver {
     runs: Vec<String>,
     tasks: Vec<String>,
     tokens: Vec<String>,
+    /// Of each token: the task and its attempt.
+    claims: Vec<(String, i32)>,
     approvals: Vec<String>,
     _folder: TempDir,
 }
@@ -66,8 +69,8 @@ impl Driver {
             let request = CreateRunRequest { goal: "g".into(), repo_path: "/repo".into(), ..unset() };
             runs.push(answer(hub.create_run(Request::new(request)).await).unwrap().run.unwrap().id);
         }
-        let (tasks, tokens, approvals) = (Vec::new(), Vec::new(), Vec::new());
-        Self { hub, store, sweeper, clock, runs, tasks, tokens, approvals, _folder: folder }
+        let (tasks, tokens, claims, approvals) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { hub, store, sweeper, clock, runs, tasks, tokens, claims, approvals, _folder: folder }
     }
 
     pub async fn end(self) {
@@ -170,6 +173,7 @@ impl Driver {
         };
         self.tokens.push(claim.lease_token);
         let id = claim.task.unwrap().id;
+        self.claims.push((id.clone(), claim.attempt_number));
         let at = self.tasks.iter().position(|task| *task == id).unwrap();
         Ok(Answer::Claimed(Some((at, claim.attempt_number))))
     }
@@ -278,13 +282,12 @@ impl Driver {
     }
 
     /// The state, as the model shows its own.
-    pub async fn look(&self) -> (Vec<Seen>, [RunStatus; 2], Vec<(i32, bool)>) {
-        let mut tasks = std::collections::HashMap::new();
-        let mut approvals = std::collections::HashMap::new();
+    pub async fn look(&self) -> Look {
+        let (mut tasks, mut approvals, mut attempts) = (HashMap::new(), HashMap::new(), HashMap::new());
         let mut statuses = [RunStatus::Unspecified; 2];
         for (at, run_id) in self.runs.iter().enumerate() {
-            let request =
-                GetRunSnapshotRequest { run_id: run_id.clone(), event_limit: 1, attempt_limit: 1, task_limit: 0 };
+            let (run_id, attempt_limit) = (run_id.clone(), 1_000);
+            let request = GetRunSnapshotRequest { run_id, event_limit: 1, attempt_limit, task_limit: 0 };
             let snapshot = answer(self.hub.get_run_snapshot(Request::new(request)).await).unwrap().snapshot.unwrap();
             statuses[at] = snapshot.run.unwrap().status();
             let lists =
@@ -292,9 +295,21 @@ impl Driver {
             tasks.extend(lists.into_iter().flatten().map(|task| (task.id.clone(), seen(&task))));
             let shown = snapshot.approvals.into_iter();
             approvals.extend(shown.map(|one| (one.id.clone(), (one.verdict, one.consume_time.is_some()))));
+            let shown = snapshot.recent_attempts.into_iter();
+            attempts.extend(shown.map(|attempt| ((attempt.task_id, attempt.attempt_number), attempt.status)));
         }
-        let tasks = self.tasks.iter().map(|id| tasks[id].clone()).collect();
-        (tasks, statuses, self.approvals.iter().map(|id| approvals[id]).collect())
+        let mut claimable = Vec::new();
+        for task_id in &self.tasks {
+            let request = Request::new(ExplainTaskRequest { task_id: task_id.clone() });
+            claimable.push(answer(self.hub.explain_task(request).await).unwrap().claimable);
+        }
+        Look {
+            tasks: self.tasks.iter().map(|id| tasks[id].clone()).collect(),
+            claimable,
+            attempts: self.claims.iter().map(|claim| attempts[claim]).collect(),
+            statuses,
+            approvals: self.approvals.iter().map(|id| approvals[id]).collect(),
+        }
     }
 }
 

@@ -2,12 +2,28 @@
 
 use runhub_client::Reason;
 use runhub_client::v1::RunStatus::Cancelling;
-use runhub_client::v1::TaskStatus;
+use runhub_client::v1::{AttemptStatus, TaskStatus};
 
 use super::ops::Caller;
 use super::state::{Answer, Called, Model};
 
+fn ended_as(status: TaskStatus) -> AttemptStatus {
+    match status {
+        TaskStatus::Completed => AttemptStatus::Completed,
+        TaskStatus::Blocked => AttemptStatus::Blocked,
+        _ => AttemptStatus::Abandoned,
+    }
+}
+
 impl Model {
+    /// Ends the attempt that somebody's act ends: a live one, or the late holder's own.
+    fn end_attempt(&mut self, at: usize, holder: Option<bool>, to: AttemptStatus) {
+        match self.tasks[at].lease {
+            Some(lease) if holder == Some(true) => self.attempts[lease.token] = to,
+            _ => self.end_live_attempt(at, to),
+        }
+    }
+
     /// Whoever reports on a task: is it its holder, late or not? None for an operator.
     pub(super) fn holder(&self, at: usize, token: Option<usize>) -> Result<Option<bool>, Reason> {
         let Some(token) = token else { return Ok(None) };
@@ -39,6 +55,7 @@ impl Model {
                 return Err(Reason::WrongStatus);
             }
         }
+        self.end_attempt(at, holder, ended_as(to));
         let task = &mut self.tasks[at];
         task.move_to(to);
         task.signature = signature.map(str::to_owned);
@@ -69,6 +86,7 @@ impl Model {
         let Some(token) = self.token(token) else { return Ok(Answer::Done) };
         let at = self.tokens[token];
         let late = self.holder(at, Some(token))?.unwrap_or(false);
+        self.end_attempt(at, Some(late), AttemptStatus::Failed);
         let (to, now) = (self.handed_back(at), self.now);
         let task = &mut self.tasks[at];
         task.move_to(to);
@@ -88,6 +106,7 @@ impl Model {
         if self.holder(at, Some(token))? == Some(true) {
             return Err(Reason::WrongStatus);
         }
+        self.end_live_attempt(at, AttemptStatus::Released);
         let to = self.handed_back(at);
         self.tasks[at].move_to(to);
         self.after_move(at);
@@ -107,6 +126,7 @@ impl Model {
         if matches!(status, TaskStatus::Pending | TaskStatus::Completed) || self.any_abandoned(at) {
             return Err(Reason::WrongStatus);
         }
+        self.end_live_attempt(at, AttemptStatus::Released);
         self.tasks[at].move_to(TaskStatus::Pending);
         self.tasks[at].failures = 0;
         self.tasks[at].signature = None;
@@ -128,9 +148,12 @@ impl Model {
             return Err(Reason::RunEnded);
         }
         let mut count = 0;
-        for task in self.tasks.iter_mut().filter(|task| task.run == run && task.status == TaskStatus::InProgress) {
-            task.move_to(TaskStatus::Pending);
-            count += 1;
+        for at in 0..self.tasks.len() {
+            if self.tasks[at].run == run && self.tasks[at].status == TaskStatus::InProgress {
+                self.end_live_attempt(at, AttemptStatus::Released);
+                self.tasks[at].move_to(TaskStatus::Pending);
+                count += 1;
+            }
         }
         Ok(Answer::Count(count))
     }

@@ -2,7 +2,7 @@
 
 use runhub_client::Reason;
 use runhub_client::v1::RunStatus::{self, *};
-use runhub_client::v1::TaskStatus;
+use runhub_client::v1::{AttemptStatus, TaskStatus};
 
 use super::ops::Op;
 use super::state::{Answer, Called, Model, Run, Task, has_ended};
@@ -33,8 +33,7 @@ impl Model {
             _ => {
                 self.runs[run].status = Cancelling;
                 self.runs[run].grace_end = end;
-                let pending = |task: &&mut Task| task.run == run && task.status == TaskStatus::Pending;
-                self.tasks.iter_mut().filter(pending).for_each(|task| task.move_to(TaskStatus::Abandoned));
+                self.give_up_all(run, &[TaskStatus::Pending]);
             }
         }
         self.finish_if_idle(run);
@@ -56,16 +55,15 @@ impl Model {
     }
 
     pub(super) fn finish(&mut self, run: usize) {
-        let rest =
-            |task: &&mut Task| task.run == run && !matches!(task.status, TaskStatus::Completed | TaskStatus::Abandoned);
-        self.tasks.iter_mut().filter(rest).for_each(|task| task.move_to(TaskStatus::Abandoned));
+        self.give_up_all(run, &[TaskStatus::InProgress, TaskStatus::Blocked, TaskStatus::Pending]);
         self.runs[run].status = Cancelled;
         self.approvals.cancel_all(run, self.now);
     }
 
-    /// Time passes, and what is due is done: leases first, then graces, then approvals.
+    /// Time passes, and what is due is done: graces first, then leases, then approvals.
     pub fn pass(&mut self, millis: i64) {
         self.now += millis;
+        (0..2).for_each(|run| self.finish_if_over(run));
         let is_over = |task: &Task, now: i64| {
             task.status == TaskStatus::InProgress && task.lease.is_some_and(|lease| lease.end <= now)
         };
@@ -76,7 +74,6 @@ impl Model {
                 self.expire(at);
             }
         }
-        (0..2).for_each(|run| self.finish_if_over(run));
         for run in self.approvals.expire(self.now) {
             // An ended run is not paused by what it is asked.
             let _ = self.call(&Op::Pause { run });
@@ -85,6 +82,7 @@ impl Model {
 
     pub(super) fn expire(&mut self, at: usize) {
         let (to, lease) = (self.handed_back(at), self.tasks[at].lease);
+        self.end_live_attempt(at, AttemptStatus::LeaseExpired);
         let task = &mut self.tasks[at];
         task.move_to(to);
         task.failures += 1;
@@ -93,5 +91,13 @@ impl Model {
             task.block_if_exhausted(None);
         }
         self.after_move(at);
+    }
+
+    fn give_up_all(&mut self, run: usize, statuses: &[TaskStatus]) {
+        for at in 0..self.tasks.len() {
+            if self.tasks[at].run == run && statuses.contains(&self.tasks[at].status) {
+                self.give_up(at);
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use runhub_client::Reason;
 use runhub_client::v1::RunStatus::{self, *};
-use runhub_client::v1::TaskStatus;
+use runhub_client::v1::{AttemptStatus, TaskStatus};
 
 use super::approvals::Approvals;
 use super::ops::{Caller, NewTask, Op};
@@ -50,6 +50,18 @@ pub struct Seen {
     pub not_before: Option<i64>,
 }
 
+/// What of everything is compared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Look {
+    pub tasks: Vec<Seen>,
+    /// What ExplainTask says.
+    pub claimable: Vec<bool>,
+    /// AttemptStatus, in the order of the claims.
+    pub attempts: Vec<i32>,
+    pub statuses: [RunStatus; 2],
+    pub approvals: Vec<(i32, bool)>,
+}
+
 /// What of an answer is compared, where it is not a refusal.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
@@ -72,6 +84,8 @@ pub struct Model {
     pub tasks: Vec<Task>,
     /// Of each token: its task.
     pub tokens: Vec<usize>,
+    /// Of each token: how its attempt stands.
+    pub attempts: Vec<AttemptStatus>,
     pub approvals: Approvals,
 }
 
@@ -79,7 +93,14 @@ impl Default for Model {
     fn default() -> Self {
         let run = Run { status: Planning, before_pause: Planning, grace_end: 0, last_served: 0 };
         let runs = [run.clone(), run];
-        Self { now: 0, runs, tasks: Vec::new(), tokens: Vec::new(), approvals: Approvals::default() }
+        Self {
+            now: 0,
+            runs,
+            tasks: Vec::new(),
+            tokens: Vec::new(),
+            attempts: Vec::new(),
+            approvals: Approvals::default(),
+        }
     }
 }
 
@@ -130,7 +151,7 @@ impl Model {
         }
     }
 
-    pub fn look(&self) -> (Vec<Seen>, [RunStatus; 2], Vec<(i32, bool)>) {
+    pub fn look(&self) -> Look {
         let seen = |task: &Task| Seen {
             status: task.status,
             attempts: task.attempts,
@@ -140,7 +161,10 @@ impl Model {
             not_before: task.not_before,
         };
         let statuses = [self.runs[0].status, self.runs[1].status];
-        (self.tasks.iter().map(seen).collect(), statuses, self.approvals.look())
+        let attempts = self.attempts.iter().map(|status| i32::from(*status)).collect();
+        let claimable = (0..self.tasks.len()).map(|at| self.is_ready(at)).collect();
+        let tasks = self.tasks.iter().map(seen).collect();
+        Look { tasks, claimable, attempts, statuses, approvals: self.approvals.look() }
     }
 
     /// The tasks a new one depends on: those so far back in its run's plan.
@@ -224,9 +248,10 @@ impl Model {
         }
         let before = self.clone();
         let mut count = 0;
-        for task in self.tasks.iter_mut().filter(|task| task.run == run) {
-            if task.status == TaskStatus::Pending || (task.status == TaskStatus::InProgress && !keep) {
-                task.move_to(TaskStatus::Abandoned);
+        for at in (0..self.tasks.len()).filter(|at| before.tasks[*at].run == run) {
+            let status = self.tasks[at].status;
+            if status == TaskStatus::Pending || (status == TaskStatus::InProgress && !keep) {
+                self.give_up(at);
                 count += 1;
             }
         }
@@ -239,7 +264,21 @@ impl Model {
         }
     }
 
-    fn is_ready(&self, at: usize) -> bool {
+    /// Abandoned from outside, and with it the attempt at it.
+    pub(super) fn give_up(&mut self, at: usize) {
+        self.end_live_attempt(at, AttemptStatus::Abandoned);
+        self.tasks[at].move_to(TaskStatus::Abandoned);
+    }
+
+    /// Ends the attempt at a task that somebody holds.
+    pub(super) fn end_live_attempt(&mut self, at: usize, to: AttemptStatus) {
+        let task = &self.tasks[at];
+        if let (TaskStatus::InProgress, Some(lease)) = (task.status, task.lease) {
+            self.attempts[lease.token] = to;
+        }
+    }
+
+    pub(super) fn is_ready(&self, at: usize) -> bool {
         let task = &self.tasks[at];
         let done = |other: &usize| self.tasks[*other].status == TaskStatus::Completed;
         task.status == TaskStatus::Pending
@@ -263,6 +302,7 @@ impl Model {
         let Some(at) = best else { return Ok(Answer::Claimed(None)) };
         let token = self.tokens.len();
         self.tokens.push(at);
+        self.attempts.push(AttemptStatus::Running);
         self.runs[self.tasks[at].run].last_served = self.tokens.len();
         let task = &mut self.tasks[at];
         task.move_to(TaskStatus::InProgress);
@@ -292,6 +332,7 @@ impl Model {
             }
             self.tasks[at].status = TaskStatus::InProgress;
             self.tasks[at].failures -= 1;
+            self.attempts[token] = AttemptStatus::Running;
         }
         self.tasks[at].lease = Some(Lease { end, ..lease });
         Ok(Answer::Beaten(state, Some(end)))

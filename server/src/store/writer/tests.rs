@@ -242,17 +242,17 @@ async fn signals_are_of_what_was_committed() {
     let store = Store::open(&folder.path().join("db"), Arc::new(SystemClock), listener).unwrap();
     let held = Held::hold(&store).await;
     let kept = send(&store, |tx| {
-        tx.signal(Signal::RunMoved(1));
+        tx.signal(Signal::RunEnded(1));
         add_run(tx, "kept")
     });
     let kept = kept.await;
     let undone = send(&store, |tx| {
-        tx.signal(Signal::RunMoved(2));
+        tx.signal(Signal::RunEnded(2));
         Err(Error::LeaseRequired)
     });
     let undone = undone.await;
     held.go_on().await;
     kept.await.unwrap().unwrap();
     undone.await.unwrap().unwrap_err();
-    assert_eq!(*heard.lock().unwrap(), [Signal::RunMoved(1)]);
+    assert_eq!(*heard.lock().unwrap(), [Signal::RunEnded(1)]);
 }
