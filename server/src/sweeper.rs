@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use crate::actions::{approval, lease, run_control};
+use crate::actions::{approval, cancel, lease};
 use crate::clock::{Clock, LOOK};
 use crate::domain::Key;
 use crate::domain::time::Timestamp;
@@ -145,7 +145,7 @@ impl Sweeper {
 /// The store can't be written.
 pub async fn act(store: &Store, due: Due, looked_at: Timestamp) -> Result<()> {
     // Graces first: a lease that ends with its grace is no holder that died.
-    each(store, due.graces, run_control::finish_if_over).await?;
+    each(store, due.graces, cancel::finish_if_over).await?;
     each(store, due.leases, move |tx, key| lease::expire(tx, key, looked_at)).await?;
     each(store, due.approvals, approval::expire).await
 }

@@ -1,8 +1,6 @@
 //! What ends the work on a task: completing, failing, releasing, blocking, abandoning.
 
-use super::{Outcome, run_control, signal_moved};
-use crate::domain::attempt::AttemptStatus;
-use crate::domain::event::EventDraft;
+use super::{Outcome, cancel, signal_moved};
 use crate::domain::run::RunStatus;
 use crate::domain::system_event;
 use crate::domain::task::{Caller, Ending, Role, Task, TaskStatus};
@@ -43,7 +41,7 @@ pub fn end(tx: &mut dyn Tx, request: &EndTask) -> Result<Outcome<Task>> {
     }
     signal_moved(tx, &task, &next)?;
     if run_status == RunStatus::Cancelling {
-        run_control::finish_if_idle(tx, task.run_key)?;
+        cancel::finish_if_idle(tx, task.run_key)?;
     }
     Ok(Outcome::Done(next))
 }
@@ -101,18 +99,6 @@ pub fn block_dependents(tx: &mut dyn Tx, abandoned: &Task) -> Result<()> {
         events::append(tx, dependent.run_key, &system_event::task_blocked_by_dependency(&dependent))?;
     }
     Ok(())
-}
-
-/// Gives a task up for a replan or with its run. As the seed did, that leaves what was said of it before. Returns the
-/// event, for the caller to append in its place.
-pub fn give_up(tx: &mut dyn Tx, task: &Task) -> Result<EventDraft> {
-    let next = task.moved(TaskStatus::Abandoned, tx.now());
-    tasks::save(tx, &next)?;
-    if task.is_held() {
-        attempts::cut_off(tx, task, AttemptStatus::Abandoned)?;
-    }
-    signal_moved(tx, task, &next)?;
-    Ok(system_event::task_given_up(task))
 }
 
 /// What a holder of a live claim gets to hear of a token that is no more.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::paths::{HeldPaths, Overlaps};
-use super::{end_task, run_control, signal_moved};
+use super::{cancel, end_task, signal_moved};
 use crate::domain::Key;
 use crate::domain::attempt::AttemptStatus;
 use crate::domain::json::Json;
@@ -98,7 +98,7 @@ pub fn expire(tx: &mut dyn Tx, task_key: Key, looked_at: Timestamp) -> Result<bo
     signal_moved(tx, &task, &next)?;
     if next.status == TaskStatus::Abandoned {
         end_task::block_dependents(tx, &next)?;
-        run_control::finish_if_idle(tx, task.run_key)?;
+        cancel::finish_if_idle(tx, task.run_key)?;
     }
     Ok(true)
 }

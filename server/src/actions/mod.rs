@@ -2,6 +2,7 @@
 //! signal who waits. The RPCs and the sweeper share these; each is a body of `Store::transact`.
 
 pub mod approval;
+pub mod cancel;
 pub mod claim;
 pub mod end_task;
 pub mod explain;
@@ -11,9 +12,12 @@ pub mod plan;
 pub mod requeue;
 pub mod run_control;
 
+use crate::domain::attempt::AttemptStatus;
+use crate::domain::event::EventDraft;
+use crate::domain::system_event;
 use crate::domain::task::{Task, TaskStatus};
 use crate::error::{Error, Result};
-use crate::store::{Signal, Tx, path_sets};
+use crate::store::{Signal, Tx, attempts, path_sets, tasks};
 
 /// What a body comes to when it does not fail.
 pub enum Outcome<T> {
@@ -45,4 +49,16 @@ fn signal_pending(tx: &mut dyn Tx, tasks: &[Task]) {
     if let Some(time) = pending.filter_map(|task| task.spec.not_before_time).filter(|time| *time > now).min() {
         tx.signal(Signal::Due(time));
     }
+}
+
+/// Gives a task up for a replan or with its run. As the seed did, that leaves what was said of it before. Returns the
+/// event, for the caller to append in its place.
+fn give_up(tx: &mut dyn Tx, task: &Task) -> Result<EventDraft> {
+    let next = task.moved(TaskStatus::Abandoned, tx.now());
+    tasks::save(tx, &next)?;
+    if task.is_held() {
+        attempts::cut_off(tx, task, AttemptStatus::Abandoned)?;
+    }
+    signal_moved(tx, task, &next)?;
+    Ok(system_event::task_given_up(task))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{end_task, signal_pending};
+use super::{give_up, signal_pending};
 use crate::domain::plan::{self, ExistingTask};
 use crate::domain::run::Run;
 use crate::domain::system_event;
@@ -51,7 +51,7 @@ pub fn replace(
     // First given up, then looked at: a new task can't depend on what this call abandons.
     let mut log = Vec::with_capacity(given_up.len() + 1);
     for task in &given_up {
-        log.push(end_task::give_up(tx, task)?);
+        log.push(give_up(tx, task)?);
     }
     let mut next = run.clone();
     next.plan_version += 1;

@@ -7,6 +7,7 @@ use super::approval::Approval;
 use super::artifact::Artifact;
 use super::attempt::TaskAttempt;
 use super::checkpoint::Checkpoint;
+use super::code::words;
 use super::event::{EventDraft, SYSTEM};
 use super::json::Json;
 use super::run::Run;
@@ -274,7 +275,8 @@ pub fn approval_decided(approval: &Approval) -> EventDraft {
         "verdict": approval.verdict.name(),
         "rationale": approval.rationale,
     });
-    of_approval(approval, "approval_decided", "Approval decided.", payload)
+    let message = format!("Approval decided: {}.", words(approval.verdict.name()));
+    of_approval(approval, "approval_decided", &message, payload)
 }
 
 /// Nobody decided in time; `approval` is as it is after that.

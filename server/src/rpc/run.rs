@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use super::mutate::CallId;
 use super::page::PageRequest;
 use super::{Hub, field, snapshot};
-use crate::actions::run_control;
+use crate::actions::{cancel, run_control};
 use crate::domain::limits;
 use crate::domain::run::{self, Run, RunDraft, RunStatus, RunUpdate};
 use crate::domain::system_event;
@@ -137,7 +137,7 @@ impl RunService for Hub {
         let grace = grace.unwrap_or(limits::DEFAULT_GRACE);
         self.mutate(call, move |tx| {
             let run = runs::get(tx, &id)?;
-            let run = run_control::cancel(tx, &run, &reason, grace)?;
+            let run = cancel::cancel(tx, &run, &reason, grace)?;
             Ok(v1::CancelRunResponse { run: Some(run.into()) })
         })
         .await
