@@ -35,7 +35,8 @@ pub fn cancel(tx: &mut dyn Tx, id: &str) -> Result<Approval> {
 pub fn consume(tx: &mut dyn Tx, id: &str, digest: &str) -> Result<Approval> {
     let mut approval = approvals::get(tx, id)?;
     if approval.is_due(tx.now()) {
-        approval = expire_now(tx, &approval)?;
+        // Expiry and use are one change to whoever looks.
+        approval = Approval { revision: approval.revision, ..expire_now(tx, &approval)? };
     }
     let next = approval.consumed(digest, tx.now())?;
     save(tx, &next, &system_event::approval_consumed(&next))?;

@@ -19,13 +19,17 @@ pub fn cancel(tx: &mut dyn Tx, run: &Run, reason: &str, grace: Duration) -> Resu
     if next == *run {
         return Ok(next);
     }
-    save_moved(tx, run, &next)?;
     events::append(tx, run.key, &system_event::run_cancel_requested(&next, reason))?;
     give_up(tx, &next, &[TaskStatus::Pending])?;
+    if is_over(&next, tx.now()) || !tasks::any_held(tx, run.key)? {
+        // Beginning and end are one change to whoever looks.
+        return finish(tx, &Run { revision: run.revision, ..next });
+    }
+    save_moved(tx, run, &next)?;
     if let Some(end) = next.grace_end_time {
         tx.signal(Signal::Due(end));
     }
-    if is_over(&next, tx.now()) || !tasks::any_held(tx, run.key)? { finish(tx, &next) } else { Ok(next) }
+    Ok(next)
 }
 
 fn is_over(run: &Run, now: Timestamp) -> bool {

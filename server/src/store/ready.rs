@@ -70,11 +70,12 @@ pub fn next_of_all(tx: &mut dyn Tx, capabilities: &[String], paths: &mut dyn IsF
 }
 
 /// The runs that give out tasks and have some, with when they were last served. A run that has ended or is paused costs
-/// nothing here, whatever it has left.
+/// nothing here, whatever it has left. (The order in the inner query is that of the index it is to use.)
 fn runs_with_ready(tx: &mut dyn Tx) -> Result<Vec<(Key, i64)>> {
     let sql = "SELECT r.key, c.last_served FROM runs r JOIN run_counters c ON c.run_key = r.key
         WHERE r.status IN (1, 2, 4)
-            AND EXISTS (SELECT 1 FROM tasks t WHERE t.run_key = r.key AND t.status = 1 AND t.open_dependencies = 0)";
+            AND (SELECT t.key FROM tasks t WHERE t.run_key = r.key AND t.status = 1 AND t.open_dependencies = 0
+                ORDER BY t.priority DESC, t.ordinal LIMIT 1) IS NOT NULL";
     all(tx, sql, &[], |row| Ok((row.take()?, row.take()?)))
 }
 

@@ -288,7 +288,8 @@ async fn what_time_has_approved_is_good_before_it_is_swept() {
     let used = || store.transact(|tx| approval::consume(tx, "a", "digest"));
     assert!(matches!(used().await, Err(StoreError::NotApproved { .. })));
     clock.advance(TTL);
-    assert!(used().await.unwrap().consume_time.is_some());
+    let consumed = used().await.unwrap();
+    assert_eq!((consumed.consume_time.is_some(), consumed.revision), (true, 2));
     assert_eq!(used().await, Err(StoreError::AlreadyConsumed));
 }
 

@@ -140,7 +140,9 @@ async fn a_run_in_which_nobody_works_is_cancelled_at_once() {
     let (client, run) = (&server.client, new_run(&server.client).await);
     let task = add_task(client, &run.id, draft("t")).await;
     client.block_task(BlockTaskRequest { task_id: task.id.clone(), ..unset() }).await.unwrap();
-    assert_eq!(cancel(client, &run.id, None).await.status(), RunStatus::Cancelled);
+    let cancelled = cancel(client, &run.id, None).await;
+    assert_eq!((cancelled.status(), cancelled.revision), (RunStatus::Cancelled, 2));
+    assert_eq!(get_run(client, &run.id).await, cancelled);
     assert_eq!(get_task(client, &task.id).await.status(), TaskStatus::Abandoned, "what is blocked, too");
 }
 
