@@ -10,7 +10,7 @@ use tonic::{Response, Status};
 
 use super::Hub;
 use super::convert::duration_to_proto;
-use super::mutate::CallId;
+use super::mutate::{Again, CallId};
 use crate::actions::claim::{self, Claimed, Wanted};
 use crate::actions::{Outcome, end_task};
 use crate::domain::limits;
@@ -58,7 +58,10 @@ impl Hub {
             let answer = self.claim_now(call.clone(), wanted.clone()).await?;
             if let Some(claim) = &answer.get_ref().claim {
                 let has_paths = claim.task.as_ref().is_some_and(|task| !task.allowed_paths.is_empty());
-                woken.take().into_iter().for_each(|woken| woken.found(has_paths));
+                // What its twin was given leaves the task that was rung for to somebody else.
+                if answer.extensions().get::<Again>().is_none() {
+                    woken.take().into_iter().for_each(|woken| woken.found(has_paths));
+                }
                 return Ok(answer);
             }
             woken.take().into_iter().for_each(Woken::found_nothing);

@@ -115,7 +115,13 @@ impl CallId {
 enum Answer<T> {
     Done(T),
     Refused(Status),
+    /// As it was answered before.
+    Again(T),
 }
+
+/// Marks a response that was given before to the same request_id: nothing was done for it now.
+#[derive(Clone)]
+pub struct Again;
 
 impl Hub {
     /// Runs a mutating call.
@@ -149,6 +155,11 @@ impl Hub {
         match answer.await? {
             Answer::Done(response) => Ok(Response::new(response)),
             Answer::Refused(status) => Err(status),
+            Answer::Again(response) => {
+                let mut response = Response::new(response);
+                response.extensions_mut().insert(Again);
+                Ok(response)
+            }
         }
     }
 }
@@ -172,7 +183,7 @@ fn answer_before<T: Message + Default>(
     let response = T::decode(bytes).map_err(Error::internal)?;
     match spoiled(tx, &response)? {
         Some(error) => Err(error),
-        None => Ok(Some(Answer::Done(response))),
+        None => Ok(Some(Answer::Again(response))),
     }
 }
 
@@ -186,7 +197,7 @@ fn remember<T: Message>(tx: &mut dyn Tx, call: &CallId, answer: &Answer<T>) -> R
         fingerprint: fingerprint.clone(),
         refused: matches!(answer, Answer::Refused(_)),
         answer: match answer {
-            Answer::Done(response) => response.encode_to_vec(),
+            Answer::Done(response) | Answer::Again(response) => response.encode_to_vec(),
             // The details are an encoded google.rpc.Status, which has the code and the message too.
             Answer::Refused(status) => status.details().to_vec(),
         },

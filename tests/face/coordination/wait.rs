@@ -222,9 +222,16 @@ async fn the_same_claim_waiting_twice_is_one_claim_for_both() {
         tokio::spawn(async move { client.claim_task(request).await.unwrap().claim })
     });
     server.until_claims_wait(2).await;
-    add_tasks(&server.client, &run.id, vec![draft("only")]).await;
+    let other = {
+        let (client, request) = (server.client.clone(), waiting(&run.id, "other"));
+        tokio::spawn(async move { client.claim_task(request).await.unwrap().claim })
+    };
+    server.until_claims_wait(3).await;
+    add_tasks(&server.client, &run.id, vec![draft("a"), draft("b")]).await;
     let first = soon(first).await.unwrap().expect("a task");
-    assert_eq!(soon(second).await.unwrap(), Some(first));
+    assert_eq!(soon(second).await.unwrap().as_ref(), Some(&first));
+    // Both may have been woken: the second task is for who waits behind them.
+    assert_ne!(task_id(&soon(other).await.unwrap().expect("a task")), task_id(&first));
 }
 
 #[tokio::test]
