@@ -58,7 +58,7 @@ impl Wakes {
     pub fn hear(&self, signal: &Signal) {
         match signal {
             Signal::Ready { run_key, tasks } => self.claims.ring(*tasks, |claims| claims.takes_from(*run_key)),
-            // Whoever finds something wakes the next: how much was freed takes a look at everything to know.
+            // One, and whoever finds something wakes more (`Woken::found`).
             Signal::PathsFreed { repo_path } => self.claims.ring(1, |claims| claims.works_in(repo_path)),
             Signal::RunEnded(key) => {
                 self.claims.ring(usize::MAX, |claims| claims.run.as_ref().is_some_and(|(run, _)| run == key));

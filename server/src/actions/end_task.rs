@@ -69,7 +69,7 @@ fn refuse_stale(tx: &mut dyn Tx, task: &Task, request: &EndTask) -> Result<Error
 }
 
 /// What is known of a token that no longer holds its task.
-pub fn stale_token(tx: &mut dyn Tx, task: &Task, token: &str) -> Result<StaleToken> {
+fn stale_token(tx: &mut dyn Tx, task: &Task, token: &str) -> Result<StaleToken> {
     let (attempt_number, agent_id) = attempts::of_token(tx, task.key, token)?.unzip();
     Ok(StaleToken {
         attempt_number,
@@ -92,7 +92,7 @@ fn open_dependents(tx: &mut dyn Tx, completed: &Task) -> Result<()> {
 }
 
 /// What depends on an abandoned task would wait for ever: say so at once.
-pub fn block_dependents(tx: &mut dyn Tx, abandoned: &Task) -> Result<()> {
+fn block_dependents(tx: &mut dyn Tx, abandoned: &Task) -> Result<()> {
     for key in dependencies::dependents(tx, abandoned.key, TaskStatus::Pending)? {
         let dependent = tasks::by_key(tx, key)?.blocked_by_dependency(tx.now());
         tasks::save(tx, &dependent)?;
@@ -101,7 +101,7 @@ pub fn block_dependents(tx: &mut dyn Tx, abandoned: &Task) -> Result<()> {
     Ok(())
 }
 
-/// What a holder of a live claim gets to hear of a token that is no more.
+/// Why a token can't be given out again, if it can't: it is stale by now.
 pub fn refuse_if_stale(tx: &mut dyn Tx, task_id: &str, token: &str) -> Result<Option<Error>> {
     let task = tasks::get(tx, task_id)?;
     if task.role_of(&Caller::Holder(token.to_owned())).is_some() {

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::paths::{HeldPaths, Overlaps};
-use super::{cancel, end_task, signal_moved};
+use super::{cancel, signal_moved};
 use crate::domain::Key;
 use crate::domain::attempt::AttemptStatus;
 use crate::domain::json::Json;
 use crate::domain::lease::{Lease, LeaseState};
 use crate::domain::run::RunStatus;
 use crate::domain::system_event;
-use crate::domain::task::{Task, TaskStatus};
+use crate::domain::task::Task;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::store::runs::Standing;
@@ -96,8 +96,8 @@ pub fn expire(tx: &mut dyn Tx, task_key: Key, looked_at: Timestamp) -> Result<bo
     attempts::cut_off(tx, &task, AttemptStatus::LeaseExpired)?;
     events::append(tx, task.run_key, &system_event::lease_expired(&task, &next))?;
     signal_moved(tx, &task, &next)?;
-    if next.status == TaskStatus::Abandoned {
-        end_task::block_dependents(tx, &next)?;
+    // Nothing is pending any more that could depend on it: the cancellation has seen to that.
+    if run_status == RunStatus::Cancelling {
         cancel::finish_if_idle(tx, task.run_key)?;
     }
     Ok(true)

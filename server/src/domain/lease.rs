@@ -8,8 +8,6 @@ use super::time::Timestamp;
 pub const SHORTEST: Duration = Duration::from_secs(1);
 /// The longest that can be asked for.
 pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
-/// What a claim gets that asks for none, unless the server was told otherwise.
-pub const DEFAULT: Duration = Duration::from_secs(600);
 /// After a time without a server, holders have so long to report, or their lease's duration if that is less.
 pub const RECOVERY: Duration = Duration::from_secs(30);
 

@@ -215,11 +215,7 @@ impl Task {
     /// The task after somebody ended the work on it.
     pub fn ended(&self, role: Role, ending: &Ending, run: RunStatus, now: Timestamp) -> Result<Self> {
         if !ending.to.starts_for(role, self.status) {
-            return Err(self.wrong_status(format!(
-                "a task that is {} can't be {}",
-                self.status.name(),
-                ending.to.word()
-            )));
+            return Err(self.cannot_be(ending.to.word()));
         }
         if ending.to == EndStatus::Completed {
             self.check_completable(role)?;
@@ -258,6 +254,10 @@ impl Task {
             return Err(self.wrong_status(problem));
         }
         Ok(())
+    }
+
+    fn cannot_be(&self, what: &str) -> Error {
+        self.wrong_status(format!("a task that is {} can't be {what}", words(self.status.name())))
     }
 
     fn wrong_status(&self, problem: String) -> Error {
@@ -313,7 +313,7 @@ impl Task {
     /// The task after somebody put it back into the plan.
     pub fn requeued(&self, now: Timestamp) -> Result<Self> {
         if matches!(self.status, TaskStatus::Pending | TaskStatus::Completed) {
-            return Err(self.wrong_status(format!("a task that is {} can't be requeued", words(self.status.name()))));
+            return Err(self.cannot_be("requeued"));
         }
         Ok(Self { failure_count: 0, blocker_signature: None, ..self.moved(TaskStatus::Pending, now) })
     }
