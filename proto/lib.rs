@@ -1,6 +1,7 @@
 //! The gRPC API of Runhub, generated from `proto/runhub/v1`, and the conversions that both sides need.
 
 mod json;
+mod snapshot;
 
 pub use json::Json;
 

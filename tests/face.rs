@@ -14,8 +14,12 @@ mod cli_people;
 mod client;
 #[path = "face/coordination/mod.rs"]
 mod coordination;
+#[path = "face/deletion.rs"]
+mod deletion;
 #[path = "face/event.rs"]
 mod event;
+#[path = "face/event_wait.rs"]
+mod event_wait;
 #[path = "face/house.rs"]
 mod house;
 #[path = "face/import.rs"]
@@ -26,12 +30,16 @@ mod lease_keeper;
 mod plan;
 #[path = "face/repeat.rs"]
 mod repeat;
+#[path = "face/retention.rs"]
+mod retention;
 #[path = "face/run.rs"]
 mod run;
 #[path = "face/seed/mod.rs"]
 mod seed;
 #[path = "face/server.rs"]
 mod server;
+#[path = "face/snapshot_stream.rs"]
+mod snapshot_stream;
 #[path = "face/stream.rs"]
 mod stream;
 #[path = "face/task.rs"]

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::housekeeping::Keep;
+
 /// Everything `runhub serve` can be told.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -15,8 +17,8 @@ pub struct Config {
     pub db: PathBuf,
     /// How long open calls and streams get to end on shutdown.
     pub drain: Duration,
-    /// How long answers to requests with a request_id are kept.
-    pub keep_requests_for: Duration,
+    /// How long answers and events are kept.
+    pub keep: Keep,
     /// How long a claim that asks for no lease_duration may be silent.
     pub default_lease: Duration,
 }

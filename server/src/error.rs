@@ -41,6 +41,8 @@ pub enum Error {
     PlanVersionMismatch { expected: i32, actual: i32 },
     #[error("the cursor is above every position given so far, the newest of which is {newest_position}")]
     PositionInFuture { newest_position: i64 },
+    #[error("the log begins at {oldest_position}: of what followed the cursor some was removed for its age")]
+    PositionCompacted { oldest_position: i64, newest_position: i64 },
     #[error("more calls are waiting than the server takes: the same call again, a little later")]
     Overloaded,
     #[error("the server is shutting down: the same call again, to its successor")]
@@ -86,8 +88,21 @@ pub struct StaleToken {
     pub current_status: &'static str,
 }
 
+impl StaleToken {
+    /// Of a task that is not there any more: nothing is known of it.
+    pub fn of_deleted() -> Self {
+        Self { attempt_number: None, agent_id: None, current_attempt_number: 0, current_status: DELETED }
+    }
+}
+
+/// There is no status for what is not there.
+const DELETED: &str = "TASK_STATUS_UNSPECIFIED";
+
 impl std::fmt::Display for StaleToken {
     fn fmt(&self, to: &mut std::fmt::Formatter) -> std::fmt::Result {
+        if self.current_status == DELETED {
+            return to.write_str("its task was deleted");
+        }
         match self.attempt_number {
             Some(number) => write!(to, "it was given out for attempt {number}")?,
             None => to.write_str("it was never given out for this task")?,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::{Routes, RoutesBuilder};
@@ -21,10 +22,11 @@ use crate::clock::Clock;
 use crate::config::{Config, Listen};
 use crate::domain::time::Timestamp;
 use crate::housekeeping;
-use crate::rpc::Hub;
+use crate::rpc::{self, Hub, ShownEvent};
 use crate::store::{OpenError, Store};
 use crate::sweeper::{self, Sweeper};
 use crate::wake::Wakes;
+use crate::watch::Tail;
 
 /// Calls and streams one connection may have open. A client that wants more opens a second connection.
 const STREAMS_PER_CONNECTION: u32 = 1024;
@@ -56,6 +58,7 @@ pub struct Server {
     store: Store,
     clock: Arc<dyn Clock>,
     wakes: Arc<Wakes>,
+    tail: Arc<Tail<ShownEvent>>,
     listener: Listener,
     config: Config,
 }
@@ -89,7 +92,8 @@ impl Server {
             .map_err(|cause| ServeError::Broken(cause.to_string()))?;
         let listener = listen(&config.listen).await;
         let listener = listener.map_err(|cause| ServeError::Listen { listen: config.listen.clone(), cause })?;
-        Ok(Self { store, clock, wakes, listener, config })
+        let tail = Arc::new(rpc::tail_of(&store));
+        Ok(Self { store, clock, wakes, tail, listener, config })
     }
 
     /// Where it listens: with the port it was given, if it asked for any.
@@ -105,20 +109,27 @@ impl Server {
         Arc::clone(&self.wakes)
     }
 
+    /// What those who watch live are shown.
+    pub fn tail(&self) -> Arc<Tail<ShownEvent>> {
+        Arc::clone(&self.tail)
+    }
+
     /// Serves until `shutdown`, and then for as long as open calls and streams take to end, at most the drain time.
     ///
     /// # Errors
     /// Listening broke off.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { store, clock, wakes, listener, config } = self;
+        let Self { store, clock, wakes, tail, listener, config } = self;
         let (drain, draining) = watch::channel(false);
-        let hub =
-            Hub::new(store.clone(), Arc::clone(&clock), Arc::clone(&wakes), config.default_lease, draining.clone());
+        let sweeper = Sweeper::new(store.clone(), Arc::clone(&clock), Arc::clone(&wakes));
+        let housekeeping = housekeeping::run(store.clone(), Arc::clone(&clock), config.keep, draining.clone());
+        let following = Arc::clone(&tail).follow(store.clone(), draining.clone());
+        let hub = Hub::new(store.clone(), clock, wakes, tail, config.default_lease, draining.clone());
         let (health, routes) = routes(&hub).await?;
-        let sweeper = Sweeper::new(store.clone(), Arc::clone(&clock), wakes);
-        let sweeping = tokio::spawn(sweeper.run(draining.clone()));
-        let housekeeping = housekeeping::run(store.clone(), clock, config.keep_requests_for, draining.clone());
-        let housekeeping = tokio::spawn(housekeeping);
+        let mut in_background = JoinSet::new();
+        in_background.spawn(sweeper.run(draining.clone()));
+        in_background.spawn(housekeeping);
+        in_background.spawn(following);
         let mut serving = listener.serve(routes, draining);
         let served = tokio::select! {
             served = &mut serving => served,
@@ -138,8 +149,7 @@ impl Server {
             tracing::warn!("the drain time is over: leaving what the store has not begun");
         }
         // What they do can wait for the next server; it must not hold this one.
-        sweeping.abort();
-        housekeeping.abort();
+        in_background.abort_all();
         served.map_err(|cause| ServeError::Broken(cause.to_string()))
     }
 }

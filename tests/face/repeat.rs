@@ -10,6 +10,7 @@ use runhub_client::{Client, Reason};
 
 use crate::support::TestServer;
 use crate::support::calls::*;
+use crate::support::dump::dump;
 
 fn create(request_id: &str, goal: &str) -> CreateRunRequest {
     CreateRunRequest { goal: goal.into(), repo_path: "/repo".into(), request_id: request_id.into(), ..unset() }
@@ -123,7 +124,7 @@ async fn a_repeated_stale_write_is_refused_again_and_logged_once() {
 
 #[tokio::test]
 async fn answers_are_kept_for_a_day() {
-    use runhub_server::housekeeping::forget_requests;
+    use runhub_server::housekeeping::{Keep, clean_up};
     use runhub_server::store::Store;
     let server = TestServer::start().await;
     let clock = server.clock.clone();
@@ -131,10 +132,13 @@ async fn answers_are_kept_for_a_day() {
     let folder = server.stop().await;
     let db = folder.path().join("runhub.db");
     let store = Store::open(&db, std::sync::Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
-    let day = Duration::from_secs(24 * 3600);
-    clock.advance(day);
-    assert_eq!(forget_requests(&store, &clock, day).await.unwrap(), 0);
+    let answers = || dump(&db).iter().filter(|row| row.starts_with("requests: ")).count();
+    let day = Keep { requests_for: Duration::from_secs(24 * 3600), events_for: None };
+    clock.advance(day.requests_for);
+    clean_up(&store, &clock, day).await.unwrap();
+    assert_eq!(answers(), 1);
     clock.advance(Duration::from_millis(1));
-    assert_eq!(forget_requests(&store, &clock, day).await.unwrap(), 1);
+    clean_up(&store, &clock, day).await.unwrap();
+    assert_eq!(answers(), 0);
     assert!(first.run.is_some());
 }

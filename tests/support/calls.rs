@@ -175,7 +175,7 @@ pub async fn next_event(subscription: &mut runhub_client::Subscription) -> Event
         match subscription.next().await.unwrap().unwrap() {
             Update::Event(event) => return *event,
             Update::End(reason, _) => panic!("it ended: {reason:?}"),
-            Update::CaughtUp(_) | Update::Bookmark(_) => {}
+            Update::Snapshot(_) | Update::CaughtUp(_) | Update::Bookmark(_) => {}
         }
     }
 }

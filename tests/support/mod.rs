@@ -15,8 +15,11 @@ use runhub_client::Client;
 use runhub_server::clock::ManualClock;
 use runhub_server::config::{Config, Listen};
 use runhub_server::domain::time::Timestamp;
+use runhub_server::housekeeping::Keep;
+use runhub_server::rpc::ShownEvent;
 use runhub_server::server::Server;
 use runhub_server::wake::Wakes;
+use runhub_server::watch::Tail;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -28,27 +31,40 @@ pub struct TestServer {
     pub clock: ManualClock,
     folder: TempDir,
     wakes: Arc<Wakes>,
+    tail: Arc<Tail<ShownEvent>>,
     shutdown: oneshot::Sender<()>,
     running: JoinHandle<()>,
 }
 
 impl TestServer {
     pub async fn start() -> Self {
-        let clock = ManualClock::at(Timestamp::from_seconds_and_nanos(1_800_000_000, 0).unwrap());
-        Self::start_in(tempfile::tempdir().unwrap(), clock).await
+        Self::start_in(tempfile::tempdir().unwrap(), Self::clock()).await
+    }
+
+    /// One that keeps events for some time only.
+    pub async fn start_keeping(events_for: Duration) -> Self {
+        Self::start_with(tempfile::tempdir().unwrap(), Self::clock(), Some(events_for)).await
+    }
+
+    fn clock() -> ManualClock {
+        ManualClock::at(Timestamp::from_seconds_and_nanos(1_800_000_000, 0).unwrap())
     }
 
     pub async fn start_in(folder: TempDir, clock: ManualClock) -> Self {
+        Self::start_with(folder, clock, None).await
+    }
+
+    async fn start_with(folder: TempDir, clock: ManualClock, events_for: Option<Duration>) -> Self {
         let config = Config {
             listen: "127.0.0.1:0".parse().unwrap(),
             db: folder.path().join("runhub.db"),
             drain: Duration::from_secs(5),
-            keep_requests_for: Duration::from_secs(24 * 3600),
+            keep: Keep { requests_for: Duration::from_secs(24 * 3600), events_for },
             default_lease: Duration::from_secs(600),
         };
         let server = Server::bind(config, Arc::new(clock.clone())).await.unwrap();
         let Listen::Tcp(address) = server.listens_on() else { panic!("it listens on TCP") };
-        let wakes = server.wakes();
+        let (wakes, tail) = (server.wakes(), server.tail());
         let (shutdown, asked) = oneshot::channel();
         let running = tokio::spawn(async move {
             let asked = async { drop(asked.await) };
@@ -56,7 +72,7 @@ impl TestServer {
         });
         let url = format!("http://{address}");
         let client = Client::connect(&url).await.unwrap();
-        Self { client, url, clock, folder, wakes, shutdown, running }
+        Self { client, url, clock, folder, wakes, tail, shutdown, running }
     }
 
     /// Until so many claims are held by the server.
@@ -67,6 +83,11 @@ impl TestServer {
     /// Until so many calls are held that wait for a decision.
     pub async fn until_approvals_wait(&self, count: usize) {
         until(|| async { self.wakes.approvals.waiting() == count }).await;
+    }
+
+    /// Until somebody waits for events.
+    pub async fn until_somebody_listens(&self) {
+        until(|| async { self.tail.has_ears() }).await;
     }
 
     /// The database file.

@@ -33,6 +33,7 @@ calls! {
         pause_run(PauseRunRequest) -> PauseRunResponse,
         resume_run(ResumeRunRequest) -> ResumeRunResponse,
         cancel_run(CancelRunRequest) -> CancelRunResponse,
+        delete_run(DeleteRunRequest) -> DeleteRunResponse,
         get_run_snapshot(GetRunSnapshotRequest) -> GetRunSnapshotResponse,
     }
     agent_service_client::AgentServiceClient {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use backon::{BackoffBuilder, ExponentialBackoff};
 use futures_util::{Stream, stream};
 use runhub_api::v1::subscribe_events_response::Message;
-use runhub_api::v1::{EndReason, Event, GetServerInfoRequest, SubscribeEventsRequest};
+use runhub_api::v1::{EndReason, Event, GetServerInfoRequest, RunSnapshot, SubscribeEventsRequest};
 use runhub_api::{MAX_RESPONSE_BYTES, v1};
 use tonic::Streaming;
 
@@ -15,13 +15,15 @@ use crate::{Client, Error};
 /// What a subscription brings. Each has a position that is a cursor.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Update {
+    /// The run as it was when the subscription began with `FROM_SNAPSHOT`, whole. Comes once, before all else.
+    Snapshot(Box<RunSnapshot>),
     /// Something happened.
     Event(Box<Event>),
     /// Everything stored was brought; what follows is live. Comes once, however often the subscription resumes.
     CaughtUp(i64),
     /// Nothing was missed up to here.
     Bookmark(i64),
-    /// The run has ended and everything was brought. Nothing follows.
+    /// The run has ended and everything was brought, or it was deleted. Nothing follows.
     End(EndReason, i64),
 }
 
@@ -34,6 +36,8 @@ pub struct Subscription {
     /// Of the server it was subscribed to first.
     log_id: Option<String>,
     waiting: VecDeque<Update>,
+    /// What has come of the snapshot so far.
+    snapshot: RunSnapshot,
     caught_up: bool,
     ended: bool,
 }
@@ -48,6 +52,7 @@ impl Client {
             delays: delays().build(),
             log_id: None,
             waiting: VecDeque::new(),
+            snapshot: RunSnapshot::default(),
             caught_up: false,
             ended: false,
         }
@@ -95,6 +100,8 @@ impl Subscription {
             Some(stream) => stream,
             None => {
                 self.check_log().await?;
+                // Broken off within the snapshot it begins anew.
+                self.snapshot = RunSnapshot::default();
                 self.stream.insert(open(&self.client, &self.request).await?)
             }
         };
@@ -124,13 +131,18 @@ impl Subscription {
     fn take(&mut self, response: v1::SubscribeEventsResponse) {
         let Some(message) = response.message else { return };
         let position = match &message {
+            Message::Snapshot(part) => part.position,
             Message::Event(event) => event.position,
             Message::CaughtUp(caught_up) => caught_up.position,
             Message::Bookmark(bookmark) => bookmark.position,
             Message::End(end) => end.position,
         };
-        self.request.after_position = Some(position);
+        // The first parts of a snapshot have none.
+        if position > 0 || !matches!(message, Message::Snapshot(_)) {
+            self.request.after_position = Some(position);
+        }
         match message {
+            Message::Snapshot(part) => self.take_part(part),
             Message::Event(event) => self.waiting.push_back(Update::Event(Box::new(event))),
             Message::Bookmark(_) => self.waiting.push_back(Update::Bookmark(position)),
             Message::CaughtUp(_) => {
@@ -139,6 +151,13 @@ impl Subscription {
                 }
             }
             Message::End(end) => self.take_end(end.reason(), position),
+        }
+    }
+
+    fn take_part(&mut self, part: RunSnapshot) {
+        self.snapshot.append(part);
+        if self.snapshot.position > 0 {
+            self.waiting.push_back(Update::Snapshot(Box::new(std::mem::take(&mut self.snapshot))));
         }
     }
 

@@ -50,7 +50,7 @@ pub fn finish_if_idle(tx: &mut dyn Tx, run_key: Key) -> Result<()> {
 
 /// Ends the cancellation of a run whose grace is over, unless it has ended meanwhile; says whether it did.
 pub fn finish_if_over(tx: &mut dyn Tx, run_key: Key) -> Result<bool> {
-    let run = runs::by_key(tx, run_key)?;
+    let Some(run) = runs::find_by_key(tx, run_key)? else { return Ok(false) };
     let over = run.status == RunStatus::Cancelling && is_over(&run, tx.now());
     if over {
         finish(tx, &run)?;

@@ -103,7 +103,11 @@ fn block_dependents(tx: &mut dyn Tx, abandoned: &Task) -> Result<()> {
 
 /// Why a token can't be given out again, if it can't: it is stale by now.
 pub fn refuse_if_stale(tx: &mut dyn Tx, task_id: &str, token: &str) -> Result<Option<Error>> {
-    let task = tasks::get(tx, task_id)?;
+    let task = match tasks::get(tx, task_id) {
+        // Its run was deleted.
+        Err(Error::NotFound { .. }) => return Ok(Some(Error::StaleLease(StaleToken::of_deleted()))),
+        found => found?,
+    };
     if task.role_of(&Caller::Holder(token.to_owned())).is_some() {
         return Ok(None);
     }

@@ -84,7 +84,7 @@ fn take_up(tx: &mut dyn Tx, task: &Task, lease: Lease, run: &Standing, overlaps:
 /// Takes back a task whose lease had run out when one looked, unless something has happened to it since: its holder
 /// was heard of, or has completed it. Says whether it did.
 pub fn expire(tx: &mut dyn Tx, task_key: Key, looked_at: Timestamp) -> Result<bool> {
-    let task = tasks::by_key(tx, task_key)?;
+    let Some(task) = tasks::find_by_key(tx, task_key)? else { return Ok(false) };
     if !task.is_held() {
         return Ok(false);
     }

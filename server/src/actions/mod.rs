@@ -4,9 +4,11 @@
 pub mod approval;
 pub mod cancel;
 pub mod claim;
+pub mod delete_run;
 pub mod end_task;
 pub mod explain;
 pub mod lease;
+pub mod log;
 pub mod paths;
 pub mod plan;
 pub mod requeue;

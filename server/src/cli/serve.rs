@@ -14,6 +14,7 @@ use super::Failure;
 use crate::clock::SystemClock;
 use crate::config::{Config, Listen};
 use crate::domain::lease;
+use crate::housekeeping::Keep;
 use crate::server::Server;
 
 #[derive(Args)]
@@ -33,6 +34,10 @@ pub struct ServeArgs {
     /// How long the answer to a request_id is kept, to be given again
     #[arg(long, env = "RUNHUB_KEEP_REQUESTS_FOR", value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
     keep_requests_for: Duration,
+
+    /// How long events are kept, at least 1s; older ones go from the old end of the log. For ever, unless this is said
+    #[arg(long, env = "RUNHUB_KEEP_EVENTS_FOR", value_name = "DURATION", value_parser = keep_events_for)]
+    keep_events_for: Option<Duration>,
 
     /// How long an agent may be silent before its task is taken back, if its claim does not say: 1s to 24h
     #[arg(long, env = "RUNHUB_DEFAULT_LEASE", value_name = "DURATION", default_value = "10m", value_parser = lease_duration)]
@@ -73,7 +78,7 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
         listen: args.listen,
         db: args.db,
         drain: args.drain,
-        keep_requests_for: args.keep_requests_for,
+        keep: Keep { requests_for: args.keep_requests_for, events_for: args.keep_events_for },
         default_lease: args.default_lease,
     };
     let db = config.db.display().to_string();
@@ -85,6 +90,14 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     server.run(shutdown).await.map_err(|error| Failure::failed(error.to_string()))?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Watchers that are there are to have a chance.
+const SHORTEST_KEPT: Duration = Duration::from_secs(1);
+
+fn keep_events_for(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration >= SHORTEST_KEPT { Ok(duration) } else { Err("it is under 1s".to_owned()) }
 }
 
 fn lease_duration(text: &str) -> Result<Duration, String> {

@@ -7,6 +7,13 @@ use super::time::Timestamp;
 /// The source of the server's own events; no caller can use it.
 pub const SYSTEM: &str = "system";
 
+/// The kinds of those after which a run may have ended.
+pub const RUN_UPDATED: &str = "run_updated";
+#[allow(missing_docs)]
+pub const RUN_CANCELLED: &str = "run_cancelled";
+#[allow(missing_docs)]
+pub const RUN_DELETED: &str = "run_deleted";
+
 /// One thing that happened in a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // The proto has them.
@@ -20,6 +27,18 @@ pub struct Event {
     pub message: String,
     pub payload: Json,
     pub create_time: Timestamp,
+}
+
+impl Event {
+    /// An event of this source and kind may be that of a run's end, or of its deletion.
+    pub fn may_end_run(source: &str, kind: &str) -> bool {
+        source == SYSTEM && matches!(kind, RUN_UPDATED | RUN_CANCELLED | RUN_DELETED)
+    }
+
+    /// An event of this source and kind is all that is left of its run.
+    pub fn deletes_run(source: &str, kind: &str) -> bool {
+        source == SYSTEM && kind == RUN_DELETED
+    }
 }
 
 /// An event to be written.

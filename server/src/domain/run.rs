@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::code::words;
 use super::time::Timestamp;
 use super::{Key, Labels};
 use crate::error::{Error, Result};
@@ -212,6 +213,16 @@ impl Run {
     pub fn touch(&mut self, now: Timestamp) {
         self.revision += 1;
         self.update_time = now;
+    }
+
+    /// Refuses to delete a run that has not ended, or is not as expected.
+    pub fn check_deletable(&self, expected_revision: Option<i64>) -> Result<()> {
+        check_revision(expected_revision, self.revision)?;
+        if self.status.is_terminal() {
+            return Ok(());
+        }
+        let problem = format!("the run is {}: only one that has ended can be deleted", words(self.status.name()));
+        Err(Error::WrongStatus { current_status: self.status.name(), problem })
     }
 
     /// Refuses new work for a run that has ended or is being ended.

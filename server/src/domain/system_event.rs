@@ -8,7 +8,7 @@ use super::artifact::Artifact;
 use super::attempt::TaskAttempt;
 use super::checkpoint::Checkpoint;
 use super::code::words;
-use super::event::{EventDraft, SYSTEM};
+use super::event::{EventDraft, RUN_CANCELLED, RUN_DELETED, RUN_UPDATED, SYSTEM};
 use super::json::Json;
 use super::run::Run;
 use super::task::{EndStatus, Ending, Task};
@@ -52,7 +52,7 @@ pub fn run_updated(before: &Run, after: &Run) -> EventDraft {
     note("currentTaskId", before.current_task_id != after.current_task_id, json!(after.current_task_id));
     note("cycleCount", before.cycle_count != after.cycle_count, json!(after.cycle_count));
     note("replanCount", before.replan_count != after.replan_count, json!(after.replan_count));
-    event("run_updated", "Run updated.", Value::Object(changed))
+    event(RUN_UPDATED, "Run updated.", Value::Object(changed))
 }
 
 /// No task of a run is given out any more; `before` is the run as it was.
@@ -73,7 +73,13 @@ pub fn run_cancel_requested(run: &Run, reason: &str) -> EventDraft {
 
 /// A run was cancelled.
 pub fn run_cancelled(run: &Run) -> EventDraft {
-    event("run_cancelled", "Run cancelled.", json!({ "reason": run.status_reason }))
+    event(RUN_CANCELLED, "Run cancelled.", json!({ "reason": run.status_reason }))
+}
+
+/// A run was deleted; this is all that is left of it.
+pub fn run_deleted(run: &Run) -> EventDraft {
+    let payload = json!({ "goal": run.goal, "repoPath": run.repo_path, "status": run.status.name() });
+    event(RUN_DELETED, "Run deleted.", payload)
 }
 
 /// Tasks were appended to the plan.

@@ -14,6 +14,7 @@ mod end_task;
 mod event;
 pub(crate) mod field;
 mod limits;
+mod list_events;
 mod mutate;
 mod page;
 mod plan;
@@ -21,12 +22,14 @@ mod run;
 mod server;
 mod snapshot;
 mod status;
+mod subscribe;
 mod task;
 pub(crate) mod value;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use runhub_api::v1;
 use runhub_api::v1::agent_service_server::AgentServiceServer;
 use runhub_api::v1::approval_service_server::ApprovalServiceServer;
 use runhub_api::v1::artifact_service_server::ArtifactServiceServer;
@@ -45,6 +48,7 @@ use crate::domain::limits as domain_limits;
 use crate::domain::time::Timestamp;
 use crate::store::Store;
 use crate::wake::Wakes;
+use crate::watch::Tail;
 
 /// What every service needs; each RPC group is implemented on it, one file a resource.
 #[derive(Clone)]
@@ -53,11 +57,20 @@ pub struct Hub {
     clock: Arc<dyn Clock>,
     wakes: Arc<Wakes>,
     overlaps: Arc<Overlaps>,
+    tail: Arc<Tail<ShownEvent>>,
     /// Of a claim that asks for none.
     default_lease: Duration,
     start_time: Timestamp,
     /// Becomes true when the server shuts down.
     draining: watch::Receiver<bool>,
+}
+
+/// An event as watchers are shown it, made once for all of them.
+pub type ShownEvent = Arc<v1::Event>;
+
+/// The newest events as watchers are shown them: none yet, and those that are committed from now on.
+pub fn tail_of(store: &Store) -> Tail<ShownEvent> {
+    Tail::new(*store.log_growth().borrow(), |event| Arc::new(event.into()))
 }
 
 impl Hub {
@@ -66,11 +79,12 @@ impl Hub {
         store: Store,
         clock: Arc<dyn Clock>,
         wakes: Arc<Wakes>,
+        tail: Arc<Tail<ShownEvent>>,
         default_lease: Duration,
         draining: watch::Receiver<bool>,
     ) -> Self {
         let start_time = clock.now();
-        Self { store, clock, wakes, overlaps: Arc::default(), default_lease, start_time, draining }
+        Self { store, clock, wakes, overlaps: Arc::default(), tail, default_lease, start_time, draining }
     }
 }
 

@@ -44,6 +44,7 @@ mutations! {
     PauseRunRequest "PauseRun",
     ResumeRunRequest "ResumeRun",
     CancelRunRequest "CancelRun",
+    DeleteRunRequest "DeleteRun",
     UpdateRunRequest "UpdateRun",
     IncrementCycleRequest "IncrementCycle",
     IncrementReplanRequest "IncrementReplan",

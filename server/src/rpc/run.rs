@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use super::mutate::CallId;
 use super::page::PageRequest;
 use super::{Hub, field, snapshot};
-use crate::actions::{cancel, run_control};
+use crate::actions::{cancel, delete_run, run_control};
 use crate::domain::limits;
 use crate::domain::run::{self, Run, RunDraft, RunStatus, RunUpdate};
 use crate::domain::system_event;
@@ -139,6 +139,21 @@ impl RunService for Hub {
             let run = runs::get(tx, &id)?;
             let run = cancel::cancel(tx, &run, &reason, grace)?;
             Ok(v1::CancelRunResponse { run: Some(run.into()) })
+        })
+        .await
+    }
+
+    async fn delete_run(
+        &self,
+        request: Request<v1::DeleteRunRequest>,
+    ) -> Result<Response<v1::DeleteRunResponse>, Status> {
+        let request = request.into_inner();
+        let call = CallId::of(&request)?;
+        let id = field::id("run_id", &request.run_id)?;
+        let expected_revision = field::counter("expected_revision", request.expected_revision)?;
+        self.mutate(call, move |tx| {
+            delete_run::delete(tx, &id, expected_revision)?;
+            Ok(v1::DeleteRunResponse {})
         })
         .await
     }

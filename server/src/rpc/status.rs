@@ -69,6 +69,7 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         Error::RevisionMismatch { .. } => (Code::Aborted, "REVISION_MISMATCH"),
         Error::PlanVersionMismatch { .. } => (Code::Aborted, "PLAN_VERSION_MISMATCH"),
         Error::PositionInFuture { .. } => (Code::OutOfRange, "POSITION_IN_FUTURE"),
+        Error::PositionCompacted { .. } => (Code::OutOfRange, "POSITION_COMPACTED"),
         Error::Overloaded => (Code::ResourceExhausted, "OVERLOADED"),
         Error::Draining => (Code::Unavailable, "DRAINING"),
         Error::StoreBusy => (Code::Unavailable, "STORE_BUSY"),
@@ -97,6 +98,9 @@ fn metadata(error: &Error) -> HashMap<String, String> {
             vec![("expected", expected.to_string()), ("actual", actual.to_string())]
         }
         Error::PositionInFuture { newest_position } => vec![("newest_position", newest_position.to_string())],
+        Error::PositionCompacted { oldest_position, newest_position } => {
+            vec![("oldest_position", oldest_position.to_string()), ("newest_position", newest_position.to_string())]
+        }
         _ => vec![],
     };
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()

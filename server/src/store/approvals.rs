@@ -41,10 +41,9 @@ pub fn get(tx: &mut dyn Tx, id: &str) -> Result<Approval> {
     found.ok_or_else(|| Error::not_found(Resource::Approval, id))
 }
 
-/// The approval with this key.
-pub fn by_key(tx: &mut dyn Tx, key: Key) -> Result<Approval> {
-    let found = first(tx, select!("WHERE a.key = $1"), params![key], approval)?;
-    found.ok_or_else(|| Error::internal(format!("no approval has the key {key}")))
+/// The approval with this key, unless it was deleted.
+pub fn find_by_key(tx: &mut dyn Tx, key: Key) -> Result<Option<Approval>> {
+    first(tx, select!("WHERE a.key = $1"), params![key], approval)
 }
 
 /// Adds an approval.

@@ -2,14 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use super::{Columns, Limit, Tx, first, params, rows_of, runs};
+use super::{Columns, Limit, Tx, compaction, first, params, rows_of, runs};
 use crate::domain::Key;
 use crate::domain::event::{Event, EventDraft, EventFilter};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-rows_of!($ "SELECT e.position, e.seq, r.id, t.id, e.source, e.kind, e.message, e.payload, e.create_time
-    FROM events e JOIN runs r ON r.key = e.run_key LEFT JOIN tasks t ON t.key = e.task_key ");
+rows_of!($ "SELECT e.position, e.seq, COALESCE(r.id, e.deleted_run_id), t.id, e.source, e.kind, e.message, e.payload, e.create_time
+    FROM events e LEFT JOIN runs r ON r.key = e.run_key LEFT JOIN tasks t ON t.key = e.task_key ");
 
 /// The event, if the filter lets it pass: of others not even the payload is read.
 fn event(row: &mut Columns, filter: &EventFilter) -> Result<(i64, Option<Event>)> {
@@ -90,7 +90,7 @@ impl Scan {
 }
 
 /// What was found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Found {
     /// In the order of the scan.
     pub events: Vec<Event>,
@@ -99,9 +99,10 @@ pub struct Found {
 }
 
 /// Where a scan ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ScanEnd {
     /// There is nothing more.
+    #[default]
     Exhausted,
     /// The limit was reached; everything up to this position was looked at.
     Full(i64),
@@ -114,7 +115,7 @@ const LOOK_AT: usize = 5_000;
 
 /// Looks through events until enough are found, or enough were looked at.
 pub fn scan(tx: &mut dyn Tx, scan: &Scan, limit: Limit) -> Result<Found> {
-    let mut found = Found { events: Vec::new(), end: ScanEnd::Exhausted };
+    let mut found = Found::default();
     let (mut looked, mut bytes, mut last) = (0, 0, scan.after);
     let before = scan.before.unwrap_or(i64::MAX);
     let all_runs = scan.run_key.unwrap_or_default();
@@ -152,8 +153,11 @@ fn scan_sql(scan: &Scan) -> &'static str {
     }
 }
 
-/// The position of a run's newest event, 0 if it has none.
+/// The position of a run's newest event, also if it was removed since; 0 if it never had one.
 pub fn newest_of_run(tx: &mut dyn Tx, run_key: Key) -> Result<i64> {
     let sql = "SELECT position FROM events WHERE run_key = $1 ORDER BY position DESC LIMIT 1";
-    Ok(first(tx, sql, params![run_key], |row| row.take())?.unwrap_or(0))
+    match first(tx, sql, params![run_key], |row| row.take())? {
+        Some(position) => Ok(position),
+        None => compaction::of_run(tx, run_key),
+    }
 }

@@ -43,10 +43,14 @@ pub fn find(tx: &mut dyn Tx, id: &str) -> Result<Option<Run>> {
     first(tx, select!("WHERE id = $1"), params![id], run)
 }
 
+/// The run with this key, unless it was deleted.
+pub fn find_by_key(tx: &mut dyn Tx, key: Key) -> Result<Option<Run>> {
+    first(tx, select!("WHERE key = $1"), params![key], run)
+}
+
 /// The run with this key.
 pub fn by_key(tx: &mut dyn Tx, key: Key) -> Result<Run> {
-    let found = first(tx, select!("WHERE key = $1"), params![key], run)?;
-    found.ok_or_else(|| Error::internal(format!("no run has the key {key}")))
+    find_by_key(tx, key)?.ok_or_else(|| Error::internal(format!("no run has the key {key}")))
 }
 
 /// The key of the run with this id: what most calls need of it.
@@ -63,11 +67,15 @@ pub struct Standing {
     pub grace_end_time: Option<Timestamp>,
 }
 
+/// Where the run with this key stands, unless it was deleted.
+pub fn find_standing(tx: &mut dyn Tx, key: Key) -> Result<Option<Standing>> {
+    let sql = "SELECT status, grace_end_time FROM runs WHERE key = $1";
+    first(tx, sql, params![key], |row| Ok(Standing { status: row.take()?, grace_end_time: row.take()? }))
+}
+
 /// Where the run with this key stands: what most changes of its tasks need to know.
 pub fn standing(tx: &mut dyn Tx, key: Key) -> Result<Standing> {
-    let sql = "SELECT status, grace_end_time FROM runs WHERE key = $1";
-    let found = first(tx, sql, params![key], |row| Ok(Standing { status: row.take()?, grace_end_time: row.take()? }))?;
-    found.ok_or_else(|| Error::internal(format!("no run has the key {key}")))
+    find_standing(tx, key)?.ok_or_else(|| Error::internal(format!("no run has the key {key}")))
 }
 
 /// Adds a run that has no event yet.

@@ -30,6 +30,7 @@ fn migrations() -> Migrations<'static> {
     Migrations::new(vec![
         M::up(include_str!("../../migrations/sqlite/0001_initial.sql")),
         M::up_with_hook(include_str!("../../migrations/sqlite/0002_coordination.sql"), declare_paths),
+        M::up(include_str!("../../migrations/sqlite/0003_retention.sql")),
     ])
 }
 
@@ -278,7 +279,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::store::{Store, tasks};
+    use crate::store::{Limit, Store, events, tasks};
 
     #[test]
     fn the_migrations_are_sound() {
@@ -300,6 +301,7 @@ mod tests {
                 0, NULL, NULL, 'agent', 'token', 0, 0, 2, 0, 0);
             INSERT INTO tasks VALUES (3, 'next', 1, 2, 't', '', '[]', '[]', '[\"src/a\", \"/no/glob\"]', '[]', '[]', 0, '{}', 0,
                 NULL, 1, 0, 0, NULL, NULL, NULL, NULL, 0, 0, 1, 0, 0);
+            INSERT INTO events VALUES (5, 1, 1, 2, 'system', 'task_claimed', 'm', '{}', 0);
             PRAGMA user_version = 1;",
         )
         .unwrap();
@@ -309,6 +311,9 @@ mod tests {
         assert_eq!(held.lease.map(|lease| lease.duration), Some(Duration::from_secs(600)));
         assert_eq!((held.path_set_key, next.path_set_key), (Some(8), Some(9)));
         assert_eq!(store.log_id(), "log");
+        let found = store.read(|tx| events::scan(tx, &events::Scan::default(), Limit { rows: 9, bytes: 999 })).await;
+        let event = found.unwrap().events.remove(0);
+        assert_eq!((event.position, event.run_id.as_str(), event.task_id.as_deref()), (5, "run", Some("held")));
     }
 
     #[test]

@@ -66,10 +66,14 @@ pub fn get(tx: &mut dyn Tx, id: &str) -> Result<Task> {
     found.ok_or_else(|| Error::not_found(Resource::Task, id))
 }
 
+/// The task with this key, unless it was deleted.
+pub fn find_by_key(tx: &mut dyn Tx, key: Key) -> Result<Option<Task>> {
+    first(tx, select!("WHERE t.key = $1"), params![key], task)
+}
+
 /// The task with this key.
 pub fn by_key(tx: &mut dyn Tx, key: Key) -> Result<Task> {
-    let found = first(tx, select!("WHERE t.key = $1"), params![key], task)?;
-    found.ok_or_else(|| Error::internal(format!("no task has the key {key}")))
+    find_by_key(tx, key)?.ok_or_else(|| Error::internal(format!("no task has the key {key}")))
 }
 
 /// The task with this lease, live or run out.

@@ -252,6 +252,9 @@ fn events(world: &World) -> Vec<Case> {
     case!(cases, client, list_events, "a negative position", request, field("before_position"));
     let request = ListEventsRequest { after_position: Some(1 << 40), ..list() };
     case!(cases, client, list_events, "a position never given", request, refused(Reason::PositionInFuture));
+    let wait = Some(prost_types::Duration { seconds: -1, nanos: 0 });
+    let request = ListEventsRequest { wait, after_position: Some(0), ..list() };
+    case!(cases, client, list_events, "a negative wait", request, field("wait"));
     let request = ListEventsRequest { task_id: Some(world.foreign_task.clone()), ..list() };
     case!(cases, client, list_events, "a task of another run", request, refused(Reason::TaskNotFound));
     cases

@@ -113,6 +113,12 @@ fn run_control(world: &World) -> Vec<Case> {
     }
     let cancel = cancel(&world.ended_run);
     case!(cases, client, cancel_run, "a run that has ended", cancel, refused(Reason::RunEnded));
+    run_ids!(cases, world, delete_run, DeleteRunRequest::default());
+    let delete = DeleteRunRequest { run_id: world.run.clone(), ..unset() };
+    case!(cases, client, delete_run, "a run that goes on", delete, refused(Reason::WrongStatus));
+    let delete = |expected_revision| DeleteRunRequest { run_id: world.ended_run.clone(), expected_revision, ..unset() };
+    case!(cases, client, delete_run, "a revision", delete(Some(-1)), field("expected_revision"));
+    case!(cases, client, delete_run, "an old revision", delete(Some(0)), refused(Reason::RevisionMismatch));
     let reason = "\0".to_owned();
     let pause = PauseRunRequest { run_id: world.run.clone(), reason, ..unset() };
     case!(cases, client, pause_run, "NUL in the reason", pause, field("reason"));

@@ -21,6 +21,7 @@ fn subscriptions(world: &World) -> Vec<Case> {
         (SubscribeEventsRequest { start: 9, ..subscribe() }, field("start")),
         (SubscribeEventsRequest { after_position: Some(-1), ..subscribe() }, field("after_position")),
         (SubscribeEventsRequest { after_position: Some(i64::MAX), ..subscribe() }, refused(Reason::PositionInFuture)),
+        (SubscribeEventsRequest { start: SubscribeStart::FromSnapshot.into(), ..unset() }, field("run_id")),
         (SubscribeEventsRequest { task_id: Some(NOTHING.into()), ..subscribe() }, refused(Reason::TaskNotFound)),
         (SubscribeEventsRequest { task_id: Some(world.run.clone()), ..unset() }, refused(Reason::TaskNotFound)),
         (SubscribeEventsRequest { bookmark_interval: interval(0, 1), ..subscribe() }, field("bookmark_interval")),

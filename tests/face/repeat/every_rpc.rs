@@ -118,5 +118,6 @@ async fn repeat_run_control(world: &mut World) {
     let run = world.run.clone();
     twice!(world, pause_run, PauseRunRequest { run_id: run.clone() });
     twice!(world, resume_run, ResumeRunRequest { run_id: run.clone() });
-    twice!(world, cancel_run, CancelRunRequest { run_id: run });
+    twice!(world, cancel_run, CancelRunRequest { run_id: run.clone() });
+    twice!(world, delete_run, DeleteRunRequest { run_id: run });
 }

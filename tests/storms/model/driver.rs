@@ -12,7 +12,7 @@ use runhub_client::v1::*;
 use runhub_client::{Error, Reason};
 use runhub_server::clock::{Clock, ManualClock};
 use runhub_server::domain::time::Timestamp;
-use runhub_server::rpc::Hub;
+use runhub_server::rpc::{Hub, tail_of};
 use runhub_server::store::Store;
 use runhub_server::sweeper::Sweeper;
 use runhub_server::wake::Wakes;
@@ -63,7 +63,8 @@ impl Driver {
         let store = Store::open(&folder.path().join("db"), Arc::new(clock.clone()), wakes.listener()).unwrap();
         let sweeper = Sweeper::new(store.clone(), Arc::new(clock.clone()), Arc::clone(&wakes));
         let (_, draining) = tokio::sync::watch::channel(false);
-        let hub = Hub::new(store.clone(), Arc::new(clock.clone()), wakes, Duration::from_secs(60), draining);
+        let tail = Arc::new(tail_of(&store));
+        let hub = Hub::new(store.clone(), Arc::new(clock.clone()), wakes, tail, Duration::from_secs(60), draining);
         let mut runs = Vec::new();
         for _ in 0..2 {
             let request = CreateRunRequest { goal: "g".into(), repo_path: "/repo".into(), ..unset() };

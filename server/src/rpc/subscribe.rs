@@ -1,0 +1,107 @@
+//! SubscribeEvents: a run's snapshot, if it is asked for, and then one watcher of the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt, stream};
+use runhub_api::v1;
+use runhub_api::v1::SubscribeStart;
+use runhub_api::v1::subscribe_events_response::Message as ProtoMessage;
+use tonic::Status;
+
+use super::event::parse_filter;
+use super::snapshot::{self, Limits};
+use super::{Hub, ShownEvent, field};
+use crate::error::{Error, Result};
+use crate::watch::{EndReason, Message, Start, Watch, WatchRequest};
+
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(15);
+const BOOKMARK_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+
+/// How large a message of a snapshot is at most, so that every client takes it.
+const PART_BYTES: usize = 2 * 1024 * 1024;
+
+/// What a caller subscribes to.
+pub struct Subscription {
+    /// Whose snapshot comes first.
+    snapshot_of: Option<String>,
+    watch: WatchRequest,
+}
+
+impl Subscription {
+    /// Parses a request.
+    pub fn parse(request: &v1::SubscribeEventsRequest) -> Result<Self> {
+        let run_id = field::id_or_any("run_id", &request.run_id)?;
+        let after = field::counter("after_position", request.after_position)?;
+        let start = SubscribeStart::try_from(request.start)
+            .map_err(|_| Error::field("start", format!("has no value {}", request.start)))?;
+        let from_snapshot = start == SubscribeStart::FromSnapshot && after.is_none();
+        if from_snapshot && run_id.is_none() {
+            return Err(Error::field("run_id", "is empty: FROM_SNAPSHOT is for one run"));
+        }
+        let snapshot_of = run_id.clone().filter(|_| from_snapshot);
+        let start = match (after, start) {
+            (Some(after), _) => Start::After(after),
+            (None, SubscribeStart::FromNow) => Start::Now,
+            (None, _) => Start::Beginning,
+        };
+        let filter = parse_filter(&request.kinds, &request.sources, request.task_id.as_deref())?;
+        let bookmark_interval = parse_interval(request)?;
+        Ok(Self { snapshot_of, watch: WatchRequest { run_id, filter, start, bookmark_interval } })
+    }
+}
+
+fn parse_interval(request: &v1::SubscribeEventsRequest) -> Result<Duration> {
+    let interval = field::duration("bookmark_interval", request.bookmark_interval.as_ref())?;
+    let interval = interval.unwrap_or(BOOKMARK_INTERVAL);
+    if !BOOKMARK_INTERVALS.contains(&interval) {
+        return Err(Error::field("bookmark_interval", "is outside 100 ms to 1 h"));
+    }
+    Ok(interval)
+}
+
+impl Hub {
+    /// Begins a subscription: whatever it is refused for, it is refused for here, before any message.
+    pub async fn subscribe(
+        &self,
+        subscription: Subscription,
+    ) -> Result<impl Stream<Item = Result<v1::SubscribeEventsResponse, Status>> + use<>> {
+        let Subscription { snapshot_of, mut watch } = subscription;
+        let mut parts = Vec::new();
+        if let Some(run_id) = snapshot_of {
+            let limits = Limits::parse(&v1::GetRunSnapshotRequest::default())?;
+            let snapshot = self.store.read(move |tx| snapshot::take(tx, &run_id, &limits)).await?;
+            // What is committed after it follows: nothing in between is missed.
+            watch.start = Start::After(snapshot.position);
+            parts = snapshot.into_parts(PART_BYTES);
+        }
+        let watch = Watch::begin(&self.store, &self.tail, self.draining.clone(), watch).await?;
+        let parts = stream::iter(parts.into_iter().map(|part| Ok(response(ProtoMessage::Snapshot(part)))));
+        let messages = stream::unfold(watch, |mut watch| async {
+            let next = watch.next().await?;
+            Some((next.map(|message| response(proto_message(message))).map_err(Status::from), watch))
+        });
+        Ok(parts.chain(messages))
+    }
+}
+
+fn response(message: ProtoMessage) -> v1::SubscribeEventsResponse {
+    v1::SubscribeEventsResponse { message: Some(message) }
+}
+
+fn proto_message(message: Message<ShownEvent>) -> ProtoMessage {
+    match message {
+        Message::Event(event) => ProtoMessage::Event(Arc::unwrap_or_clone(event)),
+        Message::CaughtUp(position) => ProtoMessage::CaughtUp(v1::CaughtUp { position }),
+        Message::Bookmark(position) => ProtoMessage::Bookmark(v1::Bookmark { position }),
+        Message::End(reason, position) => ProtoMessage::End(v1::End { reason: proto_reason(reason).into(), position }),
+    }
+}
+
+fn proto_reason(reason: EndReason) -> v1::EndReason {
+    match reason {
+        EndReason::RunEnded => v1::EndReason::RunEnded,
+        EndReason::RunDeleted => v1::EndReason::RunDeleted,
+        EndReason::Draining => v1::EndReason::Draining,
+    }
+}

@@ -1,0 +1,263 @@
+//! One watcher of the log: everything after its cursor, then live, without a gap (E1 to E7).
+//!
+//! It registers for the wake-up first, then reads pages from the store until there is nothing more, then waits. The
+//! wake-up says only that the log has grown. Live it takes what is new from the tail, and from the store again when it
+//! has fallen behind that. It takes the next page when the one before was taken by its reader, so a slow one costs one
+//! page of memory and holds nobody up.
+
+mod bells;
+mod tail;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+pub use self::bells::Ear;
+use self::tail::Part;
+pub use self::tail::Tail;
+use crate::actions::log::{self, Look, RunState};
+use crate::domain::event::EventFilter;
+use crate::error::{Error, Result};
+use crate::store::events::{Scan, ScanEnd};
+use crate::store::{Limit, Store};
+
+/// What one watcher holds in memory at most, but for one larger event.
+const PAGE: Limit = Limit { rows: 500, bytes: 128 * 1024 };
+
+/// What a caller wants to see.
+#[derive(Debug, Clone)]
+pub struct WatchRequest {
+    /// None: all runs.
+    pub run_id: Option<String>,
+    /// Which events.
+    pub filter: EventFilter,
+    /// Where to begin.
+    pub start: Start,
+    /// A bookmark at least this often while nothing else is sent.
+    pub bookmark_interval: Duration,
+}
+
+/// Where a watch begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the oldest event kept.
+    Beginning,
+    /// After this position.
+    After(i64),
+    /// With what is committed from now on.
+    Now,
+}
+
+impl Start {
+    /// What must not have lost anything.
+    fn cursor(self) -> Option<i64> {
+        match self {
+            Self::After(position) => Some(position),
+            Self::Beginning | Self::Now => None,
+        }
+    }
+
+    /// What is looked at is after this.
+    fn position(self, newest: i64) -> i64 {
+        match self {
+            Self::Beginning => 0,
+            Self::After(position) => position,
+            Self::Now => newest,
+        }
+    }
+}
+
+/// What a watcher is sent. Each has a position that is a cursor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Message<T> {
+    Event(T),
+    CaughtUp(i64),
+    Bookmark(i64),
+    End(EndReason, i64),
+}
+
+/// Why nothing more comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum EndReason {
+    RunEnded,
+    RunDeleted,
+    Draining,
+}
+
+/// A watcher that has begun.
+pub struct Watch<T> {
+    store: Store,
+    tail: Arc<Tail<T>>,
+    ear: Ear,
+    draining: watch::Receiver<bool>,
+    run_id: Option<String>,
+    scan: Scan,
+    /// From the beginning nothing can have been missed before the first read.
+    has_cursor: bool,
+    bookmark_interval: Duration,
+    /// Found and not yet taken.
+    queue: VecDeque<Message<T>>,
+    progress: Progress,
+    /// Only the store knows whether its run has ended.
+    run_may_have_ended: bool,
+    last_sent: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// There may be more stored.
+    CatchingUp,
+    /// `caught_up` was sent.
+    Live,
+    /// The last message is in the queue.
+    Ended,
+    /// The last message is in the queue, and then an error.
+    Drained,
+}
+
+impl<T: Clone> Watch<T> {
+    /// Checks the request and begins. Everything that can be refused is refused here, before any message.
+    pub async fn begin(
+        store: &Store,
+        tail: &Arc<Tail<T>>,
+        draining: watch::Receiver<bool>,
+        request: WatchRequest,
+    ) -> Result<Self> {
+        let WatchRequest { run_id, filter, start, bookmark_interval } = request;
+        let ear = tail.listen(run_id.clone());
+        let (scope, task_id) = (run_id.clone(), filter.task_id.clone());
+        let (run_key, after) = store
+            .read(move |tx| {
+                let run_key = log::check_scope(tx, scope.as_deref(), task_id.as_deref())?;
+                let newest = log::check_cursor(tx, run_key, start.cursor())?;
+                Ok((run_key, start.position(newest)))
+            })
+            .await?;
+        Ok(Self {
+            store: store.clone(),
+            tail: Arc::clone(tail),
+            ear,
+            draining,
+            run_id,
+            scan: Scan { run_key, after, filter, ..Scan::default() },
+            has_cursor: start != Start::Beginning,
+            bookmark_interval,
+            queue: VecDeque::new(),
+            progress: Progress::CatchingUp,
+            run_may_have_ended: false,
+            last_sent: Instant::now(),
+        })
+    }
+
+    /// The next message; None after the last.
+    pub async fn next(&mut self) -> Option<Result<Message<T>>> {
+        loop {
+            if let Some(message) = self.queue.pop_front() {
+                self.last_sent = Instant::now();
+                return Some(Ok(message));
+            }
+            match self.progress {
+                Progress::Ended => return None,
+                Progress::Drained => {
+                    self.progress = Progress::Ended;
+                    return Some(Err(Error::Draining));
+                }
+                _ if *self.draining.borrow() => self.drain(),
+                Progress::CatchingUp | Progress::Live => {
+                    if let Err(error) = self.step().await {
+                        self.progress = Progress::Ended;
+                        return Some(Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        self.queue.push_back(Message::End(EndReason::Draining, self.scan.after));
+        self.progress = Progress::Drained;
+    }
+
+    /// Looks for more; if there is none, says so when a bookmark is due, or waits.
+    async fn step(&mut self) -> Result<()> {
+        let before = self.scan.after;
+        let found_in_tail = if self.progress == Progress::Live && !self.run_may_have_ended {
+            self.tail.after(before, self.run_id.as_deref(), &self.scan.filter)
+        } else {
+            None
+        };
+        match found_in_tail {
+            Some(part) => self.take_part(part),
+            None => self.read().await?,
+        }
+        if !self.queue.is_empty() {
+            return Ok(());
+        }
+        if self.last_sent.elapsed() >= self.bookmark_interval {
+            self.queue.push_back(Message::Bookmark(self.scan.after));
+        } else if self.progress == Progress::Live && self.scan.after == before && !self.run_may_have_ended {
+            self.wait().await;
+        }
+        Ok(())
+    }
+
+    /// Until there may be more, a bookmark is due, or the server shuts down.
+    async fn wait(&mut self) {
+        let bookmark_due = self.last_sent + self.bookmark_interval;
+        tokio::select! {
+            () = self.ear.hears_of_more_than(self.scan.after) => {}
+            // An error means that the server is gone: the same.
+            _ = self.draining.wait_for(|draining| *draining) => {}
+            () = tokio::time::sleep_until(bookmark_due) => {}
+        }
+    }
+
+    fn take_part(&mut self, part: Part<T>) {
+        self.queue.extend(part.events.into_iter().map(Message::Event));
+        self.scan.after = part.up_to;
+        self.run_may_have_ended = part.may_end_run;
+    }
+
+    async fn read(&mut self) -> Result<()> {
+        let scan = self.scan.clone();
+        let cursor = self.has_cursor.then_some(scan.after);
+        let look = self.store.read(move |tx| log::look(tx, &scan, cursor, PAGE)).await?;
+        self.has_cursor = true;
+        self.take(look);
+        Ok(())
+    }
+
+    fn take(&mut self, look: Look) {
+        let nothing_new = look.found.events.is_empty();
+        let tail = &self.tail;
+        self.queue.extend(look.found.events.into_iter().map(|event| Message::Event(tail.show(event))));
+        if let ScanEnd::Full(stopped_at) | ScanEnd::Looked(stopped_at) = look.found.end {
+            self.scan.after = stopped_at;
+            return;
+        }
+        self.scan.after = self.scan.after.max(look.newest_position);
+        let was_behind = std::mem::replace(&mut self.progress, Progress::Live) == Progress::CatchingUp;
+        let end = match look.run {
+            RunState::Deleted(_) => Some(EndReason::RunDeleted),
+            RunState::Ended if nothing_new => Some(EndReason::RunEnded),
+            RunState::Ended | RunState::GoesOn => None,
+        };
+        if was_behind && end != Some(EndReason::RunDeleted) {
+            self.queue.push_back(Message::CaughtUp(self.scan.after));
+        }
+        // With something new: once more, to see that nothing follows.
+        self.run_may_have_ended = look.run == RunState::Ended;
+        if let Some(reason) = end {
+            self.queue.push_back(Message::End(reason, self.scan.after));
+            self.progress = Progress::Ended;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

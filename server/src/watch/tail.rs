@@ -1,0 +1,209 @@
+//! The newest part of the log in memory: each event read and made ready once for all who watch live.
+//!
+//! It is a cache of the log and never its source: it is filled from the store, and who asks for something before its
+//! begin reads the store.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::watch;
+
+use super::bells::{Bells, Ear};
+use crate::domain::event::{Event, EventFilter};
+use crate::error::Result;
+use crate::store::events::{self, Found, Scan, ScanEnd};
+use crate::store::{Limit, Store};
+
+/// How much it holds: so many events, and about so many bytes of them. Who is further behind reads the store.
+const EVENTS: usize = 16_384;
+const BYTES: usize = 16 * 1024 * 1024;
+
+/// What an event takes in memory beside its message and payload, about.
+const AROUND_EVENT: usize = 512;
+/// How much larger a payload is in memory than as text, about.
+const UNFOLDED: usize = 8;
+
+/// What is read at once.
+const READ: Limit = Limit { rows: 1_000, bytes: 1024 * 1024 };
+
+/// How many events are looked at at once, and how many of them are taken, unless they are large.
+const LOOK_AT: usize = 2_048;
+const TAKE: Limit = Limit { rows: 256, bytes: 512 * 1024 };
+
+/// The newest part of the log, each event as `T`, which is cheap to clone.
+pub struct Tail<T> {
+    held: RwLock<Held<T>>,
+    bells: Arc<Bells>,
+    shown: fn(Event) -> T,
+}
+
+/// Every event after `begin` up to `end`, but for those of runs deleted since.
+struct Held<T> {
+    begin: i64,
+    end: i64,
+    entries: VecDeque<Entry<T>>,
+    bytes: usize,
+}
+
+struct Entry<T> {
+    position: i64,
+    run_id: String,
+    task_id: Option<String>,
+    source: String,
+    kind: String,
+    bytes: usize,
+    shown: T,
+}
+
+/// What was found after a position.
+pub struct Part<T> {
+    /// In their order.
+    pub events: Vec<T>,
+    /// Everything up to here was looked at.
+    pub up_to: i64,
+    /// Among them, filtered out or not, is what can end a run.
+    pub may_end_run: bool,
+}
+
+impl<T: Clone> Tail<T> {
+    /// An empty one that begins after a position. `shown` makes ready what watchers are shown of an event.
+    pub fn new(begin: i64, shown: fn(Event) -> T) -> Self {
+        Self { held: RwLock::new(Held::empty(begin)), bells: Arc::default(), shown }
+    }
+
+    /// Hears of what happens in a run, or in any, from now on. To be called before the read after which one waits.
+    pub fn listen(&self, run_id: Option<String>) -> Ear {
+        self.bells.listen(run_id)
+    }
+
+    /// Somebody listens.
+    pub fn has_ears(&self) -> bool {
+        self.bells.has_ears()
+    }
+
+    /// Makes an event ready that was not found here.
+    pub fn show(&self, event: Event) -> T {
+        (self.shown)(event)
+    }
+
+    /// What there is after a position; None if it is before the begin.
+    pub fn after(&self, position: i64, run_id: Option<&str>, filter: &EventFilter) -> Option<Part<T>> {
+        let held = self.read();
+        if position < held.begin {
+            return None;
+        }
+        let mut part = Part { events: Vec::new(), up_to: position.max(held.end), may_end_run: false };
+        let first = held.entries.partition_point(|entry| entry.position <= position);
+        let mut bytes = 0;
+        for (looked, entry) in held.entries.range(first..).enumerate() {
+            if looked == LOOK_AT || part.events.len() == TAKE.rows || bytes > TAKE.bytes {
+                part.up_to = entry.position - 1;
+                break;
+            }
+            if run_id.is_some_and(|run_id| entry.run_id != run_id) {
+                continue;
+            }
+            part.may_end_run |= run_id.is_some() && Event::may_end_run(&entry.source, &entry.kind);
+            if filter.passes(&entry.kind, &entry.source, entry.task_id.as_deref()) {
+                bytes += entry.bytes;
+                part.events.push(entry.shown.clone());
+            }
+        }
+        Some(part)
+    }
+
+    /// Follows the log until the server shuts down. While nobody listens nothing is read.
+    pub async fn follow(self: Arc<Self>, store: Store, mut draining: watch::Receiver<bool>) {
+        let mut growth = store.log_growth();
+        loop {
+            tokio::select! {
+                grown = growth.changed() => if grown.is_err() { return },
+                _ = draining.wait_for(|draining| *draining) => return,
+            }
+            let newest = *growth.borrow_and_update();
+            if let Err(error) = self.catch_up(&store, newest).await {
+                tracing::warn!(%error, "could not read the newest events: watchers read them themselves");
+                self.skip_to(newest);
+            }
+        }
+    }
+
+    async fn catch_up(&self, store: &Store, newest: i64) -> Result<()> {
+        while self.end() < newest {
+            if !self.has_ears() || newest - self.end() > EVENTS as i64 {
+                self.skip_to(newest);
+                return Ok(());
+            }
+            let scan = Scan { after: self.end(), before: newest.checked_add(1), ..Scan::default() };
+            let found = store.read(move |tx| events::scan(tx, &scan, READ)).await?;
+            self.extend(found, newest);
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> i64 {
+        self.read().end
+    }
+
+    /// Begins anew after a position: who is before it reads the store.
+    fn skip_to(&self, position: i64) {
+        *self.write() = Held::empty(position);
+        self.bells.ring_all(position);
+    }
+
+    pub(super) fn extend(&self, found: Found, newest: i64) {
+        let end = match found.end {
+            ScanEnd::Exhausted => newest,
+            ScanEnd::Full(at) | ScanEnd::Looked(at) => at,
+        };
+        let entries: Vec<Entry<T>> = found.events.into_iter().map(|event| self.entry(event)).collect();
+        let runs: BTreeSet<String> = entries.iter().map(|entry| entry.run_id.clone()).collect();
+        let mut held = self.write();
+        entries.into_iter().for_each(|entry| held.push(entry));
+        held.end = end;
+        drop(held);
+        self.bells.ring(runs.iter(), end);
+    }
+
+    fn entry(&self, event: Event) -> Entry<T> {
+        Entry {
+            position: event.position,
+            run_id: event.run_id.clone(),
+            task_id: event.task_id.clone(),
+            source: event.source.clone(),
+            kind: event.kind.clone(),
+            bytes: AROUND_EVENT + event.message.len() + UNFOLDED * event.payload.text().len(),
+            shown: self.show(event),
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Held<T>> {
+        // Nothing panics with it.
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Held<T>> {
+        self.held.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Held<T> {
+    fn empty(begin: i64) -> Self {
+        Self { begin, end: begin, entries: VecDeque::new(), bytes: 0 }
+    }
+
+    fn push(&mut self, entry: Entry<T>) {
+        if Event::deletes_run(&entry.source, &entry.kind) {
+            // What is deleted is shown to nobody any more.
+            self.entries.retain(|other| other.run_id != entry.run_id);
+            self.bytes = self.entries.iter().map(|entry| entry.bytes).sum();
+        }
+        self.bytes += entry.bytes;
+        self.entries.push_back(entry);
+        while self.entries.len() > EVENTS || self.bytes > BYTES {
+            let Some(oldest) = self.entries.pop_front() else { return };
+            self.bytes -= oldest.bytes;
+            self.begin = oldest.position;
+        }
+    }
+}

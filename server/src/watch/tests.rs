@@ -1,0 +1,196 @@
+//! The tail and its bells, and a watcher that falls off it.
+
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::domain::event::{Event, EventDraft, RUN_DELETED, SYSTEM};
+use crate::domain::json::Json;
+use crate::domain::run::{Run, RunDraft};
+use crate::domain::time::Timestamp;
+use crate::store::events::{self, Found};
+use crate::store::runs;
+
+fn event(position: i64, run_id: &str, kind: &str) -> Event {
+    let source = if kind == RUN_DELETED { SYSTEM } else { "test" };
+    Event {
+        position,
+        seq: position,
+        run_id: run_id.to_owned(),
+        task_id: None,
+        source: source.to_owned(),
+        kind: kind.to_owned(),
+        message: String::new(),
+        payload: Json::null(),
+        create_time: Timestamp::from_micros(0),
+    }
+}
+
+fn tail() -> Tail<i64> {
+    Tail::new(0, |event| event.position)
+}
+
+fn extend(tail: &Tail<i64>, events: Vec<Event>) {
+    let newest = events.last().map_or(0, |event| event.position);
+    tail.extend(Found { events, end: ScanEnd::Exhausted }, newest);
+}
+
+fn after(tail: &Tail<i64>, position: i64, run_id: Option<&str>) -> Option<(Vec<i64>, i64)> {
+    tail.after(position, run_id, &EventFilter::default()).map(|part| (part.events, part.up_to))
+}
+
+#[test]
+fn a_tail_shows_what_is_after_a_position_in_a_scope() {
+    let tail = tail();
+    extend(&tail, vec![event(1, "a", "x"), event(2, "b", "x"), event(4, "a", "y")]);
+    assert_eq!(after(&tail, 0, None), Some((vec![1, 2, 4], 4)));
+    assert_eq!(after(&tail, 1, Some("a")), Some((vec![4], 4)));
+    assert_eq!(after(&tail, 4, Some("a")), Some((vec![], 4)));
+    assert_eq!(after(&tail, 9, None), Some((vec![], 9)), "who is ahead of it waits");
+    let filter = EventFilter { kinds: vec!["x".to_owned()], ..EventFilter::default() };
+    assert_eq!(tail.after(0, None, &filter).map(|part| (part.events, part.up_to)), Some((vec![1, 2], 4)));
+}
+
+#[test]
+fn what_is_taken_at_once_is_bounded_and_nothing_is_skipped() {
+    let tail = tail();
+    extend(&tail, (1..=5_000).map(|position| event(position, "a", "x")).collect());
+    let (mut seen, mut position) = (Vec::new(), 0);
+    while position < 5_000 {
+        let (events, up_to) = after(&tail, position, None).unwrap();
+        assert!(events.len() <= 256 && up_to > position);
+        seen.extend(events);
+        position = up_to;
+    }
+    assert_eq!(seen, (1..=5_000).collect::<Vec<_>>());
+    let (nothing, looked_at) = after(&tail, 0, Some("b")).unwrap();
+    assert_eq!((nothing.len(), looked_at), (0, 2_048));
+}
+
+#[test]
+fn who_is_before_its_begin_is_sent_to_the_store() {
+    let tail = tail();
+    extend(&tail, (1..=20_000).map(|position| event(position, "a", "x")).collect());
+    let begin = 20_000 - 16_384;
+    assert_eq!(after(&tail, begin - 1, None), None);
+    assert_eq!(after(&tail, begin, None).unwrap().0[0], begin + 1);
+    let large = Event { message: "x".repeat(9 * 1024 * 1024), ..event(20_001, "a", "x") };
+    extend(&tail, vec![large.clone(), Event { position: 20_002, ..large }]);
+    assert_eq!(after(&tail, 20_000, None), None, "two do not fit");
+    assert_eq!(after(&tail, 20_001, None), Some((vec![20_002], 20_002)));
+}
+
+#[test]
+fn what_is_deleted_is_shown_to_nobody_any_more() {
+    let tail = tail();
+    extend(&tail, vec![event(1, "a", "x"), event(2, "b", "x"), event(3, "a", RUN_DELETED)]);
+    assert_eq!(after(&tail, 0, None), Some((vec![2, 3], 3)));
+    assert!(tail.after(0, Some("a"), &EventFilter::default()).unwrap().may_end_run);
+    assert!(!tail.after(0, Some("b"), &EventFilter::default()).unwrap().may_end_run);
+}
+
+#[tokio::test]
+async fn a_bell_rings_for_those_it_concerns() {
+    let tail = tail();
+    let (mut of_all, mut of_a, mut of_b) =
+        (tail.listen(None), tail.listen(Some("a".to_owned())), tail.listen(Some("b".to_owned())));
+    extend(&tail, vec![event(1, "a", "x")]);
+    of_all.hears_of_more_than(0).await;
+    of_a.hears_of_more_than(0).await;
+    let nothing = tokio::time::timeout(Duration::from_millis(20), of_b.hears_of_more_than(0)).await;
+    assert!(nothing.is_err());
+    drop((of_all, of_a, of_b));
+    assert!(!tail.has_ears());
+}
+
+struct World {
+    store: Store,
+    tail: Arc<Tail<i64>>,
+    drain: watch::Sender<bool>,
+    _folder: TempDir,
+}
+
+impl World {
+    /// A store with one run, and a tail that nobody feeds unless a test does.
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("db"), Arc::new(SystemClock), Box::new(|_| {})).unwrap();
+        let draft = || RunDraft { goal: "g".into(), repo_path: "r".into(), labels: Default::default() };
+        let insert = move |tx: &mut dyn crate::store::Tx| {
+            let run = Run::new(1_000, "run".to_owned(), draft(), tx.now());
+            runs::insert(tx, &run)
+        };
+        store.transact(insert).await.unwrap();
+        Self { store, tail: Arc::new(tail()), drain: watch::Sender::new(false), _folder: folder }
+    }
+
+    async fn append(&self, count: usize) -> i64 {
+        let draft = EventDraft {
+            task_key: None,
+            source: "test".to_owned(),
+            kind: "x".to_owned(),
+            message: String::new(),
+            payload: Json::null(),
+        };
+        let drafts = vec![draft; count];
+        self.store.transact(move |tx| events::append_all(tx, 1_000, &drafts)).await.unwrap().last_position
+    }
+
+    async fn watch(&self, start: Start) -> Watch<i64> {
+        let request = WatchRequest {
+            run_id: Some("run".to_owned()),
+            filter: EventFilter::default(),
+            start,
+            bookmark_interval: Duration::from_secs(3_600),
+        };
+        Watch::begin(&self.store, &self.tail, self.drain.subscribe(), request).await.unwrap()
+    }
+}
+
+/// The next events, which must be these, in whatever way they come.
+async fn expect(watch: &mut Watch<i64>, positions: std::ops::RangeInclusive<i64>) {
+    for position in positions {
+        let next = tokio::time::timeout(Duration::from_secs(20), watch.next()).await.unwrap();
+        assert_eq!(next.unwrap().unwrap(), Message::Event(position));
+    }
+}
+
+#[tokio::test]
+async fn a_watcher_goes_from_the_store_to_the_tail_and_back_when_it_falls_off() {
+    let world = World::new().await;
+    let mut watch = world.watch(Start::Beginning).await;
+    let last = world.append(1_200).await;
+    expect(&mut watch, 1..=last).await;
+    assert_eq!(watch.next().await.unwrap().unwrap(), Message::CaughtUp(last));
+    let following = tokio::spawn(Arc::clone(&world.tail).follow(world.store.clone(), world.drain.subscribe()));
+    let next = world.append(3).await;
+    expect(&mut watch, last + 1..=next).await;
+    // Far more than the tail holds, while the watcher is not looking.
+    let mut far = 0;
+    for _ in 0..20 {
+        far = world.append(1_000).await;
+    }
+    expect(&mut watch, next + 1..=far).await;
+    let live = world.append(1).await;
+    expect(&mut watch, live..=live).await;
+    following.abort();
+}
+
+/// Nobody reads for a tail that nobody listens to; who comes then misses nothing.
+#[tokio::test]
+async fn a_tail_is_filled_only_while_somebody_listens() {
+    let world = World::new().await;
+    let following = tokio::spawn(Arc::clone(&world.tail).follow(world.store.clone(), world.drain.subscribe()));
+    let last = world.append(10).await;
+    while after(&world.tail, last, None).is_some_and(|(_, up_to)| up_to < last) || after(&world.tail, 0, None).is_some()
+    {
+        tokio::task::yield_now().await;
+    }
+    let mut watch = world.watch(Start::After(last)).await;
+    assert_eq!(watch.next().await.unwrap().unwrap(), Message::CaughtUp(last));
+    let next = world.append(2).await;
+    expect(&mut watch, last + 1..=next).await;
+    following.abort();
+}

@@ -1,0 +1,167 @@
+//! `--keep-events-for`: old events go from the old end of the log, and no cursor skips them without a word.
+
+use std::time::Duration;
+
+use runhub_client::v1::*;
+use runhub_client::{Client, Error, Reason, Update};
+
+use crate::support::calls::*;
+use crate::support::{TestServer, soon, until};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn list_after(run_id: &str, after: i64) -> ListEventsRequest {
+    ListEventsRequest { run_id: run_id.into(), after_position: Some(after), ..unset() }
+}
+
+fn watch_after(run_id: &str, after: i64) -> SubscribeEventsRequest {
+    SubscribeEventsRequest { run_id: run_id.into(), after_position: Some(after), ..unset() }
+}
+
+/// The newest events of a scope: a list that needs no cursor.
+async fn kept(client: &Client, run_id: &str) -> Vec<Event> {
+    client.list_events(ListEventsRequest { run_id: run_id.into(), ..unset() }).await.unwrap().events
+}
+
+/// Why a cursor was refused, and what it says of the log: the oldest and the newest position.
+fn compacted<T: std::fmt::Debug>(result: Result<T, Error>) -> (i64, i64) {
+    let Err(Error::Refused { reason: Reason::PositionCompacted, metadata, .. }) = result else { panic!("{result:?}") };
+    let position = |name: &str| metadata[name].parse().unwrap();
+    (position("oldest_position"), position("newest_position"))
+}
+
+/// Two runs with old events, and one of them with young ones, of which only the young are left. Returns the positions of
+/// the last old event of each.
+async fn aged(server: &TestServer) -> ((String, i64), (String, i64)) {
+    let client = &server.client;
+    let (quiet, busy) = (new_run(client).await.id, new_run(client).await.id);
+    let old_of_quiet = append(client, &quiet, vec![event("old"); 3]).await.last_position;
+    let old_of_busy = append(client, &busy, vec![event("old"); 1_000]).await.last_position;
+    server.clock.advance(HOUR);
+    append(client, &busy, vec![event("young"); 2]).await;
+    // It looks once a minute.
+    server.clock.advance(HOUR / 30);
+    until(|| async { kept(client, "").await.len() == 2 }).await;
+    ((quiet, old_of_quiet), (busy, old_of_busy))
+}
+
+#[tokio::test]
+async fn events_go_when_they_are_older_than_they_are_kept() {
+    let server = TestServer::start_keeping(HOUR).await;
+    let client = &server.client;
+    let ((quiet, _), (busy, last_old)) = aged(&server).await;
+    let young = kept(client, "").await;
+    assert_eq!(young.iter().map(|event| event.seq).collect::<Vec<_>>(), [1_002, 1_003], "seq goes on");
+    assert_eq!(young[0].position, last_old + 1);
+    assert_eq!(kept(client, &busy).await, young);
+    assert!(kept(client, &quiet).await.is_empty());
+    let checkpoint = CreateCheckpointRequest { run_id: busy.clone(), status: RunStatus::Running.into(), ..unset() };
+    let checkpoint = client.create_checkpoint(checkpoint).await.unwrap().checkpoint.unwrap();
+    assert_eq!(checkpoint.position, young[1].position);
+}
+
+#[tokio::test]
+async fn without_the_flag_nothing_goes() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    append(&server.client, &run.id, vec![event("old"); 3]).await;
+    server.clock.advance(100_000 * HOUR);
+    let server = server.restart().await;
+    assert_eq!(log(&server.client, &run.id).await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_cursor_that_has_lost_an_event_of_its_scope_is_refused_and_no_other() {
+    let server = TestServer::start_keeping(HOUR).await;
+    let client = &server.client;
+    let ((quiet, old_of_quiet), (busy, old_of_busy)) = aged(&server).await;
+    let newest = old_of_busy + 2;
+    for (run_id, last_old, oldest) in [
+        ("", old_of_busy, old_of_busy + 1),
+        (&busy, old_of_busy, old_of_busy + 1),
+        (&quiet, old_of_quiet, old_of_quiet + 1),
+    ] {
+        for lost in [0, 1, last_old - 1] {
+            assert_eq!(compacted(client.list_events(list_after(run_id, lost)).await), (oldest, newest));
+            let refused = client.subscribe(watch_after(run_id, lost)).next().await.unwrap();
+            assert_eq!(compacted(refused), (oldest, newest));
+        }
+        for whole in [last_old, oldest - 1, newest] {
+            client.list_events(list_after(run_id, whole)).await.unwrap();
+            assert!(client.subscribe(watch_after(run_id, whole)).next().await.unwrap().is_ok());
+        }
+    }
+    // Filters aside: that nothing of it was asked for does not matter.
+    let never = ListEventsRequest { kinds: vec!["never".into()], ..list_after("", 0) };
+    assert_eq!(compacted(client.list_events(never).await).0, old_of_busy + 1);
+}
+
+#[tokio::test]
+async fn the_beginning_is_the_oldest_event_kept() {
+    let server = TestServer::start_keeping(HOUR).await;
+    let client = &server.client;
+    let ((quiet, _), (_, last_old)) = aged(&server).await;
+    let mut from_the_beginning = client.subscribe(unset());
+    assert_eq!(next_event(&mut from_the_beginning).await.position, last_old + 1);
+    let mut of_quiet = client.subscribe(SubscribeEventsRequest { run_id: quiet, ..unset() });
+    assert_eq!(of_quiet.next().await.unwrap().unwrap(), Update::CaughtUp(last_old + 2));
+}
+
+/// What was read and not yet sent comes; then it is said that something is missing.
+#[tokio::test]
+async fn a_watcher_that_is_overtaken_while_it_catches_up_is_told() {
+    for request in [watch_after("", 0), unset()] {
+        let server = TestServer::start_keeping(HOUR).await;
+        let run = new_run(&server.client).await;
+        let payload = value(serde_json::json!("x".repeat(500_000)));
+        for _ in 0..30 {
+            append(&server.client, &run.id, vec![EventDraft { payload: payload.clone(), ..event("large") }]).await;
+        }
+        let mut behind = server.connect().await.subscribe(request);
+        assert_eq!(next_event(&mut behind).await.seq, 1);
+        server.clock.advance(HOUR * 2);
+        until(|| async { kept(&server.client, "").await.is_empty() }).await;
+        let mut seq = 1;
+        let error = loop {
+            match soon(behind.next()).await.unwrap() {
+                Ok(Update::Event(event)) => {
+                    assert_eq!(event.seq, seq + 1, "no gap before the error");
+                    seq = event.seq;
+                }
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => break error,
+            }
+        };
+        assert!(seq < 31, "it was behind");
+        assert_eq!(compacted::<()>(Err(error)), (32, 31), "nothing is kept");
+    }
+}
+
+/// The clock was set back: what is dated later than what follows it keeps that, so that only a prefix ever goes.
+#[tokio::test]
+async fn only_a_prefix_of_the_log_goes() {
+    use crate::support::binary::Binary;
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("runhub.db");
+    let server = Binary::start(&db, &[]);
+    let client = server.connect().await;
+    let run = new_run(&client).await;
+    append(&client, &run.id, vec![event("a"), event("b"), event("c")]).await;
+    server.kill();
+    let conn = rusqlite::Connection::open(&db).unwrap();
+    conn.execute("UPDATE events SET create_time = create_time + 3600000000 WHERE kind = 'b'", []).unwrap();
+    conn.execute("UPDATE events SET create_time = create_time - 3600000000 WHERE kind <> 'b'", []).unwrap();
+    drop(conn);
+    let server = Binary::start(&db, &["--keep-events-for", "30m"]);
+    let client = server.connect().await;
+    until(|| async { kept(&client, &run.id).await.len() == 2 }).await;
+    assert_eq!(kept(&client, &run.id).await.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+}
+
+#[tokio::test]
+async fn a_duration_below_a_second_is_refused() {
+    use crate::support::binary::run;
+    let output = run(&["serve", "--keep-events-for", "999ms"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("under 1s"));
+}

@@ -1,0 +1,126 @@
+//! Subscribing from a snapshot: the run as it is, then everything after that.
+
+use prost::Message as _;
+use runhub_client::v1::subscribe_events_response::Message;
+use runhub_client::v1::*;
+use runhub_client::{Client, Reason, Update};
+
+use crate::support::TestServer;
+use crate::support::calls::*;
+
+fn from_snapshot(run_id: &str) -> SubscribeEventsRequest {
+    SubscribeEventsRequest { run_id: run_id.into(), start: SubscribeStart::FromSnapshot.into(), ..unset() }
+}
+
+async fn snapshot(client: &Client, run_id: &str) -> RunSnapshot {
+    let request = GetRunSnapshotRequest { run_id: run_id.into(), ..unset() };
+    client.get_run_snapshot(request).await.unwrap().snapshot.unwrap()
+}
+
+#[tokio::test]
+async fn the_snapshot_comes_first_and_is_whole_whatever_the_filter() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    add_tasks(client, &run.id, vec![draft("a"), draft("b")]).await;
+    claim(client, &run.id).await.unwrap();
+    let kinds = vec!["wanted".into()];
+    let mut watcher = client.subscribe(SubscribeEventsRequest { kinds, ..from_snapshot(&run.id) });
+    let expected = snapshot(client, &run.id).await;
+    assert_eq!(watcher.next().await.unwrap().unwrap(), Update::Snapshot(Box::new(expected.clone())));
+    assert_eq!(watcher.next().await.unwrap().unwrap(), Update::CaughtUp(expected.position));
+    assert_eq!(watcher.position(), Some(expected.position));
+    append(client, &run.id, vec![event("other"), event("wanted")]).await;
+    assert_eq!(next_event(&mut watcher).await.kind, "wanted");
+}
+
+/// Between the snapshot and the first event nothing is missing, whenever one asks.
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_no_gap_between_the_snapshot_and_what_follows() {
+    const EVENTS: usize = 400;
+    let server = TestServer::start().await;
+    let (writer, run) = (server.connect().await, new_run(&server.client).await);
+    let run_id = run.id.clone();
+    let writing = tokio::spawn(async move {
+        for _ in 0..EVENTS {
+            append(&writer, &run_id, vec![event("x")]).await;
+        }
+    });
+    let mut begun_within = 0;
+    while !writing.is_finished() {
+        let mut watcher = server.client.subscribe(from_snapshot(&run.id));
+        let Update::Snapshot(snapshot) = watcher.next().await.unwrap().unwrap() else { panic!("a snapshot first") };
+        let in_snapshot = snapshot.recent_events.last().unwrap();
+        assert_eq!(in_snapshot.position, snapshot.position, "there is one run");
+        if in_snapshot.seq > EVENTS as i64 {
+            break;
+        }
+        assert_eq!(next_event(&mut watcher).await.seq, in_snapshot.seq + 1);
+        begun_within += 1;
+    }
+    writing.await.unwrap();
+    assert!(begun_within > 5, "{begun_within}");
+}
+
+#[tokio::test]
+async fn a_large_snapshot_comes_in_parts_that_every_client_takes() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let objective = "x".repeat(60 * 1024);
+    for _ in 0..4 {
+        let drafts = (0..25).map(|_| TaskDraft { objective: objective.clone(), ..draft("t") }).collect();
+        add_tasks(client, &run.id, drafts).await;
+    }
+    let whole = snapshot(client, &run.id).await;
+    // As any client takes them: 4 MiB at most.
+    let channel = tonic::transport::Channel::from_shared(server.url.clone()).unwrap().connect().await.unwrap();
+    let mut stub = event_service_client::EventServiceClient::new(channel);
+    let mut stream = stub.subscribe_events(from_snapshot(&run.id)).await.unwrap().into_inner();
+    let (mut parts, mut joined) = (0, RunSnapshot::default());
+    while joined.position == 0 {
+        let response = stream.message().await.unwrap().unwrap();
+        assert!(response.encoded_len() <= 2 * 1024 * 1024);
+        let Some(Message::Snapshot(part)) = response.message else { panic!("{response:?}") };
+        assert_eq!(part.run.is_some(), parts == 0);
+        parts += 1;
+        joined.append(part);
+    }
+    assert_eq!((parts, joined == whole), (3, true));
+    let mut watcher = client.subscribe(from_snapshot(&run.id));
+    assert_eq!(watcher.next().await.unwrap().unwrap(), Update::Snapshot(Box::new(whole)));
+}
+
+#[tokio::test]
+async fn one_that_is_too_large_is_refused_before_any_message() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let objective = "x".repeat(60 * 1024);
+    for _ in 0..6 {
+        let drafts = (0..50).map(|_| TaskDraft { objective: objective.clone(), ..draft("t") }).collect();
+        add_tasks(client, &run.id, drafts).await;
+    }
+    let refused = client.subscribe(from_snapshot(&run.id)).next().await.unwrap();
+    assert_eq!(reason(refused), Reason::SnapshotTooLarge);
+}
+
+#[tokio::test]
+async fn with_a_cursor_no_snapshot_is_sent() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let request = SubscribeEventsRequest { after_position: Some(0), ..from_snapshot(&run.id) };
+    assert!(matches!(server.client.subscribe(request).next().await, Some(Ok(Update::Event(_)))));
+    let of_all = SubscribeEventsRequest { after_position: Some(0), ..from_snapshot("") };
+    assert!(matches!(server.client.subscribe(of_all).next().await, Some(Ok(Update::Event(_)))));
+}
+
+/// The stream of an ended run is its snapshot and its end.
+#[tokio::test]
+async fn an_ended_run_is_its_snapshot_and_its_end() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    set_status(&server.client, &run.id, RunStatus::Failed).await;
+    let mut watcher = server.client.subscribe(from_snapshot(&run.id));
+    let Update::Snapshot(snapshot) = watcher.next().await.unwrap().unwrap() else { panic!("a snapshot first") };
+    assert_eq!(watcher.next().await.unwrap().unwrap(), Update::CaughtUp(snapshot.position));
+    assert_eq!(watcher.next().await.unwrap().unwrap(), Update::End(EndReason::RunEnded, snapshot.position));
+    assert!(watcher.next().await.is_none());
+}
