@@ -10,6 +10,8 @@ mod bad_input;
 mod cli;
 #[path = "face/cli_people.rs"]
 mod cli_people;
+#[path = "face/cli_watch.rs"]
+mod cli_watch;
 #[path = "face/client.rs"]
 mod client;
 #[path = "face/coordination/mod.rs"]

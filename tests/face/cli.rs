@@ -3,11 +3,10 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use runhub_client::v1::*;
 use serde_json::Value;
 
 use crate::support::TestServer;
-use crate::support::binary::{self, Binary, run, runhub, stdout};
+use crate::support::binary::{self, run, runhub, stdout};
 use crate::support::calls::*;
 
 /// Runs a command against a server, without standing in the way of that server.
@@ -95,40 +94,6 @@ fn variables_stand_for_flags() {
         let mut serve = runhub(&["serve", "--listen", "0.0.0.0:0", "--db", "/nowhere/runhub.db"]);
         assert_eq!(serve.env("RUNHUB_INSECURE", insecure).output().unwrap().status.code(), code, "{insecure}");
     }
-}
-
-/// `watch --json` is one event a line, goes on through a restart of the server, and ends with the run.
-#[tokio::test(flavor = "multi_thread")]
-async fn watch_goes_on_when_the_server_restarts() {
-    let folder = tempfile::tempdir().unwrap();
-    let (db, socket) = (folder.path().join("runhub.db"), format!("unix:{}/sock", folder.path().display()));
-    let server = Binary::start_on(&socket, &db, &[]);
-    let run = new_run(&server.connect().await).await;
-    let mut watch = runhub(&["watch", &run.id, "--json", "--server", &socket]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
-    let mut next = move || serde_json::from_str::<Value>(&lines.next()?.unwrap()).ok();
-    assert_eq!(next().unwrap()["kind"], "run_created");
-    server.kill();
-    let server = Binary::start_on(&socket, &db, &[]);
-    let client = server.connect().await;
-    append(&client, &run.id, vec![event("after the restart")]).await;
-    assert_eq!(next().unwrap()["kind"], "after the restart");
-    set_status(&client, &run.id, RunStatus::Completed).await;
-    assert_eq!(next().unwrap()["kind"], "run_updated");
-    assert_eq!(next(), None);
-    assert!(watch.wait().unwrap().success());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn watch_begins_after_a_position_if_told_to() {
-    let server = TestServer::start().await;
-    let run = new_run(&server.client).await;
-    let last = append(&server.client, &run.id, vec![event("a"), event("b")]).await.last_position;
-    set_status(&server.client, &run.id, RunStatus::Completed).await;
-    let since = (last - 1).to_string();
-    let shown = shown(&server, &["watch", &run.id, "--since", &since]).await;
-    let kinds: Vec<_> = shown.lines().map(|line| line.split_whitespace().nth(3).unwrap()).collect();
-    assert_eq!(kinds, ["b", "run_updated"], "{shown}");
 }
 
 /// The reader of the output may go away, as `head` does.

@@ -80,6 +80,8 @@ enum Command {
     Resume(run_control::ControlArgs),
     /// End a run; agents get some time to finish what they hold
     Cancel(run_control::CancelArgs),
+    /// Delete a run that has ended: its plan, its log, and all else of it, for good
+    Delete(run_control::DeleteArgs),
     /// Bring in real work, into a database that no server has open
     Import(import::ImportArgs),
 }
@@ -132,6 +134,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Pause(args)) => run_control::pause(args).await,
         Some(Command::Resume(args)) => run_control::resume(args).await,
         Some(Command::Cancel(args)) => run_control::cancel(args).await,
+        Some(Command::Delete(args)) => run_control::delete(args).await,
         Some(Command::Import(args)) => import::run(args).await,
     }
 }

@@ -1,4 +1,4 @@
-//! `runhub pause`, `runhub resume` and `runhub cancel`: a run under a person's hand.
+//! `runhub pause`, `resume`, `cancel` and `delete`: a run under a person's hand.
 
 use std::io::Write;
 use std::time::Duration;
@@ -40,6 +40,16 @@ pub struct CancelArgs {
     grace: prost_types::Duration,
 }
 
+#[derive(Args)]
+pub struct DeleteArgs {
+    /// The run's id; the run has ended
+    #[arg(value_name = "RUN")]
+    run: String,
+
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
 fn grace(text: &str) -> Result<prost_types::Duration, String> {
     let duration: Duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     prost_types::Duration::try_from(duration).map_err(|error| error.to_string())
@@ -72,6 +82,14 @@ pub async fn cancel(args: CancelArgs) -> Result<(), Failure> {
         _ => String::new(),
     };
     print(&run, json, &note)
+}
+
+pub async fn delete(args: DeleteArgs) -> Result<(), Failure> {
+    let client = args.server.connect().await?;
+    let request = v1::DeleteRunRequest { run_id: args.run.clone(), ..v1::DeleteRunRequest::default() };
+    client.delete_run(request).await?;
+    writeln!(anstream::stdout(), "Run {} is deleted, and all of it", args.run)?;
+    Ok(())
 }
 
 fn print(run: &v1::Run, as_json: bool, note: &str) -> Result<(), Failure> {

@@ -15,6 +15,10 @@ pub struct WatchArgs {
     #[arg(value_name = "RUN")]
     run: Option<String>,
 
+    /// All runs, as without a RUN
+    #[arg(long, conflicts_with = "run")]
+    all: bool,
+
     #[command(flatten)]
     server: ServerArgs,
 
@@ -22,34 +26,58 @@ pub struct WatchArgs {
     #[arg(long, value_name = "POSITION", value_parser = clap::value_parser!(i64).range(0..))]
     since: Option<i64>,
 
+    /// Only events of this kind; one that ends in * means all that begin so. May be said more than once
+    #[arg(long = "kind", value_name = "KIND")]
+    kinds: Vec<String>,
+
+    /// Go on when everything stored was shown (the default)
+    #[arg(long, overrides_with = "no_follow")]
+    follow: bool,
+
+    /// Show what is stored and end; of all runs, from the beginning
+    #[arg(long)]
+    no_follow: bool,
+
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
 }
 
+impl WatchArgs {
+    /// All runs from now on: what is stored is much. Who does not follow wants just that.
+    fn start(&self) -> v1::SubscribeStart {
+        match self.run.is_none() && !self.no_follow {
+            true => v1::SubscribeStart::FromNow,
+            false => v1::SubscribeStart::FromBeginning,
+        }
+    }
+}
+
 pub async fn run(args: WatchArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
-    let all_runs = args.run.is_none();
-    let start = match args.run {
-        Some(_) => v1::SubscribeStart::FromBeginning,
-        None => v1::SubscribeStart::FromNow,
-    };
+    let (all_runs, start) = (args.run.is_none(), args.start());
     let mut subscription = client.subscribe(v1::SubscribeEventsRequest {
         run_id: args.run.unwrap_or_default(),
         after_position: args.since,
         start: start.into(),
+        kinds: args.kinds,
         ..v1::SubscribeEventsRequest::default()
     });
     let mut out = anstream::stdout();
     while let Some(update) = subscription.next().await {
-        if let Update::Event(event) = update? {
-            let line = match (args.json, all_runs) {
-                (true, _) => json::line("Event", event.as_ref())?,
-                (false, true) => format!("{}  {}", line(&event), event.run_id),
-                (false, false) => line(&event),
-            };
-            writeln!(out, "{line}")?;
-            out.flush()?;
+        match update? {
+            Update::Event(event) => {
+                let line = match (args.json, all_runs) {
+                    (true, _) => json::line("Event", event.as_ref())?,
+                    (false, true) => format!("{}  {}", line(&event), event.run_id),
+                    (false, false) => line(&event),
+                };
+                writeln!(out, "{line}")?;
+                out.flush()?;
+            }
+            Update::CaughtUp(_) if args.no_follow => return Ok(()),
+            Update::End(v1::EndReason::RunDeleted, _) => writeln!(anstream::stderr(), "The run was deleted.")?,
+            _ => {}
         }
     }
     Ok(())
@@ -79,7 +107,7 @@ fn kind_style(kind: &str) -> Style {
         "task_abandoned" | "task_released" | "task_requeued" | "requeue_in_progress" | "lease_expired" => {
             AnsiColor::Yellow
         }
-        "run_paused" | "run_cancel_requested" | "run_cancelled" => AnsiColor::Yellow,
+        "run_paused" | "run_cancel_requested" | "run_cancelled" | "run_deleted" => AnsiColor::Yellow,
         "approval_expired" | "approval_cancelled" => AnsiColor::Yellow,
         _ => return Style::new(),
     };
