@@ -4,18 +4,12 @@ use std::time::{Duration, Instant};
 
 use runhub_client::v1::*;
 use runhub_client::{Client, Reason};
-use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::support::TestServer;
 use crate::support::binary::{self, Binary};
 use crate::support::calls::*;
-
-/// A connection without our client around it.
-async fn channel(url: &str) -> Channel {
-    Channel::from_shared(url.to_owned()).unwrap().connect().await.unwrap()
-}
+use crate::support::{TestServer, channel};
 
 #[tokio::test]
 async fn it_says_what_it_is() {

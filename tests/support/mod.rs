@@ -5,7 +5,9 @@
 pub mod binary;
 pub mod calls;
 pub mod dump;
+pub mod oracle;
 pub mod random;
+pub mod record;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use runhub_server::watch::Tail;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tonic::transport::Channel;
 
 /// A server in this process, over a real socket, with a clock that stands still until it is moved.
 pub struct TestServer {
@@ -126,6 +129,11 @@ pub async fn until(mut is_so: impl AsyncFnMut() -> bool) {
         }
     };
     assert!(tokio::time::timeout(PATIENCE, looking).await.is_ok(), "it never came to be so");
+}
+
+/// A connection without our client around it.
+pub async fn channel(url: &str) -> Channel {
+    Channel::from_shared(url.to_owned()).unwrap().connect().await.unwrap()
 }
 
 /// What must end, and soon.

@@ -1,0 +1,231 @@
+//! What the oracle is given: what was committed, read past the server, and what a watcher was sent.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use runhub_client::v1::event_service_client::EventServiceClient;
+use runhub_client::v1::subscribe_events_response::Message;
+use runhub_client::v1::*;
+use runhub_client::{Client, Error, Json, Subscription, Update};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
+use tonic::transport::Channel;
+
+use super::oracle::{Log, Part, PartEnd, assert_kept};
+
+/// The log as it stands in the server's tables.
+// deleted_run_id
+const EVENTS: &str = "SELECT e.position, e.seq, r.id AS run_id, t.id AS task_id, e.source, e.kind, e.message,
+    e.payload, e.create_time
+    FROM events e JOIN runs r ON r.key = e.run_key LEFT JOIN tasks t ON t.key = e.task_key";
+
+/// Keeps from now on what retention and deletions remove, for `whole_log`: a copy of each event as it is inserted.
+pub fn keep_everything(db: &Path) {
+    let batch = format!(
+        "BEGIN IMMEDIATE;
+        CREATE TABLE every_event AS {EVENTS};
+        CREATE TRIGGER keep_every_event AFTER INSERT ON events BEGIN
+            INSERT INTO every_event {EVENTS} WHERE e.position = NEW.position;
+        END;
+        COMMIT;"
+    );
+    open(db, OpenFlags::SQLITE_OPEN_READ_WRITE).execute_batch(&batch).unwrap();
+}
+
+/// What was committed: everything ever since `keep_everything`, else what is there.
+pub fn whole_log(db: &Path) -> Log {
+    let conn = open(db, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    // One read transaction: the newest position is that of these events.
+    conn.execute_batch("BEGIN").unwrap();
+    let sql = "SELECT 1 FROM sqlite_master WHERE name = 'every_event'";
+    let is_kept = conn.query_row(sql, [], |_| Ok(())).optional().unwrap().is_some();
+    let mut statement = conn.prepare(if is_kept { "SELECT * FROM every_event" } else { EVENTS }).unwrap();
+    let events = statement.query_map([], event).unwrap().map(Result::unwrap).collect();
+    Log::new(events, newest(&conn))
+}
+
+fn event(row: &Row) -> rusqlite::Result<Event> {
+    let (payload, micros): (String, i64) = (row.get("payload")?, row.get("create_time")?);
+    let nanos = (micros.rem_euclid(1_000_000) * 1_000) as i32;
+    Ok(Event {
+        position: row.get("position")?,
+        seq: row.get("seq")?,
+        run_id: row.get("run_id")?,
+        task_id: row.get("task_id")?,
+        source: row.get("source")?,
+        kind: row.get("kind")?,
+        message: row.get("message")?,
+        payload: Some(Json::parse(&payload).unwrap()),
+        create_time: Some(prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos }),
+    })
+}
+
+fn open(db: &Path, flags: OpenFlags) -> Connection {
+    let conn = Connection::open_with_flags(db, flags).unwrap();
+    conn.busy_timeout(Duration::from_secs(10)).unwrap();
+    conn
+}
+
+/// The newest position committed.
+fn newest(conn: &Connection) -> i64 {
+    let position = conn.query_row("SELECT last_position FROM counters", [], |row| row.get(0));
+    position.optional().unwrap().unwrap_or(0)
+}
+
+/// The newest position, and the one up to which everything is gone.
+fn newest_and_removed(db: &Path) -> (i64, i64) {
+    let conn = open(db, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    conn.execute_batch("BEGIN").unwrap();
+    let oldest: Option<i64> = conn.query_row("SELECT min(position) FROM events", [], |row| row.get(0)).unwrap();
+    let newest = newest(&conn);
+    (newest, oldest.map_or(newest, |oldest| oldest - 1))
+}
+
+impl Part {
+    /// A part that is about to begin.
+    fn before(db: &Path, request: SubscribeEventsRequest) -> Self {
+        let (newest_before, removed_before) = newest_and_removed(db);
+        let (messages, removed_after, end) = (Vec::new(), removed_before, PartEnd::Cut);
+        Self { request, newest_before, removed_before, messages, removed_after, end }
+    }
+
+    /// The status, or the network's word.
+    fn end_with(&mut self, result: Result<(), Error>) {
+        self.end = match result {
+            Ok(()) => PartEnd::Finished,
+            Err(Error::Refused { reason, metadata, .. }) => PartEnd::Refused { reason, metadata },
+            Err(error) if error.is_passing() => PartEnd::Cut,
+            Err(error) => panic!("no end of a stream: {error}"),
+        };
+    }
+}
+
+/// A chain over the bare stub: nothing of our client stands between.
+pub struct Recorder {
+    db: PathBuf,
+    request: SubscribeEventsRequest,
+    pub parts: Vec<Part>,
+}
+
+impl Recorder {
+    pub fn new(db: &Path, request: SubscribeEventsRequest) -> Self {
+        Self { db: db.to_owned(), request, parts: Vec::new() }
+    }
+
+    /// One subscription, from where the one before ended, until a message that it should stop at, or its end. An
+    /// `end` is followed to its status.
+    pub async fn record(&mut self, channel: Channel, stop_at: impl FnMut(&Message) -> bool) -> &Part {
+        let mut part = Part::before(&self.db, self.request.clone());
+        if let Some(result) = receive(&mut part, channel, stop_at).await {
+            part.end_with(result);
+        }
+        part.removed_after = newest_and_removed(&self.db).1;
+        self.request.after_position = part.last_position().or(self.request.after_position);
+        self.parts.push(part);
+        &self.parts[self.parts.len() - 1]
+    }
+
+    /// Gives the oracle everything there is by now.
+    pub fn check(&self) {
+        assert_kept(&whole_log(&self.db), &self.parts);
+    }
+}
+
+/// None if it was stopped.
+async fn receive(
+    part: &mut Part,
+    channel: Channel,
+    mut stop_at: impl FnMut(&Message) -> bool,
+) -> Option<Result<(), Error>> {
+    let mut stub = EventServiceClient::new(channel).max_decoding_message_size(runhub_api::MAX_RESPONSE_BYTES);
+    let mut stream = match stub.subscribe_events(part.request.clone()).await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => return Some(Err(status.into())),
+    };
+    loop {
+        let message = match stream.message().await {
+            Ok(Some(response)) => response.message.unwrap(),
+            Ok(None) => return Some(Ok(())),
+            Err(status) => return Some(Err(status.into())),
+        };
+        let stops = stop_at(&message) && !matches!(message, Message::End(_));
+        part.messages.push(message);
+        if stops {
+            return None;
+        }
+    }
+}
+
+/// A subscription of our client that is given to the oracle when it goes. How often it resumed by itself is not seen:
+/// it is one part.
+pub struct Watcher {
+    subscription: Subscription,
+    db: PathBuf,
+    part: Part,
+}
+
+impl Watcher {
+    pub fn new(client: &Client, db: &Path, request: SubscribeEventsRequest) -> Self {
+        let part = Part::before(db, request.clone());
+        Self { subscription: client.subscribe(request), db: db.to_owned(), part }
+    }
+
+    pub fn position(&self) -> Option<i64> {
+        self.subscription.position()
+    }
+
+    pub async fn next(&mut self) -> Option<Result<Update, Error>> {
+        let next = self.subscription.next().await;
+        match &next {
+            Some(Ok(update)) => self.part.messages.push(message(update)),
+            // Nothing that a server said: the client found another one.
+            Some(Err(Error::OtherLog)) => {}
+            Some(Err(error)) => self.part.end_with(Err(error.clone())),
+            None if matches!(self.part.messages.last(), Some(Message::End(_))) => self.part.end_with(Ok(())),
+            None => {}
+        }
+        next
+    }
+
+    /// The next event, whatever comes between.
+    pub async fn next_event(&mut self) -> Event {
+        loop {
+            match self.next().await.unwrap().unwrap() {
+                Update::Event(event) => return *event,
+                Update::End(reason, _) => panic!("it ended: {reason:?}"),
+                Update::Snapshot(_) | Update::CaughtUp(_) | Update::Bookmark(_) => {}
+            }
+        }
+    }
+
+    /// Updates until the first that is not an event: the kinds, and that one.
+    pub async fn until_no_event(&mut self) -> (Vec<String>, Update) {
+        let mut kinds = Vec::new();
+        loop {
+            match self.next().await.unwrap().unwrap() {
+                Update::Event(event) => kinds.push(event.kind),
+                other => return (kinds, other),
+            }
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        // A test that fails anyway says why by itself.
+        if !std::thread::panicking() {
+            self.part.removed_after = newest_and_removed(&self.db).1;
+            assert_kept(&whole_log(&self.db), std::slice::from_ref(&self.part));
+        }
+    }
+}
+
+/// As the server sent it, but that a snapshot is whole.
+fn message(update: &Update) -> Message {
+    match update {
+        Update::Snapshot(snapshot) => Message::Snapshot((**snapshot).clone()),
+        Update::Event(event) => Message::Event((**event).clone()),
+        Update::CaughtUp(position) => Message::CaughtUp(CaughtUp { position: *position }),
+        Update::Bookmark(position) => Message::Bookmark(Bookmark { position: *position }),
+        Update::End(reason, position) => Message::End(End { reason: (*reason).into(), position: *position }),
+    }
+}
