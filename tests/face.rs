@@ -28,6 +28,8 @@ mod house;
 mod import;
 #[path = "face/lease_keeper.rs"]
 mod lease_keeper;
+#[path = "face/oracle.rs"]
+mod oracle;
 #[path = "face/plan.rs"]
 mod plan;
 #[path = "face/repeat.rs"]
