@@ -1,24 +1,19 @@
-//! Subscriptions: catch-up, then live, with a cursor in every message.
+//! Subscriptions: catch-up, then live, with a cursor in every message. Every watcher here is a `Watcher`, which gives
+//! what it was sent to the oracle when it goes.
 
 use runhub_client::Update;
 use runhub_client::v1::*;
 
 use crate::support::TestServer;
 use crate::support::calls::*;
+use crate::support::record::Watcher;
 
 fn subscribe(run_id: &str) -> SubscribeEventsRequest {
     SubscribeEventsRequest { run_id: run_id.into(), ..unset() }
 }
 
-/// Updates until the first that is not an event.
-async fn until_no_event(subscription: &mut runhub_client::Subscription) -> (Vec<String>, Update) {
-    let mut kinds = Vec::new();
-    loop {
-        match subscription.next().await.unwrap().unwrap() {
-            Update::Event(event) => kinds.push(event.kind),
-            other => return (kinds, other),
-        }
-    }
+fn watch(server: &TestServer, request: SubscribeEventsRequest) -> Watcher {
+    Watcher::new(&server.client, &server.db(), request)
 }
 
 #[tokio::test]
@@ -26,11 +21,11 @@ async fn everything_stored_then_caught_up_then_live() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let last = append(&server.client, &run.id, vec![event("a"), event("b")]).await.last_position;
-    let mut watcher = server.client.subscribe(subscribe(&run.id));
-    let (kinds, update) = until_no_event(&mut watcher).await;
+    let mut watcher = watch(&server, subscribe(&run.id));
+    let (kinds, update) = watcher.until_no_event().await;
     assert_eq!((kinds, update), (vec!["run_created".into(), "a".into(), "b".into()], Update::CaughtUp(last)));
     let live = append(&server.client, &run.id, vec![event("live")]).await.last_position;
-    assert_eq!(next_event(&mut watcher).await.position, live);
+    assert_eq!(watcher.next_event().await.position, live);
     assert_eq!(watcher.position(), Some(live));
 }
 
@@ -40,10 +35,10 @@ async fn from_now_shows_only_what_follows_and_has_a_cursor_at_once() {
     let run = new_run(&server.client).await;
     let last = append(&server.client, &run.id, vec![event("before")]).await.last_position;
     let start = SubscribeStart::FromNow.into();
-    let mut watcher = server.client.subscribe(SubscribeEventsRequest { start, ..subscribe(&run.id) });
+    let mut watcher = watch(&server, SubscribeEventsRequest { start, ..subscribe(&run.id) });
     assert_eq!(watcher.next().await.unwrap().unwrap(), Update::CaughtUp(last));
     append(&server.client, &run.id, vec![event("after")]).await;
-    assert_eq!(next_event(&mut watcher).await.kind, "after");
+    assert_eq!(watcher.next_event().await.kind, "after");
 }
 
 #[tokio::test]
@@ -52,19 +47,19 @@ async fn a_cursor_overrides_the_start_and_zero_is_a_cursor() {
     let run = new_run(&server.client).await;
     let start = SubscribeStart::FromNow.into();
     let request = SubscribeEventsRequest { start, after_position: Some(0), ..subscribe(&run.id) };
-    assert_eq!(next_event(&mut server.client.subscribe(request)).await.kind, "run_created");
+    assert_eq!(watch(&server, request).next_event().await.kind, "run_created");
 }
 
 #[tokio::test]
 async fn all_runs_are_one_stream_and_a_filter_is_exact() {
     let server = TestServer::start().await;
-    let client = &server.client;
+    let (server, client) = (&server, &server.client);
     let runs = [new_run(client).await, new_run(client).await];
     let task = add_task(client, &runs[0].id, draft("t")).await;
     append(client, &runs[0].id, vec![EventDraft { task_id: Some(task.id.clone()), ..event("note_a") }]).await;
     let last = append(client, &runs[1].id, vec![event("note_b"), event("other")]).await.last_position;
     let seen = |request: SubscribeEventsRequest| async move {
-        let (kinds, update) = until_no_event(&mut client.subscribe(request)).await;
+        let (kinds, update) = watch(server, request).until_no_event().await;
         assert_eq!(update, Update::CaughtUp(last), "also when all is filtered out");
         kinds
     };
@@ -87,7 +82,7 @@ async fn an_idle_stream_is_given_bookmarks_also_when_all_is_filtered_out() {
         bookmark_interval: Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 }),
         ..subscribe(&run.id)
     };
-    let mut watcher = server.client.subscribe(request);
+    let mut watcher = watch(&server, request);
     let Update::CaughtUp(first) = watcher.next().await.unwrap().unwrap() else { panic!("caught up first") };
     let last = append(&server.client, &run.id, vec![event("other")]).await.last_position;
     loop {
@@ -103,19 +98,18 @@ async fn an_idle_stream_is_given_bookmarks_also_when_all_is_filtered_out() {
 async fn the_stream_of_an_ended_run_ends_when_all_was_sent() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
-    let mut live = server.client.subscribe(subscribe(&run.id));
-    until_no_event(&mut live).await;
+    let mut live = watch(&server, subscribe(&run.id));
+    live.until_no_event().await;
     set_status(&server.client, &run.id, RunStatus::Completed).await;
-    let (kinds, end) = until_no_event(&mut live).await;
+    let (kinds, end) = live.until_no_event().await;
     assert_eq!(kinds, ["run_updated"]);
     let Update::End(EndReason::RunEnded, position) = end else { panic!("{end:?}") };
     assert!(live.next().await.is_none());
 
     // A late record stands in the log; subscribing again from the end shows it.
     append(&server.client, &run.id, vec![event("late")]).await;
-    let mut again =
-        server.client.subscribe(SubscribeEventsRequest { after_position: Some(position), ..subscribe(&run.id) });
-    let (kinds, _) = until_no_event(&mut again).await;
+    let mut again = watch(&server, SubscribeEventsRequest { after_position: Some(position), ..subscribe(&run.id) });
+    let (kinds, _) = again.until_no_event().await;
     assert_eq!(kinds, ["late"]);
     assert!(matches!(again.next().await, Some(Ok(Update::End(EndReason::RunEnded, _)))));
     assert!(again.next().await.is_none());
@@ -131,7 +125,7 @@ async fn catching_up_goes_through_pages() {
     }
     let payload = value(serde_json::json!("x".repeat(200_000)));
     append(&server.client, &run.id, vec![EventDraft { payload, ..event("large") }; 5]).await;
-    let (kinds, _) = until_no_event(&mut server.client.subscribe(subscribe(&run.id))).await;
+    let (kinds, _) = watch(&server, subscribe(&run.id)).until_no_event().await;
     assert_eq!(kinds.len(), 3_006);
     assert_eq!(kinds.iter().filter(|kind| *kind == "large").count(), 5);
 }
@@ -142,8 +136,9 @@ async fn a_subscription_ends_when_the_log_is_another() {
     use crate::support::binary::Binary;
     let folder = tempfile::tempdir().unwrap();
     let socket = format!("unix:{}/sock", folder.path().display());
-    let server = Binary::start_on(&socket, &folder.path().join("one.db"), &[]);
-    let mut watcher = server.connect().await.subscribe(subscribe(""));
+    let db = folder.path().join("one.db");
+    let server = Binary::start_on(&socket, &db, &[]);
+    let mut watcher = Watcher::new(&server.connect().await, &db, subscribe(""));
     assert!(matches!(watcher.next().await, Some(Ok(Update::CaughtUp(0)))));
     server.kill();
     let _other = Binary::start_on(&socket, &folder.path().join("two.db"), &[]);
@@ -159,11 +154,11 @@ async fn a_subscription_survives_a_restart() {
     let (db, socket) = (folder.path().join("runhub.db"), format!("unix:{}/sock", folder.path().display()));
     let mut server = Binary::start_on(&socket, &db, &[]);
     let run = new_run(&server.connect().await).await;
-    let mut watcher = server.connect().await.subscribe(subscribe(&run.id));
-    assert_eq!(next_event(&mut watcher).await.seq, 1);
+    let mut watcher = Watcher::new(&server.connect().await, &db, subscribe(&run.id));
+    assert_eq!(watcher.next_event().await.seq, 1);
     for (seq, crash) in [(2, false), (4, true), (6, false)] {
         append(&server.connect().await, &run.id, vec![event("x"), event("y")]).await;
-        assert_eq!(next_event(&mut watcher).await.seq, seq);
+        assert_eq!(watcher.next_event().await.seq, seq);
         if crash {
             server.kill();
         } else {
@@ -171,6 +166,6 @@ async fn a_subscription_survives_a_restart() {
             assert!(server.wait().await);
         }
         server = Binary::start_on(&socket, &db, &[]);
-        assert_eq!(next_event(&mut watcher).await.seq, seq + 1);
+        assert_eq!(watcher.next_event().await.seq, seq + 1);
     }
 }

@@ -1,7 +1,7 @@
 //! Short forms of common calls.
 
 use runhub_client::v1::*;
-use runhub_client::{Client, Error, Json, Reason, Update};
+use runhub_client::{Client, Error, Json, Reason};
 
 /// A message with its fields left unset.
 pub fn unset<T: Default>() -> T {
@@ -167,17 +167,6 @@ pub async fn until_logged(client: &Client, run_id: &str, kind: &str, count: usiz
 
 pub async fn kinds(client: &Client, run_id: &str) -> Vec<String> {
     log(client, run_id).await.into_iter().map(|event| event.kind).collect()
-}
-
-/// The next event of a subscription, whatever comes between.
-pub async fn next_event(subscription: &mut runhub_client::Subscription) -> Event {
-    loop {
-        match subscription.next().await.unwrap().unwrap() {
-            Update::Event(event) => return *event,
-            Update::End(reason, _) => panic!("it ended: {reason:?}"),
-            Update::Snapshot(_) | Update::CaughtUp(_) | Update::Bookmark(_) => {}
-        }
-    }
 }
 
 /// Any JSON as a protobuf value.
