@@ -7,6 +7,7 @@ use runhub_client::{Client, Reason, Update};
 
 use crate::support::calls::*;
 use crate::support::dump::dump;
+use crate::support::record::Watcher;
 use crate::support::{TestServer, soon};
 
 async fn delete(client: &Client, run_id: &str) {
@@ -86,12 +87,13 @@ async fn positions_go_on_after_it_and_its_last_event_outlives_a_restart() {
 #[tokio::test]
 async fn a_watcher_of_it_is_told_and_a_watcher_of_all_runs_gets_its_last_event() {
     let server = TestServer::start().await;
+    server.keep_everything();
     let client = &server.client;
     let run = new_run(client).await;
-    let watch = |run_id: &str| client.subscribe(SubscribeEventsRequest { run_id: run_id.into(), ..unset() });
+    let watch = |run_id: &str| server.watch(SubscribeEventsRequest { run_id: run_id.into(), ..unset() });
     let (mut of_it, mut of_all) = (watch(&run.id), watch(""));
     for watcher in [&mut of_it, &mut of_all] {
-        assert_eq!(next_event(watcher).await.kind, "run_created");
+        assert_eq!(watcher.next_event().await.kind, "run_created");
         assert!(matches!(watcher.next().await, Some(Ok(Update::CaughtUp(_)))));
     }
     // It ends at its run's end before it can be deleted: one that is reopened does not.
@@ -99,19 +101,19 @@ async fn a_watcher_of_it_is_told_and_a_watcher_of_all_runs_gets_its_last_event()
     while !matches!(of_it.next().await.unwrap().unwrap(), Update::End(EndReason::RunEnded, _)) {}
     set_status(client, &run.id, RunStatus::Running).await;
     let request = SubscribeEventsRequest { run_id: run.id.clone(), kinds: vec!["never".into()], ..unset() };
-    let mut of_it = client.subscribe(request);
+    let mut of_it = server.watch(request);
     assert!(matches!(of_it.next().await, Some(Ok(Update::CaughtUp(_)))));
     end_and_delete_at_once(client, &run.id).await;
     let end = soon(of_it.next()).await.unwrap().unwrap();
-    let mut last = next_event(&mut of_all).await;
+    let mut last = of_all.next_event().await;
     while last.kind != "run_deleted" {
-        last = next_event(&mut of_all).await;
+        last = of_all.next_event().await;
     }
     // Whichever of the two it came to see first.
     let Update::End(reason, position) = end else { panic!("{end:?}") };
     assert!(matches!(reason, EndReason::RunEnded | EndReason::RunDeleted) && position <= last.position);
 
-    let from_the_start = next_event(&mut watch("")).await;
+    let from_the_start = watch("").next_event().await;
     assert_eq!(from_the_start, last, "in place of what it had not seen of it");
 }
 
@@ -131,6 +133,7 @@ async fn end_and_delete_at_once(client: &Client, run_id: &str) {
 #[tokio::test]
 async fn a_watcher_that_is_behind_hears_of_it_in_place_of_the_rest() {
     let server = TestServer::start().await;
+    server.keep_everything();
     let client = &server.client;
     let run = new_run(client).await;
     let payload = value(serde_json::json!("x".repeat(500_000)));
@@ -138,9 +141,9 @@ async fn a_watcher_that_is_behind_hears_of_it_in_place_of_the_rest() {
         append(client, &run.id, vec![EventDraft { payload: payload.clone(), ..event("large") }]).await;
     }
     set_status(client, &run.id, RunStatus::Completed).await;
-    let other = server.connect().await;
-    let mut behind = other.subscribe(SubscribeEventsRequest { run_id: run.id.clone(), ..unset() });
-    assert_eq!(next_event(&mut behind).await.seq, 1);
+    let request = SubscribeEventsRequest { run_id: run.id.clone(), ..unset() };
+    let mut behind = Watcher::new(&server.connect().await, &server.db(), request);
+    assert_eq!(behind.next_event().await.seq, 1);
     delete(client, &run.id).await;
     let mut seq = 1;
     loop {

@@ -6,6 +6,7 @@ use runhub_client::v1::*;
 use runhub_client::{Client, Error, Reason, Update};
 
 use crate::support::calls::*;
+use crate::support::record::Watcher;
 use crate::support::{TestServer, soon, until};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -33,6 +34,7 @@ fn compacted<T: std::fmt::Debug>(result: Result<T, Error>) -> (i64, i64) {
 /// Two runs with old events, and one of them with young ones, of which only the young are left. Returns the positions of
 /// the last old event of each.
 async fn aged(server: &TestServer) -> ((String, i64), (String, i64)) {
+    server.keep_everything();
     let client = &server.client;
     let (quiet, busy) = (new_run(client).await.id, new_run(client).await.id);
     let old_of_quiet = append(client, &quiet, vec![event("old"); 3]).await.last_position;
@@ -83,12 +85,12 @@ async fn a_cursor_that_has_lost_an_event_of_its_scope_is_refused_and_no_other() 
     ] {
         for lost in [0, 1, last_old - 1] {
             assert_eq!(compacted(client.list_events(list_after(run_id, lost)).await), (oldest, newest));
-            let refused = client.subscribe(watch_after(run_id, lost)).next().await.unwrap();
+            let refused = server.watch(watch_after(run_id, lost)).next().await.unwrap();
             assert_eq!(compacted(refused), (oldest, newest));
         }
         for whole in [last_old, oldest - 1, newest] {
             client.list_events(list_after(run_id, whole)).await.unwrap();
-            assert!(client.subscribe(watch_after(run_id, whole)).next().await.unwrap().is_ok());
+            assert!(server.watch(watch_after(run_id, whole)).next().await.unwrap().is_ok());
         }
     }
     // Filters aside: that nothing of it was asked for does not matter.
@@ -99,11 +101,10 @@ async fn a_cursor_that_has_lost_an_event_of_its_scope_is_refused_and_no_other() 
 #[tokio::test]
 async fn the_beginning_is_the_oldest_event_kept() {
     let server = TestServer::start_keeping(HOUR).await;
-    let client = &server.client;
     let ((quiet, _), (_, last_old)) = aged(&server).await;
-    let mut from_the_beginning = client.subscribe(unset());
-    assert_eq!(next_event(&mut from_the_beginning).await.position, last_old + 1);
-    let mut of_quiet = client.subscribe(SubscribeEventsRequest { run_id: quiet, ..unset() });
+    let mut from_the_beginning = server.watch(unset());
+    assert_eq!(from_the_beginning.next_event().await.position, last_old + 1);
+    let mut of_quiet = server.watch(SubscribeEventsRequest { run_id: quiet, ..unset() });
     assert_eq!(of_quiet.next().await.unwrap().unwrap(), Update::CaughtUp(last_old + 2));
 }
 
@@ -112,13 +113,14 @@ async fn the_beginning_is_the_oldest_event_kept() {
 async fn a_watcher_that_is_overtaken_while_it_catches_up_is_told() {
     for request in [watch_after("", 0), unset()] {
         let server = TestServer::start_keeping(HOUR).await;
+        server.keep_everything();
         let run = new_run(&server.client).await;
         let payload = value(serde_json::json!("x".repeat(500_000)));
         for _ in 0..30 {
             append(&server.client, &run.id, vec![EventDraft { payload: payload.clone(), ..event("large") }]).await;
         }
-        let mut behind = server.connect().await.subscribe(request);
-        assert_eq!(next_event(&mut behind).await.seq, 1);
+        let mut behind = Watcher::new(&server.connect().await, &server.db(), request);
+        assert_eq!(behind.next_event().await.seq, 1);
         server.clock.advance(HOUR * 2);
         until(|| async { kept(&server.client, "").await.is_empty() }).await;
         let mut seq = 1;

@@ -24,13 +24,13 @@ async fn the_snapshot_comes_first_and_is_whole_whatever_the_filter() {
     add_tasks(client, &run.id, vec![draft("a"), draft("b")]).await;
     claim(client, &run.id).await.unwrap();
     let kinds = vec!["wanted".into()];
-    let mut watcher = client.subscribe(SubscribeEventsRequest { kinds, ..from_snapshot(&run.id) });
+    let mut watcher = server.watch(SubscribeEventsRequest { kinds, ..from_snapshot(&run.id) });
     let expected = snapshot(client, &run.id).await;
     assert_eq!(watcher.next().await.unwrap().unwrap(), Update::Snapshot(Box::new(expected.clone())));
     assert_eq!(watcher.next().await.unwrap().unwrap(), Update::CaughtUp(expected.position));
     assert_eq!(watcher.position(), Some(expected.position));
     append(client, &run.id, vec![event("other"), event("wanted")]).await;
-    assert_eq!(next_event(&mut watcher).await.kind, "wanted");
+    assert_eq!(watcher.next_event().await.kind, "wanted");
 }
 
 /// Between the snapshot and the first event nothing is missing, whenever one asks.
@@ -47,14 +47,14 @@ async fn there_is_no_gap_between_the_snapshot_and_what_follows() {
     });
     let mut begun_within = 0;
     while !writing.is_finished() {
-        let mut watcher = server.client.subscribe(from_snapshot(&run.id));
+        let mut watcher = server.watch(from_snapshot(&run.id));
         let Update::Snapshot(snapshot) = watcher.next().await.unwrap().unwrap() else { panic!("a snapshot first") };
         let in_snapshot = snapshot.recent_events.last().unwrap();
         assert_eq!(in_snapshot.position, snapshot.position, "there is one run");
         if in_snapshot.seq > EVENTS as i64 {
             break;
         }
-        assert_eq!(next_event(&mut watcher).await.seq, in_snapshot.seq + 1);
+        assert_eq!(watcher.next_event().await.seq, in_snapshot.seq + 1);
         begun_within += 1;
     }
     writing.await.unwrap();
@@ -85,7 +85,7 @@ async fn a_large_snapshot_comes_in_parts_that_every_client_takes() {
         joined.append(part);
     }
     assert_eq!((parts, joined == whole), (3, true));
-    let mut watcher = client.subscribe(from_snapshot(&run.id));
+    let mut watcher = server.watch(from_snapshot(&run.id));
     assert_eq!(watcher.next().await.unwrap().unwrap(), Update::Snapshot(Box::new(whole)));
 }
 
@@ -98,7 +98,7 @@ async fn one_that_is_too_large_is_refused_before_any_message() {
         let drafts = (0..50).map(|_| TaskDraft { objective: objective.clone(), ..draft("t") }).collect();
         add_tasks(client, &run.id, drafts).await;
     }
-    let refused = client.subscribe(from_snapshot(&run.id)).next().await.unwrap();
+    let refused = server.watch(from_snapshot(&run.id)).next().await.unwrap();
     assert_eq!(reason(refused), Reason::SnapshotTooLarge);
 }
 
@@ -107,9 +107,9 @@ async fn with_a_cursor_no_snapshot_is_sent() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let request = SubscribeEventsRequest { after_position: Some(0), ..from_snapshot(&run.id) };
-    assert!(matches!(server.client.subscribe(request).next().await, Some(Ok(Update::Event(_)))));
+    assert!(matches!(server.watch(request).next().await, Some(Ok(Update::Event(_)))));
     let of_all = SubscribeEventsRequest { after_position: Some(0), ..from_snapshot("") };
-    assert!(matches!(server.client.subscribe(of_all).next().await, Some(Ok(Update::Event(_)))));
+    assert!(matches!(server.watch(of_all).next().await, Some(Ok(Update::Event(_)))));
 }
 
 /// The stream of an ended run is its snapshot and its end.
@@ -118,7 +118,7 @@ async fn an_ended_run_is_its_snapshot_and_its_end() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     set_status(&server.client, &run.id, RunStatus::Failed).await;
-    let mut watcher = server.client.subscribe(from_snapshot(&run.id));
+    let mut watcher = server.watch(from_snapshot(&run.id));
     let Update::Snapshot(snapshot) = watcher.next().await.unwrap().unwrap() else { panic!("a snapshot first") };
     assert_eq!(watcher.next().await.unwrap().unwrap(), Update::CaughtUp(snapshot.position));
     assert_eq!(watcher.next().await.unwrap().unwrap(), Update::End(EndReason::RunEnded, snapshot.position));

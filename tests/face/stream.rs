@@ -12,16 +12,12 @@ fn subscribe(run_id: &str) -> SubscribeEventsRequest {
     SubscribeEventsRequest { run_id: run_id.into(), ..unset() }
 }
 
-fn watch(server: &TestServer, request: SubscribeEventsRequest) -> Watcher {
-    Watcher::new(&server.client, &server.db(), request)
-}
-
 #[tokio::test]
 async fn everything_stored_then_caught_up_then_live() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let last = append(&server.client, &run.id, vec![event("a"), event("b")]).await.last_position;
-    let mut watcher = watch(&server, subscribe(&run.id));
+    let mut watcher = server.watch(subscribe(&run.id));
     let (kinds, update) = watcher.until_no_event().await;
     assert_eq!((kinds, update), (vec!["run_created".into(), "a".into(), "b".into()], Update::CaughtUp(last)));
     let live = append(&server.client, &run.id, vec![event("live")]).await.last_position;
@@ -35,7 +31,7 @@ async fn from_now_shows_only_what_follows_and_has_a_cursor_at_once() {
     let run = new_run(&server.client).await;
     let last = append(&server.client, &run.id, vec![event("before")]).await.last_position;
     let start = SubscribeStart::FromNow.into();
-    let mut watcher = watch(&server, SubscribeEventsRequest { start, ..subscribe(&run.id) });
+    let mut watcher = server.watch(SubscribeEventsRequest { start, ..subscribe(&run.id) });
     assert_eq!(watcher.next().await.unwrap().unwrap(), Update::CaughtUp(last));
     append(&server.client, &run.id, vec![event("after")]).await;
     assert_eq!(watcher.next_event().await.kind, "after");
@@ -47,7 +43,7 @@ async fn a_cursor_overrides_the_start_and_zero_is_a_cursor() {
     let run = new_run(&server.client).await;
     let start = SubscribeStart::FromNow.into();
     let request = SubscribeEventsRequest { start, after_position: Some(0), ..subscribe(&run.id) };
-    assert_eq!(watch(&server, request).next_event().await.kind, "run_created");
+    assert_eq!(server.watch(request).next_event().await.kind, "run_created");
 }
 
 #[tokio::test]
@@ -59,7 +55,7 @@ async fn all_runs_are_one_stream_and_a_filter_is_exact() {
     append(client, &runs[0].id, vec![EventDraft { task_id: Some(task.id.clone()), ..event("note_a") }]).await;
     let last = append(client, &runs[1].id, vec![event("note_b"), event("other")]).await.last_position;
     let seen = |request: SubscribeEventsRequest| async move {
-        let (kinds, update) = watch(server, request).until_no_event().await;
+        let (kinds, update) = server.watch(request).until_no_event().await;
         assert_eq!(update, Update::CaughtUp(last), "also when all is filtered out");
         kinds
     };
@@ -82,7 +78,7 @@ async fn an_idle_stream_is_given_bookmarks_also_when_all_is_filtered_out() {
         bookmark_interval: Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 }),
         ..subscribe(&run.id)
     };
-    let mut watcher = watch(&server, request);
+    let mut watcher = server.watch(request);
     let Update::CaughtUp(first) = watcher.next().await.unwrap().unwrap() else { panic!("caught up first") };
     let last = append(&server.client, &run.id, vec![event("other")]).await.last_position;
     loop {
@@ -98,7 +94,7 @@ async fn an_idle_stream_is_given_bookmarks_also_when_all_is_filtered_out() {
 async fn the_stream_of_an_ended_run_ends_when_all_was_sent() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
-    let mut live = watch(&server, subscribe(&run.id));
+    let mut live = server.watch(subscribe(&run.id));
     live.until_no_event().await;
     set_status(&server.client, &run.id, RunStatus::Completed).await;
     let (kinds, end) = live.until_no_event().await;
@@ -108,7 +104,7 @@ async fn the_stream_of_an_ended_run_ends_when_all_was_sent() {
 
     // A late record stands in the log; subscribing again from the end shows it.
     append(&server.client, &run.id, vec![event("late")]).await;
-    let mut again = watch(&server, SubscribeEventsRequest { after_position: Some(position), ..subscribe(&run.id) });
+    let mut again = server.watch(SubscribeEventsRequest { after_position: Some(position), ..subscribe(&run.id) });
     let (kinds, _) = again.until_no_event().await;
     assert_eq!(kinds, ["late"]);
     assert!(matches!(again.next().await, Some(Ok(Update::End(EndReason::RunEnded, _)))));
@@ -125,7 +121,7 @@ async fn catching_up_goes_through_pages() {
     }
     let payload = value(serde_json::json!("x".repeat(200_000)));
     append(&server.client, &run.id, vec![EventDraft { payload, ..event("large") }; 5]).await;
-    let (kinds, _) = watch(&server, subscribe(&run.id)).until_no_event().await;
+    let (kinds, _) = server.watch(subscribe(&run.id)).until_no_event().await;
     assert_eq!(kinds.len(), 3_006);
     assert_eq!(kinds.iter().filter(|kind| *kind == "large").count(), 5);
 }

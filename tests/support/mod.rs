@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runhub_client::Client;
+use runhub_client::v1::SubscribeEventsRequest;
 use runhub_server::clock::ManualClock;
 use runhub_server::config::{Config, Listen};
 use runhub_server::domain::time::Timestamp;
@@ -25,6 +26,8 @@ use runhub_server::watch::Tail;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+use self::record::Watcher;
 use tonic::transport::Channel;
 
 /// A server in this process, over a real socket, with a clock that stands still until it is moved.
@@ -96,6 +99,16 @@ impl TestServer {
     /// The database file.
     pub fn db(&self) -> PathBuf {
         self.folder.path().join("runhub.db")
+    }
+
+    /// A watcher that is given to the oracle when it goes.
+    pub fn watch(&self, request: SubscribeEventsRequest) -> Watcher {
+        Watcher::new(&self.client, &self.db(), request)
+    }
+
+    /// From now on what retention and deletions remove is kept for the oracle.
+    pub fn keep_everything(&self) {
+        record::keep_everything(&self.db());
     }
 
     /// A connection of its own, where the shared one would be a bottleneck.

@@ -13,10 +13,9 @@ use tonic::transport::Channel;
 use super::oracle::{Log, Part, PartEnd, assert_kept};
 
 /// The log as it stands in the server's tables.
-// deleted_run_id
-const EVENTS: &str = "SELECT e.position, e.seq, r.id AS run_id, t.id AS task_id, e.source, e.kind, e.message,
+const EVENTS: &str = "SELECT e.position, e.seq, COALESCE(r.id, e.deleted_run_id) AS run_id, t.id AS task_id, e.source, e.kind, e.message,
     e.payload, e.create_time
-    FROM events e JOIN runs r ON r.key = e.run_key LEFT JOIN tasks t ON t.key = e.task_key";
+    FROM events e LEFT JOIN runs r ON r.key = e.run_key LEFT JOIN tasks t ON t.key = e.task_key";
 
 /// Keeps from now on what retention and deletions remove, for `whole_log`: a copy of each event as it is inserted.
 pub fn keep_everything(db: &Path) {

@@ -97,8 +97,10 @@ pub struct Watch<T> {
     draining: watch::Receiver<bool>,
     run_id: Option<String>,
     scan: Scan,
-    /// From the beginning nothing can have been missed before the first read.
+    /// From the beginning nothing can have been missed before the first message.
     has_cursor: bool,
+    /// The newest position that the store has shown it.
+    seen: i64,
     bookmark_interval: Duration,
     /// Found and not yet taken.
     queue: VecDeque<Message<T>>,
@@ -131,13 +133,19 @@ impl<T: Clone> Watch<T> {
         let WatchRequest { run_id, filter, start, bookmark_interval } = request;
         let ear = tail.listen(run_id.clone());
         let (scope, task_id) = (run_id.clone(), filter.task_id.clone());
-        let (run_key, after) = store
+        let (run_key, newest) = store
             .read(move |tx| {
                 let run_key = log::check_scope(tx, scope.as_deref(), task_id.as_deref())?;
                 let newest = log::check_cursor(tx, run_key, start.cursor())?;
-                Ok((run_key, start.position(newest)))
+                Ok((run_key, newest))
             })
             .await?;
+        let after = start.position(newest);
+        // Now means that nothing stored is of interest.
+        let (queue, progress) = match start {
+            Start::Now => (VecDeque::from([Message::CaughtUp(after)]), Progress::Live),
+            Start::Beginning | Start::After(_) => (VecDeque::new(), Progress::CatchingUp),
+        };
         Ok(Self {
             store: store.clone(),
             tail: Arc::clone(tail),
@@ -146,10 +154,11 @@ impl<T: Clone> Watch<T> {
             run_id,
             scan: Scan { run_key, after, filter, ..Scan::default() },
             has_cursor: start != Start::Beginning,
+            seen: newest,
             bookmark_interval,
-            queue: VecDeque::new(),
-            progress: Progress::CatchingUp,
-            run_may_have_ended: false,
+            queue,
+            progress,
+            run_may_have_ended: run_key.is_some(),
             last_sent: Instant::now(),
         })
     }
@@ -187,7 +196,7 @@ impl<T: Clone> Watch<T> {
     async fn step(&mut self) -> Result<()> {
         let before = self.scan.after;
         let found_in_tail = if self.progress == Progress::Live && !self.run_may_have_ended {
-            self.tail.after(before, self.run_id.as_deref(), &self.scan.filter)
+            self.tail.after(before, self.seen, self.run_id.as_deref(), &self.scan.filter)
         } else {
             None
         };
@@ -227,8 +236,9 @@ impl<T: Clone> Watch<T> {
         let scan = self.scan.clone();
         let cursor = self.has_cursor.then_some(scan.after);
         let look = self.store.read(move |tx| log::look(tx, &scan, cursor, PAGE)).await?;
-        self.has_cursor = true;
+        self.seen = look.newest_position;
         self.take(look);
+        self.has_cursor |= !self.queue.is_empty();
         Ok(())
     }
 

@@ -86,10 +86,11 @@ impl<T: Clone> Tail<T> {
         (self.shown)(event)
     }
 
-    /// What there is after a position; None if it is before the begin.
-    pub fn after(&self, position: i64, run_id: Option<&str>, filter: &EventFilter) -> Option<Part<T>> {
+    /// What there is after a position; None if only the store knows: the position is before the begin, or what was `seen`
+    /// of the store is newer than this. A deletion may have been seen there that this has not heard of.
+    pub fn after(&self, position: i64, seen: i64, run_id: Option<&str>, filter: &EventFilter) -> Option<Part<T>> {
         let held = self.read();
-        if position < held.begin {
+        if position < held.begin || (position < held.end && held.end < seen) {
             return None;
         }
         let mut part = Part { events: Vec::new(), up_to: position.max(held.end), may_end_run: false };
@@ -104,6 +105,10 @@ impl<T: Clone> Tail<T> {
                 continue;
             }
             part.may_end_run |= run_id.is_some() && Event::may_end_run(&entry.source, &entry.kind);
+            if run_id.is_some() && Event::deletes_run(&entry.source, &entry.kind) {
+                // Who watches the run is told by an end.
+                continue;
+            }
             if filter.passes(&entry.kind, &entry.source, entry.task_id.as_deref()) {
                 bytes += entry.bytes;
                 part.events.push(entry.shown.clone());

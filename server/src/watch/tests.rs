@@ -38,7 +38,7 @@ fn extend(tail: &Tail<i64>, events: Vec<Event>) {
 }
 
 fn after(tail: &Tail<i64>, position: i64, run_id: Option<&str>) -> Option<(Vec<i64>, i64)> {
-    tail.after(position, run_id, &EventFilter::default()).map(|part| (part.events, part.up_to))
+    tail.after(position, 0, run_id, &EventFilter::default()).map(|part| (part.events, part.up_to))
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_tail_shows_what_is_after_a_position_in_a_scope() {
     assert_eq!(after(&tail, 4, Some("a")), Some((vec![], 4)));
     assert_eq!(after(&tail, 9, None), Some((vec![], 9)), "who is ahead of it waits");
     let filter = EventFilter { kinds: vec!["x".to_owned()], ..EventFilter::default() };
-    assert_eq!(tail.after(0, None, &filter).map(|part| (part.events, part.up_to)), Some((vec![1, 2], 4)));
+    assert_eq!(tail.after(0, 0, None, &filter).map(|part| (part.events, part.up_to)), Some((vec![1, 2], 4)));
 }
 
 #[test]
@@ -87,8 +87,20 @@ fn what_is_deleted_is_shown_to_nobody_any_more() {
     let tail = tail();
     extend(&tail, vec![event(1, "a", "x"), event(2, "b", "x"), event(3, "a", RUN_DELETED)]);
     assert_eq!(after(&tail, 0, None), Some((vec![2, 3], 3)));
-    assert!(tail.after(0, Some("a"), &EventFilter::default()).unwrap().may_end_run);
-    assert!(!tail.after(0, Some("b"), &EventFilter::default()).unwrap().may_end_run);
+    let of_run = |run_id| tail.after(0, 0, Some(run_id), &EventFilter::default()).unwrap();
+    assert!(of_run("a").may_end_run && of_run("a").events.is_empty(), "who watches it is told by an end");
+    assert!(!of_run("b").may_end_run);
+}
+
+/// The store may have shown a watcher that a run is gone of which the tail still has something.
+#[test]
+fn a_tail_that_is_older_than_what_was_seen_shows_nothing() {
+    let tail = tail();
+    extend(&tail, vec![event(1, "a", "x"), event(2, "a", "x")]);
+    assert!(tail.after(1, 3, None, &EventFilter::default()).is_none());
+    assert!(tail.after(2, 3, None, &EventFilter::default()).unwrap().events.is_empty(), "nothing to show: it waits");
+    extend(&tail, vec![event(3, "a", RUN_DELETED)]);
+    assert_eq!(tail.after(1, 3, None, &EventFilter::default()).unwrap().events, [3]);
 }
 
 #[tokio::test]
