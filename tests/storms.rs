@@ -16,3 +16,5 @@ mod many;
 mod model;
 #[path = "storms/real_work.rs"]
 mod real_work;
+#[path = "storms/stream/mod.rs"]
+mod stream;

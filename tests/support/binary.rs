@@ -65,6 +65,13 @@ impl Binary {
         self.child.id()
     }
 
+    /// What it has in memory.
+    pub fn resident_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    }
+
     /// Asks it to stop.
     pub fn terminate(&self) {
         let killed = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();

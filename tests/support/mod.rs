@@ -9,6 +9,7 @@ pub mod oracle;
 pub mod random;
 pub mod record;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,6 +130,11 @@ impl TestServer {
         let clock = self.clock.clone();
         Self::start_in(self.stop().await, clock).await
     }
+}
+
+/// What a long test has done, for people to see though it passes: cargo shows what is printed only when it fails.
+pub fn show_figures(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// How long a test waits for what must happen: far longer than it takes.

@@ -71,7 +71,7 @@ fn newest(conn: &Connection) -> i64 {
 }
 
 /// The newest position, and the one up to which everything is gone.
-fn newest_and_removed(db: &Path) -> (i64, i64) {
+pub fn newest_and_removed(db: &Path) -> (i64, i64) {
     let conn = open(db, OpenFlags::SQLITE_OPEN_READ_ONLY);
     conn.execute_batch("BEGIN").unwrap();
     let oldest: Option<i64> = conn.query_row("SELECT min(position) FROM events", [], |row| row.get(0)).unwrap();
@@ -98,6 +98,24 @@ impl Part {
     }
 }
 
+/// How a watcher behaves: how long it stays, and how fast it reads.
+pub struct Manners {
+    /// It goes after so many messages …
+    pub messages: usize,
+    /// … or after this time.
+    pub stays: Duration,
+    /// Between two messages.
+    pub pause: Duration,
+    /// After the first message it reads nothing for so long.
+    pub nap: Duration,
+}
+
+impl Manners {
+    /// It stays and reads as fast as it can.
+    pub const PATIENT: Self =
+        Self { messages: usize::MAX, stays: Duration::from_secs(600), pause: Duration::ZERO, nap: Duration::ZERO };
+}
+
 /// A chain over the bare stub: nothing of our client stands between.
 pub struct Recorder {
     db: PathBuf,
@@ -113,8 +131,23 @@ impl Recorder {
     /// One subscription, from where the one before ended, until a message that it should stop at, or its end. An
     /// `end` is followed to its status.
     pub async fn record(&mut self, channel: Channel, stop_at: impl FnMut(&Message) -> bool) -> &Part {
+        self.record_with(channel, Manners::PATIENT, stop_at).await
+    }
+
+    /// The same, until its manners make it go.
+    pub async fn record_briefly(&mut self, channel: Channel, manners: Manners) -> &Part {
+        self.record_with(channel, manners, |_| false).await
+    }
+
+    async fn record_with(
+        &mut self,
+        channel: Channel,
+        manners: Manners,
+        stop_at: impl FnMut(&Message) -> bool,
+    ) -> &Part {
         let mut part = Part::before(&self.db, self.request.clone());
-        if let Some(result) = receive(&mut part, channel, stop_at).await {
+        let receiving = receive(&mut part.messages, part.request.clone(), channel, &manners, stop_at);
+        if let Ok(Some(result)) = tokio::time::timeout(manners.stays, receiving).await {
             part.end_with(result);
         }
         part.removed_after = newest_and_removed(&self.db).1;
@@ -131,12 +164,14 @@ impl Recorder {
 
 /// None if it was stopped.
 async fn receive(
-    part: &mut Part,
+    messages: &mut Vec<Message>,
+    request: SubscribeEventsRequest,
     channel: Channel,
+    manners: &Manners,
     mut stop_at: impl FnMut(&Message) -> bool,
 ) -> Option<Result<(), Error>> {
     let mut stub = EventServiceClient::new(channel).max_decoding_message_size(runhub_api::MAX_RESPONSE_BYTES);
-    let mut stream = match stub.subscribe_events(part.request.clone()).await {
+    let mut stream = match stub.subscribe_events(request).await {
         Ok(answer) => answer.into_inner(),
         Err(status) => return Some(Err(status.into())),
     };
@@ -146,10 +181,15 @@ async fn receive(
             Ok(None) => return Some(Ok(())),
             Err(status) => return Some(Err(status.into())),
         };
-        let stops = stop_at(&message) && !matches!(message, Message::End(_));
-        part.messages.push(message);
+        let stops =
+            (stop_at(&message) || messages.len() + 1 >= manners.messages) && !matches!(message, Message::End(_));
+        messages.push(message);
         if stops {
             return None;
+        }
+        let rest = if messages.len() == 1 { manners.nap } else { manners.pause };
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
         }
     }
 }

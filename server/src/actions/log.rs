@@ -69,6 +69,14 @@ fn run_state(tx: &mut dyn Tx, key: Key) -> Result<RunState> {
     Ok(match runs::find_standing(tx, key)? {
         Some(run) if run.status.is_terminal() => RunState::Ended,
         Some(_) => RunState::GoesOn,
-        None => RunState::Deleted(events::newest_of_run(tx, key)?),
+        None => RunState::Deleted(deletion(tx, key)?),
     })
+}
+
+/// The position of a run's deletion, or if even that was removed for its age, one after it.
+fn deletion(tx: &mut dyn Tx, key: Key) -> Result<i64> {
+    match events::newest_of_run(tx, key)? {
+        0 => counters::newest_position(tx),
+        position => Ok(position),
+    }
 }

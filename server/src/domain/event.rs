@@ -11,7 +11,7 @@ pub const SYSTEM: &str = "system";
 pub const RUN_UPDATED: &str = "run_updated";
 #[allow(missing_docs)]
 pub const RUN_CANCELLED: &str = "run_cancelled";
-#[allow(missing_docs)]
+/// The kind of a run's last event.
 pub const RUN_DELETED: &str = "run_deleted";
 
 /// One thing that happened in a run.
@@ -30,9 +30,9 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event of this source and kind may be that of a run's end, or of its deletion.
+    /// After an event of this source and kind its run may have ended.
     pub fn may_end_run(source: &str, kind: &str) -> bool {
-        source == SYSTEM && matches!(kind, RUN_UPDATED | RUN_CANCELLED | RUN_DELETED)
+        source == SYSTEM && matches!(kind, RUN_UPDATED | RUN_CANCELLED)
     }
 
     /// An event of this source and kind is all that is left of its run.

@@ -43,6 +43,8 @@ struct Held<T> {
     end: i64,
     entries: VecDeque<Entry<T>>,
     bytes: usize,
+    /// Runs whose deletion is among them.
+    deleted: BTreeSet<String>,
 }
 
 struct Entry<T> {
@@ -53,6 +55,12 @@ struct Entry<T> {
     kind: String,
     bytes: usize,
     shown: T,
+}
+
+impl<T> Entry<T> {
+    fn deletes_run(&self) -> bool {
+        Event::deletes_run(&self.source, &self.kind)
+    }
 }
 
 /// What was found after a position.
@@ -86,11 +94,14 @@ impl<T: Clone> Tail<T> {
         (self.shown)(event)
     }
 
-    /// What there is after a position; None if only the store knows: the position is before the begin, or what was `seen`
-    /// of the store is newer than this. A deletion may have been seen there that this has not heard of.
+    /// What there is after a position; None if only the store knows: the position is before the begin, the run was
+    /// deleted, or what was `seen` of the store is newer than this (a deletion, maybe, that this has not heard of).
     pub fn after(&self, position: i64, seen: i64, run_id: Option<&str>, filter: &EventFilter) -> Option<Part<T>> {
         let held = self.read();
         if position < held.begin || (position < held.end && held.end < seen) {
+            return None;
+        }
+        if run_id.is_some_and(|run_id| held.deleted.contains(run_id)) {
             return None;
         }
         let mut part = Part { events: Vec::new(), up_to: position.max(held.end), may_end_run: false };
@@ -105,10 +116,6 @@ impl<T: Clone> Tail<T> {
                 continue;
             }
             part.may_end_run |= run_id.is_some() && Event::may_end_run(&entry.source, &entry.kind);
-            if run_id.is_some() && Event::deletes_run(&entry.source, &entry.kind) {
-                // Who watches the run is told by an end.
-                continue;
-            }
             if filter.passes(&entry.kind, &entry.source, entry.task_id.as_deref()) {
                 bytes += entry.bytes;
                 part.events.push(entry.shown.clone());
@@ -194,14 +201,15 @@ impl<T: Clone> Tail<T> {
 
 impl<T> Held<T> {
     fn empty(begin: i64) -> Self {
-        Self { begin, end: begin, entries: VecDeque::new(), bytes: 0 }
+        Self { begin, end: begin, entries: VecDeque::new(), bytes: 0, deleted: BTreeSet::new() }
     }
 
     fn push(&mut self, entry: Entry<T>) {
-        if Event::deletes_run(&entry.source, &entry.kind) {
+        if entry.deletes_run() {
             // What is deleted is shown to nobody any more.
             self.entries.retain(|other| other.run_id != entry.run_id);
             self.bytes = self.entries.iter().map(|entry| entry.bytes).sum();
+            self.deleted.insert(entry.run_id.clone());
         }
         self.bytes += entry.bytes;
         self.entries.push_back(entry);
@@ -209,6 +217,9 @@ impl<T> Held<T> {
             let Some(oldest) = self.entries.pop_front() else { return };
             self.bytes -= oldest.bytes;
             self.begin = oldest.position;
+            if oldest.deletes_run() {
+                self.deleted.remove(&oldest.run_id);
+            }
         }
     }
 }

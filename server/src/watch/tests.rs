@@ -87,9 +87,10 @@ fn what_is_deleted_is_shown_to_nobody_any_more() {
     let tail = tail();
     extend(&tail, vec![event(1, "a", "x"), event(2, "b", "x"), event(3, "a", RUN_DELETED)]);
     assert_eq!(after(&tail, 0, None), Some((vec![2, 3], 3)));
-    let of_run = |run_id| tail.after(0, 0, Some(run_id), &EventFilter::default()).unwrap();
-    assert!(of_run("a").may_end_run && of_run("a").events.is_empty(), "who watches it is told by an end");
-    assert!(!of_run("b").may_end_run);
+    assert_eq!(after(&tail, 0, Some("a")), None, "who watches it is told by the store");
+    assert_eq!(after(&tail, 0, Some("b")), Some((vec![2], 3)));
+    extend(&tail, (4..=20_000).map(|position| event(position, "b", "x")).collect());
+    assert_eq!(after(&tail, 20_000, Some("a")), Some((vec![], 20_000)), "that is long ago");
 }
 
 /// The store may have shown a watcher that a run is gone of which the tail still has something.

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use runhub_client::Reason;
-use runhub_client::v1::SubscribeEventsRequest;
 use runhub_client::v1::subscribe_events_response::Message;
+use runhub_client::v1::{Event, SubscribeEventsRequest};
 
 pub use log::Log;
 
@@ -107,6 +107,14 @@ pub fn assert_kept(log: &Log, parts: &[Part]) {
 }
 
 impl Part {
+    /// The events it brought.
+    pub fn events(&self) -> impl Iterator<Item = &Event> {
+        self.messages.iter().filter_map(|message| match message {
+            Message::Event(event) => Some(event),
+            _ => None,
+        })
+    }
+
     /// The last position it brought; None: the next one has the cursor that this one had.
     pub fn last_position(&self) -> Option<i64> {
         self.messages.iter().rev().find_map(position)
@@ -114,7 +122,7 @@ impl Part {
 }
 
 /// The position of a message: none in a snapshot's part but the last.
-fn position(message: &Message) -> Option<i64> {
+pub fn position(message: &Message) -> Option<i64> {
     match message {
         Message::Snapshot(part) => Some(part.position).filter(|position| *position > 0),
         Message::Event(event) => Some(event.position),

@@ -1,0 +1,106 @@
+//! `kill -9` under watchers: what they have seen stays, what was acknowledged they see.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use runhub_client::Client;
+use runhub_client::v1::*;
+use tokio::task::JoinSet;
+
+use crate::support::binary::Binary;
+use crate::support::calls::*;
+use crate::support::oracle::{PartEnd, assert_kept, position};
+use crate::support::random::Random;
+use crate::support::record::{Recorder, whole_log};
+use crate::support::{channel, show_figures};
+
+const CYCLES: usize = 100;
+const WRITERS: usize = 4;
+const WATCHERS: usize = 6;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_seen_is_in_the_log_and_what_was_acknowledged_is_in_the_stream_after_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("runhub.db");
+    let mut server = Binary::start(&db, &[]);
+    let runs = [new_run(&server.connect().await).await.id, new_run(&server.connect().await).await.id];
+    let mut watchers: Vec<Recorder> = (0..WATCHERS).map(|at| Recorder::new(&db, request(at, &runs))).collect();
+    let (mut acknowledged, mut random) = (BTreeSet::new(), Random::new(5));
+    for _ in 0..CYCLES {
+        let mut writing = JoinSet::new();
+        for writer in 0..WRITERS {
+            writing.spawn(write(server.connect().await, runs[writer % runs.len()].clone()));
+        }
+        let watching = watch_until_it_is_gone(std::mem::take(&mut watchers), &server).await;
+        tokio::time::sleep(Duration::from_millis(20 + random.below(60) as u64)).await;
+        server.kill();
+        acknowledged.extend(writing.join_all().await.into_iter().flatten());
+        watchers = watching.join_all().await;
+        server = Binary::start(&db, &[]);
+    }
+    finish(&server, &db, &runs, watchers, &acknowledged).await;
+}
+
+fn request(at: usize, runs: &[String; 2]) -> SubscribeEventsRequest {
+    SubscribeEventsRequest {
+        run_id: [String::new(), runs[0].clone(), runs[1].clone()][at % 3].clone(),
+        kinds: if at >= 3 { vec!["b*".into()] } else { vec![] },
+        bookmark_interval: Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 }),
+        ..unset()
+    }
+}
+
+/// Appends until the server is gone; returns the positions that were acknowledged.
+async fn write(client: Client, run_id: String) -> Vec<i64> {
+    let mut positions = Vec::new();
+    loop {
+        let events = vec![event("a"), event("b")];
+        match client.append_events(AppendEventsRequest { run_id: run_id.clone(), events, ..unset() }).await {
+            Ok(answer) => positions.extend([answer.last_position - 1, answer.last_position]),
+            Err(_) => return positions,
+        }
+    }
+}
+
+async fn watch_until_it_is_gone(watchers: Vec<Recorder>, server: &Binary) -> JoinSet<Recorder> {
+    let mut watching = JoinSet::new();
+    for mut watcher in watchers {
+        let channel = channel(&format!("http://{}", server.address)).await;
+        watching.spawn(async move {
+            watcher.record(channel, |_| false).await;
+            watcher
+        });
+    }
+    watching
+}
+
+/// Everything there is, to the end: then the oracle, and each acknowledged event in the streams that ask for all.
+async fn finish(server: &Binary, db: &Path, runs: &[String; 2], watchers: Vec<Recorder>, acknowledged: &BTreeSet<i64>) {
+    let client = server.connect().await;
+    for run_id in runs {
+        set_status(&client, run_id, RunStatus::Completed).await;
+    }
+    let log = whole_log(db);
+    let newest = log.newest();
+    let (mut deliveries, mut parts) = (0, 0);
+    for mut watcher in watchers {
+        let channel = channel(&format!("http://{}", server.address)).await;
+        let is_last = |message: &_| position(message) >= Some(newest);
+        watcher.record(channel, is_last).await;
+        assert_kept(&log, &watcher.parts);
+        assert!(watcher.parts[..CYCLES].iter().all(|part| part.end == PartEnd::Cut));
+        let seen: BTreeSet<i64> =
+            watcher.parts.iter().flat_map(|part| part.events()).map(|event| event.position).collect();
+        deliveries += seen.len();
+        parts += watcher.parts.len();
+        if watcher.parts[0].request.run_id.is_empty() && watcher.parts[0].request.kinds.is_empty() {
+            assert!(acknowledged.is_subset(&seen), "acknowledged, and not in the stream");
+        }
+    }
+    show_figures(&format!(
+        "crash: {CYCLES} cycles, {} acknowledged, {deliveries} deliveries, {parts} parts",
+        acknowledged.len()
+    ));
+    assert!(acknowledged.len() > CYCLES * 20 && deliveries > CYCLES * 100);
+}

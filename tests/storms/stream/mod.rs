@@ -1,0 +1,6 @@
+//! Watchers by the dozen, the hundred and the thousand: what they are promised, and what they cost.
+
+mod crash;
+mod hand_over;
+mod idle;
+mod torture;
