@@ -3,4 +3,5 @@
 mod crash;
 mod hand_over;
 mod idle;
+mod slow;
 mod torture;
