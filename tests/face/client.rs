@@ -3,8 +3,8 @@
 use runhub_client::v1::*;
 use runhub_client::{Client, Error, Reason, Update};
 
-use crate::support::TestServer;
 use crate::support::calls::*;
+use crate::support::{TestServer, soon};
 
 #[tokio::test]
 async fn an_address_may_be_short_and_a_wrong_one_says_what_is_wrong() {
@@ -52,4 +52,25 @@ async fn a_subscription_is_a_stream() {
     let updates: Vec<Update> = server.client.subscribe(request).into_stream().map(Result::unwrap).collect().await;
     assert_eq!(updates.len(), 5);
     assert!(matches!(updates[3], Update::CaughtUp(_)) && matches!(updates[4], Update::End(EndReason::RunEnded, _)));
+}
+
+/// One window for all streams of a connection, as is usual, would be full of what nobody takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_nobody_reads_do_not_hold_up_the_calls_beside_them() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let payload = value(serde_json::json!("x".repeat(500_000)));
+    for _ in 0..10 {
+        append(&server.client, &run.id, vec![EventDraft { payload: payload.clone(), ..event("large") }]).await;
+    }
+    let mut unread = Vec::new();
+    for _ in 0..8 {
+        let mut subscription = server.client.subscribe(SubscribeEventsRequest { run_id: run.id.clone(), ..unset() });
+        assert!(matches!(soon(subscription.next()).await, Some(Ok(Update::Event(_)))));
+        unread.push(subscription);
+    }
+    let list = ListEventsRequest { run_id: run.id, limit: 1, ..unset() };
+    for _ in 0..20 {
+        soon(server.client.list_events(list.clone())).await.unwrap();
+    }
 }

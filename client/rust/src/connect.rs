@@ -15,6 +15,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How soon a server that is gone without a word is noticed.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
+/// How much of a stream is taken ahead of its reader.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// The same of all streams of a connection: so much that those nobody reads don't hold up the calls beside them.
+const CONNECTION_WINDOW: u32 = 1024 * 1024 * 1024;
+
 /// A connection to a server. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -59,6 +65,8 @@ fn target(server: &str) -> Result<(Endpoint, Option<PathBuf>), Error> {
     let endpoint = endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_while_idle(true);
     Ok((endpoint, path))
