@@ -117,3 +117,17 @@ fn help_teaches() {
         assert!(help.contains(expected), "{expected} in {help}");
     }
 }
+
+/// How fast does not matter here: that every row is measured, on a server of its own, and said so.
+#[tokio::test(flavor = "multi_thread")]
+async fn bench_measures_every_row() {
+    let shown = tokio::task::spawn_blocking(|| stdout(&["bench", "--quick", "--json"])).await.unwrap();
+    let report: Value = serde_json::from_str(&shown).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 2, "{shown}");
+    for row in rows {
+        assert!(row["value"].as_f64().unwrap() > 0.0, "{row}");
+        assert!(row["name"].is_string() && row["target"].is_number() && row["met"].is_boolean(), "{row}");
+        assert_eq!(row["ceiling"].is_null(), row["ratio"].is_null(), "{row}");
+    }
+}

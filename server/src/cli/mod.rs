@@ -1,11 +1,13 @@
 //! The command line: one file a command.
 
 mod approvals;
+mod bench;
 mod decide;
 mod exit;
 mod import;
 mod json;
 mod pages;
+mod progress;
 mod run_control;
 mod runs;
 mod serve;
@@ -82,6 +84,8 @@ enum Command {
     Cancel(run_control::CancelArgs),
     /// Delete a run that has ended: its plan, its log, and all else of it, for good
     Delete(run_control::DeleteArgs),
+    /// Measure how fast it is here, on a server of its own
+    Bench(bench::BenchArgs),
     /// Bring in real work, into a database that no server has open
     Import(import::ImportArgs),
 }
@@ -135,6 +139,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Resume(args)) => run_control::resume(args).await,
         Some(Command::Cancel(args)) => run_control::cancel(args).await,
         Some(Command::Delete(args)) => run_control::delete(args).await,
+        Some(Command::Bench(args)) => bench::run(args).await,
         Some(Command::Import(args)) => import::run(args).await,
     }
 }

@@ -11,7 +11,8 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use self::ledger::{Issue, Ledger};
-use super::{Failure, IntoArgs, bring_in, digest, note_import, progress, read, refused};
+use super::{Failure, IntoArgs, bring_in, digest, note_import, read, refused};
+use crate::cli::progress;
 use crate::domain::plan::{self, Dependency};
 use crate::domain::run::{Run, RunDraft};
 use crate::domain::system_event;
@@ -43,7 +44,7 @@ pub async fn run(args: BeadsArgs) -> Result<(), Failure> {
     let bytes = read(&args.file)?;
     let ledger = Ledger::parse(&bytes).map_err(|error| refused(&args.file, error))?;
     let draft = run_draft(&args).map_err(|error| refused(&args.file, error))?;
-    let bar = progress(ledger.issues.len());
+    let bar = progress::bar(ledger.issues.len());
     let import = Arc::new(Import { ledger, draft, digest: digest("beads", &bytes), bar });
     let writing = Arc::clone(&import);
     let run_id = bring_in(&args.file, &args.into, &import.bar, move |tx| writing.write(tx)).await?;

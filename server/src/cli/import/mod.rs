@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 
 use super::Failure;
@@ -81,15 +81,6 @@ fn note_import(tx: &mut dyn Tx, digest: &str, kind: &str, run_count: usize) -> R
         return Err(Error::field("file", format!("was imported before, on {when}: nothing was changed")));
     }
     imports::insert(tx, digest, kind, i64::try_from(run_count).unwrap_or(i64::MAX))
-}
-
-/// Progress on standard error; nothing where that is no terminal.
-fn progress(rows: usize) -> ProgressBar {
-    let bar = ProgressBar::new(rows as u64);
-    if let Ok(style) = ProgressStyle::with_template("{msg:<12} {wide_bar} {pos}/{len}  {eta}") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 /// What was refused, in the words of whoever runs the import.

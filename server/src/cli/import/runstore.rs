@@ -12,7 +12,8 @@ use clap::Args;
 
 use self::statuses::{Mapping, Statuses};
 use self::write::Import;
-use super::{Failure, IntoArgs, bring_in, digest, progress, refused};
+use super::{Failure, IntoArgs, bring_in, digest, refused};
+use crate::cli::progress;
 use crate::store::runstore::RunStoreFile;
 
 #[derive(Args)]
@@ -37,7 +38,7 @@ pub async fn run(args: RunstoreArgs) -> Result<(), Failure> {
     }
     let ids: Vec<&str> = file.runs.iter().map(|run| run.id.as_str()).collect();
     let digest = digest("runstore", ids.join("\n").as_bytes());
-    let bar = progress(file.len());
+    let bar = progress::bar(file.len());
     let import = Arc::new(Import { file, statuses: Statuses::new(args.map_status.clone()), digest, bar });
     let writing = Arc::clone(&import);
     let left_out = bring_in(&args.file, &args.into, &import.bar, move |tx| writing.write(tx)).await?;

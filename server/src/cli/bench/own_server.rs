@@ -1,0 +1,51 @@
+//! A server of this same program, on a temporary file.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::cli::Failure;
+
+/// Runs until it is dropped.
+pub struct OwnServer {
+    process: Child,
+    pub url: String,
+    _folder: TempDir,
+}
+
+impl OwnServer {
+    /// Starts it and waits until it listens.
+    pub fn start() -> Result<Self, Failure> {
+        let folder = tempfile::tempdir()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--db"])
+            .arg(folder.path().join("bench.db"));
+        // What the user has set for a server of theirs is not meant for this one.
+        std::env::vars_os().map(|(name, _)| name).filter(|name| is_ours(name)).for_each(|name| {
+            command.env_remove(name);
+        });
+        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        if let Some(out) = process.stdout.take() {
+            BufReader::new(out).read_line(&mut line)?;
+        }
+        let address = line.split(" listens on ").nth(1).and_then(|rest| rest.split(',').next());
+        let Some(address) = address else { return Err(Failure::failed("the server to measure did not start")) };
+        let url = format!("http://{address}");
+        Ok(Self { process, url, _folder: folder })
+    }
+}
+
+fn is_ours(name: &std::ffi::OsStr) -> bool {
+    name.to_string_lossy().starts_with("RUNHUB_")
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        // Nothing of it is kept; one that is gone already needs no end.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
