@@ -57,7 +57,7 @@ async fn a_thousand_idle_watchers_get_their_bookmarks_and_cost_little() {
     }
     // What happens elsewhere moves their cursors.
     let mut last = 0;
-    while watchers.len() > 0 && asked.elapsed() < Duration::from_secs(3) {
+    while !watchers.is_empty() && asked.elapsed() < Duration::from_secs(3) {
         last = append(&client, &busy, vec![event("elsewhere"); 10]).await.last_position;
     }
     let watched = watchers.join_all().await;

@@ -28,7 +28,8 @@ impl OwnServer {
         });
         let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
-        if let Some(out) = process.stdout.take() {
+        // Left open: it has more to say than this line.
+        if let Some(out) = process.stdout.as_mut() {
             BufReader::new(out).read_line(&mut line)?;
         }
         let address = line.split(" listens on ").nth(1).and_then(|rest| rest.split(',').next());
