@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use runhub_client::v1::*;
 use runhub_client::{Client, Error};
 
-use crate::support::binary::Binary;
+use crate::support::binary::{Binary, signal};
 use crate::support::calls::*;
 use crate::support::random::Random;
 use crate::support::until;
@@ -93,14 +92,10 @@ async fn a_server_that_stood_still_does_not_expire_what_was_live() {
     add_tasks(&client, &run_id, vec![draft("a"), draft("b")]).await;
     let (held, silent) =
         (claim_for(&client, &run_id, "a", 6).await.unwrap(), claim_for(&client, &run_id, "b", 6).await.unwrap());
-    let signal = |name: &str| {
-        let sent = Command::new("kill").args([name, &server.pid().to_string()]).status().unwrap();
-        assert!(sent.success());
-    };
-    signal("-STOP");
+    signal("STOP", server.pid());
     // Longer than the leases: time itself is what is tested here.
     tokio::time::sleep(Duration::from_secs(8)).await;
-    signal("-CONT");
+    signal("CONT", server.pid());
     assert_eq!(beat(&client, &held).await.state(), LeaseState::Extended);
     assert_eq!(complete(&client, &held).await.status(), TaskStatus::Completed);
     assert!(!kinds(&client, &run_id).await.contains(&"lease_expired".to_owned()), "within 6 s of the return");

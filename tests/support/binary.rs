@@ -28,6 +28,12 @@ pub fn stdout(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Sends a process a signal.
+pub fn signal(name: &str, pid: u32) {
+    let sent = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
 /// A server that runs until it is killed or told to stop.
 pub struct Binary {
     child: Child,
@@ -65,6 +71,13 @@ impl Binary {
         self.child.id()
     }
 
+    /// Connections, and where it listens.
+    pub fn open_sockets(&self) -> usize {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        let targets = files.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+    }
+
     /// What it has in memory.
     pub fn resident_mib(&self) -> u64 {
         self.memory_mib("VmRSS:")
@@ -83,8 +96,7 @@ impl Binary {
 
     /// Asks it to stop.
     pub fn terminate(&self) {
-        let killed = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();
-        assert!(killed.success());
+        signal("TERM", self.pid());
     }
 
     /// Waits until it has ended; says whether it ended well. Clients of this test go on meanwhile.

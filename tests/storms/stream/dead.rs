@@ -1,0 +1,52 @@
+//! Watchers that are gone without a word, and one that only does not read.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use runhub_client::v1::event_service_client::EventServiceClient;
+use runhub_client::v1::subscribe_events_response::Message;
+use runhub_client::v1::*;
+
+use crate::support::binary::{Binary, runhub, signal};
+use crate::support::calls::*;
+use crate::support::{channel, show_figures, soon, until};
+
+/// What the server waits for a sign of life, and some more.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_that_is_frozen_is_given_up_and_one_that_only_does_not_read_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Binary::start(&folder.path().join("runhub.db"), &[]);
+    let client = server.connect().await;
+    let run_id = new_run(&client).await.id;
+    let mut stub = EventServiceClient::new(channel(&format!("http://{}", server.address)).await);
+    let request = SubscribeEventsRequest { run_id: run_id.clone(), ..unset() };
+    let mut does_not_read = stub.subscribe_events(request).await.unwrap().into_inner();
+    let without = server.open_sockets();
+    let url = format!("http://{}", server.address);
+    let mut frozen = Vec::new();
+    for _ in 0..5 {
+        frozen.push(runhub(&["watch", &run_id, "--server", &url]).stdout(Stdio::null()).spawn().unwrap());
+    }
+    until(|| async { server.open_sockets() == without + frozen.len() }).await;
+    frozen.iter().for_each(|watcher| signal("STOP", watcher.id()));
+    let begun = Instant::now();
+    while server.open_sockets() > without {
+        assert!(begun.elapsed() < PATIENCE, "{} sockets, {without} before", server.open_sockets());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    show_figures(&format!("dead: given up after {:.1?}", begun.elapsed()));
+    for mut watcher in frozen {
+        watcher.kill().unwrap();
+        watcher.wait().unwrap();
+    }
+
+    let last = append(&client, &run_id, vec![event("later")]).await.last_position;
+    while let Some(response) = soon(does_not_read.message()).await.unwrap() {
+        if matches!(response.message.unwrap(), Message::Event(event) if event.position == last) {
+            return;
+        }
+    }
+    panic!("it ended");
+}
