@@ -19,7 +19,7 @@ struct Cutter {
 }
 
 impl Cutter {
-    /// The part that the next entry belongs into: a new one if this one would be too large with it.
+    /// The part that the next entry goes into: a new one if this one would be too large with it.
     fn part_for(&mut self, entry: &impl Message) -> &mut RunSnapshot {
         let bytes = entry.encoded_len() + AROUND_ENTRY;
         if self.bytes + bytes > self.most && self.bytes > AROUND_PART {

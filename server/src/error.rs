@@ -86,21 +86,26 @@ pub struct StaleToken {
     pub current_attempt_number: i32,
     /// Where the task stands.
     pub current_status: &'static str,
+    /// There is no task any more.
+    pub was_deleted: bool,
 }
 
 impl StaleToken {
-    /// Of a task that is not there any more: nothing is known of it.
-    pub fn of_deleted() -> Self {
-        Self { attempt_number: None, agent_id: None, current_attempt_number: 0, current_status: DELETED }
+    /// Of a task that was deleted: nothing is known of it.
+    pub fn of_deleted_task() -> Self {
+        Self {
+            attempt_number: None,
+            agent_id: None,
+            current_attempt_number: 0,
+            current_status: "TASK_STATUS_UNSPECIFIED",
+            was_deleted: true,
+        }
     }
 }
 
-/// There is no status for what is not there.
-const DELETED: &str = "TASK_STATUS_UNSPECIFIED";
-
 impl std::fmt::Display for StaleToken {
     fn fmt(&self, to: &mut std::fmt::Formatter) -> std::fmt::Result {
-        if self.current_status == DELETED {
+        if self.was_deleted {
             return to.write_str("its task was deleted");
         }
         match self.attempt_number {

@@ -64,6 +64,7 @@ async fn no_follow_shows_what_is_stored_and_ends() {
     assert_eq!(json(&["--kind", "note_*"]).await, ["note_a", "note_b"]);
     assert_eq!(json(&["--kind", "note_b", "--kind", "other"]).await, ["other", "note_b"]);
     assert_eq!(json(&["--all", "--since", "2", "--kind", "note_*"]).await, ["note_a", "note_b"]);
+    assert_eq!(json(&["--follow", "--no-follow", &one.id]).await.len(), 3, "the last of the two counts");
     let far = run(&["watch", "--all", "--since", "99", "--server", &server.url]);
     assert_eq!(far.status.code(), Some(1));
 }

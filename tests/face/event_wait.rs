@@ -77,6 +77,24 @@ async fn what_can_have_no_answer_is_not_held() {
     assert_eq!(found.events.len(), 1, "what is there is not waited for");
 }
 
+/// A range that is not closed yet is waited for, and its end is kept.
+#[tokio::test]
+async fn a_range_that_is_still_open_is_waited_for() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let position = newest(&server).await;
+    let request = ListEventsRequest {
+        before_position: Some(position + 3),
+        kinds: vec!["wanted".into()],
+        ..after(&run.id, position)
+    };
+    let call = poll(&server, request);
+    server.until_somebody_listens().await;
+    append(&server.client, &run.id, vec![event("other"); 5]).await;
+    let answer = soon(call).await.unwrap().unwrap();
+    assert_eq!((answer.events.len(), answer.next_position), (0, position + 2), "nothing more can come below it");
+}
+
 #[tokio::test]
 async fn draining_ends_the_wait() {
     let server = TestServer::start().await;

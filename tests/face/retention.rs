@@ -64,11 +64,19 @@ async fn events_go_when_they_are_older_than_they_are_kept() {
 
 #[tokio::test]
 async fn without_the_flag_nothing_goes() {
+    use runhub_server::housekeeping::{Keep, clean_up};
+    use runhub_server::store::Store;
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     append(&server.client, &run.id, vec![event("old"); 3]).await;
-    server.clock.advance(100_000 * HOUR);
-    let server = server.restart().await;
+    let clock = server.clock.clone();
+    let folder = server.stop().await;
+    clock.advance(100_000 * HOUR);
+    let path = folder.path().join("runhub.db");
+    let store = Store::open(&path, std::sync::Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
+    clean_up(&store, &clock, Keep { requests_for: HOUR, events_for: None }).await.unwrap();
+    drop(store);
+    let server = TestServer::start_in(folder, clock).await;
     assert_eq!(log(&server.client, &run.id).await.len(), 4);
 }
 
@@ -137,6 +145,23 @@ async fn a_watcher_that_is_overtaken_while_it_catches_up_is_told() {
         assert!(seq < 31, "it was behind");
         assert_eq!(compacted::<()>(Err(error)), (32, 31), "nothing is kept");
     }
+}
+
+/// What is gone stays gone after a restart, and is known to be; also when the deletion of a run was among it.
+#[tokio::test]
+async fn what_was_removed_is_known_after_a_restart() {
+    let server = TestServer::start_keeping(HOUR).await;
+    let deleted = new_run(&server.client).await.id;
+    set_status(&server.client, &deleted, RunStatus::Completed).await;
+    server.client.delete_run(DeleteRunRequest { run_id: deleted, ..unset() }).await.unwrap();
+    let ((quiet, old_of_quiet), (_, old_of_busy)) = aged(&server).await;
+    let server = server.restart().await;
+    let refused = async |run_id: &str, after| compacted(server.client.list_events(list_after(run_id, after)).await).0;
+    assert_eq!(refused("", old_of_busy - 1).await, old_of_busy + 1);
+    assert_eq!(refused(&quiet, 0).await, old_of_quiet + 1);
+    server.client.list_events(list_after("", old_of_busy)).await.unwrap();
+    append(&server.client, &quiet, vec![event("new")]).await;
+    assert_eq!(kept(&server.client, &quiet).await[0].seq, 5, "seq goes on");
 }
 
 /// The clock was set back: what is dated later than what follows it keeps that, so that only a prefix ever goes.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use backon::{BackoffBuilder, ExponentialBackoff};
 use futures_util::{Stream, stream};
 use runhub_api::v1::subscribe_events_response::Message;
-use runhub_api::v1::{EndReason, Event, GetServerInfoRequest, RunSnapshot, SubscribeEventsRequest};
+use runhub_api::v1::{Bookmark, CaughtUp, EndReason, Event, GetServerInfoRequest, RunSnapshot, SubscribeEventsRequest};
 use runhub_api::{MAX_RESPONSE_BYTES, v1};
 use tonic::Streaming;
 
@@ -36,8 +36,8 @@ pub struct Subscription {
     /// Of the server it was subscribed to first.
     log_id: Option<String>,
     waiting: VecDeque<Update>,
-    /// What has come of the snapshot so far.
-    snapshot: RunSnapshot,
+    /// What has come of the snapshot so far, while parts of it come.
+    snapshot: Option<RunSnapshot>,
     caught_up: bool,
     ended: bool,
 }
@@ -52,7 +52,7 @@ impl Client {
             delays: delays().build(),
             log_id: None,
             waiting: VecDeque::new(),
-            snapshot: RunSnapshot::default(),
+            snapshot: None,
             caught_up: false,
             ended: false,
         }
@@ -101,7 +101,7 @@ impl Subscription {
             None => {
                 self.check_log().await?;
                 // Broken off within the snapshot it begins anew.
-                self.snapshot = RunSnapshot::default();
+                self.snapshot = None;
                 self.stream.insert(open(&self.client, &self.request).await?)
             }
         };
@@ -129,36 +129,36 @@ impl Subscription {
     }
 
     fn take(&mut self, response: v1::SubscribeEventsResponse) {
-        let Some(message) = response.message else { return };
-        let position = match &message {
-            Message::Snapshot(part) => part.position,
-            Message::Event(event) => event.position,
-            Message::CaughtUp(caught_up) => caught_up.position,
-            Message::Bookmark(bookmark) => bookmark.position,
-            Message::End(end) => end.position,
-        };
-        // The first parts of a snapshot have none.
-        if position > 0 || !matches!(message, Message::Snapshot(_)) {
-            self.request.after_position = Some(position);
-        }
-        match message {
-            Message::Snapshot(part) => self.take_part(part),
-            Message::Event(event) => self.waiting.push_back(Update::Event(Box::new(event))),
-            Message::Bookmark(_) => self.waiting.push_back(Update::Bookmark(position)),
-            Message::CaughtUp(_) => {
+        match response.message {
+            None => {}
+            Some(Message::Snapshot(part)) => self.snapshot.get_or_insert_default().append(part),
+            Some(Message::Event(event)) => {
+                self.move_to(event.position);
+                self.waiting.push_back(Update::Event(Box::new(event)));
+            }
+            Some(Message::Bookmark(Bookmark { position })) => {
+                self.move_to(position);
+                self.waiting.push_back(Update::Bookmark(position));
+            }
+            Some(Message::CaughtUp(CaughtUp { position })) => {
+                self.move_to(position);
                 if !std::mem::replace(&mut self.caught_up, true) {
                     self.waiting.push_back(Update::CaughtUp(position));
                 }
             }
-            Message::End(end) => self.take_end(end.reason(), position),
+            Some(Message::End(end)) => {
+                self.move_to(end.position);
+                self.take_end(end.reason(), end.position);
+            }
         }
     }
 
-    fn take_part(&mut self, part: RunSnapshot) {
-        self.snapshot.append(part);
-        if self.snapshot.position > 0 {
-            self.waiting.push_back(Update::Snapshot(Box::new(std::mem::take(&mut self.snapshot))));
+    /// Whatever has a position comes after the snapshot, which is whole by then.
+    fn move_to(&mut self, position: i64) {
+        if let Some(snapshot) = self.snapshot.take() {
+            self.waiting.push_back(Update::Snapshot(Box::new(snapshot)));
         }
+        self.request.after_position = Some(position);
     }
 
     fn take_end(&mut self, reason: EndReason, position: i64) {

@@ -76,6 +76,7 @@ fn stale_token(tx: &mut dyn Tx, task: &Task, token: &str) -> Result<StaleToken> 
         agent_id: agent_id.flatten(),
         current_attempt_number: task.attempt_count,
         current_status: task.status.name(),
+        was_deleted: false,
     })
 }
 
@@ -105,7 +106,7 @@ fn block_dependents(tx: &mut dyn Tx, abandoned: &Task) -> Result<()> {
 pub fn refuse_if_stale(tx: &mut dyn Tx, task_id: &str, token: &str) -> Result<Option<Error>> {
     let task = match tasks::get(tx, task_id) {
         // Its run was deleted.
-        Err(Error::NotFound { .. }) => return Ok(Some(Error::StaleLease(StaleToken::of_deleted()))),
+        Err(Error::NotFound { .. }) => return Ok(Some(Error::StaleLease(StaleToken::of_deleted_task()))),
         found => found?,
     };
     if task.role_of(&Caller::Holder(token.to_owned())).is_some() {

@@ -34,11 +34,16 @@ pub fn check_cursor(tx: &mut dyn Tx, run_key: Option<Key>, cursor: Option<i64>) 
     Ok(newest_position)
 }
 
+/// Where the log of a scope begins: nothing before it is kept.
+pub fn begin(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<i64> {
+    compaction::of_scope(tx, run_key)
+}
+
 /// What one read saw.
 pub struct Look {
     /// Events, and where it stopped.
     pub found: Found,
-    /// Of all runs.
+    /// Of all runs; of a run that was deleted, where that was.
     pub newest_position: i64,
     /// Where the run stands.
     pub run: RunState,
@@ -51,15 +56,15 @@ pub enum RunState {
     GoesOn,
     /// It is in a terminal status.
     Ended,
-    /// It was deleted, at this position.
-    Deleted(i64),
+    /// It was deleted.
+    Deleted,
 }
 
 /// Looks through the log. With a cursor, what was removed behind it since it was checked is an error, not a gap.
 pub fn look(tx: &mut dyn Tx, scan: &Scan, cursor: Option<i64>, limit: Limit) -> Result<Look> {
     let run = scan.run_key.map_or(Ok(RunState::GoesOn), |key| run_state(tx, key))?;
-    if let RunState::Deleted(newest_position) = run {
-        return Ok(Look { found: Found::default(), newest_position, run });
+    if let (RunState::Deleted, Some(key)) = (run, scan.run_key) {
+        return Ok(Look { found: Found::default(), newest_position: deletion(tx, key)?, run });
     }
     let newest_position = check_cursor(tx, scan.run_key, cursor)?;
     Ok(Look { found: events::scan(tx, scan, limit)?, newest_position, run })
@@ -69,7 +74,7 @@ fn run_state(tx: &mut dyn Tx, key: Key) -> Result<RunState> {
     Ok(match runs::find_standing(tx, key)? {
         Some(run) if run.status.is_terminal() => RunState::Ended,
         Some(_) => RunState::GoesOn,
-        None => RunState::Deleted(deletion(tx, key)?),
+        None => RunState::Deleted,
     })
 }
 

@@ -13,6 +13,7 @@ use crate::domain::limits;
 use crate::error::{Error, Resource, Result};
 use crate::store::events::{Scan, ScanEnd};
 use crate::store::{Limit, Tx};
+use crate::watch::Ear;
 
 /// What a caller wants to see.
 #[derive(Clone)]
@@ -93,9 +94,23 @@ impl Hub {
                 return Ok(answer);
             }
             tokio::select! {
-                () = ear.hears_of_more_than(after) => {}
+                () = self.more_than(&mut ear, &list, &mut after) => {}
                 () = self.clock.sleep_until(end) => {}
                 _ = draining.wait_for(|draining| *draining) => return Err(Error::Draining),
+            }
+        }
+    }
+
+    /// Until there may be something for this list, or can't be any more. What the tail knows to be of no interest moves
+    /// its cursor.
+    async fn more_than(&self, ear: &mut Ear, list: &ListEvents, after: &mut i64) {
+        while list.can_wait(*after) {
+            ear.hears_of_more_than(*after).await;
+            match self.tail.after(*after, *after, list.run_id.as_deref(), &list.filter) {
+                Some(part) if part.events.is_empty() => {
+                    *after = list.before.map_or(part.up_to, |before| part.up_to.min(before - 1));
+                }
+                _ => return,
             }
         }
     }
@@ -110,7 +125,7 @@ impl Hub {
             let part = scan.clone();
             let cursor = list.after.map(|_| scan.after);
             let look = self.store.read(move |tx| log::look(tx, &part, cursor, limit)).await?;
-            if let (RunState::Deleted(_), Some(run_id)) = (look.run, &list.run_id) {
+            if let (RunState::Deleted, Some(run_id)) = (look.run, &list.run_id) {
                 return Err(Error::not_found(Resource::Run, run_id));
             }
             events.extend(look.found.events);

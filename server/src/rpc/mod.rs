@@ -48,7 +48,7 @@ use crate::domain::limits as domain_limits;
 use crate::domain::time::Timestamp;
 use crate::store::Store;
 use crate::wake::Wakes;
-use crate::watch::Tail;
+use crate::watch::{TAIL_SIZE, Tail};
 
 /// What every service needs; each RPC group is implemented on it, one file a resource.
 #[derive(Clone)]
@@ -70,7 +70,7 @@ pub type ShownEvent = Arc<v1::Event>;
 
 /// The newest events as watchers are shown them: none yet, and those that are committed from now on.
 pub fn tail_of(store: &Store) -> Tail<ShownEvent> {
-    Tail::new(*store.log_growth().borrow(), |event| Arc::new(event.into()))
+    Tail::new(*store.log_growth().borrow(), TAIL_SIZE, |event| Arc::new(event.into()))
 }
 
 impl Hub {

@@ -38,14 +38,21 @@ pub fn oldest_position(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<i64> {
     }
 }
 
+/// How much is removed at once, so that others have their turn.
+const AT_ONCE: usize = 16 * 1024 * 1024;
+
 /// Removes the oldest events, a thousand at most, up to the first that is not from before a time. Returns how many.
 pub fn remove_before(tx: &mut dyn Tx, time: Timestamp) -> Result<u64> {
     let mut last_of_run = BTreeMap::new();
     let mut last = None;
-    let sql = "SELECT position, run_key, create_time FROM events ORDER BY position LIMIT 1000";
+    let mut bytes = 0;
+    let sql = "SELECT position, run_key, octet_length(payload), create_time FROM events ORDER BY position LIMIT 1000";
     tx.query(sql, &[], &mut |row| {
-        let (position, run_key, create_time): (i64, Key, Timestamp) = (row.take()?, row.take()?, row.take()?);
-        if create_time >= time {
+        let (position, run_key): (i64, Key) = (row.take()?, row.take()?);
+        let is_enough = bytes > AT_ONCE;
+        bytes += usize::try_from(row.take::<i64>()?).unwrap_or(0);
+        let create_time: Timestamp = row.take()?;
+        if create_time >= time || is_enough {
             return Ok(ControlFlow::Break(()));
         }
         last_of_run.insert(run_key, position);

@@ -16,7 +16,7 @@ const TABLES: [&str; 10] = [
     "DELETE FROM tasks WHERE run_key = $1",
     "DELETE FROM run_counters WHERE run_key = $1",
     "DELETE FROM runs WHERE key = $1",
-    // It can't be claimed from any more: what is left is its last event.
+    // All but the last, which has just been given the run's id to keep.
     "DELETE FROM events WHERE run_key = $1 AND deleted_run_id IS NULL",
 ];
 

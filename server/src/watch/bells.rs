@@ -30,7 +30,7 @@ impl Bells {
             Some(run_id) => self.lock().entry(run_id.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe(),
             None => self.all_runs.subscribe(),
         };
-        Ear { bells: Arc::clone(self), run_id, ring }
+        Ear { bells: Arc::clone(self), run_id, ring: Some(ring) }
     }
 
     /// Somebody listens.
@@ -60,14 +60,17 @@ impl Bells {
 pub struct Ear {
     bells: Arc<Bells>,
     run_id: Option<String>,
-    ring: watch::Receiver<i64>,
+    /// None only while it is dropped.
+    ring: Option<watch::Receiver<i64>>,
 }
 
 impl Ear {
     /// Until there is something after a position, also if it has rung already.
     pub async fn hears_of_more_than(&mut self, position: i64) {
-        // The sender can't be gone: `bells` holds it.
-        let _ = self.ring.wait_for(|rung| *rung > position).await;
+        if let Some(ring) = &mut self.ring {
+            // The sender can't be gone: `bells` holds it.
+            let _ = ring.wait_for(|rung| *rung > position).await;
+        }
     }
 }
 
@@ -75,8 +78,9 @@ impl Drop for Ear {
     fn drop(&mut self) {
         let Some(run_id) = &self.run_id else { return };
         let mut of_runs = self.bells.lock();
-        // This one is still counted.
-        if of_runs.get(run_id).is_some_and(|bell| bell.receiver_count() <= 1) {
+        // Within the lock: of two that go at the same time one is the last.
+        self.ring = None;
+        if of_runs.get(run_id).is_some_and(|bell| bell.receiver_count() == 0) {
             of_runs.remove(run_id);
         }
     }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 pub use self::bells::Ear;
 use self::tail::Part;
-pub use self::tail::Tail;
+pub use self::tail::{SIZE as TAIL_SIZE, Tail};
 use crate::actions::log::{self, Look, RunState};
 use crate::domain::event::EventFilter;
 use crate::error::{Error, Result};
@@ -57,15 +57,6 @@ impl Start {
         match self {
             Self::After(position) => Some(position),
             Self::Beginning | Self::Now => None,
-        }
-    }
-
-    /// What is looked at is after this.
-    fn position(self, newest: i64) -> i64 {
-        match self {
-            Self::Beginning => 0,
-            Self::After(position) => position,
-            Self::Now => newest,
         }
     }
 }
@@ -133,14 +124,18 @@ impl<T: Clone> Watch<T> {
         let WatchRequest { run_id, filter, start, bookmark_interval } = request;
         let ear = tail.listen(run_id.clone());
         let (scope, task_id) = (run_id.clone(), filter.task_id.clone());
-        let (run_key, newest) = store
+        let (run_key, newest, after) = store
             .read(move |tx| {
                 let run_key = log::check_scope(tx, scope.as_deref(), task_id.as_deref())?;
                 let newest = log::check_cursor(tx, run_key, start.cursor())?;
-                Ok((run_key, newest))
+                let after = match start {
+                    Start::Beginning => log::begin(tx, run_key)?,
+                    Start::After(position) => position,
+                    Start::Now => newest,
+                };
+                Ok((run_key, newest, after))
             })
             .await?;
-        let after = start.position(newest);
         // Now means that nothing stored is of interest.
         let (queue, progress) = match start {
             Start::Now => (VecDeque::from([Message::CaughtUp(after)]), Progress::Live),
@@ -195,24 +190,31 @@ impl<T: Clone> Watch<T> {
     /// Looks for more; if there is none, says so when a bookmark is due, or waits.
     async fn step(&mut self) -> Result<()> {
         let before = self.scan.after;
-        let found_in_tail = if self.progress == Progress::Live && !self.run_may_have_ended {
-            self.tail.after(before, self.seen, self.run_id.as_deref(), &self.scan.filter)
-        } else {
-            None
-        };
-        match found_in_tail {
+        let is_bookmark_due = self.last_sent.elapsed() >= self.bookmark_interval;
+        match self.look_into_tail(is_bookmark_due) {
             Some(part) => self.take_part(part),
             None => self.read().await?,
         }
         if !self.queue.is_empty() {
             return Ok(());
         }
-        if self.last_sent.elapsed() >= self.bookmark_interval {
+        if is_bookmark_due {
             self.queue.push_back(Message::Bookmark(self.scan.after));
+            self.has_cursor = true;
         } else if self.progress == Progress::Live && self.scan.after == before && !self.run_may_have_ended {
             self.wait().await;
         }
         Ok(())
+    }
+
+    /// None where only the store knows. So it is for the bookmark of one run: the tail may have left out what was deleted
+    /// with it, and the store finds one run's events at once.
+    fn look_into_tail(&self, is_bookmark_due: bool) -> Option<Part<T>> {
+        let needs_store = self.run_may_have_ended || (is_bookmark_due && self.run_id.is_some());
+        if self.progress != Progress::Live || needs_store {
+            return None;
+        }
+        self.tail.after(self.scan.after, self.seen, self.run_id.as_deref(), &self.scan.filter)
     }
 
     /// Until there may be more, a bookmark is due, or the server shuts down.
@@ -246,6 +248,8 @@ impl<T: Clone> Watch<T> {
         let nothing_new = look.found.events.is_empty();
         let tail = &self.tail;
         self.queue.extend(look.found.events.into_iter().map(|event| Message::Event(tail.show(event))));
+        // With something new: once more, to see that nothing follows.
+        self.run_may_have_ended = look.run == RunState::Ended;
         if let ScanEnd::Full(stopped_at) | ScanEnd::Looked(stopped_at) = look.found.end {
             self.scan.after = stopped_at;
             return;
@@ -253,15 +257,13 @@ impl<T: Clone> Watch<T> {
         self.scan.after = self.scan.after.max(look.newest_position);
         let was_behind = std::mem::replace(&mut self.progress, Progress::Live) == Progress::CatchingUp;
         let end = match look.run {
-            RunState::Deleted(_) => Some(EndReason::RunDeleted),
+            RunState::Deleted => Some(EndReason::RunDeleted),
             RunState::Ended if nothing_new => Some(EndReason::RunEnded),
             RunState::Ended | RunState::GoesOn => None,
         };
         if was_behind && end != Some(EndReason::RunDeleted) {
             self.queue.push_back(Message::CaughtUp(self.scan.after));
         }
-        // With something new: once more, to see that nothing follows.
-        self.run_may_have_ended = look.run == RunState::Ended;
         if let Some(reason) = end {
             self.queue.push_back(Message::End(reason, self.scan.after));
             self.progress = Progress::Ended;

@@ -9,14 +9,14 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 use super::bells::{Bells, Ear};
+use crate::actions::log;
 use crate::domain::event::{Event, EventFilter};
 use crate::error::Result;
-use crate::store::events::{self, Found, Scan, ScanEnd};
+use crate::store::events::{Found, Scan, ScanEnd};
 use crate::store::{Limit, Store};
 
-/// How much it holds: so many events, and about so many bytes of them. Who is further behind reads the store.
-const EVENTS: usize = 16_384;
-const BYTES: usize = 16 * 1024 * 1024;
+/// How much it holds, about. Who is further behind reads the store.
+pub const SIZE: Limit = Limit { rows: 16_384, bytes: 16 * 1024 * 1024 };
 
 /// What an event takes in memory beside its message and payload, about.
 const AROUND_EVENT: usize = 512;
@@ -33,6 +33,7 @@ const TAKE: Limit = Limit { rows: 256, bytes: 512 * 1024 };
 /// The newest part of the log, each event as `T`, which is cheap to clone.
 pub struct Tail<T> {
     held: RwLock<Held<T>>,
+    size: Limit,
     bells: Arc<Bells>,
     shown: fn(Event) -> T,
 }
@@ -75,8 +76,8 @@ pub struct Part<T> {
 
 impl<T: Clone> Tail<T> {
     /// An empty one that begins after a position. `shown` makes ready what watchers are shown of an event.
-    pub fn new(begin: i64, shown: fn(Event) -> T) -> Self {
-        Self { held: RwLock::new(Held::empty(begin)), bells: Arc::default(), shown }
+    pub fn new(begin: i64, size: Limit, shown: fn(Event) -> T) -> Self {
+        Self { held: RwLock::new(Held::empty(begin)), size, bells: Arc::default(), shown }
     }
 
     /// Hears of what happens in a run, or in any, from now on. To be called before the read after which one waits.
@@ -142,13 +143,14 @@ impl<T: Clone> Tail<T> {
 
     async fn catch_up(&self, store: &Store, newest: i64) -> Result<()> {
         while self.end() < newest {
-            if !self.has_ears() || newest - self.end() > EVENTS as i64 {
+            if !self.has_ears() || usize::try_from(newest - self.end()).is_ok_and(|behind| behind > self.size.rows) {
                 self.skip_to(newest);
                 return Ok(());
             }
-            let scan = Scan { after: self.end(), before: newest.checked_add(1), ..Scan::default() };
-            let found = store.read(move |tx| events::scan(tx, &scan, READ)).await?;
-            self.extend(found, newest);
+            let scan = Scan { after: self.end(), ..Scan::default() };
+            // What retention has removed meanwhile must not be passed over here either.
+            let look = store.read(move |tx| log::look(tx, &scan, Some(scan.after), READ)).await?;
+            self.extend(look.found, look.newest_position);
         }
         Ok(())
     }
@@ -171,7 +173,7 @@ impl<T: Clone> Tail<T> {
         let entries: Vec<Entry<T>> = found.events.into_iter().map(|event| self.entry(event)).collect();
         let runs: BTreeSet<String> = entries.iter().map(|entry| entry.run_id.clone()).collect();
         let mut held = self.write();
-        entries.into_iter().for_each(|entry| held.push(entry));
+        entries.into_iter().for_each(|entry| held.push(entry, self.size));
         held.end = end;
         drop(held);
         self.bells.ring(runs.iter(), end);
@@ -204,7 +206,7 @@ impl<T> Held<T> {
         Self { begin, end: begin, entries: VecDeque::new(), bytes: 0, deleted: BTreeSet::new() }
     }
 
-    fn push(&mut self, entry: Entry<T>) {
+    fn push(&mut self, entry: Entry<T>, size: Limit) {
         if entry.deletes_run() {
             // What is deleted is shown to nobody any more.
             self.entries.retain(|other| other.run_id != entry.run_id);
@@ -213,7 +215,7 @@ impl<T> Held<T> {
         }
         self.bytes += entry.bytes;
         self.entries.push_back(entry);
-        while self.entries.len() > EVENTS || self.bytes > BYTES {
+        while self.entries.len() > size.rows || self.bytes > size.bytes {
             let Some(oldest) = self.entries.pop_front() else { return };
             self.bytes -= oldest.bytes;
             self.begin = oldest.position;

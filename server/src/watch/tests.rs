@@ -6,12 +6,12 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::domain::event::{Event, EventDraft, RUN_DELETED, SYSTEM};
+use crate::domain::event::{Event, EventDraft, RUN_DELETED, RUN_UPDATED, SYSTEM};
 use crate::domain::json::Json;
-use crate::domain::run::{Run, RunDraft};
+use crate::domain::run::{Run, RunDraft, RunStatus};
 use crate::domain::time::Timestamp;
 use crate::store::events::{self, Found};
-use crate::store::runs;
+use crate::store::{Tx, compaction, runs};
 
 fn event(position: i64, run_id: &str, kind: &str) -> Event {
     let source = if kind == RUN_DELETED { SYSTEM } else { "test" };
@@ -29,7 +29,11 @@ fn event(position: i64, run_id: &str, kind: &str) -> Event {
 }
 
 fn tail() -> Tail<i64> {
-    Tail::new(0, |event| event.position)
+    tail_of_size(TAIL_SIZE)
+}
+
+fn tail_of_size(size: Limit) -> Tail<i64> {
+    Tail::new(0, size, |event| event.position)
 }
 
 fn extend(tail: &Tail<i64>, events: Vec<Event>) {
@@ -118,6 +122,22 @@ async fn a_bell_rings_for_those_it_concerns() {
     assert!(!tail.has_ears());
 }
 
+/// Of two that go at the same time one is the last.
+#[test]
+fn no_bell_is_left_when_all_go_at_once() {
+    let tail = tail();
+    for _ in 0..2_000 {
+        let ears = [(); 2].map(|()| tail.listen(Some("a".to_owned())));
+        std::thread::scope(|scope| ears.map(|ear| scope.spawn(|| drop(ear))).map(|gone| gone.join().unwrap()));
+        assert!(!tail.has_ears());
+    }
+}
+
+fn draft() -> EventDraft {
+    let (source, kind) = ("test".to_owned(), "x".to_owned());
+    EventDraft { task_key: None, source, kind, message: String::new(), payload: Json::null() }
+}
+
 struct World {
     store: Store,
     tail: Arc<Tail<i64>>,
@@ -126,29 +146,42 @@ struct World {
 }
 
 impl World {
-    /// A store with one run, and a tail that nobody feeds unless a test does.
     async fn new() -> Self {
+        Self::with(tail()).await
+    }
+
+    /// A store with one run, and a tail that nobody feeds unless a test does.
+    async fn with(tail: Tail<i64>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("db"), Arc::new(SystemClock), Box::new(|_| {})).unwrap();
-        let draft = || RunDraft { goal: "g".into(), repo_path: "r".into(), labels: Default::default() };
-        let insert = move |tx: &mut dyn crate::store::Tx| {
-            let run = Run::new(1_000, "run".to_owned(), draft(), tx.now());
+        let run_draft = || RunDraft { goal: "g".into(), repo_path: "r".into(), labels: Default::default() };
+        let insert = move |tx: &mut dyn Tx| {
+            let run = Run::new(1_000, "run".to_owned(), run_draft(), tx.now());
             runs::insert(tx, &run)
         };
         store.transact(insert).await.unwrap();
-        Self { store, tail: Arc::new(tail()), drain: watch::Sender::new(false), _folder: folder }
+        Self { store, tail: Arc::new(tail), drain: watch::Sender::new(false), _folder: folder }
     }
 
     async fn append(&self, count: usize) -> i64 {
-        let draft = EventDraft {
-            task_key: None,
-            source: "test".to_owned(),
-            kind: "x".to_owned(),
-            message: String::new(),
-            payload: Json::null(),
-        };
-        let drafts = vec![draft; count];
+        let drafts = vec![draft(); count];
         self.store.transact(move |tx| events::append_all(tx, 1_000, &drafts)).await.unwrap().last_position
+    }
+
+    /// Ends the run, with late records behind the event that says so.
+    async fn end(&self, late: usize) -> i64 {
+        let body = move |tx: &mut dyn Tx| {
+            let run = runs::get(tx, "run")?;
+            runs::save(tx, &Run { status: RunStatus::Completed, ..run })?;
+            let ended = EventDraft { source: SYSTEM.to_owned(), kind: RUN_UPDATED.to_owned(), ..draft() };
+            events::append_all(tx, 1_000, &[vec![ended], vec![draft(); late]].concat())
+        };
+        self.store.transact(body).await.unwrap().last_position
+    }
+
+    /// Follows the log until it is aborted.
+    fn follow(&self) -> tokio::task::JoinHandle<()> {
+        tokio::spawn(Arc::clone(&self.tail).follow(self.store.clone(), self.drain.subscribe()))
     }
 
     async fn watch(&self, start: Start) -> Watch<i64> {
@@ -177,7 +210,7 @@ async fn a_watcher_goes_from_the_store_to_the_tail_and_back_when_it_falls_off() 
     let last = world.append(1_200).await;
     expect(&mut watch, 1..=last).await;
     assert_eq!(watch.next().await.unwrap().unwrap(), Message::CaughtUp(last));
-    let following = tokio::spawn(Arc::clone(&world.tail).follow(world.store.clone(), world.drain.subscribe()));
+    let following = world.follow();
     let next = world.append(3).await;
     expect(&mut watch, last + 1..=next).await;
     // Far more than the tail holds, while the watcher is not looking.
@@ -195,7 +228,7 @@ async fn a_watcher_goes_from_the_store_to_the_tail_and_back_when_it_falls_off() 
 #[tokio::test]
 async fn a_tail_is_filled_only_while_somebody_listens() {
     let world = World::new().await;
-    let following = tokio::spawn(Arc::clone(&world.tail).follow(world.store.clone(), world.drain.subscribe()));
+    let following = world.follow();
     let last = world.append(10).await;
     while after(&world.tail, last, None).is_some_and(|(_, up_to)| up_to < last) || after(&world.tail, 0, None).is_some()
     {
@@ -206,4 +239,126 @@ async fn a_tail_is_filled_only_while_somebody_listens() {
     let next = world.append(2).await;
     expect(&mut watch, last + 1..=next).await;
     following.abort();
+}
+
+async fn next(watch: &mut Watch<i64>) -> Message<i64> {
+    tokio::time::timeout(Duration::from_secs(20), watch.next()).await.unwrap().unwrap().unwrap()
+}
+
+/// Where the store is left for the tail, the run's end must not get lost: here it stands in the last page that is read.
+#[tokio::test]
+async fn who_is_back_on_the_tail_hears_of_an_end_that_it_read_of_in_the_store() {
+    let world = World::with(tail_of_size(Limit { rows: 300, bytes: usize::MAX })).await;
+    let following = world.follow();
+    let mut watch = world.watch(Start::Beginning).await;
+    assert_eq!(next(&mut watch).await, Message::CaughtUp(0));
+    let before = world.append(400).await;
+    let last = world.end(250).await;
+    while world.tail.after(last, 0, None, &EventFilter::default()).is_none_or(|part| part.up_to < last) {
+        tokio::task::yield_now().await;
+    }
+    assert!(before < 500 && last > 500, "the page ends behind the event of the end");
+    expect(&mut watch, 1..=last).await;
+    assert_eq!(next(&mut watch).await, Message::End(EndReason::RunEnded, last));
+    following.abort();
+}
+
+/// A tail so small that everybody falls off all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn watchers_that_fall_off_a_small_tail_miss_nothing_and_hear_of_the_end() {
+    let world = World::with(tail_of_size(Limit { rows: 50, bytes: usize::MAX })).await;
+    let following = world.follow();
+    let mut watching = tokio::task::JoinSet::new();
+    for pace in 0..20 {
+        let mut watch = world.watch(Start::Beginning).await;
+        watching.spawn(async move {
+            let mut last = 0;
+            loop {
+                match next(&mut watch).await {
+                    Message::Event(position) => {
+                        assert_eq!(position, last + 1);
+                        last = position;
+                    }
+                    Message::End(reason, _) => {
+                        assert_eq!(reason, EndReason::RunEnded);
+                        return last;
+                    }
+                    Message::CaughtUp(_) | Message::Bookmark(_) => {}
+                }
+                if pace > 0 && last % (10 * pace) == 0 {
+                    tokio::time::sleep(Duration::from_micros(200)).await;
+                }
+            }
+        });
+    }
+    for burst in 0..600 {
+        world.append(1 + burst % 30).await;
+    }
+    let last = world.end(20).await;
+    assert!(watching.join_all().await.into_iter().all(|seen| seen == last));
+    following.abort();
+}
+
+/// Nobody has deleted it before: it is told live, and the end is where the deletion was.
+#[tokio::test]
+async fn a_live_watcher_of_a_run_is_told_when_it_is_deleted() {
+    let world = World::new().await;
+    let following = world.follow();
+    let mut watch = world.watch(Start::Now).await;
+    assert_eq!(next(&mut watch).await, Message::CaughtUp(0));
+    let end_and_delete = |tx: &mut dyn Tx| {
+        let run = runs::get(tx, "run")?;
+        runs::save(tx, &Run { status: RunStatus::Completed, ..run })?;
+        crate::actions::delete_run::delete(tx, "run", None)
+    };
+    let waiting = tokio::spawn(async move { (next(&mut watch).await, watch.next().await.is_none()) });
+    world.store.transact(end_and_delete).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), (Message::End(EndReason::RunDeleted, 1), true));
+    following.abort();
+}
+
+/// A bookmark is a cursor: what is removed after it is no beginning any more.
+#[tokio::test]
+async fn after_a_bookmark_a_stream_from_the_beginning_can_lose_something() {
+    let world = World::new().await;
+    for _ in 0..6 {
+        world.append(1_000).await;
+    }
+    let filter = EventFilter { kinds: vec!["never".to_owned()], ..EventFilter::default() };
+    let mut watch = Watch { bookmark_interval: Duration::ZERO, ..world.watch(Start::Beginning).await };
+    watch.scan.filter = filter;
+    let Message::Bookmark(position) = next(&mut watch).await else { panic!("a bookmark while it catches up") };
+    assert!(position < 6_000);
+    while world.store.transact(|tx| compaction::remove_before(tx, Timestamp::from_micros(i64::MAX))).await.unwrap() > 0
+    {
+    }
+    assert!(matches!(watch.next().await, Some(Err(Error::PositionCompacted { .. }))));
+}
+
+/// The tail is behind by more than is kept: it says nothing, and who watches asks the store, which does.
+#[tokio::test]
+async fn a_tail_does_not_pass_over_what_was_removed() {
+    let world = World::new().await;
+    let mut watch = world.watch(Start::Now).await;
+    assert_eq!(next(&mut watch).await, Message::CaughtUp(0));
+    world.append(10).await;
+    while world.store.transact(|tx| compaction::remove_before(tx, Timestamp::from_micros(i64::MAX))).await.unwrap() > 0
+    {
+    }
+    let following = world.follow();
+    world.append(1).await;
+    assert!(matches!(watch.next().await, Some(Err(Error::PositionCompacted { .. }))));
+    following.abort();
+}
+
+#[tokio::test]
+async fn from_the_beginning_means_a_cursor_that_has_lost_nothing() {
+    let world = World::new().await;
+    world.append(10).await;
+    while world.store.transact(|tx| compaction::remove_before(tx, Timestamp::from_micros(i64::MAX))).await.unwrap() > 0
+    {
+    }
+    let mut watch = world.watch(Start::Beginning).await;
+    world.drain.send_replace(true);
+    assert_eq!(next(&mut watch).await, Message::End(EndReason::Draining, 10));
 }

@@ -50,9 +50,10 @@ async fn lane(client: Client, channel: Channel, mut random: Random) -> Came {
     let mut last = append(&client, &run_id, vec![event("first")]).await.last_position;
     let mut came = Came::default();
     for _ in 0..EACH {
+        let cursor = Some(last).filter(|_| random.percent(70));
         let request = SubscribeEventsRequest {
             run_id: run_id.clone(),
-            after_position: Some(last).filter(|_| random.percent(70)),
+            after_position: cursor,
             start: SubscribeStart::FromNow.into(),
             ..unset()
         };
@@ -66,18 +67,19 @@ async fn lane(client: Client, channel: Channel, mut random: Random) -> Came {
             EventServiceClient::new(channel.clone()).subscribe_events(request).await.unwrap().into_inner()
         };
         let (position, stream) = tokio::join!(appending, subscribing);
-        soon(expect(position, stream, &mut came)).await;
+        soon(expect(position, stream, cursor.is_some(), &mut came)).await;
         last = position;
     }
     came
 }
 
-/// The first event must be this one, unless the stream begins after it.
-async fn expect(appended: i64, mut stream: Streaming<SubscribeEventsResponse>, came: &mut Came) {
+/// The first event must be this one, unless the stream has no cursor and begins after it.
+async fn expect(appended: i64, mut stream: Streaming<SubscribeEventsResponse>, has_cursor: bool, came: &mut Came) {
     let mut caught_up = false;
     loop {
         match stream.message().await.unwrap().unwrap().message.unwrap() {
             Message::CaughtUp(at) if at.position >= appended => {
+                assert!(!has_cursor, "caught_up beyond an event that was not sent");
                 came.before += 1;
                 return;
             }

@@ -15,7 +15,7 @@ use crate::support::calls::*;
 use crate::support::oracle::{Log, Part, PartEnd, violations};
 use crate::support::random::Random;
 use crate::support::record::{Manners, Recorder, keep_everything, newest_and_removed, whole_log};
-use crate::support::{channel, show_figures};
+use crate::support::{channel, show_figures, soon};
 
 const WRITERS: usize = 8;
 const RUNS: usize = 40;
@@ -69,7 +69,8 @@ async fn watchers_that_come_and_go_at_random_miss_nothing() {
         watchers.spawn(watch(Arc::clone(&world), Random::new(1_000 + seed as u64)));
     }
     let acknowledged: usize = writers.join_all().await.into_iter().sum();
-    let chains: Vec<Vec<Part>> = watchers.join_all().await.into_iter().flatten().collect();
+    let mut chains: Vec<Vec<Part>> = watchers.join_all().await.into_iter().flatten().collect();
+    chains.extend(end_all(&world, &server.connect().await).await);
     let log = whole_log(&db);
     assert!(log.events().len() >= acknowledged, "{acknowledged} were acknowledged");
     // On both processors: it is long.
@@ -223,6 +224,25 @@ fn request(world: &World, random: &mut Random) -> SubscribeEventsRequest {
     }
 }
 
+/// Whatever has happened to a run, who watches it live hears of its end.
+async fn end_all(world: &World, client: &Client) -> Vec<Vec<Part>> {
+    let runs = world.runs.lock().unwrap().clone();
+    let mut watching = JoinSet::new();
+    for (run_id, _) in runs.clone() {
+        let mut recorder = Recorder::new(&world.db, SubscribeEventsRequest { run_id, ..unset() });
+        let channel = channel(&world.url).await;
+        watching.spawn(async move {
+            assert_eq!(soon(recorder.record(channel, |_| false)).await.end, PartEnd::Finished);
+            recorder.parts
+        });
+    }
+    for (run_id, _) in runs {
+        set_status(client, &run_id, RunStatus::Completed).await;
+        append(client, &run_id, vec![event("late"); 3]).await;
+    }
+    watching.join_all().await
+}
+
 /// What happened: too little of anything proves nothing.
 #[derive(Debug, Default)]
 struct Figures {
@@ -289,6 +309,7 @@ impl Figures {
             ("cursors in the future", self.in_future, 200),
             ("cursors that lost something", self.compacted, 200),
             ("watchers that were overtaken", self.compacted_in_the_middle, 5),
+            ("ends of runs", self.run_ended_ends, 100),
         ];
         for (what, count, least) in enough {
             assert!(count >= least, "{count} {what}, which are fewer than {least}");
