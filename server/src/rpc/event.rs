@@ -11,7 +11,7 @@ use super::list_events::ListEvents;
 use super::mutate::CallId;
 use super::subscribe::Subscription;
 use super::{Hub, field};
-use crate::domain::event::{EventDraft, EventFilter};
+use crate::domain::event::EventDraft;
 use crate::error::{Error, Result};
 use crate::store::events::{self, Appended};
 use crate::store::{Tx, runs, tasks};
@@ -88,13 +88,4 @@ fn append(tx: &mut dyn Tx, run_id: &str, drafts: &[Draft]) -> Result<Appended> {
         resolved.push(EventDraft { task_key, ..draft.event.clone() });
     }
     events::append_all(tx, run_key, &resolved)
-}
-
-/// Parses which events are asked for.
-pub fn parse_filter(kinds: &[String], sources: &[String], task_id: Option<&str>) -> Result<EventFilter> {
-    Ok(EventFilter {
-        kinds: field::names("kinds", kinds)?,
-        sources: field::names("sources", sources)?,
-        task_id: field::optional_id("task_id", task_id)?,
-    })
 }

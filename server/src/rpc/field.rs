@@ -6,7 +6,8 @@ use std::time::Duration;
 use prost_types::{Timestamp as ProtoTimestamp, Value};
 
 use super::value;
-use crate::domain::event::SYSTEM;
+
+use crate::domain::event::{EventFilter, SYSTEM};
 use crate::domain::glob::Glob;
 use crate::domain::json::Json;
 use crate::domain::time::Timestamp;
@@ -252,6 +253,15 @@ fn at_most(field: &str, value: &str, bytes: usize) -> Result<()> {
 /// PostgreSQL can't hold it in a text; what one store refuses the other does too.
 fn no_nul(field: &str, value: &str) -> Result<()> {
     if value.contains('\0') { Err(Error::field(field, "has a NUL character")) } else { Ok(()) }
+}
+
+/// Which events a list or a stream is asked for.
+pub fn event_filter(kinds: &[String], sources: &[String], task_id: Option<&str>) -> Result<EventFilter> {
+    Ok(EventFilter {
+        kinds: names("kinds", kinds)?,
+        sources: names("sources", sources)?,
+        task_id: optional_id("task_id", task_id)?,
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use runhub_api::v1;
 
-use super::event::parse_filter;
 use super::{Hub, field, page};
 use crate::actions::log::{self, RunState};
 use crate::domain::event::{Event, EventFilter};
@@ -33,7 +32,7 @@ impl ListEvents {
             run_id: field::id_or_any("run_id", &request.run_id)?,
             after: field::counter("after_position", request.after_position)?,
             before: field::counter("before_position", request.before_position)?,
-            filter: parse_filter(&request.kinds, &request.sources, request.task_id.as_deref())?,
+            filter: field::event_filter(&request.kinds, &request.sources, request.task_id.as_deref())?,
             limit: page::newest("limit", request.limit, limits::DEFAULT_EVENTS)?,
             wait: field::wait("wait", request.wait.as_ref())?,
         })

@@ -9,7 +9,6 @@ use runhub_api::v1::SubscribeStart;
 use runhub_api::v1::subscribe_events_response::Message as ProtoMessage;
 use tonic::Status;
 
-use super::event::parse_filter;
 use super::snapshot::{self, Limits};
 use super::{Hub, ShownEvent, field};
 use crate::error::{Error, Result};
@@ -45,7 +44,7 @@ impl Subscription {
             (None, SubscribeStart::FromNow) => Start::Now,
             (None, _) => Start::Beginning,
         };
-        let filter = parse_filter(&request.kinds, &request.sources, request.task_id.as_deref())?;
+        let filter = field::event_filter(&request.kinds, &request.sources, request.task_id.as_deref())?;
         let bookmark_interval = parse_interval(request)?;
         Ok(Self { snapshot_of, watch: WatchRequest { run_id, filter, start, bookmark_interval } })
     }
