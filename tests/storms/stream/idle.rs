@@ -9,6 +9,8 @@ use tokio::task::JoinSet;
 
 use crate::support::binary::Binary;
 use crate::support::calls::*;
+use crate::support::oracle::{Part, PartEnd, assert_all_kept, position};
+use crate::support::record::whole_log;
 use crate::support::{channel, show_figures};
 
 const WATCHERS: usize = 1_000;
@@ -21,7 +23,8 @@ const MEMORY_MIB: u64 = 100;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_idle_watchers_get_their_bookmarks_and_cost_little() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Binary::start(&folder.path().join("runhub.db"), &[]);
+    let db = folder.path().join("runhub.db");
+    let server = Binary::start(&db, &[]);
     let client = server.connect().await;
     let url = format!("http://{}", server.address);
     let mut runs = Vec::new();
@@ -44,17 +47,16 @@ async fn a_thousand_idle_watchers_get_their_bookmarks_and_cost_little() {
         };
         let mut stub = EventServiceClient::new(channel_of_many.clone());
         watchers.spawn(async move {
-            let mut stream = stub.subscribe_events(request).await.unwrap().into_inner();
-            let mut positions = Vec::new();
-            // So that each has had two intervals at least.
-            while positions.len() < 4 {
-                match stream.message().await.unwrap().unwrap().message.unwrap() {
-                    Message::CaughtUp(_) => {}
-                    Message::Bookmark(bookmark) => positions.push((bookmark.position, Instant::now())),
-                    other => panic!("{other:?}"),
-                }
+            let mut stream = stub.subscribe_events(request.clone()).await.unwrap().into_inner();
+            let (mut messages, mut times) = (Vec::new(), Vec::new());
+            // `caught_up`, and bookmarks of some intervals.
+            while messages.len() < 5 {
+                messages.push(stream.message().await.unwrap().unwrap().message.unwrap());
+                times.push(Instant::now());
             }
-            (stream, positions)
+            let part =
+                Part { request, newest_before: 0, removed_before: 0, messages, removed_after: 0, end: PartEnd::Cut };
+            (stream, part, times)
         });
     }
     // What happens elsewhere moves their cursors.
@@ -66,10 +68,11 @@ async fn a_thousand_idle_watchers_get_their_bookmarks_and_cost_little() {
     let memory = server.resident_mib();
     show_figures(&format!("idle: {WATCHERS} watchers, {memory} MiB resident, {last} events elsewhere"));
     assert!(memory <= MEMORY_MIB, "{memory} MiB");
-    for (_, positions) in &watched {
-        let gaps = positions.windows(2).map(|pair| pair[1].1 - pair[0].1);
-        assert!(gaps.max() < Some(BOOKMARK_PATIENCE), "a bookmark a second: {positions:?}");
-        assert!(positions.windows(2).all(|pair| pair[0].0 <= pair[1].0));
-        assert!(positions.last().unwrap().0 > positions[0].0, "it moves on: {positions:?}");
+    let log = whole_log(&db);
+    for (_, part, times) in &watched {
+        assert!(part.messages[1..].iter().all(|message| matches!(message, Message::Bookmark(_))));
+        assert!(part.last_position() > position(&part.messages[0]), "it moves on");
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] < BOOKMARK_PATIENCE), "a bookmark a second: {times:?}");
     }
+    assert_all_kept(&log, watched.iter().map(|(_, part, _)| std::slice::from_ref(part)));
 }

@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 
 use crate::support::binary::Binary;
 use crate::support::calls::*;
-use crate::support::oracle::{Log, Part, PartEnd, violations};
+use crate::support::oracle::{Log, Part, PartEnd, assert_all_kept};
 use crate::support::random::Random;
 use crate::support::record::{Manners, Recorder, keep_everything, newest_and_removed, whole_log};
 use crate::support::{channel, show_figures, soon};
@@ -76,8 +76,8 @@ async fn watchers_that_come_and_go_at_random_miss_nothing() {
     // On both processors: it is long.
     let (one_half, other_half) = chains.split_at(chains.len() / 2);
     std::thread::scope(|scope| {
-        scope.spawn(|| check(&log, one_half));
-        check(&log, other_half);
+        scope.spawn(|| assert_all_kept(&log, one_half.iter().map(Vec::as_slice)));
+        assert_all_kept(&log, other_half.iter().map(Vec::as_slice));
     });
     Figures::of(&log, &chains).show_and_demand();
 }
@@ -86,13 +86,6 @@ async fn run_with_task(client: &Client) -> (String, String) {
     let run_id = new_run(client).await.id;
     let task_id = add_task(client, &run_id, draft("t")).await.id;
     (run_id, task_id)
-}
-
-fn check(log: &Log, chains: &[Vec<Part>]) {
-    for chain in chains {
-        let found: Vec<String> = violations(log, chain).iter().map(ToString::to_string).collect();
-        assert!(found.is_empty(), "{}\nof {:?}", found.join("\n"), chain[0].request);
-    }
 }
 
 /// Appends until it is over; returns how many events were acknowledged.

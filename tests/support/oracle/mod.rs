@@ -102,8 +102,19 @@ pub fn violations(log: &Log, parts: &[Part]) -> Vec<Violation> {
 
 /// The same as a test wants it.
 pub fn assert_kept(log: &Log, parts: &[Part]) {
-    let found: Vec<String> = violations(log, parts).iter().map(ToString::to_string).collect();
-    assert!(found.is_empty(), "the stream broke its promises:\n{}", found.join("\n"));
+    assert_all_kept(log, [parts]);
+}
+
+/// The same of many chains.
+pub fn assert_all_kept<'a>(log: &Log, chains: impl IntoIterator<Item = &'a [Part]>) {
+    let none = |found: Vec<Violation>, of: &dyn fmt::Debug| {
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert!(found.is_empty(), "promises were broken:\n{}\nto {of:?}", found.join("\n"));
+    };
+    none(log.violations(), &"all");
+    for chain in chains {
+        none(walk::Walk::over(log, chain), &chain.first().map(|part| &part.request));
+    }
 }
 
 impl Part {
