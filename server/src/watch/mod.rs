@@ -207,11 +207,11 @@ impl<T: Clone> Watch<T> {
         Ok(())
     }
 
-    /// None where only the store knows. So it is for the bookmark of one run: the tail may have left out what was deleted
-    /// with it, and the store finds one run's events at once.
+    /// None where only the store knows. So it is for the bookmark of one run after something happened elsewhere: the tail
+    /// may have left out what was deleted with the run, and the store finds one run's events at once.
     fn look_into_tail(&self, is_bookmark_due: bool) -> Option<Part<T>> {
-        let needs_store = self.run_may_have_ended || (is_bookmark_due && self.run_id.is_some());
-        if self.progress != Progress::Live || needs_store {
+        let is_for_store = is_bookmark_due && self.run_id.is_some() && self.tail.end() > self.scan.after;
+        if self.progress != Progress::Live || self.run_may_have_ended || is_for_store {
             return None;
         }
         self.tail.after(self.scan.after, self.seen, self.run_id.as_deref(), &self.scan.filter)

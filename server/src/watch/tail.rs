@@ -155,7 +155,8 @@ impl<T: Clone> Tail<T> {
         Ok(())
     }
 
-    fn end(&self) -> i64 {
+    /// Up to where it has everything.
+    pub fn end(&self) -> i64 {
         self.read().end
     }
 
