@@ -346,6 +346,9 @@ async fn a_tail_does_not_pass_over_what_was_removed() {
     let world = World::new().await;
     let mut watch = world.watch(Start::Now).await;
     assert_eq!(next(&mut watch).await, Message::CaughtUp(0));
+    world.append(1).await;
+    // By the store; from then on it looks into the tail.
+    expect(&mut watch, 1..=1).await;
     world.append(10).await;
     while world.store.transact(|tx| compaction::remove_before(tx, Timestamp::from_micros(i64::MAX))).await.unwrap() > 0
     {
