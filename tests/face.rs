@@ -6,6 +6,8 @@ mod support;
 
 #[path = "face/bad_input.rs"]
 mod bad_input;
+#[path = "face/broken_snapshot.rs"]
+mod broken_snapshot;
 #[path = "face/cli.rs"]
 mod cli;
 #[path = "face/cli_people.rs"]

@@ -4,9 +4,9 @@
 use runhub_client::Update;
 use runhub_client::v1::*;
 
-use crate::support::TestServer;
 use crate::support::calls::*;
 use crate::support::record::Watcher;
+use crate::support::{TestServer, channel};
 
 fn subscribe(run_id: &str) -> SubscribeEventsRequest {
     SubscribeEventsRequest { run_id: run_id.into(), ..unset() }
@@ -163,5 +163,21 @@ async fn a_subscription_survives_a_restart() {
         }
         server = Binary::start_on(&socket, &db, &[]);
         assert_eq!(watcher.next_event().await.seq, seq + 1);
+    }
+}
+
+/// What a request is refused for is the answer to the call: there is no stream that breaks off.
+#[tokio::test]
+async fn a_refusal_comes_before_the_stream() {
+    use runhub_client::v1::event_service_client::EventServiceClient;
+    let server = TestServer::start().await;
+    let mut stub = EventServiceClient::new(channel(&server.url).await);
+    let bad = [
+        subscribe("nothing"),
+        SubscribeEventsRequest { after_position: Some(i64::MAX), ..subscribe("") },
+        SubscribeEventsRequest { start: SubscribeStart::FromSnapshot.into(), ..subscribe("") },
+    ];
+    for request in bad {
+        assert!(stub.subscribe_events(request).await.is_err());
     }
 }

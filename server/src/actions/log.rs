@@ -34,11 +34,6 @@ pub fn check_cursor(tx: &mut dyn Tx, run_key: Option<Key>, cursor: Option<i64>) 
     Ok(newest_position)
 }
 
-/// Where the log of a scope begins: nothing before it is kept.
-pub fn begin(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<i64> {
-    compaction::of_scope(tx, run_key)
-}
-
 /// What one read saw.
 pub struct Look {
     /// Events, and where it stopped.

@@ -22,7 +22,7 @@ use crate::actions::log::{self, Look, RunState};
 use crate::domain::event::EventFilter;
 use crate::error::{Error, Result};
 use crate::store::events::{Scan, ScanEnd};
-use crate::store::{Limit, Store};
+use crate::store::{Limit, Store, compaction};
 
 /// What one watcher holds in memory at most, but for one larger event.
 const PAGE: Limit = Limit { rows: 500, bytes: 128 * 1024 };
@@ -129,7 +129,7 @@ impl<T: Clone> Watch<T> {
                 let run_key = log::check_scope(tx, scope.as_deref(), task_id.as_deref())?;
                 let newest = log::check_cursor(tx, run_key, start.cursor())?;
                 let after = match start {
-                    Start::Beginning => log::begin(tx, run_key)?,
+                    Start::Beginning => compaction::of_scope(tx, run_key)?,
                     Start::After(position) => position,
                     Start::Now => newest,
                 };
