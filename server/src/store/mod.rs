@@ -18,6 +18,7 @@ pub mod events;
 pub mod imports;
 pub mod path_sets;
 pub mod plan;
+pub mod raw;
 mod reader;
 pub mod ready;
 pub mod requests;

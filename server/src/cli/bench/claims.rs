@@ -1,80 +1,86 @@
-//! Claims.
+//! Claims: as many as it takes.
 
-use std::time::Instant;
+use std::sync::Arc;
 
 use runhub_api::v1;
-use runhub_client::{Client, Error};
+use runhub_api::v1::task_service_client::TaskServiceClient;
+use tonic::Status;
+use tonic::transport::Channel;
 
-use super::sample::Sample;
-use super::{Bench, Row};
+use super::Bench;
+use super::appends::empty_calls;
+use super::load::{self, Load, Until};
+use super::row::{Row, Target};
 use crate::cli::Failure;
 
-/// The design's: a claim woken by a completion elsewhere.
-const MOST_MILLIS: f64 = 100.0;
+/// The design's, of the empty call's rate.
+const LEAST_OF_EMPTY_CALL: f64 = 0.18;
 
-/// How many others wait at the same time, each for a run of its own in which nothing happens.
-const OTHERS: usize = 64;
+/// Ready tasks of one run, without paths.
+const TASKS: usize = 40_000;
+/// As many as one call takes.
+const TASKS_A_CALL: usize = 1_000;
 
-/// How long a claim that waits takes from the call that completes what its task depends on.
-pub async fn woken_by_a_completion(bench: &Bench) -> Result<Row, Failure> {
-    let times = bench.times(300);
-    bench.begin("woken claims", times);
-    let others = others_wait(bench).await?;
-    let (worker, waiter) = (bench.client.clone(), Client::connect(&bench.url).await?);
-    let mut sample = Sample::default();
-    for _ in 0..times {
-        sample.add(woken_once(&worker, &waiter).await?);
+/// Agents that claim a task, complete it, and claim the next.
+pub async fn claim_and_complete(bench: &Bench) -> Result<Vec<Row>, Failure> {
+    let run_id = bench.new_run().await?;
+    let tasks = bench.times(TASKS);
+    add_tasks(bench, &run_id, tasks).await?;
+    let calls = tasks / bench.turns() / bench.agents;
+    let connections = load::connections(&bench.url, bench.agents).await?;
+    let working = Arc::new(Working { connections, run_id });
+    bench.begin("claims", 2 * bench.turns());
+    let (mut pairs, mut empty) = (Load::default(), Load::default());
+    for _ in 0..bench.turns() {
+        empty.extend(empty_calls(bench, &working.connections, bench.agents).await?);
+        bench.progress.inc(1);
+        pairs.extend(working.measure(Until::Calls(calls), bench.agents).await?);
         bench.progress.inc(1);
     }
-    drop(others);
-    let p99 = sample.percentile(99);
-    Ok(Row {
-        name: "claim woken by a completion elsewhere, 64 others waiting",
-        unit: "ms",
-        value: p99,
-        p50: Some(sample.percentile(50)),
-        p99: Some(p99),
-        ceiling: None,
-        ratio: None,
-        target: MOST_MILLIS,
-        met: p99 <= MOST_MILLIS,
-    })
+    let name = format!("claim + complete, {} agents, 40,000 ready tasks", bench.agents);
+    let row = Row::rate(name, "pairs/s", &pairs);
+    Ok(vec![row.of(empty.per_second()).judged_by(Target::AtLeast(LEAST_OF_EMPTY_CALL))])
 }
 
-/// They stop waiting when this is dropped.
-async fn others_wait(bench: &Bench) -> Result<tokio::task::JoinSet<()>, Failure> {
-    let mut others = tokio::task::JoinSet::new();
-    for _ in 0..OTHERS {
-        let (client, run_id) = (bench.client.clone(), new_run(&bench.client).await?);
-        others.spawn(async move {
-            // Nothing ever comes of it.
-            let _ = client.claim_task(claim_request(run_id)).await;
-        });
+/// Adds tasks that are ready.
+pub async fn add_tasks(bench: &Bench, run_id: &str, count: usize) -> Result<(), Failure> {
+    bench.begin("tasks", count);
+    let draft = v1::TaskDraft { title: "task".to_owned(), ..Default::default() };
+    for added in (0..count).step_by(TASKS_A_CALL) {
+        let tasks = vec![draft.clone(); TASKS_A_CALL.min(count - added)];
+        bench.client.add_tasks(v1::AddTasksRequest { run_id: run_id.to_owned(), tasks, ..Default::default() }).await?;
+        bench.progress.inc(TASKS_A_CALL as u64);
     }
-    Ok(others)
+    Ok(())
 }
 
-async fn woken_once(worker: &Client, waiter: &Client) -> Result<std::time::Duration, Failure> {
-    let run_id = new_run(worker).await?;
-    let first = v1::TaskDraft { key: "first".to_owned(), title: "first".to_owned(), ..v1::TaskDraft::default() };
-    let second =
-        v1::TaskDraft { title: "second".to_owned(), depends_on: vec!["first".to_owned()], ..v1::TaskDraft::default() };
-    let plan = v1::AddTasksRequest { run_id: run_id.clone(), tasks: vec![first, second], ..Default::default() };
-    worker.add_tasks(plan).await?;
-    let held = worker.claim_task(claim_request(run_id.clone())).await?.claim.unwrap_or_default();
-    let waiting = tokio::spawn({
-        let waiter = waiter.clone();
-        async move { waiter.claim_task(claim_request(run_id)).await.map(|answer| (answer, Instant::now())) }
-    });
-    // Until it waits: what it would find at once would be no wake-up.
-    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    let completed = Instant::now();
-    worker.complete_task(completion(&held)).await?;
-    let (_, claimed) = waiting.await.map_err(|error| Failure::failed(error.to_string()))??;
-    Ok(claimed - completed)
+/// Agents that work on one run.
+pub struct Working {
+    pub connections: Vec<Channel>,
+    pub run_id: String,
 }
 
-fn completion(held: &v1::Claim) -> v1::CompleteTaskRequest {
+impl Working {
+    async fn call(&self, caller: usize) -> Result<(), Status> {
+        let mut tasks = TaskServiceClient::new(load::of_caller(&self.connections, caller));
+        let claimed = tasks.claim_task(claim_request(self.run_id.clone(), None)).await?.into_inner().claim;
+        let claim = claimed.ok_or_else(|| Status::aborted("there are no more tasks to claim"))?;
+        tasks.complete_task(completion(&claim)).await.map(drop)
+    }
+
+    /// As a load.
+    async fn measure(self: &Arc<Self>, until: Until, callers: usize) -> Result<Load, Failure> {
+        let this = Arc::clone(self);
+        let call = move |caller| {
+            let this = Arc::clone(&this);
+            async move { this.call(caller).await }
+        };
+        load::closed_loop(callers, until, call).await
+    }
+}
+
+/// What completes a task that was claimed.
+pub fn completion(held: &v1::Claim) -> v1::CompleteTaskRequest {
     v1::CompleteTaskRequest {
         task_id: held.task.as_ref().map(|task| task.id.clone()).unwrap_or_default(),
         lease_token: Some(held.lease_token.clone()),
@@ -82,14 +88,7 @@ fn completion(held: &v1::Claim) -> v1::CompleteTaskRequest {
     }
 }
 
-fn claim_request(run_id: String) -> v1::ClaimTaskRequest {
-    let wait = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+/// Of a run, for so long.
+pub fn claim_request(run_id: String, wait: Option<prost_types::Duration>) -> v1::ClaimTaskRequest {
     v1::ClaimTaskRequest { run_id, agent_id: "bench".to_owned(), wait, ..Default::default() }
-}
-
-/// A run to measure in.
-pub async fn new_run(client: &Client) -> Result<String, Error> {
-    let request =
-        v1::CreateRunRequest { goal: "bench".to_owned(), repo_path: "bench".to_owned(), ..Default::default() };
-    Ok(client.create_run(request).await?.run.unwrap_or_default().id)
 }

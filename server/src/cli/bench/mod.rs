@@ -1,30 +1,55 @@
 //! `runhub bench`: how fast it is here, measured from outside over real sockets.
 //!
-//! What a figure is compared with is measured in the same run: the machine may be shared.
+//! What a figure is compared with is measured in the same run, in turns with it: the machine may be shared.
 
+mod appends;
 mod claims;
+mod delays;
+mod growth;
+mod idle;
+mod load;
 mod own_server;
+mod row;
 mod sample;
+mod stream;
+mod wake;
 mod watchers;
 
 use std::io::Write;
+use std::time::Duration;
 
-use clap::Args;
-use comfy_table::{Cell, Color};
+use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
+use runhub_api::{Json, v1};
 use runhub_client::Client;
 use serde::Serialize;
+use tempfile::TempDir;
 
+use self::load::Until;
 use self::own_server::OwnServer;
-use super::{Failure, progress, table};
+use self::row::Row;
+use super::{Failure, progress};
 
 #[derive(Args)]
 pub struct BenchArgs {
-    /// The server to measure; it will be busy, and have a few runs more. Without one, one is started on a temporary file
+    /// What to measure: everything, unless some of it is named
+    #[arg(value_enum, value_name = "WHAT")]
+    groups: Vec<Group>,
+
+    /// The server to measure; it will be busy, and have a few runs more. Without one, one is started on a temporary file.
+    /// Growth and idle are always measured on servers of their own
     #[arg(long, value_name = "URL")]
     server: Option<String>,
 
-    /// A tenth of the work: to see that it runs, not how fast
+    /// How many agents append and claim, each on its own connection
+    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    agents: u16,
+
+    /// The payload of each event, as JSON
+    #[arg(long, value_name = "JSON", default_value = PAYLOAD, hide_default_value = true)]
+    payload: String,
+
+    /// A small part of the work: to see that it runs, not how fast
     #[arg(long)]
     quick: bool,
 
@@ -33,28 +58,41 @@ pub struct BenchArgs {
     json: bool,
 }
 
-/// One figure.
-#[derive(Debug, Serialize)]
-pub struct Row {
-    name: &'static str,
-    unit: &'static str,
-    value: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    p50: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    p99: Option<f64>,
-    /// What it is compared with, of the same run.
-    ceiling: Option<f64>,
-    ratio: Option<f64>,
-    /// Of the ratio, or of the value if there is none: at most so much.
-    target: f64,
-    met: bool,
+/// Of five fields, as long as an agent's are.
+const PAYLOAD: &str =
+    r#"{"tool":"edit","path":"src/parser/lexer.rs","line":42,"ok":true,"note":"one token of lookahead is enough"}"#;
+
+/// Rows that are measured together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Group {
+    /// AppendEvents, one event a call
+    Appends,
+    /// AppendEvents, a hundred a call
+    Batches,
+    /// Claiming and completing
+    Claims,
+    /// What one call, and one event on its way to a watcher, take
+    Delays,
+    /// A hundred live watchers
+    Watchers,
+    /// A thousand times as many events
+    Growth,
+    /// Claims that wait
+    Wake,
+    /// One watcher that never reads
+    Slow,
+    /// Memory, and how soon it is ready
+    Idle,
 }
 
 /// Where it is measured, and how much.
 pub struct Bench {
     url: String,
     client: Client,
+    /// On the same disk as the database of an own server.
+    folder: TempDir,
+    agents: usize,
+    event: v1::EventDraft,
     quick: bool,
     progress: ProgressBar,
 }
@@ -71,6 +109,49 @@ impl Bench {
     fn times(&self, whole: usize) -> usize {
         if self.quick { whole / 10 } else { whole }
     }
+
+    /// How often each of two things that are compared has its turn.
+    fn turns(&self) -> usize {
+        if self.quick { 1 } else { 4 }
+    }
+
+    /// How long a turn is.
+    fn turn(&self) -> Until {
+        Until::Time(Duration::from_millis(if self.quick { 100 } else { 1_500 }))
+    }
+
+    /// The same for another server.
+    async fn at(&self, url: &str) -> Result<Self, Failure> {
+        Ok(Self {
+            url: url.to_owned(),
+            client: Client::connect(url).await?,
+            folder: tempfile::tempdir()?,
+            event: self.event.clone(),
+            progress: self.progress.clone(),
+            ..*self
+        })
+    }
+
+    /// A run to measure in.
+    async fn new_run(&self) -> Result<String, Failure> {
+        let request =
+            v1::CreateRunRequest { goal: "bench".to_owned(), repo_path: "bench".to_owned(), ..Default::default() };
+        Ok(self.client.create_run(request).await?.run.unwrap_or_default().id)
+    }
+
+    async fn measure(&self, group: Group) -> Result<Vec<Row>, Failure> {
+        match group {
+            Group::Appends => appends::one_a_call(self).await,
+            Group::Batches => appends::batches(self).await,
+            Group::Claims => claims::claim_and_complete(self).await,
+            Group::Delays => delays::all(self).await,
+            Group::Watchers => watchers::beside_a_writer(self).await,
+            Group::Growth => growth::all(self).await,
+            Group::Wake => wake::woken_by_a_completion(self).await,
+            Group::Slow => watchers::beside_one_that_never_reads(self).await,
+            Group::Idle => idle::all(self).await,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -79,12 +160,25 @@ struct Report {
 }
 
 pub async fn run(args: BenchArgs) -> Result<(), Failure> {
+    let payload = Json::parse(&args.payload).map_err(|error| Failure::usage(format!("--payload: {error}")))?;
     // Ended when this returns.
     let own_server = if args.server.is_none() { Some(OwnServer::start()?) } else { None };
     let url = args.server.or_else(|| own_server.as_ref().map(|server| server.url.clone())).unwrap_or_default();
-    let client = Client::connect(&url).await?;
-    let bench = Bench { url, client, quick: args.quick, progress: progress::bar(0) };
-    let rows = vec![claims::woken_by_a_completion(&bench).await?, watchers::beside_one_that_never_reads(&bench).await?];
+    let event = v1::EventDraft {
+        source: "agent".to_owned(),
+        kind: "tool_used".to_owned(),
+        message: "edited a file".to_owned(),
+        payload: Some(payload),
+        ..Default::default()
+    };
+    let (client, folder) = (Client::connect(&url).await?, tempfile::tempdir()?);
+    let (agents, progress) = (usize::from(args.agents), progress::bar(0));
+    let bench = Bench { url, client, folder, agents, event, quick: args.quick, progress };
+    let groups = if args.groups.is_empty() { Group::value_variants() } else { &args.groups };
+    let mut rows = Vec::new();
+    for group in groups {
+        rows.extend(bench.measure(*group).await?);
+    }
     bench.progress.finish_and_clear();
     let mut out = anstream::stdout().lock();
     if args.json {
@@ -92,26 +186,5 @@ pub async fn run(args: BenchArgs) -> Result<(), Failure> {
         writeln!(out, "{report}")?;
         return Ok(());
     }
-    print(&mut out, &rows)
-}
-
-fn print(out: &mut impl Write, rows: &[Row]) -> Result<(), Failure> {
-    let mut shown = table::new(&["WHAT", "VALUE", "P50", "P99", "CEILING", "RATIO", "AT MOST", "MET"]);
-    for row in rows {
-        let or_dash =
-            |figure: Option<f64>| table::number(figure.map_or("-".to_owned(), |figure| format!("{figure:.2}")));
-        let met = if row.met { Cell::new("yes").fg(Color::Green) } else { Cell::new("no").fg(Color::Red) };
-        shown.add_row(vec![
-            Cell::new(row.name),
-            table::number(format!("{:.2} {}", row.value, row.unit)),
-            or_dash(row.p50),
-            or_dash(row.p99),
-            or_dash(row.ceiling),
-            or_dash(row.ratio),
-            or_dash(Some(row.target)),
-            met,
-        ]);
-    }
-    table::print(out, &mut shown, "nothing was measured")?;
-    Ok(())
+    Ok(row::print(&mut out, &rows)?)
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -11,6 +12,8 @@ use crate::cli::Failure;
 pub struct OwnServer {
     process: Child,
     pub url: String,
+    /// From its start until it said where it listens.
+    pub ready_after: Duration,
     _folder: TempDir,
 }
 
@@ -26,16 +29,26 @@ impl OwnServer {
         std::env::vars_os().map(|(name, _)| name).filter(|name| is_ours(name)).for_each(|name| {
             command.env_remove(name);
         });
+        let begun = Instant::now();
         let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
         // Left open: it has more to say than this line.
         if let Some(out) = process.stdout.as_mut() {
             BufReader::new(out).read_line(&mut line)?;
         }
+        let ready_after = begun.elapsed();
         let address = line.split(" listens on ").nth(1).and_then(|rest| rest.split(',').next());
         let Some(address) = address else { return Err(Failure::failed("the server to measure did not start")) };
         let url = format!("http://{address}");
-        Ok(Self { process, url, _folder: folder })
+        Ok(Self { process, url, ready_after, _folder: folder })
+    }
+
+    /// How much of it is in memory, in MiB; None where the system does not say.
+    pub fn resident_mib(&self) -> Option<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib / 1024.0)
     }
 }
 

@@ -11,6 +11,20 @@ impl Sample {
         self.0.push(took.as_secs_f64() * 1_000.0);
     }
 
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Takes in another of the same thing.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// In milliseconds.
+    pub fn mean(&self) -> f64 {
+        self.0.iter().sum::<f64>() / self.0.len() as f64
+    }
+
     /// The value that so many of a hundred are not above, in milliseconds.
     pub fn percentile(&self, percent: usize) -> f64 {
         let mut sorted = self.0.clone();

@@ -1,15 +1,18 @@
 //! Watchers.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use runhub_api::v1;
 use tokio::task::JoinSet;
-use tonic::transport::Channel;
-use tonic::{Request, Status, Streaming};
+use tonic::Status;
 
-use super::claims::new_run;
+use super::Bench;
+use super::appends::Appending;
+use super::load::{self, Until, connect, joined};
+use super::row::{Row, Target};
 use super::sample::Sample;
-use super::{Bench, Row};
+use super::stream::{read, subscribe};
 use crate::cli::Failure;
 
 const WATCHERS: usize = 100;
@@ -23,21 +26,65 @@ const MOST: f64 = 1.2;
 /// So small that it is soon full when nobody reads.
 const NARROW: u32 = 64 * 1024;
 
-/// Of what a stream brings, what it takes to know that an event came: the rest would measure the client.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Brief {
-    #[prost(message, optional, tag = "2")]
-    event: Option<BriefEvent>,
+/// The design's, of the writer's rate without them.
+const LEAST_BESIDE: [(usize, f64); 2] = [(20, 0.5), (100, 0.3)];
+
+/// How many events a second a writer appends when so many watchers get every one of them.
+pub async fn beside_a_writer(bench: &Bench) -> Result<Vec<Row>, Failure> {
+    let calls = bench.times(20_000).div_ceil(bench.agents);
+    bench.begin("watchers", 2 * LEAST_BESIDE.len() * TURNS);
+    let mut rows = Vec::new();
+    for (watchers, least) in LEAST_BESIDE {
+        let (mut alone, mut beside) = (Sample::default(), Sample::default());
+        for _ in 0..bench.turns() {
+            alone.add(until_all_have_what_agents_append(bench, 0, calls).await?);
+            bench.progress.inc(1);
+            beside.add(until_all_have_what_agents_append(bench, watchers, calls).await?);
+            bench.progress.inc(1);
+        }
+        let rate = |sample: &Sample| (calls * bench.agents) as f64 * 1_000.0 / sample.mean();
+        let name =
+            format!("AppendEvents, {} in flight, until {watchers} watchers have all; of that without", bench.agents);
+        rows.push(Row::new(name, "events/s", rate(&beside)).of(rate(&alone)).judged_by(Target::AtLeast(least)));
+    }
+    Ok(rows)
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
-struct BriefEvent {
-    #[prost(int64, tag = "1")]
-    position: i64,
+async fn until_all_have_what_agents_append(bench: &Bench, watchers: usize, calls: usize) -> Result<Duration, Failure> {
+    let appending = Arc::new(Appending::new(bench, bench.agents).await?);
+    // And the run's first event.
+    let watching = watch(bench, &appending.run_ids[0], watchers, calls * bench.agents + 1).await?;
+    let begun = Instant::now();
+    appending.measure(Until::Calls(calls), bench.agents).await?;
+    until_all_are_done(watching).await?;
+    Ok(begun.elapsed())
+}
+
+/// Watchers of a run, each until it has so many events.
+async fn watch(bench: &Bench, run_id: &str, count: usize, events: usize) -> Result<Watching, Failure> {
+    let (mut watchers, mut channel) = (JoinSet::new(), None);
+    for number in 0..count {
+        if number % PER_CONNECTION == 0 {
+            channel = Some(connect(&bench.url, load::WIDE).await?);
+        }
+        if let Some(channel) = &channel {
+            watchers.spawn(read(subscribe(channel, run_id).await?, events));
+        }
+    }
+    Ok(watchers)
+}
+
+type Watching = JoinSet<Result<(), Status>>;
+
+async fn until_all_are_done(mut watching: Watching) -> Result<(), Failure> {
+    while let Some(done) = watching.join_next().await {
+        joined(done)?;
+    }
+    Ok(())
 }
 
 /// How long it takes until a hundred watchers have all events beside one that never reads, and without it.
-pub async fn beside_one_that_never_reads(bench: &Bench) -> Result<Row, Failure> {
+pub async fn beside_one_that_never_reads(bench: &Bench) -> Result<Vec<Row>, Failure> {
     bench.begin("watchers", 2 * TURNS);
     let (mut with, mut without) = (Sample::default(), Sample::default());
     for _ in 0..TURNS {
@@ -47,39 +94,21 @@ pub async fn beside_one_that_never_reads(bench: &Bench) -> Result<Row, Failure> 
         bench.progress.inc(1);
     }
     let (value, ceiling) = (with.percentile(50), without.percentile(50));
-    let ratio = value / ceiling;
-    Ok(Row {
-        name: "100 watchers beside one that never reads",
-        unit: "ms",
-        value,
-        p50: None,
-        p99: None,
-        ceiling: Some(ceiling),
-        ratio: Some(ratio),
-        target: MOST,
-        met: ratio <= MOST,
-    })
+    let name = "100 watchers beside one that never reads: until all have 20,000 events";
+    Ok(vec![Row::new(name, "ms", value).of(ceiling).judged_by(Target::AtMost(MOST))])
 }
 
 async fn until_all_have_all(bench: &Bench, with_one_that_never_reads: bool) -> Result<Duration, Failure> {
-    let (run_id, events) = (new_run(&bench.client).await?, bench.times(EVENTS));
+    let (run_id, events) = (bench.new_run().await?, bench.times(EVENTS));
     let never_reads = match with_one_that_never_reads {
         true => Some(subscribe(&connect(&bench.url, NARROW).await?, &run_id).await?),
         false => None,
     };
-    let mut watchers = JoinSet::new();
-    for _ in 0..WATCHERS / PER_CONNECTION {
-        let channel = connect(&bench.url, 1024 * 1024).await?;
-        for _ in 0..PER_CONNECTION {
-            // And the run's first event.
-            watchers.spawn(read(subscribe(&channel, &run_id).await?, events + 1));
-        }
-    }
+    // And the run's first event.
+    let watching = watch(bench, &run_id, WATCHERS, events + 1).await?;
     let begun = Instant::now();
     append(bench, &run_id, events).await?;
-    while let Some(done) = watchers.join_next().await {
-        done.map_err(|error| Failure::failed(error.to_string()))?.map_err(runhub_client::Error::from)?;
-    }
+    until_all_are_done(watching).await?;
     let took = begun.elapsed();
     drop(never_reads);
     Ok(took)
@@ -91,35 +120,6 @@ async fn append(bench: &Bench, run_id: &str, events: usize) -> Result<(), Failur
         let events = vec![event.clone(); EVENTS_PER_CALL];
         let request = v1::AppendEventsRequest { run_id: run_id.to_owned(), events, ..Default::default() };
         bench.client.append_events(request).await?;
-    }
-    Ok(())
-}
-
-async fn connect(url: &str, stream_window: u32) -> Result<Channel, Failure> {
-    let url = if url.contains("://") || url.starts_with("unix:") { url.to_owned() } else { format!("http://{url}") };
-    let endpoint = Channel::from_shared(url).map_err(|error| Failure::usage(error.to_string()))?;
-    let endpoint = endpoint.tcp_nodelay(true).initial_stream_window_size(stream_window);
-    let endpoint = endpoint.initial_connection_window_size(stream_window.saturating_mul(PER_CONNECTION as u32 + 1));
-    endpoint.connect().await.map_err(|error| Failure::failed(error.to_string()))
-}
-
-async fn subscribe(channel: &Channel, run_id: &str) -> Result<Streaming<Brief>, Failure> {
-    let request = v1::SubscribeEventsRequest { run_id: run_id.to_owned(), ..Default::default() };
-    let mut grpc = tonic::client::Grpc::new(channel.clone());
-    grpc.ready().await.map_err(|error| Failure::failed(error.to_string()))?;
-    let path = "/runhub.v1.EventService/SubscribeEvents".parse();
-    let path = path.map_err(|_| Failure::failed("the path of an RPC is none"))?;
-    let codec = tonic_prost::ProstCodec::<v1::SubscribeEventsRequest, Brief>::default();
-    let answer = grpc.server_streaming(Request::new(request), path, codec).await;
-    Ok(answer.map_err(runhub_client::Error::from)?.into_inner())
-}
-
-/// Reads until so many events have come.
-async fn read(mut stream: Streaming<Brief>, events: usize) -> Result<(), Status> {
-    let mut seen = 0;
-    while seen < events {
-        let message = stream.message().await?.ok_or_else(|| Status::aborted("the stream ended early"))?;
-        seen += usize::from(message.event.is_some());
     }
     Ok(())
 }

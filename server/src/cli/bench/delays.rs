@@ -1,0 +1,136 @@
+//! What one call takes, and one event on its way to a watcher.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use runhub_api::v1;
+use runhub_api::v1::event_service_client::EventServiceClient;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+use super::Bench;
+use super::appends::{Appending, in_background};
+use super::load::{self, joined};
+use super::row::{Row, Target};
+use super::sample::Sample;
+use super::stream::{Brief, subscribe};
+use crate::cli::Failure;
+use crate::store::raw;
+
+/// The design's: of the empty call and one commit of the same statements together.
+const MOST_OF_ONE_APPEND: f64 = 1.4;
+/// The design's: of the empty call's p99.
+const MOST_OF_WATCHING: f64 = 25.0;
+
+/// How many calls are made one after the other between two looks at the disk.
+const BLOCK: usize = 200;
+const BLOCKS: usize = 10;
+
+const WATCHERS: usize = 100;
+const PER_CONNECTION: usize = 10;
+/// In a second.
+const EVENTS: usize = 1_000;
+const SECONDS: usize = 8;
+
+/// The rows, both of them compared with the empty call of one caller while nothing else happens.
+pub async fn all(bench: &Bench) -> Result<Vec<Row>, Failure> {
+    let alone = Alone::measure(bench).await?;
+    let (append, ceiling) = (alone.append.percentile(50), alone.empty.percentile(50) + alone.commit.percentile(50));
+    let one_append = Row::new("one caller, one durable append; of an empty call and a raw commit", "ms", append)
+        .with_times(append, alone.append.percentile(99))
+        .of(ceiling)
+        .judged_by(Target::AtMost(MOST_OF_ONE_APPEND));
+    let watched = to_watchers(bench).await?;
+    let p99 = watched.percentile(99);
+    let watching = Row::new("1,000 events/s, call → 100 watchers; of the empty call's p99", "ms", p99)
+        .with_times(watched.percentile(50), p99)
+        .of(alone.empty.percentile(99))
+        .judged_by(Target::AtMost(MOST_OF_WATCHING));
+    Ok(vec![one_append, watching])
+}
+
+/// What one caller finds when nobody else is there.
+#[derive(Default)]
+struct Alone {
+    empty: Sample,
+    append: Sample,
+    commit: Sample,
+}
+
+impl Alone {
+    async fn measure(bench: &Bench) -> Result<Self, Failure> {
+        let (mut alone, appending) = (Self::default(), Appending::new(bench, 1).await?);
+        bench.begin("one caller", BLOCKS);
+        for block in 0..bench.times(BLOCKS) {
+            for _ in 0..BLOCK {
+                let begun = Instant::now();
+                load::empty_call(appending.connections[0].clone()).await.map_err(runhub_client::Error::from)?;
+                let called = Instant::now();
+                appending.call(0).await.map_err(runhub_client::Error::from)?;
+                alone.append.add(called.elapsed());
+                alone.empty.add(called - begun);
+            }
+            let path = bench.folder.path().join(format!("commits-{block}.db"));
+            let commits = in_background(move || raw::commits_of_one_event(&path, BLOCK)).await?;
+            commits.into_iter().for_each(|took| alone.commit.add(took));
+            bench.progress.inc(1);
+        }
+        Ok(alone)
+    }
+}
+
+/// How long events take from the call that brings them to each of a hundred watchers: more than from their commit.
+async fn to_watchers(bench: &Bench) -> Result<Sample, Failure> {
+    let (run_id, events) = (bench.new_run().await?, EVENTS * bench.times(10 * SECONDS) / 10);
+    let (begun, mut watchers) = (Instant::now(), JoinSet::new());
+    for _ in 0..WATCHERS / PER_CONNECTION {
+        let channel = load::connect(&bench.url, load::WIDE).await?;
+        for _ in 0..PER_CONNECTION {
+            watchers.spawn(delays(subscribe(&channel, &run_id).await?, begun, events));
+        }
+    }
+    append_steadily(bench, &run_id, begun, events).await?;
+    let mut sample = Sample::default();
+    while let Some(done) = watchers.join_next().await {
+        sample.extend(joined(done)?);
+    }
+    Ok(sample)
+}
+
+/// An event brings the time of its call as its message, in nanoseconds since `begun`.
+async fn delays(mut stream: Streaming<Brief>, begun: Instant, events: usize) -> Result<Sample, Status> {
+    let mut sample = Sample::default();
+    while sample.len() < events {
+        let message = stream.message().await?.ok_or_else(|| Status::aborted("the stream ended early"))?;
+        let called = message.event.and_then(|event| event.message.parse().ok());
+        if let Some(called) = called {
+            sample.add(begun.elapsed().saturating_sub(Duration::from_nanos(called)));
+        }
+    }
+    Ok(sample)
+}
+
+/// Whether the calls before are answered or not.
+async fn append_steadily(bench: &Bench, run_id: &str, begun: Instant, events: usize) -> Result<(), Failure> {
+    let connections: Arc<[Channel]> = load::connections(&bench.url, 8).await?.into();
+    bench.begin("one event", events);
+    let mut ticks = interval(Duration::from_secs(1) / EVENTS as u32);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut calls = JoinSet::new();
+    for number in 0..events {
+        ticks.tick().await;
+        let mut client = EventServiceClient::new(load::of_caller(&connections, number));
+        let message = begun.elapsed().as_nanos().to_string();
+        let event = v1::EventDraft { message, ..bench.event.clone() };
+        let request =
+            v1::AppendEventsRequest { run_id: run_id.to_owned(), events: vec![event], request_id: String::new() };
+        calls.spawn(async move { client.append_events(request).await.map(drop) });
+        bench.progress.inc(1);
+    }
+    while let Some(done) = calls.join_next().await {
+        joined(done)?;
+    }
+    Ok(())
+}
