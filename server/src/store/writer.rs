@@ -1,6 +1,6 @@
 //! The one writer: a thread that owns the writing connection and commits in groups.
 //!
-//! It takes all the waiting bodies, runs each in a savepoint of one transaction, commits, then answers all: as many
+//! It takes all the waiting bodies, runs them one after the other in one transaction, commits, then answers all: as many
 //! calls as are waiting share one fsync.
 
 use std::cell::Cell;
@@ -23,8 +23,8 @@ const LARGEST_GROUP: usize = 512;
 /// Beyond this many waiting calls the next is refused at once.
 const QUEUE: usize = 4096;
 
-/// How often a group is run at most because somebody has left meanwhile.
-const LOOKS: usize = 3;
+/// How often a group is undone at most because somebody has left meanwhile.
+const LOOKS: usize = 2;
 
 /// The handle of the writer thread.
 pub(super) struct Writer {
@@ -116,7 +116,7 @@ where
     }
 
     fn run(&mut self, tx: &mut dyn Tx) -> bool {
-        // A panic is one call's bug: the writer lives on, and the savepoint undoes what was half done.
+        // A panic is one call's bug: the writer lives on, and what was half done is undone.
         let outcome = catch_unwind(AssertUnwindSafe(|| (self.body)(tx)));
         let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("a body panicked")));
         self.outcome.insert(outcome).is_ok()
@@ -144,8 +144,20 @@ enum Failure {
     InBody,
     /// Somebody it was run for is gone.
     Unwanted,
+    /// A body failed after it had written something, and what it wrote could not be undone alone.
+    HalfDone,
     /// It could not begin or not commit.
     Around(Error),
+}
+
+/// How a group is run.
+#[derive(Debug, Clone, Copy)]
+struct Pass {
+    /// What a body wrote before it failed can be undone alone. Otherwise that undoes the group: hardly any body fails
+    /// then, and a savepoint for each took a third of this thread's time, most of it for copies of pages.
+    with_savepoints: bool,
+    /// How often it may still be undone because somebody has left meanwhile.
+    looks: usize,
 }
 
 /// What the bodies of a group have said.
@@ -186,16 +198,17 @@ impl Group {
     }
 
     fn commit(&self, mut group: Vec<Box<dyn Job>>) {
-        let mut done = Err(Failure::Unwanted);
-        for look in (0..LOOKS).rev() {
-            if !matches!(done, Err(Failure::Unwanted)) {
-                break;
-            }
+        let mut pass = Pass { with_savepoints: false, looks: LOOKS };
+        let done = loop {
             // Whoever is gone before the commit leaves nothing behind: the others once more, without it. Not for ever:
             // where callers leave faster than that, the last look was the last.
             group.retain(|job| job.is_wanted());
-            done = self.run_together(&mut group, look > 0);
-        }
+            match self.run_together(&mut group, pass) {
+                Err(Failure::Unwanted) => pass.looks -= 1,
+                Err(Failure::HalfDone) if !pass.with_savepoints => pass.with_savepoints = true,
+                done => break done,
+            }
+        };
         match done {
             Ok(()) => {}
             // Nothing can begin now: neither would it alone.
@@ -213,15 +226,15 @@ impl Group {
 
     fn run_one_by_one(&self, group: &mut [Box<dyn Job>]) {
         for job in group.chunks_mut(1) {
-            if let Err(Failure::Around(error)) = self.run_together(job, false) {
+            if let Err(Failure::Around(error)) = self.run_together(job, Pass { with_savepoints: false, looks: 0 }) {
                 job.iter_mut().for_each(|job| job.fail(error.clone()));
             }
         }
     }
 
-    fn run_together(&self, jobs: &mut [Box<dyn Job>], only_wanted: bool) -> Result<(), Failure> {
+    fn run_together(&self, jobs: &mut [Box<dyn Job>], pass: Pass) -> Result<(), Failure> {
         let before = self.counted.get();
-        match self.try_together(jobs, only_wanted) {
+        match self.try_together(jobs, pass) {
             Ok(signals) => {
                 (self.listener)(&signals);
                 Ok(())
@@ -237,16 +250,20 @@ impl Group {
         }
     }
 
-    fn try_together(&self, jobs: &mut [Box<dyn Job>], only_wanted: bool) -> Result<Vec<Signal>, Failure> {
+    fn try_together(&self, jobs: &mut [Box<dyn Job>], pass: Pass) -> Result<Vec<Signal>, Failure> {
         self.run_sql("BEGIN IMMEDIATE").map_err(Failure::Around)?;
         let mut said = Said::default();
         for job in jobs.iter_mut() {
-            self.run_in_savepoint(job.as_mut(), &mut said)?;
+            match pass.with_savepoints {
+                true => self.run_in_savepoint(job.as_mut(), &mut said)?,
+                false if self.run_body(job.as_mut(), &mut said)? => {}
+                false => return Err(Failure::HalfDone),
+            }
         }
         if said.has_written {
             self.save_counters().map_err(Failure::Around)?;
         }
-        if only_wanted && jobs.iter().any(|job| job.has_done() && !job.is_wanted()) {
+        if pass.looks > 0 && jobs.iter().any(|job| job.has_done() && !job.is_wanted()) {
             return Err(Failure::Unwanted);
         }
         self.run_sql("COMMIT").map_err(Failure::Around)?;
@@ -260,19 +277,28 @@ impl Group {
 
     fn run_in_savepoint(&self, job: &mut dyn Job, said: &mut Said) -> Result<(), Failure> {
         self.run_sql("SAVEPOINT body").map_err(Failure::Around)?;
-        let counted = self.counted.get();
-        let mut tx = self.tx();
-        if job.run(&mut tx) {
-            said.has_written |= tx.has_written() || self.counted.get() != counted;
-            said.signals.extend(tx.into_signals());
-        } else {
-            self.give_back(counted);
-            if self.conn.is_autocommit() {
-                return Err(Failure::InBody);
-            }
+        if !self.run_body(job, said)? {
             self.run_sql("ROLLBACK TO body").map_err(Failure::Around)?;
         }
         self.run_sql("RELEASE body").map_err(Failure::Around)
+    }
+
+    /// Says whether all of it is to stay: false if it failed and has written before that.
+    fn run_body(&self, job: &mut dyn Job, said: &mut Said) -> Result<bool, Failure> {
+        let counted = self.counted.get();
+        let mut tx = self.tx();
+        let is_done = job.run(&mut tx);
+        let has_written = tx.has_written() || self.counted.get() != counted;
+        if is_done {
+            said.has_written |= has_written;
+            said.signals.extend(tx.into_signals());
+            return Ok(true);
+        }
+        self.give_back(counted);
+        if self.conn.is_autocommit() {
+            return Err(Failure::InBody);
+        }
+        Ok(!has_written)
     }
 
     fn tx(&self) -> SqliteTx<'_> {
