@@ -13,8 +13,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("runhub_descriptor.bin"), compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure()
+        .build_server(false)
         // A HashMap would encode the same message differently each time; fingerprints and stored answers need one form.
         .btree_map(".")
+        .compile_fds(compiler.file_descriptor_set())?;
+    let servers = out.join("servers");
+    fs::create_dir_all(&servers)?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        .out_dir(servers)
+        .extern_path(".runhub.v1", "crate::v1")
+        // A server encodes an event once for all who watch.
+        .extern_path(".runhub.v1.SubscribeEventsResponse", "crate::Encoded")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -1,14 +1,18 @@
 //! The gRPC API of Runhub, generated from `proto/runhub/v1`, and the conversions that both sides need.
 
+mod encoded;
 mod json;
 mod snapshot;
 
+pub use encoded::Encoded;
 pub use json::Json;
 
 /// Package `runhub.v1`: messages, clients and servers. The protos hold the documentation.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod v1 {
     tonic::include_proto!("runhub.v1");
+    // Apart from the rest, for they send messages that are encoded already.
+    include!(concat!(env!("OUT_DIR"), "/servers/runhub.v1.rs"));
 }
 
 /// The encoded `FileDescriptorSet` of `runhub.v1` and its imports, with comments, for reflection.

@@ -3,8 +3,8 @@
 use std::pin::Pin;
 
 use futures_util::Stream;
-use runhub_api::v1;
 use runhub_api::v1::event_service_server::EventService;
+use runhub_api::{Encoded, v1};
 use tonic::{Request, Response, Status};
 
 use super::list_events::ListEvents;
@@ -42,8 +42,7 @@ impl EventService for Hub {
         Ok(Response::new(self.list(list).await?))
     }
 
-    type SubscribeEventsStream =
-        Pin<Box<dyn Stream<Item = Result<v1::SubscribeEventsResponse, Status>> + Send + 'static>>;
+    type SubscribeEventsStream = Pin<Box<dyn Stream<Item = Result<Encoded, Status>> + Send + 'static>>;
 
     async fn subscribe_events(
         &self,

@@ -29,7 +29,7 @@ pub(crate) mod value;
 use std::sync::Arc;
 use std::time::Duration;
 
-use runhub_api::v1;
+use runhub_api::Encoded;
 use runhub_api::v1::agent_service_server::AgentServiceServer;
 use runhub_api::v1::approval_service_server::ApprovalServiceServer;
 use runhub_api::v1::artifact_service_server::ArtifactServiceServer;
@@ -66,11 +66,11 @@ pub struct Hub {
 }
 
 /// An event as watchers are shown it, made once for all of them.
-pub type ShownEvent = Arc<v1::Event>;
+pub type ShownEvent = Encoded;
 
 /// The newest events as watchers are shown them: none yet, and those that are committed from now on.
 pub fn tail_of(store: &Store) -> Tail<ShownEvent> {
-    Tail::new(*store.log_growth().borrow(), TAIL_SIZE, |event| Arc::new(event.into()))
+    Tail::new(*store.log_growth().borrow(), TAIL_SIZE, subscribe::show)
 }
 
 impl Hub {

@@ -1,16 +1,16 @@
 //! SubscribeEvents: a run's snapshot, if it is asked for, and then one watcher of the log.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
-use runhub_api::v1;
 use runhub_api::v1::SubscribeStart;
 use runhub_api::v1::subscribe_events_response::Message as ProtoMessage;
+use runhub_api::{Encoded, v1};
 use tonic::Status;
 
 use super::snapshot::{self, Limits};
 use super::{Hub, ShownEvent, field};
+use crate::domain::event::Event;
 use crate::error::{Error, Result};
 use crate::watch::{EndReason, Message, Start, Watch, WatchRequest};
 
@@ -64,7 +64,7 @@ impl Hub {
     pub async fn subscribe(
         &self,
         subscription: Subscription,
-    ) -> Result<impl Stream<Item = Result<v1::SubscribeEventsResponse, Status>> + use<>> {
+    ) -> Result<impl Stream<Item = Result<Encoded, Status>> + use<>> {
         let Subscription { snapshot_of, mut watch } = subscription;
         let mut parts = Vec::new();
         if let Some(run_id) = snapshot_of {
@@ -75,25 +75,32 @@ impl Hub {
             parts = snapshot.into_parts(PART_BYTES);
         }
         let watch = Watch::begin(&self.store, &self.tail, self.draining.clone(), watch).await?;
-        let parts = stream::iter(parts.into_iter().map(|part| Ok(response(ProtoMessage::Snapshot(part)))));
+        let parts = stream::iter(parts.into_iter().map(|part| Ok(encoded(ProtoMessage::Snapshot(part)))));
         let messages = stream::unfold(watch, |mut watch| async {
             let next = watch.next().await?;
-            Some((next.map(|message| response(proto_message(message))).map_err(Status::from), watch))
+            Some((next.map(shown).map_err(Status::from), watch))
         });
         Ok(parts.chain(messages))
     }
 }
 
-fn response(message: ProtoMessage) -> v1::SubscribeEventsResponse {
-    v1::SubscribeEventsResponse { message: Some(message) }
+fn encoded(message: ProtoMessage) -> Encoded {
+    v1::SubscribeEventsResponse { message: Some(message) }.into()
 }
 
-fn proto_message(message: Message<ShownEvent>) -> ProtoMessage {
+/// An event as all who watch are shown it.
+pub fn show(event: Event) -> ShownEvent {
+    encoded(ProtoMessage::Event(event.into()))
+}
+
+fn shown(message: Message<ShownEvent>) -> Encoded {
     match message {
-        Message::Event(event) => ProtoMessage::Event(Arc::unwrap_or_clone(event)),
-        Message::CaughtUp(position) => ProtoMessage::CaughtUp(v1::CaughtUp { position }),
-        Message::Bookmark(position) => ProtoMessage::Bookmark(v1::Bookmark { position }),
-        Message::End(reason, position) => ProtoMessage::End(v1::End { reason: proto_reason(reason).into(), position }),
+        Message::Event(event) => event,
+        Message::CaughtUp(position) => encoded(ProtoMessage::CaughtUp(v1::CaughtUp { position })),
+        Message::Bookmark(position) => encoded(ProtoMessage::Bookmark(v1::Bookmark { position })),
+        Message::End(reason, position) => {
+            encoded(ProtoMessage::End(v1::End { reason: proto_reason(reason).into(), position }))
+        }
     }
 }
 

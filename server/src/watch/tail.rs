@@ -20,8 +20,8 @@ pub const SIZE: Limit = Limit { rows: 16_384, bytes: 16 * 1024 * 1024 };
 
 /// What an event takes in memory beside its message and payload, about.
 const AROUND_EVENT: usize = 512;
-/// How much larger a payload is in memory than as text, about.
-const UNFOLDED: usize = 8;
+/// How much larger a payload can be encoded than as text: a list of digits is.
+const ENCODED: usize = 6;
 
 /// What is read at once.
 const READ: Limit = Limit { rows: 1_000, bytes: 1024 * 1024 };
@@ -187,7 +187,7 @@ impl<T: Clone> Tail<T> {
             task_id: event.task_id.clone(),
             source: event.source.clone(),
             kind: event.kind.clone(),
-            bytes: AROUND_EVENT + event.message.len() + UNFOLDED * event.payload.text().len(),
+            bytes: AROUND_EVENT + event.message.len() + ENCODED * event.payload.text().len(),
             shown: self.show(event),
         }
     }

@@ -84,7 +84,6 @@ pub async fn one_a_call(bench: &Bench) -> Result<Vec<Row>, Failure> {
         let name = format!("AppendEvents, one event a call, {callers} in flight");
         rows.push(Row::rate(name, "/s", &appends).of(empty.per_second()).judged_by(Target::AtLeast(least)));
     }
-    rows.extend(variants(bench, appending).await?);
     Ok(rows)
 }
 
@@ -95,9 +94,10 @@ pub async fn empty_calls(bench: &Bench, connections: &[Channel], callers: usize)
         .await
 }
 
-/// Shown beside them, compared with the same without.
-async fn variants(bench: &Bench, plain: Arc<Appending>) -> Result<Vec<Row>, Failure> {
+/// The same to many runs and with request_ids, compared with the same without: shown, without a target.
+pub async fn variants(bench: &Bench) -> Result<Vec<Row>, Failure> {
     let callers = bench.agents;
+    let plain = Arc::new(Appending::new(bench, callers).await?);
     let mut run_ids = Vec::new();
     for _ in 0..RUNS {
         run_ids.push(bench.new_run().await?);
@@ -111,9 +111,9 @@ async fn variants(bench: &Bench, plain: Arc<Appending>) -> Result<Vec<Row>, Fail
         })
     };
     let variants = [
-        ("64 runs", with(run_ids, String::new)),
-        ("UUIDv7 request_ids", with(plain.run_ids.clone(), ascending_id)),
-        ("random request_ids", with(plain.run_ids.clone(), random_id)),
+        ("to 64 runs", with(run_ids, String::new)),
+        ("with UUIDv7 request_ids", with(plain.run_ids.clone(), ascending_id)),
+        ("with random request_ids", with(plain.run_ids.clone(), random_id)),
     ];
     bench.begin("appends", 2 * variants.len() * bench.turns());
     let mut rows = Vec::new();
@@ -125,7 +125,7 @@ async fn variants(bench: &Bench, plain: Arc<Appending>) -> Result<Vec<Row>, Fail
             measured.extend(variant.measure(bench.turn(), callers).await?);
             bench.progress.inc(1);
         }
-        let name = format!("… the same with {name}, of that without");
+        let name = format!("… {callers} in flight {name}; of that without");
         rows.push(Row::rate(name, "/s", &measured).of(ceiling.per_second()));
     }
     Ok(rows)

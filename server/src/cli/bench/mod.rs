@@ -67,6 +67,8 @@ const PAYLOAD: &str =
 enum Group {
     /// AppendEvents, one event a call
     Appends,
+    /// AppendEvents to many runs, and with request_ids
+    Variants,
     /// AppendEvents, a hundred a call
     Batches,
     /// Claiming and completing
@@ -142,6 +144,7 @@ impl Bench {
     async fn measure(&self, group: Group) -> Result<Vec<Row>, Failure> {
         match group {
             Group::Appends => appends::one_a_call(self).await,
+            Group::Variants => appends::variants(self).await,
             Group::Batches => appends::batches(self).await,
             Group::Claims => claims::claim_and_complete(self).await,
             Group::Delays => delays::all(self).await,
