@@ -16,7 +16,7 @@ use crate::domain::Key;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::store::due::{self, Due};
-use crate::store::{Signal, Store, Tx};
+use crate::store::{Signal, Store, Ticket, Tx};
 use crate::wake::Wakes;
 
 /// After an error, a full disk say, it tries again so much later.
@@ -87,7 +87,7 @@ impl Sweeper {
             let now = self.look_at_the_clock();
             self.recover_from_stall().await?;
             let since = self.looked_at.minus(OVERLAP);
-            let due = self.attend(store.read(move |tx| due::look(tx, since, now))).await?;
+            let due = self.attend(store.read_first(move |tx| due::look(tx, since, now))).await?;
             self.looked_at = now;
             due.in_time.iter().for_each(|(run_key, tasks)| {
                 self.wakes.hear(&Signal::Ready { run_key: *run_key, tasks: *tasks });
@@ -98,7 +98,7 @@ impl Sweeper {
             self.attend(act(&store, due, now)).await?;
         }
         let now = self.looked_at;
-        if let Some(next) = self.attend(store.read(move |tx| due::next(tx, now))).await? {
+        if let Some(next) = self.attend(store.read_first(move |tx| due::next(tx, now))).await? {
             self.wakes.alarm.bring_forward(next);
         }
         Ok(self.wakes.alarm.time())
@@ -155,7 +155,7 @@ async fn each<F>(store: &Store, keys: Vec<Key>, act: F) -> Result<()>
 where
     F: Fn(&mut dyn Tx, Key) -> Result<bool> + Copy + Send + 'static,
 {
-    let acts = keys.into_iter().map(|key| store.transact(move |tx| act(tx, key)));
+    let acts = keys.into_iter().map(|key| store.transact_as(Ticket::FIRST, move |tx| act(tx, key)));
     // One that fails is no reason to drop the others.
     join_all(acts).await.into_iter().try_for_each(|done| done.map(drop))
 }
@@ -166,7 +166,7 @@ where
 /// The store can't be written.
 pub async fn recover(store: &Store, live_at: Timestamp) -> Result<u64> {
     store
-        .transact(move |tx| {
+        .transact_as(Ticket::FIRST, move |tx| {
             let now = tx.now();
             due::recover(tx, live_at, now)
         })

@@ -19,7 +19,8 @@ impl Hub {
         R: Mutation,
         T: prost::Message + Default + 'static,
     {
-        let call = CallId::of(request)?;
+        // Work that is done is worth more than work that is new.
+        let call = CallId::of(request)?.first();
         self.mutate_or_refuse(
             call,
             |_, _| Ok(None),

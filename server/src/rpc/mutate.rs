@@ -11,7 +11,7 @@ use crate::actions::Outcome;
 use crate::domain::limits;
 use crate::error::{Error, Result};
 use crate::store::requests::{self, StoredAnswer};
-use crate::store::{Signal, Tx};
+use crate::store::{Signal, Ticket, Tx};
 
 /// A request that changes something.
 pub trait Mutation: Message + Clone {
@@ -88,6 +88,7 @@ pub struct CallId {
     rpc: &'static str,
     /// The request_id and the fingerprint of the content; None: the call is not remembered.
     repeatable: Option<(String, Vec<u8>)>,
+    ticket: Ticket,
 }
 
 impl CallId {
@@ -96,11 +97,18 @@ impl CallId {
         self.repeatable.as_ref().map(|(id, _)| (self.rpc, id.clone()))
     }
 
+    /// The same, to be served before others.
+    pub fn first(mut self) -> Self {
+        self.ticket.is_first = true;
+        self
+    }
+
     /// Of a request, before its fields are parsed.
     pub fn of<R: Mutation>(request: &R) -> Result<Self> {
         let id = request.request_id();
+        let ticket = ticket_of(request, false);
         if id.is_empty() {
-            return Ok(Self { rpc: R::RPC, repeatable: None });
+            return Ok(Self { rpc: R::RPC, repeatable: None, ticket });
         }
         let printable = !id.trim().is_empty() && !id.chars().any(char::is_control);
         if !printable || id.len() > limits::ID_BYTES {
@@ -108,8 +116,13 @@ impl CallId {
             return Err(Error::field("request_id", problem));
         }
         let fingerprint = Sha256::digest(request.content().encode_to_vec()).to_vec();
-        Ok(Self { rpc: R::RPC, repeatable: Some((id.to_owned(), fingerprint)) })
+        Ok(Self { rpc: R::RPC, repeatable: Some((id.to_owned(), fingerprint)), ticket })
     }
+}
+
+/// How a request waits for its turn.
+pub fn ticket_of(request: &impl Message, is_first: bool) -> Ticket {
+    Ticket { is_first, bytes: request.encoded_len() }
 }
 
 /// What a call is answered with.
@@ -142,7 +155,7 @@ impl Hub {
         S: Fn(&mut dyn Tx, &T) -> Result<Option<Error>> + Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<Outcome<T>> + Send + 'static,
     {
-        let answer = self.store.transact(move |tx| {
+        let answer = self.store.transact_as(call.ticket, move |tx| {
             if let Some(before) = answer_before(tx, &call, &spoiled)? {
                 return Ok(before);
             }

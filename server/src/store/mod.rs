@@ -18,6 +18,7 @@ pub mod events;
 pub mod imports;
 pub mod path_sets;
 pub mod plan;
+mod queue;
 pub mod raw;
 mod reader;
 pub mod ready;
@@ -159,6 +160,20 @@ pub struct Page<T> {
     pub is_last: bool,
 }
 
+/// How a body that writes waits for its turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ticket {
+    /// Before the others: it keeps agents at their work.
+    pub is_first: bool,
+    /// Of its request, which it holds while it waits.
+    pub bytes: usize,
+}
+
+impl Ticket {
+    /// Of the server itself, which holds next to nothing.
+    pub const FIRST: Self = Self { is_first: true, bytes: 0 };
+}
+
 /// The one database of a server.
 #[derive(Clone)]
 pub struct Store {
@@ -188,7 +203,7 @@ impl Store {
         Ok(Self { inner: Arc::new(Inner { writer, readers, log_id, _lock: lock }) })
     }
 
-    /// Runs a body that writes. It commits together with others; when this returns it is on disk.
+    /// Runs a body that writes, when it is its turn; refused as overloaded when too many wait. It commits together with others; when this returns it is on disk.
     ///
     /// The body may run more than once and does nothing but use `tx`. Its `Err` undoes what it wrote.
     pub async fn transact<T, F>(&self, body: F) -> Result<T>
@@ -196,16 +211,35 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
-        self.inner.writer.transact(body).await
+        self.transact_as(Ticket::default(), body).await
     }
 
-    /// Runs a body that reads, on one consistent state that has everything answered before.
+    /// The same with a place of its own among those that wait.
+    pub async fn transact_as<T, F>(&self, ticket: Ticket, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
+    {
+        self.inner.writer.transact(ticket, body).await
+    }
+
+    /// Runs a body that reads, on one consistent state that has everything answered before. When too many wait for that
+    /// it is refused as overloaded.
     pub async fn read<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
         self.inner.readers.read(body).await
+    }
+
+    /// The same for the server itself, one at a time: it never waits behind callers, and is never refused.
+    pub async fn read_first<T, F>(&self, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
+    {
+        self.inner.readers.read_first(body).await
     }
 
     /// The newest committed position, and a wake-up whenever it grows. It says only that the log has grown.

@@ -14,10 +14,17 @@ use crate::error::{Error, Result};
 /// Reads at the same time. More would only take turns on the processors.
 const READERS: u32 = 8;
 
+/// Beyond so many waiting reads the next is refused at once.
+const QUEUE: usize = 4_096;
+
 pub(super) struct Readers {
     pool: r2d2::Pool<SqliteConnectionManager>,
     // So many reads as there are connections, and no thread ever waits for one.
     turns: Arc<Semaphore>,
+    /// The same for the server's own reads: one connection more.
+    own_turn: Arc<Semaphore>,
+    /// Reads that have their turn or wait for it.
+    places: Semaphore,
     clock: Arc<dyn Clock>,
 }
 
@@ -26,13 +33,19 @@ impl Readers {
         let manager =
             SqliteConnectionManager::file(path).with_flags(sqlite::reader_flags()).with_init(sqlite::prepare_reader);
         let pool = r2d2::Pool::builder()
-            .max_size(READERS)
+            .max_size(READERS + 1)
             .min_idle(Some(1))
             // A local file does not go away between two reads.
             .test_on_check_out(false)
             .build(manager)
             .map_err(|cause| OpenError::at(path, cause))?;
-        Ok(Self { pool, turns: Arc::new(Semaphore::new(READERS as usize)), clock })
+        Ok(Self {
+            pool,
+            turns: Arc::new(Semaphore::new(READERS as usize)),
+            own_turn: Arc::new(Semaphore::new(1)),
+            places: Semaphore::new(READERS as usize + QUEUE),
+            clock,
+        })
     }
 
     pub async fn read<T, F>(&self, body: F) -> Result<T>
@@ -40,7 +53,25 @@ impl Readers {
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(Error::internal)?;
+        let _place = self.places.try_acquire().map_err(|_| Error::Overloaded)?;
+        self.read_in_turn(&self.turns, body).await
+    }
+
+    /// Neither waits for the others nor is refused.
+    pub async fn read_first<T, F>(&self, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
+    {
+        self.read_in_turn(&self.own_turn, body).await
+    }
+
+    async fn read_in_turn<T, F>(&self, turns: &Arc<Semaphore>, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
+    {
+        let turn = Arc::clone(turns).acquire_owned().await.map_err(Error::internal)?;
         let (pool, clock) = (self.pool.clone(), Arc::clone(&self.clock));
         let done = tokio::task::spawn_blocking(move || {
             let _turn = turn;

@@ -12,30 +12,23 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::counters::{self, Counters};
+use super::queue::Queue;
 use super::sqlite::{Counted, OpenError, SqliteTx, sql_error};
-use super::{Listener, Signal, Tx};
+use super::{Listener, Signal, Ticket, Tx};
 use crate::clock::{Clock, Ids};
 use crate::error::{Error, Result};
 
 /// More than this in one transaction would only make the first of them wait.
 const LARGEST_GROUP: usize = 512;
 
-/// Beyond this many waiting calls the next is refused at once.
-const QUEUE: usize = 4096;
-
 /// How often a group is undone at most because somebody has left meanwhile.
 const LOOKS: usize = 2;
 
 /// The handle of the writer thread.
 pub(super) struct Writer {
-    queue: mpsc::Sender<Message>,
+    queue: Arc<Queue<Box<dyn Job>>>,
     growth: watch::Receiver<i64>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-enum Message {
-    Run(Box<dyn Job>),
-    Stop,
 }
 
 impl Writer {
@@ -46,30 +39,28 @@ impl Writer {
         counters: Counters,
         listener: Listener,
     ) -> Result<Self, OpenError> {
-        let (queue, waiting) = mpsc::channel(QUEUE);
+        let queue = Arc::new(Queue::new());
+        let waiting = Arc::clone(&queue);
         let counted = Counted { position: counters.last_position, key: counters.last_key };
         let (grown, growth) = watch::channel(counted.position);
         let (answers, done) = mpsc::unbounded_channel();
         tokio::spawn(answer_all(done));
         let group = Group { conn, clock, ids: Ids::new(), counted: Cell::new(counted), grown, listener, answers };
-        let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || group.serve(waiting));
+        let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || group.serve(&waiting));
         let thread = thread.map_err(|cause| OpenError::at("the writer thread".as_ref(), cause))?;
         Ok(Self { queue, growth, thread: Mutex::new(Some(thread)) })
     }
 
     /// Runs a body in the next group and waits for its commit.
-    pub async fn transact<T, F>(&self, body: F) -> Result<T>
+    pub async fn transact<T, F>(&self, ticket: Ticket, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         let job = Call { body, outcome: None, reply };
-        self.queue.try_send(Message::Run(Box::new(job))).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => Error::Draining,
-        })?;
-        // Dropped unanswered: it stood behind the stop.
+        self.queue.push(Box::new(job), ticket)?;
+        // Dropped unanswered: the runtime goes down.
         answer.await.unwrap_or(Err(Error::Draining))
     }
 
@@ -79,8 +70,7 @@ impl Writer {
 
     /// Waits until all that was taken is committed.
     pub async fn close(&self) {
-        // A closed queue means it has ended before.
-        let _ = self.queue.send(Message::Stop).await;
+        self.queue.close();
         let thread = self.thread.lock().ok().and_then(|mut thread| thread.take());
         if let Some(thread) = thread {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
@@ -189,24 +179,11 @@ struct Group {
 }
 
 impl Group {
-    fn serve(self, mut waiting: mpsc::Receiver<Message>) {
-        let mut stopping = false;
-        while !stopping {
-            let Some(first) = waiting.blocking_recv() else { return };
+    fn serve(self, queue: &Queue<Box<dyn Job>>) {
+        while queue.wait().is_some() {
             // Who is about to call may do so first: a third fewer commits under load, and no wait when there is none.
             std::thread::yield_now();
-            let mut group = Vec::new();
-            let mut next = Some(first);
-            while let Some(message) = next {
-                match message {
-                    Message::Run(job) if job.is_wanted() => group.push(job),
-                    Message::Run(_) => {}
-                    Message::Stop => stopping = true,
-                }
-                let full = stopping || group.len() == LARGEST_GROUP;
-                next = if full { None } else { waiting.try_recv().ok() };
-            }
-            self.commit(group);
+            self.commit(queue.take(LARGEST_GROUP));
         }
     }
 

@@ -149,7 +149,7 @@ impl<T: Clone> Tail<T> {
             }
             let scan = Scan { after: self.end(), ..Scan::default() };
             // What retention has removed meanwhile must not be passed over here either.
-            let look = store.read(move |tx| log::look(tx, &scan, Some(scan.after), READ)).await?;
+            let look = store.read_first(move |tx| log::look(tx, &scan, Some(scan.after), READ)).await?;
             self.extend(look.found, look.newest_position);
         }
         Ok(())
