@@ -18,6 +18,8 @@ mod list_events;
 mod mutate;
 mod page;
 mod plan;
+#[cfg(test)]
+mod query_plans;
 mod run;
 mod server;
 mod snapshot;

@@ -38,17 +38,19 @@ pub fn look(tx: &mut dyn Tx, since: Timestamp, now: Timestamp) -> Result<Due> {
     let graces = "SELECT key FROM runs WHERE status = 5 AND grace_end_time <= $1 LIMIT 100";
     let approvals = "SELECT key FROM approvals WHERE verdict = 1 AND has_expired = 0 AND expire_time <= $1
         ORDER BY expire_time LIMIT 100";
-    let in_time = "SELECT run_key, COUNT(*) FROM tasks
-        WHERE status = 1 AND not_before_time IS NOT NULL AND not_before_time > $1 AND not_before_time <= $2
-        GROUP BY run_key";
+    let in_time = "SELECT run_key FROM tasks
+        WHERE status = 1 AND not_before_time IS NOT NULL AND not_before_time > $1 AND not_before_time <= $2";
     Ok(Due {
         leases: all(tx, leases, params![now], |row| row.take())?,
         graces: all(tx, graces, params![now], |row| row.take())?,
         approvals: all(tx, approvals, params![now], |row| row.take())?,
-        in_time: all(tx, in_time, params![since, now], |row| {
-            Ok((row.take()?, usize::try_from(row.take::<i64>()?).unwrap_or(0)))
-        })?,
+        in_time: counted(all(tx, in_time, params![since, now], |row| row.take())?),
     })
+}
+
+fn counted(mut run_keys: Vec<Key>) -> Vec<(Key, usize)> {
+    run_keys.sort_unstable();
+    run_keys.chunk_by(|one, next| one == next).map(|of_run| (of_run[0], of_run.len())).collect()
 }
 
 /// When the next thing falls due after a time, as far as is known now.

@@ -18,6 +18,8 @@ pub mod events;
 pub mod imports;
 pub mod path_sets;
 pub mod plan;
+#[cfg(test)]
+pub mod plans;
 mod queue;
 pub mod raw;
 mod reader;

@@ -229,24 +229,36 @@ fn pending(row: &mut Columns) -> Result<Pending> {
     })
 }
 
-/// The first pending tasks, of a run or of all that have not ended, in the order in which they would be given out.
+/// The first pending tasks in plan order, of a run or of all that have not ended, one after the other.
 pub fn first_pending(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<Vec<Pending>> {
-    let limit = i64::try_from(limits::UNCLAIMABLE_TASKS).unwrap_or(i64::MAX);
-    match run_key {
-        Some(run_key) => {
-            let sql = "SELECT t.open_dependencies, t.not_before_time, t.path_set_key, t.required_capabilities,
-                    r.status, r.key
-                FROM tasks t JOIN runs r ON r.key = t.run_key
-                WHERE t.run_key = $1 AND t.status = 1 ORDER BY t.priority DESC, t.ordinal LIMIT $2";
-            all(tx, sql, params![run_key, limit], pending)
+    let runs = match run_key {
+        Some(run_key) => vec![run_key],
+        None => living_runs(tx)?,
+    };
+    let mut found = Vec::new();
+    for run_key in runs {
+        let room = limits::UNCLAIMABLE_TASKS - found.len();
+        if room == 0 {
+            break;
         }
-        None => {
-            let sql = "SELECT t.open_dependencies, t.not_before_time, t.path_set_key, t.required_capabilities,
-                    r.status, r.key
-                FROM tasks t JOIN runs r ON r.key = t.run_key JOIN run_counters c ON c.run_key = t.run_key
-                WHERE t.status = 1 AND r.status IN (1, 2, 3, 4)
-                ORDER BY t.priority DESC, c.last_served, t.run_key, t.ordinal LIMIT $1";
-            all(tx, sql, params![limit], pending)
-        }
+        found.extend(first_pending_of_run(tx, run_key, room)?);
     }
+    Ok(found)
+}
+
+/// Those that give out tasks, and those that would if they were not paused.
+fn living_runs(tx: &mut dyn Tx) -> Result<Vec<Key>> {
+    let giving_out = "SELECT key FROM runs WHERE status IN (1, 2, 4) ORDER BY key";
+    let paused = "SELECT key FROM runs WHERE status = 3 ORDER BY key";
+    let mut keys = all(tx, giving_out, &[], |row| row.take())?;
+    keys.extend(all::<Key>(tx, paused, &[], |row| row.take())?);
+    Ok(keys)
+}
+
+fn first_pending_of_run(tx: &mut dyn Tx, run_key: Key, limit: usize) -> Result<Vec<Pending>> {
+    let sql = "SELECT t.open_dependencies, t.not_before_time, t.path_set_key, t.required_capabilities, r.status, r.key
+        FROM tasks t JOIN runs r ON r.key = t.run_key
+        WHERE t.run_key = $1 AND t.status = 1 ORDER BY t.ordinal LIMIT $2";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    all(tx, sql, params![run_key, limit], pending)
 }
