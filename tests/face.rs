@@ -32,6 +32,8 @@ mod import;
 mod lease_keeper;
 #[path = "face/oracle.rs"]
 mod oracle;
+#[path = "face/overload.rs"]
+mod overload;
 #[path = "face/plan.rs"]
 mod plan;
 #[path = "face/repeat.rs"]

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Listen};
 use crate::domain::time::Timestamp;
 use crate::housekeeping;
+use crate::rpc::admission::Admission;
 use crate::rpc::{self, Hub, ShownEvent};
 use crate::store::{OpenError, Store};
 use crate::sweeper::{self, Sweeper};
@@ -112,6 +113,11 @@ impl Server {
     /// What those who watch live are shown.
     pub fn tail(&self) -> Arc<Tail<ShownEvent>> {
         Arc::clone(&self.tail)
+    }
+
+    /// Where it keeps everything.
+    pub fn store(&self) -> Store {
+        self.store.clone()
     }
 
     /// Serves until `shutdown`, and then for as long as open calls and streams take to end, at most the drain time.
@@ -217,6 +223,7 @@ where
         .http2_max_local_error_reset_streams(Some(RESETS_PER_CONNECTION))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(Admission::default())
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, async move {
             // An error means that the server is gone: the same.

@@ -22,6 +22,7 @@ use runhub_server::domain::time::Timestamp;
 use runhub_server::housekeeping::Keep;
 use runhub_server::rpc::ShownEvent;
 use runhub_server::server::Server;
+use runhub_server::store::Store;
 use runhub_server::wake::Wakes;
 use runhub_server::watch::Tail;
 use tempfile::TempDir;
@@ -39,6 +40,7 @@ pub struct TestServer {
     folder: TempDir,
     wakes: Arc<Wakes>,
     tail: Arc<Tail<ShownEvent>>,
+    store: Store,
     shutdown: oneshot::Sender<()>,
     running: JoinHandle<()>,
 }
@@ -71,7 +73,7 @@ impl TestServer {
         };
         let server = Server::bind(config, Arc::new(clock.clone())).await.unwrap();
         let Listen::Tcp(address) = server.listens_on() else { panic!("it listens on TCP") };
-        let (wakes, tail) = (server.wakes(), server.tail());
+        let (wakes, tail, store) = (server.wakes(), server.tail(), server.store());
         let (shutdown, asked) = oneshot::channel();
         let running = tokio::spawn(async move {
             let asked = async { drop(asked.await) };
@@ -79,7 +81,7 @@ impl TestServer {
         });
         let url = format!("http://{address}");
         let client = Client::connect(&url).await.unwrap();
-        Self { client, url, clock, folder, wakes, tail, shutdown, running }
+        Self { client, url, clock, folder, wakes, tail, store, shutdown, running }
     }
 
     /// Until so many claims are held by the server.
@@ -95,6 +97,11 @@ impl TestServer {
     /// Until somebody waits for events.
     pub async fn until_somebody_listens(&self) {
         until(|| async { self.tail.has_ears() }).await;
+    }
+
+    /// What it writes to.
+    pub fn store(&self) -> Store {
+        self.store.clone()
     }
 
     /// The database file.
@@ -119,7 +126,8 @@ impl TestServer {
 
     /// Shuts down and waits until it has ended.
     pub async fn stop(self) -> TempDir {
-        drop(self.client);
+        // The file's lock goes with the last of the store.
+        drop((self.client, self.store));
         let _ = self.shutdown.send(());
         self.running.await.unwrap();
         self.folder

@@ -9,7 +9,7 @@ use crate::domain::run::RunStatus;
 use crate::domain::system_event;
 use crate::domain::task::{Task, covers};
 use crate::error::Result;
-use crate::store::{Signal, Tx, attempts, events, ready, runs, tasks};
+use crate::store::{Signal, Tx, attempts, events, pending, ready, runs, tasks};
 
 /// Who wants a task, and which.
 #[derive(Debug, Clone)]
@@ -79,7 +79,7 @@ pub fn count_obstacles(tx: &mut dyn Tx, wanted: &Wanted, overlaps: &Overlaps) ->
     let run_key = wanted.run_id.as_deref().map(|id| runs::key(tx, id)).transpose()?;
     let (mut held, now) = (HeldPaths::new(overlaps), tx.now());
     let mut counted = Unclaimable::default();
-    for task in ready::first_pending(tx, run_key)? {
+    for task in pending::first(tx, run_key)? {
         let in_time = task.not_before_time.is_none_or(|time| time <= now);
         counted.pending += 1;
         counted.waiting_on_dependency += i32::from(task.open_dependencies > 0);

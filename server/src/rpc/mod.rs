@@ -3,6 +3,7 @@
 //! A handler has four steps: parse the request into domain types; one `store.transact` (load, decide, save: here, or in
 //! `actions` where it is more) or `store.read`; the store wakes the watchers; reply.
 
+pub mod admission;
 mod agent;
 mod approval;
 mod artifact;

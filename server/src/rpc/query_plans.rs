@@ -24,19 +24,6 @@ use crate::store::{
     Limit, Tx, approvals, artifacts, attempts, checkpoints, compaction, due, events, plans, runs, tasks,
 };
 
-/// Statements that look through more than they find, and why that is good.
-const GOOD: [(&str, &str); 9] = [
-    ("FROM counters", "one row"),
-    ("UPDATE counters", "one row"),
-    ("FROM runs r JOIN run_counters c", "the runs that live, by an index of those: each is asked for its best task"),
-    ("FROM runs WHERE status IN (1, 2, 4)", "the same"),
-    ("FROM runs WHERE status = 3", "paused runs, by an index of those"),
-    ("WHERE d.depends_on_key = $1 AND t.status = $2", "what depends on one task; all of it is changed"),
-    ("WHERE d.task_key = $1 AND t.status <> 3", "what one task depends on"),
-    ("DELETE FROM requests", "the first thousand of the table"),
-    ("octet_length(payload), create_time FROM events ORDER BY position LIMIT 1000", "the first thousand of the table"),
-];
-
 const PAGE: Limit = Limit { rows: 10, bytes: 10_000 };
 
 #[test]
@@ -48,10 +35,7 @@ fn every_statement_finds_its_rows_by_an_index() {
         look(tx, &run)?;
         sweep(tx, &run)
     });
-    let is_good = |sql: &str| GOOD.iter().any(|(good, _)| sql.contains(good));
-    let is_slow = |step: &str| step.starts_with("SCAN") || step.contains("TEMP B-TREE") || step.contains("AUTOMATIC");
-    let slow: Vec<_> =
-        plans.iter().filter(|(sql, steps)| !is_good(sql) && steps.iter().any(|step| is_slow(step))).collect();
+    let slow = plans::slow(&plans);
     assert!(slow.is_empty(), "{slow:#?}");
     assert!(plans.len() > 75, "only {} statements were looked at", plans.len());
 }

@@ -39,6 +39,14 @@ impl From<Error> for Status {
     }
 }
 
+/// The same as `Error::Overloaded`, for one who is to wait so long.
+pub fn overloaded(retry_delay: Duration) -> Status {
+    let (code, reason) = code_and_reason(&Error::Overloaded);
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    details.set_retry_info(Some(retry_delay));
+    Status::with_error_details(code, Error::Overloaded.to_string(), details)
+}
+
 /// A status travels in headers, of which clients take some kilobytes: what callers said is quoted only in part.
 fn shortened(text: &str) -> String {
     const CHARS: usize = 500;

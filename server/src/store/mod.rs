@@ -17,6 +17,7 @@ pub mod due;
 pub mod events;
 pub mod imports;
 pub mod path_sets;
+pub mod pending;
 pub mod plan;
 #[cfg(test)]
 pub mod plans;
@@ -247,6 +248,11 @@ impl Store {
     /// The newest committed position, and a wake-up whenever it grows. It says only that the log has grown.
     pub fn log_growth(&self) -> watch::Receiver<i64> {
         self.inner.writer.log_growth()
+    }
+
+    /// How many bodies wait for the writer.
+    pub fn waiting(&self) -> usize {
+        self.inner.writer.waiting()
     }
 
     /// Names this database.

@@ -91,6 +91,12 @@ impl<T> Queue<T> {
         Ok(())
     }
 
+    /// How much waits.
+    pub fn len(&self) -> usize {
+        let lanes = self.lock();
+        lanes.first.items.len() + lanes.second.items.len()
+    }
+
     /// Takes nothing more in.
     pub fn close(&self) {
         self.lock().is_closed = true;

@@ -8,10 +8,7 @@ use std::ops::ControlFlow;
 
 use super::{Columns, SqlValue, Tx, all, first, params};
 use crate::domain::Key;
-use crate::domain::limits;
-use crate::domain::run::RunStatus;
 use crate::domain::task::covers;
-use crate::domain::time::Timestamp;
 use crate::error::Result;
 
 /// Decides about path sets. The store knows which are held, not what they mean.
@@ -204,61 +201,4 @@ pub fn count_dependents(tx: &mut dyn Tx, completed_key: Key) -> Result<usize> {
         WHERE d.depends_on_key = $1 AND t.status = 1 AND t.open_dependencies = 0";
     let count = first(tx, sql, params![completed_key], |row| row.take::<i64>())?;
     Ok(usize::try_from(count.unwrap_or(0)).unwrap_or(0))
-}
-
-/// A pending task, as far as one needs to know it to say what is in its way.
-#[derive(Debug)]
-#[allow(missing_docs)]
-pub struct Pending {
-    pub open_dependencies: i32,
-    pub not_before_time: Option<Timestamp>,
-    pub path_set_key: Option<Key>,
-    pub required_capabilities: Vec<String>,
-    pub run_status: RunStatus,
-    pub run_key: Key,
-}
-
-fn pending(row: &mut Columns) -> Result<Pending> {
-    Ok(Pending {
-        open_dependencies: row.take()?,
-        not_before_time: row.take()?,
-        path_set_key: row.take()?,
-        required_capabilities: row.take()?,
-        run_status: row.take()?,
-        run_key: row.take()?,
-    })
-}
-
-/// The first pending tasks in plan order, of a run or of all that have not ended, one after the other.
-pub fn first_pending(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<Vec<Pending>> {
-    let runs = match run_key {
-        Some(run_key) => vec![run_key],
-        None => living_runs(tx)?,
-    };
-    let mut found = Vec::new();
-    for run_key in runs {
-        let room = limits::UNCLAIMABLE_TASKS - found.len();
-        if room == 0 {
-            break;
-        }
-        found.extend(first_pending_of_run(tx, run_key, room)?);
-    }
-    Ok(found)
-}
-
-/// Those that give out tasks, and those that would if they were not paused.
-fn living_runs(tx: &mut dyn Tx) -> Result<Vec<Key>> {
-    let giving_out = "SELECT key FROM runs WHERE status IN (1, 2, 4) ORDER BY key";
-    let paused = "SELECT key FROM runs WHERE status = 3 ORDER BY key";
-    let mut keys = all(tx, giving_out, &[], |row| row.take())?;
-    keys.extend(all::<Key>(tx, paused, &[], |row| row.take())?);
-    Ok(keys)
-}
-
-fn first_pending_of_run(tx: &mut dyn Tx, run_key: Key, limit: usize) -> Result<Vec<Pending>> {
-    let sql = "SELECT t.open_dependencies, t.not_before_time, t.path_set_key, t.required_capabilities, r.status, r.key
-        FROM tasks t JOIN runs r ON r.key = t.run_key
-        WHERE t.run_key = $1 AND t.status = 1 ORDER BY t.ordinal LIMIT $2";
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    all(tx, sql, params![run_key, limit], pending)
 }

@@ -31,7 +31,7 @@ fn migrations() -> Migrations<'static> {
         M::up(include_str!("../../migrations/sqlite/0001_initial.sql")),
         M::up_with_hook(include_str!("../../migrations/sqlite/0002_coordination.sql"), declare_paths),
         M::up(include_str!("../../migrations/sqlite/0003_retention.sql")),
-        M::up(include_str!("../../migrations/sqlite/0004_paused_runs.sql")),
+        M::up(include_str!("../../migrations/sqlite/0004_claim_order.sql")),
     ])
 }
 

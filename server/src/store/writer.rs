@@ -64,6 +64,10 @@ impl Writer {
         answer.await.unwrap_or(Err(Error::Draining))
     }
 
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
     pub fn log_growth(&self) -> watch::Receiver<i64> {
         self.growth.clone()
     }

@@ -8,6 +8,7 @@ mod delays;
 mod growth;
 mod idle;
 mod load;
+mod overload;
 mod own_server;
 mod row;
 mod sample;
@@ -85,6 +86,8 @@ enum Group {
     Slow,
     /// Memory, and how soon it is ready
     Idle,
+    /// More callers than can be served
+    Overload,
 }
 
 /// Where it is measured, and how much.
@@ -153,6 +156,7 @@ impl Bench {
             Group::Wake => wake::woken_by_a_completion(self).await,
             Group::Slow => watchers::beside_one_that_never_reads(self).await,
             Group::Idle => idle::all(self).await,
+            Group::Overload => overload::all(self).await,
         }
     }
 }

@@ -11,6 +11,12 @@ impl Sample {
         self.0.push(took.as_secs_f64() * 1_000.0);
     }
 
+    pub fn add_if(&mut self, counts: bool, took: Duration) {
+        if counts {
+            self.add(took);
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }

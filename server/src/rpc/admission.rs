@@ -1,0 +1,169 @@
+//! Who is let in when more calls come than can be served. Beyond so many at once the next is refused before it is read:
+//! what waits unread in tasks and sockets is a queue too, and the longest of all.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::future::{BoxFuture, Either, FutureExt, ready};
+use tokio::sync::Semaphore;
+use tonic::codegen::http::{Request, Response};
+use tower::{Layer, Service};
+
+use super::status;
+
+/// Calls in service at once: four times as many as it takes for the highest rate, and served within a tenth of a second.
+const CALLS: usize = 1_024;
+
+/// Whoever is refused is told to come back after the one before: so many come back in a second, not all at once.
+const COMEBACK_SPACING: Duration = Duration::from_micros(500);
+const SOONEST_COMEBACK: Duration = Duration::from_millis(200);
+const LATEST_COMEBACK: Duration = Duration::from_secs(5);
+
+/// Calls that are always let in: those that keep agents at their work, and those that may wait by themselves, where
+/// the store refuses what is too much.
+const ALWAYS: [&str; 10] = [
+    "Heartbeat",
+    "CompleteTask",
+    "FailTask",
+    "ReleaseTask",
+    "BlockTask",
+    "AbandonTask",
+    "ClaimTask",
+    "WaitApproval",
+    "ListEvents",
+    "SubscribeEvents",
+];
+
+/// Counts the calls in service.
+#[derive(Clone)]
+pub struct Admission {
+    places: Arc<Semaphore>,
+    comebacks: Arc<Comebacks>,
+}
+
+/// With nobody in service.
+impl Default for Admission {
+    fn default() -> Self {
+        Self { places: Arc::new(Semaphore::new(CALLS)), comebacks: Arc::default() }
+    }
+}
+
+impl<S> Layer<S> for Admission {
+    type Service = Admitting<S>;
+
+    fn layer(&self, inner: S) -> Admitting<S> {
+        Admitting { inner, admission: self.clone() }
+    }
+}
+
+/// A service behind it.
+#[derive(Clone)]
+pub struct Admitting<S> {
+    inner: S,
+    admission: Admission,
+}
+
+impl<S, In, Out> Service<Request<In>> for Admitting<S>
+where
+    S: Service<Request<In>, Response = Response<Out>, Future: Send + 'static>,
+    S::Error: Send + 'static,
+    Out: Default + Send + 'static,
+{
+    type Response = Response<Out>;
+    type Error = S::Error;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Response<Out>, S::Error>>>;
+
+    fn poll_ready(&mut self, context: &mut Context) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<In>) -> Self::Future {
+        if !is_limited(request.uri().path()) {
+            return Either::Left(self.inner.call(request));
+        }
+        Either::Right(match Arc::clone(&self.admission.places).try_acquire_owned() {
+            Ok(place) => {
+                let served = self.inner.call(request);
+                async move {
+                    let _place = place;
+                    served.await
+                }
+                .boxed()
+            }
+            Err(_) => {
+                let delay = self.admission.comebacks.next(Instant::now());
+                ready(Ok(status::overloaded(delay).into_http())).boxed()
+            }
+        })
+    }
+}
+
+/// Of our own services, most are.
+fn is_limited(path: &str) -> bool {
+    let rpc = path.strip_prefix("/runhub.v1.").and_then(|path| path.rsplit('/').next());
+    rpc.is_some_and(|rpc| !ALWAYS.contains(&rpc))
+}
+
+/// When those who were refused are to call again.
+#[derive(Default)]
+struct Comebacks(Mutex<Option<Instant>>);
+
+impl Comebacks {
+    /// How long the next one is to wait.
+    fn next(&self, now: Instant) -> Duration {
+        // Nothing panics with it.
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let soonest = now + SOONEST_COMEBACK;
+        let next = latest.map_or(soonest, |latest| soonest.max(latest + COMEBACK_SPACING));
+        // So many are refused that their times begin anew.
+        let next = if next > now + LATEST_COMEBACK { soonest } else { next };
+        *latest = Some(next);
+        next - now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signs_of_life_and_what_may_wait_are_always_let_in() {
+        for path in [
+            "/runhub.v1.TaskService/Heartbeat",
+            "/runhub.v1.EventService/SubscribeEvents",
+            "/grpc.health.v1.Health/Check",
+        ] {
+            assert!(!is_limited(path), "{path}");
+        }
+        for path in ["/runhub.v1.EventService/AppendEvents", "/runhub.v1.RunService/ListRuns"] {
+            assert!(is_limited(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn those_refused_come_back_one_after_the_other() {
+        let (comebacks, now) = (Comebacks::default(), Instant::now());
+        let delays: Vec<_> = (0..30_000).map(|_| comebacks.next(now)).collect();
+        assert_eq!(delays[0], SOONEST_COMEBACK);
+        assert_eq!(delays[4] - delays[0], 4 * COMEBACK_SPACING);
+        assert!(delays.iter().all(|delay| (SOONEST_COMEBACK..=LATEST_COMEBACK).contains(delay)));
+        assert_eq!(comebacks.next(now + LATEST_COMEBACK + LATEST_COMEBACK), SOONEST_COMEBACK);
+    }
+
+    #[tokio::test]
+    async fn beyond_so_many_at_once_a_call_is_refused_with_when_to_call_again() {
+        let never = tower::service_fn(|_: Request<()>| {
+            std::future::pending::<Result<Response<()>, std::convert::Infallible>>()
+        });
+        let mut service = Admission::default().layer(never);
+        let request = |rpc: &str| Request::builder().uri(format!("http://host/runhub.v1.{rpc}")).body(()).unwrap();
+        let mut served: Vec<_> = (0..CALLS).map(|_| service.call(request("EventService/AppendEvents"))).collect();
+        let refused = service.call(request("EventService/AppendEvents")).now_or_never().unwrap().unwrap();
+        assert_eq!(refused.headers()["grpc-status"], "8");
+        assert!(service.call(request("TaskService/Heartbeat")).now_or_never().is_none());
+        // Who is gone has left a place.
+        served.pop();
+        assert!(service.call(request("EventService/AppendEvents")).now_or_never().is_none());
+    }
+}

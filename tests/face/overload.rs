@@ -1,0 +1,81 @@
+//! More calls than can be served.
+
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
+
+use runhub_client::v1::event_service_client::EventServiceClient;
+use runhub_client::v1::*;
+use runhub_server::store::Store;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::support::calls::*;
+use crate::support::{TestServer, channel, soon, until};
+
+/// Those that the server lets in, as its source says.
+const LET_IN: usize = 1_024;
+const REFUSED: usize = 76;
+
+/// Keeps the writer busy until it is told to go on.
+async fn hold_the_writer(store: Store) -> (mpsc::Sender<()>, JoinHandle<()>) {
+    let (go_on, wait) = mpsc::channel();
+    let (entered, inside) = oneshot::channel();
+    let (wait, entered) = (Mutex::new(wait), Mutex::new(Some(entered)));
+    let held = tokio::spawn(async move {
+        let body = move |_: &mut dyn runhub_server::store::Tx| {
+            entered.lock().unwrap().take().map(|entered| entered.send(()));
+            wait.lock().unwrap().recv().unwrap();
+            Ok(())
+        };
+        store.transact(body).await.unwrap();
+    });
+    inside.await.unwrap();
+    (go_on, held)
+}
+
+async fn append(mut stub: EventServiceClient<tonic::transport::Channel>, run_id: String) -> Result<(), Status> {
+    let events = vec![EventDraft { source: "s".into(), kind: "k".into(), ..unset() }];
+    stub.append_events(AppendEventsRequest { run_id, events, ..unset() }).await.map(drop)
+}
+
+/// What is too much is refused at once, with when to come back; what ends work is not, and goes first.
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_what_it_can_serve_it_refuses_appends_at_once_and_takes_completions_first() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    add_tasks(&server.client, &run.id, vec![draft("task")]).await;
+    let held = claim(&server.client, &run.id).await.unwrap();
+    let (go_on, writer) = hold_the_writer(server.store()).await;
+    let mut appends = JoinSet::new();
+    for _ in 0..4 {
+        let stub = EventServiceClient::new(channel(&server.url).await);
+        (0..(LET_IN + REFUSED) / 4).for_each(|_| drop(appends.spawn(append(stub.clone(), run.id.clone()))));
+    }
+    for _ in 0..REFUSED {
+        let refused = soon(appends.join_next()).await.unwrap().unwrap().unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        let details = refused.get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, "OVERLOADED");
+        let delay = details.retry_info().unwrap().retry_delay.unwrap();
+        assert!((Duration::from_millis(200)..=Duration::from_secs(5)).contains(&delay), "{delay:?}");
+    }
+    let complete = tokio::spawn({
+        let (client, task_id) = (server.connect().await, held.task.unwrap().id);
+        let request = CompleteTaskRequest { task_id, lease_token: Some(held.lease_token), ..unset() };
+        async move { client.complete_task(request).await }
+    });
+    until(|| async { server.store().waiting() == LET_IN + 1 }).await;
+    go_on.send(()).unwrap();
+    writer.await.unwrap();
+    complete.await.unwrap().unwrap();
+    while let Some(accepted) = appends.join_next().await {
+        accepted.unwrap().unwrap();
+    }
+    let kinds = vec!["task_completed".into(), "k".into()];
+    let request = ListEventsRequest { run_id: run.id.clone(), kinds, after_position: Some(0), ..unset() };
+    let events = server.client.list_events(request).await.unwrap().events;
+    assert_eq!(events[0].kind, "task_completed", "it came last, and went first");
+    append(EventServiceClient::new(channel(&server.url).await), run.id).await.unwrap();
+}
