@@ -11,6 +11,18 @@ rows_of!($ "SELECT a.key, a.id, r.id, t.id, a.attempt_number, a.agent_id, a.stat
         a.blocker_signature, a.result, a.progress, a.create_time, a.end_time
     FROM task_attempts a JOIN runs r ON r.key = a.run_key JOIN tasks t ON t.key = a.task_key ");
 
+/// A statement about the attempt of the task `$1` that the claim with the token `$2` opened. It is one of the newest, and
+/// looked for from there: a task that is released again and again has thousands.
+macro_rules! of_claim {
+    ($statement:literal) => {
+        concat!(
+            $statement,
+            " WHERE key = (SELECT key FROM task_attempts WHERE task_key = $1 AND lease_token = $2
+                ORDER BY key DESC LIMIT 1)"
+        )
+    };
+}
+
 fn attempt(row: &mut Columns) -> Result<TaskAttempt> {
     Ok(TaskAttempt {
         key: row.take()?,
@@ -84,9 +96,10 @@ pub fn open(tx: &mut dyn Tx, task: &Task) -> Result<Key> {
 
 /// Ends the attempt of a claim; `task` is as it was before that. What the end brings overwrites what was recorded.
 pub fn end(tx: &mut dyn Tx, task: &Task, ending: &Ending) -> Result<()> {
-    let sql = "UPDATE task_attempts SET status = $3, summary = COALESCE($4, summary),
-            blocker_signature = COALESCE($5, blocker_signature), result = COALESCE($6, result), end_time = $7
-        WHERE task_key = $1 AND lease_token = $2";
+    let sql = of_claim!(
+        "UPDATE task_attempts SET status = $3, summary = COALESCE($4, summary),
+            blocker_signature = COALESCE($5, blocker_signature), result = COALESCE($6, result), end_time = $7"
+    );
     let summary = ending.summary.as_deref().filter(|summary| !summary.is_empty());
     let result = Some(&ending.result).filter(|result| **result != Json::null());
     let status = ending.to.attempt();
@@ -97,7 +110,7 @@ pub fn end(tx: &mut dyn Tx, task: &Task, ending: &Ending) -> Result<()> {
 
 /// Ends the attempt of a live claim from outside; what was recorded of it stays.
 pub fn cut_off(tx: &mut dyn Tx, task: &Task, status: AttemptStatus) -> Result<()> {
-    let sql = "UPDATE task_attempts SET status = $3, end_time = $4 WHERE task_key = $1 AND lease_token = $2";
+    let sql = of_claim!("UPDATE task_attempts SET status = $3, end_time = $4");
     let now = tx.now();
     tx.execute(sql, params![task.key, token(task), status, now]).map(drop)
 }
@@ -129,13 +142,13 @@ fn token(task: &Task) -> Option<&str> {
 
 /// Takes up the attempt of a lease that ran out; `task` is as it is after that.
 pub fn resume(tx: &mut dyn Tx, task: &Task) -> Result<()> {
-    let sql = "UPDATE task_attempts SET status = $3, end_time = NULL WHERE task_key = $1 AND lease_token = $2";
+    let sql = of_claim!("UPDATE task_attempts SET status = $3, end_time = NULL");
     tx.execute(sql, params![task.key, token(task), AttemptStatus::Running]).map(drop)
 }
 
 /// Keeps what a holder says of how far it is.
 pub fn note_progress(tx: &mut dyn Tx, task: &Task, progress: &Json) -> Result<()> {
-    let sql = "UPDATE task_attempts SET progress = $3 WHERE task_key = $1 AND lease_token = $2";
+    let sql = of_claim!("UPDATE task_attempts SET progress = $3");
     tx.execute(sql, params![task.key, token(task), progress]).map(drop)
 }
 
@@ -147,7 +160,7 @@ pub fn newest_before(tx: &mut dyn Tx, task_key: Key, before: Key) -> Result<Opti
 
 /// Which claim of this task a token was given out for: its attempt number and agent.
 pub fn of_token(tx: &mut dyn Tx, task_key: Key, token: &str) -> Result<Option<(i32, Option<String>)>> {
-    let sql = "SELECT attempt_number, agent_id FROM task_attempts WHERE task_key = $1 AND lease_token = $2";
+    let sql = of_claim!("SELECT attempt_number, agent_id FROM task_attempts");
     first(tx, sql, params![task_key, token], |row| Ok((row.take()?, row.take()?)))
 }
 
