@@ -93,7 +93,9 @@ fn claims(criterion: &mut Criterion) {
     group.bench_function("100 in one commit", |bench| {
         bench.to_async(&world.runtime).iter(|| {
             let (wanted, overlaps) = (wanted(&run_id), Arc::clone(&overlaps));
-            world.store.transact(move |tx| (0..100).try_for_each(|_| claim_and_release(tx, &wanted, &overlaps)))
+            let all =
+                world.store.transact(move |tx| (0..100).try_for_each(|_| claim_and_release(tx, &wanted, &overlaps)));
+            async move { all.await.unwrap() }
         });
     });
     group.finish();

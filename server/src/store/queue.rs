@@ -12,8 +12,8 @@ pub const CALLS: usize = 4_096;
 /// The same in bytes of their requests.
 pub const BYTES: usize = 64 * 1024 * 1024;
 
-/// Of what is taken at once so much is left to the second lane if somebody waits there: it must come on too.
-const LEFT: usize = 8;
+/// Of what is taken at once, one in so many is of the second lane if somebody waits there: it must come on too.
+const ONE_IN: usize = 8;
 
 /// Filled by many, emptied by one.
 pub struct Queue<T> {
@@ -103,6 +103,16 @@ impl<T> Queue<T> {
         self.filled.notify_one();
     }
 
+    /// Closes it and drops what waits: nobody will take it.
+    pub fn abandon(&self) {
+        self.close();
+        let mut lanes = self.lock();
+        // Dropped outside the lock: what waits may do anything when it goes.
+        let left = (std::mem::take(&mut lanes.first), std::mem::take(&mut lanes.second));
+        drop(lanes);
+        drop(left);
+    }
+
     /// Waits until there is something; None when it is closed and empty.
     pub fn wait(&self) -> Option<()> {
         let mut lanes = self.lock();
@@ -120,7 +130,7 @@ impl<T> Queue<T> {
     /// Takes up to so many, in the order in which they are to be served.
     pub fn take(&self, most: usize) -> Vec<T> {
         let mut lanes = self.lock();
-        let left = lanes.second.items.len().min(most / LEFT);
+        let left = lanes.second.items.len().min(most / ONE_IN);
         let mut taken = Vec::with_capacity(most.min(lanes.first.items.len() + lanes.second.items.len()));
         lanes.first.take(most - left, &mut taken);
         let room = most - taken.len();
@@ -161,7 +171,7 @@ mod tests {
         (0..CALLS).for_each(|item| queue.push(item, SECOND).unwrap());
         assert_eq!(queue.push(0, SECOND), Err(Error::Overloaded));
         assert_eq!(queue.push(0, FIRST), Ok(()));
-        queue.take(1 + LEFT);
+        queue.take(9);
         assert_eq!(queue.push(0, SECOND), Ok(()));
     }
 

@@ -60,7 +60,7 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let job = Call { body, outcome: None, reply };
         self.queue.push(Box::new(job), ticket)?;
-        // Dropped unanswered: the runtime goes down.
+        // Dropped unanswered: the thread or the runtime is gone.
         answer.await.unwrap_or(Err(Error::Draining))
     }
 
@@ -79,6 +79,22 @@ impl Writer {
         if let Some(thread) = thread {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
+    }
+}
+
+/// A store that is dropped without having been closed ends its thread too.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// However the thread ends, nobody waits for it any more.
+struct Ending<'a>(&'a Queue<Box<dyn Job>>);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }
 
@@ -184,6 +200,7 @@ struct Group {
 
 impl Group {
     fn serve(self, queue: &Queue<Box<dyn Job>>) {
+        let _ending = Ending(queue);
         while queue.wait().is_some() {
             // Who is about to call may do so first: a third fewer commits under load, and no wait when there is none.
             std::thread::yield_now();
@@ -197,6 +214,9 @@ impl Group {
             // Whoever is gone before the commit leaves nothing behind: the others once more, without it. Not for ever:
             // where callers leave faster than that, the last look was the last.
             group.retain(|job| job.is_wanted());
+            if group.is_empty() {
+                return;
+            }
             match self.run_together(&mut group, pass) {
                 Err(Failure::Unwanted) => pass.looks -= 1,
                 Err(Failure::HalfDone) if !pass.with_savepoints => pass.with_savepoints = true,
@@ -210,8 +230,10 @@ impl Group {
             Err(_) => self.run_one_by_one(&mut group),
         }
         self.announce();
-        // Only a runtime that is going down does not take them: nobody waits there any more.
-        let _ = self.answers.send(group);
+        if let Err(refused) = self.answers.send(group) {
+            // The runtime that the store was opened in is gone; whoever waits does so in another.
+            refused.0.into_iter().for_each(Job::answer);
+        }
     }
 
     fn announce(&self) {
@@ -282,18 +304,17 @@ impl Group {
     fn run_body(&self, job: &mut dyn Job, said: &mut Said) -> Result<bool, Failure> {
         let counted = self.counted.get();
         let mut tx = self.tx();
-        let is_done = job.run(&mut tx);
-        let has_written = tx.has_written() || self.counted.get() != counted;
-        if is_done {
-            said.has_written |= has_written;
+        if job.run(&mut tx) {
+            said.has_written |= tx.has_written() || self.counted.get() != counted;
             said.signals.extend(tx.into_signals());
             return Ok(true);
         }
+        // What it only counted is given back; what it wrote is not undone by that.
         self.give_back(counted);
         if self.conn.is_autocommit() {
             return Err(Failure::InBody);
         }
-        Ok(!has_written)
+        Ok(!tx.has_written())
     }
 
     fn tx(&self) -> SqliteTx<'_> {

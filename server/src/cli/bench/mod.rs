@@ -38,12 +38,12 @@ pub struct BenchArgs {
     groups: Vec<Group>,
 
     /// The server to measure; it will be busy, and have a few runs more. Without one, one is started on a temporary file.
-    /// Growth and idle are always measured on servers of their own
+    /// Growth, idle and overload are always measured on servers of their own
     #[arg(long, value_name = "URL")]
     server: Option<String>,
 
     /// How many agents append and claim, each on its own connection
-    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=256))]
     agents: u16,
 
     /// The payload of each event, as JSON

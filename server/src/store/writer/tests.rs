@@ -144,6 +144,41 @@ async fn when_sqlite_has_undone_the_group_every_body_is_run_again_by_itself() {
     assert!(exists(&store, "good").await && exists(&store, "last").await);
 }
 
+/// A body that fails before it has written anything costs its neighbours nothing.
+#[tokio::test]
+async fn a_refusal_does_not_run_the_others_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let held = Held::hold(&store).await;
+    let good = send(&store, move |tx| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        add_run(tx, "good")
+    });
+    let good = good.await;
+    let refused = send(&store, |tx| tx.next_key().and(tx.next_position()).and(Err(Error::LeaseRequired))).await;
+    held.go_on().await;
+    assert_eq!((good.await.unwrap(), refused.await.unwrap()), (Ok(()), Err(Error::LeaseRequired)));
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+    assert_eq!(store.transact(|tx| tx.next_position()).await, Ok(1));
+}
+
+/// A store that goes without a word ends its thread, which has the database open.
+#[tokio::test]
+async fn a_store_that_is_dropped_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let heard = Arc::new(());
+    let listener = {
+        let heard = Arc::clone(&heard);
+        Box::new(move |_: &[Signal]| drop(Arc::clone(&heard)))
+    };
+    drop(Store::open(&folder.path().join("db"), Arc::new(SystemClock), listener).unwrap());
+    while Arc::strong_count(&heard) > 1 {
+        std::thread::yield_now();
+    }
+}
+
 /// What only the commit finds wrong is one call's too.
 #[tokio::test]
 async fn when_a_commit_fails_every_body_is_run_again_by_itself() {
