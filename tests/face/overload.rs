@@ -8,6 +8,7 @@ use runhub_client::v1::*;
 use runhub_server::store::Store;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -35,8 +36,14 @@ async fn hold_the_writer(store: Store) -> (mpsc::Sender<()>, JoinHandle<()>) {
     (go_on, held)
 }
 
-async fn append(mut stub: EventServiceClient<tonic::transport::Channel>, run_id: String) -> Result<(), Status> {
-    let events = vec![EventDraft { source: "s".into(), kind: "k".into(), ..unset() }];
+type Stub = EventServiceClient<Channel>;
+
+async fn append(stub: Stub, run_id: String) -> Result<(), Status> {
+    append_long(stub, run_id, 0).await
+}
+
+async fn append_long(mut stub: Stub, run_id: String, bytes: usize) -> Result<(), Status> {
+    let events = vec![EventDraft { source: "s".into(), kind: "k".into(), message: "x".repeat(bytes), ..unset() }];
     stub.append_events(AppendEventsRequest { run_id, events, ..unset() }).await.map(drop)
 }
 
@@ -78,4 +85,37 @@ async fn beyond_what_it_can_serve_it_refuses_appends_at_once_and_takes_completio
     let events = server.client.list_events(request).await.unwrap().events;
     assert_eq!(events[0].kind, "task_completed", "it came last, and went first");
     append(EventServiceClient::new(channel(&server.url).await), run.id).await.unwrap();
+}
+
+/// Large requests that are refused before they are read cost their connection nothing: what else it carries goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_do_not_end_the_connection() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let (go_on, writer) = hold_the_writer(server.store()).await;
+    let mut let_in = JoinSet::new();
+    for _ in 0..4 {
+        let stub = EventServiceClient::new(channel(&server.url).await);
+        (0..LET_IN / 4).for_each(|_| drop(let_in.spawn(append(stub.clone(), run.id.clone()))));
+    }
+    until(|| async { server.store().waiting() == LET_IN }).await;
+    let mut stub = EventServiceClient::new(channel(&server.url).await);
+    let request = SubscribeEventsRequest { run_id: run.id.clone(), ..unset() };
+    let mut stream = stub.subscribe_events(request).await.unwrap().into_inner();
+    let mut refused = JoinSet::new();
+    (0..2_000).for_each(|_| drop(refused.spawn(append_long(stub.clone(), run.id.clone(), 60 * 1024))));
+    while let Some(answer) = soon(refused.join_next()).await {
+        let status = answer.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    }
+    go_on.send(()).unwrap();
+    writer.await.unwrap();
+    let mut seen = 0;
+    while seen <= LET_IN {
+        let message = soon(stream.message()).await.unwrap().unwrap().message.unwrap();
+        seen += usize::from(matches!(message, subscribe_events_response::Message::Event(_)));
+    }
+    while let Some(accepted) = let_in.join_next().await {
+        accepted.unwrap().unwrap();
+    }
 }

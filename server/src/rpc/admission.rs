@@ -1,16 +1,21 @@
-//! Who is let in when more calls come than can be served. Beyond so many at once the next is refused before it is read:
-//! what waits unread in tasks and sockets is a queue too, and the longest of all.
+//! Who is let in when more calls come than can be served. Beyond so many at once the next is refused before it is parsed:
+//! what waits in tasks and sockets is a queue too, and the longest of all.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures_util::future::{BoxFuture, Either, FutureExt, ready};
+use futures_util::future::{BoxFuture, Either, FutureExt};
+use prost::bytes::Buf;
 use tokio::sync::Semaphore;
+use tonic::codegen::Body;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
 use super::status;
+use crate::domain::limits;
 
 /// Calls in service at once: four times as many as it takes for the highest rate, and served within a tenth of a second.
 const CALLS: usize = 1_024;
@@ -68,6 +73,7 @@ impl<S, In, Out> Service<Request<In>> for Admitting<S>
 where
     S: Service<Request<In>, Response = Response<Out>, Future: Send + 'static>,
     S::Error: Send + 'static,
+    In: Body<Data: Send> + Send + 'static,
     Out: Default + Send + 'static,
 {
     type Response = Response<Out>;
@@ -93,9 +99,25 @@ where
             }
             Err(_) => {
                 let delay = self.admission.comebacks.next(Instant::now());
-                ready(Ok(status::overloaded(delay).into_http())).boxed()
+                async move {
+                    pass_over(request.into_body()).await;
+                    Ok(status::overloaded(delay).into_http())
+                }
+                .boxed()
             }
         })
+    }
+}
+
+/// Lets the rest of a request go by. An answer before its end would reset the stream, and HTTP/2 gives up a connection
+/// with many of those, together with the watchers on it.
+async fn pass_over(body: impl Body) {
+    let (mut body, mut bytes) = (pin!(body), 0);
+    // Whatever ends it, an error too, is the end; what is longer than any request is not waited for.
+    while bytes <= limits::REQUEST_BYTES
+        && let Some(Ok(frame)) = poll_fn(|context| body.as_mut().poll_frame(context)).await
+    {
+        bytes += frame.data_ref().map_or(0, Buf::remaining);
     }
 }
 
@@ -153,11 +175,12 @@ mod tests {
 
     #[tokio::test]
     async fn beyond_so_many_at_once_a_call_is_refused_with_when_to_call_again() {
-        let never = tower::service_fn(|_: Request<()>| {
+        let never = tower::service_fn(|_: Request<String>| {
             std::future::pending::<Result<Response<()>, std::convert::Infallible>>()
         });
         let mut service = Admission::default().layer(never);
-        let request = |rpc: &str| Request::builder().uri(format!("http://host/runhub.v1.{rpc}")).body(()).unwrap();
+        let request =
+            |rpc: &str| Request::builder().uri(format!("http://host/runhub.v1.{rpc}")).body(String::new()).unwrap();
         let mut served: Vec<_> = (0..CALLS).map(|_| service.call(request("EventService/AppendEvents"))).collect();
         let refused = service.call(request("EventService/AppendEvents")).now_or_never().unwrap().unwrap();
         assert_eq!(refused.headers()["grpc-status"], "8");
