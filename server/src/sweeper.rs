@@ -155,7 +155,7 @@ async fn each<F>(store: &Store, keys: Vec<Key>, act: F) -> Result<()>
 where
     F: Fn(&mut dyn Tx, Key) -> Result<bool> + Copy + Send + 'static,
 {
-    let acts = keys.into_iter().map(|key| store.transact_as(Ticket::FIRST, move |tx| act(tx, key)));
+    let acts = keys.into_iter().map(|key| store.transact_as(Ticket::OWN_FIRST, move |tx| act(tx, key)));
     // One that fails is no reason to drop the others.
     join_all(acts).await.into_iter().try_for_each(|done| done.map(drop))
 }
@@ -166,7 +166,7 @@ where
 /// The store can't be written.
 pub async fn recover(store: &Store, live_at: Timestamp) -> Result<u64> {
     store
-        .transact_as(Ticket::FIRST, move |tx| {
+        .transact_as(Ticket::OWN_FIRST, move |tx| {
             let now = tx.now();
             due::recover(tx, live_at, now)
         })

@@ -47,13 +47,17 @@ async fn append_long(mut stub: Stub, run_id: String, bytes: usize) -> Result<(),
     stub.append_events(AppendEventsRequest { run_id, events, ..unset() }).await.map(drop)
 }
 
-/// What is too much is refused at once, with when to come back; what ends work is not, and goes first.
+/// What is too much is refused at once, with when to come back; signs of life and what ends work are not, and go first.
 #[tokio::test(flavor = "multi_thread")]
-async fn beyond_what_it_can_serve_it_refuses_appends_at_once_and_takes_completions_first() {
+async fn beyond_what_it_can_serve_it_refuses_appends_at_once_and_takes_heartbeats_and_completions_first() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
-    add_tasks(&server.client, &run.id, vec![draft("task")]).await;
+    add_tasks(&server.client, &run.id, vec![draft("one"), draft("another")]).await;
     let held = claim(&server.client, &run.id).await.unwrap();
+    // So late a heartbeat is seen in the log.
+    let late = claim_for(&server.client, &run.id, "agent", 40).await.unwrap();
+    server.clock.advance(Duration::from_secs(40));
+    until_logged(&server.client, &run.id, "lease_expired", 1).await;
     let (go_on, writer) = hold_the_writer(server.store()).await;
     let mut appends = JoinSet::new();
     for _ in 0..4 {
@@ -73,17 +77,24 @@ async fn beyond_what_it_can_serve_it_refuses_appends_at_once_and_takes_completio
         let request = CompleteTaskRequest { task_id, lease_token: Some(held.lease_token), ..unset() };
         async move { client.complete_task(request).await }
     });
-    until(|| async { server.store().waiting() == LET_IN + 1 }).await;
+    let beat = tokio::spawn({
+        let client = server.connect().await;
+        async move { beat(&client, &late).await }
+    });
+    until(|| async { server.store().waiting() == LET_IN + 2 }).await;
     go_on.send(()).unwrap();
     writer.await.unwrap();
     complete.await.unwrap().unwrap();
+    assert_eq!(beat.await.unwrap().state(), LeaseState::Extended);
     while let Some(accepted) = appends.join_next().await {
         accepted.unwrap().unwrap();
     }
-    let kinds = vec!["task_completed".into(), "k".into()];
+    let kinds = vec!["lease_resumed".into(), "task_completed".into(), "k".into()];
     let request = ListEventsRequest { run_id: run.id.clone(), kinds, after_position: Some(0), ..unset() };
     let events = server.client.list_events(request).await.unwrap().events;
-    assert_eq!(events[0].kind, "task_completed", "it came last, and went first");
+    let mut first = [events[0].kind.as_str(), events[1].kind.as_str()];
+    first.sort_unstable();
+    assert_eq!(first, ["lease_resumed", "task_completed"], "they came last, and went first");
     append(EventServiceClient::new(channel(&server.url).await), run.id).await.unwrap();
 }
 

@@ -14,7 +14,7 @@ use tonic::codegen::Body;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
-use super::status;
+use super::{precedence, status};
 use crate::domain::limits;
 
 /// Calls in service at once: four times as many as it takes for the highest rate, and served within a tenth of a second.
@@ -24,21 +24,6 @@ const CALLS: usize = 1_024;
 const COMEBACK_SPACING: Duration = Duration::from_micros(500);
 const SOONEST_COMEBACK: Duration = Duration::from_millis(200);
 const LATEST_COMEBACK: Duration = Duration::from_secs(5);
-
-/// Calls that are always let in: those that keep agents at their work, and those that may wait by themselves, where
-/// the store refuses what is too much.
-const ALWAYS: [&str; 10] = [
-    "Heartbeat",
-    "CompleteTask",
-    "FailTask",
-    "ReleaseTask",
-    "BlockTask",
-    "AbandonTask",
-    "ClaimTask",
-    "WaitApproval",
-    "ListEvents",
-    "SubscribeEvents",
-];
 
 /// Counts the calls in service.
 #[derive(Clone)]
@@ -124,7 +109,7 @@ async fn pass_over(body: impl Body) {
 /// Of our own services, most are.
 fn is_limited(path: &str) -> bool {
     let rpc = path.strip_prefix("/runhub.v1.").and_then(|path| path.rsplit('/').next());
-    rpc.is_some_and(|rpc| !ALWAYS.contains(&rpc))
+    rpc.is_some_and(precedence::is_limited)
 }
 
 /// When those who were refused are to call again.

@@ -19,10 +19,8 @@ impl Hub {
         R: Mutation,
         T: prost::Message + Default + 'static,
     {
-        // Work that is done is worth more than work that is new.
-        let call = CallId::of(request)?.first();
         self.mutate_or_refuse(
-            call,
+            CallId::of(request)?,
             |_, _| Ok(None),
             move |tx| {
                 Ok(match end_task::end(tx, &end)? {

@@ -1,5 +1,6 @@
 //! EventService.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 
 use futures_util::Stream;
@@ -80,11 +81,17 @@ fn parse_draft(at: &str, draft: &v1::EventDraft) -> Result<Draft> {
 }
 
 fn append(tx: &mut dyn Tx, run_id: &str, drafts: &[Draft]) -> Result<Appended> {
-    let run_key = runs::key(tx, run_id)?;
+    let (run_key, now) = (runs::key(tx, run_id)?, tx.now());
+    // The body may run again, so it keeps the drafts; most name no task and are written as they are.
     let mut resolved = Vec::with_capacity(drafts.len());
-    for draft in drafts {
-        let task_key = draft.task_id.as_deref().map(|id| tasks::key_in_run(tx, run_key, id)).transpose()?;
-        resolved.push(EventDraft { task_key, ..draft.event.clone() });
+    for Draft { task_id, event } in drafts {
+        resolved.push(match task_id {
+            None => Cow::Borrowed(event),
+            Some(id) => {
+                let task_key = Some(tasks::key_in_run(tx, run_key, id)?);
+                Cow::Owned(EventDraft { task_key, ..event.clone() })
+            }
+        });
     }
-    events::append_all(tx, run_key, &resolved)
+    events::append_at(tx, run_key, resolved.iter().map(|event| (event.as_ref(), now)))
 }

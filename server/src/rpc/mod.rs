@@ -19,6 +19,7 @@ mod list_events;
 mod mutate;
 mod page;
 mod plan;
+mod precedence;
 #[cfg(test)]
 mod query_plans;
 mod run;
@@ -73,7 +74,7 @@ pub type ShownEvent = Encoded;
 
 /// The newest events as watchers are shown them: none yet, and those that are committed from now on.
 pub fn tail_of(store: &Store) -> Tail<ShownEvent> {
-    Tail::new(*store.log_growth().borrow(), TAIL_SIZE, subscribe::show)
+    Tail::new(*store.log_growth().borrow(), TAIL_SIZE)
 }
 
 impl Hub {

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use tonic::{Response, Status};
 use tonic_types::pb;
 
-use super::Hub;
+use super::{Hub, precedence};
 use crate::actions::Outcome;
 use crate::domain::limits;
 use crate::error::{Error, Result};
@@ -97,16 +97,10 @@ impl CallId {
         self.repeatable.as_ref().map(|(id, _)| (self.rpc, id.clone()))
     }
 
-    /// The same, to be served before others.
-    pub fn first(mut self) -> Self {
-        self.ticket.is_first = true;
-        self
-    }
-
     /// Of a request, before its fields are parsed.
     pub fn of<R: Mutation>(request: &R) -> Result<Self> {
         let id = request.request_id();
-        let ticket = ticket_of(request, false);
+        let ticket = ticket_of(R::RPC, request);
         if id.is_empty() {
             return Ok(Self { rpc: R::RPC, repeatable: None, ticket });
         }
@@ -121,8 +115,8 @@ impl CallId {
 }
 
 /// How a request waits for its turn.
-pub fn ticket_of(request: &impl Message, is_first: bool) -> Ticket {
-    Ticket { is_first, bytes: request.encoded_len() }
+pub fn ticket_of(rpc: &str, request: &impl Message) -> Ticket {
+    Ticket { is_first: precedence::goes_first(rpc), is_own: false, bytes: request.encoded_len() }
 }
 
 /// What a call is answered with.

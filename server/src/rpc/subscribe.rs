@@ -12,7 +12,7 @@ use super::snapshot::{self, Limits};
 use super::{Hub, ShownEvent, field};
 use crate::domain::event::Event;
 use crate::error::{Error, Result};
-use crate::watch::{EndReason, Message, Start, Watch, WatchRequest};
+use crate::watch::{EndReason, Message, Shown, Start, Watch, WatchRequest};
 
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(15);
 const BOOKMARK_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
@@ -88,9 +88,14 @@ fn encoded(message: ProtoMessage) -> Encoded {
     v1::SubscribeEventsResponse { message: Some(message) }.into()
 }
 
-/// An event as all who watch are shown it.
-pub fn show(event: Event) -> ShownEvent {
-    encoded(ProtoMessage::Event(event.into()))
+impl Shown for ShownEvent {
+    fn of(event: Event) -> Self {
+        encoded(ProtoMessage::Event(event.into()))
+    }
+
+    fn bytes(&self) -> usize {
+        self.len()
+    }
 }
 
 fn shown(message: Message<ShownEvent>) -> Encoded {

@@ -110,7 +110,7 @@ impl TaskService for Hub {
         let beats = parse_beats(&request.beats)?;
         let duration = field::lease_duration("lease_duration", request.lease_duration.as_ref())?;
         let overlaps = Arc::clone(&self.overlaps);
-        let results = self.store.transact_as(ticket_of(&request, true), move |tx| {
+        let results = self.store.transact_as(ticket_of("Heartbeat", &request), move |tx| {
             beats.iter().map(|beat| lease::beat(tx, beat, duration, &overlaps)).collect::<Result<Vec<_>>>()
         });
         Ok(Response::new(v1::HeartbeatResponse { results: convert::protos(results.await?) }))

@@ -145,7 +145,7 @@ pub fn page<T>(
     Ok(page)
 }
 
-/// How much a page holds.
+/// How much a page holds, or a group of calls.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit {
     /// In rows.
@@ -168,13 +168,17 @@ pub struct Page<T> {
 pub struct Ticket {
     /// Before the others: it keeps agents at their work.
     pub is_first: bool,
+    /// The server's own, which is never refused: it asks for no more than it waits for.
+    pub is_own: bool,
     /// Of its request, which it holds while it waits.
     pub bytes: usize,
 }
 
 impl Ticket {
-    /// Of the server itself, which holds next to nothing.
-    pub const FIRST: Self = Self { is_first: true, bytes: 0 };
+    /// For what the server does so that agents go on.
+    pub const OWN_FIRST: Self = Self { is_first: true, is_own: true, bytes: 0 };
+    /// For what the server does when it finds the time.
+    pub const OWN: Self = Self { is_first: false, is_own: true, bytes: 0 };
 }
 
 /// The one database of a server.
@@ -206,7 +210,8 @@ impl Store {
         Ok(Self { inner: Arc::new(Inner { writer, readers, log_id, _lock: lock }) })
     }
 
-    /// Runs a body that writes, when it is its turn; refused as overloaded when too many wait. It commits together with others; when this returns it is on disk.
+    /// Runs a body that writes, when it is its turn; refused as overloaded when too many wait. It commits together with
+    /// others; when this returns it is on disk.
     ///
     /// The body may run more than once and does nothing but use `tx`. Its `Err` undoes what it wrote.
     pub async fn transact<T, F>(&self, body: F) -> Result<T>
@@ -234,6 +239,15 @@ impl Store {
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
         self.inner.readers.read(body).await
+    }
+
+    /// The same for one who has been let in and waits as long as it takes, a watcher: it is never refused.
+    pub async fn read_patiently<T, F>(&self, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
+    {
+        self.inner.readers.read_patiently(body).await
     }
 
     /// The same for the server itself, one at a time: it never waits behind callers, and is never refused.

@@ -1,11 +1,12 @@
-//! Pending tasks in the order in which they would be given out, whether they can be or not. In the literals 1 is PENDING
-//! of tasks; of runs 1, 2 and 4 give out tasks, 3 is PAUSED.
+//! Pending tasks in the order in which they would be given out, whether they can be or not.
+//!
+//! The literals make the partial indexes usable: of tasks 1 is PENDING, of runs 1, 2 and 4 give out tasks, 3 is PAUSED.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use super::{Columns, Tx, all, params};
+use super::{Columns, Tx, all, params, rows_of};
 use crate::domain::Key;
 use crate::domain::limits;
 use crate::domain::run::RunStatus;
@@ -23,6 +24,10 @@ pub struct Pending {
     pub run_status: RunStatus,
     pub run_key: Key,
 }
+
+rows_of!($ "SELECT t.priority, t.ordinal, t.open_dependencies, t.not_before_time, t.path_set_key, t.required_capabilities,
+        r.status
+    FROM tasks t JOIN runs r ON r.key = t.run_key WHERE t.run_key = $1 AND t.status = 1 ");
 
 /// Where it stands in the order in which tasks are given out.
 type Rank = (Reverse<i32>, i64, Key, i32);
@@ -49,14 +54,8 @@ pub fn first(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<Vec<Pending>> {
     let mut found = BTreeMap::new();
     for (last_served, run_key) in runs {
         // Two indexes: of what depends on nothing open, and of the rest.
-        let ready = "SELECT t.priority, t.ordinal, t.open_dependencies, t.not_before_time, t.path_set_key,
-                t.required_capabilities, r.status
-            FROM tasks t JOIN runs r ON r.key = t.run_key
-            WHERE t.run_key = $1 AND t.status = 1 AND t.open_dependencies = 0 ORDER BY t.priority DESC, t.ordinal";
-        let waiting = "SELECT t.priority, t.ordinal, t.open_dependencies, t.not_before_time, t.path_set_key,
-                t.required_capabilities, r.status
-            FROM tasks t JOIN runs r ON r.key = t.run_key
-            WHERE t.run_key = $1 AND t.status = 1 AND t.open_dependencies > 0 ORDER BY t.priority DESC, t.ordinal";
+        let ready = select!("AND t.open_dependencies = 0 ORDER BY t.priority DESC, t.ordinal");
+        let waiting = select!("AND t.open_dependencies > 0 ORDER BY t.priority DESC, t.ordinal");
         for sql in [ready, waiting] {
             merge(tx, sql, run_key, last_served, &mut found)?;
         }

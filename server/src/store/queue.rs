@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::Ticket;
+use super::{Limit, Ticket};
 use crate::error::{Error, Result};
 
 /// Beyond so many waiting calls in its lane the next is refused at once: those there wait long enough.
@@ -41,20 +41,25 @@ impl<T> Default for Lane<T> {
 }
 
 impl<T> Lane<T> {
-    fn push(&mut self, item: T, bytes: usize) -> Result<()> {
+    fn push(&mut self, item: T, ticket: Ticket) -> Result<()> {
         // One alone is never too large.
-        let is_full = self.items.len() == CALLS || (self.bytes + bytes > BYTES && !self.items.is_empty());
-        if is_full {
+        let is_full = self.items.len() >= CALLS || (self.bytes + ticket.bytes > BYTES && !self.items.is_empty());
+        if is_full && !ticket.is_own {
             return Err(Error::Overloaded);
         }
-        self.bytes += bytes;
-        self.items.push_back((item, bytes));
+        self.bytes += ticket.bytes;
+        self.items.push_back((item, ticket.bytes));
         Ok(())
     }
 
-    fn take(&mut self, most: usize, into: &mut Vec<T>) {
-        for (item, bytes) in self.items.drain(..most.min(self.items.len())) {
+    /// Takes as long as there is room in both; the last one may be larger than what is left.
+    fn take(&mut self, room: &mut Limit, into: &mut Vec<T>) {
+        while room.rows > 0
+            && room.bytes > 0
+            && let Some((item, bytes)) = self.items.pop_front()
+        {
             self.bytes -= bytes;
+            *room = Limit { rows: room.rows - 1, bytes: room.bytes.saturating_sub(bytes) };
             into.push(item);
         }
     }
@@ -82,7 +87,7 @@ impl<T> Queue<T> {
             return Err(Error::Draining);
         }
         let lane = if ticket.is_first { &mut lanes.first } else { &mut lanes.second };
-        lane.push(item, ticket.bytes)?;
+        lane.push(item, ticket)?;
         if lanes.is_awaited {
             lanes.is_awaited = false;
             drop(lanes);
@@ -127,14 +132,18 @@ impl<T> Queue<T> {
         Some(())
     }
 
-    /// Takes up to so many, in the order in which they are to be served.
-    pub fn take(&self, most: usize) -> Vec<T> {
+    /// Takes up to so much, in the order in which it is to be served.
+    pub fn take(&self, most: Limit) -> Vec<T> {
         let mut lanes = self.lock();
-        let left = lanes.second.items.len().min(most / ONE_IN);
-        let mut taken = Vec::with_capacity(most.min(lanes.first.items.len() + lanes.second.items.len()));
-        lanes.first.take(most - left, &mut taken);
-        let room = most - taken.len();
-        lanes.second.take(room, &mut taken);
+        let mut taken = Vec::with_capacity(most.rows.min(lanes.first.items.len() + lanes.second.items.len()));
+        let mut room = most;
+        let kept = if lanes.second.items.is_empty() { 0 } else { most.rows / ONE_IN };
+        room.rows -= kept;
+        lanes.first.take(&mut room, &mut taken);
+        room.rows += kept;
+        // However large the first were.
+        room.bytes = room.bytes.max(most.bytes / ONE_IN);
+        lanes.second.take(&mut room, &mut taken);
         taken
     }
 }
@@ -143,8 +152,16 @@ impl<T> Queue<T> {
 mod tests {
     use super::*;
 
-    const FIRST: Ticket = Ticket { is_first: true, bytes: 1 };
-    const SECOND: Ticket = Ticket { is_first: false, bytes: 1 };
+    const FIRST: Ticket = Ticket { is_first: true, is_own: false, bytes: 1 };
+    const SECOND: Ticket = Ticket { is_first: false, ..FIRST };
+
+    fn up_to(rows: usize) -> Limit {
+        Limit { rows, bytes: usize::MAX }
+    }
+
+    fn large(bytes: usize) -> Ticket {
+        Ticket { bytes, ..SECOND }
+    }
 
     #[test]
     fn the_first_lane_goes_first_and_each_keeps_its_order() {
@@ -152,8 +169,8 @@ mod tests {
         for (item, ticket) in [(3, SECOND), (1, FIRST), (4, SECOND), (2, FIRST)] {
             queue.push(item, ticket).unwrap();
         }
-        assert_eq!(queue.take(100), [1, 2, 3, 4]);
-        assert!(queue.take(100).is_empty());
+        assert_eq!(queue.take(up_to(100)), [1, 2, 3, 4]);
+        assert!(queue.take(up_to(100)).is_empty());
     }
 
     #[test]
@@ -161,8 +178,30 @@ mod tests {
         let queue = Queue::new();
         (0..100).for_each(|item| queue.push(item, FIRST).unwrap());
         (100..110).for_each(|item| queue.push(item, SECOND).unwrap());
-        let taken = queue.take(16);
+        let taken = queue.take(up_to(16));
         assert_eq!((taken.len(), taken.iter().filter(|item| **item >= 100).count()), (16, 2));
+    }
+
+    #[test]
+    fn what_is_taken_at_once_is_bounded_in_bytes_too() {
+        let queue = Queue::new();
+        (0..9).for_each(|item| queue.push(item, large(300)).unwrap());
+        let most = Limit { rows: 100, bytes: 1_000 };
+        assert_eq!(queue.take(most), [0, 1, 2, 3], "until there is no room left");
+        (10..19).for_each(|item| queue.push(item, Ticket { is_first: true, ..large(300) }).unwrap());
+        assert_eq!(queue.take(most), [10, 11, 12, 13, 4], "and one of the second lane");
+        queue.push(20, large(5_000)).unwrap();
+        assert_eq!((queue.take(most).len(), queue.take(most).len()), (5, 4), "one is taken however large it is");
+        assert_eq!(queue.take(most), [20]);
+    }
+
+    #[test]
+    fn the_servers_own_is_never_refused() {
+        let queue = Queue::new();
+        (0..CALLS).for_each(|item| queue.push(item, FIRST).unwrap());
+        assert_eq!(queue.push(0, FIRST), Err(Error::Overloaded));
+        assert_eq!(queue.push(CALLS, Ticket::OWN_FIRST), Ok(()));
+        assert_eq!(queue.take(up_to(usize::MAX)).last(), Some(&CALLS));
     }
 
     #[test]
@@ -171,17 +210,16 @@ mod tests {
         (0..CALLS).for_each(|item| queue.push(item, SECOND).unwrap());
         assert_eq!(queue.push(0, SECOND), Err(Error::Overloaded));
         assert_eq!(queue.push(0, FIRST), Ok(()));
-        queue.take(9);
+        queue.take(up_to(9));
         assert_eq!(queue.push(0, SECOND), Ok(()));
     }
 
     #[test]
     fn large_requests_fill_it_too_but_one_alone_is_taken() {
         let queue = Queue::new();
-        let large = |bytes| Ticket { is_first: false, bytes };
         assert_eq!(queue.push(0, large(BYTES + 1)), Ok(()));
         assert_eq!(queue.push(0, large(1)), Err(Error::Overloaded));
-        queue.take(1);
+        queue.take(up_to(1));
         assert_eq!(queue.push(0, large(BYTES)), Ok(()));
         assert_eq!(queue.push(0, large(1)), Err(Error::Overloaded));
     }
@@ -192,6 +230,6 @@ mod tests {
         queue.push(1, SECOND).unwrap();
         queue.close();
         assert_eq!(queue.push(2, FIRST), Err(Error::Draining));
-        assert_eq!((queue.wait(), queue.take(9), queue.wait()), (Some(()), vec![1], None));
+        assert_eq!((queue.wait(), queue.take(up_to(9)), queue.wait()), (Some(()), vec![1], None));
     }
 }

@@ -54,6 +54,15 @@ impl Readers {
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
         let _place = self.places.try_acquire().map_err(|_| Error::Overloaded)?;
+        self.read_patiently(body).await
+    }
+
+    /// Waits in the same line, and is not refused.
+    pub async fn read_patiently<T, F>(&self, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
+    {
         self.read_in_turn(&self.turns, body).await
     }
 
@@ -90,4 +99,44 @@ fn read_once<T>(
     // Ends, by a rollback that has nothing to undo, when it is dropped.
     let _snapshot = conn.unchecked_transaction().map_err(sql_error)?;
     body(&mut SqliteTx::new(&conn, clock, &Ids::new(), None))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use futures_util::FutureExt;
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::clock::SystemClock;
+
+    /// Each poll puts a read into the line.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn when_too_many_wait_only_who_was_not_let_in_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        drop(sqlite::open_writer(&path).unwrap());
+        let readers = Readers::open(&path, Arc::new(SystemClock)).unwrap();
+        let gate = Arc::new(Barrier::new(READERS as usize + 1));
+        let busy = (0..READERS).map(|_| {
+            let gate = Arc::clone(&gate);
+            readers
+                .read(move |_| {
+                    gate.wait();
+                    Ok(())
+                })
+                .boxed()
+        });
+        let waiting = (0..QUEUE).map(|_| readers.read(|_| Ok(())).boxed());
+        let mut line = join_all(busy.chain(waiting)).boxed();
+        assert!((&mut line).now_or_never().is_none());
+        assert_eq!(readers.read(|_| Ok(())).await, Err(Error::Overloaded));
+        assert_eq!(readers.read_first(|_| Ok(1)).await, Ok(1));
+        let mut patient = readers.read_patiently(|_| Ok(2)).boxed();
+        assert!((&mut patient).now_or_never().is_none());
+        tokio::task::spawn_blocking(move || gate.wait()).await.unwrap();
+        assert!(line.await.into_iter().all(|read| read.is_ok()));
+        assert_eq!(patient.await, Ok(2));
+    }
 }

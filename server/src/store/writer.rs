@@ -14,12 +14,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::counters::{self, Counters};
 use super::queue::Queue;
 use super::sqlite::{Counted, OpenError, SqliteTx, sql_error};
-use super::{Listener, Signal, Ticket, Tx};
+use super::{Limit, Listener, Signal, Ticket, Tx};
 use crate::clock::{Clock, Ids};
 use crate::error::{Error, Result};
 
-/// More than this in one transaction would only make the first of them wait.
-const LARGEST_GROUP: usize = 512;
+/// More than this in one transaction would only make the first of them wait, and whoever comes next.
+const LARGEST_GROUP: Limit = Limit { rows: 512, bytes: 1024 * 1024 };
 
 /// How often a group is undone at most because somebody has left meanwhile.
 const LOOKS: usize = 2;

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 pub use self::bells::Ear;
 use self::tail::Part;
-pub use self::tail::{SIZE as TAIL_SIZE, Tail};
+pub use self::tail::{SIZE as TAIL_SIZE, Shown, Tail};
 use crate::actions::log::{self, Look, RunState};
 use crate::domain::event::EventFilter;
 use crate::error::{Error, Result};
@@ -113,7 +113,7 @@ enum Progress {
     Drained,
 }
 
-impl<T: Clone> Watch<T> {
+impl<T: Shown> Watch<T> {
     /// Checks the request and begins. Everything that can be refused is refused here, before any message.
     pub async fn begin(
         store: &Store,
@@ -237,7 +237,7 @@ impl<T: Clone> Watch<T> {
     async fn read(&mut self) -> Result<()> {
         let scan = self.scan.clone();
         let cursor = self.has_cursor.then_some(scan.after);
-        let look = self.store.read(move |tx| log::look(tx, &scan, cursor, PAGE)).await?;
+        let look = self.store.read_patiently(move |tx| log::look(tx, &scan, cursor, PAGE)).await?;
         self.seen = look.newest_position;
         self.take(look);
         self.has_cursor |= !self.queue.is_empty();
@@ -246,8 +246,7 @@ impl<T: Clone> Watch<T> {
 
     fn take(&mut self, look: Look) {
         let nothing_new = look.found.events.is_empty();
-        let tail = &self.tail;
-        self.queue.extend(look.found.events.into_iter().map(|event| Message::Event(tail.show(event))));
+        self.queue.extend(look.found.events.into_iter().map(|event| Message::Event(T::of(event))));
         // With something new: once more, to see that nothing follows.
         self.run_may_have_ended = look.run == RunState::Ended;
         if let ScanEnd::Full(stopped_at) | ScanEnd::Looked(stopped_at) = look.found.end {

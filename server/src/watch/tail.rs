@@ -18,10 +18,8 @@ use crate::store::{Limit, Store};
 /// How much it holds, about. Who is further behind reads the store.
 pub const SIZE: Limit = Limit { rows: 16_384, bytes: 16 * 1024 * 1024 };
 
-/// What an event takes in memory beside its message and payload, about.
+/// What an entry takes in memory beside what is shown, about.
 const AROUND_EVENT: usize = 512;
-/// How much larger a payload can be encoded than as text: a list of digits is.
-const ENCODED: usize = 6;
 
 /// What is read at once.
 const READ: Limit = Limit { rows: 1_000, bytes: 1024 * 1024 };
@@ -30,12 +28,19 @@ const READ: Limit = Limit { rows: 1_000, bytes: 1024 * 1024 };
 const LOOK_AT: usize = 2_048;
 const TAKE: Limit = Limit { rows: 256, bytes: 512 * 1024 };
 
-/// The newest part of the log, each event as `T`, which is cheap to clone.
+/// What watchers are shown of an event: made once, and cheap to clone.
+pub trait Shown: Clone {
+    /// Makes it.
+    fn of(event: Event) -> Self;
+    /// What it takes in memory, about.
+    fn bytes(&self) -> usize;
+}
+
+/// The newest part of the log, each event as watchers are shown it.
 pub struct Tail<T> {
     held: RwLock<Held<T>>,
     size: Limit,
     bells: Arc<Bells>,
-    shown: fn(Event) -> T,
 }
 
 /// Every event after `begin` up to `end`, but for those of runs deleted since.
@@ -58,6 +63,15 @@ struct Entry<T> {
     shown: T,
 }
 
+impl<T: Shown> Entry<T> {
+    fn of(event: Event) -> Self {
+        let (position, run_id, task_id) = (event.position, event.run_id.clone(), event.task_id.clone());
+        let (source, kind) = (event.source.clone(), event.kind.clone());
+        let shown = T::of(event);
+        Self { position, run_id, task_id, source, kind, bytes: AROUND_EVENT + shown.bytes(), shown }
+    }
+}
+
 impl<T> Entry<T> {
     fn deletes_run(&self) -> bool {
         Event::deletes_run(&self.source, &self.kind)
@@ -74,10 +88,10 @@ pub struct Part<T> {
     pub may_end_run: bool,
 }
 
-impl<T: Clone> Tail<T> {
-    /// An empty one that begins after a position. `shown` makes ready what watchers are shown of an event.
-    pub fn new(begin: i64, size: Limit, shown: fn(Event) -> T) -> Self {
-        Self { held: RwLock::new(Held::empty(begin)), size, bells: Arc::default(), shown }
+impl<T: Shown> Tail<T> {
+    /// An empty one that begins after a position.
+    pub fn new(begin: i64, size: Limit) -> Self {
+        Self { held: RwLock::new(Held::empty(begin)), size, bells: Arc::default() }
     }
 
     /// Hears of what happens in a run, or in any, from now on. To be called before the read after which one waits.
@@ -88,11 +102,6 @@ impl<T: Clone> Tail<T> {
     /// Somebody listens.
     pub fn has_ears(&self) -> bool {
         self.bells.has_ears()
-    }
-
-    /// Makes an event ready that was not found here.
-    pub fn show(&self, event: Event) -> T {
-        (self.shown)(event)
     }
 
     /// What there is after a position; None if only the store knows: the position is before the begin, the run was
@@ -171,25 +180,13 @@ impl<T: Clone> Tail<T> {
             ScanEnd::Exhausted => newest,
             ScanEnd::Full(at) | ScanEnd::Looked(at) => at,
         };
-        let entries: Vec<Entry<T>> = found.events.into_iter().map(|event| self.entry(event)).collect();
+        let entries: Vec<Entry<T>> = found.events.into_iter().map(Entry::of).collect();
         let runs: BTreeSet<String> = entries.iter().map(|entry| entry.run_id.clone()).collect();
         let mut held = self.write();
         entries.into_iter().for_each(|entry| held.push(entry, self.size));
         held.end = end;
         drop(held);
         self.bells.ring(runs.iter(), end);
-    }
-
-    fn entry(&self, event: Event) -> Entry<T> {
-        Entry {
-            position: event.position,
-            run_id: event.run_id.clone(),
-            task_id: event.task_id.clone(),
-            source: event.source.clone(),
-            kind: event.kind.clone(),
-            bytes: AROUND_EVENT + event.message.len() + ENCODED * event.payload.text().len(),
-            shown: self.show(event),
-        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Held<T>> {
