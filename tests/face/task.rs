@@ -88,6 +88,31 @@ async fn a_claim_over_all_runs_goes_to_the_run_served_least_recently() {
     assert_eq!(served, [&runs[0], &runs[1]].repeat(3).into_iter().cloned().collect::<Vec<_>>());
 }
 
+/// The run with the highest priority may have nothing of it for this agent.
+#[tokio::test]
+async fn a_claim_over_all_runs_goes_by_the_priority_of_what_the_agent_can_have() {
+    let server = TestServer::start().await;
+    let client = &server.client;
+    let of = |title: &str, priority, needed: &[&str]| TaskDraft {
+        priority,
+        required_capabilities: needed.iter().map(ToString::to_string).collect(),
+        ..draft(title)
+    };
+    let runs = [
+        vec![of("for others", 9, &["gpu"]), of("third", 1, &[])],
+        vec![of("first", 5, &[]), of("last", 0, &[])],
+        vec![of("second", 4, &[])],
+    ];
+    for tasks in runs {
+        add_tasks(client, &new_run(client).await.id, tasks).await;
+    }
+    let mut given = Vec::new();
+    while let Some(claim) = claim(client, "").await {
+        given.push(claim.task.unwrap().title);
+    }
+    assert_eq!(given, ["first", "second", "third", "last"]);
+}
+
 #[tokio::test]
 async fn a_stale_token_is_refused_with_what_it_was_and_logged() {
     let server = TestServer::start().await;

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use super::{Columns, SqlValue, Tx, all, first, params};
+use super::{Columns, SqlValue, Tx, first, params};
 use crate::domain::Key;
 use crate::domain::task::covers;
 use crate::error::Result;
@@ -57,23 +57,46 @@ pub fn next_of_run(
 /// The same of all runs that give out tasks: of the best of each the one with the highest priority, then that of the
 /// run served least recently.
 pub fn next_of_all(tx: &mut dyn Tx, capabilities: &[String], paths: &mut dyn IsFree) -> Result<Option<Key>> {
-    let mut best_of_each = Vec::new();
-    for (run_key, last_served) in runs_with_ready(tx)? {
-        if let Some(found) = best_of_run(tx, run_key, capabilities, paths)? {
-            best_of_each.push((Reverse(found.priority), last_served, run_key, found.key));
+    let mut best: Option<(Rank, Key)> = None;
+    for rank in runs_with_ready(tx)? {
+        // It may have none that this agent can have now, but none that comes before its first.
+        if best.is_some_and(|(found, _)| found <= rank) {
+            break;
+        }
+        if let Some(found) = best_of_run(tx, rank.run_key, capabilities, paths)? {
+            let rank = Rank { priority: Reverse(found.priority), ..rank };
+            best = [best, Some((rank, found.key))].into_iter().flatten().min();
         }
     }
-    Ok(best_of_each.into_iter().min().map(|(.., key)| key))
+    Ok(best.map(|(_, key)| key))
 }
 
-/// The runs that give out tasks and have some, with when they were last served. A run that has ended or is paused costs
-/// nothing here, whatever it has left. (The order in the inner query is that of the index it is to use.)
-fn runs_with_ready(tx: &mut dyn Tx) -> Result<Vec<(Key, i64)>> {
-    let sql = "SELECT r.key, c.last_served FROM runs r JOIN run_counters c ON c.run_key = r.key
-        WHERE r.status IN (1, 2, 4)
-            AND (SELECT t.key FROM tasks t WHERE t.run_key = r.key AND t.status = 1 AND t.open_dependencies = 0
-                ORDER BY t.priority DESC, t.ordinal LIMIT 1) IS NOT NULL";
-    all(tx, sql, &[], |row| Ok((row.take()?, row.take()?)))
+/// Where a run stands when it is to give out a task of a priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    priority: Reverse<i32>,
+    last_served: i64,
+    /// So that two never stand at the same place.
+    run_key: Key,
+}
+
+/// The runs that give out tasks and have some, in the order of their first ready tasks. A run that has ended or is
+/// paused costs nothing here, whatever it has left. (The order in the inner query is that of the index it is to use.)
+fn runs_with_ready(tx: &mut dyn Tx) -> Result<Vec<Rank>> {
+    let sql = "SELECT r.key, c.last_served,
+            (SELECT t.priority FROM tasks t WHERE t.run_key = r.key AND t.status = 1 AND t.open_dependencies = 0
+                ORDER BY t.priority DESC, t.ordinal LIMIT 1)
+        FROM runs r JOIN run_counters c ON c.run_key = r.key WHERE r.status IN (1, 2, 4)";
+    let mut runs = Vec::new();
+    tx.query(sql, &[], &mut |row| {
+        let (run_key, last_served) = (row.take()?, row.take()?);
+        if let Some(priority) = row.take::<Option<i32>>()? {
+            runs.push(Rank { priority: Reverse(priority), last_served, run_key });
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    runs.sort_unstable();
+    Ok(runs)
 }
 
 fn best_of_run(
