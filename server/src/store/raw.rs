@@ -7,16 +7,12 @@ use rusqlite::{Connection, Statement};
 
 use super::sqlite::{self, OpenError};
 
-/// What is inserted is as long as an event of an agent.
-const PAYLOAD: &str =
-    r#"{"tool":"edit","path":"src/parser/lexer.rs","line":42,"ok":true,"note":"one token of lookahead is enough"}"#;
-
 /// How many rows a second go into a table of the same columns as events, without any index, in so many transactions
 /// of so many rows.
 ///
 /// # Errors
 /// The file can't be made or written.
-pub fn bare_inserts_per_second(path: &Path, transactions: usize, rows: usize) -> Result<f64, OpenError> {
+pub fn bare_inserts_per_second(path: &Path, transactions: usize, rows: usize, payload: &str) -> Result<f64, OpenError> {
     let at = |cause: rusqlite::Error| OpenError::at(path, cause);
     let conn = sqlite::open_writer(path)?;
     conn.execute_batch(
@@ -31,7 +27,7 @@ pub fn bare_inserts_per_second(path: &Path, transactions: usize, rows: usize) ->
     let begun = Instant::now();
     for transaction in 0..transactions {
         let first = (transaction * rows) as i64;
-        in_transaction(&conn, &mut insert, first..first + rows as i64).map_err(at)?;
+        in_transaction(&conn, &mut insert, first..first + rows as i64, payload).map_err(at)?;
     }
     Ok((transactions * rows) as f64 / begun.elapsed().as_secs_f64())
 }
@@ -40,10 +36,11 @@ fn in_transaction(
     conn: &Connection,
     insert: &mut Statement,
     positions: impl Iterator<Item = i64>,
+    payload: &str,
 ) -> rusqlite::Result<()> {
     conn.execute_batch("BEGIN IMMEDIATE")?;
     for position in positions {
-        insert.execute((position, PAYLOAD))?;
+        insert.execute((position, payload))?;
     }
     conn.execute_batch("COMMIT")
 }
@@ -52,7 +49,7 @@ fn in_transaction(
 ///
 /// # Errors
 /// The file can't be made or written.
-pub fn commits_of_one_event(path: &Path, times: usize) -> Result<Vec<Duration>, OpenError> {
+pub fn commits_of_one_event(path: &Path, times: usize, payload: &str) -> Result<Vec<Duration>, OpenError> {
     let at = |cause: rusqlite::Error| OpenError::at(path, cause);
     let conn = sqlite::open_writer(path)?;
     conn.execute_batch(
@@ -66,7 +63,7 @@ pub fn commits_of_one_event(path: &Path, times: usize) -> Result<Vec<Duration>, 
     (1..=times)
         .map(|position| {
             let begun = Instant::now();
-            statements.commit(position as i64).map_err(at)?;
+            statements.commit(position as i64, payload).map_err(at)?;
             Ok(begun.elapsed())
         })
         .collect()
@@ -96,11 +93,11 @@ impl<'a> OneEvent<'a> {
         })
     }
 
-    fn commit(&mut self, position: i64) -> rusqlite::Result<()> {
+    fn commit(&mut self, position: i64, payload: &str) -> rusqlite::Result<()> {
         self.begin.execute(())?;
         self.find_run.query_row((), |row| row.get::<_, i64>(0))?;
         self.take_seq.execute([position])?;
-        self.insert.execute((position, PAYLOAD))?;
+        self.insert.execute((position, payload))?;
         self.count.execute([position])?;
         self.commit.execute(()).map(drop)
     }

@@ -9,7 +9,7 @@ use tonic::transport::Channel;
 use uuid::Uuid;
 
 use super::Bench;
-use super::load::{self, Load, Until};
+use super::load::{self, EmptyCalls, Load, Work, closed_loop};
 use super::row::{Row, Target};
 use crate::cli::Failure;
 use crate::store::raw;
@@ -44,8 +44,10 @@ impl Appending {
             request_id: String::new,
         })
     }
+}
 
-    pub async fn call(&self, caller: usize) -> Result<(), Status> {
+impl Work for Appending {
+    async fn call(&self, caller: usize) -> Result<(), Status> {
         let request = v1::AppendEventsRequest {
             run_id: self.run_ids[caller % self.run_ids.len()].clone(),
             events: self.events.clone(),
@@ -54,44 +56,21 @@ impl Appending {
         let connection = load::of_caller(&self.connections, caller);
         EventServiceClient::new(connection).append_events(request).await.map(drop)
     }
-
-    /// As a load.
-    pub async fn measure(self: &Arc<Self>, until: Until, callers: usize) -> Result<Load, Failure> {
-        let this = Arc::clone(self);
-        let call = move |caller| {
-            let this = Arc::clone(&this);
-            async move { this.call(caller).await }
-        };
-        load::closed_loop(callers, until, call).await
-    }
 }
 
 /// One event a call.
 pub async fn one_a_call(bench: &Bench) -> Result<Vec<Row>, Failure> {
     let appending = Arc::new(Appending::new(bench, bench.agents).await?);
+    let empty_calls = Arc::new(EmptyCalls(appending.connections.clone()));
     bench.begin("appends", 2 * LEAST_OF_EMPTY_CALL.len() * bench.turns());
-    appending.measure(bench.turn(), bench.agents).await?; // To warm up.
     let mut rows = Vec::new();
     for (on_each, least) in LEAST_OF_EMPTY_CALL {
         let callers = on_each * bench.agents;
-        let (mut appends, mut empty) = (Load::default(), Load::default());
-        for _ in 0..bench.turns() {
-            empty.extend(empty_calls(bench, &appending.connections, callers).await?);
-            bench.progress.inc(1);
-            appends.extend(appending.measure(bench.turn(), callers).await?);
-            bench.progress.inc(1);
-        }
-        let name = format!("AppendEvents, one event a call, {callers} in flight");
+        let (empty, appends) = bench.in_turns(&empty_calls, &appending, callers).await?;
+        let name = format!("AppendEvents, one event a call, {callers} in flight; of the empty call");
         rows.push(Row::rate(name, "/s", &appends).of(empty.per_second()).judged_by(Target::AtLeast(least)));
     }
     Ok(rows)
-}
-
-/// The rate of the empty call on the same connections.
-pub async fn empty_calls(bench: &Bench, connections: &[Channel], callers: usize) -> Result<Load, Failure> {
-    let connections: Arc<[Channel]> = connections.into();
-    load::closed_loop(callers, bench.turn(), move |caller| load::empty_call(load::of_caller(&connections, caller)))
-        .await
 }
 
 /// The same to many runs and with request_ids, compared with the same without: shown, without a target.
@@ -118,14 +97,8 @@ pub async fn variants(bench: &Bench) -> Result<Vec<Row>, Failure> {
     bench.begin("appends", 2 * variants.len() * bench.turns());
     let mut rows = Vec::new();
     for (name, variant) in variants {
-        let (mut measured, mut ceiling) = (Load::default(), Load::default());
-        for _ in 0..bench.turns() {
-            ceiling.extend(plain.measure(bench.turn(), callers).await?);
-            bench.progress.inc(1);
-            measured.extend(variant.measure(bench.turn(), callers).await?);
-            bench.progress.inc(1);
-        }
-        let name = format!("… {callers} in flight {name}; of that without");
+        let (ceiling, measured) = bench.in_turns(&plain, &variant, callers).await?;
+        let name = format!("AppendEvents, {callers} in flight {name}; of that without");
         rows.push(Row::rate(name, "/s", &measured).of(ceiling.per_second()));
     }
     Ok(rows)
@@ -149,16 +122,15 @@ pub async fn batches(bench: &Bench) -> Result<Vec<Row>, Failure> {
     bench.begin("batches", 2 * bench.turns());
     let (mut measured, mut bare) = (Load::default(), 0.0);
     for turn in 0..bench.turns() {
-        measured.extend(appending.measure(bench.turn(), BATCH_CALLERS).await?);
+        measured.extend(closed_loop(&appending, bench.turn(), BATCH_CALLERS).await?);
         bench.progress.inc(1);
         let (path, batches) = (bench.folder.path().join(format!("bare-{turn}.db")), bench.times(1_000));
-        bare += in_background(move || raw::bare_inserts_per_second(&path, batches, BATCH)).await?;
+        let payload = bench.payload.clone();
+        bare += in_background(move || raw::bare_inserts_per_second(&path, batches, BATCH, &payload)).await?;
         bench.progress.inc(1);
     }
     let name = "AppendEvents, 100 a call, 16 callers; of SQLite's own inserts";
-    let events = measured.per_second() * BATCH as f64;
-    let row =
-        Row::new(name, "events/s", events).with_times(measured.times.percentile(50), measured.times.percentile(99));
+    let row = Row::new(name, "events/s", measured.per_second() * BATCH as f64).with_times(&measured.times);
     Ok(vec![row.of(bare / bench.turns() as f64).judged_by(Target::AtLeast(LEAST_OF_BARE_INSERTS))])
 }
 

@@ -8,9 +8,8 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use super::Bench;
-use super::appends::empty_calls;
-use super::load::{self, Load, Until};
-use super::row::{Row, Target};
+use super::load::{self, EmptyCalls, Load, Until, Work, closed_loop};
+use super::row::{Row, Target, counted};
 use crate::cli::Failure;
 
 /// The design's, of the empty call's rate.
@@ -28,16 +27,17 @@ pub async fn claim_and_complete(bench: &Bench) -> Result<Vec<Row>, Failure> {
     add_tasks(bench, &run_id, tasks).await?;
     let calls = tasks / bench.turns() / bench.agents;
     let connections = load::connections(&bench.url, bench.agents).await?;
+    let empty_calls = Arc::new(EmptyCalls(connections.clone()));
     let working = Arc::new(Working { connections, run_id });
     bench.begin("claims", 2 * bench.turns());
     let (mut pairs, mut empty) = (Load::default(), Load::default());
     for _ in 0..bench.turns() {
-        empty.extend(empty_calls(bench, &working.connections, bench.agents).await?);
+        empty.extend(closed_loop(&empty_calls, bench.turn(), bench.agents).await?);
         bench.progress.inc(1);
-        pairs.extend(working.measure(Until::Calls(calls), bench.agents).await?);
+        pairs.extend(closed_loop(&working, Until::Calls(calls), bench.agents).await?);
         bench.progress.inc(1);
     }
-    let name = format!("claim + complete, {} agents, 40,000 ready tasks", bench.agents);
+    let name = format!("claim + complete, {} agents, {} ready tasks; of the empty call", bench.agents, counted(tasks));
     let row = Row::rate(name, "pairs/s", &pairs);
     Ok(vec![row.of(empty.per_second()).judged_by(Target::AtLeast(LEAST_OF_EMPTY_CALL))])
 }
@@ -55,27 +55,17 @@ pub async fn add_tasks(bench: &Bench, run_id: &str, count: usize) -> Result<(), 
 }
 
 /// Agents that work on one run.
-pub struct Working {
-    pub connections: Vec<Channel>,
-    pub run_id: String,
+struct Working {
+    connections: Vec<Channel>,
+    run_id: String,
 }
 
-impl Working {
+impl Work for Working {
     async fn call(&self, caller: usize) -> Result<(), Status> {
         let mut tasks = TaskServiceClient::new(load::of_caller(&self.connections, caller));
         let claimed = tasks.claim_task(claim_request(self.run_id.clone(), None)).await?.into_inner().claim;
         let claim = claimed.ok_or_else(|| Status::aborted("there are no more tasks to claim"))?;
         tasks.complete_task(completion(&claim)).await.map(drop)
-    }
-
-    /// As a load.
-    async fn measure(self: &Arc<Self>, until: Until, callers: usize) -> Result<Load, Failure> {
-        let this = Arc::clone(self);
-        let call = move |caller| {
-            let this = Arc::clone(&this);
-            async move { this.call(caller).await }
-        };
-        load::closed_loop(callers, until, call).await
     }
 }
 

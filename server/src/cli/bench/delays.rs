@@ -12,7 +12,7 @@ use tonic::{Status, Streaming};
 
 use super::Bench;
 use super::appends::{Appending, in_background};
-use super::load::{self, joined};
+use super::load::{self, EmptyCalls, Work, joined};
 use super::row::{Row, Target};
 use super::sample::Sample;
 use super::stream::{Brief, subscribe};
@@ -37,15 +37,11 @@ const SECONDS: usize = 8;
 /// The rows, both of them compared with the empty call of one caller while nothing else happens.
 pub async fn all(bench: &Bench) -> Result<Vec<Row>, Failure> {
     let alone = Alone::measure(bench).await?;
-    let (append, ceiling) = (alone.append.percentile(50), alone.empty.percentile(50) + alone.commit.percentile(50));
-    let one_append = Row::new("one caller, one durable append; of an empty call and a raw commit", "ms", append)
-        .with_times(append, alone.append.percentile(99))
-        .of(ceiling)
+    let one_append = Row::p50("one caller, one durable append; of an empty call and a raw commit", &alone.append)
+        .of(alone.empty.percentile(50) + alone.commit.percentile(50))
         .judged_by(Target::AtMost(MOST_OF_ONE_APPEND));
     let watched = to_watchers(bench).await?;
-    let p99 = watched.percentile(99);
-    let watching = Row::new("1,000 events/s, call → 100 watchers; of the empty call's p99", "ms", p99)
-        .with_times(watched.percentile(50), p99)
+    let watching = Row::p99("1,000 events/s, call → 100 watchers; of the empty call's p99", &watched)
         .of(alone.empty.percentile(99))
         .judged_by(Target::AtMost(MOST_OF_WATCHING));
     Ok(vec![one_append, watching])
@@ -62,18 +58,20 @@ struct Alone {
 impl Alone {
     async fn measure(bench: &Bench) -> Result<Self, Failure> {
         let (mut alone, appending) = (Self::default(), Appending::new(bench, 1).await?);
-        bench.begin("one caller", BLOCKS);
-        for block in 0..bench.times(BLOCKS) {
+        let (empty_calls, blocks) = (EmptyCalls(appending.connections.clone()), bench.times(BLOCKS));
+        bench.begin("one caller", blocks);
+        for block in 0..blocks {
             for _ in 0..BLOCK {
                 let begun = Instant::now();
-                load::empty_call(appending.connections[0].clone()).await.map_err(runhub_client::Error::from)?;
+                empty_calls.call(0).await.map_err(runhub_client::Error::from)?;
                 let called = Instant::now();
                 appending.call(0).await.map_err(runhub_client::Error::from)?;
                 alone.append.add(called.elapsed());
                 alone.empty.add(called - begun);
             }
             let path = bench.folder.path().join(format!("commits-{block}.db"));
-            let commits = in_background(move || raw::commits_of_one_event(&path, BLOCK)).await?;
+            let payload = bench.payload.clone();
+            let commits = in_background(move || raw::commits_of_one_event(&path, BLOCK, &payload)).await?;
             commits.into_iter().for_each(|took| alone.commit.add(took));
             bench.progress.inc(1);
         }

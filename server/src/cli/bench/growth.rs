@@ -5,11 +5,11 @@ use std::time::Instant;
 use runhub_api::v1;
 use tokio::task::JoinSet;
 
-use super::Bench;
 use super::claims::claim_request;
 use super::own_server::OwnServer;
-use super::row::{Row, Target};
+use super::row::{Row, Target, counted};
 use super::sample::Sample;
+use super::{Bench, idle, wake, watchers};
 use crate::cli::Failure;
 
 /// The design's: of the time on the small one.
@@ -34,35 +34,53 @@ const LARGE: Size = Size { runs: 100, tasks_of_each: 1_000, events_of_each: 10_0
 /// Only to see that it runs.
 const QUICK: Size = Size { runs: 10, tasks_of_each: 100, events_of_each: 1_000 };
 
+impl Size {
+    fn shown(self) -> String {
+        format!("{} events", counted(self.runs * self.events_of_each))
+    }
+}
+
 /// A server with so much in it.
 struct Grown {
     bench: Bench,
+    size: Size,
+    /// Neither the oldest nor the newest of them.
     run_id: String,
     /// Of a hundred tasks.
     small_run_id: String,
-    _server: OwnServer,
+    server: OwnServer,
 }
 
-/// The rows.
+/// The rows: of one caller in turns on both, and then those of other groups once more, on each.
 pub async fn all(bench: &Bench) -> Result<Vec<Row>, Failure> {
     let large = if bench.quick { QUICK } else { LARGE };
     let (small, large) = (Grown::make(bench, SMALL).await?, Grown::make(bench, large).await?);
+    let mut rows = in_turns(&small, &large).await?;
+    for grown in [small, large] {
+        rows.extend(grown.others().await?);
+    }
+    Ok(rows)
+}
+
+async fn in_turns(small: &Grown, large: &Grown) -> Result<Vec<Row>, Failure> {
+    let (bench, mut at_small, mut at_large) = (&large.bench, Times::default(), Times::default());
     bench.begin("growth", bench.times(CALLS));
-    let (mut at_small, mut at_large) = (Times::default(), Times::default());
     for _ in 0..bench.times(CALLS) {
         small.measure(&mut at_small).await?;
         large.measure(&mut at_large).await?;
         bench.progress.inc(1);
     }
+    let compared = format!("at {}; of that at {}", large.size.shown(), small.size.shown());
     let row = |name: &str, small: &Sample, large: &Sample| {
-        let (p50, p99) = (large.percentile(50), large.percentile(99));
-        Row::new(format!("{name}, 1,000,000 events; of 1,000"), "ms", p50).with_times(p50, p99).of(small.percentile(50))
+        let row = Row::p50(format!("{name} {compared}"), large).of(small.percentile(50));
+        row.judged_by(Target::AtMost(MOST))
     };
+    let runs = format!("claim of any of {} runs", counted(large.size.runs));
     Ok(vec![
-        row("append", &at_small.append, &at_large.append).judged_by(Target::AtMost(MOST)),
-        row("claim", &at_small.claim, &at_large.claim).judged_by(Target::AtMost(MOST)),
-        row("claim of any run (100 runs; of one)", &at_small.claim_any, &at_large.claim_any),
-        row("snapshot of 100 tasks", &at_small.snapshot, &at_large.snapshot).judged_by(Target::AtMost(MOST)),
+        row("append", &at_small.append, &at_large.append),
+        row("claim", &at_small.claim, &at_large.claim),
+        row(&runs, &at_small.claim_any, &at_large.claim_any),
+        row("snapshot of 100 tasks", &at_small.snapshot, &at_large.snapshot),
     ])
 }
 
@@ -81,14 +99,25 @@ impl Grown {
         let small_run_id = bench.new_run().await?;
         plan(&bench, &small_run_id, 100).await?;
         bench.begin("growing", size.runs);
-        let mut run_id = String::new();
+        let mut run_ids = Vec::new();
         for _ in 0..size.runs {
-            run_id = bench.new_run().await?;
+            let run_id = bench.new_run().await?;
             plan(&bench, &run_id, size.tasks_of_each).await?;
             fill(&bench, &run_id, size.events_of_each).await?;
+            run_ids.push(run_id);
             bench.progress.inc(1);
         }
-        Ok(Self { bench, run_id, small_run_id, _server: server })
+        let run_id = run_ids.swap_remove(size.runs / 2);
+        Ok(Self { bench, size, run_id, small_run_id, server })
+    }
+
+    /// What other groups measure on a server with nothing in it.
+    async fn others(self) -> Result<Vec<Row>, Failure> {
+        let mut rows = wake::woken_by_a_completion(&self.bench).await?;
+        rows.extend(watchers::beside_one_that_never_reads(&self.bench).await?);
+        rows.extend(idle::of_restarted(&self.bench, self.server).await?);
+        let size = self.size.shown();
+        Ok(rows.into_iter().map(|row| Row { name: format!("at {size}: {}", row.name), ..row }).collect())
     }
 
     async fn measure(&self, times: &mut Times) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! Callers in a closed loop, and what they get done.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use runhub_api::v1;
@@ -49,20 +50,22 @@ impl Until {
     }
 }
 
-/// Lets so many callers, each with its number, make their next call when the one before is answered.
-pub async fn closed_loop<F, Answer>(callers: usize, until: Until, call: F) -> Result<Load, Failure>
-where
-    F: Fn(usize) -> Answer + Clone + Send + 'static,
-    Answer: Future<Output = Result<(), Status>> + Send,
-{
+/// What callers do, again and again.
+pub trait Work: Send + Sync + 'static {
+    /// Once, by a caller who has a number.
+    fn call(&self, caller: usize) -> impl Future<Output = Result<(), Status>> + Send;
+}
+
+/// Lets so many callers make their next call when the one before is answered.
+pub async fn closed_loop(work: &Arc<impl Work>, until: Until, callers: usize) -> Result<Load, Failure> {
     let (begun, mut loops, mut times) = (Instant::now(), JoinSet::new(), Sample::default());
     for caller in 0..callers {
-        let call = call.clone();
+        let work = Arc::clone(work);
         loops.spawn(async move {
             let mut times = Sample::default();
             while !until.is_reached(begun, times.len()) {
                 let called = Instant::now();
-                call(caller).await?;
+                work.call(caller).await?;
                 times.add(called.elapsed());
             }
             Ok(times)
@@ -107,6 +110,11 @@ pub fn of_caller(connections: &[Channel], caller: usize) -> Channel {
 }
 
 /// The call that does nothing: as fast as this stack gets.
-pub async fn empty_call(connection: Channel) -> Result<(), Status> {
-    ServerServiceClient::new(connection).get_server_info(v1::GetServerInfoRequest {}).await.map(drop)
+pub struct EmptyCalls(pub Vec<Channel>);
+
+impl Work for EmptyCalls {
+    async fn call(&self, caller: usize) -> Result<(), Status> {
+        let mut server = ServerServiceClient::new(of_caller(&self.0, caller));
+        server.get_server_info(v1::GetServerInfoRequest {}).await.map(drop)
+    }
 }

@@ -12,23 +12,29 @@ use tonic_types::StatusExt;
 
 use super::Bench;
 use super::appends::Appending;
-use super::claims::{add_tasks, claim_request};
-use super::load::{self, joined};
+use super::claims::{add_tasks, claim_request, completion};
+use super::load::{self, Work, joined};
 use super::own_server::OwnServer;
-use super::row::{Row, Target};
+use super::row::{Row, Target, counted};
 use super::sample::Sample;
 use crate::cli::Failure;
 
-/// Of the rate of a load that just saturates the server.
+/// Of the best rate there was.
 const LEAST_ACCEPTED: f64 = 0.8;
-/// Until a call is refused, and for a sign of life.
+/// Until a call is refused, and for what goes first.
 const MOST_MILLIS: f64 = 100.0;
 const MOST_MIB: f64 = 512.0;
 
-/// In flight: enough for the most a second that there is.
+/// In flight: what does not saturate the server yet, what does, four times as many, and far more than are let in.
+const STEPS: [usize; 4] = [64, 256, 1_024, 4_096];
+/// Beyond it the rate grows no more.
 const SATURATING: usize = 256;
-/// Four times as many, and far more than are let in.
-const TIMES: [usize; 2] = [4, 16];
+
+/// So many are served at once, and nobody of them is refused.
+const LET_IN: usize = 1_024;
+
+/// Tasks of who works meanwhile: more than can be done in the time.
+const HELD: usize = 500;
 
 /// Callers come one after the other within this time; what happens until it has passed twice is not counted.
 const RAMP: Duration = Duration::from_millis(500);
@@ -37,39 +43,36 @@ const RAMP: Duration = Duration::from_millis(500);
 pub async fn all(bench: &Bench) -> Result<Vec<Row>, Failure> {
     let server = OwnServer::start()?;
     let bench = bench.at(&server.url).await?;
-    bench.begin("overload", bench.turns() * (1 + TIMES.len()));
+    bench.warm_up().await?;
+    bench.begin("overload", bench.turns() * STEPS.len());
     let appending = Arc::new(Appending::new(&bench, bench.agents).await?);
-    let (mut best, mut most) = (Pressed::default(), TIMES.map(|_| Pressed::default()));
+    let mut steps = STEPS.map(|callers| (callers, Pressed::default()));
     for _ in 0..bench.turns() {
-        best.extend(press(&bench, &appending, SATURATING).await?);
-        bench.progress.inc(1);
-        for (pressed, times) in most.iter_mut().zip(TIMES) {
-            pressed.extend(press(&bench, &appending, times * SATURATING).await?);
+        for (callers, pressed) in &mut steps {
+            pressed.extend(press(&bench, &appending, *callers).await?);
             bench.progress.inc(1);
         }
     }
+    Ok(rows(&steps, server.resident_mib()))
+}
+
+fn rows(steps: &[(usize, Pressed)], resident_mib: Option<f64>) -> Vec<Row> {
+    let best = steps.iter().map(|(_, pressed)| pressed.accepted_per_second()).fold(0.0, f64::max);
     let mut rows = Vec::new();
-    for (pressed, times) in most.iter().zip(TIMES) {
-        let name = format!("{} appends in flight: accepted; of {SATURATING} in flight", times * SATURATING);
-        rows.push(
-            Row::new(name, "/s", pressed.accepted_per_second())
-                .with_times(pressed.accepted.percentile(50), pressed.accepted.percentile(99))
-                .of(best.accepted_per_second())
-                .judged_by(Target::AtLeast(LEAST_ACCEPTED)),
-        );
+    for (callers, pressed) in steps.iter().filter(|(callers, _)| *callers > SATURATING) {
+        let named = |what: &str| format!("{} appends in flight: {what}", counted(*callers));
+        let accepted = Row::new(named("accepted; of the best of 64 to 4,096"), "/s", pressed.accepted_per_second());
+        let accepted = accepted.with_times(&pressed.accepted).of(best);
+        rows.push(accepted.judged_by(Target::AtLeast(LEAST_ACCEPTED)));
+        let first = [("a heartbeat", &pressed.beats), ("a completion", &pressed.ends)];
+        let refusals = (*callers > LET_IN).then_some(("a refusal", &pressed.refused));
+        for (what, times) in refusals.into_iter().chain(first) {
+            rows.push(Row::p99(named(what), times).judged_by(Target::AtMost(MOST_MILLIS)));
+        }
     }
-    let worst = &most[TIMES.len() - 1];
-    let p99 = |name: &str, sample: &Sample| {
-        Row::new(name, "ms", sample.percentile(99)).with_times(sample.percentile(50), sample.percentile(99))
-    };
-    rows.push(p99("… a refusal then", &worst.refused).judged_by(Target::AtMost(MOST_MILLIS)));
-    rows.push(p99("… a heartbeat then", &worst.beats).judged_by(Target::AtMost(MOST_MILLIS)));
-    rows.extend(
-        server
-            .resident_mib()
-            .map(|mib| Row::new("… resident after it", "MiB", mib).judged_by(Target::AtMost(MOST_MIB))),
-    );
-    Ok(rows)
+    let resident = resident_mib.map(|mib| Row::new("resident after all these", "MiB", mib));
+    rows.extend(resident.map(|row| row.judged_by(Target::AtMost(MOST_MIB))));
+    rows
 }
 
 /// What became of the calls.
@@ -79,6 +82,7 @@ struct Pressed {
     accepted: Sample,
     refused: Sample,
     beats: Sample,
+    ends: Sample,
 }
 
 impl Pressed {
@@ -91,6 +95,7 @@ impl Pressed {
         self.accepted.extend(other.accepted);
         self.refused.extend(other.refused);
         self.beats.extend(other.beats);
+        self.ends.extend(other.ends);
     }
 }
 
@@ -99,10 +104,10 @@ const RAMPING: u8 = 0;
 const COUNTING: u8 = 1;
 const OVER: u8 = 2;
 
-/// Callers who call again as soon as they are answered, or when the refusal says so; and one who holds a task.
+/// Callers who call again as soon as they are answered, or when the refusal says so; and one who works.
 async fn press(bench: &Bench, appending: &Arc<Appending>, callers: usize) -> Result<Pressed, Failure> {
     let (phase, mut calls) = (Arc::new(AtomicU8::new(RAMPING)), JoinSet::new());
-    let token = hold_a_task(bench).await?;
+    let held = hold_tasks(bench).await?;
     for caller in 0..callers {
         let (phase, appending) = (Arc::clone(&phase), Arc::clone(appending));
         calls.spawn(async move {
@@ -112,9 +117,7 @@ async fn press(bench: &Bench, appending: &Arc<Appending>, callers: usize) -> Res
     }
     tokio::time::sleep(2 * RAMP).await;
     phase.store(COUNTING, Ordering::Relaxed);
-    let begun = Instant::now();
-    let beats = beat(bench, token).await?;
-    let mut pressed = Pressed { took: begun.elapsed(), beats, ..Pressed::default() };
+    let mut pressed = work(bench, &held).await?;
     phase.store(OVER, Ordering::Relaxed);
     while let Some(done) = calls.join_next().await {
         let (accepted, refused) = joined(done)?;
@@ -144,23 +147,37 @@ async fn call_until_over(phase: &AtomicU8, appending: &Appending, caller: usize)
     Ok((accepted, refused))
 }
 
-async fn hold_a_task(bench: &Bench) -> Result<String, Failure> {
+/// Enough of them for as long as it works.
+async fn hold_tasks(bench: &Bench) -> Result<Vec<v1::Claim>, Failure> {
     let run_id = bench.new_run().await?;
-    add_tasks(bench, &run_id, 1).await?;
-    Ok(bench.client.claim_task(claim_request(run_id, None)).await?.claim.unwrap_or_default().lease_token)
+    add_tasks(bench, &run_id, HELD).await?;
+    let mut held = Vec::new();
+    for _ in 0..HELD {
+        held.extend(bench.client.claim_task(claim_request(run_id.clone(), None)).await?.claim);
+    }
+    Ok(held)
 }
 
-/// One after the other, for some time, on a connection of its own.
-async fn beat(bench: &Bench, token: String) -> Result<Sample, Failure> {
-    let connection = load::connect(&bench.url, load::WIDE).await?;
-    let beats = vec![v1::Beat { lease_token: token, ..Default::default() }];
-    let (begun, mut sample) = (Instant::now(), Sample::default());
+/// Says of each task that it is alive and then that it is done, for some time, on a connection of its own.
+async fn work(bench: &Bench, held: &[v1::Claim]) -> Result<Pressed, Failure> {
+    let mut tasks = TaskServiceClient::new(load::connect(&bench.url, load::WIDE).await?);
     let time = Duration::from_millis(if bench.quick { 300 } else { 3_000 });
-    while begun.elapsed() < time {
-        let request = v1::HeartbeatRequest { beats: beats.clone(), ..Default::default() };
+    let (begun, mut pressed) = (Instant::now(), Pressed::default());
+    for claim in held {
+        let beats = vec![v1::Beat { lease_token: claim.lease_token.clone(), ..Default::default() }];
         let called = Instant::now();
-        TaskServiceClient::new(connection.clone()).heartbeat(request).await.map_err(runhub_client::Error::from)?;
-        sample.add(called.elapsed());
+        tasks
+            .heartbeat(v1::HeartbeatRequest { beats, ..Default::default() })
+            .await
+            .map_err(runhub_client::Error::from)?;
+        let beaten = Instant::now();
+        tasks.complete_task(completion(claim)).await.map_err(runhub_client::Error::from)?;
+        pressed.beats.add(beaten - called);
+        pressed.ends.add(beaten.elapsed());
+        if begun.elapsed() >= time {
+            break;
+        }
     }
-    Ok(sample)
+    pressed.took = begun.elapsed();
+    Ok(pressed)
 }

@@ -10,17 +10,30 @@ use crate::cli::Failure;
 
 /// Runs until it is dropped.
 pub struct OwnServer {
-    process: Child,
+    // Dropped before its folder.
+    process: Process,
     pub url: String,
     /// From its start until it said where it listens.
     pub ready_after: Duration,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
+/// Killed when it is dropped.
+struct Process(Child);
+
 impl OwnServer {
-    /// Starts it and waits until it listens.
+    /// Starts it with nothing in it and waits until it listens.
     pub fn start() -> Result<Self, Failure> {
-        let folder = tempfile::tempdir()?;
+        Self::start_in(tempfile::tempdir()?)
+    }
+
+    /// Kills it and starts it again with what it has.
+    pub fn restart(self) -> Result<Self, Failure> {
+        drop(self.process);
+        Self::start_in(self.folder)
+    }
+
+    fn start_in(folder: TempDir) -> Result<Self, Failure> {
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--db"])
@@ -30,22 +43,22 @@ impl OwnServer {
             command.env_remove(name);
         });
         let begun = Instant::now();
-        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut process = Process(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?);
         let mut line = String::new();
         // Left open: it has more to say than this line.
-        if let Some(out) = process.stdout.as_mut() {
+        if let Some(out) = process.0.stdout.as_mut() {
             BufReader::new(out).read_line(&mut line)?;
         }
         let ready_after = begun.elapsed();
         let address = line.split(" listens on ").nth(1).and_then(|rest| rest.split(',').next());
         let Some(address) = address else { return Err(Failure::failed("the server to measure did not start")) };
         let url = format!("http://{address}");
-        Ok(Self { process, url, ready_after, _folder: folder })
+        Ok(Self { process, url, ready_after, folder })
     }
 
     /// How much of it is in memory, in MiB; None where the system does not say.
     pub fn resident_mib(&self) -> Option<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).ok()?;
         let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
         let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
         Some(kib / 1024.0)
@@ -56,10 +69,10 @@ fn is_ours(name: &std::ffi::OsStr) -> bool {
     name.to_string_lossy().starts_with("RUNHUB_")
 }
 
-impl Drop for OwnServer {
+impl Drop for Process {
     fn drop(&mut self) {
-        // Nothing of it is kept; one that is gone already needs no end.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        // One that is gone already needs no end.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

@@ -6,6 +6,7 @@ use comfy_table::{Cell, Color};
 use serde::{Serialize, Serializer};
 
 use super::load::Load;
+use super::sample::Sample;
 use crate::cli::table;
 
 /// One figure.
@@ -24,6 +25,9 @@ pub struct Row {
     pub ratio: Option<f64>,
     /// Of the ratio, or of the value if there is none; null: it is only shown.
     pub target: Option<Target>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_is: Option<&'static str>,
+    /// Null also where nothing could be measured.
     pub met: Option<bool>,
 }
 
@@ -42,37 +46,52 @@ impl Target {
         }
     }
 
-    fn shown(self) -> String {
+    fn number(self) -> f64 {
+        let (Self::AtLeast(number) | Self::AtMost(number)) = self;
+        number
+    }
+
+    /// For programs, and for people.
+    fn is(self) -> (&'static str, &'static str) {
         match self {
-            Self::AtLeast(least) => format!("≥ {least}"),
-            Self::AtMost(most) => format!("≤ {most}"),
+            Self::AtLeast(_) => ("AT_LEAST", "≥"),
+            Self::AtMost(_) => ("AT_MOST", "≤"),
         }
     }
 }
 
-/// As its number: programs have `met`.
+/// As its number.
 impl Serialize for Target {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let (Self::AtLeast(number) | Self::AtMost(number)) = self;
-        to.serialize_f64(*number)
+        to.serialize_f64(self.number())
     }
 }
 
 impl Row {
     /// A figure by itself.
     pub fn new(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
-        let (p50, p99, ceiling, ratio, target, met) = (None, None, None, None, None, None);
-        Self { name: name.into(), unit, value, p50, p99, ceiling, ratio, target, met }
+        let (p50, p99, ceiling, ratio) = (None, None, None, None);
+        Self { name: name.into(), unit, value, p50, p99, ceiling, ratio, target: None, target_is: None, met: None }
     }
 
     /// How often a second something was done.
     pub fn rate(name: impl Into<String>, unit: &'static str, load: &Load) -> Self {
-        Self::new(name, unit, load.per_second()).with_times(load.times.percentile(50), load.times.percentile(99))
+        Self::new(name, unit, load.per_second()).with_times(&load.times)
     }
 
-    /// How long one took, in milliseconds.
-    pub fn with_times(self, p50: f64, p99: f64) -> Self {
-        Self { p50: Some(p50), p99: Some(p99), ..self }
+    /// How long one took, in milliseconds: the p99 is the figure.
+    pub fn p99(name: impl Into<String>, times: &Sample) -> Self {
+        Self::new(name, "ms", times.percentile(99)).with_times(times)
+    }
+
+    /// The same: the p50 is.
+    pub fn p50(name: impl Into<String>, times: &Sample) -> Self {
+        Self::new(name, "ms", times.percentile(50)).with_times(times)
+    }
+
+    /// How long each took beside that.
+    pub fn with_times(self, times: &Sample) -> Self {
+        Self { p50: Some(times.percentile(50)), p99: Some(times.percentile(99)), ..self }
     }
 
     /// Compares it.
@@ -82,8 +101,9 @@ impl Row {
 
     /// Judges the ratio, or the value if there is none.
     pub fn judged_by(self, target: Target) -> Self {
-        let met = target.is_met_by(self.ratio.unwrap_or(self.value));
-        Self { target: Some(target), met: Some(met), ..self }
+        let figure = self.ratio.unwrap_or(self.value);
+        let met = (!figure.is_nan()).then(|| target.is_met_by(figure));
+        Self { target: Some(target), target_is: Some(target.is().0), met, ..self }
     }
 }
 
@@ -104,16 +124,28 @@ pub fn print(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
             figure(row.p99),
             figure(row.ceiling),
             figure(row.ratio),
-            table::number(row.target.map_or("-".to_owned(), Target::shown)),
+            table::number(row.target.map_or("-".to_owned(), |target| format!("{} {}", target.is().1, target.number()))),
             met,
         ]);
     }
     table::print(out, &mut shown, "nothing was measured")
 }
 
+/// A number of things, as people write it: 40,000.
+pub fn counted(number: usize) -> String {
+    let digits = number.to_string();
+    let thousands: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|three| str::from_utf8(three).ok()).collect();
+    thousands.join(",")
+}
+
 /// Three digits are as much as a figure like these is good for.
 fn short(figure: f64) -> String {
-    if figure < 100.0 { format!("{figure:.2}") } else { format!("{figure:.0}") }
+    match figure {
+        nothing if nothing.is_nan() => "-".to_owned(),
+        small if small < 100.0 => format!("{small:.2}"),
+        large => format!("{large:.0}"),
+    }
 }
 
 #[cfg(test)]
@@ -130,10 +162,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_measured_is_neither_met_nor_not() {
+        let row = Row::p99("", &Sample::default()).judged_by(Target::AtMost(50.0));
+        assert_eq!((row.met, short(row.value).as_str()), (None, "-"));
+    }
+
+    #[test]
+    fn numbers_are_written_in_thousands() {
+        assert_eq!([0, 64, 1_000, 40_000, 1_234_567].map(counted), ["0", "64", "1,000", "40,000", "1,234,567"]);
+    }
+
+    #[test]
     fn programs_get_the_keys_they_were_promised() {
         let row = serde_json::to_value(Row::new("x", "ms", 2.0).of(4.0).judged_by(Target::AtMost(1.0))).unwrap();
         let expected = serde_json::json!({"name": "x", "unit": "ms", "value": 2.0, "ceiling": 4.0, "ratio": 0.5,
-            "target": 1.0, "met": true});
+            "target": 1.0, "target_is": "AT_MOST", "met": true});
         assert_eq!(row, expected);
         let shown = serde_json::to_value(Row::new("x", "ms", 2.0)).unwrap();
         assert!(shown["target"].is_null() && shown["met"].is_null() && shown["ceiling"].is_null());

@@ -26,17 +26,17 @@ impl Sample {
         self.0.extend(other.0);
     }
 
-    /// In milliseconds.
+    /// In milliseconds; not a number if nothing was measured.
     pub fn mean(&self) -> f64 {
         self.0.iter().sum::<f64>() / self.0.len() as f64
     }
 
-    /// The value that so many of a hundred are not above, in milliseconds.
+    /// The value that so many of a hundred are not above, in milliseconds; not a number if nothing was measured.
     pub fn percentile(&self, percent: usize) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
         let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-        sorted.get(at).copied().unwrap_or_default()
+        sorted.get(at).copied().unwrap_or(f64::NAN)
     }
 }
 
@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn a_percentile_is_the_smallest_that_so_many_do_not_exceed() {
         let mut sample = Sample::default();
-        assert!(sample.percentile(50).abs() < f64::EPSILON);
+        assert!(sample.percentile(50).is_nan());
         (1..=200).rev().for_each(|millis| sample.add(Duration::from_millis(millis)));
         let at = |percent| sample.percentile(percent).round() as i64;
         assert_eq!((at(50), at(99), at(100)), (100, 198, 200));

@@ -9,8 +9,8 @@ use tonic::Status;
 
 use super::Bench;
 use super::appends::Appending;
-use super::load::{self, Until, connect, joined};
-use super::row::{Row, Target};
+use super::load::{self, Until, closed_loop, connect, joined};
+use super::row::{Row, Target, counted};
 use super::sample::Sample;
 use super::stream::{read, subscribe};
 use crate::cli::Failure;
@@ -19,8 +19,6 @@ const WATCHERS: usize = 100;
 const PER_CONNECTION: usize = 10;
 const EVENTS: usize = 20_000;
 const EVENTS_PER_CALL: usize = 100;
-/// With and without, in turns, so that both see the same machine.
-const TURNS: usize = 5;
 /// The design's: at most so many times the time without it.
 const MOST: f64 = 1.2;
 /// So small that it is soon full when nobody reads.
@@ -32,7 +30,7 @@ const LEAST_BESIDE: [(usize, f64); 2] = [(20, 0.5), (100, 0.3)];
 /// How many events a second a writer appends when so many watchers get every one of them.
 pub async fn beside_a_writer(bench: &Bench) -> Result<Vec<Row>, Failure> {
     let calls = bench.times(20_000).div_ceil(bench.agents);
-    bench.begin("watchers", 2 * LEAST_BESIDE.len() * TURNS);
+    bench.begin("watchers", 2 * LEAST_BESIDE.len() * bench.turns());
     let mut rows = Vec::new();
     for (watchers, least) in LEAST_BESIDE {
         let (mut alone, mut beside) = (Sample::default(), Sample::default());
@@ -55,7 +53,7 @@ async fn until_all_have_what_agents_append(bench: &Bench, watchers: usize, calls
     // And the run's first event.
     let watching = watch(bench, &appending.run_ids[0], watchers, calls * bench.agents + 1).await?;
     let begun = Instant::now();
-    appending.measure(Until::Calls(calls), bench.agents).await?;
+    closed_loop(&appending, Until::Calls(calls), bench.agents).await?;
     until_all_are_done(watching).await?;
     Ok(begun.elapsed())
 }
@@ -85,17 +83,17 @@ async fn until_all_are_done(mut watching: Watching) -> Result<(), Failure> {
 
 /// How long it takes until a hundred watchers have all events beside one that never reads, and without it.
 pub async fn beside_one_that_never_reads(bench: &Bench) -> Result<Vec<Row>, Failure> {
-    bench.begin("watchers", 2 * TURNS);
+    bench.begin("watchers", 2 * bench.turns());
     let (mut with, mut without) = (Sample::default(), Sample::default());
-    for _ in 0..TURNS {
+    for _ in 0..bench.turns() {
         without.add(until_all_have_all(bench, false).await?);
         bench.progress.inc(1);
         with.add(until_all_have_all(bench, true).await?);
         bench.progress.inc(1);
     }
-    let (value, ceiling) = (with.percentile(50), without.percentile(50));
-    let name = "100 watchers beside one that never reads: until all have 20,000 events";
-    Ok(vec![Row::new(name, "ms", value).of(ceiling).judged_by(Target::AtMost(MOST))])
+    let events = counted(bench.times(EVENTS));
+    let name = format!("100 watchers beside one that never reads, until all have {events} events; of that without");
+    Ok(vec![Row::new(name, "ms", with.mean()).of(without.mean()).judged_by(Target::AtMost(MOST))])
 }
 
 async fn until_all_have_all(bench: &Bench, with_one_that_never_reads: bool) -> Result<Duration, Failure> {
