@@ -7,7 +7,7 @@ use prost::{DecodeError, Message};
 use crate::v1::SubscribeEventsResponse;
 
 /// A `SubscribeEventsResponse` in its encoded form: what a server sends. To clone it costs nothing, and to encode it is
-/// to copy it.
+/// to copy it. It is for sending only: decoded, it stays empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Encoded(Bytes);
 
@@ -29,7 +29,7 @@ impl From<SubscribeEventsResponse> for Encoded {
     }
 }
 
-/// For sending only: to read what it holds, decode a `SubscribeEventsResponse`.
+/// To read what it holds, decode a `SubscribeEventsResponse`.
 impl Message for Encoded {
     fn encode_raw(&self, to: &mut impl BufMut) {
         to.put_slice(&self.0);

@@ -124,7 +124,7 @@ async fn bench_measures_every_row() {
     let shown = tokio::task::spawn_blocking(|| stdout(&["bench", "--quick", "--json"])).await.unwrap();
     let report: Value = serde_json::from_str(&shown).unwrap();
     let rows = report["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 35, "{shown}");
+    assert_eq!(rows.len(), 37, "{shown}");
     for row in rows {
         assert!(row["value"].as_f64().unwrap() > 0.0, "{row}");
         assert!(row["name"].is_string(), "{row}");
@@ -133,5 +133,5 @@ async fn bench_measures_every_row() {
             (row["met"].is_boolean(), row["ratio"].is_number())
         );
     }
-    assert_eq!(rows.iter().filter(|row| row["target"].is_number()).count(), 32, "{shown}");
+    assert_eq!(rows.iter().filter(|row| row["target"].is_number()).count(), 34, "{shown}");
 }

@@ -1,8 +1,9 @@
 //! More calls than can be served.
 
 use std::sync::{Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use runhub_client::repeat_for;
 use runhub_client::v1::event_service_client::EventServiceClient;
 use runhub_client::v1::*;
 use runhub_server::store::Store;
@@ -16,7 +17,7 @@ use crate::support::calls::*;
 use crate::support::{TestServer, channel, soon, until};
 
 /// Those that the server lets in, as its source says.
-const LET_IN: usize = 1_024;
+const LET_IN: usize = 512;
 const REFUSED: usize = 76;
 
 /// Keeps the writer busy until it is told to go on.
@@ -45,6 +46,23 @@ async fn append(stub: Stub, run_id: String) -> Result<(), Status> {
 async fn append_long(mut stub: Stub, run_id: String, bytes: usize) -> Result<(), Status> {
     let events = vec![EventDraft { source: "s".into(), kind: "k".into(), message: "x".repeat(bytes), ..unset() }];
     stub.append_events(AppendEventsRequest { run_id, events, ..unset() }).await.map(drop)
+}
+
+/// As many appends as are let in.
+async fn fill_up(server: &TestServer, run_id: &str) -> JoinSet<Result<(), Status>> {
+    let mut let_in = JoinSet::new();
+    for _ in 0..4 {
+        let stub = EventServiceClient::new(channel(&server.url).await);
+        (0..LET_IN / 4).for_each(|_| drop(let_in.spawn(append(stub.clone(), run_id.to_owned()))));
+    }
+    until(|| async { server.store().waiting() == LET_IN }).await;
+    let_in
+}
+
+async fn all_are_accepted(mut appends: JoinSet<Result<(), Status>>) {
+    while let Some(accepted) = appends.join_next().await {
+        accepted.unwrap().unwrap();
+    }
 }
 
 /// What is too much is refused at once, with when to come back; signs of life and what ends work are not, and go first.
@@ -86,9 +104,7 @@ async fn beyond_what_it_can_serve_it_refuses_appends_at_once_and_takes_heartbeat
     writer.await.unwrap();
     complete.await.unwrap().unwrap();
     assert_eq!(beat.await.unwrap().state(), LeaseState::Extended);
-    while let Some(accepted) = appends.join_next().await {
-        accepted.unwrap().unwrap();
-    }
+    all_are_accepted(appends).await;
     let kinds = vec!["lease_resumed".into(), "task_completed".into(), "k".into()];
     let request = ListEventsRequest { run_id: run.id.clone(), kinds, after_position: Some(0), ..unset() };
     let events = server.client.list_events(request).await.unwrap().events;
@@ -98,18 +114,36 @@ async fn beyond_what_it_can_serve_it_refuses_appends_at_once_and_takes_heartbeat
     append(EventServiceClient::new(channel(&server.url).await), run.id).await.unwrap();
 }
 
+/// So that not all come back at once; the first time a client would try again by itself is sooner.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_client_comes_back_when_it_was_told_to() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let (go_on, writer) = hold_the_writer(server.store()).await;
+    let let_in = fill_up(&server, &run.id).await;
+    let events = vec![EventDraft { source: "s".into(), kind: "late".into(), ..unset() }];
+    let request = AppendEventsRequest { run_id: run.id.clone(), events, ..unset() };
+    let mut tries = Vec::new();
+    let late = repeat_for(Duration::from_secs(60), || {
+        tries.push(Instant::now());
+        if tries.len() == 2 {
+            go_on.send(()).unwrap();
+        }
+        server.client.append_events(request.clone())
+    });
+    late.await.unwrap();
+    assert!(tries[1] - tries[0] >= Duration::from_millis(200), "{:?}", tries[1] - tries[0]);
+    writer.await.unwrap();
+    all_are_accepted(let_in).await;
+}
+
 /// Large requests that are refused before they are read cost their connection nothing: what else it carries goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_do_not_end_the_connection() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let (go_on, writer) = hold_the_writer(server.store()).await;
-    let mut let_in = JoinSet::new();
-    for _ in 0..4 {
-        let stub = EventServiceClient::new(channel(&server.url).await);
-        (0..LET_IN / 4).for_each(|_| drop(let_in.spawn(append(stub.clone(), run.id.clone()))));
-    }
-    until(|| async { server.store().waiting() == LET_IN }).await;
+    let let_in = fill_up(&server, &run.id).await;
     let mut stub = EventServiceClient::new(channel(&server.url).await);
     let request = SubscribeEventsRequest { run_id: run.id.clone(), ..unset() };
     let mut stream = stub.subscribe_events(request).await.unwrap().into_inner();
@@ -126,7 +160,5 @@ async fn refusals_do_not_end_the_connection() {
         let message = soon(stream.message()).await.unwrap().unwrap().message.unwrap();
         seen += usize::from(matches!(message, subscribe_events_response::Message::Event(_)));
     }
-    while let Some(accepted) = let_in.join_next().await {
-        accepted.unwrap().unwrap();
-    }
+    all_are_accepted(let_in).await;
 }

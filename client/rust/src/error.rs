@@ -1,6 +1,7 @@
 //! Errors by reason.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -24,6 +25,8 @@ pub enum Error {
         metadata: BTreeMap<String, String>,
         /// The fields that could not be taken, each with the problem.
         fields: Vec<(String, String)>,
+        /// When to make the same call again, if the server has said so.
+        retry_delay: Option<Duration>,
     },
     /// It never reached a handler, or its answer got lost.
     #[error("{code:?}: {message}")]
@@ -127,6 +130,14 @@ impl Error {
         }
     }
 
+    /// How long the server wants the same call to be waited for.
+    pub fn retry_delay(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_delay, .. } => *retry_delay,
+            _ => None,
+        }
+    }
+
     /// The same call may well succeed later: the server is away, shutting down or too busy, or the connection broke.
     /// What changes something is repeated with the same request_id.
     pub fn is_passing(&self) -> bool {
@@ -158,6 +169,7 @@ impl From<Status> for Error {
             message,
             metadata: info.metadata.clone().into_iter().collect(),
             fields: violations.iter().map(|one| (one.field.clone(), one.description.clone())).collect(),
+            retry_delay: details.retry_info().and_then(|info| info.retry_delay),
         }
     }
 }

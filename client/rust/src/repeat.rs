@@ -19,8 +19,13 @@ pub(crate) fn delays() -> ExponentialBuilder {
     delays.without_max_times().with_jitter()
 }
 
+/// A server that is too busy says when to come back: not before that.
+pub(crate) fn not_before_told(error: &Error, delay: Option<Duration>) -> Option<Duration> {
+    delay.max(error.retry_delay())
+}
+
 /// Makes a call, and again while [`Error::is_passing`] and for no longer than `limit`: through a restart of the server,
-/// say. What changes something takes the same `request_id` each time, so that it happens once.
+/// say. A server that is too busy is called again when it has said. What changes something takes the same `request_id` each time, so that it happens once.
 ///
 /// # Errors
 /// What does not pass, at once; after the limit what the last try met. A call that was never answered is
@@ -31,7 +36,7 @@ where
 {
     let mut last = Error::Lost { code: Code::Unavailable, message: "no answer in time".to_owned() };
     let delays = delays().with_max_delay(LONGEST_DELAY.min(limit / LEAST_TRIES));
-    let repeated = call.retry(delays).sleep(tokio::time::sleep).when(Error::is_passing);
+    let repeated = call.retry(delays).sleep(tokio::time::sleep).when(Error::is_passing).adjust(not_before_told);
     let repeated = repeated.notify(|error: &Error, _| last = error.clone());
     let answered = tokio::time::timeout(limit, repeated).await;
     answered.unwrap_or(Err(last))

@@ -74,15 +74,18 @@ impl Subscription {
             if self.ended {
                 return None;
             }
-            if let Err(error) = self.receive().await {
-                if !error.is_passing() {
-                    self.ended = true;
-                    return Some(Err(error));
-                }
+            let received = self.receive().await;
+            if received.as_ref().is_err_and(|error| !error.is_passing()) {
+                self.ended = true;
+                return received.err().map(Err);
+            }
+            if received.is_err() {
                 self.stream = None;
             }
             if self.stream.is_none() && !self.ended {
-                tokio::time::sleep(self.delays.next().unwrap_or(LONGEST_DELAY)).await;
+                let delay = self.delays.next().unwrap_or(LONGEST_DELAY);
+                let told = received.err().and_then(|error| error.retry_delay());
+                tokio::time::sleep(delay.max(told.unwrap_or_default())).await;
             }
         }
     }

@@ -26,6 +26,9 @@ pub const LABELS: usize = 64;
 pub const LIST_ENTRIES: usize = 256;
 /// Tasks or events in one call.
 pub const BATCH_ENTRIES: usize = 1_000;
+/// Calls in service at once, beyond which new work is refused: twice as many as it takes for the highest rate, and
+/// served within some tens of milliseconds.
+pub const CALLS_IN_SERVICE: usize = 512;
 /// A request, in bytes.
 pub const REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// The longest page or list, in entries.

@@ -17,9 +17,6 @@ use tower::{Layer, Service};
 use super::{precedence, status};
 use crate::domain::limits;
 
-/// Calls in service at once: four times as many as it takes for the highest rate, and served within a tenth of a second.
-const CALLS: usize = 1_024;
-
 /// Whoever is refused is told to come back after the one before: so many come back in a second, not all at once.
 const COMEBACK_SPACING: Duration = Duration::from_micros(500);
 const SOONEST_COMEBACK: Duration = Duration::from_millis(200);
@@ -35,7 +32,7 @@ pub struct Admission {
 /// With nobody in service.
 impl Default for Admission {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(CALLS)), comebacks: Arc::default() }
+        Self { places: Arc::new(Semaphore::new(limits::CALLS_IN_SERVICE)), comebacks: Arc::default() }
     }
 }
 
@@ -166,7 +163,8 @@ mod tests {
         let mut service = Admission::default().layer(never);
         let request =
             |rpc: &str| Request::builder().uri(format!("http://host/runhub.v1.{rpc}")).body(String::new()).unwrap();
-        let mut served: Vec<_> = (0..CALLS).map(|_| service.call(request("EventService/AppendEvents"))).collect();
+        let mut served: Vec<_> =
+            (0..limits::CALLS_IN_SERVICE).map(|_| service.call(request("EventService/AppendEvents"))).collect();
         let refused = service.call(request("EventService/AppendEvents")).now_or_never().unwrap().unwrap();
         assert_eq!(refused.headers()["grpc-status"], "8");
         assert!(service.call(request("TaskService/Heartbeat")).now_or_never().is_none());

@@ -6,22 +6,28 @@ use std::time::Duration;
 use runhub_api::v1;
 
 use super::plan::parse_drafts;
-use super::snapshot;
+use super::{attempt, snapshot};
 use crate::actions::claim::{self, Claimed, Wanted};
 use crate::actions::end_task::{self, EndTask};
 use crate::actions::lease::{self, Beat};
 use crate::actions::paths::Overlaps;
-use crate::actions::{cancel, explain, log, plan, requeue};
+use crate::actions::{approval, cancel, delete_run, explain, log, plan, requeue, run_control};
 use crate::clock::{Clock, SystemClock};
+use crate::domain::agent::AgentState;
+use crate::domain::approval::{Approval, ApprovalVerdict, Decision};
+use crate::domain::artifact::Artifact;
+use crate::domain::attempt::{AttemptReport, AttemptStatus};
+use crate::domain::checkpoint::Checkpoint;
 use crate::domain::event::EventDraft;
 use crate::domain::json::Json;
 use crate::domain::run::{Run, RunDraft};
+use crate::domain::system_event;
 use crate::domain::task::{Caller, EndStatus, Ending, TaskStatus};
 use crate::error::Result;
 use crate::store::events::Scan;
 use crate::store::requests::{self, StoredAnswer};
 use crate::store::{
-    Limit, Tx, approvals, artifacts, attempts, checkpoints, compaction, due, events, plans, runs, tasks,
+    Limit, Tx, agents, approvals, artifacts, attempts, checkpoints, compaction, due, events, plans, runs, tasks,
 };
 
 const PAGE: Limit = Limit { rows: 10, bytes: 10_000 };
@@ -32,12 +38,15 @@ fn every_statement_finds_its_rows_by_an_index() {
     let plans = plans::explain(&folder.path().join("db"), &SystemClock, |tx| {
         let run = new_run(tx)?;
         work(tx, &run)?;
+        keep(tx, &run)?;
+        decide(tx, &run)?;
         look(tx, &run)?;
+        control(tx, &run)?;
         sweep(tx, &run)
     });
     let slow = plans::slow(&plans);
     assert!(slow.is_empty(), "{slow:#?}");
-    assert!(plans.len() > 75, "only {} statements were looked at", plans.len());
+    assert!(plans.len() > 105, "only {} statements were looked at", plans.len());
 }
 
 fn new_run(tx: &mut dyn Tx) -> Result<Run> {
@@ -104,6 +113,76 @@ fn ending(to: EndStatus) -> Ending {
 fn end(tx: &mut dyn Tx, claimed: &Claimed, to: EndStatus) -> Result<()> {
     let caller = Caller::Holder(claimed.lease.token.clone());
     end_task::end(tx, &EndTask { rpc: "R", task_id: claimed.task.id.clone(), caller, ending: ending(to) }).map(drop)
+}
+
+/// What is kept beside the tasks.
+fn keep(tx: &mut dyn Tx, run: &Run) -> Result<()> {
+    let (update_time, role, turns) = (tx.now(), "role".to_owned(), 0);
+    let (session_id, last_prompt_path, last_response_path) = (None, None, None);
+    let (run_id, rotation_count, revision) = (run.id.clone(), 0, 1);
+    let state = AgentState {
+        run_id,
+        role,
+        session_id,
+        turns,
+        rotation_count,
+        last_prompt_path,
+        last_response_path,
+        revision,
+        update_time,
+    };
+    agents::save(tx, run.key, &state)?;
+    agents::find(tx, run.key, "role")?;
+    let (key, id, run_id, payload) = (tx.next_key()?, tx.new_id(), run.id.clone(), Json::null());
+    let (position, create_time) = (0, update_time);
+    let checkpoint = Checkpoint { key, id, run_id, status: run.status, payload, position, create_time };
+    checkpoints::insert(tx, run.key, &checkpoint)?;
+    checkpoints::get(tx, &checkpoint.id)?;
+    let (key, id, run_id, metadata) = (tx.next_key()?, tx.new_id(), run.id.clone(), Json::null());
+    let (task_id, role, kind, path) = (None, None, "kind".into(), "path".into());
+    artifacts::insert(
+        tx,
+        run.key,
+        None,
+        &Artifact { key, id, run_id, task_id, role, kind, path, metadata, create_time },
+    )
+}
+
+/// Every way in which an approval ends.
+fn decide(tx: &mut dyn Tx, run: &Run) -> Result<()> {
+    let mut approvals = Vec::new();
+    for expire_time in [None, None, Some(tx.now())] {
+        let asked = Approval::new(tx.next_key()?, tx.new_id(), (run.key, &run.id), None, tx.now());
+        let asked = Approval { subject_digest: "digest".into(), expire_time, ..asked };
+        approval::add(tx, &asked, &system_event::run_created(run))?;
+        approvals.push(asked);
+    }
+    let (source, rationale, verdict) = ("source".to_owned(), String::new(), ApprovalVerdict::Approved);
+    let (expected_revision, expected_subject_digest) = (None, None);
+    let decision = Decision { source, verdict, rationale, expected_revision, expected_subject_digest };
+    approval::decide(tx, &approvals[0].id, &decision)?;
+    approval::consume(tx, &approvals[0].id, "digest")?;
+    approval::cancel(tx, &approvals[1].id)?;
+    approval::expire(tx, approvals[2].key).map(drop)
+}
+
+/// What an orchestrator does to a run as a whole.
+fn control(tx: &mut dyn Tx, run: &Run) -> Result<()> {
+    let drafts = parse_drafts(&[v1::TaskDraft { title: "again".into(), ..Default::default() }])?;
+    let replaced = plan::replace(tx, &run.id, &drafts, None, false)?;
+    let (status, summary, blocker_signature, result) = (AttemptStatus::Failed, "".into(), None, Json::null());
+    let report = AttemptReport { attempt_number: 1, status, summary, blocker_signature, result };
+    attempt::record(tx, &run.id, &replaced.tasks[0].id, &report)?;
+    claim(tx, run, true, &Overlaps::default())?;
+    requeue::requeue_in_progress(tx, &run.id)?;
+    let before = runs::get(tx, &run.id)?;
+    let paused = run_control::pause(tx, &before, "")?;
+    run_control::resume(tx, &paused, "")?;
+    let other = new_run(tx)?;
+    plan::add(tx, &other.id, &drafts)?;
+    let before = runs::get(tx, &other.id)?;
+    cancel::cancel(tx, &before, "", Duration::ZERO)?;
+    delete_run::delete(tx, &other.id, None)
 }
 
 /// Lists, snapshots, and what watchers read.

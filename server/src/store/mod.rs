@@ -198,6 +198,9 @@ struct Inner {
 impl Store {
     /// Opens the database, makes or migrates it, and starts its writer. The listener hears what was committed.
     ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    ///
     /// # Errors
     /// Another server has it; its schema is newer than this program; it can't be read or written.
     pub fn open(path: &Path, clock: Arc<dyn Clock>, listener: Listener) -> Result<Self, OpenError> {

@@ -18,8 +18,9 @@ use super::{Limit, Listener, Signal, Ticket, Tx};
 use crate::clock::{Clock, Ids};
 use crate::error::{Error, Result};
 
-/// More than this in one transaction would only make the first of them wait, and whoever comes next.
-const LARGEST_GROUP: Limit = Limit { rows: 512, bytes: 1024 * 1024 };
+/// More than this in one transaction would only make the first of them wait, and whoever comes next: no more a second
+/// are committed then.
+const LARGEST_GROUP: Limit = Limit { rows: 128, bytes: 1024 * 1024 };
 
 /// How often a group is undone at most because somebody has left meanwhile.
 const LOOKS: usize = 2;

@@ -18,6 +18,7 @@ use super::own_server::OwnServer;
 use super::row::{Row, Target, counted};
 use super::sample::Sample;
 use crate::cli::Failure;
+use crate::domain::limits;
 
 /// Of the best rate there was.
 const LEAST_ACCEPTED: f64 = 0.8;
@@ -29,9 +30,6 @@ const MOST_MIB: f64 = 512.0;
 const STEPS: [usize; 4] = [64, 256, 1_024, 4_096];
 /// Beyond it the rate grows no more.
 const SATURATING: usize = 256;
-
-/// So many are served at once, and nobody of them is refused.
-const LET_IN: usize = 1_024;
 
 /// Tasks of who works meanwhile: more than can be done in the time.
 const HELD: usize = 500;
@@ -65,7 +63,7 @@ fn rows(steps: &[(usize, Pressed)], resident_mib: Option<f64>) -> Vec<Row> {
         let accepted = accepted.with_times(&pressed.accepted).of(best);
         rows.push(accepted.judged_by(Target::AtLeast(LEAST_ACCEPTED)));
         let first = [("a heartbeat", &pressed.beats), ("a completion", &pressed.ends)];
-        let refusals = (*callers > LET_IN).then_some(("a refusal", &pressed.refused));
+        let refusals = (*callers > limits::CALLS_IN_SERVICE).then_some(("a refusal", &pressed.refused));
         for (what, times) in refusals.into_iter().chain(first) {
             rows.push(Row::p99(named(what), times).judged_by(Target::AtMost(MOST_MILLIS)));
         }
