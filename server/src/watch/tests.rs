@@ -1,7 +1,9 @@
 //! The tail and its bells, and a watcher that falls off it.
 
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tempfile::TempDir;
 
 use super::*;
@@ -144,8 +146,7 @@ fn no_bell_is_left_when_all_go_at_once() {
 }
 
 fn draft() -> EventDraft {
-    let (source, kind) = ("test".to_owned(), "x".to_owned());
-    EventDraft { task_key: None, source, kind, message: String::new(), payload: Json::null() }
+    EventDraft { task_key: None, source: "test".into(), kind: "x".into(), message: "".into(), payload: Json::null() }
 }
 
 struct World {
@@ -217,8 +218,7 @@ async fn until(mut is_so: impl FnMut() -> bool) {
 /// The next events, which must be these, in whatever way they come.
 async fn expect(watch: &mut Watch<i64>, positions: std::ops::RangeInclusive<i64>) {
     for position in positions {
-        let next = tokio::time::timeout(Duration::from_secs(20), watch.next()).await.unwrap();
-        assert_eq!(next.unwrap().unwrap(), Message::Event(position));
+        assert_eq!(next(watch).await, Message::Event(position));
     }
 }
 
@@ -260,6 +260,24 @@ async fn a_tail_is_filled_only_while_somebody_listens() {
 
 async fn next(watch: &mut Watch<i64>) -> Message<i64> {
     tokio::time::timeout(Duration::from_secs(20), watch.next()).await.unwrap().unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn who_has_begun_waits_where_others_are_refused() {
+    let world = World::new().await;
+    let (mut watch, mut line, (go_on, gate)) = (world.watch(Start::Beginning).await, Vec::new(), mpsc::channel::<()>());
+    let gate = Arc::new(Mutex::new(gate));
+    let read = || {
+        let gate = Arc::clone(&gate);
+        world.store.read(move |_| Ok(drop(gate.lock().map(|gate| gate.recv())))).boxed()
+    };
+    let mut last = read();
+    while (&mut last).now_or_never().is_none() {
+        line.push(std::mem::replace(&mut last, read()));
+    }
+    assert!(watch.next().now_or_never().is_none());
+    drop((line, go_on));
+    assert_eq!(next(&mut watch).await, Message::CaughtUp(0));
 }
 
 /// Where the store is left for the tail, the run's end must not get lost: here it stands in the last page that is read.

@@ -80,6 +80,17 @@ where
     sent
 }
 
+/// The same with a body that adds a run, and how often it was run.
+async fn send_counted(store: &Store, id: &'static str) -> (JoinHandle<Result<()>>, Arc<AtomicUsize>) {
+    let times = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&times);
+    let body = move |tx: &mut dyn Tx| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        add_run(tx, id)
+    };
+    (send(store, body).await, times)
+}
+
 #[tokio::test]
 async fn an_error_undoes_its_own_body_only() {
     let folder = tempfile::tempdir().unwrap();
@@ -126,14 +137,8 @@ async fn a_body_whose_caller_is_gone_is_not_run() {
 async fn when_sqlite_has_undone_the_group_every_body_is_run_again_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
-    let runs = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&runs);
     let held = Held::hold(&store).await;
-    let good = send(&store, move |tx| {
-        counted.fetch_add(1, Ordering::SeqCst);
-        add_run(tx, "good")
-    })
-    .await;
+    let (good, runs) = send_counted(&store, "good").await;
     let undoing = send(&store, |tx| tx.execute("ROLLBACK", &[]).and(Err(Error::LeaseRequired))).await;
     let last = send(&store, |tx| add_run(tx, "last")).await;
     held.go_on().await;
@@ -149,14 +154,8 @@ async fn when_sqlite_has_undone_the_group_every_body_is_run_again_by_itself() {
 async fn a_refusal_does_not_run_the_others_twice() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
-    let runs = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&runs);
     let held = Held::hold(&store).await;
-    let good = send(&store, move |tx| {
-        counted.fetch_add(1, Ordering::SeqCst);
-        add_run(tx, "good")
-    });
-    let good = good.await;
+    let (good, runs) = send_counted(&store, "good").await;
     let refused = send(&store, |tx| tx.next_key().and(tx.next_position()).and(Err(Error::LeaseRequired))).await;
     held.go_on().await;
     assert_eq!((good.await.unwrap(), refused.await.unwrap()), (Ok(()), Err(Error::LeaseRequired)));
