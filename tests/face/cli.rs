@@ -124,14 +124,16 @@ async fn bench_measures_every_row() {
     let shown = tokio::task::spawn_blocking(|| stdout(&["bench", "--quick", "--json"])).await.unwrap();
     let report: Value = serde_json::from_str(&shown).unwrap();
     let rows = report["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 37, "{shown}");
+    assert_eq!(rows.len(), 43, "{shown}");
     for row in rows {
-        assert!(row["value"].as_f64().unwrap() > 0.0, "{row}");
-        assert!(row["name"].is_string(), "{row}");
+        let name = row["name"].as_str().unwrap();
+        // Where the machine is slow nobody is refused so soon.
+        let may_be_none = name.ends_with("a refusal");
+        assert!(row["value"].as_f64().map_or(may_be_none, |value| value > 0.0), "{row}");
         assert_eq!(
             (row["target"].is_number(), row["ceiling"].is_number()),
-            (row["met"].is_boolean(), row["ratio"].is_number())
+            (row["met"].is_boolean() || row["value"].is_null(), row["ratio"].is_number())
         );
     }
-    assert_eq!(rows.iter().filter(|row| row["target"].is_number()).count(), 34, "{shown}");
+    assert_eq!(rows.iter().filter(|row| row["target"].is_number()).count(), 40, "{shown}");
 }

@@ -25,7 +25,8 @@ pub(crate) fn not_before_told(error: &Error, delay: Option<Duration>) -> Option<
 }
 
 /// Makes a call, and again while [`Error::is_passing`] and for no longer than `limit`: through a restart of the server,
-/// say. A server that is too busy is called again when it has said. What changes something takes the same `request_id` each time, so that it happens once.
+/// say. A server that is too busy is called again when it has said. What changes something takes the same `request_id`
+/// each time, so that it happens once.
 ///
 /// # Errors
 /// What does not pass, at once; after the limit what the last try met. A call that was never answered is

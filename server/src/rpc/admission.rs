@@ -1,5 +1,5 @@
-//! Who is let in when more calls come than can be served. Beyond so many at once the next is refused before it is parsed:
-//! what waits in tasks and sockets is a queue too, and the longest of all.
+//! Who is let in when more calls come than can be served. Beyond so many at once the next is refused before it is
+//! parsed: what waits in tasks and sockets is a queue too, and the longest of all.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::{BoxFuture, Either, FutureExt};
 use prost::bytes::Buf;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tonic::codegen::Body;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
@@ -20,6 +21,8 @@ use crate::domain::limits;
 /// Whoever is refused is told to come back after the one before: so many come back in a second, not all at once.
 const COMEBACK_SPACING: Duration = Duration::from_micros(500);
 const SOONEST_COMEBACK: Duration = Duration::from_millis(200);
+/// How long what is left of a refused request is waited for.
+const REFUSED_WITHIN: Duration = Duration::from_millis(100);
 const LATEST_COMEBACK: Duration = Duration::from_secs(5);
 
 /// Counts the calls in service.
@@ -82,7 +85,8 @@ where
             Err(_) => {
                 let delay = self.admission.comebacks.next(Instant::now());
                 async move {
-                    pass_over(request.into_body()).await;
+                    // Answered by then, whatever is still to come.
+                    let _ = timeout(REFUSED_WITHIN, pass_over(request.into_body())).await;
                     Ok(status::overloaded(delay).into_http())
                 }
                 .boxed()

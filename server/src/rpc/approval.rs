@@ -151,17 +151,14 @@ impl ApprovalService for Hub {
 impl Hub {
     /// The approval as soon as it is decided, or as it is when the wait is over.
     async fn wait_for_decision(&self, id: String, wait: Duration) -> Result<Approval> {
-        let load = || {
-            let id = id.clone();
-            self.store.read(move |tx| approvals::get(tx, &id))
-        };
+        let get = |id: String| move |tx: &mut dyn Tx| approvals::get(tx, &id);
         let end = self.clock.now().plus(wait);
-        let seat = self.wakes.approvals.sit(load().await?.key);
+        let seat = self.wakes.approvals.sit(self.store.read(get(id.clone())).await?.key);
         let mut draining = self.draining.clone();
         loop {
             // Before the look: what is committed after it rings.
             let ring = seat.listen();
-            let approval = load().await?;
+            let approval = self.store.read_patiently(get(id.clone())).await?;
             if approval.verdict != ApprovalVerdict::Pending || self.clock.now() >= end {
                 return Ok(approval);
             }

@@ -29,7 +29,11 @@ impl Hub {
         }
         if answer.get_ref().claim.is_none() {
             let overlaps = Arc::clone(&self.overlaps);
-            let counted = self.store.read(move |tx| claim::count_obstacles(tx, &wanted, &overlaps)).await?;
+            let count = move |tx: &mut dyn Tx| claim::count_obstacles(tx, &wanted, &overlaps);
+            let counted = match wait.is_zero() {
+                true => self.store.read(count).await?,
+                false => self.store.read_patiently(count).await?,
+            };
             answer.get_mut().unclaimable = Some(counted.into());
         }
         Ok(answer)
@@ -46,6 +50,8 @@ impl Hub {
 
     async fn claim_within(&self, call: CallId, wanted: &Wanted, wait: Duration) -> Answer {
         let end = self.clock.now().plus(wait);
+        // Under load those who have waited longest must not be those who are refused.
+        let call = call.let_in();
         let waits_for = self.claims_for(wanted.clone()).await?;
         let seat = self.wakes.claims.sit(waits_for);
         let twin = call.identity().map(|identity| self.wakes.twins.sit(identity));

@@ -74,9 +74,12 @@ impl ListEvents {
 impl Hub {
     /// A list; one after a cursor that finds nothing is held as long as its caller waits.
     pub async fn list(&self, list: ListEvents) -> Result<v1::ListEventsResponse> {
-        let answer = self.list_now(Arc::new(list.clone())).await?;
+        let list = Arc::new(list);
+        let begun = Arc::clone(&list);
+        let (scan, last) = self.store.read(move |tx| begun.begin(tx)).await?;
+        let answer = self.list_from(&list, scan, last).await?;
         if answer.events.is_empty() && list.can_wait(answer.next_position) {
-            return self.list_within(list, answer.next_position).await;
+            return self.list_within(ListEvents::clone(&list), answer.next_position).await;
         }
         Ok(answer)
     }
@@ -87,7 +90,9 @@ impl Hub {
         let mut draining = self.draining.clone();
         loop {
             list.after = Some(after);
-            let answer = self.list_now(Arc::new(list.clone())).await?;
+            let begun = list.clone();
+            let (scan, last) = self.store.read_patiently(move |tx| begun.begin(tx)).await?;
+            let answer = self.list_from(&list, scan, last).await?;
             after = answer.next_position;
             if !answer.events.is_empty() || !list.can_wait(after) || self.clock.now() >= end {
                 return Ok(answer);
@@ -115,15 +120,13 @@ impl Hub {
     }
 
     /// In reads of a bounded length: a filter that lets little pass does not keep others waiting.
-    async fn list_now(&self, list: Arc<ListEvents>) -> Result<v1::ListEventsResponse> {
-        let begun = Arc::clone(&list);
-        let (mut scan, last) = self.store.read(move |tx| begun.begin(tx)).await?;
+    async fn list_from(&self, list: &ListEvents, mut scan: Scan, last: i64) -> Result<v1::ListEventsResponse> {
         let mut events = Vec::new();
         loop {
             let limit = Limit { rows: list.limit.rows - events.len(), ..list.limit };
             let part = scan.clone();
             let cursor = list.after.map(|_| scan.after);
-            let look = self.store.read(move |tx| log::look(tx, &part, cursor, limit)).await?;
+            let look = self.store.read_patiently(move |tx| log::look(tx, &part, cursor, limit)).await?;
             if let (RunState::Deleted, Some(run_id)) = (look.run, &list.run_id) {
                 return Err(Error::not_found(Resource::Run, run_id));
             }

@@ -97,6 +97,12 @@ impl CallId {
         self.repeatable.as_ref().map(|(id, _)| (self.rpc, id.clone()))
     }
 
+    /// The same once it has waited: it is not refused any more.
+    pub fn let_in(mut self) -> Self {
+        self.ticket.is_let_in = true;
+        self
+    }
+
     /// Of a request, before its fields are parsed.
     pub fn of<R: Mutation>(request: &R) -> Result<Self> {
         let id = request.request_id();
@@ -116,7 +122,7 @@ impl CallId {
 
 /// How a request waits for its turn.
 pub fn ticket_of(rpc: &str, request: &impl Message) -> Ticket {
-    Ticket { is_first: precedence::goes_first(rpc), is_own: false, bytes: request.encoded_len() }
+    Ticket { is_first: precedence::goes_first(rpc), is_let_in: false, bytes: request.encoded_len() }
 }
 
 /// What a call is answered with.

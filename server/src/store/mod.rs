@@ -168,17 +168,17 @@ pub struct Page<T> {
 pub struct Ticket {
     /// Before the others: it keeps agents at their work.
     pub is_first: bool,
-    /// The server's own, which is never refused: it asks for no more than it waits for.
-    pub is_own: bool,
+    /// Never refused: it is the server's own, or of a call that was let in before and has waited.
+    pub is_let_in: bool,
     /// Of its request, which it holds while it waits.
     pub bytes: usize,
 }
 
 impl Ticket {
     /// For what the server does so that agents go on.
-    pub const OWN_FIRST: Self = Self { is_first: true, is_own: true, bytes: 0 };
+    pub const OWN_FIRST: Self = Self { is_first: true, is_let_in: true, bytes: 0 };
     /// For what the server does when it finds the time.
-    pub const OWN: Self = Self { is_first: false, is_own: true, bytes: 0 };
+    pub const OWN: Self = Self { is_first: false, is_let_in: true, bytes: 0 };
 }
 
 /// The one database of a server.

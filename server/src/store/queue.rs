@@ -44,7 +44,7 @@ impl<T> Lane<T> {
     fn push(&mut self, item: T, ticket: Ticket) -> Result<()> {
         // One alone is never too large.
         let is_full = self.items.len() >= CALLS || (self.bytes + ticket.bytes > BYTES && !self.items.is_empty());
-        if is_full && !ticket.is_own {
+        if is_full && !ticket.is_let_in {
             return Err(Error::Overloaded);
         }
         self.bytes += ticket.bytes;
@@ -152,7 +152,7 @@ impl<T> Queue<T> {
 mod tests {
     use super::*;
 
-    const FIRST: Ticket = Ticket { is_first: true, is_own: false, bytes: 1 };
+    const FIRST: Ticket = Ticket { is_first: true, is_let_in: false, bytes: 1 };
     const SECOND: Ticket = Ticket { is_first: false, ..FIRST };
 
     fn up_to(rows: usize) -> Limit {

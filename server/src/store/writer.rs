@@ -305,16 +305,22 @@ impl Group {
     fn run_body(&self, job: &mut dyn Job, said: &mut Said) -> Result<bool, Failure> {
         let counted = self.counted.get();
         let mut tx = self.tx();
-        if job.run(&mut tx) {
+        let is_done = job.run(&mut tx);
+        // Whatever the body made of it: nothing of the group is there any more.
+        if self.conn.is_autocommit() {
+            self.give_back(counted);
+            if is_done {
+                job.fail(Error::internal("its transaction was undone under it"));
+            }
+            return Err(Failure::InBody);
+        }
+        if is_done {
             said.has_written |= tx.has_written() || self.counted.get() != counted;
             said.signals.extend(tx.into_signals());
             return Ok(true);
         }
         // What it only counted is given back; what it wrote is not undone by that.
         self.give_back(counted);
-        if self.conn.is_autocommit() {
-            return Err(Failure::InBody);
-        }
         Ok(!tx.has_written())
     }
 

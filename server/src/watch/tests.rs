@@ -128,8 +128,7 @@ async fn a_bell_rings_for_those_it_concerns() {
     extend(&tail, vec![event(1, "a", "x")]);
     of_all.hears_of_more_than(0).await;
     of_a.hears_of_more_than(0).await;
-    let nothing = tokio::time::timeout(Duration::from_millis(20), of_b.hears_of_more_than(0)).await;
-    assert!(nothing.is_err());
+    assert!(of_b.hears_of_more_than(0).now_or_never().is_none());
     drop((of_all, of_a, of_b));
     assert!(!tail.has_ears());
 }
@@ -269,7 +268,7 @@ async fn who_has_begun_waits_where_others_are_refused() {
     let gate = Arc::new(Mutex::new(gate));
     let read = || {
         let gate = Arc::clone(&gate);
-        world.store.read(move |_| Ok(drop(gate.lock().map(|gate| gate.recv())))).boxed()
+        world.store.read(move |_| gate.lock().map(|gate| gate.recv().unwrap_or(())).map_err(Error::internal)).boxed()
     };
     let mut last = read();
     while (&mut last).now_or_never().is_none() {

@@ -27,8 +27,25 @@ pub async fn all(bench: &Bench) -> Result<Vec<Row>, Failure> {
         ready.add(OwnServer::start()?.ready_after);
         bench.progress.inc(1);
     }
-    let server = OwnServer::start()?;
-    let mut rows = alone(&ready, &server).await;
+    rows(bench, &ready, OwnServer::start()?).await
+}
+
+/// The rows of one that is killed and started again with what it has.
+pub async fn of_restarted(bench: &Bench, mut server: OwnServer) -> Result<Vec<Row>, Failure> {
+    bench.begin("idle", STARTS + 1);
+    let mut ready = Sample::default();
+    for _ in 0..STARTS {
+        server = server.restart()?;
+        ready.add(server.ready_after);
+        bench.progress.inc(1);
+    }
+    rows(bench, &ready, server).await
+}
+
+async fn rows(bench: &Bench, ready: &Sample, server: OwnServer) -> Result<Vec<Row>, Failure> {
+    let row = Row::new("ready after its start", "ms", ready.percentile(50));
+    let mut rows = vec![row.judged_by(Target::AtMost(MOST_MILLIS_TO_READY))];
+    rows.extend(resident(&server, "idle server, resident", MOST_MIB).await);
     let (run_id, mut streams) = (bench.at(&server.url).await?.new_run().await?, Vec::new());
     for _ in 0..WATCHERS / PER_CONNECTION {
         let channel = load::connect(&server.url, load::WIDE).await?;
@@ -39,25 +56,6 @@ pub async fn all(bench: &Bench) -> Result<Vec<Row>, Failure> {
     rows.extend(resident(&server, "1,000 idle watchers, resident", MOST_MIB_WITH_WATCHERS).await);
     drop(streams);
     Ok(rows)
-}
-
-/// Of those the rows of one that is killed and started again with what it has.
-pub async fn of_restarted(bench: &Bench, mut server: OwnServer) -> Result<Vec<Row>, Failure> {
-    bench.begin("idle", STARTS + 1);
-    let mut ready = Sample::default();
-    for _ in 0..STARTS {
-        server = server.restart()?;
-        ready.add(server.ready_after);
-        bench.progress.inc(1);
-    }
-    Ok(alone(&ready, &server).await)
-}
-
-async fn alone(ready: &Sample, server: &OwnServer) -> Vec<Row> {
-    let row = Row::new("ready after its start", "ms", ready.percentile(50));
-    let mut rows = vec![row.judged_by(Target::AtMost(MOST_MILLIS_TO_READY))];
-    rows.extend(resident(server, "idle server, resident", MOST_MIB).await);
-    rows
 }
 
 /// Where the system does not say there is no row.

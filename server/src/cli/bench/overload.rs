@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use runhub_api::v1;
 use runhub_api::v1::task_service_client::TaskServiceClient;
 use tokio::task::JoinSet;
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -26,10 +27,23 @@ const LEAST_ACCEPTED: f64 = 0.8;
 const MOST_MILLIS: f64 = 100.0;
 const MOST_MIB: f64 = 512.0;
 
-/// In flight: what does not saturate the server yet, what does, four times as many, and far more than are let in.
-const STEPS: [usize; 4] = [64, 256, 1_024, 4_096];
+/// Callers: what does not saturate the server yet, what does, four times as many, and far more than are let in.
+const STEPS: [Step; 5] = [
+    Step { callers: 64, is_patient: true },
+    Step { callers: 256, is_patient: true },
+    Step { callers: 1_024, is_patient: true },
+    Step { callers: 1_024, is_patient: false },
+    Step { callers: 4_096, is_patient: true },
+];
 /// Beyond it the rate grows no more.
 const SATURATING: usize = 256;
+
+#[derive(Clone, Copy)]
+struct Step {
+    callers: usize,
+    /// Who is refused comes back when told; or else at once.
+    is_patient: bool,
+}
 
 /// Tasks of who works meanwhile: more than can be done in the time.
 const HELD: usize = 500;
@@ -44,22 +58,23 @@ pub async fn all(bench: &Bench) -> Result<Vec<Row>, Failure> {
     bench.warm_up().await?;
     bench.begin("overload", bench.turns() * STEPS.len());
     let appending = Arc::new(Appending::new(&bench, bench.agents).await?);
-    let mut steps = STEPS.map(|callers| (callers, Pressed::default()));
+    let mut steps = STEPS.map(|step| (step, Pressed::default()));
     for _ in 0..bench.turns() {
-        for (callers, pressed) in &mut steps {
-            pressed.extend(press(&bench, &appending, *callers).await?);
+        for (step, pressed) in &mut steps {
+            pressed.extend(press(&bench, &appending, *step).await?);
             bench.progress.inc(1);
         }
     }
-    Ok(rows(&steps, server.resident_mib()))
+    Ok(rows(&steps, server.peak_mib()))
 }
 
-fn rows(steps: &[(usize, Pressed)], resident_mib: Option<f64>) -> Vec<Row> {
+fn rows(steps: &[(Step, Pressed)], peak_mib: Option<f64>) -> Vec<Row> {
     let best = steps.iter().map(|(_, pressed)| pressed.accepted_per_second()).fold(0.0, f64::max);
     let mut rows = Vec::new();
-    for (callers, pressed) in steps.iter().filter(|(callers, _)| *callers > SATURATING) {
-        let named = |what: &str| format!("{} appends in flight: {what}", counted(*callers));
-        let accepted = Row::new(named("accepted; of the best of 64 to 4,096"), "/s", pressed.accepted_per_second());
+    for (Step { callers, is_patient }, pressed) in steps.iter().filter(|(step, _)| step.callers > SATURATING) {
+        let again = if *is_patient { "when told" } else { "at once" };
+        let named = |what: &str| format!("{} callers, refused ones again {again}: {what}", counted(*callers));
+        let accepted = Row::new(named("accepted; of the best rate"), "/s", pressed.accepted_per_second());
         let accepted = accepted.with_times(&pressed.accepted).of(best);
         rows.push(accepted.judged_by(Target::AtLeast(LEAST_ACCEPTED)));
         let first = [("a heartbeat", &pressed.beats), ("a completion", &pressed.ends)];
@@ -68,8 +83,8 @@ fn rows(steps: &[(usize, Pressed)], resident_mib: Option<f64>) -> Vec<Row> {
             rows.push(Row::p99(named(what), times).judged_by(Target::AtMost(MOST_MILLIS)));
         }
     }
-    let resident = resident_mib.map(|mib| Row::new("resident after all these", "MiB", mib));
-    rows.extend(resident.map(|row| row.judged_by(Target::AtMost(MOST_MIB))));
+    let peak = peak_mib.map(|mib| Row::new("the most that was resident during all these", "MiB", mib));
+    rows.extend(peak.map(|row| row.judged_by(Target::AtMost(MOST_MIB))));
     rows
 }
 
@@ -103,19 +118,19 @@ const COUNTING: u8 = 1;
 const OVER: u8 = 2;
 
 /// Callers who call again as soon as they are answered, or when the refusal says so; and one who works.
-async fn press(bench: &Bench, appending: &Arc<Appending>, callers: usize) -> Result<Pressed, Failure> {
+async fn press(bench: &Bench, appending: &Arc<Appending>, step: Step) -> Result<Pressed, Failure> {
     let (phase, mut calls) = (Arc::new(AtomicU8::new(RAMPING)), JoinSet::new());
-    let held = hold_tasks(bench).await?;
-    for caller in 0..callers {
+    let (held, connection) = (hold_tasks(bench).await?, load::connect(&bench.url, load::WIDE).await?);
+    for caller in 0..step.callers {
         let (phase, appending) = (Arc::clone(&phase), Arc::clone(appending));
         calls.spawn(async move {
-            tokio::time::sleep(RAMP * caller as u32 / callers as u32).await;
-            call_until_over(&phase, &appending, caller).await
+            tokio::time::sleep(RAMP * caller as u32 / step.callers as u32).await;
+            call_until_over(&phase, &appending, caller, step.is_patient).await
         });
     }
     tokio::time::sleep(2 * RAMP).await;
     phase.store(COUNTING, Ordering::Relaxed);
-    let mut pressed = work(bench, &held).await?;
+    let mut pressed = work(bench, connection, &held).await?;
     phase.store(OVER, Ordering::Relaxed);
     while let Some(done) = calls.join_next().await {
         let (accepted, refused) = joined(done)?;
@@ -126,7 +141,12 @@ async fn press(bench: &Bench, appending: &Arc<Appending>, callers: usize) -> Res
 }
 
 /// How long the calls took that were accepted, and those that were refused.
-async fn call_until_over(phase: &AtomicU8, appending: &Appending, caller: usize) -> Result<(Sample, Sample), Status> {
+async fn call_until_over(
+    phase: &AtomicU8,
+    appending: &Appending,
+    caller: usize,
+    is_patient: bool,
+) -> Result<(Sample, Sample), Status> {
     let (mut accepted, mut refused) = (Sample::default(), Sample::default());
     while phase.load(Ordering::Relaxed) != OVER {
         let called = Instant::now();
@@ -137,7 +157,8 @@ async fn call_until_over(phase: &AtomicU8, appending: &Appending, caller: usize)
             Err(status) if status.code() == Code::ResourceExhausted => {
                 refused.add_if(counts, called.elapsed());
                 let retry = status.get_details_retry_info().and_then(|info| info.retry_delay);
-                tokio::time::sleep(retry.ok_or(status)?).await;
+                let retry = retry.ok_or(status)?;
+                tokio::time::sleep(if is_patient { retry } else { Duration::ZERO }).await;
             }
             Err(status) => return Err(status),
         }
@@ -157,8 +178,8 @@ async fn hold_tasks(bench: &Bench) -> Result<Vec<v1::Claim>, Failure> {
 }
 
 /// Says of each task that it is alive and then that it is done, for some time, on a connection of its own.
-async fn work(bench: &Bench, held: &[v1::Claim]) -> Result<Pressed, Failure> {
-    let mut tasks = TaskServiceClient::new(load::connect(&bench.url, load::WIDE).await?);
+async fn work(bench: &Bench, connection: Channel, held: &[v1::Claim]) -> Result<Pressed, Failure> {
+    let mut tasks = TaskServiceClient::new(connection);
     let time = Duration::from_millis(if bench.quick { 300 } else { 3_000 });
     let (begun, mut pressed) = (Instant::now(), Pressed::default());
     for claim in held {

@@ -58,8 +58,17 @@ impl OwnServer {
 
     /// How much of it is in memory, in MiB; None where the system does not say.
     pub fn resident_mib(&self) -> Option<f64> {
+        self.mib("VmRSS:")
+    }
+
+    /// The same at most so far.
+    pub fn peak_mib(&self) -> Option<f64> {
+        self.mib("VmHWM:")
+    }
+
+    fn mib(&self, what: &str) -> Option<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        let line = status.lines().find(|line| line.starts_with(what))?;
         let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
         Some(kib / 1024.0)
     }

@@ -33,12 +33,24 @@ pub async fn subscribe(channel: &Channel, run_id: &str) -> Result<Streaming<Brie
     Ok(answer.map_err(runhub_client::Error::from)?.into_inner())
 }
 
+/// The next event, which comes after the one before: none is counted twice.
+pub async fn next_event(stream: &mut Streaming<Brief>, last: &mut i64) -> Result<BriefEvent, Status> {
+    loop {
+        let message = stream.message().await?.ok_or_else(|| Status::aborted("the stream ended early"))?;
+        let Some(event) = message.event else { continue };
+        if event.position <= *last {
+            return Err(Status::data_loss("an event came out of order"));
+        }
+        *last = event.position;
+        return Ok(event);
+    }
+}
+
 /// Reads until so many events have come.
 pub async fn read(mut stream: Streaming<Brief>, events: usize) -> Result<(), Status> {
-    let mut seen = 0;
-    while seen < events {
-        let message = stream.message().await?.ok_or_else(|| Status::aborted("the stream ended early"))?;
-        seen += usize::from(message.event.is_some());
+    let mut last = 0;
+    for _ in 0..events {
+        next_event(&mut stream, &mut last).await?;
     }
     Ok(())
 }

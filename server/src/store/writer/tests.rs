@@ -149,6 +149,21 @@ async fn when_sqlite_has_undone_the_group_every_body_is_run_again_by_itself() {
     assert!(exists(&store, "good").await && exists(&store, "last").await);
 }
 
+/// Also if the body took no notice: it must not be answered as done.
+#[tokio::test]
+async fn a_body_that_goes_on_after_its_transaction_was_undone_has_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let held = Held::hold(&store).await;
+    let good = send(&store, |tx| add_run(tx, "good")).await;
+    let careless = send(&store, |tx| tx.execute("ROLLBACK", &[]).map(drop)).await;
+    let last = send(&store, |tx| add_run(tx, "last")).await;
+    held.go_on().await;
+    assert!(matches!(careless.await.unwrap(), Err(Error::Internal(_))));
+    assert_eq!((good.await.unwrap(), last.await.unwrap()), (Ok(()), Ok(())));
+    assert!(exists(&store, "good").await && exists(&store, "last").await);
+}
+
 /// A body that fails before it has written anything costs its neighbours nothing.
 #[tokio::test]
 async fn a_refusal_does_not_run_the_others_twice() {
