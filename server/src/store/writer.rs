@@ -95,6 +95,9 @@ struct Ending<'a>(&'a Queue<Box<dyn Job>>);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the writer has ended: nothing is written any more until the server is started again");
+        }
         self.0.abandon();
     }
 }
