@@ -31,7 +31,8 @@ fn migrations() -> Migrations<'static> {
         M::up(include_str!("../../migrations/sqlite/0001_initial.sql")),
         M::up_with_hook(include_str!("../../migrations/sqlite/0002_coordination.sql"), declare_paths),
         M::up(include_str!("../../migrations/sqlite/0003_retention.sql")),
-        M::up(include_str!("../../migrations/sqlite/0004_claim_order.sql")),
+        M::up(include_str!("../../migrations/sqlite/0004_paused_runs.sql")),
+        M::up(include_str!("../../migrations/sqlite/0005_claim_order.sql")),
     ])
 }
 
@@ -315,6 +316,19 @@ mod tests {
         let found = store.read(|tx| events::scan(tx, &events::Scan::default(), Limit { rows: 9, bytes: 999 })).await;
         let event = found.unwrap().events.remove(0);
         assert_eq!((event.position, event.run_id.as_str(), event.task_id.as_deref()), (5, "run", Some("held")));
+    }
+
+    /// There were two forms of 0004: whichever a database has had, it is the same in the end.
+    #[test]
+    fn both_databases_of_version_4_come_through() {
+        for before in ["PRAGMA user_version = 4", "PRAGMA user_version = 4; DROP INDEX tasks_waiting"] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("db");
+            open_writer(&path).unwrap().execute_batch(before).unwrap();
+            let index = "SELECT name FROM sqlite_master WHERE name = 'tasks_waiting'";
+            let found: String = open_writer(&path).unwrap().query_row(index, (), |row| row.get(0)).unwrap();
+            assert_eq!(found, "tasks_waiting", "{before}");
+        }
     }
 
     #[test]
