@@ -20,7 +20,7 @@ pub(crate) fn delays() -> ExponentialBuilder {
 }
 
 /// A server that is too busy says when to come back: not before that.
-pub(crate) fn not_before_told(error: &Error, delay: Option<Duration>) -> Option<Duration> {
+fn not_before_told(error: &Error, delay: Option<Duration>) -> Option<Duration> {
     delay.max(error.retry_delay())
 }
 

@@ -1,6 +1,7 @@
 //! A subscription that resumes by itself.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff};
 use futures_util::{Stream, stream};
@@ -74,18 +75,17 @@ impl Subscription {
             if self.ended {
                 return None;
             }
-            let received = self.receive().await;
-            if received.as_ref().is_err_and(|error| !error.is_passing()) {
-                self.ended = true;
-                return received.err().map(Err);
-            }
-            if received.is_err() {
-                self.stream = None;
-            }
-            if self.stream.is_none() && !self.ended {
-                let delay = self.delays.next().unwrap_or(LONGEST_DELAY);
-                let told = received.err().and_then(|error| error.retry_delay());
-                tokio::time::sleep(delay.max(told.unwrap_or_default())).await;
+            match self.receive().await {
+                Ok(()) if self.stream.is_some() || self.ended => {}
+                Ok(()) => self.wait(None).await,
+                Err(error) if error.is_passing() => {
+                    self.stream = None;
+                    self.wait(error.retry_delay()).await;
+                }
+                Err(error) => {
+                    self.ended = true;
+                    return Some(Err(error));
+                }
             }
         }
     }
@@ -96,6 +96,12 @@ impl Subscription {
             let next = subscription.next().await?;
             Some((next, subscription))
         })
+    }
+
+    /// Until it is worth trying again; not sooner than told.
+    async fn wait(&mut self, told: Option<Duration>) {
+        let delay = self.delays.next().unwrap_or(LONGEST_DELAY);
+        tokio::time::sleep(delay.max(told.unwrap_or_default())).await;
     }
 
     async fn receive(&mut self) -> Result<(), Error> {
