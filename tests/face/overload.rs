@@ -3,6 +3,7 @@
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use runhub_client::repeat_for;
 use runhub_client::v1::event_service_client::EventServiceClient;
 use runhub_client::v1::*;
@@ -136,6 +137,32 @@ async fn the_client_comes_back_when_it_was_told_to() {
     assert!(tries[1] - tries[0] >= Duration::from_millis(200), "{:?}", tries[1] - tries[0]);
     writer.await.unwrap();
     all_are_accepted(let_in).await;
+}
+
+/// Under load those who have waited longest must not be those who are refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_has_waited_is_not_refused() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let waiting = tokio::spawn({
+        let client = server.connect().await;
+        let request = ClaimTaskRequest { run_id: run.id, agent_id: "a".into(), wait: seconds(20), ..unset() };
+        async move { client.claim_task(request).await }
+    });
+    server.until_claims_wait(1).await;
+    let (go_on, writer) = hold_the_writer(server.store()).await;
+    let (store, mut line) = (server.store(), Vec::new());
+    let write = || Box::pin(store.transact(|_| Ok(())));
+    let mut last = write();
+    while (&mut last).now_or_never().is_none() {
+        line.push(std::mem::replace(&mut last, write()));
+    }
+    // Its time is over: it looks once more.
+    server.clock.advance(Duration::from_secs(20));
+    until(|| async { store.waiting() > line.len() || waiting.is_finished() }).await;
+    go_on.send(()).unwrap();
+    writer.await.unwrap();
+    assert!(waiting.await.unwrap().unwrap().claim.is_none());
 }
 
 /// Large requests that are refused before they are read cost their connection nothing: what else it carries goes on.

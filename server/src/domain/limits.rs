@@ -26,7 +26,7 @@ pub const LABELS: usize = 64;
 pub const LIST_ENTRIES: usize = 256;
 /// Tasks or events in one call.
 pub const BATCH_ENTRIES: usize = 1_000;
-/// Calls in service at once, beyond which new work is refused: twice as many as it takes for the highest rate, and
+/// Calls in service at once, beyond which what is not urgent is refused: twice as many as it takes for the highest rate, and
 /// served within some tens of milliseconds.
 pub const CALLS_IN_SERVICE: usize = 512;
 /// A request, in bytes.

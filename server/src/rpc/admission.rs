@@ -21,9 +21,10 @@ use crate::domain::limits;
 /// Whoever is refused is told to come back after the one before: so many come back in a second, not all at once.
 const COMEBACK_SPACING: Duration = Duration::from_micros(500);
 const SOONEST_COMEBACK: Duration = Duration::from_millis(200);
+const LATEST_COMEBACK: Duration = Duration::from_secs(5);
+
 /// How long what is left of a refused request is waited for.
 const REFUSED_WITHIN: Duration = Duration::from_millis(100);
-const LATEST_COMEBACK: Duration = Duration::from_secs(5);
 
 /// Counts the calls in service.
 #[derive(Clone)]

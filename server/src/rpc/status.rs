@@ -17,34 +17,35 @@ const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        if let Error::Internal(cause) = &error {
-            return internal(cause);
-        }
-        let (code, reason) = code_and_reason(&error);
-        let text = shortened(&error.to_string());
-        let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata(&error));
-        match &error {
-            Error::InvalidField { field, problem } => {
-                details.add_bad_request_violation(shortened(field), shortened(problem));
-            }
-            Error::NotFound { what, id } => {
-                details.set_resource_info(resource_type(*what), id, "", &text);
-            }
-            Error::Overloaded | Error::Draining | Error::StoreBusy => {
-                details.set_retry_info(Some(RETRY_DELAY));
-            }
-            _ => {}
-        }
-        Status::with_error_details(code, text, details)
+        status(&error, RETRY_DELAY)
     }
 }
 
-/// The same as `Error::Overloaded`, for one who is to wait so long.
+/// What is too much, for one who is to come back after so long.
 pub fn overloaded(retry_delay: Duration) -> Status {
-    let (code, reason) = code_and_reason(&Error::Overloaded);
-    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
-    details.set_retry_info(Some(retry_delay));
-    Status::with_error_details(code, Error::Overloaded.to_string(), details)
+    status(&Error::Overloaded, retry_delay)
+}
+
+fn status(error: &Error, retry_delay: Duration) -> Status {
+    if let Error::Internal(cause) = error {
+        return internal(cause);
+    }
+    let (code, reason) = code_and_reason(error);
+    let text = shortened(&error.to_string());
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata(error));
+    match error {
+        Error::InvalidField { field, problem } => {
+            details.add_bad_request_violation(shortened(field), shortened(problem));
+        }
+        Error::NotFound { what, id } => {
+            details.set_resource_info(resource_type(*what), id, "", &text);
+        }
+        Error::Overloaded | Error::Draining | Error::StoreBusy => {
+            details.set_retry_info(Some(retry_delay));
+        }
+        _ => {}
+    }
+    Status::with_error_details(code, text, details)
 }
 
 /// A status travels in headers, of which clients take some kilobytes: what callers said is quoted only in part.
