@@ -42,6 +42,8 @@ mod repeat;
 mod retention;
 #[path = "face/run.rs"]
 mod run;
+#[path = "face/scenarios.rs"]
+mod scenarios;
 #[path = "face/seed/mod.rs"]
 mod seed;
 #[path = "face/server.rs"]

@@ -58,7 +58,7 @@ impl Binary {
     }
 
     pub async fn connect(&self) -> Client {
-        Client::connect(&self.address).await.unwrap()
+        Client::connect(&self.address).await.unwrap().without_retry()
     }
 
     /// As a crash: no signal it could handle.

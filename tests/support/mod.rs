@@ -80,7 +80,7 @@ impl TestServer {
             server.run(asked).await.unwrap();
         });
         let url = format!("http://{address}");
-        let client = Client::connect(&url).await.unwrap();
+        let client = Client::connect(&url).await.unwrap().without_retry();
         Self { client, url, clock, folder, wakes, tail, store, shutdown, running }
     }
 
@@ -121,7 +121,7 @@ impl TestServer {
 
     /// A connection of its own, where the shared one would be a bottleneck.
     pub async fn connect(&self) -> Client {
-        Client::connect(&self.url).await.unwrap()
+        Client::connect(&self.url).await.unwrap().without_retry()
     }
 
     /// Shuts down and waits until it has ended.

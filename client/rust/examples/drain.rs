@@ -3,8 +3,8 @@
 //! With a server running: `cargo run --release -p runhub-client --example drain -- --agents 8 [RUN]`.
 //! Without a RUN it makes one, with a plan of 200 tasks that depend on each other.
 
-// An example prints, and takes ids from wherever it likes.
-#![allow(clippy::print_stdout, clippy::disallowed_methods)]
+// An example prints.
+#![allow(clippy::print_stdout)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,11 +15,7 @@ use runhub_client::v1::{
     AddTasksRequest, Claim, ClaimTaskRequest, CompleteTaskRequest, CreateRunRequest, ListTasksRequest, RunStatus,
     SubscribeEventsRequest, TaskDraft, TaskStatus, UpdateRunRequest,
 };
-use runhub_client::{Client, Error, Update, repeat_for};
-use uuid::Uuid;
-
-/// A call that meets no server is repeated for so long: it may be restarting.
-const PATIENCE: Duration = Duration::from_secs(30);
+use runhub_client::{Client, Error, Update};
 
 /// An agent with nothing to do looks so often whether the plan is done. What becomes claimable wakes it at once.
 const WAIT_SECONDS: i64 = 1;
@@ -116,11 +112,9 @@ async fn claim(client: &Client, run_id: &str, agent_id: &str) -> Result<Option<C
         run_id: run_id.to_owned(),
         agent_id: agent_id.to_owned(),
         wait: Some(prost_types::Duration { seconds: WAIT_SECONDS, nanos: 0 }),
-        // It makes it safe to ask again when the answer is lost.
-        request_id: Uuid::now_v7().to_string(),
         ..ClaimTaskRequest::default()
     };
-    Ok(repeat_for(PATIENCE, || client.claim_task(request.clone())).await?.claim)
+    Ok(client.claim_task(request).await?.claim)
 }
 
 async fn complete(client: &Client, claim: Claim) -> Result<(), Error> {
@@ -128,10 +122,9 @@ async fn complete(client: &Client, claim: Claim) -> Result<(), Error> {
         task_id: claim.task.unwrap_or_default().id,
         lease_token: Some(claim.lease_token),
         summary: "pretended to do it".to_owned(),
-        request_id: Uuid::now_v7().to_string(),
         ..CompleteTaskRequest::default()
     };
-    repeat_for(PATIENCE, || client.complete_task(request.clone())).await?;
+    client.complete_task(request).await?;
     Ok(())
 }
 

@@ -21,10 +21,19 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 /// The same of all streams of a connection: so much that those nobody reads don't hold up the calls beside them.
 const CONNECTION_WINDOW: u32 = 1024 * 1024 * 1024;
 
+/// How long a call may take with all its tries, unless told otherwise.
+const DEADLINE: Duration = Duration::from_secs(30);
+
 /// A connection to a server. Clones share it.
+///
+/// A call that can't be answered for now is made again until its deadline, 30 s, as [`repeat_for`](crate::repeat_for)
+/// does; a request's `wait` comes on top. What changes something gets a `request_id` first, unless it has one, so that it
+/// happens once.
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(crate) channel: Channel,
+    /// None: every call is made once, as it is.
+    pub(crate) deadline: Option<Duration>,
 }
 
 impl Client {
@@ -37,7 +46,7 @@ impl Client {
             (endpoint, Some(path)) => endpoint.connect_with_connector(to_unix_socket(path)).await?,
             (endpoint, None) => endpoint.connect().await?,
         };
-        Ok(Self { channel })
+        Ok(Self { channel, deadline: Some(DEADLINE) })
     }
 
     /// As `connect`, but connects with the first call, which then fails if nobody answers.
@@ -49,7 +58,22 @@ impl Client {
             (endpoint, Some(path)) => endpoint.connect_with_connector_lazy(to_unix_socket(path)),
             (endpoint, None) => endpoint.connect_lazy(),
         };
-        Ok(Self { channel })
+        Ok(Self { channel, deadline: Some(DEADLINE) })
+    }
+}
+
+impl Client {
+    /// The same connection; a call may take this long with all its tries.
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// The same connection, but every call is made once, as it is: without a deadline, and without a request_id of the
+    /// client's.
+    pub fn without_retry(mut self) -> Self {
+        self.deadline = None;
+        self
     }
 }
 

@@ -62,7 +62,8 @@ impl Client {
         let (progress, progress_set) = watch::channel(None);
         let (standing_said, standing) = watch::channel(Ok(LeaseState::Extended));
         let beater = Beater {
-            client: self.clone(),
+            // It repeats a beat itself, within the lease.
+            client: self.clone().without_retry(),
             lease_token: claim.lease_token.clone(),
             lease,
             answered: Instant::now(),

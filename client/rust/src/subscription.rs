@@ -47,7 +47,8 @@ impl Client {
     /// Subscribes to events. It connects with the first `next`, and again whenever the stream breaks.
     pub fn subscribe(&self, request: SubscribeEventsRequest) -> Subscription {
         Subscription {
-            client: self.clone(),
+            // It comes back by itself, without a deadline.
+            client: self.clone().without_retry(),
             request,
             stream: None,
             delays: delays().build(),

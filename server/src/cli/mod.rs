@@ -99,11 +99,13 @@ struct ServerArgs {
 }
 
 impl ServerArgs {
+    /// A person is told at once what the matter is.
     async fn connect(&self) -> Result<Client, Failure> {
-        Client::connect(&self.server).await.map_err(|error| match error {
+        let client = Client::connect(&self.server).await.map_err(|error| match error {
             Error::Address(_) => Failure::from(error),
             other => Failure::from(other).at(&self.server),
-        })
+        })?;
+        Ok(client.without_retry())
     }
 }
 

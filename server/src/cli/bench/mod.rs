@@ -144,7 +144,7 @@ impl Bench {
     async fn at(&self, url: &str) -> Result<Self, Failure> {
         Ok(Self {
             url: url.to_owned(),
-            client: Client::connect(url).await?,
+            client: Client::connect(url).await?.without_retry(),
             folder: tempfile::tempdir()?,
             event: self.event.clone(),
             payload: self.payload.clone(),
@@ -217,7 +217,7 @@ pub async fn run(args: BenchArgs) -> Result<(), Failure> {
         payload: Some(payload),
         ..Default::default()
     };
-    let (client, folder) = (Client::connect(&url).await?, tempfile::tempdir()?);
+    let (client, folder) = (Client::connect(&url).await?.without_retry(), tempfile::tempdir()?);
     let (agents, progress) = (usize::from(args.agents), progress::bar(0));
     let bench = Bench { url, client, folder, agents, event, payload: args.payload, quick: args.quick, progress };
     let groups = if args.groups.is_empty() { Group::value_variants() } else { &args.groups };

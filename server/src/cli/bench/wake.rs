@@ -24,7 +24,7 @@ pub async fn woken_by_a_completion(bench: &Bench) -> Result<Vec<Row>, Failure> {
     let times = bench.times(300);
     bench.begin("woken claims", times);
     let others = others_wait(bench).await?;
-    let (worker, waiter) = (bench.client.clone(), Client::connect(&bench.url).await?);
+    let (worker, waiter) = (bench.client.clone(), Client::connect(&bench.url).await?.without_retry());
     let mut sample = Sample::default();
     for _ in 0..times {
         sample.add(woken_once(bench, &worker, &waiter).await?);

@@ -1,0 +1,51 @@
+//! The scenarios that hold for every client, played with the Rust client against the real binary.
+
+use std::path::{Path, PathBuf};
+
+use runhub_scenarios::{Scenario, Stage, play};
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../client/scenarios");
+
+macro_rules! scenarios {
+    ($($name:ident)+) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                passes(stringify!($name)).await;
+            }
+        )+
+
+        #[test]
+        fn all_of_them_are_played() {
+            let entries = std::fs::read_dir(FOLDER).unwrap().map(|entry| entry.unwrap().path());
+            let files = entries.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+            let mut files: Vec<PathBuf> = files.collect();
+            files.sort();
+            assert_eq!(files, [$(file(stringify!($name)),)+]);
+        }
+    };
+}
+
+scenarios! {
+    approval
+    bad_input
+    lease_lost
+    lost_answer
+    one_run_many_languages
+    plan_and_drain
+    replan_under_a_worker
+    stale_completion
+    two_restarts
+}
+
+fn file(name: &str) -> PathBuf {
+    Path::new(FOLDER).join(name).with_extension("json")
+}
+
+async fn passes(name: &str) {
+    let stage = Stage::open(Path::new(env!("CARGO_BIN_EXE_runhub"))).await.unwrap();
+    let scenario = Scenario::read(&file(name)).unwrap();
+    if let Err(why) = play(&scenario, None, &stage.into()).await {
+        panic!("{}: {why:#}", scenario.about);
+    }
+}
