@@ -11,7 +11,7 @@ const LONGEST_FUNCTION: usize = 60;
 /// Every Rust file of the project.
 fn sources() -> Vec<(PathBuf, String)> {
     let mut found = vec![read(&root().join("build.rs"))];
-    for folder in ["proto", "server", "client/rust", "tests"] {
+    for folder in ["proto", "server", "client/rust", "client/scenarios", "tests"] {
         collect(&root().join(folder), &mut found);
     }
     assert!(found.len() > 50, "the sources were found");
