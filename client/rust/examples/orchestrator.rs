@@ -23,8 +23,7 @@ async fn main() -> Result<()> {
 async fn orchestrate(hub: &Client, run: &str) -> Result<()> {
     plan(hub, run).await?;
     let (ours, theirs) = tokio::try_join!(implement(hub, run, "agent 1"), implement(hub, run, "agent 2"))?;
-    let mut done = [ours, theirs].concat();
-    done.sort();
+    let done = [ours, theirs].concat();
     let digest = format!("sha256:{:x}", Sha256::digest(done.join("\n")));
     let (title, requested_by, subject_digest) = ("Ship it?".into(), "implementation".into(), digest.clone());
     let ask = RequestApprovalRequest { run_id: run.into(), title, requested_by, subject_digest, ..Default::default() };
