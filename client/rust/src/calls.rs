@@ -1,7 +1,7 @@
 //! Every RPC as a method.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prost::Message;
 use runhub_api::{MAX_RESPONSE_BYTES, v1};
@@ -17,7 +17,7 @@ trait Request: Clone {
     fn identify(&mut self) {}
 
     /// How long the server may hold it.
-    fn wait(&self) -> Option<prost_types::Duration> {
+    fn wait(&mut self) -> Option<&mut prost_types::Duration> {
         None
     }
 }
@@ -37,8 +37,28 @@ impl Client {
             return once(request).await;
         };
         request.identify();
-        let wait = request.wait().and_then(|wait| Duration::try_from(wait).ok()).unwrap_or_default();
-        repeat_for(deadline + wait.min(LONGEST_WAIT), || once(request.clone())).await
+        let (begun, wait) = (Instant::now(), wait_of(&mut request));
+        let mut is_again = false;
+        let tried = || {
+            if std::mem::replace(&mut is_again, true) && !wait.is_zero() {
+                wait_for(wait.saturating_sub(begun.elapsed()), &mut request);
+            }
+            once(request.clone())
+        };
+        repeat_for(deadline + wait, tried).await
+    }
+}
+
+fn wait_of(request: &mut impl Request) -> Duration {
+    let wait = request.wait().and_then(|wait| Duration::try_from(*wait).ok());
+    wait.unwrap_or_default().min(LONGEST_WAIT)
+}
+
+/// A further try waits for the rest of the time, so that it is answered within the deadline. With its request_id it is the
+/// same call: the wait is no part of its content.
+fn wait_for(left: Duration, request: &mut impl Request) {
+    if let (Some(wait), Ok(left)) = (request.wait(), left.try_into()) {
+        *wait = left;
     }
 }
 
@@ -86,8 +106,8 @@ macro_rules! request {
     };
     (waits $request:ident) => {
         impl Request for v1::$request {
-            fn wait(&self) -> Option<prost_types::Duration> {
-                self.wait
+            fn wait(&mut self) -> Option<&mut prost_types::Duration> {
+                self.wait.as_mut()
             }
         }
     };
@@ -104,8 +124,8 @@ macro_rules! request {
                 identify(&mut self.request_id);
             }
 
-            fn wait(&self) -> Option<prost_types::Duration> {
-                self.wait
+            fn wait(&mut self) -> Option<&mut prost_types::Duration> {
+                self.wait.as_mut()
             }
         }
     };
@@ -248,6 +268,20 @@ mod tests {
         assert_eq!(lost.code(), Code::Unavailable);
         let wait = Some(prost_types::Duration { seconds: 60, nanos: 0 });
         short.make(ClaimTaskRequest { wait, ..ClaimTaskRequest::default() }, late).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_further_try_waits_for_the_rest_of_the_time() {
+        let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+        let asked = tries(client(), ClaimTaskRequest { wait: seconds(60), ..ClaimTaskRequest::default() }).await;
+        let waits = asked.iter().map(|request| Duration::try_from(request.wait.unwrap()).unwrap());
+        let waits: Vec<Duration> = waits.collect();
+        assert_eq!(waits[0], Duration::from_secs(60));
+        assert!(waits[2] < waits[1] && waits[1] < waits[0] && waits[2] > Duration::from_secs(50), "{waits:?}");
+        assert_eq!(asked[2].request_id, asked[0].request_id);
+        // What can't be taken stays so, for the server to refuse.
+        let refused = ClaimTaskRequest { wait: seconds(-1), ..ClaimTaskRequest::default() };
+        assert!(tries(client(), refused).await.iter().all(|request| request.wait == seconds(-1)));
     }
 
     #[tokio::test]

@@ -1,0 +1,137 @@
+package runhub
+
+import (
+	"context"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	v1 "github.com/runhub/runhub/client/go/runhubv1"
+)
+
+// fake is a server that answers as a test says, and notes what it was asked and when. Its connections are in memory, so
+// that within a synctest bubble time is the test's own.
+type fake struct {
+	v1.UnimplementedRunServiceServer
+	v1.UnimplementedTaskServiceServer
+	v1.UnimplementedEventServiceServer
+	v1.UnimplementedServerServiceServer
+
+	// Each answers one call, the number of which it is given, from 1.
+	createRun func(ctx context.Context, call int) error
+	claim     func(ctx context.Context, call int) error
+	beat      func(ctx context.Context, call int) (v1.LeaseState, error)
+	subscribe func(call int, stream grpc.ServerStreamingServer[v1.SubscribeEventsResponse]) error
+	logID     func(ctx context.Context, call int) string
+
+	lock       sync.Mutex
+	runs       []*v1.CreateRunRequest
+	claims     []*v1.ClaimTaskRequest
+	beats      []*v1.HeartbeatRequest
+	subscribed []*v1.SubscribeEventsRequest
+	times      []time.Time
+	infos      int
+}
+
+// serve starts the fake and returns a client of it. Both end with the test.
+func (f *fake) serve(t *testing.T, options ...Option) *Client {
+	t.Helper()
+	listener := bufconn.Listen(1 << 20)
+	server := grpc.NewServer(
+		// Requests too large for most servers: their echo is too large for the client.
+		grpc.MaxRecvMsgSize(2*maxResponseBytes),
+		// Pings at any time, as a Runhub server takes them.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+	)
+	f.register(server)
+	go func() {
+		if err := server.Serve(listener); err != nil {
+			t.Errorf("the fake server: %v", err)
+		}
+	}()
+	t.Cleanup(server.Stop)
+	dialer := grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) })
+	return connect(t, "fake:1", append(options, WithDialOptions(dialer))...)
+}
+
+func (f *fake) register(server *grpc.Server) {
+	v1.RegisterRunServiceServer(server, f)
+	v1.RegisterTaskServiceServer(server, f)
+	v1.RegisterEventServiceServer(server, f)
+	v1.RegisterServerServiceServer(server, f)
+}
+
+func connect(t *testing.T, address string, options ...Option) *Client {
+	t.Helper()
+	client, err := Connect(address, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Some tests have closed it by then.
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// note keeps a request and when it came, and says the how manieth it is.
+func note[T any](f *fake, requests *[]T, request T) int {
+	f.lock.Lock()
+	defer f.lock.Unlock()
+	*requests = append(*requests, request)
+	f.times = append(f.times, time.Now())
+	return len(*requests)
+}
+
+func (f *fake) CreateRun(ctx context.Context, request *v1.CreateRunRequest) (*v1.CreateRunResponse, error) {
+	call := note(f, &f.runs, request)
+	return &v1.CreateRunResponse{Run: &v1.Run{Goal: request.GetGoal()}}, f.createRun(ctx, call)
+}
+
+func (f *fake) ClaimTask(ctx context.Context, request *v1.ClaimTaskRequest) (*v1.ClaimTaskResponse, error) {
+	return &v1.ClaimTaskResponse{}, f.claim(ctx, note(f, &f.claims, request))
+}
+
+func (f *fake) Heartbeat(ctx context.Context, request *v1.HeartbeatRequest) (*v1.HeartbeatResponse, error) {
+	state, err := f.beat(ctx, note(f, &f.beats, request))
+	return &v1.HeartbeatResponse{Results: []*v1.BeatResult{{State: state}}}, err
+}
+
+func (f *fake) SubscribeEvents(
+	request *v1.SubscribeEventsRequest, stream grpc.ServerStreamingServer[v1.SubscribeEventsResponse],
+) error {
+	return f.subscribe(note(f, &f.subscribed, request), stream)
+}
+
+func (f *fake) GetServerInfo(ctx context.Context, _ *v1.GetServerInfoRequest) (*v1.GetServerInfoResponse, error) {
+	if f.logID == nil {
+		return &v1.GetServerInfoResponse{LogId: "log"}, nil
+	}
+	f.lock.Lock()
+	f.infos++
+	call := f.infos
+	f.lock.Unlock()
+	return &v1.GetServerInfoResponse{LogId: f.logID(ctx, call)}, nil
+}
+
+// refusal is an error as a Runhub server makes it.
+func refusal(code codes.Code, reason Reason, details ...protoadapt.MessageV1) error {
+	info := &errdetails.ErrorInfo{Domain: domain, Reason: string(reason), Metadata: map[string]string{"who": "somebody"}}
+	refused, err := status.New(code, "no").WithDetails(append(details, info)...)
+	if err != nil {
+		return err
+	}
+	return refused.Err()
+}
+
+func retryAfter(delay time.Duration) protoadapt.MessageV1 {
+	return &errdetails.RetryInfo{RetryDelay: durationpb.New(delay)}
+}

@@ -1,0 +1,288 @@
+package runhub
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	v1 "github.com/runhub/runhub/client/go/runhubv1"
+)
+
+type update = v1.SubscribeEventsResponse
+
+// said is what the fake server sends on one stream, and how that ends.
+type said struct {
+	updates []*update
+	err     error
+}
+
+// saying brings these, a stream each; a further stream is silent until it is closed.
+func saying(streams ...said) func(int, grpc.ServerStreamingServer[update]) error {
+	return func(call int, stream grpc.ServerStreamingServer[update]) error {
+		if call > len(streams) {
+			return hang(stream.Context(), call)
+		}
+		for _, update := range streams[call-1].updates {
+			if err := stream.Send(update); err != nil {
+				return err
+			}
+		}
+		return streams[call-1].err
+	}
+}
+
+func event(position int64) *update {
+	return &update{Message: &v1.SubscribeEventsResponse_Event{Event: &v1.Event{Position: position}}}
+}
+
+func bookmark(position int64) *update {
+	return &update{Message: &v1.SubscribeEventsResponse_Bookmark{Bookmark: &v1.Bookmark{Position: position}}}
+}
+
+func caughtUp(position int64) *update {
+	return &update{Message: &v1.SubscribeEventsResponse_CaughtUp{CaughtUp: &v1.CaughtUp{Position: position}}}
+}
+
+func end(reason v1.EndReason, position int64) *update {
+	return &update{Message: &v1.SubscribeEventsResponse_End{End: &v1.End{Reason: reason, Position: position}}}
+}
+
+func runEnded(position int64) *update {
+	return end(v1.EndReason_END_REASON_RUN_ENDED, position)
+}
+
+func part(snapshot *v1.RunSnapshot) *update {
+	return &update{Message: &v1.SubscribeEventsResponse_Snapshot{Snapshot: snapshot}}
+}
+
+// drain ranges to the end.
+func drain(ctx context.Context, subscription *Subscription) (updates []*update, err error) {
+	for update, failure := range subscription.Updates(ctx) {
+		if failure != nil {
+			err = failure
+			continue
+		}
+		updates = append(updates, update)
+	}
+	return updates, err
+}
+
+func checkUpdates(t *testing.T, got []*update, want ...*update) {
+	t.Helper()
+	isSame := func(a, b *update) bool { return a.String() == b.String() }
+	if !slices.EqualFunc(got, want, isSame) {
+		t.Errorf("came %v, wanted %v", got, want)
+	}
+}
+
+// positions are the cursors that it was subscribed with, -1 for none.
+func positions(server *fake) (cursors []int64) {
+	for _, request := range server.subscribed {
+		if request.AfterPosition == nil {
+			cursors = append(cursors, -1)
+		} else {
+			cursors = append(cursors, request.GetAfterPosition())
+		}
+	}
+	return cursors
+}
+
+func TestASubscriptionGoesOnAfterTheLastPositionOfWhateverMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &fake{subscribe: saying(
+			said{[]*update{event(3), event(5)}, away},
+			said{[]*update{bookmark(7)}, status.Error(codes.Canceled, "reset")},
+			said{[]*update{caughtUp(8)}, nil},
+			said{nil, refusal(codes.Unavailable, Draining)},
+			said{[]*update{caughtUp(8), event(9), runEnded(9)}, nil},
+		)}
+		request := &v1.SubscribeEventsRequest{RunId: "run"}
+		subscription := server.serve(t).Subscribe(request)
+		if _, ok := subscription.Position(); ok {
+			t.Error("a position before the first message")
+		}
+		updates, err := drain(t.Context(), subscription)
+		if err != nil {
+			t.Error(err)
+		}
+		checkUpdates(t, updates, event(3), event(5), bookmark(7), caughtUp(8), event(9), runEnded(9))
+		if cursors := positions(server); !slices.Equal(cursors, []int64{-1, 5, 7, 8, 8}) {
+			t.Error(cursors)
+		}
+		if position, ok := subscription.Position(); position != 9 || !ok || request.AfterPosition != nil {
+			t.Error(position, ok, request)
+		}
+	})
+}
+
+func TestAfterTheEndNothingFollows(t *testing.T) {
+	for _, reason := range []v1.EndReason{v1.EndReason_END_REASON_RUN_ENDED, v1.EndReason_END_REASON_RUN_DELETED} {
+		synctest.Test(t, func(t *testing.T) {
+			server := &fake{subscribe: saying(said{[]*update{end(reason, 2)}, nil})}
+			subscription := server.serve(t).Subscribe(&v1.SubscribeEventsRequest{})
+			updates, err := drain(t.Context(), subscription)
+			checkUpdates(t, updates, end(reason, 2))
+			again, againErr := drain(t.Context(), subscription)
+			if err != nil || againErr != nil || len(again) != 0 || len(server.subscribed) != 1 {
+				t.Error(err, againErr, again, len(server.subscribed))
+			}
+		})
+	}
+}
+
+func TestASnapshotIsPutTogetherAndBeginsAnewWhenBrokenOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := part(&v1.RunSnapshot{Run: &v1.Run{Id: "run"}, PendingTasks: []*v1.Task{{Id: "a"}}})
+		last := part(&v1.RunSnapshot{PendingTasks: []*v1.Task{{Id: "b"}}, Position: 4})
+		server := &fake{subscribe: saying(
+			said{[]*update{first}, away},
+			said{[]*update{first, last}, away},
+			said{[]*update{runEnded(5)}, nil},
+		)}
+		updates, err := drain(t.Context(), server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}))
+		if err != nil {
+			t.Error(err)
+		}
+		whole := &v1.RunSnapshot{Run: &v1.Run{Id: "run"}, PendingTasks: []*v1.Task{{Id: "a"}, {Id: "b"}}, Position: 4}
+		checkUpdates(t, updates, part(whole), runEnded(5))
+		if cursors := positions(server); !slices.Equal(cursors, []int64{-1, -1, 4}) {
+			t.Error(cursors)
+		}
+	})
+}
+
+func TestDrainingIsNotShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		draining := end(v1.EndReason_END_REASON_DRAINING, 6)
+		server := &fake{subscribe: saying(
+			said{[]*update{event(3), draining}, refusal(codes.Unavailable, Draining, retryAfter(5*time.Second))},
+			said{[]*update{runEnded(7)}, nil},
+		)}
+		updates, err := drain(t.Context(), server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}))
+		if err != nil {
+			t.Error(err)
+		}
+		checkUpdates(t, updates, event(3), runEnded(7))
+		if cursors := positions(server); !slices.Equal(cursors, []int64{-1, 6}) {
+			t.Error(cursors)
+		}
+		if waited := server.times[1].Sub(server.times[0]); waited != 5*time.Second {
+			t.Error("came back after ", waited)
+		}
+	})
+}
+
+func TestARefusalIsTheLastThingASubscriptionBrings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refused := refusal(codes.OutOfRange, PositionCompacted)
+		server := &fake{subscribe: saying(said{[]*update{event(3)}, refused}, said{nil, refused})}
+		subscription := server.serve(t).Subscribe(&v1.SubscribeEventsRequest{})
+		updates, err := drain(t.Context(), subscription)
+		checkUpdates(t, updates, event(3))
+		if !errors.Is(err, PositionCompacted) {
+			t.Error(err)
+		}
+		if _, err := drain(t.Context(), subscription); !errors.Is(err, PositionCompacted) {
+			t.Error("ranged over again: ", err)
+		}
+	})
+}
+
+func TestAnotherLogEndsASubscription(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &fake{subscribe: saying(said{[]*update{event(3)}, away}, said{[]*update{event(4)}, away})}
+		server.logID = func(_ context.Context, call int) string {
+			return map[int]string{1: "old", 2: "old"}[call]
+		}
+		updates, err := drain(t.Context(), server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}))
+		checkUpdates(t, updates, event(3), event(4))
+		if !errors.Is(err, ErrOtherLog) || len(server.subscribed) != 2 {
+			t.Error(err, len(server.subscribed))
+		}
+	})
+}
+
+func TestLeavingTheLoopClosesTheStreamAndRangingAgainGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		closed := make(chan struct{})
+		server := &fake{}
+		server.subscribe = func(call int, stream grpc.ServerStreamingServer[update]) error {
+			if call == 2 {
+				return stream.Send(runEnded(4))
+			}
+			defer close(closed)
+			if err := stream.Send(event(3)); err != nil {
+				return err
+			}
+			return hang(stream.Context(), call)
+		}
+		subscription := server.serve(t).Subscribe(&v1.SubscribeEventsRequest{})
+		for range subscription.Updates(t.Context()) {
+			break
+		}
+		<-closed
+		updates, err := drain(t.Context(), subscription)
+		if err != nil {
+			t.Error(err)
+		}
+		checkUpdates(t, updates, runEnded(4))
+		if cursors := positions(server); !slices.Equal(cursors, []int64{-1, 3}) {
+			t.Error(cursors)
+		}
+	})
+}
+
+func TestASubscriptionWaitsAsLongAsItsContext(t *testing.T) {
+	silences := map[string]func(int, grpc.ServerStreamingServer[update]) error{
+		"idle": saying(),
+		"away": func(int, grpc.ServerStreamingServer[update]) error { return away },
+	}
+	for name, silence := range silences {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client := (&fake{subscribe: silence}).serve(t)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				began := time.Now()
+				_, err := drain(ctx, client.Subscribe(&v1.SubscribeEventsRequest{}))
+				if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Hour {
+					t.Error(time.Since(began), err)
+				}
+			})
+		})
+	}
+}
+
+func TestASubscriptionOutlivesTheDeadlineOfItsCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &fake{subscribe: saying(said{[]*update{runEnded(1)}, nil})}
+		server.logID = func(ctx context.Context, call int) string {
+			if call == 1 {
+				<-ctx.Done()
+			}
+			return "log"
+		}
+		updates, err := drain(t.Context(), server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}))
+		if err != nil {
+			t.Error(err)
+		}
+		checkUpdates(t, updates, runEnded(1))
+	})
+}
+
+func TestASubscriptionEndsWithItsClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := (&fake{subscribe: saying()}).serve(t)
+		time.AfterFunc(time.Second, func() { _ = client.Close() })
+		if _, err := drain(t.Context(), client.Subscribe(&v1.SubscribeEventsRequest{})); !errors.Is(err, ErrClosed) {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,7 @@
+"""The client for asyncio."""
+
+from runhub.aio.client import AsyncClient, connect
+from runhub.aio.lease import AsyncLease
+from runhub.aio.subscription import AsyncSubscription
+
+__all__ = ["AsyncClient", "AsyncLease", "AsyncSubscription", "connect"]

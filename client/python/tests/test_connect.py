@@ -1,0 +1,59 @@
+"""Finding a server, and what is reachable there."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import grpc
+import pytest
+from conftest import Connect
+from fake import FakeServer
+
+import runhub
+from runhub.v1 import GetServerInfoRequest
+
+
+async def log_id(connect: Connect, server: str) -> str:
+    return (await connect(server).call("server", "GetServerInfo", GetServerInfoRequest())).log_id
+
+
+async def test_a_unix_socket(connect: Connect, tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/run hub.sock"
+    server = FakeServer(address.replace(" ", "%20"))
+    assert await log_id(connect, address) == "log"
+    server.stop()
+
+
+async def test_an_http_address(fake: FakeServer, connect: Connect) -> None:
+    assert await log_id(connect, f"http://{fake.address}") == "log"
+
+
+async def test_no_proxy(fake: FakeServer, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert await log_id(connect, fake.address) == "log"
+
+
+async def test_a_server_that_comes_late_is_found(connect: Connect) -> None:
+    gone = FakeServer()
+    gone.stop()
+    world = connect(gone.address, deadline=0.2)
+    with pytest.raises(runhub.Error) as raised:
+        await world.call("server", "GetServerInfo", GetServerInfoRequest())
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    back = FakeServer(gone.address)
+    await world.call("server", "GetServerInfo", GetServerInfoRequest(), timeout=10)
+    back.stop()
+
+
+def test_errors_can_be_pickled() -> None:
+    field = runhub.FieldProblem("goal", "is blank")
+    error = runhub.InvalidField(grpc.StatusCode.INVALID_ARGUMENT, "no", "INVALID_FIELD", {"a": "b"}, [field], 1.0)
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), again.reason, again.fields) == (runhub.InvalidField, "INVALID_FIELD", [field])
+    assert (again.metadata, again.retry_delay, str(again)) == ({"a": "b"}, 1.0, str(error))
+    assert pickle.loads(pickle.dumps(runhub.LeaseLost("taken"))).because == "taken"
+    assert str(pickle.loads(pickle.dumps(runhub.OtherLog()))) == str(runhub.OtherLog())

@@ -1,0 +1,26 @@
+"""The messages, and JSON in them."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any
+
+import pytest
+
+import runhub
+from runhub import v1
+
+
+def test_v1_has_every_message_and_enum() -> None:
+    modules = [name for _, name, _ in pkgutil.iter_modules(v1.__path__) if name.endswith("_pb2")]
+    assert len(modules) == 17
+    for name in modules:
+        file: Any = importlib.import_module(f"runhub.v1.{name}").DESCRIPTOR
+        for kind in (*file.message_types_by_name, *file.enum_types_by_name):
+            assert hasattr(v1, kind), kind
+
+
+@pytest.mark.parametrize("json", [None, True, 1.5, "text", [1, None, {"a": []}], {"lines": 120, "files": ["a", None]}])
+def test_json_there_and_back(json: runhub.Json) -> None:
+    assert runhub.to_json(runhub.value(json)) == json

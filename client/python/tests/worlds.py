@@ -1,0 +1,94 @@
+"""Both clients under one face, for what they do alike."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+import runhub
+from runhub.v1 import SubscribeEventsRequest, SubscribeEventsResponse
+
+
+class Watch(Protocol):
+    """A subscription."""
+
+    @property
+    def position(self) -> int | None: ...
+
+    async def next(self) -> SubscribeEventsResponse | None:
+        """The next update, None after the last."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class World(Protocol):
+    """A client."""
+
+    async def call(self, service: str, method: str, request: Any, **options: Any) -> Any: ...
+
+    def subscribe(self, request: SubscribeEventsRequest) -> Watch: ...
+
+    async def close(self) -> None: ...
+
+
+class Blocking:
+    """The client for threads."""
+
+    def __init__(self, server: str, deadline: float) -> None:
+        self._client = runhub.connect(server, deadline=deadline)
+
+    async def call(self, service: str, method: str, request: Any, **options: Any) -> Any:
+        return await asyncio.to_thread(getattr(getattr(self._client, service), method), request, **options)
+
+    def subscribe(self, request: SubscribeEventsRequest) -> Watch:
+        return _BlockingWatch(self._client.subscribe(request))
+
+    async def close(self) -> None:
+        self._client.close()
+
+
+class _BlockingWatch:
+    def __init__(self, subscription: runhub.Subscription) -> None:
+        self._subscription = subscription
+
+    @property
+    def position(self) -> int | None:
+        return self._subscription.position
+
+    async def next(self) -> SubscribeEventsResponse | None:
+        return await asyncio.to_thread(next, self._subscription, None)
+
+    async def close(self) -> None:
+        self._subscription.close()
+
+
+class Asyncio:
+    """The client for asyncio."""
+
+    def __init__(self, server: str, deadline: float) -> None:
+        self._client = runhub.aio.connect(server, deadline=deadline)
+
+    async def call(self, service: str, method: str, request: Any, **options: Any) -> Any:
+        return await getattr(getattr(self._client, service), method)(request, **options)
+
+    def subscribe(self, request: SubscribeEventsRequest) -> Watch:
+        return _AsyncioWatch(self._client.subscribe(request))
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+class _AsyncioWatch:
+    def __init__(self, subscription: runhub.aio.AsyncSubscription) -> None:
+        self._subscription = subscription
+
+    @property
+    def position(self) -> int | None:
+        return self._subscription.position
+
+    async def next(self) -> SubscribeEventsResponse | None:
+        return await anext(self._subscription, None)
+
+    async def close(self) -> None:
+        await self._subscription.aclose()
