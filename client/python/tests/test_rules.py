@@ -52,6 +52,12 @@ def test_a_try_waits_for_the_rest_of_the_wait() -> None:
     assert call.next_try(170.0)[0].wait == Duration()
 
 
+def test_a_wait_is_as_long_as_the_server_makes_it() -> None:
+    assert Call(ClaimTaskRequest(wait=Duration(seconds=3600)), None, 30.0, 100.0).next_try(100.0)[1] == 330.0
+    refused = ClaimTaskRequest(wait=Duration(seconds=-1), request_id="mine")
+    assert Call(refused, None, 30.0, 100.0).next_try(101.0) == (refused, 29.0)
+
+
 @pytest.mark.parametrize(
     ("server", "called"),
     [

@@ -18,6 +18,10 @@ _LONGEST_DELAY = 2.0
 _LEAST_TRIES = 10
 
 
+# The server cuts a longer one to this.
+_LONGEST_WAIT = 300.0
+
+
 class Delays:
     """How long to wait before each further try, in seconds."""
 
@@ -39,7 +43,7 @@ class Call(Generic[M]):
         """`timeout` is the caller's, for all of it; without one it has the `deadline`, and the request's wait on
         top."""
         self._request = with_request_id(request)
-        self._wait = seconds(getattr(request, "wait", None))
+        self._wait = min(seconds(getattr(request, "wait", None)), _LONGEST_WAIT)
         self._began = now
         limit = deadline + self._wait if timeout is None else timeout
         self._until = now + limit

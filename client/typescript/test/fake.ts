@@ -1,0 +1,92 @@
+/** A server in this process, which does what a test says. */
+
+import { once } from "node:events";
+import { createServer, type Http2Server } from "node:http2";
+import type { AddressInfo, ListenOptions, Socket } from "node:net";
+
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { type Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb.js";
+import { type Client, type ConnectOptions, connect } from "../src/index.js";
+
+export class FakeServer implements AsyncDisposable {
+  readonly #server: Http2Server;
+  /** The connections that are open. */
+  readonly sockets = new Set<Socket>();
+
+  private constructor(server: Http2Server) {
+    this.#server = server;
+    server.on("connection", (socket: Socket) => {
+      this.sockets.add(socket);
+      socket.once("close", () => this.sockets.delete(socket));
+    });
+  }
+
+  static async start(
+    routes: (router: ConnectRouter) => void,
+    listen: ListenOptions = { host: "127.0.0.1", port: 0 },
+  ): Promise<FakeServer> {
+    const fake = new FakeServer(createServer(connectNodeAdapter({ routes })));
+    fake.#server.listen(listen);
+    await once(fake.#server, "listening");
+    return fake;
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** A client of it. */
+  connect(options?: ConnectOptions): Client {
+    return connect(`127.0.0.1:${this.port}`, options);
+  }
+
+  /** Cuts all connections, as a killed server does. */
+  cut(): void {
+    for (const socket of this.sockets) {
+      socket.destroy();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const closed = once(this.#server, "close");
+    this.#server.close();
+    this.cut();
+    await closed;
+  }
+}
+
+interface RefusalDetails {
+  metadata?: Record<string, string>;
+  fields?: { field: string; description: string }[];
+  retryDelayMs?: number;
+  domain?: string;
+}
+
+/** What a handler throws to refuse a call, as Runhub does. */
+export function refusal(code: Code, reason: string, details: RefusalDetails = {}): ConnectError {
+  const { metadata = {}, fields, retryDelayMs, domain = "runhub" } = details;
+  return new ConnectError("no", code, undefined, [
+    { desc: ErrorInfoSchema, value: { reason, domain, metadata } },
+    ...(fields ? [{ desc: BadRequestSchema, value: { fieldViolations: fields } }] : []),
+    ...(retryDelayMs ? [{ desc: RetryInfoSchema, value: { retryDelay: durationFromMs(retryDelayMs) } }] : []),
+  ]);
+}
+
+/** Resolves when the signal is aborted: a handler that never answers. */
+export async function never(signal: AbortSignal): Promise<never> {
+  if (!signal.aborted) {
+    await once(signal, "abort");
+  }
+  throw signal.reason;
+}
+
+/** A promise to be kept from outside. */
+export class Gate<T = void> {
+  resolve!: (value: T) => void;
+  readonly opened = new Promise<T>((resolve) => {
+    this.resolve = resolve;
+  });
+}
