@@ -29,6 +29,7 @@ macro_rules! scenarios {
 scenarios! {
     approval
     bad_input
+    lease_kept
     lease_lost
     lost_answer
     one_run_many_languages

@@ -51,7 +51,7 @@ async fn play_file(args: &Args, file: &Path) -> Result<()> {
         None => std::env::current_exe()?.parent().and_then(Path::parent).context("no folder")?.join("runhub"),
     };
     let place = match &args.server {
-        Some(address) => Place { address: address.clone(), binary, stage: None },
+        Some(address) => Place { address: address.clone(), binary, direct_address: address.clone(), stage: None },
         None => Stage::open(&binary).await?.into(),
     };
     play(&Scenario::read(file)?, args.part.as_deref(), &place).await

@@ -26,7 +26,7 @@ async fn main() -> Result<()> {
         }
     };
     let mut stage = Stage::open(&binary).await?;
-    println!("ready {} {}", stage.address(), stage.binary().display());
+    println!("ready {} {} {}", stage.address(), stage.binary().display(), stage.direct_address());
     let mut lines = BufReader::new(stdin()).lines();
     while let Some(line) = lines.next_line().await? {
         match stage.act(line.trim()).await {

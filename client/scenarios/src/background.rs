@@ -74,6 +74,11 @@ impl Seen {
         Ok(())
     }
 
+    fn positions(&self) -> Vec<i64> {
+        // An int64 is a string in JSON.
+        self.events.iter().filter_map(|event| event.get("position")?.as_str()?.parse().ok()).collect()
+    }
+
     fn kinds(&self) -> Vec<&str> {
         self.events.iter().filter_map(|event| event.get("kind")?.as_str()).collect()
     }
@@ -113,6 +118,7 @@ impl Watch {
         let seen = self.seen.wait_for(|seen| seen.end.is_some()).await?;
         ensure!(seen.end.as_deref() == Some(wanted), "wanted the end {wanted}, came {:?}", seen.end);
         ensure!(seen.kinds() == kinds, "wanted events {kinds:?}, came {:?}", seen.kinds());
+        ensure!(seen.positions().is_sorted_by(|a, b| a < b), "not in order, or twice: {:?}", seen.positions());
         ensure!(seen.caught_up == 1, "it was caught up {} times", seen.caught_up);
         Ok(())
     }

@@ -21,20 +21,25 @@ use crate::stage::Stage;
 /// A step that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The same of what a client must not try again, or must notice soon.
+const SHORT_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Where a scenario is played.
 pub struct Place {
     /// Where clients connect.
     pub address: String,
-    /// The command line.
+    /// The command line, and where it connects.
     pub binary: PathBuf,
+    /// As `address`, unless there is a stage.
+    pub direct_address: String,
     /// Without one the server can't be told anything.
     pub stage: Option<Mutex<Stage>>,
 }
 
 impl From<Stage> for Place {
     fn from(stage: Stage) -> Self {
-        let (address, binary) = (stage.address(), stage.binary().to_owned());
-        Self { address, binary, stage: Some(Mutex::new(stage)) }
+        let (address, direct_address, binary) = (stage.address(), stage.direct_address(), stage.binary().to_owned());
+        Self { address, binary, direct_address, stage: Some(Mutex::new(stage)) }
     }
 }
 
@@ -60,8 +65,10 @@ async fn play_part(name: &str, steps: &[Value], place: &Place) -> Result<()> {
         watches: BTreeMap::new(),
     };
     for (number, step) in steps.iter().enumerate() {
-        let played = tokio::time::timeout(PATIENCE, player.step(step)).await;
-        let played = played.with_context(|| format!("it takes longer than {PATIENCE:?}")).flatten();
+        let must_be_soon = step.get("refused").or(step.get("lost")).is_some();
+        let patience = if must_be_soon { SHORT_PATIENCE } else { PATIENCE };
+        let played = tokio::time::timeout(patience, player.step(step)).await;
+        let played = played.with_context(|| format!("it takes longer than {patience:?}")).flatten();
         played.with_context(|| format!("part {name}, step {}: {step}", number + 1))?;
     }
     Ok(())
@@ -201,7 +208,7 @@ impl Player<'_> {
 
     async fn cli(&self, args: &[String]) -> Result<Value> {
         let output =
-            Command::new(&self.place.binary).args(args).args(["--server", &self.place.address]).output().await?;
+            Command::new(&self.place.binary).args(args).args(["--server", &self.place.direct_address]).output().await?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(Value::Null)
     }

@@ -1,13 +1,16 @@
 //! A proxy before the server: it holds the port while the server is away, and can lose an answer.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Waiting connections; a test has few.
@@ -19,25 +22,32 @@ pub(crate) struct Proxy {
     /// Bound and never listening: while the server is away, nobody else gets the port, and who connects is refused.
     _held: TcpSocket,
     address: SocketAddr,
+    server: PathBuf,
     lose_answer: Arc<AtomicBool>,
+    /// Changes when all connections are to be cut.
+    cut: watch::Sender<()>,
     accepting: Option<JoinHandle<()>>,
 }
 
 impl Proxy {
-    pub(crate) fn bind() -> Result<Self> {
+    /// Before a server that listens on this socket.
+    pub(crate) fn bind(server: PathBuf) -> Result<Self> {
         let held = socket("127.0.0.1:0".parse()?)?;
         let address = held.local_addr()?;
-        Ok(Self { _held: held, address, lose_answer: Arc::default(), accepting: None })
+        let (lose_answer, cut) = (Arc::default(), watch::Sender::new(()));
+        Ok(Self { _held: held, address, server, lose_answer, cut, accepting: None })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Passes on what comes from now on to a server.
-    pub(crate) fn open(&mut self, server: SocketAddr) -> Result<()> {
+    /// Passes on what comes from now on.
+    pub(crate) fn open(&mut self) -> Result<()> {
         let listener = socket(self.address)?.listen(BACKLOG)?;
-        self.accepting = Some(tokio::spawn(accept(listener, server, self.lose_answer.clone())));
+        let relay =
+            Relay { server: self.server.clone(), lose_answer: self.lose_answer.clone(), cut: self.cut.subscribe() };
+        self.accepting = Some(tokio::spawn(accept(listener, relay)));
         Ok(())
     }
 
@@ -48,6 +58,11 @@ impl Proxy {
             // Only when the task is gone its listener is.
             let _ = accepting.await;
         }
+    }
+
+    /// Cuts all connections there are.
+    pub(crate) fn cut(&self) {
+        self.cut.send_replace(());
     }
 
     /// Cuts the connection on which the next answer comes, before the answer gets through.
@@ -64,20 +79,32 @@ fn socket(address: SocketAddr) -> Result<TcpSocket> {
     Ok(socket)
 }
 
-async fn accept(listener: TcpListener, server: SocketAddr, lose_answer: Arc<AtomicBool>) {
+async fn accept(listener: TcpListener, relay: Relay) {
     while let Ok((client, _)) = listener.accept().await {
-        tokio::spawn(relay(client, server, lose_answer.clone()));
+        tokio::spawn(relay.clone().pass(client));
     }
 }
 
-/// Ends when one side does, or the answer is to be lost; then both are cut.
-async fn relay(client: TcpStream, server: SocketAddr, lose_answer: Arc<AtomicBool>) {
-    let Ok(server) = TcpStream::connect(server).await else { return };
-    let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let ((mut from_client, to_client), (from_server, mut to_server)) = (client.into_split(), server.into_split());
-    tokio::select! {
-        _ = copy(&mut from_client, &mut to_server) => {}
-        _ = copy_answers(from_server, to_client, &lose_answer) => {}
+/// What passes on one connection.
+#[derive(Clone)]
+struct Relay {
+    server: PathBuf,
+    lose_answer: Arc<AtomicBool>,
+    cut: watch::Receiver<()>,
+}
+
+impl Relay {
+    /// Ends when one side does, or is to be cut; then both are.
+    async fn pass(mut self, client: TcpStream) {
+        let Ok(server) = UnixStream::connect(&self.server).await else { return };
+        // Where that can't be set it is slower, no more.
+        let _ = client.set_nodelay(true);
+        let ((mut from_client, to_client), (from_server, mut to_server)) = (client.into_split(), server.into_split());
+        tokio::select! {
+            _ = copy(&mut from_client, &mut to_server) => {}
+            _ = copy_answers(from_server, to_client, &self.lose_answer) => {}
+            _ = self.cut.changed() => {}
+        }
     }
 }
 
@@ -126,6 +153,8 @@ impl Frames {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::UnixListener;
+
     use super::*;
 
     const SETTINGS: [u8; 11] = [0, 0, 2, 4, 0, 0, 0, 0, 0, 1, 1];
@@ -144,18 +173,25 @@ mod tests {
 
     #[tokio::test]
     async fn who_connects_while_it_is_closed_is_refused_and_the_port_is_kept() {
-        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut proxy = Proxy::bind().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.sock");
+        let server = UnixListener::bind(&path).unwrap();
+        let mut proxy = Proxy::bind(path).unwrap();
         assert!(TcpStream::connect(proxy.address()).await.is_err());
         for _ in 0..3 {
-            proxy.open(server.local_addr().unwrap()).unwrap();
+            proxy.open().unwrap();
             let mut client = TcpStream::connect(proxy.address()).await.unwrap();
             client.write_all(b"ping").await.unwrap();
-            let mut heard = [0; 4];
-            server.accept().await.unwrap().0.read_exact(&mut heard).await.unwrap();
+            let (mut connection, mut heard) = (server.accept().await.unwrap().0, [0; 4]);
+            connection.read_exact(&mut heard).await.unwrap();
             assert_eq!(&heard, b"ping");
             proxy.close().await;
             assert!(TcpStream::connect(proxy.address()).await.is_err());
+            // What there is goes on until it is cut.
+            connection.write_all(&SETTINGS).await.unwrap();
+            client.read_exact(&mut [0; SETTINGS.len()]).await.unwrap();
+            proxy.cut();
+            assert_eq!(connection.read(&mut heard).await.unwrap(), 0);
         }
     }
 }

@@ -1,6 +1,5 @@
-//! The stage: a server behind a proxy, which can be killed, stopped, started again, and made to lose an answer.
+//! The stage: a server behind a proxy, which can be killed, stopped, started again, hidden, and made to lose an answer.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -10,6 +9,9 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::proxy::Proxy;
+
+/// In the stage's folder. No port, which somebody else could have while the server is down.
+const SOCKET: &str = "runhub.sock";
 
 /// A server on a temporary database, and the proxy before it.
 pub struct Stage {
@@ -26,7 +28,8 @@ impl Stage {
     /// # Errors
     /// It can't be started.
     pub async fn open(binary: &Path) -> Result<Self> {
-        let (folder, binary, proxy) = (tempfile::tempdir()?, binary.to_owned(), Proxy::bind()?);
+        let (folder, binary) = (tempfile::tempdir()?, binary.to_owned());
+        let proxy = Proxy::bind(folder.path().join(SOCKET))?;
         let mut stage = Self { folder, binary, proxy, server: None };
         stage.start().await?;
         Ok(stage)
@@ -35,6 +38,11 @@ impl Stage {
     /// Where clients connect.
     pub fn address(&self) -> String {
         self.proxy.address().to_string()
+    }
+
+    /// Where the server listens itself: also while it is hidden.
+    pub fn direct_address(&self) -> String {
+        format!("unix:{}", self.folder.path().join(SOCKET).display())
     }
 
     /// Whose server it is.
@@ -51,6 +59,12 @@ impl Stage {
             "start" => self.start().await,
             "kill" => self.end("KILL").await,
             "stop" => self.end("TERM").await,
+            "show" => self.proxy.open(),
+            "hide" => {
+                self.proxy.close().await;
+                self.proxy.cut();
+                Ok(())
+            }
             "lose_answer" => {
                 self.proxy.lose_answer();
                 Ok(())
@@ -62,16 +76,16 @@ impl Stage {
     async fn start(&mut self) -> Result<()> {
         ensure!(self.server.is_none(), "the server runs already");
         let mut server = Command::new(&self.binary)
-            .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--db"])
+            .args(["serve", "--log", "warn", "--listen", &self.direct_address(), "--db"])
             .arg(self.folder.path().join("runhub.db"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("can't start {}", self.binary.display()))?;
-        let address = where_it_listens(&mut server).await?;
+        wait_until_it_listens(&mut server).await?;
         self.server = Some(server);
-        self.proxy.open(address)
+        self.proxy.open()
     }
 
     async fn end(&mut self, signal: &str) -> Result<()> {
@@ -85,11 +99,11 @@ impl Stage {
     }
 }
 
-/// As the server says on its first line: `runhub … listens on ADDRESS, …`.
-async fn where_it_listens(server: &mut Child) -> Result<SocketAddr> {
+/// Its first line says so: `runhub … listens on ADDRESS, …`.
+async fn wait_until_it_listens(server: &mut Child) -> Result<()> {
     let mut line = String::new();
     let stdout = server.stdout.as_mut().context("the server has no output")?;
     BufReader::new(stdout).read_line(&mut line).await?;
-    let address = line.split(" listens on ").nth(1).and_then(|rest| rest.split(',').next());
-    address.and_then(|address| address.parse().ok()).with_context(|| format!("the server says {line:?}"))
+    ensure!(line.contains(" listens on "), "the server says {line:?}");
+    Ok(())
 }
