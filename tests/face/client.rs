@@ -11,7 +11,9 @@ async fn an_address_may_be_short_and_a_wrong_one_says_what_is_wrong() {
     let server = TestServer::start().await;
     let short = server.url.strip_prefix("http://").unwrap();
     new_run(&Client::connect(short).await.unwrap()).await;
-    assert!(matches!(Client::connect("not an address").await, Err(Error::Address(_))));
+    for wrong in ["not an address", "localhost", "https://localhost:1", "http://localhost:1/x", "unix:", ""] {
+        assert!(matches!(Client::connect(wrong).await, Err(Error::Address(_))), "{wrong}");
+    }
     for nowhere in ["127.0.0.1:1", "unix:/nowhere"] {
         let refused = Client::connect(nowhere).await.unwrap_err();
         assert!(matches!(refused, Error::Unreachable(_)), "{nowhere}: {refused:?}");

@@ -34,7 +34,10 @@ fn read(path: &Path) -> (PathBuf, String) {
 }
 
 /// What is written by hand in the other languages: generated, compiled and installed things live in these folders.
-const NOT_BY_HAND: &[&str] = &["node_modules", "dist", "build", "src/gen", "runhubv1", "runhub/v1", "__pycache__"];
+const NOT_BY_HAND: &[&str] =
+    &["node_modules", "dist", "build", "src/gen", "runhubv1", "runhub/v1", "__pycache__", "venv", ".venv"];
+
+const LONGEST_ORCHESTRATOR: usize = 99;
 
 fn of_other_languages(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -66,6 +69,17 @@ fn functions_are_at_most_60_lines() {
             assert!(lines <= LONGEST_FUNCTION, "{}: {name} has {lines} lines", path.display());
         }
     }
+}
+
+/// The same small program in four languages: it shows how little it takes.
+#[test]
+fn the_orchestrators_are_under_100_lines() {
+    let mut all = sources();
+    of_other_languages(&root().join("client"), &mut all);
+    let found = all.iter().filter(|(path, _)| path.to_str().unwrap().contains("/examples/orchestrator"));
+    let lengths: Vec<usize> = found.map(|(_, text)| text.lines().count()).collect();
+    assert_eq!(lengths.len(), 4, "one for each language");
+    assert!(lengths.iter().all(|lines| *lines <= LONGEST_ORCHESTRATOR), "{lengths:?}");
 }
 
 /// Each function with its length. rustfmt puts the closing brace under the first word.

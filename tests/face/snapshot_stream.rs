@@ -3,7 +3,7 @@
 use prost::Message as _;
 use runhub_client::v1::subscribe_events_response::Message;
 use runhub_client::v1::*;
-use runhub_client::{Client, Reason, Update};
+use runhub_client::{Client, Error, Reason, Update};
 
 use crate::support::TestServer;
 use crate::support::calls::*;
@@ -31,6 +31,24 @@ async fn the_snapshot_comes_first_and_is_whole_whatever_the_filter() {
     assert_eq!(watcher.position(), Some(expected.position));
     append(client, &run.id, vec![event("other"), event("wanted")]).await;
     assert_eq!(watcher.next_event().await.kind, "wanted");
+}
+
+/// Who has taken the snapshot and nothing more goes on right behind it, whatever has come meanwhile.
+#[tokio::test]
+async fn the_cursor_is_the_snapshots_as_soon_as_it_is_shown() {
+    let server = TestServer::start().await;
+    let (client, run) = (&server.client, new_run(&server.client).await);
+    let mut watcher = client.subscribe(from_snapshot(&run.id));
+    let Update::Snapshot(snapshot) = watcher.next().await.unwrap().unwrap() else { panic!("a snapshot first") };
+    append(client, &run.id, vec![event("behind it")]).await;
+    assert_eq!(watcher.position(), Some(snapshot.position));
+    let rest = SubscribeEventsRequest { run_id: run.id, after_position: watcher.position(), ..unset() };
+    let mut rest = client.subscribe(rest).in_log(watcher.log_id().unwrap());
+    let Update::Event(first) = rest.next().await.unwrap().unwrap() else { panic!("an event first") };
+    assert_eq!(first.kind, "behind it");
+    let mut elsewhere = client.subscribe(from_snapshot(&snapshot.run.unwrap().id)).in_log("another");
+    assert!(matches!(elsewhere.next().await.unwrap(), Err(Error::OtherLog)));
+    assert!(elsewhere.next().await.is_none());
 }
 
 /// Between the snapshot and the first event nothing is missing, whenever one asks.

@@ -15,12 +15,12 @@ async fn main() -> Result<()> {
     let hub = &Client::connect(&server).await?;
     let request = CreateRunRequest { goal: "Ship the parser".into(), repo_path: "/repo".into(), ..Default::default() };
     let run = &hub.create_run(request).await?.run.unwrap_or_default().id;
-    tokio::try_join!(watch(hub, run), check(hub, run), orchestrate(hub, run))?;
-    println!("run {run}: 3 tasks done");
+    let (_, _, done) = tokio::try_join!(watch(hub, run), check(hub, run), orchestrate(hub, run))?;
+    println!("run {run}: {done} tasks done");
     Ok(())
 }
 
-async fn orchestrate(hub: &Client, run: &str) -> Result<()> {
+async fn orchestrate(hub: &Client, run: &str) -> Result<usize> {
     plan(hub, run).await?;
     let (ours, theirs) = tokio::try_join!(implement(hub, run, "agent 1"), implement(hub, run, "agent 2"))?;
     let done = [ours, theirs].concat();
@@ -33,11 +33,12 @@ async fn orchestrate(hub: &Client, run: &str) -> Result<()> {
     hub.wait_approval(WaitApprovalRequest { approval_id: approval_id.clone(), wait }).await?;
     // Refused with NOT_APPROVED unless the checker said yes.
     hub.consume_approval(ConsumeApprovalRequest { approval_id, subject_digest: digest, ..Default::default() }).await?;
-    let (status, payload) = (RunStatus::Completed.into(), Some(Json::parse(r#"{"tasks": 3}"#)?));
-    hub.create_checkpoint(CreateCheckpointRequest { run_id: run.into(), status, payload, ..Default::default() })
-        .await?;
+    let payload = Some(Json::parse(&format!(r#"{{"tasks": {}}}"#, done.len()))?);
+    let status = RunStatus::Completed.into();
+    let saved = CreateCheckpointRequest { run_id: run.into(), status, payload, ..Default::default() };
+    hub.create_checkpoint(saved).await?;
     hub.update_run(UpdateRunRequest { run_id: run.into(), status: Some(status), ..Default::default() }).await?;
-    Ok(())
+    Ok(done.len())
 }
 
 async fn plan(hub: &Client, run: &str) -> Result<()> {
@@ -66,10 +67,9 @@ async fn implement(hub: &Client, run: &str, agent_id: &str) -> Result<Vec<String
         lease.progress(Json::parse(r#"{"percent": 50}"#)?);
         lease.run(tokio::time::sleep(Duration::from_millis(50))).await?;
         let (task, lease_token) = (claim.task.unwrap_or_default(), Some(claim.lease_token));
-        done.push(format!("{}: done", task.title));
         let (summary, result) = (format!("{}: done", task.title), Some(Json::parse(r#"{"lines": 120}"#)?));
         let report = CompleteTaskRequest { task_id: task.id, lease_token, summary, result, ..Default::default() };
-        hub.complete_task(report).await?;
+        done.extend(hub.complete_task(report).await?.task.and_then(|task| task.implementation_summary));
     }
 }
 

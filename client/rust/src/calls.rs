@@ -96,6 +96,9 @@ macro_rules! calls {
         }
 
         $($( request!($kind $request); )+)+
+
+        #[cfg(test)]
+        const KINDS: &[(&str, &str)] = &[$($((stringify!($request), stringify!($kind)),)+)+];
     };
 }
 
@@ -210,6 +213,7 @@ calls! {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::collections::BTreeMap;
 
     use v1::{ClaimTaskRequest, HeartbeatRequest, ListRunsRequest};
 
@@ -230,6 +234,30 @@ mod tests {
 
     fn client() -> Client {
         Client::connect_lazy("127.0.0.1:1").unwrap()
+    }
+
+    /// The kinds are kept by hand; the protos say what they must be.
+    #[test]
+    fn what_can_be_repeated_is_identified_and_what_is_held_has_its_time() {
+        let pool = prost_reflect::DescriptorPool::decode(runhub_api::FILE_DESCRIPTOR_SET).unwrap();
+        let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+        let unary = methods.filter(|method| method.full_name().starts_with("runhub.") && !method.is_server_streaming());
+        let expected: BTreeMap<String, &str> = unary
+            .map(|method| {
+                let has = |name| method.input().get_field_by_name(name).is_some();
+                let kind = match (has("request_id"), has("wait")) {
+                    (true, true) => "claims",
+                    (true, false) => "changes",
+                    (false, true) => "waits",
+                    (false, false) => "reads",
+                };
+                (method.input().name().to_owned(), kind)
+            })
+            .collect();
+        assert_eq!(
+            KINDS.iter().map(|(request, kind)| ((*request).to_owned(), *kind)).collect::<BTreeMap<_, _>>(),
+            expected
+        );
     }
 
     #[tokio::test]
@@ -265,7 +293,7 @@ mod tests {
             Ok(Response::new(()))
         };
         let lost = short.make(ClaimTaskRequest::default(), late).await.unwrap_err();
-        assert_eq!(lost.code(), Code::Unavailable);
+        assert_eq!(lost.code(), Code::DeadlineExceeded);
         let wait = Some(prost_types::Duration { seconds: 60, nanos: 0 });
         short.make(ClaimTaskRequest { wait, ..ClaimTaskRequest::default() }, late).await.unwrap();
     }

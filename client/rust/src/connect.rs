@@ -22,7 +22,7 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024 * 1024;
 
 /// How long a call may take with all its tries, unless told otherwise.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A connection to a server. Clones share it.
 ///
@@ -79,14 +79,8 @@ impl Client {
 
 /// How to connect, and the path if it is a unix socket.
 fn target(server: &str) -> Result<(Endpoint, Option<PathBuf>), Error> {
-    let (url, path) = match server.strip_prefix("unix:") {
-        // HTTP needs a host, though nobody looks at it.
-        Some(path) => ("http://localhost".to_owned(), Some(PathBuf::from(path))),
-        None if server.contains("://") => (server.to_owned(), None),
-        None => (format!("http://{server}"), None),
-    };
-    let endpoint = Endpoint::from_shared(url).map_err(|_| Error::Address(server.to_owned()))?;
-    let endpoint = endpoint
+    let (uri, path) = parse(server).ok_or_else(|| Error::Address(server.to_owned()))?;
+    let endpoint = Endpoint::from(uri)
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -94,6 +88,17 @@ fn target(server: &str) -> Result<(Endpoint, Option<PathBuf>), Error> {
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_while_idle(true);
     Ok((endpoint, path))
+}
+
+fn parse(server: &str) -> Option<(Uri, Option<PathBuf>)> {
+    if let Some(path) = server.strip_prefix("unix:") {
+        // HTTP needs a host, though nobody looks at it.
+        let uri = Uri::from_static("http://localhost");
+        return (!path.is_empty()).then(|| (uri, Some(PathBuf::from(path))));
+    }
+    let address = server.strip_prefix("http://").unwrap_or(server);
+    let uri: Uri = format!("http://{address}").parse().ok()?;
+    (uri.port_u16().is_some() && uri.path() == "/" && uri.query().is_none()).then_some((uri, None))
 }
 
 fn to_unix_socket(

@@ -112,6 +112,11 @@ impl std::fmt::Display for Reason {
 }
 
 impl Error {
+    /// There was no answer, and the same call may well have one later.
+    pub(crate) fn unanswered(message: &str) -> Self {
+        Self::Lost { code: Code::Unavailable, message: message.to_owned() }
+    }
+
     /// Why the server refused it, if it was the server.
     pub fn reason(&self) -> Option<&Reason> {
         match self {
@@ -142,9 +147,7 @@ impl Error {
     /// What changes something is repeated with the same request_id.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Refused { reason, .. } => {
-                matches!(reason, Reason::Overloaded | Reason::Draining | Reason::StoreBusy)
-            }
+            Self::Refused { reason, code, .. } => *code == Code::Unavailable || *reason == Reason::Overloaded,
             // A broken connection shows as one of several codes.
             Self::Lost { code, .. } => {
                 matches!(code, Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::Aborted)

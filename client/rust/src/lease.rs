@@ -145,7 +145,7 @@ impl LeaseKeeper {
 
 /// Without a beater nobody keeps the lease. That happens while its runtime shuts down.
 fn nobody_beats() -> LeaseLost {
-    LeaseLost::Unanswered(unanswered("nobody beats any more"))
+    LeaseLost::Unanswered(Error::unanswered("nobody beats any more"))
 }
 
 impl Drop for LeaseKeeper {
@@ -193,9 +193,11 @@ impl Beater {
             // A try that hangs, on a connection that is dead, say, must not use up the lease.
             send_within(self.lease / BEATS_PER_LEASE, self.client.clone(), beat)
         };
-        let (sent, result) = repeat_for(limit, beat).await.map_err(|error| match error.is_passing() {
-            true => LeaseLost::Unanswered(error),
-            false => LeaseLost::Refused(error),
+        let (sent, result) = repeat_for(limit, beat).await.map_err(|error| {
+            match error.is_passing() || error.code() == Code::DeadlineExceeded {
+                true => LeaseLost::Unanswered(error),
+                false => LeaseLost::Refused(error),
+            }
         })?;
         self.answered = sent;
         match result.state() {
@@ -207,7 +209,7 @@ impl Beater {
 
 async fn send_within(limit: Duration, client: Client, beat: Beat) -> Result<(Instant, BeatResult), Error> {
     let sent = tokio::time::timeout(limit, send(client, beat)).await;
-    sent.unwrap_or_else(|_| Err(unanswered("no answer in time")))
+    sent.unwrap_or_else(|_| Err(Error::unanswered("no answer in time")))
 }
 
 /// One try, with when it was sent.
@@ -215,9 +217,5 @@ async fn send(client: Client, beat: Beat) -> Result<(Instant, BeatResult), Error
     let sent = Instant::now();
     let request = HeartbeatRequest { beats: vec![beat], ..HeartbeatRequest::default() };
     let results = client.heartbeat(request).await?.results;
-    results.into_iter().next().map(|result| (sent, result)).ok_or_else(|| unanswered("an answer to no beat"))
-}
-
-fn unanswered(message: &str) -> Error {
-    Error::Lost { code: Code::Unavailable, message: message.to_owned() }
+    results.into_iter().next().map(|result| (sent, result)).ok_or_else(|| Error::unanswered("an answer to no beat"))
 }

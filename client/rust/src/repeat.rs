@@ -29,13 +29,13 @@ fn not_before_told(error: &Error, delay: Option<Duration>) -> Option<Duration> {
 /// each time, so that it happens once.
 ///
 /// # Errors
-/// What does not pass, at once; after the limit what the last try met. A call that was never answered is
-/// [`Code::Unavailable`].
+/// What does not pass, at once; after the limit what the last try met, or [`Code::DeadlineExceeded`] if no try came to an
+/// end.
 pub async fn repeat_for<T, F>(limit: Duration, call: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
-    let mut last = Error::Lost { code: Code::Unavailable, message: "no answer in time".to_owned() };
+    let mut last = Error::Lost { code: Code::DeadlineExceeded, message: "no answer in time".to_owned() };
     let delays = delays().with_max_delay(LONGEST_DELAY.min(limit / LEAST_TRIES));
     let repeated = call.retry(delays).sleep(tokio::time::sleep).when(Error::is_passing).adjust(not_before_told);
     let repeated = repeated.notify(|error: &Error, _| last = error.clone());

@@ -10,6 +10,7 @@ use runhub_api::v1::{Bookmark, CaughtUp, EndReason, Event, GetServerInfoRequest,
 use runhub_api::{MAX_RESPONSE_BYTES, v1};
 use tonic::Streaming;
 
+use crate::connect::DEADLINE;
 use crate::repeat::{LONGEST_DELAY, delays};
 use crate::{Client, Error};
 
@@ -34,6 +35,8 @@ pub struct Subscription {
     request: SubscribeEventsRequest,
     stream: Option<Streaming<v1::SubscribeEventsResponse>>,
     delays: ExponentialBackoff,
+    /// How long the server may take to say which log it has.
+    deadline: Duration,
     /// Of the server it was subscribed to first.
     log_id: Option<String>,
     waiting: VecDeque<Update>,
@@ -52,6 +55,7 @@ impl Client {
             request,
             stream: None,
             delays: delays().build(),
+            deadline: self.deadline.unwrap_or(DEADLINE),
             log_id: None,
             waiting: VecDeque::new(),
             snapshot: None,
@@ -63,8 +67,21 @@ impl Client {
 
 impl Subscription {
     /// The cursor: the last position received. None before the first message of a subscription without one.
+    ///
+    /// To go on with in another process, together with [`log_id`](Self::log_id).
     pub fn position(&self) -> Option<i64> {
         self.request.after_position
+    }
+
+    /// The log that the cursor is good for. None before the first message.
+    pub fn log_id(&self) -> Option<&str> {
+        self.log_id.as_deref()
+    }
+
+    /// Goes on in this log only: if the server has another one, it brings [`Error::OtherLog`] and nothing else.
+    pub fn in_log(mut self, log_id: impl Into<String>) -> Self {
+        self.log_id = Some(log_id.into());
+        self
     }
 
     /// The next update; None after the end or a refusal.
@@ -128,7 +145,8 @@ impl Subscription {
 
     /// A cursor is good for one log: after a restore, say, it would skip or repeat without a word.
     async fn check_log(&mut self) -> Result<(), Error> {
-        let log_id = self.client.get_server_info(GetServerInfoRequest {}).await?.log_id;
+        let asked = tokio::time::timeout(self.deadline, self.client.get_server_info(GetServerInfoRequest {})).await;
+        let log_id = asked.unwrap_or_else(|_| Err(Error::unanswered("no answer in time")))?.log_id;
         match &self.log_id {
             Some(known) if *known != log_id => Err(Error::OtherLog),
             _ => {
@@ -141,7 +159,7 @@ impl Subscription {
     fn take(&mut self, response: v1::SubscribeEventsResponse) {
         match response.message {
             None => {}
-            Some(Message::Snapshot(part)) => self.snapshot.get_or_insert_default().append(part),
+            Some(Message::Snapshot(part)) => self.take_part(part),
             Some(Message::Event(event)) => {
                 self.move_to(event.position);
                 self.waiting.push_back(Update::Event(Box::new(event)));
@@ -163,11 +181,20 @@ impl Subscription {
         }
     }
 
-    /// Whatever has a position comes after the snapshot, which is whole by then.
-    fn move_to(&mut self, position: i64) {
-        if let Some(snapshot) = self.snapshot.take() {
-            self.waiting.push_back(Update::Snapshot(Box::new(snapshot)));
+    /// The last part alone has a position.
+    fn take_part(&mut self, part: RunSnapshot) {
+        let position = part.position;
+        let mut snapshot = self.snapshot.take().unwrap_or_default();
+        snapshot.append(part);
+        if position == 0 {
+            self.snapshot = Some(snapshot);
+            return;
         }
+        self.move_to(position);
+        self.waiting.push_back(Update::Snapshot(Box::new(snapshot)));
+    }
+
+    fn move_to(&mut self, position: i64) {
         self.request.after_position = Some(position);
     }
 
