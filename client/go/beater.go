@@ -21,6 +21,7 @@ const (
 // beater is the goroutine in the background.
 type beater struct {
 	lease    *Lease
+	once     tries
 	tasks    v1.TaskServiceClient
 	token    string
 	duration time.Duration
@@ -43,7 +44,9 @@ func (b *beater) keep(ctx context.Context) {
 			return
 		}
 		b.lease.enter(state)
-		if !sleep(ctx, time.Until(b.answered.Add(interval))) {
+		// If it is a closed client that ends this, the next beat says so.
+		b.once.sleep(ctx, time.Until(b.answered.Add(interval)))
+		if ctx.Err() != nil {
 			return
 		}
 	}
@@ -55,11 +58,13 @@ func (b *beater) beat(ctx context.Context) (v1.LeaseState, *LeaseLost) {
 	ctx, cancel := context.WithTimeout(ctx, left)
 	defer cancel()
 	var state v1.LeaseState
-	err := repeat(ctx, left, func() (err error) {
+	err := b.once.repeat(ctx, left, func() (err error) {
 		state, err = b.try(ctx)
 		return err
 	})
 	switch {
+	case b.once.open.Err() != nil:
+		return state, &LeaseLost{Because: Unanswered, behind: closed()}
 	case isPassing(err):
 		return state, &LeaseLost{Because: Unanswered, behind: err}
 	case err != nil:

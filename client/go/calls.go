@@ -9,7 +9,6 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -34,12 +33,12 @@ func (r repeated) Invoke(ctx context.Context, method string, args, reply any, op
 	limit := r.deadline + asked
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := repeat(limited, limit, func() error {
+	err := r.repeat(limited, limit, func() error {
 		return r.tries.Invoke(limited, method, waiting(request, asked, time.Since(begun)), reply, options...)
 	})
 	var met *Error
-	if isPassing(err) && ctx.Err() != nil && errors.As(err, &met) {
-		return ended(ctx, met)
+	if isPassing(err) && errors.As(err, &met) {
+		return r.givenUp(ctx, met)
 	}
 	return err
 }
@@ -89,6 +88,8 @@ func waiting(request proto.Message, asked, gone time.Duration) proto.Message {
 // tries makes calls once, and says by an [Error] why they failed.
 type tries struct {
 	conn *grpc.ClientConn
+	// Ends when the client is closed.
+	open context.Context
 }
 
 func (t tries) Invoke(ctx context.Context, method string, args, reply any, options ...grpc.CallOption) error {
@@ -130,17 +131,25 @@ func (t tries) failure(ctx context.Context, sent any, err error) error {
 	switch {
 	case failure.Reason != "":
 		return failure
-	case ctx.Err() != nil:
-		return ended(ctx, failure)
-	case t.conn.GetState() == connectivity.Shutdown:
-		failure.behind = []error{ErrClosed}
 	case failure.Code == codes.Internal:
 		// Would look like a broken connection: text that is not UTF-8, say.
 		if unfit := encode(sent); unfit != nil {
 			return &Error{Code: codes.InvalidArgument, Message: unfit.Error(), behind: []error{unfit}}
 		}
 	}
-	return failure
+	return t.givenUp(ctx, failure)
+}
+
+// givenUp is the error of what was not tried again: what it had met, unless it was this side that ended it.
+func (t tries) givenUp(ctx context.Context, met *Error) *Error {
+	switch {
+	case ctx.Err() != nil:
+		return ended(ctx, met)
+	case t.open.Err() != nil:
+		return closed()
+	default:
+		return met
+	}
 }
 
 func encode(message any) error {

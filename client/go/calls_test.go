@@ -42,6 +42,7 @@ func TestWhatMayPassIsTriedAgainAsTheSameCall(t *testing.T) {
 		"unavailable": away,
 		"overloaded":  refusal(codes.ResourceExhausted, Overloaded),
 		"draining":    refusal(codes.Unavailable, Draining),
+		"not known":   refusal(codes.Unavailable, "NEW_ONE"),
 		"reset":       status.Error(codes.Canceled, "stream terminated by RST_STREAM with error code: CANCEL"),
 	}
 	for name, err := range passing {
@@ -283,20 +284,6 @@ func TestWhatCannotBeEncodedIsNotTriedAgain(t *testing.T) {
 		_, err := (&fake{}).serve(t).Runs.CreateRun(t.Context(), &v1.CreateRunRequest{Goal: "\xff"})
 		if status.Code(err) != codes.InvalidArgument || time.Since(begin) != 0 {
 			t.Error(time.Since(begin), err)
-		}
-	})
-}
-
-func TestACallEndsWithItsClient(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		client := (&fake{createRun: hang}).serve(t)
-		time.AfterFunc(time.Second, func() { _ = client.Close() })
-		begin := time.Now()
-		for range 2 {
-			_, err := client.Runs.CreateRun(t.Context(), &v1.CreateRunRequest{})
-			if !errors.Is(err, ErrClosed) || time.Since(begin) != time.Second {
-				t.Error(time.Since(begin), err)
-			}
 		}
 	})
 }

@@ -7,6 +7,7 @@
 package runhub
 
 import (
+	"context"
 	"time"
 
 	"google.golang.org/grpc"
@@ -29,8 +30,10 @@ type Client struct {
 
 	conn  *grpc.ClientConn
 	calls grpc.ClientConnInterface
-	// For who repeats by itself: the lease keeper.
-	beats v1.TaskServiceClient
+	// For who repeats by itself: the lease keeper, and subscriptions.
+	once tries
+	// Ends `once.open`.
+	shut context.CancelFunc
 }
 
 // Option changes what [Connect] does by default.
@@ -63,7 +66,8 @@ func Connect(server string, options ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	once := tries{conn}
+	open, shut := context.WithCancel(context.Background())
+	once := tries{conn: conn, open: open}
 	calls := repeated{tries: once, deadline: settings.deadline}
 	return &Client{
 		Runs:        v1.NewRunServiceClient(calls),
@@ -76,7 +80,8 @@ func Connect(server string, options ...Option) (*Client, error) {
 		Server:      v1.NewServerServiceClient(calls),
 		conn:        conn,
 		calls:       calls,
-		beats:       v1.NewTaskServiceClient(once),
+		once:        once,
+		shut:        shut,
 	}, nil
 }
 
@@ -86,7 +91,9 @@ func (c *Client) Conn() grpc.ClientConnInterface {
 	return c.calls
 }
 
-// Close ends the connection, and with it what is still under way: calls and subscriptions end with [ErrClosed].
+// Close ends the connection, and with it what is still under way, at once: calls and subscriptions end with [ErrClosed],
+// and leases are lost as [Unanswered].
 func (c *Client) Close() error {
+	c.shut()
 	return c.conn.Close()
 }

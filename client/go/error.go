@@ -17,8 +17,8 @@ const domain = "runhub"
 var (
 	// ErrClosed is behind what failed because the client was closed.
 	ErrClosed = errors.New("the client is closed")
-	// ErrOtherLog is the end of a subscription whose server has another database than when it began, where its cursor
-	// means nothing.
+	// ErrOtherLog is the end of a subscription whose server has another database than when it began, or than it was begun
+	// for by [InLog], where its cursor means nothing.
 	ErrOtherLog = errors.New("the server's log is another one now: a cursor of the old one means nothing in it")
 )
 
@@ -112,6 +112,11 @@ func ended(ctx context.Context, met *Error) *Error {
 		message += "; before that: " + met.Error()
 	}
 	return &Error{Code: code, Message: message, behind: []error{ctx.Err(), context.Cause(ctx), met}}
+}
+
+// closed is the error of a call on a closed client.
+func closed() *Error {
+	return &Error{Code: codes.Canceled, Message: ErrClosed.Error(), behind: []error{ErrClosed}}
 }
 
 // isPassing tells whether the same call may well succeed later: the server is away, shutting down or too busy, or the

@@ -20,7 +20,7 @@ const (
 	// refused.
 	Taken Cause = "taken"
 	// Unanswered means that no beat was answered for as long as the lease lasts: by now somebody else may have the task. A
-	// report is still taken if nobody has it.
+	// report is still taken if nobody has it, by another client if this one was closed.
 	Unanswered Cause = "unanswered"
 	// Refused means that the server refused a beat and would refuse it again: a progress over 1 MiB, say.
 	Refused Cause = "refused"
@@ -64,7 +64,7 @@ type Lease struct {
 //
 // The first beat goes out at once: how long ago the claim was answered is unknown here, and who lost the task meanwhile
 // hears of it before much work. Then it beats at a third of the lease, but every 10 s at the latest. A client that is
-// closed keeps no lease: it is lost as refused.
+// closed keeps no lease: it is lost as unanswered, at once.
 func (c *Client) KeepLease(ctx context.Context, claim *v1.Claim) (context.Context, *Lease) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	lease := &Lease{
@@ -76,7 +76,8 @@ func (c *Client) KeepLease(ctx context.Context, claim *v1.Claim) (context.Contex
 	lease.enter(v1.LeaseState_LEASE_STATE_EXTENDED)
 	beater := &beater{
 		lease:    lease,
-		tasks:    c.beats,
+		once:     c.once,
+		tasks:    v1.NewTaskServiceClient(c.once),
 		token:    claim.GetLeaseToken(),
 		duration: max(claim.GetLeaseDuration().AsDuration(), shortestLease),
 		answered: time.Now(),
@@ -94,7 +95,8 @@ func (l *Lease) Stop() {
 
 // Run does the work under the lease's context, then stops beating, so that the report can follow.
 //
-// The error is the work's own. If the lease was lost, and the work failed for it, it is the *[LeaseLost].
+// The error is the work's own. If the lease was lost it is the *[LeaseLost], also when the work came to its end; an error
+// of the work that is more than the cancellation is joined to it.
 func (l *Lease) Run(work func(ctx context.Context) error) error {
 	defer l.Stop()
 	if l.ctx.Err() != nil {
@@ -102,10 +104,11 @@ func (l *Lease) Run(work func(ctx context.Context) error) error {
 	}
 	err := work(l.ctx)
 	var lost *LeaseLost
-	if err == nil || !errors.As(context.Cause(l.ctx), &lost) {
+	if !errors.As(context.Cause(l.ctx), &lost) {
 		return err
 	}
-	if errors.Is(err, context.Canceled) {
+	// Not errors.Is: what only wraps the cancellation may say more.
+	if err == nil || err == context.Canceled || err == error(lost) {
 		return lost
 	}
 	return errors.Join(lost, err)

@@ -152,19 +152,6 @@ func TestABeatThatIsRefusedEndsTheLease(t *testing.T) {
 	})
 }
 
-func TestAClosedClientKeepsNoLease(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		client := (&fake{beat: answering(extended)}).serve(t)
-		_, keeper := client.KeepLease(t.Context(), claimFor(3*time.Second))
-		began := time.Now()
-		time.AfterFunc(time.Millisecond, func() { _ = client.Close() })
-		err := keeper.Run(untilCancelled)
-		if wantLost(t, err, Refused, began, time.Second); !errors.Is(err, ErrClosed) {
-			t.Error(err)
-		}
-	})
-}
-
 func TestAProgressIsSentOnceAndTheLatestWins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &fake{beat: func(_ context.Context, call int) (v1.LeaseState, error) {
@@ -285,6 +272,30 @@ func TestAnErrorBesideALostLeaseIsNotSwallowed(t *testing.T) {
 		if wantLost(t, err, Taken, began, time.Second); !errors.Is(err, own) {
 			t.Error(err)
 		}
+	})
+}
+
+func TestWhatIsWrappedWithTheCancellationIsNotSwallowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		_, keeper := (&fake{beat: answering(extended, lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
+		own := errors.New("the disk is full")
+		err := keeper.Run(func(ctx context.Context) error { return errors.Join(untilCancelled(ctx), own) })
+		if wantLost(t, err, Taken, began, time.Second); !errors.Is(err, own) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestALostLeaseIsReportedAlsoWhenTheWorkCameToItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		_, keeper := (&fake{beat: answering(extended, lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
+		err := keeper.Run(func(context.Context) error {
+			time.Sleep(2 * time.Second)
+			return nil
+		})
+		wantLost(t, err, Taken, began, 2*time.Second)
 	})
 }
 

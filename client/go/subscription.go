@@ -19,8 +19,9 @@ import (
 type Subscription struct {
 	events  v1.EventServiceClient
 	server  v1.ServerServiceClient
+	once    tries
 	request *v1.SubscribeEventsRequest
-	// Of the server it was subscribed to first.
+	// Of the server it was subscribed to first, here or in another process.
 	logID string
 	// What has come of the snapshot so far, while parts of it come.
 	snapshot   *v1.RunSnapshot
@@ -28,13 +29,31 @@ type Subscription struct {
 	isOver     bool
 }
 
-// Subscribe makes a subscription. It connects when its updates are ranged over.
-func (c *Client) Subscribe(request *v1.SubscribeEventsRequest) *Subscription {
-	return &Subscription{events: c.Events, server: c.Server, request: proto.CloneOf(request)}
+// SubscribeOption says more about a subscription than its request does.
+type SubscribeOption func(*Subscription)
+
+// InLog says for which log the request's position is good: the [Subscription.LogID] of the subscription it comes from. If
+// the server's is another one, the subscription brings [ErrOtherLog] and nothing else.
+func InLog(id string) SubscribeOption {
+	return func(subscription *Subscription) { subscription.logID = id }
 }
 
-// Position is the cursor, to go on with in another process: the last position received. False before the first of a
-// subscription that began without one.
+// Subscribe makes a subscription. It connects when its updates are ranged over.
+func (c *Client) Subscribe(request *v1.SubscribeEventsRequest, options ...SubscribeOption) *Subscription {
+	subscription := &Subscription{events: c.Events, server: c.Server, once: c.once, request: proto.CloneOf(request)}
+	for _, option := range options {
+		option(subscription)
+	}
+	return subscription
+}
+
+// LogID names the server's log, which the position is good for. Empty before it is known.
+func (s *Subscription) LogID() string {
+	return s.logID
+}
+
+// Position is the cursor, to go on with in another process, with [InLog]: the last position received. False before the
+// first of a subscription that began without one.
 func (s *Subscription) Position() (int64, bool) {
 	return s.request.GetAfterPosition(), s.request.AfterPosition != nil
 }
@@ -53,7 +72,7 @@ func (s *Subscription) Updates(ctx context.Context) iter.Seq2[*v1.SubscribeEvent
 	return func(yield func(*v1.SubscribeEventsResponse, error) bool) {
 		ctx, closeStream := context.WithCancel(ctx)
 		defer closeStream()
-		reader := &reader{Subscription: s, delays: newDelays(noLimit)}
+		reader := &reader{Subscription: s, delays: s.once.newDelays(noLimit)}
 		for !s.isOver {
 			response, err := reader.receive(ctx)
 			if err != nil {
@@ -135,7 +154,7 @@ func (r *reader) receive(ctx context.Context) (*v1.SubscribeEventsResponse, erro
 			return nil, err
 		}
 		if !r.delays.wait(ctx, err) {
-			return nil, ended(ctx, fromStatus(err))
+			return nil, r.once.givenUp(ctx, fromStatus(err))
 		}
 	}
 }

@@ -209,6 +209,44 @@ func TestAnotherLogEndsASubscription(t *testing.T) {
 	})
 }
 
+func TestASubscriptionShowsItsLogToGoOnInAnotherProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &fake{subscribe: saying(said{[]*update{event(3)}, nil}, said{[]*update{runEnded(4)}, nil})}
+		client := server.serve(t)
+		before := client.Subscribe(&v1.SubscribeEventsRequest{})
+		if before.LogID() != "" {
+			t.Error("a log before it is known")
+		}
+		for range before.Updates(t.Context()) {
+			break
+		}
+		if before.LogID() != "log" {
+			t.Error(before.LogID())
+		}
+		position, _ := before.Position()
+		after := client.Subscribe(&v1.SubscribeEventsRequest{AfterPosition: &position}, InLog(before.LogID()))
+		updates, err := drain(t.Context(), after)
+		if err != nil || after.LogID() != "log" {
+			t.Error(after.LogID(), err)
+		}
+		checkUpdates(t, updates, runEnded(4))
+	})
+}
+
+func TestAPositionOfAnotherLogBringsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &fake{subscribe: saying(said{[]*update{event(3)}, nil})}
+		subscription := server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}, InLog("old"))
+		updates, err := drain(t.Context(), subscription)
+		if !errors.Is(err, ErrOtherLog) || len(updates) != 0 || len(server.subscribed) != 0 {
+			t.Error(err, updates, server.subscribed)
+		}
+		if subscription.LogID() != "old" {
+			t.Error(subscription.LogID())
+		}
+	})
+}
+
 func TestLeavingTheLoopClosesTheStreamAndRangingAgainGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		closed := make(chan struct{})
@@ -274,15 +312,5 @@ func TestASubscriptionOutlivesTheDeadlineOfItsCalls(t *testing.T) {
 			t.Error(err)
 		}
 		checkUpdates(t, updates, runEnded(1))
-	})
-}
-
-func TestASubscriptionEndsWithItsClient(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		client := (&fake{subscribe: saying()}).serve(t)
-		time.AfterFunc(time.Second, func() { _ = client.Close() })
-		if _, err := drain(t.Context(), client.Subscribe(&v1.SubscribeEventsRequest{})); !errors.Is(err, ErrClosed) {
-			t.Error(err)
-		}
 	})
 }

@@ -19,6 +19,23 @@ from runhub import v1
 
 _LONGEST_STEP = 60.0
 
+# A refusal and a loss come soon, or for another reason than the scenario's.
+_SOON = 10.0
+
+# What a step may have, by its verb; anything else would be a check that nobody makes.
+_MEMBERS = {
+    "call": {"with", "as", "refused", "expect", "save"},
+    "answer": {"refused", "expect", "save"},
+    "server": set[str](),
+    "hold": {"as"},
+    "lost": {"because"},
+    "let_go": set[str](),
+    "work": {"expect", "save"},
+    "subscribe": {"as"},
+    "seen": {"event", "end", "kinds", "expect", "save"},
+    "cli": set[str](),
+}
+
 Step = dict[str, Any]
 
 
@@ -47,7 +64,9 @@ async def _play_part(server: Server, name: str, steps: list[Step]) -> None:
         try:
             for number, step in enumerate(steps, 1):
                 try:
-                    await asyncio.wait_for(part.play(step), _LONGEST_STEP)
+                    await asyncio.wait_for(
+                        part.play(step), _SOON if step.keys() & {"refused", "lost"} else _LONGEST_STEP
+                    )
                 except (Failed, runhub.Error, runhub.LeaseLost, asyncio.TimeoutError, LookupError) as error:
                     raise Failed(f"part {name}, step {number}, {json.dumps(step)}: {error!r}") from error
         finally:
@@ -90,7 +109,9 @@ class Part:
     async def play(self, step: Step) -> None:
         """Plays a step."""
         step = filled(step, self._variables)
-        verb = next(verb for verb in self._verbs if verb in step)
+        verb = next((verb for verb in self._verbs if verb in step), "a verb")
+        if unknown := step.keys() - _MEMBERS.get(verb, set()) - {verb, "why"}:
+            raise Failed(f"a step with {verb} takes no {', '.join(sorted(unknown))}")
         answer = await self._verbs[verb](step)
         if "expect" in step:
             expect(step["expect"], answer)

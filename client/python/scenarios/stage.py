@@ -22,6 +22,8 @@ class Server:
     def __init__(self, address: str, binary: str) -> None:
         self.address = address
         self.binary = binary
+        # Past the stage's proxy, if there is one.
+        self.direct = address
 
     async def __aenter__(self) -> Server:
         return self
@@ -38,7 +40,7 @@ class Server:
     async def cli(self, arguments: list[str]) -> None:
         """Runs the command line against it."""
         command = await asyncio.create_subprocess_exec(
-            self.binary, *arguments, "--server", self.address, stdout=PIPE, stderr=PIPE
+            self.binary, *arguments, "--server", self.direct, stdout=PIPE, stderr=PIPE
         )
         output, errors = await command.communicate()
         if command.returncode != 0:
@@ -54,9 +56,11 @@ class Stage(Server):
 
     async def __aenter__(self) -> Stage:
         self._process = await asyncio.create_subprocess_exec(stage(), stdin=PIPE, stdout=PIPE)
-        ready, self.address, self.binary = (await self._line()).split(" ", 2)
-        if ready != "ready":
-            raise Failed(f"the stage said {ready}")
+        line = await self._line()
+        words = line.split(" ")
+        if len(words) != 4 or words[0] != "ready":
+            raise Failed(f"the stage said {line!r}")
+        _, self.address, self.binary, self.direct = words
         return self
 
     async def __aexit__(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -12,6 +15,15 @@ from fake import FakeServer
 
 import runhub
 from runhub.v1 import GetServerInfoRequest
+
+
+@contextmanager
+def nobody_listens() -> Generator[str]:
+    """A port that refuses: nobody else can get it. A server of gRPC's can, by SO_REUSEPORT."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 async def log_id(connect: Connect, server: str) -> str:
@@ -38,15 +50,14 @@ async def test_no_proxy(fake: FakeServer, connect: Connect, monkeypatch: pytest.
 
 
 async def test_a_server_that_comes_late_is_found(connect: Connect) -> None:
-    gone = FakeServer()
-    gone.stop()
-    world = connect(gone.address, deadline=0.2)
-    with pytest.raises(runhub.Error) as raised:
-        await world.call("server", "GetServerInfo", GetServerInfoRequest())
-    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
-    back = FakeServer(gone.address)
-    await world.call("server", "GetServerInfo", GetServerInfoRequest(), timeout=10)
-    back.stop()
+    with nobody_listens() as address:
+        world = connect(address, deadline=3)
+        with pytest.raises(runhub.Error) as raised:
+            await world.call("server", "GetServerInfo", GetServerInfoRequest())
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        late = FakeServer(address)
+        await world.call("server", "GetServerInfo", GetServerInfoRequest(), timeout=30)
+        late.stop()
 
 
 def test_errors_can_be_pickled() -> None:

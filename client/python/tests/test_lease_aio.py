@@ -180,14 +180,3 @@ async def test_those_who_wait_hear_of_the_loss_and_of_the_end(fake: FakeServer, 
             await asyncio.Event().wait()
     with pytest.raises(runhub.LeaseLost):
         await waiting
-
-
-async def test_a_client_that_is_closed_keeps_no_lease(fake: FakeServer) -> None:
-    client = runhub.aio.connect(fake.address)
-    fake.answers("Heartbeat", hang())
-    with pytest.raises(runhub.LeaseLost) as lost:
-        async with client.keep_lease(CLAIM):
-            await asked(fake)
-            await client.close()
-            await asyncio.Event().wait()
-    assert lost.value.because == "unanswered"

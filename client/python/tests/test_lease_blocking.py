@@ -96,12 +96,3 @@ def test_progress_and_state(fake: FakeServer, client: runhub.Client) -> None:
     sent = [runhub.to_json(asked.request.beats[0].progress) for asked in fake.asked("Heartbeat", 3)]
     assert {"percent": 50} in sent[:2]
     assert sent.count(None) == len(sent) - 1
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_client_that_is_closed_keeps_no_lease(fake: FakeServer) -> None:
-    client = runhub.connect(fake.address)
-    with pytest.raises(runhub.LeaseLost), client.keep_lease(CLAIM) as lease:
-        fake.asked("Heartbeat")
-        client.close()
-        lease.wait(5)

@@ -36,15 +36,30 @@ def test_a_call_ends_when_the_next_try_would_be_too_late() -> None:
     call = Call(ClaimTaskRequest(), timeout=None, deadline=30.0, now=100.0)
     told = runhub.Overloaded(grpc.StatusCode.RESOURCE_EXHAUSTED, "", "OVERLOADED", retry_delay=5.0)
     assert call.next_try(110.0)[1] == 20.0
-    assert call.pause_after(told, 110.0) == 5.0
-    assert call.pause_after(told, 125.5) is None
-    assert call.pause_after(REFUSED, 110.0) is None
+    assert call.failed(told, 110.0) == 5.0
+    for error, now in ((told, 125.5), (REFUSED, 110.0)):
+        with pytest.raises(runhub.Error) as raised:
+            call.failed(error, now)
+        assert raised.value is error
+
+
+def test_at_the_deadline_a_call_ends_with_what_the_last_whole_try_met() -> None:
+    call = Call(ClaimTaskRequest(), timeout=None, deadline=30.0, now=100.0)
+    with pytest.raises(runhub.Error) as raised:
+        call.failed(LATE, 130.0)
+    assert raised.value is LATE
+    call = Call(ClaimTaskRequest(), timeout=None, deadline=30.0, now=100.0)
+    call.failed(AWAY, 101.0)
+    with pytest.raises(runhub.Error) as raised:
+        call.failed(LATE, 130.0)
+    assert raised.value is AWAY
 
 
 def test_a_try_waits_for_the_rest_of_the_wait() -> None:
     request = ClaimTaskRequest(run_id="a", wait=Duration(seconds=50), request_id="mine")
     call = Call(request, timeout=None, deadline=30.0, now=100.0)
-    assert call.next_try(100.0) == (request, 80.0)
+    # The first as it is, however late it gets away.
+    assert call.next_try(100.5) == (request, 79.5)
     rest, timeout = call.next_try(120.0)
     assert rest == ClaimTaskRequest(run_id="a", wait=Duration(seconds=30), request_id="mine")
     assert timeout == 60.0
@@ -55,7 +70,8 @@ def test_a_try_waits_for_the_rest_of_the_wait() -> None:
 def test_a_wait_is_as_long_as_the_server_makes_it() -> None:
     assert Call(ClaimTaskRequest(wait=Duration(seconds=3600)), None, 30.0, 100.0).next_try(100.0)[1] == 330.0
     refused = ClaimTaskRequest(wait=Duration(seconds=-1), request_id="mine")
-    assert Call(refused, None, 30.0, 100.0).next_try(101.0) == (refused, 29.0)
+    call = Call(refused, None, 30.0, 100.0)
+    assert [call.next_try(101.0), call.next_try(101.0)] == [(refused, 29.0)] * 2
 
 
 @pytest.mark.parametrize(

@@ -67,10 +67,25 @@ async def test_another_log_ends_it(fake: FakeServer, connect: Connect) -> None:
     assert fake.count("SubscribeEvents") == 1
 
 
+async def test_in_another_process_it_goes_on_in_the_same_log_only(fake: FakeServer, connect: Connect) -> None:
+    fake.answers("SubscribeEvents", stream(event(3)), stream(ENDED))
+    world = connect(fake.address)
+    watch = world.subscribe(ALL)
+    assert watch.log_id is None
+    await watch.next()
+    assert watch.log_id == "log"
+    assert await world.subscribe(SubscribeEventsRequest(after_position=3), watch.log_id).next() == ENDED
+    other = world.subscribe(SubscribeEventsRequest(after_position=3), "other")
+    assert other.log_id == "other"
+    with pytest.raises(runhub.OtherLog):
+        await other.next()
+    assert fake.count("SubscribeEvents") == 2
+
+
 async def test_it_has_no_deadline_even_if_the_server_hangs(fake: FakeServer, connect: Connect) -> None:
     fake.answers("GetServerInfo", hang(), reply(GetServerInfoResponse(log_id="log")))
     fake.answers("SubscribeEvents", stream(ENDED))
-    assert await connect(fake.address, deadline=0.2).subscribe(ALL).next() == ENDED
+    assert await connect(fake.address, deadline=1).subscribe(ALL).next() == ENDED
     # A server that was given none shows a very long one.
     assert (fake.asked("SubscribeEvents")[0].timeout or 1e9) > 1e6
 

@@ -15,6 +15,9 @@ class Watch(Protocol):
     @property
     def position(self) -> int | None: ...
 
+    @property
+    def log_id(self) -> str | None: ...
+
     async def next(self) -> SubscribeEventsResponse | None:
         """The next update, None after the last."""
         ...
@@ -27,7 +30,7 @@ class World(Protocol):
 
     async def call(self, service: str, method: str, request: Any, **options: Any) -> Any: ...
 
-    def subscribe(self, request: SubscribeEventsRequest) -> Watch: ...
+    def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> Watch: ...
 
     async def close(self) -> None: ...
 
@@ -41,8 +44,8 @@ class Blocking:
     async def call(self, service: str, method: str, request: Any, **options: Any) -> Any:
         return await asyncio.to_thread(getattr(getattr(self._client, service), method), request, **options)
 
-    def subscribe(self, request: SubscribeEventsRequest) -> Watch:
-        return _BlockingWatch(self._client.subscribe(request))
+    def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> Watch:
+        return _BlockingWatch(self._client.subscribe(request, log_id))
 
     async def close(self) -> None:
         self._client.close()
@@ -55,6 +58,10 @@ class _BlockingWatch:
     @property
     def position(self) -> int | None:
         return self._subscription.position
+
+    @property
+    def log_id(self) -> str | None:
+        return self._subscription.log_id
 
     async def next(self) -> SubscribeEventsResponse | None:
         return await asyncio.to_thread(next, self._subscription, None)
@@ -72,8 +79,8 @@ class Asyncio:
     async def call(self, service: str, method: str, request: Any, **options: Any) -> Any:
         return await getattr(getattr(self._client, service), method)(request, **options)
 
-    def subscribe(self, request: SubscribeEventsRequest) -> Watch:
-        return _AsyncioWatch(self._client.subscribe(request))
+    def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> Watch:
+        return _AsyncioWatch(self._client.subscribe(request, log_id))
 
     async def close(self) -> None:
         await self._client.close()
@@ -86,6 +93,10 @@ class _AsyncioWatch:
     @property
     def position(self) -> int | None:
         return self._subscription.position
+
+    @property
+    def log_id(self) -> str | None:
+        return self._subscription.log_id
 
     async def next(self) -> SubscribeEventsResponse | None:
         return await anext(self._subscription, None)

@@ -13,10 +13,10 @@ import { type Claim, ClaimSchema, type ClaimTaskRequest, ClaimTaskRequestSchema 
 import { call, settled } from "./calls.js";
 import { at, expectMatch, Failure, filled, isObject, type Json, type JsonObject } from "./compare.js";
 import type { Venue } from "./stage.js";
+import { checkMembers, limitMs } from "./steps.js";
 import { Watcher } from "./watcher.js";
 
 const LANGUAGE = "typescript";
-const STEP_LIMIT_MS = 60_000;
 
 /** A lease that is held around work in the background. */
 interface Hold {
@@ -64,10 +64,11 @@ export class Player {
 
   async #inTime(step: JsonObject): Promise<void> {
     const done = new AbortController();
-    const late = sleep(STEP_LIMIT_MS, "late", { signal: done.signal }).catch(() => "done");
+    const longestMs = limitMs(step);
+    const late = sleep(longestMs, "late", { signal: done.signal }).catch(() => "done");
     try {
       if ((await Promise.race([late, this.#step(step)])) === "late") {
-        throw new Failure(`it took longer than ${STEP_LIMIT_MS} ms`);
+        throw new Failure(`it took longer than ${longestMs} ms`);
       }
     } finally {
       done.abort();
@@ -75,6 +76,7 @@ export class Player {
   }
 
   async #step(written: JsonObject): Promise<void> {
+    checkMembers(written);
     const { save, ...rest } = written;
     const step = filled(rest, this.#variables) as JsonObject;
     const answer = await this.#act(step);
@@ -149,6 +151,7 @@ export class Player {
       await this.#client.tasks.completeTask({ taskId: task?.id ?? "", leaseToken, summary: `done in ${LANGUAGE}` });
     }
   }
+
   async #claim(request: ClaimTaskRequest): Promise<Claim | undefined> {
     for (;;) {
       try {
@@ -176,7 +179,7 @@ export class Player {
   }
 
   async #cli(args: string[]): Promise<Json> {
-    await promisify(execFile)(this.#venue.binary, [...args, "--server", this.#venue.address]);
+    await promisify(execFile)(this.#venue.binary, [...args, "--server", this.#venue.direct]);
     return null;
   }
 }

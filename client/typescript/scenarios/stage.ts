@@ -11,6 +11,8 @@ const BUILD = ["build", "--release", "--locked", "--bin", "runhub", "--example",
 /** Where a scenario is played. */
 export interface Venue {
   readonly address: string;
+  /** Where the server itself is, without the stage's proxy. */
+  readonly direct: string;
   /** The command line `runhub`. */
   readonly binary: string;
   /** Tells the stage to do something to its server, and waits until it is done. */
@@ -39,6 +41,7 @@ function build(): string {
 export class Stage implements Venue, AsyncDisposable {
   private constructor(
     readonly address: string,
+    readonly direct: string,
     readonly binary: string,
     readonly process: ChildProcess,
     readonly lines: AsyncIterator<string>,
@@ -47,11 +50,11 @@ export class Stage implements Venue, AsyncDisposable {
   static async open(file: string): Promise<Stage> {
     const stage = spawn(file, { stdio: ["pipe", "pipe", "ignore"] });
     const lines = createInterface(stage.stdout)[Symbol.asyncIterator]();
-    const [ready, address, binary] = ((await lines.next()).value ?? "").split(" ");
-    if (ready !== "ready" || address === undefined || binary === undefined) {
+    const [ready, address, binary, direct] = ((await lines.next()).value ?? "").split(" ");
+    if (ready !== "ready" || address === undefined || binary === undefined || direct === undefined) {
       throw new Error(`the stage at ${file} did not get ready`);
     }
-    return new Stage(address, binary, stage, lines);
+    return new Stage(address, direct, binary, stage, lines);
   }
 
   async tell(order: string): Promise<void> {
@@ -74,6 +77,7 @@ export class Stage implements Venue, AsyncDisposable {
 export function givenServer(address: string): Venue {
   return {
     address,
+    direct: address,
     binary: process.env.RUNHUB_BIN ?? "runhub",
     tell: (order) => Promise.reject(new Error(`there is no stage to ${order} the server with --server`)),
   };

@@ -21,8 +21,9 @@ export interface Address {
  * @throws RunhubError INVALID_ARGUMENT: it is none of these.
  */
 export function parseAddress(server: string): Address {
-  if (server.startsWith("unix:")) {
-    return { baseUrl: "http://localhost", socket: { path: server.slice("unix:".length) } };
+  const [, path] = /^unix:(.+)$/s.exec(server) ?? [];
+  if (path !== undefined) {
+    return { baseUrl: "http://localhost", socket: { path } };
   }
   const [, host, port] = /^(?:http:\/\/)?([^/:@?#\s]+|\[[\da-f:.]+\]):(\d+)\/?$/i.exec(server) ?? [];
   if (host === undefined || port === undefined || Number(port) > 65_535) {

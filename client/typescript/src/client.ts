@@ -7,6 +7,7 @@ import { createClient, type Client as ServiceClient } from "@connectrpc/connect"
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 
 import { type Address, dial, parseAddress } from "./address.js";
+import { Closed } from "./errors.js";
 import { LeaseKeeper } from "./lease.js";
 import { Subscription, type SubscriptionOptions } from "./subscription.js";
 import { OnceTransport, RepeatingTransport } from "./transports.js";
@@ -67,6 +68,7 @@ export class Client implements AsyncDisposable {
 
   readonly #session: Http2SessionManager;
   readonly #once: OnceTransport;
+  readonly #deadlineMs: number;
   readonly #closed = new AbortController();
 
   /** @internal Use `connect`. */
@@ -76,6 +78,7 @@ export class Client implements AsyncDisposable {
     setMaxListeners(0, this.#closed.signal);
     this.#session = openSession(address);
     this.#once = new OnceTransport(openTransport(address, this.#session), this.#closed.signal);
+    this.#deadlineMs = deadlineMs;
     const transport = new RepeatingTransport(this.#once, deadlineMs);
     this.runs = createClient(RunService, transport);
     this.agents = createClient(AgentService, transport);
@@ -95,17 +98,20 @@ export class Client implements AsyncDisposable {
     request: MessageInitShape<typeof SubscribeEventsRequestSchema> = {},
     options: SubscriptionOptions = {},
   ): Subscription {
-    return new Subscription(this.#once, request, options);
+    return new Subscription(this.#once, this.#deadlineMs, request, options);
   }
 
   /** Keeps the lease of a claim by heartbeats in the background, from now until it is disposed. */
   keepLease(claim: Claim): LeaseKeeper {
-    return new LeaseKeeper(createClient(TaskService, this.#once), claim);
+    return new LeaseKeeper(this.#once, claim);
   }
 
-  /** Calls off what goes on and closes the connection. Later calls are refused as CANCELED. */
+  /**
+   * Calls off what goes on and closes the connection. Later calls are refused as CANCELED; the leases that are still kept
+   * are lost as `unanswered`, for nobody beats any more.
+   */
   async close(): Promise<void> {
-    this.#closed.abort(new Error("the client is closed"));
+    this.#closed.abort(new Closed());
     this.#session.abort();
   }
 

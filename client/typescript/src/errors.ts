@@ -41,12 +41,19 @@ export type Reason =
 /** A reason that this client does not know yet. Written so that an editor still offers the known ones. */
 type OtherReason = string & Record<never, never>;
 
+/** What a client aborts its calls with when it is closed. */
+export class Closed extends Error {
+  constructor() {
+    super("the client is closed");
+  }
+}
+
 /** A field that could not be taken. */
 export interface FieldProblem {
   /** Its path in the request: `tasks[1].title`. */
   readonly field: string;
   /** What is wrong with it, for people. */
-  readonly description: string;
+  readonly problem: string;
 }
 
 /** What a RunhubError says beside its message. */
@@ -113,7 +120,7 @@ function refused(error: ConnectError, reason: string, metadata: Record<string, s
   return new RunhubError(`${reason}: ${error.rawMessage}`, error.code, {
     reason,
     metadata,
-    fields: violations.map(({ field, description }) => ({ field, description })),
+    fields: violations.map(({ field, description }) => ({ field, problem: description })),
     retryDelayMs: delay === undefined ? undefined : durationMs(delay),
     isPassing: error.code === Code.Unavailable || reason === "OVERLOADED",
     cause: error,

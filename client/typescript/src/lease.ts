@@ -5,12 +5,13 @@ import { clearInterval, setInterval } from "node:timers";
 
 import type { JsonValue } from "@bufbuild/protobuf";
 import { durationMs, type Value } from "@bufbuild/protobuf/wkt";
-import { Code, type Client as ServiceClient } from "@connectrpc/connect";
+import { Code, createClient, type Client as ServiceClient } from "@connectrpc/connect";
 
-import { RunhubError } from "./errors.js";
+import { Closed, RunhubError } from "./errors.js";
 import { Limit } from "./limit.js";
 import { repeat } from "./repeat.js";
-import { type Claim, LeaseState, type TaskService } from "./v1.js";
+import type { OnceTransport } from "./transports.js";
+import { type Claim, LeaseState, TaskService } from "./v1.js";
 import { value } from "./values.js";
 
 /** A lease is beaten for so often while it lasts: two beats may come late. */
@@ -25,6 +26,9 @@ const SHORTEST_LEASE_MS = 1_000;
 /** Any number of milliseconds: it only has to be there. */
 const LONG_MS = 1_000_000_000;
 
+/** How long work may clean up after a loss before `run` goes on without it: what it fails with is told till then. */
+const CLEANUP_MS = 1_000;
+
 const TEXTS = {
   taken: "the lease is lost: the task was taken back, moved or given to somebody else",
   unanswered: "the lease may be lost: no beat was answered for as long as it lasts",
@@ -38,15 +42,18 @@ export class LeaseLost extends Error {
   /**
    * - `taken`: the server says so. A report would be refused.
    * - `unanswered`: no beat was answered for as long as the lease lasts; by now somebody else may have the task. A report
-   *   is still taken if nobody has it.
+   *   is still taken if nobody has it. Also when the client was closed: nobody beats any more.
    * - `refused`: the server refused a beat, and would refuse it again: a progress over 1 MiB, say.
    */
   readonly because: "taken" | "unanswered" | "refused";
+  /** What the work failed with on its own beside the loss, cleaning up, say. Undefined if it did not. */
+  readonly workError: unknown;
 
   /** @internal */
-  constructor(because: LeaseLost["because"], cause?: RunhubError) {
+  constructor(because: LeaseLost["because"], cause?: unknown, workError?: unknown) {
     super(TEXTS[because], cause === undefined ? undefined : { cause });
     this.because = because;
+    this.workError = workError;
   }
 }
 
@@ -58,6 +65,7 @@ export class LeaseLost extends Error {
  */
 export class LeaseKeeper implements AsyncDisposable {
   readonly #tasks: ServiceClient<typeof TaskService>;
+  readonly #closed: AbortSignal;
   readonly #leaseToken: string;
   readonly #leaseMs: number;
   readonly #lost = new AbortController();
@@ -74,8 +82,9 @@ export class LeaseKeeper implements AsyncDisposable {
   #answeredAt = performance.now();
 
   /** @internal Use `Client.keepLease`. */
-  constructor(tasks: ServiceClient<typeof TaskService>, claim: Claim) {
-    this.#tasks = tasks;
+  constructor(once: OnceTransport, claim: Claim) {
+    this.#tasks = createClient(TaskService, once);
+    this.#closed = once.closed;
     this.#leaseToken = claim.leaseToken;
     const given = claim.leaseDuration === undefined ? 0 : durationMs(claim.leaseDuration);
     this.#leaseMs = Math.max(given, SHORTEST_LEASE_MS);
@@ -94,13 +103,15 @@ export class LeaseKeeper implements AsyncDisposable {
   }
 
   /**
-   * Runs the work for as long as the lease is kept. Its signal is `this.signal`: work that heeds it stops where it waits;
-   * other work goes on unseen, and must see to its end itself.
+   * Runs the work for as long as the lease is kept. Its signal is `this.signal`: work that heeds it stops where it waits,
+   * and has a second to clean up. `run` does not wait for longer: it returns before work that does not heed the signal has
+   * cleaned up, or even stopped; that goes on unseen, and must see to its end itself.
    *
    * Being asked to stop does not end the work: the lease lives on and the report is taken. Work that wants to stop waits
    * for `cancelRequested` beside what it does.
    *
-   * @throws LeaseLost as soon as it is lost before the work is done; what the work itself throws, as it is.
+   * @throws LeaseLost it was lost before the work was done, however that ended; an error of the work's own is its
+   *   `workError`. Without a loss what the work itself throws, as it is.
    */
   async run<T>(work: (signal: AbortSignal) => T | Promise<T>): Promise<T> {
     // What is lost already is not begun.
@@ -108,8 +119,13 @@ export class LeaseKeeper implements AsyncDisposable {
     // Beats alone don't keep the process alive; work that only waits for the signal must.
     const alive = setInterval(() => {}, LONG_MS);
     using lost = whenAborted(this.signal);
+    const ended = (async () => await work(this.signal))();
     try {
-      return await Promise.race([lost.promise, work(this.signal)]);
+      const result = await Promise.race([lost.promise, ended]);
+      this.signal.throwIfAborted();
+      return result;
+    } catch (error) {
+      throw this.signal.aborted ? await withWorkError(this.signal.reason, ended) : error;
     } finally {
       clearInterval(alive);
     }
@@ -126,7 +142,7 @@ export class LeaseKeeper implements AsyncDisposable {
   /**
    * Waits until the run is being cancelled: to finish or release the task within the grace.
    *
-   * @throws LeaseLost the lease was lost before.
+   * @throws LeaseLost the lease was lost before; RunhubError CANCELED: the keeper was stopped before.
    */
   cancelRequested(): Promise<void> {
     return this.#reached(LeaseState.CANCEL_REQUESTED);
@@ -135,7 +151,7 @@ export class LeaseKeeper implements AsyncDisposable {
   /**
    * Waits until the run is paused: to come to a good place to stop. The lease is kept.
    *
-   * @throws LeaseLost the lease was lost before.
+   * @throws LeaseLost the lease was lost before; RunhubError CANCELED: the keeper was stopped before.
    */
   pauseRequested(): Promise<void> {
     return this.#reached(LeaseState.PAUSE_REQUESTED);
@@ -144,7 +160,7 @@ export class LeaseKeeper implements AsyncDisposable {
   /**
    * Waits until the run goes on after a pause; returns at once when it is neither paused nor being cancelled.
    *
-   * @throws LeaseLost the lease was lost before.
+   * @throws LeaseLost the lease was lost before; RunhubError CANCELED: the keeper was stopped before.
    */
   resumed(): Promise<void> {
     return this.#reached(LeaseState.EXTENDED);
@@ -153,6 +169,7 @@ export class LeaseKeeper implements AsyncDisposable {
   /** Stops beating. The lease itself lives on until it runs out or the task is reported on. */
   async stop(): Promise<void> {
     this.#stopped.abort();
+    this.#changes.emit("change");
     await this.#beating;
   }
 
@@ -160,9 +177,19 @@ export class LeaseKeeper implements AsyncDisposable {
     return this.stop();
   }
 
-  async #reached(wanted: LeaseState): Promise<void> {
+  #reached(wanted: LeaseState): Promise<void> {
+    const reached = this.#waitFor(wanted);
+    // Who no longer looks at it when the keeper ends need not catch what it ends with.
+    reached.catch(() => {});
+    return reached;
+  }
+
+  async #waitFor(wanted: LeaseState): Promise<void> {
     while (this.#state !== wanted) {
       this.signal.throwIfAborted();
+      if (this.#stopped.signal.aborted) {
+        throw new RunhubError("the lease is no longer kept: nobody hears what is asked", Code.Canceled);
+      }
       await once(this.#changes, "change");
     }
   }
@@ -170,8 +197,9 @@ export class LeaseKeeper implements AsyncDisposable {
   /** Beats until the lease is lost or nobody needs it any more. */
   async #keep(): Promise<void> {
     const intervalMs = Math.min(this.#leaseMs / BEATS_PER_LEASE, LONGEST_INTERVAL_MS);
-    using whole = new Limit(undefined, [this.#stopped.signal], { ref: false });
-    while (whole.error === undefined) {
+    // When the client is closed the next beat says so, at once.
+    using whole = new Limit(undefined, [this.#stopped.signal, this.#closed], { ref: false });
+    while (!this.#stopped.signal.aborted) {
       try {
         this.#become(await this.#beat());
       } catch (error) {
@@ -185,7 +213,7 @@ export class LeaseKeeper implements AsyncDisposable {
   /** One beat, repeated until it is answered or the lease may be over. */
   async #beat(): Promise<LeaseState> {
     const leftMs = this.#answeredAt + this.#leaseMs - performance.now();
-    using limit = new Limit(leftMs, [this.#stopped.signal], { ref: false });
+    using limit = new Limit(leftMs, [this.#stopped.signal, this.#closed], { ref: false });
     const state = await repeat(limit, () => this.#send(limit.signal), isUnanswered);
     if (state === LeaseState.LOST) {
       throw new LeaseLost("taken");
@@ -231,7 +259,28 @@ function isUnanswered(error: RunhubError): boolean {
 }
 
 function lostBy(met: RunhubError): LeaseLost {
-  return new LeaseLost(isUnanswered(met) ? "unanswered" : "refused", met);
+  const isClosed = met.cause instanceof Closed;
+  return new LeaseLost(isClosed || isUnanswered(met) ? "unanswered" : "refused", met);
+}
+
+/** The loss, with the error of the work's own, if it ends with one while it is waited for. */
+async function withWorkError(lost: LeaseLost, ended: Promise<unknown>): Promise<LeaseLost> {
+  using limit = new Limit(CLEANUP_MS, []);
+  const over = once(limit.signal, "abort").then(() => undefined);
+  const workError = await Promise.race([
+    over,
+    ended.then(
+      () => undefined,
+      (error: unknown) => error,
+    ),
+  ]);
+  const isOwn = workError !== undefined && !isCancellation(workError, lost);
+  return isOwn ? new LeaseLost(lost.because, lost.cause, workError) : lost;
+}
+
+/** Whether it is only what heeding the signal leads to: its reason, an error caused by it, or a plain AbortError. */
+function isCancellation(error: unknown, lost: LeaseLost): boolean {
+  return error === lost || (error instanceof Error && (error.cause === lost || error.name === "AbortError"));
 }
 
 /** Rejected with the signal's reason when it is aborted; to be disposed, so that no listener is left. */

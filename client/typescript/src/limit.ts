@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { Code } from "@connectrpc/connect";
 
-import { RunhubError } from "./errors.js";
+import { Closed, RunhubError } from "./errors.js";
 
 /** A longer timer would go off at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
@@ -79,8 +79,9 @@ export class Limit implements Disposable {
 
   readonly #callOff = (): void => {
     const cause = this.#callers.find((caller) => caller.aborted)?.reason;
-    const text = cause instanceof Error ? cause.message : "by the caller";
-    this.#end(new RunhubError(`called off: ${text}`, Code.Canceled, { cause }));
+    const why = cause instanceof Error ? cause.message : "by the caller";
+    const text = cause instanceof Closed ? why : `called off: ${why}`;
+    this.#end(new RunhubError(text, Code.Canceled, { cause }));
   };
 
   readonly #timeOut = (): void => {

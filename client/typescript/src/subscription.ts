@@ -1,12 +1,13 @@
 /** A subscription that resumes by itself. */
 
 import { create, type MessageInitShape, merge } from "@bufbuild/protobuf";
-import { createClient, type Client as ServiceClient, type Transport } from "@connectrpc/connect";
+import { Code, createClient, type Client as ServiceClient } from "@connectrpc/connect";
 
 import { OtherLog, RunhubError } from "./errors.js";
 import { Limit } from "./limit.js";
 import { ownCopy } from "./messages.js";
 import { Backoff } from "./repeat.js";
+import type { OnceTransport } from "./transports.js";
 import {
   EndReason,
   EventService,
@@ -22,6 +23,8 @@ import {
 export interface SubscriptionOptions {
   /** Ends the subscription: its loop throws a RunhubError with CANCELED. */
   signal?: AbortSignal;
+  /** The `logId` of the subscription whose `position` it goes on from: with another server's log it ends as OtherLog. */
+  logId?: string | undefined;
 }
 
 /**
@@ -36,11 +39,13 @@ export interface SubscriptionOptions {
  * The loop throws a RunhubError for what does not pass (POSITION_COMPACTED, RUN_NOT_FOUND), and OtherLog.
  */
 export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
+  readonly #closed: AbortSignal;
+  readonly #deadlineMs: number;
   readonly #events: ServiceClient<typeof EventService>;
   readonly #server: ServiceClient<typeof ServerService>;
   readonly #request: SubscribeEventsRequest;
   readonly #signal: AbortSignal | undefined;
-  /** Of the server it was subscribed to first. */
+  /** Of the server it was subscribed to first, here or elsewhere. */
   #logId: string | undefined;
   /** What has come of the snapshot so far, while parts of it come. */
   #snapshot: RunSnapshot | undefined;
@@ -49,14 +54,23 @@ export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
 
   /** @internal Use `Client.subscribe`. */
   constructor(
-    once: Transport,
+    once: OnceTransport,
+    deadlineMs: number,
     request: MessageInitShape<typeof SubscribeEventsRequestSchema>,
-    { signal }: SubscriptionOptions,
+    { signal, logId }: SubscriptionOptions,
   ) {
+    this.#closed = once.closed;
+    this.#deadlineMs = deadlineMs;
     this.#events = createClient(EventService, once);
     this.#server = createClient(ServerService, once);
     this.#request = ownCopy(SubscribeEventsRequestSchema, request);
     this.#signal = signal;
+    this.#logId = logId;
+  }
+
+  /** The server's log that `position` is good for. Undefined before it is known. */
+  get logId(): string | undefined {
+    return this.#logId;
   }
 
   /** The cursor: the last position received. Undefined before the first message of a subscription without one. */
@@ -65,7 +79,7 @@ export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<SubscribeEventsResponse, void, undefined> {
-    using limit = new Limit(undefined, [this.#signal]);
+    using limit = new Limit(undefined, [this.#signal, this.#closed]);
     const backoff = new Backoff();
     while (!this.#isOver) {
       let met: RunhubError | undefined;
@@ -107,10 +121,22 @@ export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
 
   /** A cursor is good for one log: after a restore, say, it would skip or repeat without a word. */
   async #checkLog(signal: AbortSignal): Promise<void> {
-    const { logId } = await this.#server.getServerInfo({}, { signal });
+    const logId = await this.#serversLog(signal);
     this.#logId ??= logId;
     if (this.#logId !== logId) {
       throw new OtherLog();
+    }
+  }
+
+  /** A server that does not say so within the deadline is asked again. */
+  async #serversLog(signal: AbortSignal): Promise<string> {
+    try {
+      return (await this.#server.getServerInfo({}, { signal, timeoutMs: this.#deadlineMs })).logId;
+    } catch (error) {
+      if (error instanceof RunhubError && error.code === Code.DeadlineExceeded) {
+        throw new RunhubError(error.message, error.code, { isPassing: true, cause: error });
+      }
+      throw error;
     }
   }
 

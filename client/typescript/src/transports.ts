@@ -20,12 +20,13 @@ import { repeat } from "./repeat.js";
 /** Makes each call once; what it throws is a RunhubError. */
 export class OnceTransport implements Transport {
   readonly #inner: Transport;
-  readonly #closed: AbortSignal;
 
-  /** Ends all calls when `closed` is aborted. */
-  constructor(inner: Transport, closed: AbortSignal) {
+  /** Ends all calls when `closed` is aborted. What makes them again is to end then, too. */
+  constructor(
+    inner: Transport,
+    readonly closed: AbortSignal,
+  ) {
     this.#inner = inner;
-    this.#closed = closed;
   }
 
   async unary<I extends DescMessage, O extends DescMessage>(
@@ -36,7 +37,7 @@ export class OnceTransport implements Transport {
     input: MessageInitShape<I>,
     contextValues?: ContextValues,
   ): Promise<UnaryResponse<I, O>> {
-    using limit = new Limit(timeoutMs, [signal, this.#closed]);
+    using limit = new Limit(timeoutMs, [signal, this.closed]);
     try {
       return await this.#inner.unary(method, limit.signal, undefined, header, input, contextValues);
     } catch (error) {
@@ -52,7 +53,7 @@ export class OnceTransport implements Transport {
     input: AsyncIterable<MessageInitShape<I>>,
     contextValues?: ContextValues,
   ): Promise<StreamResponse<I, O>> {
-    const limit = new Limit(timeoutMs, [signal, this.#closed]);
+    const limit = new Limit(timeoutMs, [signal, this.closed]);
     try {
       const response = await this.#inner.stream(method, limit.signal, undefined, header, input, contextValues);
       return { ...response, message: withTypedErrors(response.message, limit) };
@@ -77,10 +78,10 @@ async function* withTypedErrors<T>(messages: AsyncIterable<T>, limit: Limit): As
 /** Sees calls through: a deadline over all tries, a `request_id`, and tries until the server answers. Not for streams. */
 export class RepeatingTransport implements Transport {
   readonly stream: Transport["stream"];
-  readonly #once: Transport;
+  readonly #once: OnceTransport;
   readonly #deadlineMs: number;
 
-  constructor(once: Transport, deadlineMs: number) {
+  constructor(once: OnceTransport, deadlineMs: number) {
     this.stream = once.stream.bind(once);
     this.#once = once;
     this.#deadlineMs = deadlineMs;
@@ -96,7 +97,7 @@ export class RepeatingTransport implements Transport {
   ): Promise<UnaryResponse<I, O>> {
     const request = prepared(method.input, input);
     const wait = new Wait(request);
-    using limit = new Limit(this.#limitMs(timeoutMs, wait.ms), [signal]);
+    using limit = new Limit(this.#limitMs(timeoutMs, wait.ms), [signal, this.#once.closed]);
     return await repeat(limit, () => {
       wait.beforeTry();
       return this.#once.unary(method, limit.signal, undefined, header, request as MessageInitShape<I>, contextValues);

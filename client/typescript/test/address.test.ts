@@ -32,7 +32,7 @@ describe("an address", () => {
     await rm(folder, { recursive: true });
   });
 
-  for (const wrong of ["", "localhost", "https://a:1", "a:b", "a:70000", "http://a:1/path", "user@a:1"]) {
+  for (const wrong of ["", "unix:", "localhost", "https://a:1", "a:b", "a:70000", "http://a:1/path", "user@a:1"]) {
     it(`is not "${wrong}"`, () => {
       assert.throws(
         () => connect(wrong),

@@ -1,15 +1,17 @@
 /** A server in this process, which does what a test says. */
 
+import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, type Http2Server } from "node:http2";
 import type { AddressInfo, ListenOptions, Socket } from "node:net";
 
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { type Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
+import { type Code, ConnectError, type ConnectRouter, type ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb.js";
-import { type Client, type ConnectOptions, connect } from "../src/index.js";
+import { type Client, type ConnectOptions, connect, RunhubError } from "../src/index.js";
+import { RunService, TaskService } from "../src/v1.js";
 
 export class FakeServer implements AsyncDisposable {
   readonly #server: Http2Server;
@@ -90,3 +92,41 @@ export class Gate<T = void> {
     this.resolve = resolve;
   });
 }
+
+type Runs = Partial<ServiceImpl<typeof RunService>>;
+export type Tasks = Partial<ServiceImpl<typeof TaskService>>;
+
+export const serveRuns = (runs: Runs) => FakeServer.start((router) => router.service(RunService, runs));
+export const serveTasks = (tasks: Tasks) => FakeServer.start((router) => router.service(TaskService, tasks));
+
+/** What the call is refused with. */
+export async function errorOf(call: Promise<unknown>): Promise<RunhubError> {
+  const error = await call.then(
+    () => undefined,
+    (error) => error,
+  );
+  assert.ok(error instanceof RunhubError, `it was no RunhubError but ${error}`);
+  return error;
+}
+
+/** Serves CreateRun, first with these errors; collects the ids and times of the tries. */
+export async function flaky(...errors: (ConnectError | "cut")[]) {
+  const ids: string[] = [];
+  const times: number[] = [];
+  const server = await serveRuns({
+    createRun({ requestId }) {
+      ids.push(requestId);
+      times.push(performance.now());
+      const error = errors.shift();
+      if (error === "cut") {
+        server.cut();
+      } else if (error !== undefined) {
+        throw error;
+      }
+      return { run: { id: "run" } };
+    },
+  });
+  return { server, ids, times };
+}
+
+export const newRun = { goal: "goal", repoPath: "/repo" };

@@ -178,6 +178,41 @@ describe("a subscription", () => {
     assert.equal(fake.requests.length, 1);
   });
 
+  it("shows its logId beside the position, and goes on with both elsewhere", async () => {
+    await using fake = await streams([sends([event(5), over(6)]), sends([over(7)])]);
+    await using client = fake.server.connect();
+    const first = client.subscribe();
+    assert.equal(first.logId, undefined);
+    await all(first);
+    assert.equal(first.logId, "log");
+    const further = client.subscribe({ afterPosition: first.position ?? 0n }, { logId: first.logId });
+    assert.equal(further.logId, "log");
+    assert.deepEqual(await all(further), ["end 7"]);
+  });
+
+  it("throws OtherLog before anything is shown when its logId is not the server's", async () => {
+    await using fake = await streams([]);
+    await using client = fake.server.connect();
+    await assert.rejects(all(client.subscribe({ afterPosition: 5n }, { logId: "mine" })), OtherLog);
+    assert.equal(fake.requests.length, 0);
+  });
+
+  it("asks for the log again when it is not told within the client's deadline", async () => {
+    let asked = 0;
+    await using server = await FakeServer.start((router) => {
+      router.service(ServerService, {
+        async getServerInfo(_, { signal }) {
+          asked += 1;
+          return asked === 1 ? await never(signal) : { logId: "log" };
+        },
+      });
+      router.service(EventService, { subscribeEvents: sends([over(1)]) });
+    });
+    await using client = server.connect({ deadlineMs: 1_000 });
+    assert.deepEqual(await all(client.subscribe()), ["end 1"]);
+    assert.equal(asked, 2);
+  });
+
   it("waits no less than it is told", async () => {
     const retryDelayMs = 300;
     await using fake = await streams([

@@ -42,8 +42,7 @@ func watch(ctx context.Context, client *runhub.Client, runID string, show func(*
 }
 
 func plan(ctx context.Context, client *runhub.Client, runID string) {
-	strategy := &v1.AgentState{RunId: runID, Role: "strategy", Turns: 1}
-	must(client.Agents.SaveAgentState(ctx, &v1.SaveAgentStateRequest{State: strategy}))
+	must(client.Agents.SaveAgentState(ctx, &v1.SaveAgentStateRequest{State: &v1.AgentState{RunId: runID, Role: "strategy", Turns: 1}}))
 	must(client.Tasks.AddTasks(ctx, &v1.AddTasksRequest{RunId: runID, Tasks: []*v1.TaskDraft{
 		{Key: "1", Title: "Write the parser"},
 		{Title: "Print errors", DependsOn: []string{"1"}}, {Title: "Document it", DependsOn: []string{"1"}}}}))
@@ -51,9 +50,8 @@ func plan(ctx context.Context, client *runhub.Client, runID string) {
 }
 
 func implement(ctx context.Context, client *runhub.Client, runID, name string) {
-	request := &v1.ClaimTaskRequest{RunId: runID, AgentId: name, Wait: durationpb.New(time.Second)}
-	answer := must(client.Tasks.ClaimTask(ctx, request))
-	for ; answer.Claim != nil || answer.Unclaimable.Pending > 0; answer = must(client.Tasks.ClaimTask(ctx, request)) {
+	for {
+		answer := must(client.Tasks.ClaimTask(ctx, &v1.ClaimTaskRequest{RunId: runID, AgentId: name, Wait: durationpb.New(time.Second)}))
 		if claim := answer.Claim; claim != nil {
 			_, lease := client.KeepLease(ctx, claim)
 			must(0, lease.Run(func(context.Context) error { // Work that takes longer must end with this context.
@@ -62,6 +60,8 @@ func implement(ctx context.Context, client *runhub.Client, runID, name string) {
 			}))
 			must(client.Tasks.CompleteTask(ctx, &v1.CompleteTaskRequest{TaskId: claim.Task.Id, LeaseToken: &claim.LeaseToken,
 				Summary: claim.Task.Title + ": done", Result: runhub.MustValue(map[string]any{"lines": 120})}))
+		} else if answer.Unclaimable.Pending == 0 {
+			return
 		}
 	}
 }

@@ -140,7 +140,7 @@ func toJSON(message proto.Message) (any, error) {
 }
 
 func (p *part) commandLine(ctx context.Context, arguments []string) error {
-	command := exec.CommandContext(ctx, p.server.binary, append(arguments, "--server", p.server.address)...)
+	command := exec.CommandContext(ctx, p.server.binary, append(arguments, "--server", p.server.direct)...)
 	if output, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("%v: %w\n%s", command, err, output)
 	}

@@ -13,7 +13,11 @@ import (
 	runhub "github.com/runhub/runhub/client/go"
 )
 
-const stepLimit = 60 * time.Second
+const (
+	stepLimit = 60 * time.Second
+	// Of what a client must not try again, or must notice soon.
+	shortLimit = 10 * time.Second
+)
 
 // part is one part while it is played.
 type part struct {
@@ -68,12 +72,12 @@ func newPart(ctx context.Context, server server, client *runhub.Client) *part {
 
 // play plays one step: does it, compares its answer, and keeps what is to be kept of it.
 func (p *part) play(raw map[string]any) error {
-	ctx, cancel := context.WithTimeout(p.ctx, stepLimit)
-	defer cancel()
 	step, err := p.filledIn(raw)
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(p.ctx, step.limit())
+	defer cancel()
 	answer, err := p.do(ctx, step)
 	if err != nil {
 		return err
@@ -84,6 +88,13 @@ func (p *part) play(raw map[string]any) error {
 		}
 	}
 	return p.save(step.Save, answer)
+}
+
+func (s *step) limit() time.Duration {
+	if s.Refused != nil || s.Lost != "" {
+		return shortLimit
+	}
+	return stepLimit
 }
 
 func (p *part) do(ctx context.Context, step *step) (any, error) {

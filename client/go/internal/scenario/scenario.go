@@ -29,8 +29,8 @@ type Player struct {
 // server is what a scenario is played against.
 type server struct {
 	address string
-	// The `runhub` for the command line.
-	binary string
+	// The `runhub` for the command line, and where that connects: past the stage's proxy.
+	binary, direct string
 	// Nil when the server is somebody else's.
 	stage *stage
 }
@@ -51,14 +51,14 @@ func (p Player) Play(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	server := server{address: p.Server, binary: os.Getenv("RUNHUB_BIN")}
+	server := server{address: p.Server, direct: p.Server, binary: os.Getenv("RUNHUB_BIN")}
 	if p.Server == "" {
 		stage, err := startStage(ctx, filepath.Join(filepath.Dir(path), "..", ".."))
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, stage.close()) }()
-		server.address, server.binary, server.stage = stage.address, stage.binary, stage
+		server = stage.server()
 	}
 	return playAll(ctx, server, parts)
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 func TestScenarios(t *testing.T) {
@@ -22,5 +23,29 @@ func TestScenarios(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestWhatMustBeSoonHasLessTime(t *testing.T) {
+	for limit, steps := range map[time.Duration][]map[string]any{
+		10 * time.Second: {{"call": "x", "refused": map[string]any{}}, {"answer": "x", "refused": map[string]any{}}, {"lost": "x"}},
+		60 * time.Second: {{"call": "x"}, {"let_go": "x"}},
+	} {
+		for _, raw := range steps {
+			step, err := new(part).filledIn(raw)
+			if err != nil || step.limit() != limit {
+				t.Error(raw, step, err)
+			}
+		}
+	}
+}
+
+func TestAMemberThatNoVerbKnowsIsRefused(t *testing.T) {
+	for _, raw := range []map[string]any{
+		{"call": "x", "expects": 1}, {"call": "x", "refused": map[string]any{"raeson": "STALE_LEASE"}},
+	} {
+		if _, err := new(part).filledIn(raw); err == nil {
+			t.Error("taken: ", raw)
+		}
 	}
 }

@@ -18,8 +18,7 @@ var ErrNoStage = errors.New("RUNHUB_STAGE is not set, and there is no cargo to b
 
 // stage is a server behind a proxy, which is told when to break.
 type stage struct {
-	address string
-	binary  string
+	address, binary, direct string
 
 	process *exec.Cmd
 	input   io.WriteCloser
@@ -50,12 +49,16 @@ func startStage(ctx context.Context, root string) (*stage, error) {
 	stage := &stage{process: process, input: input, output: bufio.NewReader(output)}
 	ready, err := stage.output.ReadString('\n')
 	if err == nil {
-		_, err = fmt.Sscanf(ready, "ready %s %s", &stage.address, &stage.binary)
+		_, err = fmt.Sscanf(ready, "ready %s %s %s", &stage.address, &stage.binary, &stage.direct)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("the stage said %q: %w", ready, err), stage.close())
 	}
 	return stage, nil
+}
+
+func (s *stage) server() server {
+	return server{address: s.address, binary: s.binary, direct: s.direct, stage: s}
 }
 
 // stagePath is where the stage is, once it is built.

@@ -191,6 +191,16 @@ class OtherLog(Error):
         return type(self), ()
 
 
+class Closed(Error):
+    """The client is closed. No reason and no class of the API: it has gRPC's code CANCELLED."""
+
+    def __init__(self) -> None:
+        super().__init__(grpc.StatusCode.CANCELLED, "the client is closed")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
+
 Because: TypeAlias = Literal["taken", "unanswered", "refused"]
 
 _LOST_BECAUSE: dict[Because, str] = {

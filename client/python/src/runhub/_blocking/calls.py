@@ -10,8 +10,9 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
+from runhub._blocking.closing import Closing
 from runhub._rules.calls import Call
-from runhub.errors import error_of
+from runhub.errors import Closed, Error, error_of
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class _Details(grpc.ClientCallDetails):
 class ByReason(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
     """The interceptor of a client."""
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, closing: Closing) -> None:
         self._deadline = deadline
+        self._closing = closing
 
     def intercept_unary_unary(
         self,
@@ -39,17 +41,17 @@ class ByReason(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercept
         """Makes the call until it is answered."""
         call = Call[Message](request, client_call_details.timeout, self._deadline, time.monotonic())
         while True:
+            self._closing.check()
             sent, timeout = call.next_try(time.monotonic())
             answer = continuation(_with_timeout(client_call_details, timeout), sent)
             failure = answer.exception()
-            # What is not gRPC's, a channel that is closed, say, shows when the result is taken.
-            if not isinstance(failure, grpc.RpcError):
-                return answer
-            error = error_of(failure)
-            pause = call.pause_after(error, time.monotonic())
-            if pause is None:
-                raise error from failure
-            time.sleep(pause)
+            if isinstance(failure, grpc.RpcError):
+                self._closing.pause(call.failed(_error_of(failure, self._closing), time.monotonic()))
+                continue
+            # On a channel that is closed no call can be made. What else is not gRPC's shows when the result is taken.
+            if failure is not None:
+                self._closing.check()
+            return answer
 
     def intercept_unary_stream(
         self,
@@ -58,14 +60,16 @@ class ByReason(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercept
         request: Any,
     ) -> Any:
         """Makes the call once: only who reads a stream knows where to go on."""
-        return _Stream(continuation(client_call_details, request))
+        self._closing.check()
+        return _Stream(continuation(client_call_details, request), self._closing)
 
 
 class _Stream:
     """A stream whose errors are by reason."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, closing: Closing) -> None:
         self._call = call
+        self._closing = closing
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -74,10 +78,17 @@ class _Stream:
         try:
             return next(self._call)
         except grpc.RpcError as failure:
-            raise error_of(failure) from failure
+            raise _error_of(failure, self._closing) from failure
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)
+
+
+def _error_of(failure: grpc.RpcError, closing: Closing) -> Error:
+    # So gRPC ends what is under way when its channel is closed.
+    error = Closed() if closing.closed and failure.code() is grpc.StatusCode.CANCELLED else error_of(failure)
+    error.__cause__ = failure
+    return error
 
 
 def _with_timeout(details: grpc.ClientCallDetails, timeout: float) -> _Details:

@@ -7,9 +7,11 @@ from types import TracebackType
 import grpc
 
 from runhub._blocking.calls import ByReason
+from runhub._blocking.closing import Closing
 from runhub._blocking.lease import Lease
-from runhub._blocking.subscription import Subscription
+from runhub._blocking.subscription import LogServer, Subscription
 from runhub._rules.address import options, target
+from runhub._rules.log import Log
 from runhub.v1 import Claim, SubscribeEventsRequest
 from runhub.v1.agent_service_pb2_grpc import AgentServiceStub
 from runhub.v1.approval_service_pb2_grpc import ApprovalServiceStub
@@ -32,8 +34,12 @@ class Client:
     def __init__(self, server: str, *, deadline: float = 30.0) -> None:
         """See `connect`."""
         self._channel = grpc.insecure_channel(target(server), options(server))
-        self._deadline = deadline
-        channel = grpc.intercept_channel(self._channel, ByReason(deadline))
+        # Without the interceptor, whose tries can't be cut short from another thread. Made now: to make
+        # a stub on a channel that is closed crashes the process.
+        self._tasks = TaskServiceStub(self._channel)
+        self._log_server = LogServer(self._channel, deadline)
+        self._closing = Closing()
+        channel = grpc.intercept_channel(self._channel, ByReason(deadline, self._closing))
         self.runs = RunServiceStub(channel)
         self.agents = AgentServiceStub(channel)
         self.tasks = TaskServiceStub(channel)
@@ -45,14 +51,20 @@ class Client:
 
     def keep_lease(self, claim: Claim) -> Lease:
         """Keeps the lease of a claim in the background: `with client.keep_lease(claim) as lease:`."""
-        return Lease(self._channel, claim)
+        return Lease(self._tasks, claim, self._closing)
 
-    def subscribe(self, request: SubscribeEventsRequest) -> Subscription:
-        """Follows the log, however often the connection breaks: `for update in client.subscribe(request):`."""
-        return Subscription(self._channel, request, self._deadline)
+    def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> Subscription:
+        """Follows the log, however often the connection breaks: `for update in client.subscribe(request):`.
+
+        With a cursor of another subscription, its `log_id` as well: if the server has another log by now it raises
+        OtherLog.
+        """
+        return Subscription(self._log_server, Log(request, log_id), self._closing)
 
     def close(self) -> None:
-        """Closes the connection. What is still called ends with CANCELLED."""
+        """Closes the connection. What is still called, and what is called from now on, ends with CANCELLED; leases are
+        lost as `unanswered`."""
+        self._closing.close()
         self._channel.close()
 
     def __enter__(self) -> Client:

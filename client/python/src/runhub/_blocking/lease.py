@@ -10,8 +10,9 @@ from types import TracebackType
 
 import grpc
 
+from runhub._blocking.closing import Closing
 from runhub._rules.beats import Beats
-from runhub.errors import LeaseLost, error_of
+from runhub.errors import Closed, LeaseLost, error_of
 from runhub.v1 import Claim, HeartbeatResponse, LeaseState
 from runhub.v1.task_service_pb2_grpc import TaskServiceStub
 from runhub.values import Json, value
@@ -25,14 +26,16 @@ class Lease:
     that comes right after a completion would be answered LOST.
     """
 
-    def __init__(self, channel: grpc.Channel, claim: Claim) -> None:
-        # Without the client's interceptor, whose tries can't be cut short from another thread.
-        self._stub = TaskServiceStub(channel)
+    def __init__(self, stub: TaskServiceStub, claim: Claim, closing: Closing) -> None:
+        self._stub = stub
+        self._closing = closing
         self._beats = Beats(claim, time.monotonic())
         self._thread = Thread(target=self._keep, name="runhub-lease", daemon=True)
         # Held to change what follows, never while something is waited for.
         self._lock = Lock()
-        self._left = Event()
+        self._left = False
+        # No more beats: the block was left, or the client is closed.
+        self._ended = Event()
         self._over = Event()
         self._lost: LeaseLost | None = None
         self._callbacks: list[Callable[[], object]] = []
@@ -75,32 +78,39 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._lock:
-            self._left.set()
-            if self._call:
-                self._call.cancel()
+            self._left = True
+        self._end()
         self._thread.join()
         if error is None:
             self.check()
 
+    def _end(self) -> None:
+        with self._lock:
+            self._ended.set()
+            if self._call:
+                self._call.cancel()
+
     def _keep(self) -> None:
+        # If the client is closed: nobody beats any more.
         lost = LeaseLost("unanswered")
+        lost.__cause__ = Closed()
         try:
-            while not self._left.wait(self._beat()):
-                pass
+            with self._closing.telling(self._end):
+                while not self._ended.wait(self._beat()):
+                    pass
         except LeaseLost as told:
             lost = told
         except grpc.FutureCancelledError:
-            # The block was left during a beat.
+            # It was ended during a beat.
             pass
         finally:
-            # Also when the client was closed: nobody beats any more.
             self._lose(lost)
 
     def _beat(self) -> float:
         """One try. Returns how long to wait before the next."""
         request, timeout = self._beats.next_try(time.monotonic())
         with self._lock:
-            if self._left.is_set():
+            if self._ended.is_set():
                 return 0.0
             self._call = call = self._stub.Heartbeat.future(request, timeout=timeout)
         failure = call.exception()
@@ -111,7 +121,7 @@ class Lease:
     def _lose(self, lost: LeaseLost) -> None:
         with self._lock:
             # Work that has come to its end is not told any more.
-            if self._left.is_set():
+            if self._left:
                 return
             self._lost = lost
             self._over.set()

@@ -45,24 +45,33 @@ class Call(Generic[M]):
         self._request = with_request_id(request)
         self._wait = min(seconds(getattr(request, "wait", None)), _LONGEST_WAIT)
         self._began = now
+        self._tried = False
+        self._met: Error | None = None
         limit = deadline + self._wait if timeout is None else timeout
         self._until = now + limit
         self._delays = Delays(limit)
 
     def next_try(self, now: float) -> tuple[M, float]:
         """What to send, and how many seconds there are for it."""
-        return self._waiting(now), max(0.0, self._until - now)
+        is_first, self._tried = not self._tried, True
+        return self._request if is_first else self._for_the_rest(now), max(0.0, self._until - now)
 
-    def pause_after(self, error: Error, now: float) -> float | None:
-        """How long to wait before the next try; None if there is none."""
+    def failed(self, error: Error, now: float) -> float:
+        """How long to wait before the next try. It raises what the call ends with."""
+        # The deadline says nothing of what is wrong: an earlier try that came to its end does.
+        if self._met and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            raise self._met
+        self._met = error
         if not error.is_passing:
-            return None
+            raise error
         pause = self._delays.next(error.retry_delay)
-        return pause if now + pause < self._until else None
+        if now + pause >= self._until:
+            raise error
+        return pause
 
-    def _waiting(self, now: float) -> M:
-        """The request: one that is made again waits for the rest of its time, so that its answer comes in time."""
-        if not self._wait or now <= self._began:
+    def _for_the_rest(self, now: float) -> M:
+        """The request, made again: it waits for the rest of its time, so that its answer comes in time."""
+        if not self._wait:
             return self._request
         request = _copy(self._request)
         rest = max(0.0, self._wait - (now - self._began))

@@ -13,13 +13,16 @@ class Log:
     ended: bool
     """Nothing follows."""
 
-    def __init__(self, request: SubscribeEventsRequest) -> None:
+    log_id: str | None
+    """The server's log that `position` is good for; None before it is known."""
+
+    def __init__(self, request: SubscribeEventsRequest, log_id: str | None = None) -> None:
+        """`log_id` is the one it was followed in before, in another process, say."""
         self.ended = False
+        self.log_id = log_id or None
         self._request = SubscribeEventsRequest()
         self._request.CopyFrom(request)
         self._delays = Delays()
-        # Of the server it was subscribed to first.
-        self._log_id: str | None = None
         # What has come of the snapshot so far, while parts of it come.
         self._snapshot: RunSnapshot | None = None
         self._caught_up = False
@@ -32,9 +35,9 @@ class Log:
     def begin(self, log_id: str) -> SubscribeEventsRequest:
         """What to open a stream with, now that the server has this log. It raises OtherLog."""
         # A cursor is good for one log: after a restore, say, it would skip or repeat without a word.
-        if self._log_id not in (None, log_id):
+        if self.log_id not in (None, log_id):
             raise OtherLog
-        self._log_id = log_id
+        self.log_id = log_id
         # Broken off within the snapshot it begins anew.
         self._snapshot = None
         return self._request

@@ -7,7 +7,9 @@ from types import TracebackType
 import grpc.aio
 
 from runhub._rules.address import options, target
+from runhub._rules.log import Log
 from runhub.aio.calls import CallsByReason, StreamsByReason
+from runhub.aio.closing import Closing
 from runhub.aio.lease import AsyncLease
 from runhub.aio.subscription import AsyncSubscription
 from runhub.v1 import Claim, SubscribeEventsRequest
@@ -31,7 +33,8 @@ class AsyncClient:
 
     def __init__(self, server: str, *, deadline: float = 30.0) -> None:
         """See `connect`."""
-        interceptors = [CallsByReason(deadline), StreamsByReason()]
+        self._closing = Closing()
+        interceptors = [CallsByReason(deadline, self._closing), StreamsByReason(self._closing)]
         self._channel = channel = grpc.aio.insecure_channel(target(server), options(server), interceptors=interceptors)
         self.runs = RunServiceStub(channel)
         self.agents = AgentServiceStub(channel)
@@ -44,14 +47,20 @@ class AsyncClient:
 
     def keep_lease(self, claim: Claim) -> AsyncLease:
         """Keeps the lease of a claim in the background: `async with client.keep_lease(claim) as lease:`."""
-        return AsyncLease(self.tasks, claim)
+        return AsyncLease(self.tasks, claim, self._closing)
 
-    def subscribe(self, request: SubscribeEventsRequest) -> AsyncSubscription:
-        """Follows the log, however often the connection breaks: `async for update in client.subscribe(request):`."""
-        return AsyncSubscription(self.events, self.server, request)
+    def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> AsyncSubscription:
+        """Follows the log, however often the connection breaks: `async for update in client.subscribe(request):`.
+
+        With a cursor of another subscription, its `log_id` as well: if the server has another log by now it raises
+        OtherLog.
+        """
+        return AsyncSubscription(self.events, self.server, Log(request, log_id), self._closing)
 
     async def close(self) -> None:
-        """Closes the connection. What is still awaited is cancelled."""
+        """Closes the connection. What is still called, and what is called from now on, ends with CANCELLED; leases are
+        lost as `unanswered`."""
+        await self._closing.close()
         await self._channel.close()
 
     async def __aenter__(self) -> AsyncClient:

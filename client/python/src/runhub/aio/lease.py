@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from runhub._rules.beats import Beats
 from runhub.aio.cancellation import Cancellation
-from runhub.errors import Error, LeaseLost
+from runhub.aio.closing import Closing
+from runhub.errors import Closed, Error, LeaseLost
 from runhub.v1 import Claim, LeaseState
 from runhub.values import Json, value
 
@@ -25,8 +26,9 @@ class AsyncLease:
     completion would be answered LOST.
     """
 
-    def __init__(self, stub: TaskServiceAsyncStub, claim: Claim) -> None:
+    def __init__(self, stub: TaskServiceAsyncStub, claim: Claim, closing: Closing) -> None:
         self._stub = stub
+        self._closing = closing
         self._beats = Beats(claim, time.monotonic())
         self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._left = False
@@ -79,11 +81,13 @@ class AsyncLease:
                 pause = await self._beat()
                 if self.state != before:
                     self._tell()
-                await asyncio.sleep(pause)
+                await self._closing.unless(asyncio.sleep(pause))
         except LeaseLost as told:
             lost = told
+        except Closed as closed:
+            # Nobody beats any more.
+            lost.__cause__ = closed
         finally:
-            # Also when the client was closed: nobody beats any more.
             self._lose(lost)
 
     async def _beat(self) -> float:
@@ -91,6 +95,8 @@ class AsyncLease:
         request, timeout = self._beats.next_try(time.monotonic())
         try:
             response = await self._stub.Heartbeat(request, timeout=timeout)
+        except Closed:
+            raise
         except Error as error:
             return self._beats.failed(error, time.monotonic())
         return self._beats.answered(response, time.monotonic())

@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from runhub._rules.log import Log
+from runhub.aio.closing import Closing
 from runhub.errors import Error
-from runhub.v1 import GetServerInfoRequest, SubscribeEventsRequest, SubscribeEventsResponse
+from runhub.v1 import GetServerInfoRequest, SubscribeEventsResponse
 
 if TYPE_CHECKING:
     from runhub.v1.event_service_pb2_grpc import EventServiceAsyncStub
@@ -25,15 +26,20 @@ class AsyncSubscription:
     """
 
     def __init__(
-        self, events: EventServiceAsyncStub, server: ServerServiceAsyncStub, request: SubscribeEventsRequest
+        self, events: EventServiceAsyncStub, server: ServerServiceAsyncStub, log: Log, closing: Closing
     ) -> None:
-        self._log = Log(request)
-        self._updates = _updates(events, server, self._log)
+        self._log = log
+        self._updates = _updates(events, server, log, closing)
 
     @property
     def position(self) -> int | None:
         """The cursor, to go on with in another process; None before the first message of one without a cursor."""
         return self._log.position
+
+    @property
+    def log_id(self) -> str | None:
+        """The server's log that the cursor is good for; None before it is known."""
+        return self._log.log_id
 
     async def aclose(self) -> None:
         """Ends the stream. For the task that reads it; to end it from another, cancel that task."""
@@ -56,7 +62,7 @@ class AsyncSubscription:
 
 # No method: a subscription that nobody holds any more is collected at once, and its stream closed.
 async def _updates(
-    events: EventServiceAsyncStub, server: ServerServiceAsyncStub, log: Log
+    events: EventServiceAsyncStub, server: ServerServiceAsyncStub, log: Log, closing: Closing
 ) -> AsyncGenerator[SubscribeEventsResponse, None]:
     while True:
         try:
@@ -74,4 +80,4 @@ async def _updates(
             pause = log.broken(None)
         except Error as error:
             pause = log.broken(error)
-        await asyncio.sleep(pause)
+        await closing.unless(asyncio.sleep(pause))

@@ -1,0 +1,137 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { durationMs } from "@bufbuild/protobuf/wkt";
+import { ConnectError } from "@connectrpc/connect";
+
+import { Code, seconds } from "../src/index.js";
+import { errorOf, flaky, Gate, never, newRun, refusal, serveRuns, serveTasks, type Tasks } from "./fake.js";
+
+describe("the deadline", () => {
+  it("is over all tries, and says what the last one met", async () => {
+    const ids: string[] = [];
+    await using server = await serveRuns({
+      createRun({ requestId }) {
+        ids.push(requestId);
+        throw new ConnectError("away", Code.Unavailable);
+      },
+    });
+    await using client = server.connect({ deadlineMs: 1_000 });
+    const begin = performance.now();
+    const error = await errorOf(client.runs.createRun(newRun));
+    const took = performance.now() - begin;
+    assert.equal(error.code, Code.Unavailable);
+    assert.ok(took >= 995 && took < 20_000, `${took} ms`);
+    assert.ok(ids.length > 2, `${ids.length} tries`);
+  });
+
+  it("ends a try that hangs, on the server too", async () => {
+    const ended = new Gate();
+    await using server = await serveRuns({
+      async createRun(_, { signal }) {
+        signal.addEventListener("abort", () => ended.resolve());
+        return await never(signal);
+      },
+    });
+    // Long enough that the try gets there.
+    await using client = server.connect({ deadlineMs: 1_000 });
+    assert.equal((await errorOf(client.runs.createRun(newRun))).code, Code.DeadlineExceeded);
+    await ended.opened;
+  });
+
+  /** Holds a claim for longer than the deadline of the tests below; without a `wait` for ever. */
+  const held: Tasks = {
+    async claimTask({ wait }, { signal }) {
+      await (wait === undefined ? never(signal) : sleep(300));
+      return {};
+    },
+  };
+
+  it("begins after the request's wait", async () => {
+    await using server = await serveTasks(held);
+    await using client = server.connect({ deadlineMs: 200 });
+    await client.tasks.claimTask({ agentId: "me", wait: seconds(60) });
+    assert.equal((await errorOf(client.tasks.claimTask({ agentId: "me" }))).code, Code.DeadlineExceeded);
+  });
+
+  it("is the caller's own timeoutMs, if it has one", async () => {
+    await using server = await serveTasks({
+      async claimTask({ agentId }, { signal }) {
+        await (agentId === "forever" ? never(signal) : sleep(300));
+        return {};
+      },
+    });
+    await using client = server.connect({ deadlineMs: 10 });
+    await client.tasks.claimTask({ agentId: "me" }, { timeoutMs: 60_000 });
+    const error = await errorOf(client.tasks.claimTask({ agentId: "forever", wait: seconds(300) }, { timeoutMs: 50 }));
+    assert.equal(error.code, Code.DeadlineExceeded);
+  });
+
+  it("of a further try is for the rest of the request's wait", async () => {
+    const asked: { id: string; waitMs: number }[] = [];
+    await using server = await serveTasks({
+      claimTask({ requestId, wait }) {
+        asked.push({ id: requestId, waitMs: wait === undefined ? 0 : durationMs(wait) });
+        if (asked.length < 3) {
+          throw new ConnectError("away", Code.Unavailable);
+        }
+        return {};
+      },
+    });
+    await using client = server.connect();
+    await client.tasks.claimTask({ agentId: "me", wait: seconds(60) });
+    const [first = 0, second = 0, third = 0] = asked.map(({ waitMs }) => waitMs);
+    assert.ok(first === 60_000 && second < first && third < second && third > 50_000, `${first}, ${second}, ${third}`);
+    assert.equal(new Set(asked.map(({ id }) => id)).size, 1);
+  });
+
+  it("is not shortened by a wait that the server refuses", async () => {
+    await using server = await serveTasks({
+      claimTask: () => Promise.reject(refusal(Code.InvalidArgument, "INVALID_FIELD")),
+    });
+    await using client = server.connect({ deadlineMs: 10_000 });
+    const refused = await errorOf(client.tasks.claimTask({ agentId: "me", wait: seconds(-60) }));
+    assert.equal(refused.reason, "INVALID_FIELD");
+  });
+});
+
+describe("a caller's signal", () => {
+  it("ends a call that waits for its answer", async () => {
+    const begun = new Gate();
+    await using server = await serveRuns({
+      async createRun(_, { signal }) {
+        begun.resolve();
+        return await never(signal);
+      },
+    });
+    await using client = server.connect();
+    const stop = new AbortController();
+    const error = errorOf(client.runs.createRun(newRun, { signal: stop.signal }));
+    await begun.opened;
+    stop.abort(new Error("enough"));
+    assert.equal((await error).code, Code.Canceled);
+    assert.equal(((await error).cause as Error).message, "enough");
+  });
+
+  it("ends the pause between tries", async () => {
+    const stop = new AbortController();
+    await using server = await serveRuns({
+      createRun() {
+        setImmediate(() => stop.abort());
+        throw refusal(Code.ResourceExhausted, "OVERLOADED", { retryDelayMs: 60_000 });
+      },
+    });
+    await using client = server.connect({ deadlineMs: 120_000 });
+    assert.equal((await errorOf(client.runs.createRun(newRun, { signal: stop.signal }))).code, Code.Canceled);
+  });
+
+  it("ends a call before it begins", async () => {
+    const { server, ids } = await flaky();
+    await using _server = server;
+    await using client = server.connect();
+    const error = await errorOf(client.runs.createRun(newRun, { signal: AbortSignal.abort() }));
+    assert.equal(error.code, Code.Canceled);
+    assert.equal(ids.length, 0);
+  });
+});
