@@ -187,3 +187,27 @@ impl From<tonic::transport::Error> for Error {
         Self::Unreachable(cause.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(reason: &str, code: Code) -> Error {
+        let (reason, message) = (Reason::from_name(reason), String::new());
+        let (metadata, fields) = (BTreeMap::new(), Vec::new());
+        Error::Refused { reason, code, message, metadata, fields, retry_delay: None }
+    }
+
+    #[test]
+    fn what_is_unavailable_passes_whatever_the_reason_and_what_is_exhausted_only_by_load() {
+        for reason in ["DRAINING", "STORE_BUSY", "ONE_OF_TOMORROW"] {
+            assert!(refused(reason, Code::Unavailable).is_passing(), "{reason}");
+        }
+        assert!(refused("OVERLOADED", Code::ResourceExhausted).is_passing());
+        assert!(!refused("ONE_OF_TOMORROW", Code::ResourceExhausted).is_passing());
+        assert!(!refused("INTERNAL", Code::Internal).is_passing());
+        // Larger than 16 MiB: it stays so.
+        assert!(!Error::from(Status::resource_exhausted("too large")).is_passing());
+        assert!(Error::from(Status::unavailable("away")).is_passing());
+    }
+}
