@@ -330,7 +330,7 @@ var File_runhub_v1_agent_service_proto protoreflect.FileDescriptor
 
 const file_runhub_v1_agent_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1drunhub/v1/agent_service.proto\x12\trunhub.v1\x1a\x15runhub/v1/agent.proto\"\xab\x01\n" +
+	"\x1drunhub/v1/agent_service.proto\x12\trunhub.v1\x1a\x15runhub/v1/agent.proto\x1a\x17runhub/v1/options.proto\"\xab\x01\n" +
 	"\x15SaveAgentStateRequest\x12+\n" +
 	"\x05state\x18\x01 \x01(\v2\x15.runhub.v1.AgentStateR\x05state\x120\n" +
 	"\x11expected_revision\x18\x02 \x01(\x03H\x00R\x10expectedRevision\x88\x01\x01\x12\x1d\n" +
@@ -348,11 +348,11 @@ const file_runhub_v1_agent_service_proto_rawDesc = "" +
 	"\x16ListAgentStatesRequest\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\"H\n" +
 	"\x17ListAgentStatesResponse\x12-\n" +
-	"\x06states\x18\x01 \x03(\v2\x15.runhub.v1.AgentStateR\x06states2\x93\x02\n" +
-	"\fAgentService\x12U\n" +
-	"\x0eSaveAgentState\x12 .runhub.v1.SaveAgentStateRequest\x1a!.runhub.v1.SaveAgentStateResponse\x12R\n" +
-	"\rGetAgentState\x12\x1f.runhub.v1.GetAgentStateRequest\x1a .runhub.v1.GetAgentStateResponse\x12X\n" +
-	"\x0fListAgentStates\x12!.runhub.v1.ListAgentStatesRequest\x1a\".runhub.v1.ListAgentStatesResponseB\x9d\x01\n" +
+	"\x06states\x18\x01 \x03(\v2\x15.runhub.v1.AgentStateR\x06states2\xad\x02\n" +
+	"\fAgentService\x12_\n" +
+	"\x0eSaveAgentState\x12 .runhub.v1.SaveAgentStateRequest\x1a!.runhub.v1.SaveAgentStateResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12Z\n" +
+	"\rGetAgentState\x12\x1f.runhub.v1.GetAgentStateRequest\x1a .runhub.v1.GetAgentStateResponse\"\x06\xca\xf3\x18\x02\x10\x03\x12`\n" +
+	"\x0fListAgentStates\x12!.runhub.v1.ListAgentStatesRequest\x1a\".runhub.v1.ListAgentStatesResponse\"\x06\xca\xf3\x18\x02\x10\x03B\x9d\x01\n" +
 	"\rcom.runhub.v1B\x11AgentServiceProtoP\x01Z4github.com/runhub/runhub/client/go/runhubv1;runhubv1\xa2\x02\x03RXX\xaa\x02\tRunhub.V1\xca\x02\tRunhub\\V1\xe2\x02\x15Runhub\\V1\\GPBMetadata\xea\x02\n" +
 	"Runhub::V1b\x06proto3"
 
@@ -402,6 +402,7 @@ func file_runhub_v1_agent_service_proto_init() {
 		return
 	}
 	file_runhub_v1_agent_proto_init()
+	file_runhub_v1_options_proto_init()
 	file_runhub_v1_agent_service_proto_msgTypes[0].OneofWrappers = []any{}
 	file_runhub_v1_agent_service_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}

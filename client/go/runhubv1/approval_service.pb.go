@@ -1137,7 +1137,7 @@ var File_runhub_v1_approval_service_proto protoreflect.FileDescriptor
 
 const file_runhub_v1_approval_service_proto_rawDesc = "" +
 	"\n" +
-	" runhub/v1/approval_service.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18runhub/v1/approval.proto\"\x95\x02\n" +
+	" runhub/v1/approval_service.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18runhub/v1/approval.proto\x1a\x17runhub/v1/options.proto\"\x95\x02\n" +
 	"\x15RecordApprovalRequest\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1c\n" +
 	"\atask_id\x18\x02 \x01(\tH\x00R\x06taskId\x88\x01\x01\x12\x16\n" +
@@ -1228,17 +1228,17 @@ const file_runhub_v1_approval_service_proto_rawDesc = "" +
 	"\a_source\"r\n" +
 	"\x15ListApprovalsResponse\x121\n" +
 	"\tapprovals\x18\x01 \x03(\v2\x13.runhub.v1.ApprovalR\tapprovals\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x9d\x06\n" +
-	"\x0fApprovalService\x12U\n" +
-	"\x0eRecordApproval\x12 .runhub.v1.RecordApprovalRequest\x1a!.runhub.v1.RecordApprovalResponse\x12X\n" +
-	"\x0fRequestApproval\x12!.runhub.v1.RequestApprovalRequest\x1a\".runhub.v1.RequestApprovalResponse\x12U\n" +
-	"\x0eDecideApproval\x12 .runhub.v1.DecideApprovalRequest\x1a!.runhub.v1.DecideApprovalResponse\x12O\n" +
-	"\fWaitApproval\x12\x1e.runhub.v1.WaitApprovalRequest\x1a\x1f.runhub.v1.WaitApprovalResponse\x12U\n" +
-	"\x0eCancelApproval\x12 .runhub.v1.CancelApprovalRequest\x1a!.runhub.v1.CancelApprovalResponse\x12X\n" +
-	"\x0fConsumeApproval\x12!.runhub.v1.ConsumeApprovalRequest\x1a\".runhub.v1.ConsumeApprovalResponse\x12L\n" +
-	"\vGetApproval\x12\x1d.runhub.v1.GetApprovalRequest\x1a\x1e.runhub.v1.GetApprovalResponse\x12^\n" +
-	"\x11GetLatestApproval\x12#.runhub.v1.GetLatestApprovalRequest\x1a$.runhub.v1.GetLatestApprovalResponse\x12R\n" +
-	"\rListApprovals\x12\x1f.runhub.v1.ListApprovalsRequest\x1a .runhub.v1.ListApprovalsResponseB\xa0\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xf1\x06\n" +
+	"\x0fApprovalService\x12_\n" +
+	"\x0eRecordApproval\x12 .runhub.v1.RecordApprovalRequest\x1a!.runhub.v1.RecordApprovalResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12b\n" +
+	"\x0fRequestApproval\x12!.runhub.v1.RequestApprovalRequest\x1a\".runhub.v1.RequestApprovalResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12_\n" +
+	"\x0eDecideApproval\x12 .runhub.v1.DecideApprovalRequest\x1a!.runhub.v1.DecideApprovalResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x01\x12W\n" +
+	"\fWaitApproval\x12\x1e.runhub.v1.WaitApprovalRequest\x1a\x1f.runhub.v1.WaitApprovalResponse\"\x06\xca\xf3\x18\x02\x10\x02\x12_\n" +
+	"\x0eCancelApproval\x12 .runhub.v1.CancelApprovalRequest\x1a!.runhub.v1.CancelApprovalResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x01\x12b\n" +
+	"\x0fConsumeApproval\x12!.runhub.v1.ConsumeApprovalRequest\x1a\".runhub.v1.ConsumeApprovalResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12T\n" +
+	"\vGetApproval\x12\x1d.runhub.v1.GetApprovalRequest\x1a\x1e.runhub.v1.GetApprovalResponse\"\x06\xca\xf3\x18\x02\x10\x03\x12f\n" +
+	"\x11GetLatestApproval\x12#.runhub.v1.GetLatestApprovalRequest\x1a$.runhub.v1.GetLatestApprovalResponse\"\x06\xca\xf3\x18\x02\x10\x03\x12\\\n" +
+	"\rListApprovals\x12\x1f.runhub.v1.ListApprovalsRequest\x1a .runhub.v1.ListApprovalsResponse\"\b\xca\xf3\x18\x04\x10\x03\x18\x01B\xa0\x01\n" +
 	"\rcom.runhub.v1B\x14ApprovalServiceProtoP\x01Z4github.com/runhub/runhub/client/go/runhubv1;runhubv1\xa2\x02\x03RXX\xaa\x02\tRunhub.V1\xca\x02\tRunhub\\V1\xe2\x02\x15Runhub\\V1\\GPBMetadata\xea\x02\n" +
 	"Runhub::V1b\x06proto3"
 
@@ -1331,6 +1331,7 @@ func file_runhub_v1_approval_service_proto_init() {
 		return
 	}
 	file_runhub_v1_approval_proto_init()
+	file_runhub_v1_options_proto_init()
 	file_runhub_v1_approval_service_proto_msgTypes[0].OneofWrappers = []any{}
 	file_runhub_v1_approval_service_proto_msgTypes[2].OneofWrappers = []any{}
 	file_runhub_v1_approval_service_proto_msgTypes[4].OneofWrappers = []any{}

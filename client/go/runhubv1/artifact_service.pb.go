@@ -302,7 +302,7 @@ var File_runhub_v1_artifact_service_proto protoreflect.FileDescriptor
 
 const file_runhub_v1_artifact_service_proto_rawDesc = "" +
 	"\n" +
-	" runhub/v1/artifact_service.proto\x12\trunhub.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x18runhub/v1/artifact.proto\"\xf5\x01\n" +
+	" runhub/v1/artifact_service.proto\x12\trunhub.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x18runhub/v1/artifact.proto\x1a\x17runhub/v1/options.proto\"\xf5\x01\n" +
 	"\x15CreateArtifactRequest\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1c\n" +
 	"\atask_id\x18\x02 \x01(\tH\x00R\x06taskId\x88\x01\x01\x12\x17\n" +
@@ -326,10 +326,10 @@ const file_runhub_v1_artifact_service_proto_rawDesc = "" +
 	"\x05_role\"r\n" +
 	"\x15ListArtifactsResponse\x121\n" +
 	"\tartifacts\x18\x01 \x03(\v2\x13.runhub.v1.ArtifactR\tartifacts\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xbc\x01\n" +
-	"\x0fArtifactService\x12U\n" +
-	"\x0eCreateArtifact\x12 .runhub.v1.CreateArtifactRequest\x1a!.runhub.v1.CreateArtifactResponse\x12R\n" +
-	"\rListArtifacts\x12\x1f.runhub.v1.ListArtifactsRequest\x1a .runhub.v1.ListArtifactsResponseB\xa0\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xd0\x01\n" +
+	"\x0fArtifactService\x12_\n" +
+	"\x0eCreateArtifact\x12 .runhub.v1.CreateArtifactRequest\x1a!.runhub.v1.CreateArtifactResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12\\\n" +
+	"\rListArtifacts\x12\x1f.runhub.v1.ListArtifactsRequest\x1a .runhub.v1.ListArtifactsResponse\"\b\xca\xf3\x18\x04\x10\x03\x18\x01B\xa0\x01\n" +
 	"\rcom.runhub.v1B\x14ArtifactServiceProtoP\x01Z4github.com/runhub/runhub/client/go/runhubv1;runhubv1\xa2\x02\x03RXX\xaa\x02\tRunhub.V1\xca\x02\tRunhub\\V1\xe2\x02\x15Runhub\\V1\\GPBMetadata\xea\x02\n" +
 	"Runhub::V1b\x06proto3"
 
@@ -375,6 +375,7 @@ func file_runhub_v1_artifact_service_proto_init() {
 		return
 	}
 	file_runhub_v1_artifact_proto_init()
+	file_runhub_v1_options_proto_init()
 	file_runhub_v1_artifact_service_proto_msgTypes[0].OneofWrappers = []any{}
 	file_runhub_v1_artifact_service_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}

@@ -450,7 +450,7 @@ var File_runhub_v1_checkpoint_service_proto protoreflect.FileDescriptor
 
 const file_runhub_v1_checkpoint_service_proto_rawDesc = "" +
 	"\n" +
-	"\"runhub/v1/checkpoint_service.proto\x12\trunhub.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1arunhub/v1/checkpoint.proto\x1a\x13runhub/v1/run.proto\"\xaf\x01\n" +
+	"\"runhub/v1/checkpoint_service.proto\x12\trunhub.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1arunhub/v1/checkpoint.proto\x1a\x17runhub/v1/options.proto\x1a\x13runhub/v1/run.proto\"\xaf\x01\n" +
 	"\x17CreateCheckpointRequest\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12,\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x14.runhub.v1.RunStatusR\x06status\x120\n" +
@@ -481,12 +481,12 @@ const file_runhub_v1_checkpoint_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"z\n" +
 	"\x17ListCheckpointsResponse\x127\n" +
 	"\vcheckpoints\x18\x01 \x03(\v2\x15.runhub.v1.CheckpointR\vcheckpoints\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x84\x03\n" +
-	"\x11CheckpointService\x12[\n" +
-	"\x10CreateCheckpoint\x12\".runhub.v1.CreateCheckpointRequest\x1a#.runhub.v1.CreateCheckpointResponse\x12R\n" +
-	"\rGetCheckpoint\x12\x1f.runhub.v1.GetCheckpointRequest\x1a .runhub.v1.GetCheckpointResponse\x12d\n" +
-	"\x13GetLatestCheckpoint\x12%.runhub.v1.GetLatestCheckpointRequest\x1a&.runhub.v1.GetLatestCheckpointResponse\x12X\n" +
-	"\x0fListCheckpoints\x12!.runhub.v1.ListCheckpointsRequest\x1a\".runhub.v1.ListCheckpointsResponseB\xa2\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xa8\x03\n" +
+	"\x11CheckpointService\x12e\n" +
+	"\x10CreateCheckpoint\x12\".runhub.v1.CreateCheckpointRequest\x1a#.runhub.v1.CreateCheckpointResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12Z\n" +
+	"\rGetCheckpoint\x12\x1f.runhub.v1.GetCheckpointRequest\x1a .runhub.v1.GetCheckpointResponse\"\x06\xca\xf3\x18\x02\x10\x03\x12l\n" +
+	"\x13GetLatestCheckpoint\x12%.runhub.v1.GetLatestCheckpointRequest\x1a&.runhub.v1.GetLatestCheckpointResponse\"\x06\xca\xf3\x18\x02\x10\x03\x12b\n" +
+	"\x0fListCheckpoints\x12!.runhub.v1.ListCheckpointsRequest\x1a\".runhub.v1.ListCheckpointsResponse\"\b\xca\xf3\x18\x04\x10\x03\x18\x01B\xa2\x01\n" +
 	"\rcom.runhub.v1B\x16CheckpointServiceProtoP\x01Z4github.com/runhub/runhub/client/go/runhubv1;runhubv1\xa2\x02\x03RXX\xaa\x02\tRunhub.V1\xca\x02\tRunhub\\V1\xe2\x02\x15Runhub\\V1\\GPBMetadata\xea\x02\n" +
 	"Runhub::V1b\x06proto3"
 
@@ -544,6 +544,7 @@ func file_runhub_v1_checkpoint_service_proto_init() {
 		return
 	}
 	file_runhub_v1_checkpoint_proto_init()
+	file_runhub_v1_options_proto_init()
 	file_runhub_v1_run_proto_init()
 	file_runhub_v1_checkpoint_service_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}

@@ -822,7 +822,7 @@ var File_runhub_v1_event_service_proto protoreflect.FileDescriptor
 
 const file_runhub_v1_event_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1drunhub/v1/event_service.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x15runhub/v1/event.proto\x1a\x18runhub/v1/snapshot.proto\"z\n" +
+	"\x1drunhub/v1/event_service.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x15runhub/v1/event.proto\x1a\x17runhub/v1/options.proto\x1a\x18runhub/v1/snapshot.proto\"z\n" +
 	"\x13AppendEventsRequest\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12-\n" +
 	"\x06events\x18\x02 \x03(\v2\x15.runhub.v1.EventDraftR\x06events\x12\x1d\n" +
@@ -882,12 +882,12 @@ const file_runhub_v1_event_service_proto_rawDesc = "" +
 	"\x16END_REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14END_REASON_RUN_ENDED\x10\x01\x12\x1a\n" +
 	"\x16END_REASON_RUN_DELETED\x10\x02\x12\x17\n" +
-	"\x13END_REASON_DRAINING\x10\x032\x86\x02\n" +
-	"\fEventService\x12O\n" +
-	"\fAppendEvents\x12\x1e.runhub.v1.AppendEventsRequest\x1a\x1f.runhub.v1.AppendEventsResponse\x12I\n" +
+	"\x13END_REASON_DRAINING\x10\x032\xa0\x02\n" +
+	"\fEventService\x12Y\n" +
+	"\fAppendEvents\x12\x1e.runhub.v1.AppendEventsRequest\x1a\x1f.runhub.v1.AppendEventsResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12Q\n" +
 	"\n" +
-	"ListEvents\x12\x1c.runhub.v1.ListEventsRequest\x1a\x1d.runhub.v1.ListEventsResponse\x12Z\n" +
-	"\x0fSubscribeEvents\x12!.runhub.v1.SubscribeEventsRequest\x1a\".runhub.v1.SubscribeEventsResponse0\x01B\x9d\x01\n" +
+	"ListEvents\x12\x1c.runhub.v1.ListEventsRequest\x1a\x1d.runhub.v1.ListEventsResponse\"\x06\xca\xf3\x18\x02\x10\x02\x12b\n" +
+	"\x0fSubscribeEvents\x12!.runhub.v1.SubscribeEventsRequest\x1a\".runhub.v1.SubscribeEventsResponse\"\x06\xca\xf3\x18\x02\x10\x020\x01B\x9d\x01\n" +
 	"\rcom.runhub.v1B\x11EventServiceProtoP\x01Z4github.com/runhub/runhub/client/go/runhubv1;runhubv1\xa2\x02\x03RXX\xaa\x02\tRunhub.V1\xca\x02\tRunhub\\V1\xe2\x02\x15Runhub\\V1\\GPBMetadata\xea\x02\n" +
 	"Runhub::V1b\x06proto3"
 
@@ -953,6 +953,7 @@ func file_runhub_v1_event_service_proto_init() {
 		return
 	}
 	file_runhub_v1_event_proto_init()
+	file_runhub_v1_options_proto_init()
 	file_runhub_v1_snapshot_proto_init()
 	file_runhub_v1_event_service_proto_msgTypes[2].OneofWrappers = []any{}
 	file_runhub_v1_event_service_proto_msgTypes[4].OneofWrappers = []any{}

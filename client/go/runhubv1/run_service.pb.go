@@ -1266,7 +1266,7 @@ var File_runhub_v1_run_service_proto protoreflect.FileDescriptor
 
 const file_runhub_v1_run_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1brunhub/v1/run_service.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x13runhub/v1/run.proto\x1a\x18runhub/v1/snapshot.proto\"\xde\x01\n" +
+	"\x1brunhub/v1/run_service.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x17runhub/v1/options.proto\x1a\x13runhub/v1/run.proto\x1a\x18runhub/v1/snapshot.proto\"\xde\x01\n" +
 	"\x10CreateRunRequest\x12\x12\n" +
 	"\x04goal\x18\x01 \x01(\tR\x04goal\x12\x1b\n" +
 	"\trepo_path\x18\x02 \x01(\tR\brepoPath\x12?\n" +
@@ -1357,20 +1357,20 @@ const file_runhub_v1_run_service_proto_rawDesc = "" +
 	"\n" +
 	"task_limit\x18\x04 \x01(\x05R\ttaskLimit\"L\n" +
 	"\x16GetRunSnapshotResponse\x122\n" +
-	"\bsnapshot\x18\x01 \x01(\v2\x16.runhub.v1.RunSnapshotR\bsnapshot2\xc5\x06\n" +
+	"\bsnapshot\x18\x01 \x01(\v2\x16.runhub.v1.RunSnapshotR\bsnapshot2\xaf\a\n" +
 	"\n" +
-	"RunService\x12F\n" +
-	"\tCreateRun\x12\x1b.runhub.v1.CreateRunRequest\x1a\x1c.runhub.v1.CreateRunResponse\x12=\n" +
-	"\x06GetRun\x12\x18.runhub.v1.GetRunRequest\x1a\x19.runhub.v1.GetRunResponse\x12C\n" +
-	"\bListRuns\x12\x1a.runhub.v1.ListRunsRequest\x1a\x1b.runhub.v1.ListRunsResponse\x12F\n" +
-	"\tUpdateRun\x12\x1b.runhub.v1.UpdateRunRequest\x1a\x1c.runhub.v1.UpdateRunResponse\x12U\n" +
-	"\x0eIncrementCycle\x12 .runhub.v1.IncrementCycleRequest\x1a!.runhub.v1.IncrementCycleResponse\x12X\n" +
-	"\x0fIncrementReplan\x12!.runhub.v1.IncrementReplanRequest\x1a\".runhub.v1.IncrementReplanResponse\x12C\n" +
-	"\bPauseRun\x12\x1a.runhub.v1.PauseRunRequest\x1a\x1b.runhub.v1.PauseRunResponse\x12F\n" +
-	"\tResumeRun\x12\x1b.runhub.v1.ResumeRunRequest\x1a\x1c.runhub.v1.ResumeRunResponse\x12F\n" +
-	"\tCancelRun\x12\x1b.runhub.v1.CancelRunRequest\x1a\x1c.runhub.v1.CancelRunResponse\x12F\n" +
-	"\tDeleteRun\x12\x1b.runhub.v1.DeleteRunRequest\x1a\x1c.runhub.v1.DeleteRunResponse\x12U\n" +
-	"\x0eGetRunSnapshot\x12 .runhub.v1.GetRunSnapshotRequest\x1a!.runhub.v1.GetRunSnapshotResponseB\x9b\x01\n" +
+	"RunService\x12P\n" +
+	"\tCreateRun\x12\x1b.runhub.v1.CreateRunRequest\x1a\x1c.runhub.v1.CreateRunResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12E\n" +
+	"\x06GetRun\x12\x18.runhub.v1.GetRunRequest\x1a\x19.runhub.v1.GetRunResponse\"\x06\xca\xf3\x18\x02\x10\x03\x12M\n" +
+	"\bListRuns\x12\x1a.runhub.v1.ListRunsRequest\x1a\x1b.runhub.v1.ListRunsResponse\"\b\xca\xf3\x18\x04\x10\x03\x18\x01\x12P\n" +
+	"\tUpdateRun\x12\x1b.runhub.v1.UpdateRunRequest\x1a\x1c.runhub.v1.UpdateRunResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12_\n" +
+	"\x0eIncrementCycle\x12 .runhub.v1.IncrementCycleRequest\x1a!.runhub.v1.IncrementCycleResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12b\n" +
+	"\x0fIncrementReplan\x12!.runhub.v1.IncrementReplanRequest\x1a\".runhub.v1.IncrementReplanResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12M\n" +
+	"\bPauseRun\x12\x1a.runhub.v1.PauseRunRequest\x1a\x1b.runhub.v1.PauseRunResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x01\x12P\n" +
+	"\tResumeRun\x12\x1b.runhub.v1.ResumeRunRequest\x1a\x1c.runhub.v1.ResumeRunResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x01\x12P\n" +
+	"\tCancelRun\x12\x1b.runhub.v1.CancelRunRequest\x1a\x1c.runhub.v1.CancelRunResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x01\x12P\n" +
+	"\tDeleteRun\x12\x1b.runhub.v1.DeleteRunRequest\x1a\x1c.runhub.v1.DeleteRunResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12]\n" +
+	"\x0eGetRunSnapshot\x12 .runhub.v1.GetRunSnapshotRequest\x1a!.runhub.v1.GetRunSnapshotResponse\"\x06\xca\xf3\x18\x02\x10\x03B\x9b\x01\n" +
 	"\rcom.runhub.v1B\x0fRunServiceProtoP\x01Z4github.com/runhub/runhub/client/go/runhubv1;runhubv1\xa2\x02\x03RXX\xaa\x02\tRunhub.V1\xca\x02\tRunhub\\V1\xe2\x02\x15Runhub\\V1\\GPBMetadata\xea\x02\n" +
 	"Runhub::V1b\x06proto3"
 
@@ -1467,6 +1467,7 @@ func file_runhub_v1_run_service_proto_init() {
 	if File_runhub_v1_run_service_proto != nil {
 		return
 	}
+	file_runhub_v1_options_proto_init()
 	file_runhub_v1_run_proto_init()
 	file_runhub_v1_snapshot_proto_init()
 	file_runhub_v1_run_service_proto_msgTypes[6].OneofWrappers = []any{}

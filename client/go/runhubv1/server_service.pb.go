@@ -156,7 +156,7 @@ var File_runhub_v1_server_service_proto protoreflect.FileDescriptor
 
 const file_runhub_v1_server_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1erunhub/v1/server_service.proto\x12\trunhub.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16runhub/v1/server.proto\"\x16\n" +
+	"\x1erunhub/v1/server_service.proto\x12\trunhub.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17runhub/v1/options.proto\x1a\x16runhub/v1/server.proto\"\x16\n" +
 	"\x14GetServerInfoRequest\"\x81\x02\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x14\n" +
@@ -166,9 +166,9 @@ const file_runhub_v1_server_service_proto_rawDesc = "" +
 	"start_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12;\n" +
 	"\vserver_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"serverTime\x12)\n" +
-	"\x06limits\x18\x06 \x01(\v2\x11.runhub.v1.LimitsR\x06limits2c\n" +
-	"\rServerService\x12R\n" +
-	"\rGetServerInfo\x12\x1f.runhub.v1.GetServerInfoRequest\x1a .runhub.v1.GetServerInfoResponseB\x9e\x01\n" +
+	"\x06limits\x18\x06 \x01(\v2\x11.runhub.v1.LimitsR\x06limits2k\n" +
+	"\rServerService\x12Z\n" +
+	"\rGetServerInfo\x12\x1f.runhub.v1.GetServerInfoRequest\x1a .runhub.v1.GetServerInfoResponse\"\x06\xca\xf3\x18\x02\x10\x02B\x9e\x01\n" +
 	"\rcom.runhub.v1B\x12ServerServiceProtoP\x01Z4github.com/runhub/runhub/client/go/runhubv1;runhubv1\xa2\x02\x03RXX\xaa\x02\tRunhub.V1\xca\x02\tRunhub\\V1\xe2\x02\x15Runhub\\V1\\GPBMetadata\xea\x02\n" +
 	"Runhub::V1b\x06proto3"
 
@@ -209,6 +209,7 @@ func file_runhub_v1_server_service_proto_init() {
 	if File_runhub_v1_server_service_proto != nil {
 		return
 	}
+	file_runhub_v1_options_proto_init()
 	file_runhub_v1_server_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -2181,7 +2181,7 @@ var File_runhub_v1_task_service_proto protoreflect.FileDescriptor
 
 const file_runhub_v1_task_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1crunhub/v1/task_service.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14runhub/v1/task.proto\"s\n" +
+	"\x1crunhub/v1/task_service.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17runhub/v1/options.proto\x1a\x14runhub/v1/task.proto\"s\n" +
 	"\x0fAddTasksRequest\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12*\n" +
 	"\x05tasks\x18\x02 \x03(\v2\x14.runhub.v1.TaskDraftR\x05tasks\x12\x1d\n" +
@@ -2350,26 +2350,25 @@ const file_runhub_v1_task_service_proto_rawDesc = "" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\"b\n" +
 	"\x13ExplainTaskResponse\x12\x1c\n" +
 	"\tclaimable\x18\x01 \x01(\bR\tclaimable\x12-\n" +
-	"\areasons\x18\x02 \x03(\v2\x13.runhub.v1.ObstacleR\areasons2\xfd\n" +
-	"\n" +
-	"\vTaskService\x12C\n" +
-	"\bAddTasks\x12\x1a.runhub.v1.AddTasksRequest\x1a\x1b.runhub.v1.AddTasksResponse\x12d\n" +
-	"\x13ReplacePendingTasks\x12%.runhub.v1.ReplacePendingTasksRequest\x1a&.runhub.v1.ReplacePendingTasksResponse\x12@\n" +
-	"\aGetTask\x12\x19.runhub.v1.GetTaskRequest\x1a\x1a.runhub.v1.GetTaskResponse\x12F\n" +
-	"\tListTasks\x12\x1b.runhub.v1.ListTasksRequest\x1a\x1c.runhub.v1.ListTasksResponse\x12F\n" +
-	"\tClaimTask\x12\x1b.runhub.v1.ClaimTaskRequest\x1a\x1c.runhub.v1.ClaimTaskResponse\x12F\n" +
-	"\tHeartbeat\x12\x1b.runhub.v1.HeartbeatRequest\x1a\x1c.runhub.v1.HeartbeatResponse\x12O\n" +
-	"\fCompleteTask\x12\x1e.runhub.v1.CompleteTaskRequest\x1a\x1f.runhub.v1.CompleteTaskResponse\x12C\n" +
-	"\bFailTask\x12\x1a.runhub.v1.FailTaskRequest\x1a\x1b.runhub.v1.FailTaskResponse\x12L\n" +
-	"\vReleaseTask\x12\x1d.runhub.v1.ReleaseTaskRequest\x1a\x1e.runhub.v1.ReleaseTaskResponse\x12F\n" +
-	"\tBlockTask\x12\x1b.runhub.v1.BlockTaskRequest\x1a\x1c.runhub.v1.BlockTaskResponse\x12L\n" +
-	"\vAbandonTask\x12\x1d.runhub.v1.AbandonTaskRequest\x1a\x1e.runhub.v1.AbandonTaskResponse\x12L\n" +
-	"\vRequeueTask\x12\x1d.runhub.v1.RequeueTaskRequest\x1a\x1e.runhub.v1.RequeueTaskResponse\x12m\n" +
-	"\x16RequeueInProgressTasks\x12(.runhub.v1.RequeueInProgressTasksRequest\x1a).runhub.v1.RequeueInProgressTasksResponse\x12^\n" +
-	"\x11RecordTaskAttempt\x12#.runhub.v1.RecordTaskAttemptRequest\x1a$.runhub.v1.RecordTaskAttemptResponse\x12g\n" +
-	"\x14GetLatestTaskAttempt\x12&.runhub.v1.GetLatestTaskAttemptRequest\x1a'.runhub.v1.GetLatestTaskAttemptResponse\x12[\n" +
-	"\x10ListTaskAttempts\x12\".runhub.v1.ListTaskAttemptsRequest\x1a#.runhub.v1.ListTaskAttemptsResponse\x12L\n" +
-	"\vExplainTask\x12\x1d.runhub.v1.ExplainTaskRequest\x1a\x1e.runhub.v1.ExplainTaskResponseB\x9c\x01\n" +
+	"\areasons\x18\x02 \x03(\v2\x13.runhub.v1.ObstacleR\areasons2\x9f\f\n" +
+	"\vTaskService\x12M\n" +
+	"\bAddTasks\x12\x1a.runhub.v1.AddTasksRequest\x1a\x1b.runhub.v1.AddTasksResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12n\n" +
+	"\x13ReplacePendingTasks\x12%.runhub.v1.ReplacePendingTasksRequest\x1a&.runhub.v1.ReplacePendingTasksResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12H\n" +
+	"\aGetTask\x12\x19.runhub.v1.GetTaskRequest\x1a\x1a.runhub.v1.GetTaskResponse\"\x06\xca\xf3\x18\x02\x10\x03\x12P\n" +
+	"\tListTasks\x12\x1b.runhub.v1.ListTasksRequest\x1a\x1c.runhub.v1.ListTasksResponse\"\b\xca\xf3\x18\x04\x10\x03\x18\x01\x12P\n" +
+	"\tClaimTask\x12\x1b.runhub.v1.ClaimTaskRequest\x1a\x1c.runhub.v1.ClaimTaskResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x02\x12P\n" +
+	"\tHeartbeat\x12\x1b.runhub.v1.HeartbeatRequest\x1a\x1c.runhub.v1.HeartbeatResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x01\x12Y\n" +
+	"\fCompleteTask\x12\x1e.runhub.v1.CompleteTaskRequest\x1a\x1f.runhub.v1.CompleteTaskResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x01\x12M\n" +
+	"\bFailTask\x12\x1a.runhub.v1.FailTaskRequest\x1a\x1b.runhub.v1.FailTaskResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x01\x12V\n" +
+	"\vReleaseTask\x12\x1d.runhub.v1.ReleaseTaskRequest\x1a\x1e.runhub.v1.ReleaseTaskResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x01\x12P\n" +
+	"\tBlockTask\x12\x1b.runhub.v1.BlockTaskRequest\x1a\x1c.runhub.v1.BlockTaskResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x01\x12V\n" +
+	"\vAbandonTask\x12\x1d.runhub.v1.AbandonTaskRequest\x1a\x1e.runhub.v1.AbandonTaskResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x01\x12V\n" +
+	"\vRequeueTask\x12\x1d.runhub.v1.RequeueTaskRequest\x1a\x1e.runhub.v1.RequeueTaskResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12w\n" +
+	"\x16RequeueInProgressTasks\x12(.runhub.v1.RequeueInProgressTasksRequest\x1a).runhub.v1.RequeueInProgressTasksResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12h\n" +
+	"\x11RecordTaskAttempt\x12#.runhub.v1.RecordTaskAttemptRequest\x1a$.runhub.v1.RecordTaskAttemptResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x01\x12o\n" +
+	"\x14GetLatestTaskAttempt\x12&.runhub.v1.GetLatestTaskAttemptRequest\x1a'.runhub.v1.GetLatestTaskAttemptResponse\"\x06\xca\xf3\x18\x02\x10\x03\x12c\n" +
+	"\x10ListTaskAttempts\x12\".runhub.v1.ListTaskAttemptsRequest\x1a#.runhub.v1.ListTaskAttemptsResponse\"\x06\xca\xf3\x18\x02\x10\x03\x12T\n" +
+	"\vExplainTask\x12\x1d.runhub.v1.ExplainTaskRequest\x1a\x1e.runhub.v1.ExplainTaskResponse\"\x06\xca\xf3\x18\x02\x10\x03B\x9c\x01\n" +
 	"\rcom.runhub.v1B\x10TaskServiceProtoP\x01Z4github.com/runhub/runhub/client/go/runhubv1;runhubv1\xa2\x02\x03RXX\xaa\x02\tRunhub.V1\xca\x02\tRunhub\\V1\xe2\x02\x15Runhub\\V1\\GPBMetadata\xea\x02\n" +
 	"Runhub::V1b\x06proto3"
 
@@ -2517,6 +2516,7 @@ func file_runhub_v1_task_service_proto_init() {
 	if File_runhub_v1_task_service_proto != nil {
 		return
 	}
+	file_runhub_v1_options_proto_init()
 	file_runhub_v1_task_proto_init()
 	file_runhub_v1_task_service_proto_msgTypes[2].OneofWrappers = []any{}
 	file_runhub_v1_task_service_proto_msgTypes[8].OneofWrappers = []any{}

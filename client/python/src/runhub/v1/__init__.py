@@ -8,8 +8,10 @@ from runhub.v1.artifact_pb2 import *
 from runhub.v1.artifact_service_pb2 import *
 from runhub.v1.checkpoint_pb2 import *
 from runhub.v1.checkpoint_service_pb2 import *
+from runhub.v1.error_pb2 import *
 from runhub.v1.event_pb2 import *
 from runhub.v1.event_service_pb2 import *
+from runhub.v1.options_pb2 import *
 from runhub.v1.run_pb2 import *
 from runhub.v1.run_service_pb2 import *
 from runhub.v1.server_pb2 import *

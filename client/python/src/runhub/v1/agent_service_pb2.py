@@ -23,27 +23,34 @@ _sym_db = _symbol_database.Default()
 
 
 from runhub.v1 import agent_pb2 as runhub_dot_v1_dot_agent__pb2
+from runhub.v1 import options_pb2 as runhub_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drunhub/v1/agent_service.proto\x12\trunhub.v1\x1a\x15runhub/v1/agent.proto\"\x87\x01\n\x15SaveAgentStateRequest\x12$\n\x05state\x18\x01 \x01(\x0b\x32\x15.runhub.v1.AgentState\x12\x1e\n\x11\x65xpected_revision\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x03 \x01(\tB\x14\n\x12_expected_revision\">\n\x16SaveAgentStateResponse\x12$\n\x05state\x18\x01 \x01(\x0b\x32\x15.runhub.v1.AgentState\"4\n\x14GetAgentStateRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\"L\n\x15GetAgentStateResponse\x12)\n\x05state\x18\x01 \x01(\x0b\x32\x15.runhub.v1.AgentStateH\x00\x88\x01\x01\x42\x08\n\x06_state\"(\n\x16ListAgentStatesRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"@\n\x17ListAgentStatesResponse\x12%\n\x06states\x18\x01 \x03(\x0b\x32\x15.runhub.v1.AgentState2\x93\x02\n\x0c\x41gentService\x12U\n\x0eSaveAgentState\x12 .runhub.v1.SaveAgentStateRequest\x1a!.runhub.v1.SaveAgentStateResponse\x12R\n\rGetAgentState\x12\x1f.runhub.v1.GetAgentStateRequest\x1a .runhub.v1.GetAgentStateResponse\x12X\n\x0fListAgentStates\x12!.runhub.v1.ListAgentStatesRequest\x1a\".runhub.v1.ListAgentStatesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drunhub/v1/agent_service.proto\x12\trunhub.v1\x1a\x15runhub/v1/agent.proto\x1a\x17runhub/v1/options.proto\"\x87\x01\n\x15SaveAgentStateRequest\x12$\n\x05state\x18\x01 \x01(\x0b\x32\x15.runhub.v1.AgentState\x12\x1e\n\x11\x65xpected_revision\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x03 \x01(\tB\x14\n\x12_expected_revision\">\n\x16SaveAgentStateResponse\x12$\n\x05state\x18\x01 \x01(\x0b\x32\x15.runhub.v1.AgentState\"4\n\x14GetAgentStateRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\"L\n\x15GetAgentStateResponse\x12)\n\x05state\x18\x01 \x01(\x0b\x32\x15.runhub.v1.AgentStateH\x00\x88\x01\x01\x42\x08\n\x06_state\"(\n\x16ListAgentStatesRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"@\n\x17ListAgentStatesResponse\x12%\n\x06states\x18\x01 \x03(\x0b\x32\x15.runhub.v1.AgentState2\xad\x02\n\x0c\x41gentService\x12_\n\x0eSaveAgentState\x12 .runhub.v1.SaveAgentStateRequest\x1a!.runhub.v1.SaveAgentStateResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x03\x12Z\n\rGetAgentState\x12\x1f.runhub.v1.GetAgentStateRequest\x1a .runhub.v1.GetAgentStateResponse\"\x06\xca\xf3\x18\x02\x10\x03\x12`\n\x0fListAgentStates\x12!.runhub.v1.ListAgentStatesRequest\x1a\".runhub.v1.ListAgentStatesResponse\"\x06\xca\xf3\x18\x02\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runhub.v1.agent_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SAVEAGENTSTATEREQUEST']._serialized_start=68
-  _globals['_SAVEAGENTSTATEREQUEST']._serialized_end=203
-  _globals['_SAVEAGENTSTATERESPONSE']._serialized_start=205
-  _globals['_SAVEAGENTSTATERESPONSE']._serialized_end=267
-  _globals['_GETAGENTSTATEREQUEST']._serialized_start=269
-  _globals['_GETAGENTSTATEREQUEST']._serialized_end=321
-  _globals['_GETAGENTSTATERESPONSE']._serialized_start=323
-  _globals['_GETAGENTSTATERESPONSE']._serialized_end=399
-  _globals['_LISTAGENTSTATESREQUEST']._serialized_start=401
-  _globals['_LISTAGENTSTATESREQUEST']._serialized_end=441
-  _globals['_LISTAGENTSTATESRESPONSE']._serialized_start=443
-  _globals['_LISTAGENTSTATESRESPONSE']._serialized_end=507
-  _globals['_AGENTSERVICE']._serialized_start=510
-  _globals['_AGENTSERVICE']._serialized_end=785
+  _globals['_AGENTSERVICE'].methods_by_name['SaveAgentState']._loaded_options = None
+  _globals['_AGENTSERVICE'].methods_by_name['SaveAgentState']._serialized_options = b'\312\363\030\004\010\001\020\003'
+  _globals['_AGENTSERVICE'].methods_by_name['GetAgentState']._loaded_options = None
+  _globals['_AGENTSERVICE'].methods_by_name['GetAgentState']._serialized_options = b'\312\363\030\002\020\003'
+  _globals['_AGENTSERVICE'].methods_by_name['ListAgentStates']._loaded_options = None
+  _globals['_AGENTSERVICE'].methods_by_name['ListAgentStates']._serialized_options = b'\312\363\030\002\020\003'
+  _globals['_SAVEAGENTSTATEREQUEST']._serialized_start=93
+  _globals['_SAVEAGENTSTATEREQUEST']._serialized_end=228
+  _globals['_SAVEAGENTSTATERESPONSE']._serialized_start=230
+  _globals['_SAVEAGENTSTATERESPONSE']._serialized_end=292
+  _globals['_GETAGENTSTATEREQUEST']._serialized_start=294
+  _globals['_GETAGENTSTATEREQUEST']._serialized_end=346
+  _globals['_GETAGENTSTATERESPONSE']._serialized_start=348
+  _globals['_GETAGENTSTATERESPONSE']._serialized_end=424
+  _globals['_LISTAGENTSTATESREQUEST']._serialized_start=426
+  _globals['_LISTAGENTSTATESREQUEST']._serialized_end=466
+  _globals['_LISTAGENTSTATESRESPONSE']._serialized_start=468
+  _globals['_LISTAGENTSTATESRESPONSE']._serialized_end=532
+  _globals['_AGENTSERVICE']._serialized_start=535
+  _globals['_AGENTSERVICE']._serialized_end=836
 # @@protoc_insertion_point(module_scope)

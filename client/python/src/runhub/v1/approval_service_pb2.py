@@ -26,51 +26,70 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from runhub.v1 import approval_pb2 as runhub_dot_v1_dot_approval__pb2
+from runhub.v1 import options_pb2 as runhub_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n runhub/v1/approval_service.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18runhub/v1/approval.proto\"\xd6\x01\n\x15RecordApprovalRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x14\n\x07task_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06source\x18\x03 \x01(\t\x12+\n\x07verdict\x18\x04 \x01(\x0e\x32\x1a.runhub.v1.ApprovalVerdict\x12\x11\n\trationale\x18\x05 \x01(\t\x12\'\n\x07payload\x18\x06 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x12\n\nrequest_id\x18\x07 \x01(\tB\n\n\x08_task_id\"?\n\x16RecordApprovalResponse\x12%\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.runhub.v1.Approval\"\xeb\x02\n\x16RequestApprovalRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x14\n\x07task_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\r\n\x05title\x18\x03 \x01(\t\x12\'\n\x07payload\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x14\n\x0crequested_by\x18\x05 \x01(\t\x12\x16\n\x0esubject_digest\x18\x06 \x01(\t\x12\x34\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12+\n\x03ttl\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationH\x02\x88\x01\x01\x12*\n\ton_expiry\x18\t \x01(\x0e\x32\x17.runhub.v1.ExpiryPolicy\x12\x12\n\nrequest_id\x18\n \x01(\tB\n\n\x08_task_idB\x0e\n\x0c_expire_timeB\x06\n\x04_ttl\"@\n\x17RequestApprovalResponse\x12%\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.runhub.v1.Approval\"\x88\x02\n\x15\x44\x65\x63ideApprovalRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12+\n\x07verdict\x18\x03 \x01(\x0e\x32\x1a.runhub.v1.ApprovalVerdict\x12\x11\n\trationale\x18\x04 \x01(\t\x12\x1e\n\x11\x65xpected_revision\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12$\n\x17\x65xpected_subject_digest\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x12\n\nrequest_id\x18\x07 \x01(\tB\x14\n\x12_expected_revisionB\x1a\n\x18_expected_subject_digest\"?\n\x16\x44\x65\x63ideApprovalResponse\x12%\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.runhub.v1.Approval\"a\n\x13WaitApprovalRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12,\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x88\x01\x01\x42\x07\n\x05_wait\"=\n\x14WaitApprovalResponse\x12%\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.runhub.v1.Approval\"@\n\x15\x43\x61ncelApprovalRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"?\n\x16\x43\x61ncelApprovalResponse\x12%\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.runhub.v1.Approval\"Y\n\x16\x43onsumeApprovalRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12\x16\n\x0esubject_digest\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"@\n\x17\x43onsumeApprovalResponse\x12%\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.runhub.v1.Approval\")\n\x12GetApprovalRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\"<\n\x13GetApprovalResponse\x12%\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.runhub.v1.Approval\":\n\x18GetLatestApprovalRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\"T\n\x19GetLatestApprovalResponse\x12*\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.runhub.v1.ApprovalH\x00\x88\x01\x01\x42\x0b\n\t_approval\"\x9b\x01\n\x14ListApprovalsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12,\n\x08verdicts\x18\x02 \x03(\x0e\x32\x1a.runhub.v1.ApprovalVerdict\x12\x13\n\x06source\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\tB\t\n\x07_source\"X\n\x15ListApprovalsResponse\x12&\n\tapprovals\x18\x01 \x03(\x0b\x32\x13.runhub.v1.Approval\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x9d\x06\n\x0f\x41pprovalService\x12U\n\x0eRecordApproval\x12 .runhub.v1.RecordApprovalRequest\x1a!.runhub.v1.RecordApprovalResponse\x12X\n\x0fRequestApproval\x12!.runhub.v1.RequestApprovalRequest\x1a\".runhub.v1.RequestApprovalResponse\x12U\n\x0e\x44\x65\x63ideApproval\x12 .runhub.v1.DecideApprovalRequest\x1a!.runhub.v1.DecideApprovalResponse\x12O\n\x0cWaitApproval\x12\x1e.runhub.v1.WaitApprovalRequest\x1a\x1f.runhub.v1.WaitApprovalResponse\x12U\n\x0e\x43\x61ncelApproval\x12 .runhub.v1.CancelApprovalRequest\x1a!.runhub.v1.CancelApprovalResponse\x12X\n\x0f\x43onsumeApproval\x12!.runhub.v1.ConsumeApprovalRequest\x1a\".runhub.v1.ConsumeApprovalResponse\x12L\n\x0bGetApproval\x12\x1d.runhub.v1.GetApprovalRequest\x1a\x1e.runhub.v1.GetApprovalResponse\x12^\n\x11GetLatestApproval\x12#.runhub.v1.GetLatestApprovalRequest\x1a$.runhub.v1.GetLatestApprovalResponse\x12R\n\rListApprovals\x12\x1f.runhub.v1.ListApprovalsRequest\x1a .runhub.v1.ListApprovalsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n runhub/v1/approval_service.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18runhub/v1/approval.proto\x1a\x17runhub/v1/options.proto\"\xd6\x01\n\x15RecordApprovalRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x14\n\x07task_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06source\x18\x03 \x01(\t\x12+\n\x07verdict\x18\x04 \x01(\x0e\x32\x1a.runhub.v1.ApprovalVerdict\x12\x11\n\trationale\x18\x05 \x01(\t\x12\'\n\x07payload\x18\x06 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x12\n\nrequest_id\x18\x07 \x01(\tB\n\n\x08_task_id\"?\n\x16RecordApprovalResponse\x12%\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.runhub.v1.Approval\"\xeb\x02\n\x16RequestApprovalRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x14\n\x07task_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\r\n\x05title\x18\x03 \x01(\t\x12\'\n\x07payload\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x14\n\x0crequested_by\x18\x05 \x01(\t\x12\x16\n\x0esubject_digest\x18\x06 \x01(\t\x12\x34\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12+\n\x03ttl\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationH\x02\x88\x01\x01\x12*\n\ton_expiry\x18\t \x01(\x0e\x32\x17.runhub.v1.ExpiryPolicy\x12\x12\n\nrequest_id\x18\n \x01(\tB\n\n\x08_task_idB\x0e\n\x0c_expire_timeB\x06\n\x04_ttl\"@\n\x17RequestApprovalResponse\x12%\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.runhub.v1.Approval\"\x88\x02\n\x15\x44\x65\x63ideApprovalRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12+\n\x07verdict\x18\x03 \x01(\x0e\x32\x1a.runhub.v1.ApprovalVerdict\x12\x11\n\trationale\x18\x04 \x01(\t\x12\x1e\n\x11\x65xpected_revision\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12$\n\x17\x65xpected_subject_digest\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x12\n\nrequest_id\x18\x07 \x01(\tB\x14\n\x12_expected_revisionB\x1a\n\x18_expected_subject_digest\"?\n\x16\x44\x65\x63ideApprovalResponse\x12%\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.runhub.v1.Approval\"a\n\x13WaitApprovalRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12,\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x88\x01\x01\x42\x07\n\x05_wait\"=\n\x14WaitApprovalResponse\x12%\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.runhub.v1.Approval\"@\n\x15\x43\x61ncelApprovalRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"?\n\x16\x43\x61ncelApprovalResponse\x12%\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.runhub.v1.Approval\"Y\n\x16\x43onsumeApprovalRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12\x16\n\x0esubject_digest\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"@\n\x17\x43onsumeApprovalResponse\x12%\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.runhub.v1.Approval\")\n\x12GetApprovalRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\"<\n\x13GetApprovalResponse\x12%\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.runhub.v1.Approval\":\n\x18GetLatestApprovalRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\"T\n\x19GetLatestApprovalResponse\x12*\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x13.runhub.v1.ApprovalH\x00\x88\x01\x01\x42\x0b\n\t_approval\"\x9b\x01\n\x14ListApprovalsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12,\n\x08verdicts\x18\x02 \x03(\x0e\x32\x1a.runhub.v1.ApprovalVerdict\x12\x13\n\x06source\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\tB\t\n\x07_source\"X\n\x15ListApprovalsResponse\x12&\n\tapprovals\x18\x01 \x03(\x0b\x32\x13.runhub.v1.Approval\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xf1\x06\n\x0f\x41pprovalService\x12_\n\x0eRecordApproval\x12 .runhub.v1.RecordApprovalRequest\x1a!.runhub.v1.RecordApprovalResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x03\x12\x62\n\x0fRequestApproval\x12!.runhub.v1.RequestApprovalRequest\x1a\".runhub.v1.RequestApprovalResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x03\x12_\n\x0e\x44\x65\x63ideApproval\x12 .runhub.v1.DecideApprovalRequest\x1a!.runhub.v1.DecideApprovalResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x01\x12W\n\x0cWaitApproval\x12\x1e.runhub.v1.WaitApprovalRequest\x1a\x1f.runhub.v1.WaitApprovalResponse\"\x06\xca\xf3\x18\x02\x10\x02\x12_\n\x0e\x43\x61ncelApproval\x12 .runhub.v1.CancelApprovalRequest\x1a!.runhub.v1.CancelApprovalResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x01\x12\x62\n\x0f\x43onsumeApproval\x12!.runhub.v1.ConsumeApprovalRequest\x1a\".runhub.v1.ConsumeApprovalResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x03\x12T\n\x0bGetApproval\x12\x1d.runhub.v1.GetApprovalRequest\x1a\x1e.runhub.v1.GetApprovalResponse\"\x06\xca\xf3\x18\x02\x10\x03\x12\x66\n\x11GetLatestApproval\x12#.runhub.v1.GetLatestApprovalRequest\x1a$.runhub.v1.GetLatestApprovalResponse\"\x06\xca\xf3\x18\x02\x10\x03\x12\\\n\rListApprovals\x12\x1f.runhub.v1.ListApprovalsRequest\x1a .runhub.v1.ListApprovalsResponse\"\x08\xca\xf3\x18\x04\x10\x03\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runhub.v1.approval_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RECORDAPPROVALREQUEST']._serialized_start=169
-  _globals['_RECORDAPPROVALREQUEST']._serialized_end=383
-  _globals['_RECORDAPPROVALRESPONSE']._serialized_start=385
-  _globals['_RECORDAPPROVALRESPONSE']._serialized_end=448
-  _globals['_REQUESTAPPROVALREQUEST']._serialized_start=451
-  _globals['_REQUESTAPPROVALREQUEST']._serialized_end=814
-  _globals['_REQUESTAPPROVALRESPONSE']._serialized_start=816
-  _globals['_REQUESTAPPROVALRESPONSE']._serialized_end=880
-  _globals['_DECIDEAPPROVALREQUEST']._serialized_start=883
-  _globals['_DECIDEAPPROVALREQUEST']._serialized_end=1147
-  _globals['_DECIDEAPPROVALRESPONSE']._serialized_start=1149
-  _globals['_DECIDEAPPROVALRESPONSE']._serialized_end=1212
-  _globals['_WAITAPPROVALREQUEST']._serialized_start=1214
-  _globals['_WAITAPPROVALREQUEST']._serialized_end=1311
-  _globals['_WAITAPPROVALRESPONSE']._serialized_start=1313
-  _globals['_WAITAPPROVALRESPONSE']._serialized_end=1374
-  _globals['_CANCELAPPROVALREQUEST']._serialized_start=1376
-  _globals['_CANCELAPPROVALREQUEST']._serialized_end=1440
-  _globals['_CANCELAPPROVALRESPONSE']._serialized_start=1442
-  _globals['_CANCELAPPROVALRESPONSE']._serialized_end=1505
-  _globals['_CONSUMEAPPROVALREQUEST']._serialized_start=1507
-  _globals['_CONSUMEAPPROVALREQUEST']._serialized_end=1596
-  _globals['_CONSUMEAPPROVALRESPONSE']._serialized_start=1598
-  _globals['_CONSUMEAPPROVALRESPONSE']._serialized_end=1662
-  _globals['_GETAPPROVALREQUEST']._serialized_start=1664
-  _globals['_GETAPPROVALREQUEST']._serialized_end=1705
-  _globals['_GETAPPROVALRESPONSE']._serialized_start=1707
-  _globals['_GETAPPROVALRESPONSE']._serialized_end=1767
-  _globals['_GETLATESTAPPROVALREQUEST']._serialized_start=1769
-  _globals['_GETLATESTAPPROVALREQUEST']._serialized_end=1827
-  _globals['_GETLATESTAPPROVALRESPONSE']._serialized_start=1829
-  _globals['_GETLATESTAPPROVALRESPONSE']._serialized_end=1913
-  _globals['_LISTAPPROVALSREQUEST']._serialized_start=1916
-  _globals['_LISTAPPROVALSREQUEST']._serialized_end=2071
-  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=2073
-  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=2161
-  _globals['_APPROVALSERVICE']._serialized_start=2164
-  _globals['_APPROVALSERVICE']._serialized_end=2961
+  _globals['_APPROVALSERVICE'].methods_by_name['RecordApproval']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['RecordApproval']._serialized_options = b'\312\363\030\004\010\001\020\003'
+  _globals['_APPROVALSERVICE'].methods_by_name['RequestApproval']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['RequestApproval']._serialized_options = b'\312\363\030\004\010\001\020\003'
+  _globals['_APPROVALSERVICE'].methods_by_name['DecideApproval']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['DecideApproval']._serialized_options = b'\312\363\030\004\010\001\020\001'
+  _globals['_APPROVALSERVICE'].methods_by_name['WaitApproval']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['WaitApproval']._serialized_options = b'\312\363\030\002\020\002'
+  _globals['_APPROVALSERVICE'].methods_by_name['CancelApproval']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['CancelApproval']._serialized_options = b'\312\363\030\004\010\001\020\001'
+  _globals['_APPROVALSERVICE'].methods_by_name['ConsumeApproval']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['ConsumeApproval']._serialized_options = b'\312\363\030\004\010\001\020\003'
+  _globals['_APPROVALSERVICE'].methods_by_name['GetApproval']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['GetApproval']._serialized_options = b'\312\363\030\002\020\003'
+  _globals['_APPROVALSERVICE'].methods_by_name['GetLatestApproval']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['GetLatestApproval']._serialized_options = b'\312\363\030\002\020\003'
+  _globals['_APPROVALSERVICE'].methods_by_name['ListApprovals']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['ListApprovals']._serialized_options = b'\312\363\030\004\020\003\030\001'
+  _globals['_RECORDAPPROVALREQUEST']._serialized_start=194
+  _globals['_RECORDAPPROVALREQUEST']._serialized_end=408
+  _globals['_RECORDAPPROVALRESPONSE']._serialized_start=410
+  _globals['_RECORDAPPROVALRESPONSE']._serialized_end=473
+  _globals['_REQUESTAPPROVALREQUEST']._serialized_start=476
+  _globals['_REQUESTAPPROVALREQUEST']._serialized_end=839
+  _globals['_REQUESTAPPROVALRESPONSE']._serialized_start=841
+  _globals['_REQUESTAPPROVALRESPONSE']._serialized_end=905
+  _globals['_DECIDEAPPROVALREQUEST']._serialized_start=908
+  _globals['_DECIDEAPPROVALREQUEST']._serialized_end=1172
+  _globals['_DECIDEAPPROVALRESPONSE']._serialized_start=1174
+  _globals['_DECIDEAPPROVALRESPONSE']._serialized_end=1237
+  _globals['_WAITAPPROVALREQUEST']._serialized_start=1239
+  _globals['_WAITAPPROVALREQUEST']._serialized_end=1336
+  _globals['_WAITAPPROVALRESPONSE']._serialized_start=1338
+  _globals['_WAITAPPROVALRESPONSE']._serialized_end=1399
+  _globals['_CANCELAPPROVALREQUEST']._serialized_start=1401
+  _globals['_CANCELAPPROVALREQUEST']._serialized_end=1465
+  _globals['_CANCELAPPROVALRESPONSE']._serialized_start=1467
+  _globals['_CANCELAPPROVALRESPONSE']._serialized_end=1530
+  _globals['_CONSUMEAPPROVALREQUEST']._serialized_start=1532
+  _globals['_CONSUMEAPPROVALREQUEST']._serialized_end=1621
+  _globals['_CONSUMEAPPROVALRESPONSE']._serialized_start=1623
+  _globals['_CONSUMEAPPROVALRESPONSE']._serialized_end=1687
+  _globals['_GETAPPROVALREQUEST']._serialized_start=1689
+  _globals['_GETAPPROVALREQUEST']._serialized_end=1730
+  _globals['_GETAPPROVALRESPONSE']._serialized_start=1732
+  _globals['_GETAPPROVALRESPONSE']._serialized_end=1792
+  _globals['_GETLATESTAPPROVALREQUEST']._serialized_start=1794
+  _globals['_GETLATESTAPPROVALREQUEST']._serialized_end=1852
+  _globals['_GETLATESTAPPROVALRESPONSE']._serialized_start=1854
+  _globals['_GETLATESTAPPROVALRESPONSE']._serialized_end=1938
+  _globals['_LISTAPPROVALSREQUEST']._serialized_start=1941
+  _globals['_LISTAPPROVALSREQUEST']._serialized_end=2096
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=2098
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=2186
+  _globals['_APPROVALSERVICE']._serialized_start=2189
+  _globals['_APPROVALSERVICE']._serialized_end=3070
 # @@protoc_insertion_point(module_scope)

@@ -24,23 +24,28 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from runhub.v1 import artifact_pb2 as runhub_dot_v1_dot_artifact__pb2
+from runhub.v1 import options_pb2 as runhub_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n runhub/v1/artifact_service.proto\x12\trunhub.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x18runhub/v1/artifact.proto\"\xbf\x01\n\x15\x43reateArtifactRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x14\n\x07task_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04role\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0c\n\x04path\x18\x05 \x01(\t\x12(\n\x08metadata\x18\x06 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x12\n\nrequest_id\x18\x07 \x01(\tB\n\n\x08_task_idB\x07\n\x05_role\"?\n\x16\x43reateArtifactResponse\x12%\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x13.runhub.v1.Artifact\"i\n\x14ListArtifactsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\x04role\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\tB\x07\n\x05_role\"X\n\x15ListArtifactsResponse\x12&\n\tartifacts\x18\x01 \x03(\x0b\x32\x13.runhub.v1.Artifact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xbc\x01\n\x0f\x41rtifactService\x12U\n\x0e\x43reateArtifact\x12 .runhub.v1.CreateArtifactRequest\x1a!.runhub.v1.CreateArtifactResponse\x12R\n\rListArtifacts\x12\x1f.runhub.v1.ListArtifactsRequest\x1a .runhub.v1.ListArtifactsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n runhub/v1/artifact_service.proto\x12\trunhub.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x18runhub/v1/artifact.proto\x1a\x17runhub/v1/options.proto\"\xbf\x01\n\x15\x43reateArtifactRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x14\n\x07task_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04role\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0c\n\x04path\x18\x05 \x01(\t\x12(\n\x08metadata\x18\x06 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x12\n\nrequest_id\x18\x07 \x01(\tB\n\n\x08_task_idB\x07\n\x05_role\"?\n\x16\x43reateArtifactResponse\x12%\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x13.runhub.v1.Artifact\"i\n\x14ListArtifactsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\x04role\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\tB\x07\n\x05_role\"X\n\x15ListArtifactsResponse\x12&\n\tartifacts\x18\x01 \x03(\x0b\x32\x13.runhub.v1.Artifact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xd0\x01\n\x0f\x41rtifactService\x12_\n\x0e\x43reateArtifact\x12 .runhub.v1.CreateArtifactRequest\x1a!.runhub.v1.CreateArtifactResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x03\x12\\\n\rListArtifacts\x12\x1f.runhub.v1.ListArtifactsRequest\x1a .runhub.v1.ListArtifactsResponse\"\x08\xca\xf3\x18\x04\x10\x03\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runhub.v1.artifact_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATEARTIFACTREQUEST']._serialized_start=104
-  _globals['_CREATEARTIFACTREQUEST']._serialized_end=295
-  _globals['_CREATEARTIFACTRESPONSE']._serialized_start=297
-  _globals['_CREATEARTIFACTRESPONSE']._serialized_end=360
-  _globals['_LISTARTIFACTSREQUEST']._serialized_start=362
-  _globals['_LISTARTIFACTSREQUEST']._serialized_end=467
-  _globals['_LISTARTIFACTSRESPONSE']._serialized_start=469
-  _globals['_LISTARTIFACTSRESPONSE']._serialized_end=557
-  _globals['_ARTIFACTSERVICE']._serialized_start=560
-  _globals['_ARTIFACTSERVICE']._serialized_end=748
+  _globals['_ARTIFACTSERVICE'].methods_by_name['CreateArtifact']._loaded_options = None
+  _globals['_ARTIFACTSERVICE'].methods_by_name['CreateArtifact']._serialized_options = b'\312\363\030\004\010\001\020\003'
+  _globals['_ARTIFACTSERVICE'].methods_by_name['ListArtifacts']._loaded_options = None
+  _globals['_ARTIFACTSERVICE'].methods_by_name['ListArtifacts']._serialized_options = b'\312\363\030\004\020\003\030\001'
+  _globals['_CREATEARTIFACTREQUEST']._serialized_start=129
+  _globals['_CREATEARTIFACTREQUEST']._serialized_end=320
+  _globals['_CREATEARTIFACTRESPONSE']._serialized_start=322
+  _globals['_CREATEARTIFACTRESPONSE']._serialized_end=385
+  _globals['_LISTARTIFACTSREQUEST']._serialized_start=387
+  _globals['_LISTARTIFACTSREQUEST']._serialized_end=492
+  _globals['_LISTARTIFACTSRESPONSE']._serialized_start=494
+  _globals['_LISTARTIFACTSRESPONSE']._serialized_end=582
+  _globals['_ARTIFACTSERVICE']._serialized_start=585
+  _globals['_ARTIFACTSERVICE']._serialized_end=793
 # @@protoc_insertion_point(module_scope)

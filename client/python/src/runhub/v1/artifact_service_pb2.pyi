@@ -1,5 +1,6 @@
 from google.protobuf import struct_pb2 as _struct_pb2
 from runhub.v1 import artifact_pb2 as _artifact_pb2
+from runhub.v1 import options_pb2 as _options_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message

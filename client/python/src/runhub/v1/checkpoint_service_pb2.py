@@ -24,32 +24,41 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from runhub.v1 import checkpoint_pb2 as runhub_dot_v1_dot_checkpoint__pb2
+from runhub.v1 import options_pb2 as runhub_dot_v1_dot_options__pb2
 from runhub.v1 import run_pb2 as runhub_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"runhub/v1/checkpoint_service.proto\x12\trunhub.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1arunhub/v1/checkpoint.proto\x1a\x13runhub/v1/run.proto\"\x8c\x01\n\x17\x43reateCheckpointRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12$\n\x06status\x18\x02 \x01(\x0e\x32\x14.runhub.v1.RunStatus\x12\'\n\x07payload\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"E\n\x18\x43reateCheckpointResponse\x12)\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x15.runhub.v1.Checkpoint\"-\n\x14GetCheckpointRequest\x12\x15\n\rcheckpoint_id\x18\x01 \x01(\t\"B\n\x15GetCheckpointResponse\x12)\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x15.runhub.v1.Checkpoint\",\n\x1aGetLatestCheckpointRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\\\n\x1bGetLatestCheckpointResponse\x12.\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x15.runhub.v1.CheckpointH\x00\x88\x01\x01\x42\r\n\x0b_checkpoint\"O\n\x16ListCheckpointsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"^\n\x17ListCheckpointsResponse\x12*\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x15.runhub.v1.Checkpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x84\x03\n\x11\x43heckpointService\x12[\n\x10\x43reateCheckpoint\x12\".runhub.v1.CreateCheckpointRequest\x1a#.runhub.v1.CreateCheckpointResponse\x12R\n\rGetCheckpoint\x12\x1f.runhub.v1.GetCheckpointRequest\x1a .runhub.v1.GetCheckpointResponse\x12\x64\n\x13GetLatestCheckpoint\x12%.runhub.v1.GetLatestCheckpointRequest\x1a&.runhub.v1.GetLatestCheckpointResponse\x12X\n\x0fListCheckpoints\x12!.runhub.v1.ListCheckpointsRequest\x1a\".runhub.v1.ListCheckpointsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"runhub/v1/checkpoint_service.proto\x12\trunhub.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1arunhub/v1/checkpoint.proto\x1a\x17runhub/v1/options.proto\x1a\x13runhub/v1/run.proto\"\x8c\x01\n\x17\x43reateCheckpointRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12$\n\x06status\x18\x02 \x01(\x0e\x32\x14.runhub.v1.RunStatus\x12\'\n\x07payload\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"E\n\x18\x43reateCheckpointResponse\x12)\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x15.runhub.v1.Checkpoint\"-\n\x14GetCheckpointRequest\x12\x15\n\rcheckpoint_id\x18\x01 \x01(\t\"B\n\x15GetCheckpointResponse\x12)\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x15.runhub.v1.Checkpoint\",\n\x1aGetLatestCheckpointRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\\\n\x1bGetLatestCheckpointResponse\x12.\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x15.runhub.v1.CheckpointH\x00\x88\x01\x01\x42\r\n\x0b_checkpoint\"O\n\x16ListCheckpointsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"^\n\x17ListCheckpointsResponse\x12*\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x15.runhub.v1.Checkpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xa8\x03\n\x11\x43heckpointService\x12\x65\n\x10\x43reateCheckpoint\x12\".runhub.v1.CreateCheckpointRequest\x1a#.runhub.v1.CreateCheckpointResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x03\x12Z\n\rGetCheckpoint\x12\x1f.runhub.v1.GetCheckpointRequest\x1a .runhub.v1.GetCheckpointResponse\"\x06\xca\xf3\x18\x02\x10\x03\x12l\n\x13GetLatestCheckpoint\x12%.runhub.v1.GetLatestCheckpointRequest\x1a&.runhub.v1.GetLatestCheckpointResponse\"\x06\xca\xf3\x18\x02\x10\x03\x12\x62\n\x0fListCheckpoints\x12!.runhub.v1.ListCheckpointsRequest\x1a\".runhub.v1.ListCheckpointsResponse\"\x08\xca\xf3\x18\x04\x10\x03\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runhub.v1.checkpoint_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATECHECKPOINTREQUEST']._serialized_start=129
-  _globals['_CREATECHECKPOINTREQUEST']._serialized_end=269
-  _globals['_CREATECHECKPOINTRESPONSE']._serialized_start=271
-  _globals['_CREATECHECKPOINTRESPONSE']._serialized_end=340
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=342
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=387
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=389
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=455
-  _globals['_GETLATESTCHECKPOINTREQUEST']._serialized_start=457
-  _globals['_GETLATESTCHECKPOINTREQUEST']._serialized_end=501
-  _globals['_GETLATESTCHECKPOINTRESPONSE']._serialized_start=503
-  _globals['_GETLATESTCHECKPOINTRESPONSE']._serialized_end=595
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=597
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=676
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=678
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=772
-  _globals['_CHECKPOINTSERVICE']._serialized_start=775
-  _globals['_CHECKPOINTSERVICE']._serialized_end=1163
+  _globals['_CHECKPOINTSERVICE'].methods_by_name['CreateCheckpoint']._loaded_options = None
+  _globals['_CHECKPOINTSERVICE'].methods_by_name['CreateCheckpoint']._serialized_options = b'\312\363\030\004\010\001\020\003'
+  _globals['_CHECKPOINTSERVICE'].methods_by_name['GetCheckpoint']._loaded_options = None
+  _globals['_CHECKPOINTSERVICE'].methods_by_name['GetCheckpoint']._serialized_options = b'\312\363\030\002\020\003'
+  _globals['_CHECKPOINTSERVICE'].methods_by_name['GetLatestCheckpoint']._loaded_options = None
+  _globals['_CHECKPOINTSERVICE'].methods_by_name['GetLatestCheckpoint']._serialized_options = b'\312\363\030\002\020\003'
+  _globals['_CHECKPOINTSERVICE'].methods_by_name['ListCheckpoints']._loaded_options = None
+  _globals['_CHECKPOINTSERVICE'].methods_by_name['ListCheckpoints']._serialized_options = b'\312\363\030\004\020\003\030\001'
+  _globals['_CREATECHECKPOINTREQUEST']._serialized_start=154
+  _globals['_CREATECHECKPOINTREQUEST']._serialized_end=294
+  _globals['_CREATECHECKPOINTRESPONSE']._serialized_start=296
+  _globals['_CREATECHECKPOINTRESPONSE']._serialized_end=365
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=367
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=412
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=414
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=480
+  _globals['_GETLATESTCHECKPOINTREQUEST']._serialized_start=482
+  _globals['_GETLATESTCHECKPOINTREQUEST']._serialized_end=526
+  _globals['_GETLATESTCHECKPOINTRESPONSE']._serialized_start=528
+  _globals['_GETLATESTCHECKPOINTRESPONSE']._serialized_end=620
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=622
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=701
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=703
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=797
+  _globals['_CHECKPOINTSERVICE']._serialized_start=800
+  _globals['_CHECKPOINTSERVICE']._serialized_end=1224
 # @@protoc_insertion_point(module_scope)

@@ -24,38 +24,45 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from runhub.v1 import event_pb2 as runhub_dot_v1_dot_event__pb2
+from runhub.v1 import options_pb2 as runhub_dot_v1_dot_options__pb2
 from runhub.v1 import snapshot_pb2 as runhub_dot_v1_dot_snapshot__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drunhub/v1/event_service.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x15runhub/v1/event.proto\x1a\x18runhub/v1/snapshot.proto\"`\n\x13\x41ppendEventsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12%\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x15.runhub.v1.EventDraft\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"R\n\x14\x41ppendEventsResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12\x15\n\rlast_position\x18\x03 \x01(\x03\"\xff\x01\n\x11ListEventsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x1b\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x1c\n\x0f\x62\x65\x66ore_position\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\'\n\x04wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05kinds\x18\x06 \x03(\t\x12\x0f\n\x07sources\x18\x07 \x03(\t\x12\x14\n\x07task_id\x18\x08 \x01(\tH\x02\x88\x01\x01\x42\x11\n\x0f_after_positionB\x12\n\x10_before_positionB\n\n\x08_task_id\"M\n\x12ListEventsResponse\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.runhub.v1.Event\x12\x15\n\rnext_position\x18\x02 \x01(\x03\"\xfa\x01\n\x16SubscribeEventsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x1b\n\x0e\x61\x66ter_position\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12(\n\x05start\x18\x03 \x01(\x0e\x32\x19.runhub.v1.SubscribeStart\x12\r\n\x05kinds\x18\x04 \x03(\t\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12\x14\n\x07task_id\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x34\n\x11\x62ookmark_interval\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\n\x0f_after_positionB\n\n\x08_task_id\"\xe5\x01\n\x17SubscribeEventsResponse\x12*\n\x08snapshot\x18\x01 \x01(\x0b\x32\x16.runhub.v1.RunSnapshotH\x00\x12!\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x10.runhub.v1.EventH\x00\x12(\n\tcaught_up\x18\x03 \x01(\x0b\x32\x13.runhub.v1.CaughtUpH\x00\x12\'\n\x08\x62ookmark\x18\x04 \x01(\x0b\x32\x13.runhub.v1.BookmarkH\x00\x12\x1d\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x0e.runhub.v1.EndH\x00\x42\t\n\x07message\"\x1c\n\x08\x43\x61ughtUp\x12\x10\n\x08position\x18\x01 \x01(\x03\"\x1c\n\x08\x42ookmark\x12\x10\n\x08position\x18\x01 \x01(\x03\"=\n\x03\x45nd\x12$\n\x06reason\x18\x01 \x01(\x0e\x32\x14.runhub.v1.EndReason\x12\x10\n\x08position\x18\x02 \x01(\x03*\x96\x01\n\x0eSubscribeStart\x12\x1f\n\x1bSUBSCRIBE_START_UNSPECIFIED\x10\x00\x12\"\n\x1eSUBSCRIBE_START_FROM_BEGINNING\x10\x01\x12\x1c\n\x18SUBSCRIBE_START_FROM_NOW\x10\x02\x12!\n\x1dSUBSCRIBE_START_FROM_SNAPSHOT\x10\x03*v\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45ND_REASON_RUN_ENDED\x10\x01\x12\x1a\n\x16\x45ND_REASON_RUN_DELETED\x10\x02\x12\x17\n\x13\x45ND_REASON_DRAINING\x10\x03\x32\x86\x02\n\x0c\x45ventService\x12O\n\x0c\x41ppendEvents\x12\x1e.runhub.v1.AppendEventsRequest\x1a\x1f.runhub.v1.AppendEventsResponse\x12I\n\nListEvents\x12\x1c.runhub.v1.ListEventsRequest\x1a\x1d.runhub.v1.ListEventsResponse\x12Z\n\x0fSubscribeEvents\x12!.runhub.v1.SubscribeEventsRequest\x1a\".runhub.v1.SubscribeEventsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drunhub/v1/event_service.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x15runhub/v1/event.proto\x1a\x17runhub/v1/options.proto\x1a\x18runhub/v1/snapshot.proto\"`\n\x13\x41ppendEventsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12%\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x15.runhub.v1.EventDraft\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"R\n\x14\x41ppendEventsResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12\x15\n\rlast_position\x18\x03 \x01(\x03\"\xff\x01\n\x11ListEventsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x1b\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x1c\n\x0f\x62\x65\x66ore_position\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\'\n\x04wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05kinds\x18\x06 \x03(\t\x12\x0f\n\x07sources\x18\x07 \x03(\t\x12\x14\n\x07task_id\x18\x08 \x01(\tH\x02\x88\x01\x01\x42\x11\n\x0f_after_positionB\x12\n\x10_before_positionB\n\n\x08_task_id\"M\n\x12ListEventsResponse\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.runhub.v1.Event\x12\x15\n\rnext_position\x18\x02 \x01(\x03\"\xfa\x01\n\x16SubscribeEventsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x1b\n\x0e\x61\x66ter_position\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12(\n\x05start\x18\x03 \x01(\x0e\x32\x19.runhub.v1.SubscribeStart\x12\r\n\x05kinds\x18\x04 \x03(\t\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12\x14\n\x07task_id\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x34\n\x11\x62ookmark_interval\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\n\x0f_after_positionB\n\n\x08_task_id\"\xe5\x01\n\x17SubscribeEventsResponse\x12*\n\x08snapshot\x18\x01 \x01(\x0b\x32\x16.runhub.v1.RunSnapshotH\x00\x12!\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x10.runhub.v1.EventH\x00\x12(\n\tcaught_up\x18\x03 \x01(\x0b\x32\x13.runhub.v1.CaughtUpH\x00\x12\'\n\x08\x62ookmark\x18\x04 \x01(\x0b\x32\x13.runhub.v1.BookmarkH\x00\x12\x1d\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x0e.runhub.v1.EndH\x00\x42\t\n\x07message\"\x1c\n\x08\x43\x61ughtUp\x12\x10\n\x08position\x18\x01 \x01(\x03\"\x1c\n\x08\x42ookmark\x12\x10\n\x08position\x18\x01 \x01(\x03\"=\n\x03\x45nd\x12$\n\x06reason\x18\x01 \x01(\x0e\x32\x14.runhub.v1.EndReason\x12\x10\n\x08position\x18\x02 \x01(\x03*\x96\x01\n\x0eSubscribeStart\x12\x1f\n\x1bSUBSCRIBE_START_UNSPECIFIED\x10\x00\x12\"\n\x1eSUBSCRIBE_START_FROM_BEGINNING\x10\x01\x12\x1c\n\x18SUBSCRIBE_START_FROM_NOW\x10\x02\x12!\n\x1dSUBSCRIBE_START_FROM_SNAPSHOT\x10\x03*v\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45ND_REASON_RUN_ENDED\x10\x01\x12\x1a\n\x16\x45ND_REASON_RUN_DELETED\x10\x02\x12\x17\n\x13\x45ND_REASON_DRAINING\x10\x03\x32\xa0\x02\n\x0c\x45ventService\x12Y\n\x0c\x41ppendEvents\x12\x1e.runhub.v1.AppendEventsRequest\x1a\x1f.runhub.v1.AppendEventsResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x03\x12Q\n\nListEvents\x12\x1c.runhub.v1.ListEventsRequest\x1a\x1d.runhub.v1.ListEventsResponse\"\x06\xca\xf3\x18\x02\x10\x02\x12\x62\n\x0fSubscribeEvents\x12!.runhub.v1.SubscribeEventsRequest\x1a\".runhub.v1.SubscribeEventsResponse\"\x06\xca\xf3\x18\x02\x10\x02\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runhub.v1.event_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SUBSCRIBESTART']._serialized_start=1253
-  _globals['_SUBSCRIBESTART']._serialized_end=1403
-  _globals['_ENDREASON']._serialized_start=1405
-  _globals['_ENDREASON']._serialized_end=1523
-  _globals['_APPENDEVENTSREQUEST']._serialized_start=125
-  _globals['_APPENDEVENTSREQUEST']._serialized_end=221
-  _globals['_APPENDEVENTSRESPONSE']._serialized_start=223
-  _globals['_APPENDEVENTSRESPONSE']._serialized_end=305
-  _globals['_LISTEVENTSREQUEST']._serialized_start=308
-  _globals['_LISTEVENTSREQUEST']._serialized_end=563
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=565
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=642
-  _globals['_SUBSCRIBEEVENTSREQUEST']._serialized_start=645
-  _globals['_SUBSCRIBEEVENTSREQUEST']._serialized_end=895
-  _globals['_SUBSCRIBEEVENTSRESPONSE']._serialized_start=898
-  _globals['_SUBSCRIBEEVENTSRESPONSE']._serialized_end=1127
-  _globals['_CAUGHTUP']._serialized_start=1129
-  _globals['_CAUGHTUP']._serialized_end=1157
-  _globals['_BOOKMARK']._serialized_start=1159
-  _globals['_BOOKMARK']._serialized_end=1187
-  _globals['_END']._serialized_start=1189
-  _globals['_END']._serialized_end=1250
-  _globals['_EVENTSERVICE']._serialized_start=1526
-  _globals['_EVENTSERVICE']._serialized_end=1788
+  _globals['_EVENTSERVICE'].methods_by_name['AppendEvents']._loaded_options = None
+  _globals['_EVENTSERVICE'].methods_by_name['AppendEvents']._serialized_options = b'\312\363\030\004\010\001\020\003'
+  _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._loaded_options = None
+  _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._serialized_options = b'\312\363\030\002\020\002'
+  _globals['_EVENTSERVICE'].methods_by_name['SubscribeEvents']._loaded_options = None
+  _globals['_EVENTSERVICE'].methods_by_name['SubscribeEvents']._serialized_options = b'\312\363\030\002\020\002'
+  _globals['_SUBSCRIBESTART']._serialized_start=1278
+  _globals['_SUBSCRIBESTART']._serialized_end=1428
+  _globals['_ENDREASON']._serialized_start=1430
+  _globals['_ENDREASON']._serialized_end=1548
+  _globals['_APPENDEVENTSREQUEST']._serialized_start=150
+  _globals['_APPENDEVENTSREQUEST']._serialized_end=246
+  _globals['_APPENDEVENTSRESPONSE']._serialized_start=248
+  _globals['_APPENDEVENTSRESPONSE']._serialized_end=330
+  _globals['_LISTEVENTSREQUEST']._serialized_start=333
+  _globals['_LISTEVENTSREQUEST']._serialized_end=588
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=590
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=667
+  _globals['_SUBSCRIBEEVENTSREQUEST']._serialized_start=670
+  _globals['_SUBSCRIBEEVENTSREQUEST']._serialized_end=920
+  _globals['_SUBSCRIBEEVENTSRESPONSE']._serialized_start=923
+  _globals['_SUBSCRIBEEVENTSRESPONSE']._serialized_end=1152
+  _globals['_CAUGHTUP']._serialized_start=1154
+  _globals['_CAUGHTUP']._serialized_end=1182
+  _globals['_BOOKMARK']._serialized_start=1184
+  _globals['_BOOKMARK']._serialized_end=1212
+  _globals['_END']._serialized_start=1214
+  _globals['_END']._serialized_end=1275
+  _globals['_EVENTSERVICE']._serialized_start=1551
+  _globals['_EVENTSERVICE']._serialized_end=1839
 # @@protoc_insertion_point(module_scope)

@@ -24,11 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from runhub.v1 import options_pb2 as runhub_dot_v1_dot_options__pb2
 from runhub.v1 import run_pb2 as runhub_dot_v1_dot_run__pb2
 from runhub.v1 import snapshot_pb2 as runhub_dot_v1_dot_snapshot__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1brunhub/v1/run_service.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x13runhub/v1/run.proto\x1a\x18runhub/v1/snapshot.proto\"\xaf\x01\n\x10\x43reateRunRequest\x12\x0c\n\x04goal\x18\x01 \x01(\t\x12\x11\n\trepo_path\x18\x02 \x01(\t\x12\x37\n\x06labels\x18\x03 \x03(\x0b\x32\'.runhub.v1.CreateRunRequest.LabelsEntry\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"0\n\x11\x43reateRunResponse\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.runhub.v1.Run\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"-\n\x0eGetRunResponse\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.runhub.v1.Run\"`\n\x0fListRunsRequest\x12&\n\x08statuses\x18\x01 \x03(\x0e\x32\x14.runhub.v1.RunStatus\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"I\n\x10ListRunsResponse\x12\x1c\n\x04runs\x18\x01 \x03(\x0b\x32\x0e.runhub.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa7\x02\n\x10UpdateRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12)\n\x06status\x18\x03 \x01(\x0e\x32\x14.runhub.v1.RunStatusH\x00\x88\x01\x01\x12\x14\n\x07summary\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x1c\n\x0f\x63urrent_task_id\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x1e\n\x11\x65xpected_revision\x18\x06 \x01(\x03H\x03\x88\x01\x01\x12\x12\n\nrequest_id\x18\x07 \x01(\tB\t\n\x07_statusB\n\n\x08_summaryB\x12\n\x10_current_task_idB\x14\n\x12_expected_revision\"0\n\x11UpdateRunResponse\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.runhub.v1.Run\";\n\x15IncrementCycleRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"5\n\x16IncrementCycleResponse\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.runhub.v1.Run\"<\n\x16IncrementReplanRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"6\n\x17IncrementReplanResponse\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.runhub.v1.Run\"E\n\x0fPauseRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"/\n\x10PauseRunResponse\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.runhub.v1.Run\"F\n\x10ResumeRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"0\n\x11ResumeRunResponse\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.runhub.v1.Run\"\x7f\n\x10\x43\x61ncelRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12-\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\tB\x08\n\x06_grace\"0\n\x11\x43\x61ncelRunResponse\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.runhub.v1.Run\"l\n\x10\x44\x65leteRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x1e\n\x11\x65xpected_revision\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x03 \x01(\tB\x14\n\x12_expected_revision\"\x13\n\x11\x44\x65leteRunResponse\"g\n\x15GetRunSnapshotRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65vent_limit\x18\x02 \x01(\x05\x12\x15\n\rattempt_limit\x18\x03 \x01(\x05\x12\x12\n\ntask_limit\x18\x04 \x01(\x05\"B\n\x16GetRunSnapshotResponse\x12(\n\x08snapshot\x18\x01 \x01(\x0b\x32\x16.runhub.v1.RunSnapshot2\xc5\x06\n\nRunService\x12\x46\n\tCreateRun\x12\x1b.runhub.v1.CreateRunRequest\x1a\x1c.runhub.v1.CreateRunResponse\x12=\n\x06GetRun\x12\x18.runhub.v1.GetRunRequest\x1a\x19.runhub.v1.GetRunResponse\x12\x43\n\x08ListRuns\x12\x1a.runhub.v1.ListRunsRequest\x1a\x1b.runhub.v1.ListRunsResponse\x12\x46\n\tUpdateRun\x12\x1b.runhub.v1.UpdateRunRequest\x1a\x1c.runhub.v1.UpdateRunResponse\x12U\n\x0eIncrementCycle\x12 .runhub.v1.IncrementCycleRequest\x1a!.runhub.v1.IncrementCycleResponse\x12X\n\x0fIncrementReplan\x12!.runhub.v1.IncrementReplanRequest\x1a\".runhub.v1.IncrementReplanResponse\x12\x43\n\x08PauseRun\x12\x1a.runhub.v1.PauseRunRequest\x1a\x1b.runhub.v1.PauseRunResponse\x12\x46\n\tResumeRun\x12\x1b.runhub.v1.ResumeRunRequest\x1a\x1c.runhub.v1.ResumeRunResponse\x12\x46\n\tCancelRun\x12\x1b.runhub.v1.CancelRunRequest\x1a\x1c.runhub.v1.CancelRunResponse\x12\x46\n\tDeleteRun\x12\x1b.runhub.v1.DeleteRunRequest\x1a\x1c.runhub.v1.DeleteRunResponse\x12U\n\x0eGetRunSnapshot\x12 .runhub.v1.GetRunSnapshotRequest\x1a!.runhub.v1.GetRunSnapshotResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1brunhub/v1/run_service.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x17runhub/v1/options.proto\x1a\x13runhub/v1/run.proto\x1a\x18runhub/v1/snapshot.proto\"\xaf\x01\n\x10\x43reateRunRequest\x12\x0c\n\x04goal\x18\x01 \x01(\t\x12\x11\n\trepo_path\x18\x02 \x01(\t\x12\x37\n\x06labels\x18\x03 \x03(\x0b\x32\'.runhub.v1.CreateRunRequest.LabelsEntry\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"0\n\x11\x43reateRunResponse\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.runhub.v1.Run\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"-\n\x0eGetRunResponse\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.runhub.v1.Run\"`\n\x0fListRunsRequest\x12&\n\x08statuses\x18\x01 \x03(\x0e\x32\x14.runhub.v1.RunStatus\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"I\n\x10ListRunsResponse\x12\x1c\n\x04runs\x18\x01 \x03(\x0b\x32\x0e.runhub.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa7\x02\n\x10UpdateRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12)\n\x06status\x18\x03 \x01(\x0e\x32\x14.runhub.v1.RunStatusH\x00\x88\x01\x01\x12\x14\n\x07summary\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x1c\n\x0f\x63urrent_task_id\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x1e\n\x11\x65xpected_revision\x18\x06 \x01(\x03H\x03\x88\x01\x01\x12\x12\n\nrequest_id\x18\x07 \x01(\tB\t\n\x07_statusB\n\n\x08_summaryB\x12\n\x10_current_task_idB\x14\n\x12_expected_revision\"0\n\x11UpdateRunResponse\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.runhub.v1.Run\";\n\x15IncrementCycleRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"5\n\x16IncrementCycleResponse\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.runhub.v1.Run\"<\n\x16IncrementReplanRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"6\n\x17IncrementReplanResponse\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.runhub.v1.Run\"E\n\x0fPauseRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"/\n\x10PauseRunResponse\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.runhub.v1.Run\"F\n\x10ResumeRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"0\n\x11ResumeRunResponse\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.runhub.v1.Run\"\x7f\n\x10\x43\x61ncelRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12-\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\tB\x08\n\x06_grace\"0\n\x11\x43\x61ncelRunResponse\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.runhub.v1.Run\"l\n\x10\x44\x65leteRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x1e\n\x11\x65xpected_revision\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x03 \x01(\tB\x14\n\x12_expected_revision\"\x13\n\x11\x44\x65leteRunResponse\"g\n\x15GetRunSnapshotRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65vent_limit\x18\x02 \x01(\x05\x12\x15\n\rattempt_limit\x18\x03 \x01(\x05\x12\x12\n\ntask_limit\x18\x04 \x01(\x05\"B\n\x16GetRunSnapshotResponse\x12(\n\x08snapshot\x18\x01 \x01(\x0b\x32\x16.runhub.v1.RunSnapshot2\xaf\x07\n\nRunService\x12P\n\tCreateRun\x12\x1b.runhub.v1.CreateRunRequest\x1a\x1c.runhub.v1.CreateRunResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x03\x12\x45\n\x06GetRun\x12\x18.runhub.v1.GetRunRequest\x1a\x19.runhub.v1.GetRunResponse\"\x06\xca\xf3\x18\x02\x10\x03\x12M\n\x08ListRuns\x12\x1a.runhub.v1.ListRunsRequest\x1a\x1b.runhub.v1.ListRunsResponse\"\x08\xca\xf3\x18\x04\x10\x03\x18\x01\x12P\n\tUpdateRun\x12\x1b.runhub.v1.UpdateRunRequest\x1a\x1c.runhub.v1.UpdateRunResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x03\x12_\n\x0eIncrementCycle\x12 .runhub.v1.IncrementCycleRequest\x1a!.runhub.v1.IncrementCycleResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x03\x12\x62\n\x0fIncrementReplan\x12!.runhub.v1.IncrementReplanRequest\x1a\".runhub.v1.IncrementReplanResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x03\x12M\n\x08PauseRun\x12\x1a.runhub.v1.PauseRunRequest\x1a\x1b.runhub.v1.PauseRunResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x01\x12P\n\tResumeRun\x12\x1b.runhub.v1.ResumeRunRequest\x1a\x1c.runhub.v1.ResumeRunResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x01\x12P\n\tCancelRun\x12\x1b.runhub.v1.CancelRunRequest\x1a\x1c.runhub.v1.CancelRunResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x01\x12P\n\tDeleteRun\x12\x1b.runhub.v1.DeleteRunRequest\x1a\x1c.runhub.v1.DeleteRunResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x03\x12]\n\x0eGetRunSnapshot\x12 .runhub.v1.GetRunSnapshotRequest\x1a!.runhub.v1.GetRunSnapshotResponse\"\x06\xca\xf3\x18\x02\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,52 +38,74 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATERUNREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_CREATERUNREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_CREATERUNREQUEST']._serialized_start=156
-  _globals['_CREATERUNREQUEST']._serialized_end=331
-  _globals['_CREATERUNREQUEST_LABELSENTRY']._serialized_start=286
-  _globals['_CREATERUNREQUEST_LABELSENTRY']._serialized_end=331
-  _globals['_CREATERUNRESPONSE']._serialized_start=333
-  _globals['_CREATERUNRESPONSE']._serialized_end=381
-  _globals['_GETRUNREQUEST']._serialized_start=383
-  _globals['_GETRUNREQUEST']._serialized_end=414
-  _globals['_GETRUNRESPONSE']._serialized_start=416
-  _globals['_GETRUNRESPONSE']._serialized_end=461
-  _globals['_LISTRUNSREQUEST']._serialized_start=463
-  _globals['_LISTRUNSREQUEST']._serialized_end=559
-  _globals['_LISTRUNSRESPONSE']._serialized_start=561
-  _globals['_LISTRUNSRESPONSE']._serialized_end=634
-  _globals['_UPDATERUNREQUEST']._serialized_start=637
-  _globals['_UPDATERUNREQUEST']._serialized_end=932
-  _globals['_UPDATERUNRESPONSE']._serialized_start=934
-  _globals['_UPDATERUNRESPONSE']._serialized_end=982
-  _globals['_INCREMENTCYCLEREQUEST']._serialized_start=984
-  _globals['_INCREMENTCYCLEREQUEST']._serialized_end=1043
-  _globals['_INCREMENTCYCLERESPONSE']._serialized_start=1045
-  _globals['_INCREMENTCYCLERESPONSE']._serialized_end=1098
-  _globals['_INCREMENTREPLANREQUEST']._serialized_start=1100
-  _globals['_INCREMENTREPLANREQUEST']._serialized_end=1160
-  _globals['_INCREMENTREPLANRESPONSE']._serialized_start=1162
-  _globals['_INCREMENTREPLANRESPONSE']._serialized_end=1216
-  _globals['_PAUSERUNREQUEST']._serialized_start=1218
-  _globals['_PAUSERUNREQUEST']._serialized_end=1287
-  _globals['_PAUSERUNRESPONSE']._serialized_start=1289
-  _globals['_PAUSERUNRESPONSE']._serialized_end=1336
-  _globals['_RESUMERUNREQUEST']._serialized_start=1338
-  _globals['_RESUMERUNREQUEST']._serialized_end=1408
-  _globals['_RESUMERUNRESPONSE']._serialized_start=1410
-  _globals['_RESUMERUNRESPONSE']._serialized_end=1458
-  _globals['_CANCELRUNREQUEST']._serialized_start=1460
-  _globals['_CANCELRUNREQUEST']._serialized_end=1587
-  _globals['_CANCELRUNRESPONSE']._serialized_start=1589
-  _globals['_CANCELRUNRESPONSE']._serialized_end=1637
-  _globals['_DELETERUNREQUEST']._serialized_start=1639
-  _globals['_DELETERUNREQUEST']._serialized_end=1747
-  _globals['_DELETERUNRESPONSE']._serialized_start=1749
-  _globals['_DELETERUNRESPONSE']._serialized_end=1768
-  _globals['_GETRUNSNAPSHOTREQUEST']._serialized_start=1770
-  _globals['_GETRUNSNAPSHOTREQUEST']._serialized_end=1873
-  _globals['_GETRUNSNAPSHOTRESPONSE']._serialized_start=1875
-  _globals['_GETRUNSNAPSHOTRESPONSE']._serialized_end=1941
-  _globals['_RUNSERVICE']._serialized_start=1944
-  _globals['_RUNSERVICE']._serialized_end=2781
+  _globals['_RUNSERVICE'].methods_by_name['CreateRun']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['CreateRun']._serialized_options = b'\312\363\030\004\010\001\020\003'
+  _globals['_RUNSERVICE'].methods_by_name['GetRun']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['GetRun']._serialized_options = b'\312\363\030\002\020\003'
+  _globals['_RUNSERVICE'].methods_by_name['ListRuns']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['ListRuns']._serialized_options = b'\312\363\030\004\020\003\030\001'
+  _globals['_RUNSERVICE'].methods_by_name['UpdateRun']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['UpdateRun']._serialized_options = b'\312\363\030\004\010\001\020\003'
+  _globals['_RUNSERVICE'].methods_by_name['IncrementCycle']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['IncrementCycle']._serialized_options = b'\312\363\030\004\010\001\020\003'
+  _globals['_RUNSERVICE'].methods_by_name['IncrementReplan']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['IncrementReplan']._serialized_options = b'\312\363\030\004\010\001\020\003'
+  _globals['_RUNSERVICE'].methods_by_name['PauseRun']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['PauseRun']._serialized_options = b'\312\363\030\004\010\001\020\001'
+  _globals['_RUNSERVICE'].methods_by_name['ResumeRun']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['ResumeRun']._serialized_options = b'\312\363\030\004\010\001\020\001'
+  _globals['_RUNSERVICE'].methods_by_name['CancelRun']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['CancelRun']._serialized_options = b'\312\363\030\004\010\001\020\001'
+  _globals['_RUNSERVICE'].methods_by_name['DeleteRun']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['DeleteRun']._serialized_options = b'\312\363\030\004\010\001\020\003'
+  _globals['_RUNSERVICE'].methods_by_name['GetRunSnapshot']._loaded_options = None
+  _globals['_RUNSERVICE'].methods_by_name['GetRunSnapshot']._serialized_options = b'\312\363\030\002\020\003'
+  _globals['_CREATERUNREQUEST']._serialized_start=181
+  _globals['_CREATERUNREQUEST']._serialized_end=356
+  _globals['_CREATERUNREQUEST_LABELSENTRY']._serialized_start=311
+  _globals['_CREATERUNREQUEST_LABELSENTRY']._serialized_end=356
+  _globals['_CREATERUNRESPONSE']._serialized_start=358
+  _globals['_CREATERUNRESPONSE']._serialized_end=406
+  _globals['_GETRUNREQUEST']._serialized_start=408
+  _globals['_GETRUNREQUEST']._serialized_end=439
+  _globals['_GETRUNRESPONSE']._serialized_start=441
+  _globals['_GETRUNRESPONSE']._serialized_end=486
+  _globals['_LISTRUNSREQUEST']._serialized_start=488
+  _globals['_LISTRUNSREQUEST']._serialized_end=584
+  _globals['_LISTRUNSRESPONSE']._serialized_start=586
+  _globals['_LISTRUNSRESPONSE']._serialized_end=659
+  _globals['_UPDATERUNREQUEST']._serialized_start=662
+  _globals['_UPDATERUNREQUEST']._serialized_end=957
+  _globals['_UPDATERUNRESPONSE']._serialized_start=959
+  _globals['_UPDATERUNRESPONSE']._serialized_end=1007
+  _globals['_INCREMENTCYCLEREQUEST']._serialized_start=1009
+  _globals['_INCREMENTCYCLEREQUEST']._serialized_end=1068
+  _globals['_INCREMENTCYCLERESPONSE']._serialized_start=1070
+  _globals['_INCREMENTCYCLERESPONSE']._serialized_end=1123
+  _globals['_INCREMENTREPLANREQUEST']._serialized_start=1125
+  _globals['_INCREMENTREPLANREQUEST']._serialized_end=1185
+  _globals['_INCREMENTREPLANRESPONSE']._serialized_start=1187
+  _globals['_INCREMENTREPLANRESPONSE']._serialized_end=1241
+  _globals['_PAUSERUNREQUEST']._serialized_start=1243
+  _globals['_PAUSERUNREQUEST']._serialized_end=1312
+  _globals['_PAUSERUNRESPONSE']._serialized_start=1314
+  _globals['_PAUSERUNRESPONSE']._serialized_end=1361
+  _globals['_RESUMERUNREQUEST']._serialized_start=1363
+  _globals['_RESUMERUNREQUEST']._serialized_end=1433
+  _globals['_RESUMERUNRESPONSE']._serialized_start=1435
+  _globals['_RESUMERUNRESPONSE']._serialized_end=1483
+  _globals['_CANCELRUNREQUEST']._serialized_start=1485
+  _globals['_CANCELRUNREQUEST']._serialized_end=1612
+  _globals['_CANCELRUNRESPONSE']._serialized_start=1614
+  _globals['_CANCELRUNRESPONSE']._serialized_end=1662
+  _globals['_DELETERUNREQUEST']._serialized_start=1664
+  _globals['_DELETERUNREQUEST']._serialized_end=1772
+  _globals['_DELETERUNRESPONSE']._serialized_start=1774
+  _globals['_DELETERUNRESPONSE']._serialized_end=1793
+  _globals['_GETRUNSNAPSHOTREQUEST']._serialized_start=1795
+  _globals['_GETRUNSNAPSHOTREQUEST']._serialized_end=1898
+  _globals['_GETRUNSNAPSHOTRESPONSE']._serialized_start=1900
+  _globals['_GETRUNSNAPSHOTRESPONSE']._serialized_end=1966
+  _globals['_RUNSERVICE']._serialized_start=1969
+  _globals['_RUNSERVICE']._serialized_end=2912
 # @@protoc_insertion_point(module_scope)

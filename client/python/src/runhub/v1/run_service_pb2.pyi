@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
+from runhub.v1 import options_pb2 as _options_pb2
 from runhub.v1 import run_pb2 as _run_pb2
 from runhub.v1 import snapshot_pb2 as _snapshot_pb2
 from google.protobuf.internal import containers as _containers

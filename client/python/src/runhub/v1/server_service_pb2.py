@@ -23,20 +23,23 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from runhub.v1 import options_pb2 as runhub_dot_v1_dot_options__pb2
 from runhub.v1 import server_pb2 as runhub_dot_v1_dot_server__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erunhub/v1/server_service.proto\x12\trunhub.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16runhub/v1/server.proto\"\x16\n\x14GetServerInfoRequest\"\xcb\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05store\x18\x02 \x01(\t\x12\x0e\n\x06log_id\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bserver_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x06limits\x18\x06 \x01(\x0b\x32\x11.runhub.v1.Limits2c\n\rServerService\x12R\n\rGetServerInfo\x12\x1f.runhub.v1.GetServerInfoRequest\x1a .runhub.v1.GetServerInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erunhub/v1/server_service.proto\x12\trunhub.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17runhub/v1/options.proto\x1a\x16runhub/v1/server.proto\"\x16\n\x14GetServerInfoRequest\"\xcb\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05store\x18\x02 \x01(\t\x12\x0e\n\x06log_id\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bserver_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x06limits\x18\x06 \x01(\x0b\x32\x11.runhub.v1.Limits2k\n\rServerService\x12Z\n\rGetServerInfo\x12\x1f.runhub.v1.GetServerInfoRequest\x1a .runhub.v1.GetServerInfoResponse\"\x06\xca\xf3\x18\x02\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runhub.v1.server_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=102
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=124
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=127
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=330
-  _globals['_SERVERSERVICE']._serialized_start=332
-  _globals['_SERVERSERVICE']._serialized_end=431
+  _globals['_SERVERSERVICE'].methods_by_name['GetServerInfo']._loaded_options = None
+  _globals['_SERVERSERVICE'].methods_by_name['GetServerInfo']._serialized_options = b'\312\363\030\002\020\002'
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=127
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=149
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=152
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=355
+  _globals['_SERVERSERVICE']._serialized_start=357
+  _globals['_SERVERSERVICE']._serialized_end=464
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import { file_runhub_v1_options } from "./options_pb.js";
 import type { Limits } from "./server_pb.js";
 import { file_runhub_v1_server } from "./server_pb.js";
 import type { Message } from "@bufbuild/protobuf";
@@ -16,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runhub/v1/server_service.proto.
  */
 export const file_runhub_v1_server_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch5ydW5odWIvdjEvc2VydmVyX3NlcnZpY2UucHJvdG8SCXJ1bmh1Yi52MSIWChRHZXRTZXJ2ZXJJbmZvUmVxdWVzdCLLAQoVR2V0U2VydmVySW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSDQoFc3RvcmUYAiABKAkSDgoGbG9nX2lkGAMgASgJEi4KCnN0YXJ0X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3NlcnZlcl90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIhCgZsaW1pdHMYBiABKAsyES5ydW5odWIudjEuTGltaXRzMmMKDVNlcnZlclNlcnZpY2USUgoNR2V0U2VydmVySW5mbxIfLnJ1bmh1Yi52MS5HZXRTZXJ2ZXJJbmZvUmVxdWVzdBogLnJ1bmh1Yi52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2VCngEKDWNvbS5ydW5odWIudjFCElNlcnZlclNlcnZpY2VQcm90b1ABWjRnaXRodWIuY29tL3J1bmh1Yi9ydW5odWIvY2xpZW50L2dvL3J1bmh1YnYxO3J1bmh1YnYxogIDUlhYqgIJUnVuaHViLlYxygIJUnVuaHViXFYx4gIVUnVuaHViXFYxXEdQQk1ldGFkYXRh6gIKUnVuaHViOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp, file_runhub_v1_server]);
+  fileDesc("Ch5ydW5odWIvdjEvc2VydmVyX3NlcnZpY2UucHJvdG8SCXJ1bmh1Yi52MSIWChRHZXRTZXJ2ZXJJbmZvUmVxdWVzdCLLAQoVR2V0U2VydmVySW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSDQoFc3RvcmUYAiABKAkSDgoGbG9nX2lkGAMgASgJEi4KCnN0YXJ0X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3NlcnZlcl90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIhCgZsaW1pdHMYBiABKAsyES5ydW5odWIudjEuTGltaXRzMmsKDVNlcnZlclNlcnZpY2USWgoNR2V0U2VydmVySW5mbxIfLnJ1bmh1Yi52MS5HZXRTZXJ2ZXJJbmZvUmVxdWVzdBogLnJ1bmh1Yi52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2UiBsrzGAIQAkKeAQoNY29tLnJ1bmh1Yi52MUISU2VydmVyU2VydmljZVByb3RvUAFaNGdpdGh1Yi5jb20vcnVuaHViL3J1bmh1Yi9jbGllbnQvZ28vcnVuaHVidjE7cnVuaHVidjGiAgNSWFiqAglSdW5odWIuVjHKAglSdW5odWJcVjHiAhVSdW5odWJcVjFcR1BCTWV0YWRhdGHqAgpSdW5odWI6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_runhub_v1_options, file_runhub_v1_server]);
 
 /**
  * What GetServerInfo takes.

@@ -1,0 +1,58 @@
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from typing import ClassVar as _ClassVar
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ERROR_REASON_UNSPECIFIED: _ClassVar[ErrorReason]
+    ERROR_REASON_INVALID_FIELD: _ClassVar[ErrorReason]
+    ERROR_REASON_DEPENDENCY_CYCLE: _ClassVar[ErrorReason]
+    ERROR_REASON_REQUEST_ID_REUSED: _ClassVar[ErrorReason]
+    ERROR_REASON_RUN_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_TASK_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_APPROVAL_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_CHECKPOINT_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_STALE_LEASE: _ClassVar[ErrorReason]
+    ERROR_REASON_LEASE_REQUIRED: _ClassVar[ErrorReason]
+    ERROR_REASON_WRONG_STATUS: _ClassVar[ErrorReason]
+    ERROR_REASON_RUN_ENDED: _ClassVar[ErrorReason]
+    ERROR_REASON_ALREADY_DECIDED: _ClassVar[ErrorReason]
+    ERROR_REASON_NOT_APPROVED: _ClassVar[ErrorReason]
+    ERROR_REASON_ALREADY_CONSUMED: _ClassVar[ErrorReason]
+    ERROR_REASON_DIGEST_MISMATCH: _ClassVar[ErrorReason]
+    ERROR_REASON_SNAPSHOT_TOO_LARGE: _ClassVar[ErrorReason]
+    ERROR_REASON_REVISION_MISMATCH: _ClassVar[ErrorReason]
+    ERROR_REASON_PLAN_VERSION_MISMATCH: _ClassVar[ErrorReason]
+    ERROR_REASON_POSITION_IN_FUTURE: _ClassVar[ErrorReason]
+    ERROR_REASON_POSITION_COMPACTED: _ClassVar[ErrorReason]
+    ERROR_REASON_OVERLOADED: _ClassVar[ErrorReason]
+    ERROR_REASON_DRAINING: _ClassVar[ErrorReason]
+    ERROR_REASON_STORE_BUSY: _ClassVar[ErrorReason]
+    ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
+ERROR_REASON_UNSPECIFIED: ErrorReason
+ERROR_REASON_INVALID_FIELD: ErrorReason
+ERROR_REASON_DEPENDENCY_CYCLE: ErrorReason
+ERROR_REASON_REQUEST_ID_REUSED: ErrorReason
+ERROR_REASON_RUN_NOT_FOUND: ErrorReason
+ERROR_REASON_TASK_NOT_FOUND: ErrorReason
+ERROR_REASON_APPROVAL_NOT_FOUND: ErrorReason
+ERROR_REASON_CHECKPOINT_NOT_FOUND: ErrorReason
+ERROR_REASON_STALE_LEASE: ErrorReason
+ERROR_REASON_LEASE_REQUIRED: ErrorReason
+ERROR_REASON_WRONG_STATUS: ErrorReason
+ERROR_REASON_RUN_ENDED: ErrorReason
+ERROR_REASON_ALREADY_DECIDED: ErrorReason
+ERROR_REASON_NOT_APPROVED: ErrorReason
+ERROR_REASON_ALREADY_CONSUMED: ErrorReason
+ERROR_REASON_DIGEST_MISMATCH: ErrorReason
+ERROR_REASON_SNAPSHOT_TOO_LARGE: ErrorReason
+ERROR_REASON_REVISION_MISMATCH: ErrorReason
+ERROR_REASON_PLAN_VERSION_MISMATCH: ErrorReason
+ERROR_REASON_POSITION_IN_FUTURE: ErrorReason
+ERROR_REASON_POSITION_COMPACTED: ErrorReason
+ERROR_REASON_OVERLOADED: ErrorReason
+ERROR_REASON_DRAINING: ErrorReason
+ERROR_REASON_STORE_BUSY: ErrorReason
+ERROR_REASON_INTERNAL: ErrorReason
