@@ -1,4 +1,4 @@
-"""What a scenario's JSON says of an answer."""
+"""Variables of a scenario, and the comparison of expected and actual JSON."""
 
 from __future__ import annotations
 
@@ -6,51 +6,56 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 
-class Failed(Exception):
-    """A scenario's step did not bring what it should."""
+class StepFailed(Exception):
+    """A step of a scenario failed. The message says what was expected and what happened."""
 
 
-def filled(step: Any, variables: Mapping[str, Any]) -> Any:
-    """The step with its variables replaced."""
+def substitute(step: Any, variables: Mapping[str, Any]) -> Any:
+    """Returns the step with its variables replaced. Raises KeyError if a variable is not set."""
     if isinstance(step, str) and step.startswith("$"):
         return variables[step[1:]]
     if isinstance(step, dict):
-        return {key: filled(value, variables) for key, value in cast("dict[str, Any]", step).items()}
+        return {key: substitute(value, variables) for key, value in cast("dict[str, Any]", step).items()}
     if isinstance(step, list):
-        return [filled(value, variables) for value in cast("list[Any]", step)]
+        return [substitute(value, variables) for value in cast("list[Any]", step)]
     return step
 
 
-def matches(wanted: Any, got: Any) -> bool:
-    """Objects may have more than is wanted, lists not; null is what is absent."""
-    if isinstance(wanted, dict):
-        pairs = cast("dict[str, Any]", wanted).items()
-        return isinstance(got, dict) and all(
-            matches(value, cast("dict[str, Any]", got).get(key)) for key, value in pairs
+def matches(expected: Any, actual: Any) -> bool:
+    """Returns whether the JSON is as expected. An object may have further members, a list may not have further entries;
+    an expected null means absent."""
+    if isinstance(expected, dict):
+        pairs = cast("dict[str, Any]", expected).items()
+        return isinstance(actual, dict) and all(
+            matches(value, cast("dict[str, Any]", actual).get(key)) for key, value in pairs
         )
-    if isinstance(wanted, list):
-        entries, others = cast("list[Any]", wanted), cast("list[Any]", got)
-        return isinstance(got, list) and len(entries) == len(others) and all(map(matches, entries, others))
-    return (type(wanted) is type(got) and wanted == got) or _equal_numbers(wanted, got)
+    if isinstance(expected, list):
+        entries = cast("list[Any]", expected)
+        others = cast("list[Any]", actual)
+        return isinstance(actual, list) and len(entries) == len(others) and all(map(matches, entries, others))
+    return (type(expected) is type(actual) and expected == actual) or _are_equal_numbers(expected, actual)
 
 
-def expect(wanted: Any, got: Any) -> None:
-    """Fails if they don't match."""
-    if not matches(wanted, got):
-        raise Failed(f"wanted {wanted}, got {got}")
+def check(expected: Any, actual: Any) -> None:
+    """Raises StepFailed if the JSON is not as expected."""
+    if not matches(expected, actual):
+        raise StepFailed(f"expected {expected}, got {actual}")
 
 
-def at(path: str, answer: Any) -> Any:
-    """What stands at `claim.task.id` or `tasks.0.id`; `.` is all of it."""
+def value_at(path: str, answer: Any) -> Any:
+    """Returns the value at a path such as `claim.task.id` or `tasks.0.id`; `.` is the whole answer.
+
+    Raises StepFailed if there is no such value.
+    """
     for name in path.split(".") if path != "." else ():
         try:
             answer = answer[int(name) if isinstance(answer, list) else name]
         except (KeyError, IndexError, ValueError, TypeError):
-            raise Failed(f"{path} leads nowhere in {answer}") from None
+            raise StepFailed(f"there is no value at {path} in {answer}") from None
     return answer
 
 
-def _equal_numbers(wanted: Any, got: Any) -> bool:
-    """The numbers of a Value are doubles."""
-    numbers = all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in (wanted, got))
-    return numbers and wanted == got
+def _are_equal_numbers(expected: Any, actual: Any) -> bool:
+    # A Value stores numbers as doubles, so 1 becomes 1.0.
+    are_numbers = all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in (expected, actual))
+    return are_numbers and expected == actual

@@ -11,18 +11,18 @@ from functools import cache
 from pathlib import Path
 from types import TracebackType
 
-from matching import Failed
+from matching import StepFailed
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 class Server:
-    """One that runs already."""
+    """A server that is running already."""
 
     def __init__(self, address: str, binary: str) -> None:
         self.address = address
         self.binary = binary
-        # Past the stage's proxy, if there is one.
+        # The server's own address, which bypasses the stage's proxy.
         self.direct = address
 
     async def __aenter__(self) -> Server:
@@ -33,60 +33,60 @@ class Server:
     ) -> None:
         pass
 
-    async def tell(self, what: str) -> None:
-        """Has it killed, started, and so on."""
-        raise Failed(f"this server can't be told to {what}: it takes a stage")
+    async def command(self, command: str) -> None:
+        """Sends a command to the stage. Raises StepFailed, because this server has no stage."""
+        raise StepFailed(f"the command {command} needs a stage, but --server names a server without one")
 
     async def cli(self, arguments: list[str]) -> None:
-        """Runs the command line against it."""
-        command = await asyncio.create_subprocess_exec(
+        """Runs the command line against the server. Raises StepFailed if the command fails."""
+        process = await asyncio.create_subprocess_exec(
             self.binary, *arguments, "--server", self.direct, stdout=PIPE, stderr=PIPE
         )
-        output, errors = await command.communicate()
-        if command.returncode != 0:
-            raise Failed(f"runhub {arguments}: {output.decode()}{errors.decode()}")
+        output, errors = await process.communicate()
+        if process.returncode != 0:
+            raise StepFailed(f"runhub {arguments}: {output.decode()}{errors.decode()}")
 
 
 class Stage(Server):
-    """A server of its own, that does what it is told."""
+    """A server that is started for one scenario and takes commands."""
 
     def __init__(self) -> None:
         super().__init__("", "")
-        self._telling = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def __aenter__(self) -> Stage:
         self._process = await asyncio.create_subprocess_exec(stage(), stdin=PIPE, stdout=PIPE)
         line = await self._line()
         words = line.split(" ")
         if len(words) != 4 or words[0] != "ready":
-            raise Failed(f"the stage said {line!r}")
+            raise StepFailed(f"the stage printed {line!r}, not `ready ADDRESS BINARY DIRECT`")
         _, self.address, self.binary, self.direct = words
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # When its input ends, it ends.
+        # The stage exits when its input ends.
         _input(self._process).close()
         await self._process.wait()
 
-    async def tell(self, what: str) -> None:
-        """Has it killed, started, and so on; returns when that is done."""
-        async with self._telling:
-            _input(self._process).write(f"{what}\n".encode())
+    async def command(self, command: str) -> None:
+        """Sends a command such as `kill` and waits until it is done. Raises StepFailed if the command fails."""
+        async with self._lock:
+            _input(self._process).write(f"{command}\n".encode())
             answer = await self._line()
         if answer != "ok":
-            raise Failed(f"the stage, told to {what}: {answer}")
+            raise StepFailed(f"the stage answered {command} with: {answer}")
 
     async def _line(self) -> str:
         if self._process.stdout is None:
-            raise Failed("the stage has no output")
+            raise StepFailed("the stage has no output")
         return (await self._process.stdout.readline()).decode().strip()
 
 
 @cache
 def stage() -> str:
-    """The file of the stage, built if it is not given."""
+    """Returns the path of the stage's executable. Builds it unless RUNHUB_STAGE names one."""
     if given := os.environ.get("RUNHUB_STAGE"):
         return given
     command = "cargo build --release --locked --bin runhub --example stage"
@@ -95,11 +95,11 @@ def stage() -> str:
 
 
 def can_have_stage() -> bool:
-    """Whether there is one, or what builds it."""
+    """Returns whether RUNHUB_STAGE names a stage or cargo can build one."""
     return bool(os.environ.get("RUNHUB_STAGE")) or shutil.which("cargo") is not None
 
 
 def _input(process: Process) -> asyncio.StreamWriter:
     if process.stdin is None:
-        raise Failed("the stage has no input")
+        raise StepFailed("the stage has no input")
     return process.stdin

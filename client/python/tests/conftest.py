@@ -1,4 +1,4 @@
-"""What tests are given."""
+"""The fixtures of the tests."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from contextlib import AsyncExitStack
 from typing import Protocol
 
 import pytest
+from clients import AnyClient, AsyncioClient, BlockingClient
 from fake import FakeServer
-from worlds import Asyncio, Blocking, World
 
 
 class Connect(Protocol):
-    """Connects to a server; the client is closed after the test."""
+    """Connects to a server. The client is closed after the test."""
 
-    def __call__(self, server: str, *, deadline: float = 30.0) -> World: ...
+    def __call__(self, server: str, *, deadline: float = 30.0) -> AnyClient: ...
 
 
 @pytest.fixture
@@ -24,13 +24,13 @@ def fake() -> Iterator[FakeServer]:
     server.stop()
 
 
-@pytest.fixture(params=[Blocking, Asyncio])
+@pytest.fixture(params=[BlockingClient, AsyncioClient])
 async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
     async with AsyncExitStack() as stack:
 
-        def connect(server: str, *, deadline: float = 30.0) -> World:
-            world: World = request.param(server, deadline)
-            stack.push_async_callback(world.close)
-            return world
+        def connect(server: str, *, deadline: float = 30.0) -> AnyClient:
+            client: AnyClient = request.param(server, deadline)
+            stack.push_async_callback(client.close)
+            return client
 
         yield connect

@@ -1,4 +1,4 @@
-"""A server in process that answers as a test says, and remembers what it was asked."""
+"""A server in the test's process that gives prepared answers and records the calls it receives."""
 
 from __future__ import annotations
 
@@ -21,63 +21,63 @@ from runhub import v1
 Context = Any
 Answer = Callable[[Any, Context], Any]
 
-# Nothing here takes so long: it is for tests that would hang.
-PATIENCE = 10.0
+# The limit of every wait in this file, in seconds. It only ends tests that would hang.
+TIMEOUT = 10.0
 
 
-class Asked:
-    """One call that came."""
+class ReceivedCall:
+    """A call that the server has received."""
 
     def __init__(self, request: Any, context: Context) -> None:
         self.request = request
         self.at = time.monotonic()
         self.timeout: float | None = context.time_remaining()
-        self.over = Event()
-        if not context.add_callback(self.over.set):
-            self.over.set()
+        self.has_ended = Event()
+        if not context.add_callback(self.has_ended.set):
+            self.has_ended.set()
 
 
 class FakeServer:
-    """Until a test says otherwise it extends every lease and has the log `log`."""
+    """By default the server extends every lease, and its log_id is `log`."""
 
     def __init__(self, address: str = "127.0.0.1:0") -> None:
         self._answers: dict[str, list[Answer]] = {}
-        self._asked: dict[str, list[Asked]] = {}
-        self._more = Condition()
+        self._calls: dict[str, list[ReceivedCall]] = {}
+        self._has_call = Condition()
         self._server = grpc.server(ThreadPoolExecutor(16), handlers=[_Handler(self)])
         port = self._server.add_insecure_port(address)
         self.address = address.replace(":0", f":{port}")
         self._server.start()
-        self.answers("GetServerInfo", reply(v1.GetServerInfoResponse(log_id="log")))
-        self.answers("Heartbeat", beat())
+        self.set_answers("GetServerInfo", reply(v1.GetServerInfoResponse(log_id="log")))
+        self.set_answers("Heartbeat", heartbeat())
 
-    def answers(self, method: str, *answers: Answer) -> None:
-        """What it answers, one after the other; the last of them from then on."""
+    def set_answers(self, method: str, *answers: Answer) -> None:
+        """Sets the answers to a method, one for each call. All further calls get the last one."""
         self._answers[method] = list(answers)
 
-    def asked(self, method: str, count: int = 1) -> list[Asked]:
-        """What it was asked, as soon as there were so many."""
-        with self._more:
-            came = self._more.wait_for(lambda: len(self._asked.get(method, [])) >= count, PATIENCE)
-            assert came, f"{method}: {len(self._asked.get(method, []))} calls, wanted {count}"
-            return list(self._asked[method])
+    def wait_for_calls(self, method: str, count: int = 1) -> list[ReceivedCall]:
+        """Waits until the server has received `count` calls of the method, and returns all calls received."""
+        with self._has_call:
+            has_enough = self._has_call.wait_for(lambda: len(self._calls.get(method, [])) >= count, TIMEOUT)
+            assert has_enough, f"{method}: {len(self._calls.get(method, []))} calls, expected {count}"
+            return list(self._calls[method])
 
     def count(self, method: str) -> int:
-        """How often it was asked until now."""
-        with self._more:
-            return len(self._asked.get(method, []))
+        """Returns how many calls of the method the server has received."""
+        with self._has_call:
+            return len(self._calls.get(method, []))
 
     def stop(self) -> None:
-        """Ends all calls."""
+        """Stops the server and ends all calls."""
         self._server.stop(None).wait()
 
     def answer(self, method: str, request: Message, context: Context) -> Any:
-        """Answers a call."""
-        with self._more:
-            self._asked.setdefault(method, []).append(Asked(request, context))
+        """Records a call and answers it."""
+        with self._has_call:
+            self._calls.setdefault(method, []).append(ReceivedCall(request, context))
             answers = self._answers[method]
             answer = answers.pop(0) if len(answers) > 1 else answers[0]
-            self._more.notify_all()
+            self._has_call.notify_all()
         return answer(request, context)
 
 
@@ -97,12 +97,12 @@ class _Handler(grpc.GenericRpcHandler):
 
 
 def reply(message: Message) -> Answer:
-    """Answers with this."""
+    """Returns an answer with this message."""
     return lambda request, context: message
 
 
-def beat(state: v1.LeaseState = v1.LeaseState.LEASE_STATE_EXTENDED) -> Answer:
-    """Answers a heartbeat."""
+def heartbeat(state: v1.LeaseState = v1.LeaseState.LEASE_STATE_EXTENDED) -> Answer:
+    """Returns an answer to a Heartbeat."""
     return reply(v1.HeartbeatResponse(results=[v1.BeatResult(state=state)]))
 
 
@@ -115,12 +115,12 @@ def refuse(
     fields: dict[str, str] | None = None,
     retry_delay: float | None = None,
 ) -> Answer:
-    """Refuses; without a reason as gRPC itself does."""
+    """Returns an answer with this error. Without a reason, the error is like one of gRPC itself."""
     details: list[Message] = []
     if reason:
         details.append(ErrorInfo(reason=reason, domain=domain, metadata=metadata))
     if fields:
-        violations = [BadRequest.FieldViolation(field=name, description=what) for name, what in fields.items()]
+        violations = [BadRequest.FieldViolation(field=name, description=text) for name, text in fields.items()]
         details.append(BadRequest(field_violations=violations))
     if retry_delay is not None:
         delay = Duration()
@@ -137,19 +137,19 @@ def refuse(
 
 
 def hang() -> Answer:
-    """Answers nothing until the caller is gone."""
+    """Returns an answer that does not come before the caller has cancelled the call."""
 
     def answer(request: Message, context: Context) -> Any:
-        gone = Event()
-        if context.add_callback(gone.set):
-            gone.wait(PATIENCE)
-        context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
+        is_cancelled = Event()
+        if context.add_callback(is_cancelled.set):
+            is_cancelled.wait(TIMEOUT)
+        context.abort(grpc.StatusCode.CANCELLED, "the caller has cancelled the call")
 
     return answer
 
 
 def stream(*messages: v1.SubscribeEventsResponse, then: Answer | None = None) -> Answer:
-    """Sends these; then ends, or does as told."""
+    """Returns an answer that sends these messages, and then gives the answer `then` or ends the stream."""
 
     def answer(request: Message, context: Context) -> Iterator[Message]:
         yield from messages

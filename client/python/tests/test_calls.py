@@ -1,4 +1,4 @@
-"""A call in both worlds: request_id, retry, deadline, errors."""
+"""Calls of both clients: request_id, retry, deadline, errors."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "error",
     [
         refuse(UNAVAILABLE),
         refuse(UNAVAILABLE, "DRAINING", retry_delay=0.01),
         refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", retry_delay=0.01),
     ],
 )
-async def test_what_passes_is_tried_again_with_the_same_request_id(
-    fake: FakeServer, connect: Connect, trouble: object
+async def test_temporary_error_is_retried_with_same_request_id(
+    fake: FakeServer, connect: Connect, error: object
 ) -> None:
-    fake.answers("CreateRun", *[trouble] * 2, CREATED)  # type: ignore[list-item] # it is an Answer
+    fake.set_answers("CreateRun", *[error] * 2, CREATED)  # type: ignore[list-item] # it is an Answer
     await connect(fake.address).call("runs", "CreateRun", CreateRunRequest(goal="a"))
-    ids = {asked.request.request_id for asked in fake.asked("CreateRun", 3)}
+    ids = {call.request.request_id for call in fake.wait_for_calls("CreateRun", 3)}
     assert [UUID(one).version for one in ids] == [7]
 
 
-async def test_not_sooner_than_told(fake: FakeServer, connect: Connect) -> None:
+async def test_retry_waits_at_least_the_retry_delay(fake: FakeServer, connect: Connect) -> None:
     overloaded = refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", retry_delay=0.4)
-    fake.answers("CreateRun", overloaded, CREATED)
+    fake.set_answers("CreateRun", overloaded, CREATED)
     await connect(fake.address).call("runs", "CreateRun", CreateRunRequest())
-    first, second = fake.asked("CreateRun", 2)
+    first, second = fake.wait_for_calls("CreateRun", 2)
     assert 0.4 <= second.at - first.at < 2
 
 
@@ -61,86 +61,86 @@ async def test_not_sooner_than_told(fake: FakeServer, connect: Connect) -> None:
         (grpc.StatusCode.ABORTED, "REVISION_MISMATCH"),
     ],
 )
-async def test_what_stays_is_not_tried_again(
+async def test_permanent_error_is_not_retried(
     fake: FakeServer, connect: Connect, code: grpc.StatusCode, reason: str | None
 ) -> None:
-    fake.answers("CreateRun", refuse(code, reason), CREATED)
+    fake.set_answers("CreateRun", refuse(code, reason), CREATED)
     with pytest.raises(runhub.Error) as raised:
         await connect(fake.address).call("runs", "CreateRun", CreateRunRequest())
     assert (raised.value.code(), raised.value.reason) == (code, reason)
     assert fake.count("CreateRun") == 1
 
 
-async def test_the_deadline_is_for_all_tries(fake: FakeServer, connect: Connect) -> None:
-    fake.answers("CreateRun", refuse(UNAVAILABLE))
+async def test_deadline_covers_all_tries(fake: FakeServer, connect: Connect) -> None:
+    fake.set_answers("CreateRun", refuse(UNAVAILABLE))
     began = time.monotonic()
     with pytest.raises(runhub.Error) as raised:
         await connect(fake.address, deadline=2).call("runs", "CreateRun", CreateRunRequest())
     assert raised.value.code() is UNAVAILABLE
     assert time.monotonic() - began < 8
-    timeouts = [asked.timeout or 0 for asked in fake.asked("CreateRun", 3)]
+    timeouts = [call.timeout or 0 for call in fake.wait_for_calls("CreateRun", 3)]
     assert max(timeouts) < 2.1
     assert timeouts[-1] < timeouts[0]
 
 
-async def test_a_call_that_hangs_ends_at_its_deadline(fake: FakeServer, connect: Connect) -> None:
-    fake.answers("GetRun", hang())
+async def test_hanging_call_ends_at_its_deadline(fake: FakeServer, connect: Connect) -> None:
+    fake.set_answers("GetRun", hang())
     with pytest.raises(runhub.Error) as raised:
         await connect(fake.address).call("runs", "GetRun", GetRunRequest(), timeout=0.2)
     assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert raised.value.reason is None
 
 
-async def test_at_the_deadline_it_says_what_the_last_whole_try_met(fake: FakeServer, connect: Connect) -> None:
-    fake.answers("GetRun", refuse(UNAVAILABLE, "STORE_BUSY"), hang())
+async def test_call_ends_at_deadline_with_error_of_last_ended_try(fake: FakeServer, connect: Connect) -> None:
+    fake.set_answers("GetRun", refuse(UNAVAILABLE, "STORE_BUSY"), hang())
     with pytest.raises(runhub.StoreBusy):
         await connect(fake.address).call("runs", "GetRun", GetRunRequest(), timeout=2)
     assert fake.count("GetRun") == 2
 
 
-async def test_a_wait_comes_on_top_but_not_of_the_callers_timeout(fake: FakeServer, connect: Connect) -> None:
-    fake.answers("ClaimTask", reply(ClaimTaskResponse()))
-    world = connect(fake.address, deadline=5)
+async def test_wait_is_added_to_deadline_but_not_to_timeout(fake: FakeServer, connect: Connect) -> None:
+    fake.set_answers("ClaimTask", reply(ClaimTaskResponse()))
+    client = connect(fake.address, deadline=5)
     request = ClaimTaskRequest(wait={"seconds": 10})
-    await world.call("tasks", "ClaimTask", request)
-    await world.call("tasks", "ClaimTask", request, timeout=3)
-    default, told = fake.asked("ClaimTask", 2)
-    # gRPC rounds up what it sends.
-    assert 13 < (default.timeout or 0) < 16
-    assert 1 < (told.timeout or 0) < 4
+    await client.call("tasks", "ClaimTask", request)
+    await client.call("tasks", "ClaimTask", request, timeout=3)
+    without_timeout, with_timeout = fake.wait_for_calls("ClaimTask", 2)
+    # gRPC rounds up the timeout that it sends.
+    assert 13 < (without_timeout.timeout or 0) < 16
+    assert 1 < (with_timeout.timeout or 0) < 4
 
 
-async def test_a_request_used_twice_is_two_calls_and_the_callers_id_is_kept(fake: FakeServer, connect: Connect) -> None:
-    fake.answers("CreateRun", CREATED)
-    world = connect(fake.address)
+async def test_reused_message_is_a_new_call_and_callers_request_id_is_kept(fake: FakeServer, connect: Connect) -> None:
+    fake.set_answers("CreateRun", CREATED)
+    client = connect(fake.address)
     request = CreateRunRequest(goal="a")
-    await world.call("runs", "CreateRun", request)
-    await world.call("runs", "CreateRun", request)
-    await world.call("runs", "CreateRun", CreateRunRequest(request_id="mine"))
+    await client.call("runs", "CreateRun", request)
+    await client.call("runs", "CreateRun", request)
+    await client.call("runs", "CreateRun", CreateRunRequest(request_id="mine"))
     assert request == CreateRunRequest(goal="a")
-    first, second, third = (asked.request.request_id for asked in fake.asked("CreateRun", 3))
+    first, second, third = (call.request.request_id for call in fake.wait_for_calls("CreateRun", 3))
     assert first != second
     assert third == "mine"
 
 
-async def test_what_takes_no_request_id_gets_none(fake: FakeServer, connect: Connect) -> None:
-    fake.answers("GetRun", reply(GetRunResponse()))
-    world = connect(fake.address)
-    await world.call("tasks", "Heartbeat", HeartbeatRequest())
-    await world.call("runs", "GetRun", GetRunRequest(run_id="a"))
-    assert fake.asked("Heartbeat")[0].request == HeartbeatRequest()
-    assert fake.asked("GetRun")[0].request == GetRunRequest(run_id="a")
+async def test_rpc_without_request_id_is_sent_unchanged(fake: FakeServer, connect: Connect) -> None:
+    fake.set_answers("GetRun", reply(GetRunResponse()))
+    client = connect(fake.address)
+    await client.call("tasks", "Heartbeat", HeartbeatRequest())
+    await client.call("runs", "GetRun", GetRunRequest(run_id="a"))
+    assert fake.wait_for_calls("Heartbeat")[0].request == HeartbeatRequest()
+    assert fake.wait_for_calls("GetRun")[0].request == GetRunRequest(run_id="a")
 
 
-async def test_an_error_has_all_that_was_said(fake: FakeServer, connect: Connect) -> None:
-    trouble = refuse(
+async def test_error_has_all_details_of_the_server(fake: FakeServer, connect: Connect) -> None:
+    refusal = refuse(
         grpc.StatusCode.FAILED_PRECONDITION,
         "STALE_LEASE",
         metadata={"attempt_number": "1"},
         fields={"goal": "is blank", "labels": "too many"},
         retry_delay=1.5,
     )
-    fake.answers("GetRun", trouble)
+    fake.set_answers("GetRun", refusal)
     with pytest.raises(runhub.StaleLease) as raised:
         await connect(fake.address).call("runs", "GetRun", GetRunRequest())
     error = raised.value
@@ -152,48 +152,48 @@ async def test_an_error_has_all_that_was_said(fake: FakeServer, connect: Connect
     assert str(error) == "STALE_LEASE: for people"
 
 
-async def test_an_unknown_reason_is_kept_and_one_of_another_domain_is_none(fake: FakeServer, connect: Connect) -> None:
-    unknown = refuse(grpc.StatusCode.NOT_FOUND, "NO_SUCH_MOON")
+async def test_unknown_reason_is_kept_and_reason_of_other_domain_is_ignored(fake: FakeServer, connect: Connect) -> None:
+    unknown = refuse(grpc.StatusCode.NOT_FOUND, "REASON_OF_A_NEWER_SERVER")
     other = refuse(grpc.StatusCode.NOT_FOUND, "STALE_LEASE", domain="elsewhere")
-    fake.answers("GetRun", unknown, other)
-    world = connect(fake.address)
-    for reason in ("NO_SUCH_MOON", None):
+    fake.set_answers("GetRun", unknown, other)
+    client = connect(fake.address)
+    for reason in ("REASON_OF_A_NEWER_SERVER", None):
         with pytest.raises(runhub.Error) as raised:
-            await world.call("runs", "GetRun", GetRunRequest())
+            await client.call("runs", "GetRun", GetRunRequest())
         assert type(raised.value) is runhub.Error
         assert raised.value.reason == reason
 
 
-async def test_an_answer_may_have_16_mib(fake: FakeServer, connect: Connect) -> None:
+async def test_answer_may_have_16_mib(fake: FakeServer, connect: Connect) -> None:
     mib = 1024 * 1024
     sizes = [15 * mib, 17 * mib]
-    fake.answers("GetRun", *(reply(GetRunResponse(run={"goal": "x" * size})) for size in sizes))
-    world = connect(fake.address)
-    assert len((await world.call("runs", "GetRun", GetRunRequest())).run.goal) == 15 * mib
+    fake.set_answers("GetRun", *(reply(GetRunResponse(run={"goal": "x" * size})) for size in sizes))
+    client = connect(fake.address)
+    assert len((await client.call("runs", "GetRun", GetRunRequest())).run.goal) == 15 * mib
     with pytest.raises(runhub.Error) as raised:
-        await world.call("runs", "GetRun", GetRunRequest())
+        await client.call("runs", "GetRun", GetRunRequest())
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert fake.count("GetRun") == 2
 
 
-async def test_a_call_cancelled_by_its_caller_is_not_made_again(fake: FakeServer) -> None:
-    fake.answers("GetRun", hang())
+async def test_call_cancelled_by_its_caller_is_not_retried(fake: FakeServer) -> None:
+    fake.set_answers("GetRun", hang())
     async with runhub.aio.connect(fake.address) as client:
 
         async def get() -> None:
             await client.runs.GetRun(GetRunRequest())
 
         getting = asyncio.create_task(get())
-        (asked,) = await asyncio.to_thread(fake.asked, "GetRun")
+        (call,) = await asyncio.to_thread(fake.wait_for_calls, "GetRun")
         getting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await getting
-        assert await asyncio.to_thread(asked.over.wait, 5)
+        assert await asyncio.to_thread(call.has_ended.wait, 5)
     assert fake.count("GetRun") == 1
 
 
-async def test_a_raw_stream_raises_by_reason_too(fake: FakeServer) -> None:
-    fake.answers("SubscribeEvents", refuse(grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND"))
+async def test_stream_of_a_stub_raises_error_with_reason(fake: FakeServer) -> None:
+    fake.set_answers("SubscribeEvents", refuse(grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND"))
     with runhub.connect(fake.address) as blocking, pytest.raises(runhub.RunNotFound):
         next(blocking.events.SubscribeEvents(SubscribeEventsRequest()))
     async with runhub.aio.connect(fake.address) as client:

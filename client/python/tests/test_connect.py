@@ -1,4 +1,4 @@
-"""Finding a server, and what is reachable there."""
+"""Connecting to a server."""
 
 from __future__ import annotations
 
@@ -18,30 +18,32 @@ from runhub.v1 import GetServerInfoRequest
 
 
 @contextmanager
-def nobody_listens() -> Generator[str]:
-    """A port that refuses: nobody else can get it. A server of gRPC's can, by SO_REUSEPORT."""
-    with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        taken.bind(("127.0.0.1", 0))
-        yield f"127.0.0.1:{taken.getsockname()[1]}"
+def unused_port() -> Generator[str]:
+    """Reserves a port that refuses connections. Only a gRPC server can still bind it, because of SO_REUSEPORT."""
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{reserved.getsockname()[1]}"
 
 
 async def log_id(connect: Connect, server: str) -> str:
     return (await connect(server).call("server", "GetServerInfo", GetServerInfoRequest())).log_id
 
 
-async def test_a_unix_socket(connect: Connect, tmp_path: Path) -> None:
+async def test_client_connects_to_unix_socket(connect: Connect, tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/run hub.sock"
     server = FakeServer(address.replace(" ", "%20"))
     assert await log_id(connect, address) == "log"
     server.stop()
 
 
-async def test_an_http_address(fake: FakeServer, connect: Connect) -> None:
+async def test_client_connects_to_http_address(fake: FakeServer, connect: Connect) -> None:
     assert await log_id(connect, f"http://{fake.address}") == "log"
 
 
-async def test_no_proxy(fake: FakeServer, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_ignores_proxies_of_the_environment(
+    fake: FakeServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("http_proxy", "https_proxy", "grpc_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     for name in ("no_proxy", "no_grpc_proxy"):
@@ -49,22 +51,22 @@ async def test_no_proxy(fake: FakeServer, connect: Connect, monkeypatch: pytest.
     assert await log_id(connect, fake.address) == "log"
 
 
-async def test_a_server_that_comes_late_is_found(connect: Connect) -> None:
-    with nobody_listens() as address:
-        world = connect(address, deadline=3)
+async def test_call_finds_server_that_starts_late(connect: Connect) -> None:
+    with unused_port() as address:
+        client = connect(address, deadline=3)
         with pytest.raises(runhub.Error) as raised:
-            await world.call("server", "GetServerInfo", GetServerInfoRequest())
+            await client.call("server", "GetServerInfo", GetServerInfoRequest())
         assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
         late = FakeServer(address)
-        await world.call("server", "GetServerInfo", GetServerInfoRequest(), timeout=30)
+        await client.call("server", "GetServerInfo", GetServerInfoRequest(), timeout=30)
         late.stop()
 
 
 def test_errors_can_be_pickled() -> None:
     field = runhub.FieldProblem("goal", "is blank")
     error = runhub.InvalidField(grpc.StatusCode.INVALID_ARGUMENT, "no", "INVALID_FIELD", {"a": "b"}, [field], 1.0)
-    again = pickle.loads(pickle.dumps(error))
-    assert (type(again), again.reason, again.fields) == (runhub.InvalidField, "INVALID_FIELD", [field])
-    assert (again.metadata, again.retry_delay, str(again)) == ({"a": "b"}, 1.0, str(error))
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), copy.reason, copy.fields) == (runhub.InvalidField, "INVALID_FIELD", [field])
+    assert (copy.metadata, copy.retry_delay, str(copy)) == ({"a": "b"}, 1.0, str(error))
     assert pickle.loads(pickle.dumps(runhub.LeaseLost("taken"))).because == "taken"
     assert str(pickle.loads(pickle.dumps(runhub.OtherLog()))) == str(runhub.OtherLog())

@@ -1,4 +1,4 @@
-"""The lease keeper of asyncio."""
+"""The lease keeper for asyncio."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 import grpc
 import pytest
-from fake import FakeServer, beat, hang, refuse
+from fake import FakeServer, hang, heartbeat, refuse
 
 import runhub
 from runhub.v1 import Claim, LeaseState
 
-# The shortest there is: silence is noticed after a second.
+# The shortest lease duration, so that a test loses an unanswered lease after 1 s.
 CLAIM = Claim(lease_token="token", lease_duration={"seconds": 1})
-LOST = beat(LeaseState.LEASE_STATE_LOST)
+LOST = heartbeat(LeaseState.LEASE_STATE_LOST)
 
 
 class TaskOf310(asyncio.Task[Any]):
-    """A task as Python 3.10 has it: nobody counts how often it was cancelled."""
+    """A task as in Python 3.10, which does not count its cancellations."""
 
     uncancel = None  # type: ignore[assignment]
 
@@ -38,8 +38,8 @@ async def client(fake: FakeServer) -> AsyncIterator[runhub.aio.AsyncClient]:
         yield client
 
 
-async def asked(fake: FakeServer, count: int = 1) -> list[Any]:
-    return [one.request.beats[0] for one in await asyncio.to_thread(fake.asked, "Heartbeat", count)]
+async def wait_for_beats(fake: FakeServer, count: int = 1) -> list[Any]:
+    return [call.request.beats[0] for call in await asyncio.to_thread(fake.wait_for_calls, "Heartbeat", count)]
 
 
 async def hold(client: runhub.aio.AsyncClient) -> None:
@@ -47,25 +47,27 @@ async def hold(client: runhub.aio.AsyncClient) -> None:
         await asyncio.Event().wait()
 
 
-async def test_it_beats_at_once_and_until_the_end(fake: FakeServer, client: runhub.aio.AsyncClient) -> None:
+async def test_first_heartbeat_is_sent_at_once_and_none_after_the_block(
+    fake: FakeServer, client: runhub.aio.AsyncClient
+) -> None:
     tasks = asyncio.all_tasks()
     async with client.keep_lease(Claim(lease_token="token", lease_duration={"seconds": 3600})) as lease:
-        beats = await asked(fake)
+        beats = await wait_for_beats(fake)
         assert [one.lease_token for one in beats] == ["token"]
         assert lease.state == LeaseState.LEASE_STATE_EXTENDED
     assert asyncio.all_tasks() == tasks
     assert fake.count("Heartbeat") == 1
 
 
-async def test_it_goes_on_beating(fake: FakeServer, client: runhub.aio.AsyncClient) -> None:
+async def test_heartbeats_repeat_at_a_third_of_the_lease(fake: FakeServer, client: runhub.aio.AsyncClient) -> None:
     async with client.keep_lease(CLAIM):
-        await asked(fake, 3)
-    first, second, _ = fake.asked("Heartbeat", 3)
+        await wait_for_beats(fake, 3)
+    first, second, _ = fake.wait_for_calls("Heartbeat", 3)
     assert 0.3 <= second.at - first.at < 1
 
 
 @pytest.mark.parametrize(
-    ("trouble", "because", "cause"),
+    ("answer", "because", "cause"),
     [
         (LOST, "taken", None),
         (hang(), "unanswered", grpc.StatusCode.DEADLINE_EXCEEDED),
@@ -73,10 +75,10 @@ async def test_it_goes_on_beating(fake: FakeServer, client: runhub.aio.AsyncClie
         (refuse(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"), "refused", grpc.StatusCode.INVALID_ARGUMENT),
     ],
 )
-async def test_a_lost_lease_cancels_the_work(
-    fake: FakeServer, client: runhub.aio.AsyncClient, start: Any, trouble: Any, because: str, cause: Any
+async def test_lost_lease_cancels_the_work(
+    fake: FakeServer, client: runhub.aio.AsyncClient, start: Any, answer: Any, because: str, cause: Any
 ) -> None:
-    fake.answers("Heartbeat", trouble)
+    fake.set_answers("Heartbeat", answer)
     working = start(hold(client))
     with pytest.raises(runhub.LeaseLost) as lost:
         await asyncio.wait_for(working, 5)
@@ -84,22 +86,20 @@ async def test_a_lost_lease_cancels_the_work(
     assert getattr(lost.value.__cause__, "code", lambda: None)() is cause
 
 
-async def test_a_cancellation_from_outside_stays_one(
-    fake: FakeServer, client: runhub.aio.AsyncClient, start: Any
-) -> None:
+async def test_outside_cancellation_is_kept(fake: FakeServer, client: runhub.aio.AsyncClient, start: Any) -> None:
     working = start(hold(client))
-    await asked(fake)
+    await wait_for_beats(fake)
     working.cancel()
     with pytest.raises(asyncio.CancelledError):
         await working
-    # And it still counts, for a timeout around it, say.
+    # The cancellation still counts, so that a timeout around the block works.
     assert getattr(working, "cancelling", lambda: 1)() == 1
 
 
-async def test_a_cancellation_from_outside_stays_one_while_the_lease_is_lost(
+async def test_outside_cancellation_is_kept_while_lease_is_lost(
     fake: FakeServer, client: runhub.aio.AsyncClient, start: Any
 ) -> None:
-    fake.answers("Heartbeat", LOST)
+    fake.set_answers("Heartbeat", LOST)
     cleaning = asyncio.Event()
 
     async def work() -> None:
@@ -117,13 +117,13 @@ async def test_a_cancellation_from_outside_stays_one_while_the_lease_is_lost(
         await working
 
 
-async def test_the_works_own_error_stays_what_it_is(fake: FakeServer, client: runhub.aio.AsyncClient) -> None:
+async def test_error_of_the_work_is_raised_unchanged(fake: FakeServer, client: runhub.aio.AsyncClient) -> None:
     own = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError) as raised:
         async with client.keep_lease(CLAIM):
             raise own
     assert raised.value is own
-    fake.answers("Heartbeat", LOST)
+    fake.set_answers("Heartbeat", LOST)
     with pytest.raises(ZeroDivisionError) as raised:
         async with client.keep_lease(CLAIM):
             try:
@@ -133,31 +133,32 @@ async def test_the_works_own_error_stays_what_it_is(fake: FakeServer, client: ru
     assert raised.value is own
 
 
-async def test_who_holds_back_the_cancellation_hears_of_it_at_the_end(
+async def test_work_that_suppresses_cancellation_gets_lease_lost_at_the_end(
     fake: FakeServer, client: runhub.aio.AsyncClient
 ) -> None:
-    fake.answers("Heartbeat", LOST)
+    fake.set_answers("Heartbeat", LOST)
     with pytest.raises(runhub.LeaseLost):
         async with client.keep_lease(CLAIM) as lease:
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 assert lease.state == LeaseState.LEASE_STATE_LOST
-    # What follows is not cancelled.
+    # Code after the block is not cancelled.
     await asyncio.sleep(0)
 
 
-async def test_a_progress_goes_with_the_next_beat_once(fake: FakeServer, client: runhub.aio.AsyncClient) -> None:
+async def test_progress_is_sent_once_with_the_next_heartbeat(fake: FakeServer, client: runhub.aio.AsyncClient) -> None:
     async with client.keep_lease(CLAIM) as lease:
         lease.progress({"percent": 50})
-        beats = await asked(fake, 2)
+        beats = await wait_for_beats(fake, 2)
     assert runhub.to_json(beats[0].progress) == {"percent": 50}
     assert not beats[1].HasField("progress")
 
 
-async def test_requests_to_stop_are_heard(fake: FakeServer, client: runhub.aio.AsyncClient) -> None:
-    pause, cancel = (LeaseState.LEASE_STATE_PAUSE_REQUESTED, LeaseState.LEASE_STATE_CANCEL_REQUESTED)
-    fake.answers("Heartbeat", beat(pause), beat(), beat(cancel))
+async def test_work_can_wait_for_requests_to_stop(fake: FakeServer, client: runhub.aio.AsyncClient) -> None:
+    pause = LeaseState.LEASE_STATE_PAUSE_REQUESTED
+    cancel = LeaseState.LEASE_STATE_CANCEL_REQUESTED
+    fake.set_answers("Heartbeat", heartbeat(pause), heartbeat(), heartbeat(cancel))
     async with client.keep_lease(CLAIM) as lease:
         await lease.resumed()
         await lease.pause_requested()
@@ -167,13 +168,15 @@ async def test_requests_to_stop_are_heard(fake: FakeServer, client: runhub.aio.A
         assert lease.state == cancel
 
 
-async def test_those_who_wait_hear_of_the_loss_and_of_the_end(fake: FakeServer, client: runhub.aio.AsyncClient) -> None:
+async def test_waits_end_when_the_lease_is_lost_and_when_the_block_is_left(
+    fake: FakeServer, client: runhub.aio.AsyncClient
+) -> None:
     async with client.keep_lease(CLAIM) as lease:
         waiting = asyncio.create_task(lease.cancel_requested())
-        await asked(fake)
+        await wait_for_beats(fake)
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    fake.answers("Heartbeat", LOST)
+    fake.set_answers("Heartbeat", LOST)
     with pytest.raises(runhub.LeaseLost):
         async with client.keep_lease(CLAIM) as lease:
             waiting = asyncio.create_task(lease.cancel_requested())

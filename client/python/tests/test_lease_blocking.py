@@ -1,4 +1,4 @@
-"""The lease keeper of threads."""
+"""The lease keeper for threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
-from fake import FakeServer, beat, hang, refuse
+from fake import FakeServer, hang, heartbeat, refuse
 from test_lease_aio import CLAIM, LOST
 
 import runhub
@@ -22,25 +22,25 @@ def client(fake: FakeServer) -> Iterator[runhub.Client]:
     assert "runhub-lease" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_it_beats_at_once_and_until_the_end(fake: FakeServer, client: runhub.Client) -> None:
+def test_first_heartbeat_is_sent_at_once_and_none_after_the_block(fake: FakeServer, client: runhub.Client) -> None:
     with client.keep_lease(Claim(lease_token="token", lease_duration={"seconds": 3600})) as lease:
-        (asked,) = fake.asked("Heartbeat")
-        assert asked.request.beats[0].lease_token == "token"
+        (call,) = fake.wait_for_calls("Heartbeat")
+        assert call.request.beats[0].lease_token == "token"
         lease.check()
     assert fake.count("Heartbeat") == 1
 
 
-def test_a_beat_under_way_does_not_hold_up_the_end(fake: FakeServer, client: runhub.Client) -> None:
-    fake.answers("Heartbeat", hang())
+def test_running_heartbeat_does_not_delay_leaving_the_block(fake: FakeServer, client: runhub.Client) -> None:
+    fake.set_answers("Heartbeat", hang())
     with client.keep_lease(Claim(lease_token="token", lease_duration={"seconds": 3600})):
-        (asked,) = fake.asked("Heartbeat")
+        (call,) = fake.wait_for_calls("Heartbeat")
         began = time.monotonic()
     assert time.monotonic() - began < 5
-    assert asked.over.wait(5)
+    assert call.has_ended.wait(5)
 
 
 @pytest.mark.parametrize(
-    ("trouble", "because"),
+    ("answer", "because"),
     [
         (LOST, "taken"),
         (hang(), "unanswered"),
@@ -48,10 +48,10 @@ def test_a_beat_under_way_does_not_hold_up_the_end(fake: FakeServer, client: run
         (refuse(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"), "refused"),
     ],
 )
-def test_work_that_waits_hears_of_the_loss(
-    fake: FakeServer, client: runhub.Client, trouble: object, because: str
+def test_wait_ends_when_the_lease_is_lost(
+    fake: FakeServer, client: runhub.Client, answer: object, because: str
 ) -> None:
-    fake.answers("Heartbeat", trouble)  # type: ignore[arg-type] # it is an Answer
+    fake.set_answers("Heartbeat", answer)  # type: ignore[arg-type] # it is an Answer
     began = time.monotonic()
     with pytest.raises(runhub.LeaseLost) as lost, client.keep_lease(CLAIM) as lease:
         lease.wait(60)
@@ -59,40 +59,40 @@ def test_work_that_waits_hears_of_the_loss(
     assert time.monotonic() - began < 5
 
 
-def test_work_that_does_not_ask_hears_of_it_at_the_end(fake: FakeServer, client: runhub.Client) -> None:
-    fake.answers("Heartbeat", LOST)
-    over = threading.Event()
+def test_work_that_does_not_check_gets_lease_lost_at_the_end(fake: FakeServer, client: runhub.Client) -> None:
+    fake.set_answers("Heartbeat", LOST)
+    is_lost = threading.Event()
     with pytest.raises(runhub.LeaseLost), client.keep_lease(CLAIM) as lease:
-        lease.on_lost(over.set)
-        assert over.wait(5)
+        lease.on_lost(is_lost.set)
+        assert is_lost.wait(5)
         assert lease.state == LeaseState.LEASE_STATE_LOST
-        again = threading.Event()
-        lease.on_lost(again.set)
-        assert again.is_set()
+        is_called_at_once = threading.Event()
+        lease.on_lost(is_called_at_once.set)
+        assert is_called_at_once.is_set()
 
 
-def test_the_works_own_error_stays_what_it_is(fake: FakeServer, client: runhub.Client) -> None:
-    fake.answers("Heartbeat", LOST)
-    over = threading.Event()
+def test_error_of_the_work_is_raised_unchanged(fake: FakeServer, client: runhub.Client) -> None:
+    fake.set_answers("Heartbeat", LOST)
+    is_lost = threading.Event()
     with pytest.raises(ZeroDivisionError), client.keep_lease(CLAIM) as lease:
-        lease.on_lost(over.set)
-        assert over.wait(5)
+        lease.on_lost(is_lost.set)
+        assert is_lost.wait(5)
         raise ZeroDivisionError
 
 
-def test_waiting_for_nothing_sleeps(client: runhub.Client) -> None:
+def test_wait_sleeps_while_the_lease_is_kept(client: runhub.Client) -> None:
     began = time.monotonic()
     with client.keep_lease(CLAIM) as lease:
         lease.wait(0.05)
     assert time.monotonic() - began >= 0.05
 
 
-def test_progress_and_state(fake: FakeServer, client: runhub.Client) -> None:
-    fake.answers("Heartbeat", beat(LeaseState.LEASE_STATE_PAUSE_REQUESTED))
+def test_progress_is_sent_once_and_state_is_read(fake: FakeServer, client: runhub.Client) -> None:
+    fake.set_answers("Heartbeat", heartbeat(LeaseState.LEASE_STATE_PAUSE_REQUESTED))
     with client.keep_lease(CLAIM) as lease:
         lease.progress({"percent": 50})
-        fake.asked("Heartbeat", 3)
+        fake.wait_for_calls("Heartbeat", 3)
         assert lease.state == LeaseState.LEASE_STATE_PAUSE_REQUESTED
-    sent = [runhub.to_json(asked.request.beats[0].progress) for asked in fake.asked("Heartbeat", 3)]
+    sent = [runhub.to_json(call.request.beats[0].progress) for call in fake.wait_for_calls("Heartbeat", 3)]
     assert {"percent": 50} in sent[:2]
     assert sent.count(None) == len(sent) - 1

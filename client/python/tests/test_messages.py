@@ -1,4 +1,4 @@
-"""The messages, and JSON in them."""
+"""The messages of the API, and JSON in them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import pkgutil
 from typing import Any
 
 import pytest
+from stage import ROOT
 
 import runhub
 from runhub import v1
 
 
 def test_v1_has_every_message_and_enum() -> None:
-    modules = [name for _, name, _ in pkgutil.iter_modules(v1.__path__) if name.endswith("_pb2")]
-    assert len(modules) == 17
+    modules = {name for _, name, _ in pkgutil.iter_modules(v1.__path__) if name.endswith("_pb2")}
+    assert modules == {f"{file.stem}_pb2" for file in (ROOT / "proto/runhub/v1").glob("*.proto")}
     for name in modules:
         file: Any = importlib.import_module(f"runhub.v1.{name}").DESCRIPTOR
         for kind in (*file.message_types_by_name, *file.enum_types_by_name):
@@ -22,5 +23,5 @@ def test_v1_has_every_message_and_enum() -> None:
 
 
 @pytest.mark.parametrize("json", [None, True, 1.5, "text", [1, None, {"a": []}], {"lines": 120, "files": ["a", None]}])
-def test_json_there_and_back(json: runhub.Json) -> None:
+def test_json_survives_conversion_to_value_and_back(json: runhub.Json) -> None:
     assert runhub.to_json(runhub.value(json)) == json

@@ -1,4 +1,4 @@
-"""What else it takes the real server for: two of the scenarios for threads, and a unix socket."""
+"""Tests against the real server: two of the scenarios with the client for threads, and a unix socket."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from test_scenarios import needs_stage
 import runhub
 from runhub import v1
 
-# Without a stage it is built first; and each step has its own time.
+# The first test may have to build the stage, and each scenario has a limit of its own.
 pytestmark = [pytest.mark.timeout(0), pytest.mark.filterwarnings("default:!!!")]
 
-Tell = Callable[[str], None]
+SendCommand = Callable[[str], None]
 
 
 @pytest.fixture
@@ -28,20 +28,20 @@ async def stage() -> AsyncIterator[Stage]:
         yield stage
 
 
-async def test_lease_lost(stage: Stage) -> None:
+async def test_blocking_client_plays_lease_lost(stage: Stage) -> None:
     await in_thread(stage, lose_leases)
 
 
-async def test_two_restarts(stage: Stage) -> None:
-    await in_thread(stage, go_on_through_two_restarts)
+async def test_blocking_client_plays_two_restarts(stage: Stage) -> None:
+    await in_thread(stage, survive_two_restarts)
 
 
-async def test_the_server_on_a_unix_socket(stage: Stage, tmp_path: Path) -> None:
+async def test_clients_reach_server_on_unix_socket(stage: Stage, tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/runhub.sock"
     command = [stage.binary, "serve", "--listen", address, "--db", f"{tmp_path}/runhub.db"]
     server = await asyncio.create_subprocess_exec(*command, stdout=DEVNULL, stderr=DEVNULL)
     try:
-        # It is tried until the server is there.
+        # The first call is retried until the server listens.
         with runhub.connect(address) as client:
             assert await asyncio.to_thread(create_run, client)
         async with runhub.aio.connect(address) as client:
@@ -51,18 +51,19 @@ async def test_the_server_on_a_unix_socket(stage: Stage, tmp_path: Path) -> None
         await server.wait()
 
 
-async def in_thread(stage: Stage, play: Callable[[runhub.Client, Tell], None]) -> None:
+async def in_thread(stage: Stage, play: Callable[[runhub.Client, SendCommand], None]) -> None:
     loop = asyncio.get_running_loop()
 
-    def tell(what: str) -> None:
-        asyncio.run_coroutine_threadsafe(stage.tell(what), loop).result()
+    def send_command(command: str) -> None:
+        asyncio.run_coroutine_threadsafe(stage.command(command), loop).result()
 
     with runhub.connect(stage.address) as client:
-        await asyncio.wait_for(asyncio.to_thread(play, client, tell), 60)
+        await asyncio.wait_for(asyncio.to_thread(play, client, send_command), 60)
 
 
-def lose_leases(client: runhub.Client, tell: Tell) -> None:
-    task = add_task(client, run := create_run(client))
+def lose_leases(client: runhub.Client, send_command: SendCommand) -> None:
+    run = create_run(client)
+    task = add_task(client, run)
     claim = v1.ClaimTaskRequest(run_id=run, agent_id="first", lease_duration={"seconds": 1})
     first = client.tasks.ClaimTask(claim).claim
     with pytest.raises(runhub.LeaseLost) as lost, client.keep_lease(first) as lease:
@@ -73,15 +74,15 @@ def lose_leases(client: runhub.Client, tell: Tell) -> None:
         client.tasks.FailTask(v1.FailTaskRequest(task_id=task, lease_token=first.lease_token, summary="late"))
     second = client.tasks.ClaimTask(claim).claim
     with pytest.raises(runhub.LeaseLost) as lost, client.keep_lease(second) as lease:
-        tell("kill")
+        send_command("kill")
         lease.wait(30)
     assert lost.value.because == "unanswered"
-    tell("start")
+    send_command("start")
     report = v1.CompleteTaskRequest(task_id=task, lease_token=second.lease_token, summary="done after all")
     assert client.tasks.CompleteTask(report).task.attempt_count == 2
 
 
-def go_on_through_two_restarts(client: runhub.Client, tell: Tell) -> None:
+def survive_two_restarts(client: runhub.Client, send_command: SendCommand) -> None:
     run = create_run(client)
     claim = v1.ClaimTaskRequest(run_id=run, agent_id="patient", wait={"seconds": 50})
     with ThreadPoolExecutor() as threads:
@@ -89,8 +90,8 @@ def go_on_through_two_restarts(client: runhub.Client, tell: Tell) -> None:
         claiming = threads.submit(client.tasks.ClaimTask, claim)
         for kind, end in (("step_1", "kill"), ("step_2", "stop")):
             append(client, run, kind)
-            tell(end)
-            tell("start")
+            send_command(end)
+            send_command("start")
         append(client, run, "step_3")
         task = add_task(client, run)
         token = claiming.result().claim.lease_token

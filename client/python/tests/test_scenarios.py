@@ -1,4 +1,4 @@
-"""The scenarios that hold all clients to the same."""
+"""The scenarios that every client must pass."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pytest
 from play import play
 from stage import ROOT, can_have_stage
 
-# Without a stage it is built first; and each step has its own time.
+# The first test may have to build the stage, and each step has a limit of its own.
 pytestmark = [pytest.mark.timeout(0), pytest.mark.filterwarnings("default:!!!")]
 
 SCENARIOS = sorted((ROOT / "client/scenarios").glob("*.json"))
 
 
-def test_there_are_scenarios() -> None:
+def test_scenarios_are_found() -> None:
     assert SCENARIOS
 
 
 @pytest.mark.parametrize("file", SCENARIOS, ids=lambda file: file.stem)
-async def test_scenario(file: Path) -> None:
+async def test_scenario_passes(file: Path) -> None:
     needs_stage()
     await play(file)
 
@@ -29,7 +29,7 @@ async def test_scenario(file: Path) -> None:
 def needs_stage() -> None:
     if can_have_stage():
         return
-    text = "!!! NEITHER RUNHUB_STAGE NOR CARGO: THE SCENARIOS ARE LEFT OUT !!!"
+    text = "!!! THE SCENARIOS ARE SKIPPED, BECAUSE THERE IS NEITHER RUNHUB_STAGE NOR CARGO !!!"
     if os.environ.get("CI"):
         pytest.fail(text)
     warnings.warn(text, stacklevel=2)

@@ -1,4 +1,5 @@
-"""A small orchestrator: a strategy plans, two agents implement, a checker approves, a watcher prints."""
+"""A small orchestrator: a strategy agent plans, two agents implement, a checker approves, and a watcher prints
+events."""
 
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ async def implement(client: Client, run: str, agent: str) -> None:
 async def work(client: Client, claim: v1.Claim) -> None:
     async with client.keep_lease(claim) as lease:
         lease.progress({"percent": 50})
-        await asyncio.sleep(0.05)  # Here an agent would work.
+        await asyncio.sleep(0.05)  # stands for the agent's work
     report = v1.CompleteTaskRequest(task_id=claim.task.id, lease_token=claim.lease_token)
     report.summary = f"{claim.task.title}: done"
     report.result.CopyFrom(runhub.value({"lines": 120}))
@@ -67,11 +68,11 @@ async def work(client: Client, claim: v1.Claim) -> None:
 async def check(client: Client, run: str) -> None:
     async for update in client.subscribe(v1.SubscribeEventsRequest(run_id=run, kinds=["approval_requested"])):
         if update.HasField("event"):
-            asked = runhub.to_json(update.event.payload)
-            decision = v1.DecideApprovalRequest(approval_id=asked["approvalId"], source="checker")
+            approval = runhub.to_json(update.event.payload)
+            decision = v1.DecideApprovalRequest(approval_id=approval["approvalId"], source="checker")
             decision.verdict = v1.ApprovalVerdict.APPROVAL_VERDICT_APPROVED
-            decision.rationale = "The tasks are done."
-            decision.expected_subject_digest = asked["subjectDigest"]
+            decision.rationale = "All tasks are done."
+            decision.expected_subject_digest = approval["subjectDigest"]
             await client.approvals.DecideApproval(decision)
             return
 

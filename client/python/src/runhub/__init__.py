@@ -1,9 +1,10 @@
 """The Python client of Runhub: a thin layer over the generated stubs.
 
-`connect` once and share the client between threads; `runhub.aio.connect` is the same for asyncio. Every RPC is a method
-of its service's stub, such as `client.tasks.ClaimTask`: it takes its request and returns its response, or raises an
-`Error` with a reason. `client.subscribe` brings events through lost connections and restarts of the server without a
-gap or a duplicate. `client.keep_lease` keeps a claimed task while it is worked on. The messages are in `runhub.v1`.
+Call `connect` once and share the client between threads, or call `runhub.aio.connect` for asyncio. Every RPC is a
+method of its service's stub, such as `client.tasks.ClaimTask`. The method takes a request and returns a response, or
+raises an `Error` with a reason. `client.subscribe` follows events through broken connections and restarts of the
+server, without a gap or a duplicate. `client.keep_lease` keeps the lease of a claimed task. The messages and enums are
+in `runhub.v1`.
 """
 
 from runhub import aio

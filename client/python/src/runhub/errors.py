@@ -1,4 +1,4 @@
-"""What goes wrong, by reason."""
+"""The errors of the client, with a class for each reason."""
 
 from __future__ import annotations
 
@@ -11,44 +11,53 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-# Of the ErrorInfo of every refusal by a Runhub server.
+from runhub.v1 import ErrorReason
+
+# The `domain` in the ErrorInfo of every error that a Runhub server returns.
 _DOMAIN = "runhub"
 _DETAILS_KEY = "grpc-status-details-bin"
 
 M = TypeVar("M", bound=Message)
 
-_by_reason: dict[str, type[Error]] = {}
+_class_by_reason: dict[str, type[Error]] = {}
 
 
 class FieldProblem(NamedTuple):
-    """A field that could not be taken, and why."""
+    """An invalid field of a request, and what is wrong with it."""
 
     field: str
     problem: str
 
 
-# For threads too: grpc.aio handles nothing else that its interceptors raise, and to threads it is a grpc.RpcError.
-class Error(grpc.aio.AioRpcError):
-    """A call did not do what it was for: the server refused it, or it or its answer got lost on the way.
+def reason_name(reason: ErrorReason) -> str:
+    """Returns the text that an ErrorInfo has for this reason, such as `STALE_LEASE`."""
+    return ErrorReason.Name(reason).removeprefix("ERROR_REASON_")
 
-    Each reason has a class of its own, such as `StaleLease`; a reason that this client does not know yet is a plain
-    `Error` with the reason's text. What never reached a handler has no reason. `code()` is gRPC's code.
+
+# The base class is AioRpcError in both clients: grpc.aio passes on no other exception from an interceptor, and for
+# threads AioRpcError is a grpc.RpcError as well.
+class Error(grpc.aio.AioRpcError):
+    """A call failed: the server refused it, or the request or its answer was lost.
+
+    Each value of `runhub.v1.ErrorReason` has a subclass, such as `StaleLease`. If the server returns a reason that this
+    client does not know, the error is a plain `Error` with the reason's text. `code()` returns the gRPC status code.
     """
 
     reason: str | None
-    """Why the server refused it. The protos say which RPC gives which."""
+    """Why the server refused the call, such as `STALE_LEASE`. The protos list the reasons of each RPC. None if the call
+    did not reach the server's handler, or if the answer was lost."""
     message: str
-    """For people only."""
+    """An explanation for people. Programs must not parse it."""
     metadata: dict[str, str]
-    """The particulars that the reason documents."""
+    """Further facts about the error, as `runhub.v1.ErrorReason` documents them."""
     fields: list[FieldProblem]
-    """What could not be taken."""
+    """The invalid fields of the request."""
     retry_delay: float | None
-    """In how many seconds to make the same call again, if the server has said so."""
+    """How many seconds to wait before repeating the call. None if the server gives no delay."""
 
-    def __init_subclass__(cls, *, reason: str | None = None) -> None:
+    def __init_subclass__(cls, *, reason: ErrorReason | None = None) -> None:
         if reason is not None:
-            _by_reason[reason] = cls
+            _class_by_reason[reason_name(reason)] = cls
 
     def __init__(
         self,
@@ -68,10 +77,10 @@ class Error(grpc.aio.AioRpcError):
 
     @property
     def is_passing(self) -> bool:
-        """The same call may well succeed later: the server is away, shutting down or too busy, or the connection
+        """Whether the same call may succeed later: the server is down, shutting down or overloaded, or the connection
         broke."""
-        # grpcio reports a broken connection as UNAVAILABLE, whatever was under way.
-        return self.code() is grpc.StatusCode.UNAVAILABLE or self.reason == "OVERLOADED"
+        # grpcio reports every broken connection as UNAVAILABLE.
+        return self.code() is grpc.StatusCode.UNAVAILABLE or self.reason == _OVERLOADED
 
     def __str__(self) -> str:
         return f"{self.reason or self.code().name}: {self.message}"
@@ -80,111 +89,115 @@ class Error(grpc.aio.AioRpcError):
         return f"{type(self).__name__}({self})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Workers in processes hand errors on.
+        # Worker processes pass errors to their parent by pickling them.
         return type(self), (self.code(), self.message, self.reason, self.metadata, self.fields, self.retry_delay)
 
 
-class InvalidField(Error, reason="INVALID_FIELD"):
-    """A field can't be taken: see `fields`."""
+_OVERLOADED = reason_name(ErrorReason.ERROR_REASON_OVERLOADED)
 
 
-class DependencyCycle(Error, reason="DEPENDENCY_CYCLE"):
-    """The tasks depend on each other in a circle."""
+class InvalidField(Error, reason=ErrorReason.ERROR_REASON_INVALID_FIELD):
+    """A field of the request is missing, malformed, or over a limit: see `fields`."""
 
 
-class RequestIdReused(Error, reason="REQUEST_ID_REUSED"):
-    """The request_id was given to another request before."""
+class DependencyCycle(Error, reason=ErrorReason.ERROR_REASON_DEPENDENCY_CYCLE):
+    """The dependencies of the tasks form a cycle."""
 
 
-class RunNotFound(Error, reason="RUN_NOT_FOUND"):
-    """There is no such run, or no longer."""
+class RequestIdReused(Error, reason=ErrorReason.ERROR_REASON_REQUEST_ID_REUSED):
+    """The request_id was used before with other content."""
 
 
-class TaskNotFound(Error, reason="TASK_NOT_FOUND"):
-    """There is no such task, or not in that run."""
+class RunNotFound(Error, reason=ErrorReason.ERROR_REASON_RUN_NOT_FOUND):
+    """No run has this id. The run may have been deleted."""
 
 
-class ApprovalNotFound(Error, reason="APPROVAL_NOT_FOUND"):
-    """There is no such approval."""
+class TaskNotFound(Error, reason=ErrorReason.ERROR_REASON_TASK_NOT_FOUND):
+    """No task has this id, or the task belongs to another run."""
 
 
-class CheckpointNotFound(Error, reason="CHECKPOINT_NOT_FOUND"):
-    """There is no such checkpoint."""
+class ApprovalNotFound(Error, reason=ErrorReason.ERROR_REASON_APPROVAL_NOT_FOUND):
+    """No approval has this id."""
 
 
-class StaleLease(Error, reason="STALE_LEASE"):
-    """The lease is over: the task was taken back, moved or given to somebody else."""
+class CheckpointNotFound(Error, reason=ErrorReason.ERROR_REASON_CHECKPOINT_NOT_FOUND):
+    """No checkpoint has this id."""
 
 
-class LeaseRequired(Error, reason="LEASE_REQUIRED"):
-    """Somebody holds the task: it takes the lease_token."""
+class StaleLease(Error, reason=ErrorReason.ERROR_REASON_STALE_LEASE):
+    """The lease token no longer names the task's current attempt: the task was requeued, moved, or claimed again."""
 
 
-class WrongStatus(Error, reason="WRONG_STATUS"):
-    """That can't be done in the status it has."""
+class LeaseRequired(Error, reason=ErrorReason.ERROR_REASON_LEASE_REQUIRED):
+    """An agent holds the task, so the call needs the agent's lease_token."""
 
 
-class RunEnded(Error, reason="RUN_ENDED"):
-    """The run has ended, or is being cancelled."""
+class WrongStatus(Error, reason=ErrorReason.ERROR_REASON_WRONG_STATUS):
+    """The status of the run or task does not allow this call: `metadata` has the current_status."""
 
 
-class AlreadyDecided(Error, reason="ALREADY_DECIDED"):
-    """Somebody else has decided: `metadata` has the verdict and the source."""
+class RunEnded(Error, reason=ErrorReason.ERROR_REASON_RUN_ENDED):
+    """The run has ended or is being cancelled, so it takes no new work."""
 
 
-class NotApproved(Error, reason="NOT_APPROVED"):
-    """The approval was not given."""
+class AlreadyDecided(Error, reason=ErrorReason.ERROR_REASON_ALREADY_DECIDED):
+    """The approval is no longer pending: `metadata` has its verdict and the source of the decision."""
 
 
-class AlreadyConsumed(Error, reason="ALREADY_CONSUMED"):
-    """The approval was used before."""
+class NotApproved(Error, reason=ErrorReason.ERROR_REASON_NOT_APPROVED):
+    """The approval's verdict is not APPROVED, so it can't be consumed."""
 
 
-class DigestMismatch(Error, reason="DIGEST_MISMATCH"):
-    """The approval is for something else."""
+class AlreadyConsumed(Error, reason=ErrorReason.ERROR_REASON_ALREADY_CONSUMED):
+    """The approval was consumed before."""
 
 
-class SnapshotTooLarge(Error, reason="SNAPSHOT_TOO_LARGE"):
-    """The run's snapshot is over 16 MiB."""
+class DigestMismatch(Error, reason=ErrorReason.ERROR_REASON_DIGEST_MISMATCH):
+    """The digest in the request differs from the approval's subject_digest."""
 
 
-class RevisionMismatch(Error, reason="REVISION_MISMATCH"):
-    """It was changed meanwhile: read it again."""
+class SnapshotTooLarge(Error, reason=ErrorReason.ERROR_REASON_SNAPSHOT_TOO_LARGE):
+    """The run's snapshot is over 16 MiB. Request fewer events, attempts and tasks."""
 
 
-class PlanVersionMismatch(Error, reason="PLAN_VERSION_MISMATCH"):
-    """The plan was replaced meanwhile: read it again."""
+class RevisionMismatch(Error, reason=ErrorReason.ERROR_REASON_REVISION_MISMATCH):
+    """The resource has changed since it was read. Read it again, then retry."""
 
 
-class PositionInFuture(Error, reason="POSITION_IN_FUTURE"):
-    """The log does not go as far as that position."""
+class PlanVersionMismatch(Error, reason=ErrorReason.ERROR_REASON_PLAN_VERSION_MISMATCH):
+    """The plan was replaced since it was read. Read it again, then retry."""
 
 
-class PositionCompacted(Error, reason="POSITION_COMPACTED"):
-    """Events after that position are gone: `metadata` has the oldest_position."""
+class PositionInFuture(Error, reason=ErrorReason.ERROR_REASON_POSITION_IN_FUTURE):
+    """The cursor is above every position of this log."""
 
 
-class Overloaded(Error, reason="OVERLOADED"):
-    """The server has too much to do."""
+class PositionCompacted(Error, reason=ErrorReason.ERROR_REASON_POSITION_COMPACTED):
+    """Retention has removed events after the cursor: `metadata` has the oldest_position."""
 
 
-class Draining(Error, reason="DRAINING"):
-    """The server shuts down."""
+class Overloaded(Error, reason=ErrorReason.ERROR_REASON_OVERLOADED):
+    """More calls are waiting than the server admits."""
 
 
-class StoreBusy(Error, reason="STORE_BUSY"):
-    """Something else keeps the server from its store."""
+class Draining(Error, reason=ErrorReason.ERROR_REASON_DRAINING):
+    """The server is shutting down."""
 
 
-class Internal(Error, reason="INTERNAL"):
-    """The server has a bug: its log says more under the id in the message."""
+class StoreBusy(Error, reason=ErrorReason.ERROR_REASON_STORE_BUSY):
+    """Another program holds the server's database."""
+
+
+class Internal(Error, reason=ErrorReason.ERROR_REASON_INTERNAL):
+    """The server has a bug or a failing disk. Its log has the cause under the id in the message."""
 
 
 class OtherLog(Error):
-    """The server has another database than when the subscription began, in which its cursor means nothing."""
+    """The server's log is not the one that the subscription follows, so the subscription's cursor is not valid in
+    it."""
 
     def __init__(self) -> None:
-        text = "the server's log is another one now: a cursor of the old one means nothing in it"
+        text = "the server's log_id has changed, so the subscription's cursor is not valid: subscribe without a cursor"
         super().__init__(grpc.StatusCode.FAILED_PRECONDITION, text)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -192,7 +205,7 @@ class OtherLog(Error):
 
 
 class Closed(Error):
-    """The client is closed. No reason and no class of the API: it has gRPC's code CANCELLED."""
+    """The client is closed. Callers see it as an `Error` without a reason and with the gRPC code CANCELLED."""
 
     def __init__(self) -> None:
         super().__init__(grpc.StatusCode.CANCELLED, "the client is closed")
@@ -203,38 +216,44 @@ class Closed(Error):
 
 Because: TypeAlias = Literal["taken", "unanswered", "refused"]
 
-_LOST_BECAUSE: dict[Because, str] = {
-    "taken": "the lease is lost: the task was taken back, moved or given to somebody else",
-    "unanswered": "the lease may be lost: no beat was answered for as long as it lasts",
-    "refused": "the lease can't be kept: the server refuses the beats",
+_LOST_TEXTS: dict[Because, str] = {
+    "taken": "the lease is lost: the task was requeued, moved, or claimed by another agent",
+    "unanswered": "the lease may be lost: the server has answered no heartbeat for a whole lease duration",
+    "refused": "the lease can't be kept: the server refuses its heartbeats",
 }
 
 
 class LeaseLost(Exception):
-    """The lease of the work is lost. `__cause__` has what the last beat met, if that was an error."""
+    """The lease was lost while the work was running.
+
+    `__cause__` is the error of the last heartbeat, or None if the server answered it.
+    """
 
     because: Because
-    """`taken`: a report would be refused. `unanswered`: somebody else may have the task by now; a report is still taken
-    if nobody has. `refused`: the server would refuse the beat again, for a progress over 1 MiB, say."""
+    """Why the lease is lost. `taken`: the server would reject a report. `unanswered`: another agent may hold the task;
+    the server still accepts a report if no agent has claimed the task. `refused`: the server would refuse the heartbeat
+    again, for example because its progress is over 1 MiB."""
 
     def __init__(self, because: Because) -> None:
         super().__init__(because)
         self.because = because
 
     def __str__(self) -> str:
-        return _LOST_BECAUSE[self.because]
+        return _LOST_TEXTS[self.because]
 
 
 def error_of(failure: grpc.RpcError) -> Error:
-    """What the server says with an error of gRPC's."""
-    code, message = failure.code(), failure.details() or ""
+    """Converts gRPC's error to the client's error."""
+    code = failure.code()
+    message = failure.details() or ""
     status = _status(failure)
     info = _detail(status, ErrorInfo)
     if info is None or info.domain != _DOMAIN:
         return Error(code, message)
-    bad, retry = _detail(status, BadRequest), _detail(status, RetryInfo)
-    violations = bad.field_violations if bad else ()
-    return _by_reason.get(info.reason, Error)(
+    bad_request = _detail(status, BadRequest)
+    retry = _detail(status, RetryInfo)
+    violations = bad_request.field_violations if bad_request else ()
+    return _class_by_reason.get(info.reason, Error)(
         code,
         message,
         info.reason,
@@ -246,7 +265,7 @@ def error_of(failure: grpc.RpcError) -> Error:
 
 def _status(failure: grpc.RpcError) -> Status:
     status = Status()
-    # Its type says neither that there may be none, nor that these are pairs.
+    # The stub's type of the trailing metadata omits that it may be None and that its entries are pairs.
     trailers = cast("Iterable[tuple[str, str | bytes]] | None", failure.trailing_metadata())
     for key, value in trailers or ():
         if key == _DETAILS_KEY and isinstance(value, bytes):

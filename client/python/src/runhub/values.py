@@ -1,4 +1,4 @@
-"""Any JSON, as the API carries it: google.protobuf.Value."""
+"""Conversion between JSON and google.protobuf.Value, the API's type for any JSON value."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Js
 
 
 def value(json: Json) -> Value:
-    """A Value of any JSON: `value({"lines": 120})`. Its numbers are doubles; the server refuses NaN and infinities."""
-    return json_format.ParseDict(json, Value())  # type: ignore[arg-type] # its type says dict, it takes any JSON
+    """Converts JSON to a Value: `value({"lines": 120})`.
+
+    A Value stores numbers as doubles. The server refuses NaN and infinities.
+    """
+    return json_format.ParseDict(json, Value())  # type: ignore[arg-type] # typed as dict, but accepts any JSON
 
 
 def to_json(value: Value) -> Any:
-    """The JSON of a Value. Its numbers are floats; an unset Value is None."""
+    """Converts a Value to JSON. Numbers become floats; an unset Value becomes None."""
     return json_format.MessageToDict(value)

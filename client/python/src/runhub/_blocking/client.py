@@ -1,4 +1,4 @@
-"""A connection to a server."""
+"""The client for threads."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from types import TracebackType
 
 import grpc
 
-from runhub._blocking.calls import ByReason
-from runhub._blocking.closing import Closing
+from runhub._blocking.closing import CloseSignal
+from runhub._blocking.interceptor import Interceptor
 from runhub._blocking.lease import Lease
-from runhub._blocking.subscription import LogServer, Subscription
+from runhub._blocking.subscription import Subscription, SubscriptionStubs
 from runhub._rules.address import options, target
-from runhub._rules.log import Log
+from runhub._rules.subscription import SubscriptionState
 from runhub.v1 import Claim, SubscribeEventsRequest
 from runhub.v1.agent_service_pb2_grpc import AgentServiceStub
 from runhub.v1.approval_service_pb2_grpc import ApprovalServiceStub
@@ -24,22 +24,25 @@ from runhub.v1.task_service_pb2_grpc import TaskServiceStub
 
 
 class Client:
-    """A connection to a server, to be shared between threads. It is made with the first call, and again when it breaks.
+    """A connection to a server, which threads may share. The client connects with the first call, and reconnects when
+    the connection breaks.
 
-    Each attribute is the stub of a service. A call raises `runhub.Error`; it is made again while what stopped it may
-    pass, with one request_id. Its `timeout` is for all tries together; without one it has the client's deadline, and on
-    top of that the request's `wait`. A call's `future` takes its tries before it returns.
+    Each attribute is the stub of a service. A call raises `runhub.Error` if it fails. If a call fails for a temporary
+    reason, the client repeats it with the same request_id. A call's `timeout` covers all its tries. Without a
+    `timeout`, the limit is the client's deadline plus the request's `wait`. The `future` of a call makes all tries
+    before it returns.
     """
 
     def __init__(self, server: str, *, deadline: float = 30.0) -> None:
         """See `connect`."""
         self._channel = grpc.insecure_channel(target(server), options(server))
-        # Without the interceptor, whose tries can't be cut short from another thread. Made now: to make
-        # a stub on a channel that is closed crashes the process.
-        self._tasks = TaskServiceStub(self._channel)
-        self._log_server = LogServer(self._channel, deadline)
-        self._closing = Closing()
-        channel = grpc.intercept_channel(self._channel, ByReason(deadline, self._closing))
+        # Leases and subscriptions retry by themselves, and another thread must be able to cancel their calls, which it
+        # can't while the interceptor waits between two tries. So their stubs bypass the interceptor. The stubs are made
+        # here, because making a stub on a closed channel crashes the process.
+        self._heartbeat_stub = TaskServiceStub(self._channel)
+        self._subscription_stubs = SubscriptionStubs(self._channel, deadline)
+        self._closing = CloseSignal()
+        channel = grpc.intercept_channel(self._channel, Interceptor(deadline, self._closing))
         self.runs = RunServiceStub(channel)
         self.agents = AgentServiceStub(channel)
         self.tasks = TaskServiceStub(channel)
@@ -51,19 +54,18 @@ class Client:
 
     def keep_lease(self, claim: Claim) -> Lease:
         """Keeps the lease of a claim in the background: `with client.keep_lease(claim) as lease:`."""
-        return Lease(self._tasks, claim, self._closing)
+        return Lease(self._heartbeat_stub, claim, self._closing)
 
     def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> Subscription:
-        """Follows the log, however often the connection breaks: `for update in client.subscribe(request):`.
+        """Follows the event log through broken connections: `for update in client.subscribe(request):`.
 
-        With a cursor of another subscription, its `log_id` as well: if the server has another log by now it raises
-        OtherLog.
+        If the request has the cursor of another subscription, pass that subscription's `log_id` too. If the server has
+        a different log, the subscription then raises OtherLog.
         """
-        return Subscription(self._log_server, Log(request, log_id), self._closing)
+        return Subscription(self._subscription_stubs, SubscriptionState(request, log_id), self._closing)
 
     def close(self) -> None:
-        """Closes the connection. What is still called, and what is called from now on, ends with CANCELLED; leases are
-        lost as `unanswered`."""
+        """Closes the connection. Running calls and later calls end with CANCELLED; leases are lost as `unanswered`."""
         self._closing.close()
         self._channel.close()
 
@@ -77,8 +79,9 @@ class Client:
 
 
 def connect(server: str = "127.0.0.1:50051", *, deadline: float = 30.0) -> Client:
-    """Connects to `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`; the connection is made with the first call.
+    """Returns a client of the server at `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`.
 
-    `deadline` is how many seconds a call has for all its tries. An address that is none of these is a ValueError.
+    The client connects with the first call. `deadline` is the time for all tries of a call, in seconds. Raises
+    ValueError if the address has none of these forms.
     """
     return Client(server, deadline=deadline)

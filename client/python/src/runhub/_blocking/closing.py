@@ -1,4 +1,4 @@
-"""The end of a client."""
+"""The signal that a client is closed."""
 
 from __future__ import annotations
 
@@ -9,32 +9,36 @@ from threading import Event
 from runhub.errors import Closed
 
 
-class Closing:
-    """Whether the client is closed, for those who wait meanwhile."""
+class CloseSignal:
+    """Tells the running calls, leases and subscriptions of a client that the client is closed."""
 
     def __init__(self) -> None:
         self._closed = Event()
-        # Without a lock: a subscription that is collected leaves it, and that may be at any time.
+        # Not protected by a lock: the garbage collector may end a subscription, and thereby remove its callback, at any
+        # time, also in a thread that would hold the lock.
         self._callbacks: set[Callable[[], object]] = set()
 
     @property
     def closed(self) -> bool:
-        """Whether it is."""
+        """Whether the client is closed."""
         return self._closed.is_set()
 
     def check(self) -> None:
-        """Raises Closed if it is."""
+        """Raises Closed if the client is closed."""
         if self.closed:
             raise Closed
 
-    def pause(self, seconds: float) -> None:
-        """Sleeps for so long; raises Closed the moment it is."""
+    def sleep(self, seconds: float) -> None:
+        """Sleeps for this time. Raises Closed as soon as the client is closed."""
         self._closed.wait(seconds)
         self.check()
 
     @contextmanager
-    def telling(self, callback: Callable[[], object]) -> Generator[None]:
-        """Calls it the moment it is closed, or at once; perhaps twice."""
+    def callback(self, callback: Callable[[], object]) -> Generator[None]:
+        """Within the block, calls the callback as soon as the client is closed; at once if it is closed already.
+
+        The callback may be called twice.
+        """
         self._callbacks.add(callback)
         try:
             if self.closed:
@@ -44,7 +48,8 @@ class Closing:
             self._callbacks.discard(callback)
 
     def close(self) -> None:
-        """To be called before the channel is closed: who is told makes no call on it any more."""
+        """Gives the signal. Must be called before the channel is closed, because no call may be made on it
+        afterwards."""
         self._closed.set()
         for callback in list(self._callbacks):
             callback()

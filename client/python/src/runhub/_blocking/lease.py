@@ -1,4 +1,4 @@
-"""Keeping a claimed task while it is worked on."""
+"""The lease keeper for threads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from types import TracebackType
 
 import grpc
 
-from runhub._blocking.closing import Closing
-from runhub._rules.beats import Beats
+from runhub._blocking.closing import CloseSignal
+from runhub._rules.heartbeats import HeartbeatSchedule
 from runhub.errors import Closed, LeaseLost, error_of
 from runhub.v1 import Claim, HeartbeatResponse, LeaseState
 from runhub.v1.task_service_pb2_grpc import TaskServiceStub
@@ -19,37 +19,39 @@ from runhub.values import Json, value
 
 
 class Lease:
-    """The lease of a claim, kept by a thread while the block runs.
+    """The lease of a claim. A background thread keeps it while the block runs.
 
-    Nothing can end a thread's work from outside: the work asks, by `check`, `wait` or `on_lost`. Leaving the block
-    raises LeaseLost if it was lost, unless the work's own error leaves it. Report on the task after the block: a beat
-    that comes right after a completion would be answered LOST.
+    A thread can't be cancelled from outside, so the work must ask for the lease with `check`, `wait` or `on_lost`. If
+    the lease was lost, leaving the block raises LeaseLost, unless the block raises an error of its own. Report on the
+    task after the block: a heartbeat that is sent after the completion is answered LOST.
     """
 
-    def __init__(self, stub: TaskServiceStub, claim: Claim, closing: Closing) -> None:
+    def __init__(self, stub: TaskServiceStub, claim: Claim, closing: CloseSignal) -> None:
         self._stub = stub
         self._closing = closing
-        self._beats = Beats(claim, time.monotonic())
+        self._schedule = HeartbeatSchedule(claim, time.monotonic())
         self._thread = Thread(target=self._keep, name="runhub-lease", daemon=True)
-        # Held to change what follows, never while something is waited for.
+        # Protects the fields below. Never held during a wait.
         self._lock = Lock()
-        self._left = False
-        # No more beats: the block was left, or the client is closed.
-        self._ended = Event()
-        self._over = Event()
+        self._has_left = False
+        # Set when heartbeats must stop: the block was left, or the client is closed.
+        self._stop = Event()
+        # Set when the lease is lost.
+        self._is_lost = Event()
         self._lost: LeaseLost | None = None
         self._callbacks: list[Callable[[], object]] = []
         self._call: grpc.Future[HeartbeatResponse] | None = None
 
     @property
     def state(self) -> LeaseState:
-        """How the lease stands by the last answered beat: EXTENDED, PAUSE_REQUESTED, CANCEL_REQUESTED, or LOST from
-        when it is over. Being asked to stop does not end it: the report is taken."""
-        return LeaseState.LEASE_STATE_LOST if self._lost else self._beats.state
+        """The state in the last answered heartbeat: EXTENDED, PAUSE_REQUESTED or CANCEL_REQUESTED. LOST once the lease
+        is lost. A request to stop does not end the lease: the server accepts a report."""
+        return LeaseState.LEASE_STATE_LOST if self._lost else self._schedule.state
 
     def progress(self, json: Json) -> None:
-        """Sets what the next beat says of how far the work is, at most 1 MiB. Until it is answered the latest wins."""
-        self._beats.progress(value(json))
+        """Sets the progress that the next heartbeat carries, at most 1 MiB. It replaces a progress that is not sent
+        yet."""
+        self._schedule.progress(value(json))
 
     def check(self) -> None:
         """Raises LeaseLost if the lease is lost."""
@@ -57,13 +59,15 @@ class Lease:
             raise LeaseLost(self._lost.because) from self._lost.__cause__
 
     def wait(self, seconds: float) -> None:
-        """Sleeps for so long; raises LeaseLost the moment the lease is lost."""
-        self._over.wait(seconds)
+        """Sleeps for this time. Raises LeaseLost as soon as the lease is lost."""
+        self._is_lost.wait(seconds)
         self.check()
 
     def on_lost(self, callback: Callable[[], object]) -> None:
-        """Calls it the moment the lease is lost, `process.kill`, say; from another thread, which it must not hold
-        up."""
+        """Calls the callback, for example `process.kill`, as soon as the lease is lost.
+
+        Another thread calls it, so it must not block. If the lease is lost already, it is called at once.
+        """
         with self._lock:
             if not self._lost:
                 self._callbacks.append(callback)
@@ -78,54 +82,55 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._lock:
-            self._left = True
-        self._end()
+            self._has_left = True
+        self._stop_heartbeats()
         self._thread.join()
         if error is None:
             self.check()
 
-    def _end(self) -> None:
+    def _stop_heartbeats(self) -> None:
         with self._lock:
-            self._ended.set()
+            self._stop.set()
             if self._call:
                 self._call.cancel()
 
     def _keep(self) -> None:
-        # If the client is closed: nobody beats any more.
+        # The result if the heartbeats stop because the client is closed.
         lost = LeaseLost("unanswered")
         lost.__cause__ = Closed()
         try:
-            with self._closing.telling(self._end):
-                while not self._ended.wait(self._beat()):
+            with self._closing.callback(self._stop_heartbeats):
+                while not self._stop.wait(self._send_heartbeat()):
                     pass
-        except LeaseLost as told:
-            lost = told
+        except LeaseLost as error:
+            lost = error
         except grpc.FutureCancelledError:
-            # It was ended during a beat.
+            # The heartbeats were stopped while one was being sent.
             pass
         finally:
             self._lose(lost)
 
-    def _beat(self) -> float:
-        """One try. Returns how long to wait before the next."""
-        request, timeout = self._beats.next_try(time.monotonic())
+    def _send_heartbeat(self) -> float:
+        """Makes one try and returns how many seconds to wait before the next."""
+        request, timeout = self._schedule.next_try(time.monotonic())
         with self._lock:
-            if self._ended.is_set():
+            if self._stop.is_set():
                 return 0.0
-            self._call = call = self._stub.Heartbeat.future(request, timeout=timeout)
+            call = self._stub.Heartbeat.future(request, timeout=timeout)
+            self._call = call
         failure = call.exception()
         if isinstance(failure, grpc.RpcError):
-            return self._beats.failed(error_of(failure), time.monotonic())
-        return self._beats.answered(call.result(), time.monotonic())
+            return self._schedule.failed(error_of(failure), time.monotonic())
+        return self._schedule.answered(call.result(), time.monotonic())
 
     def _lose(self, lost: LeaseLost) -> None:
         with self._lock:
-            # Work that has come to its end is not told any more.
-            if self._left:
+            # After the block there is no work to end.
+            if self._has_left:
                 return
             self._lost = lost
-            self._over.set()
-        # All are called, whatever one of them raises.
+            self._is_lost.set()
+        # An ExitStack calls every callback, even if one of them raises.
         with ExitStack() as stack:
             for callback in reversed(self._callbacks):
                 stack.callback(callback)

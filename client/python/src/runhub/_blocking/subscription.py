@@ -1,4 +1,4 @@
-"""A subscription that resumes by itself."""
+"""The subscription for threads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import grpc
 
-from runhub._blocking.closing import Closing
-from runhub._rules.log import Log
+from runhub._blocking.closing import CloseSignal
+from runhub._rules.subscription import SubscriptionState
 from runhub.errors import Closed, Error, error_of
 from runhub.v1 import GetServerInfoRequest, SubscribeEventsRequest, SubscribeEventsResponse
 from runhub.v1.event_service_pb2_grpc import EventServiceStub
@@ -21,31 +21,33 @@ C = TypeVar("C", bound=Any)
 
 
 class Subscription:
-    """What a subscription brings, without a gap or a duplicate, however often the connection breaks or the server
-    restarts.
+    """The messages of a subscription, without a gap or a duplicate, through broken connections and restarts of the
+    server.
 
-    `snapshot` comes once, first and whole; then `event` and `bookmark`; `caught_up` once. `end` with RUN_ENDED or
-    RUN_DELETED is the last. It raises what does not pass: RunNotFound, PositionCompacted, or OtherLog.
+    The subscription yields `snapshot` once, first and whole; then `event` and `bookmark`; `caught_up` once; and `end`
+    with RUN_ENDED or RUN_DELETED last. It raises errors that are not temporary: RunNotFound, PositionCompacted or
+    OtherLog.
     """
 
-    def __init__(self, server: LogServer, log: Log, closing: Closing) -> None:
-        self._log = log
-        self._calls = _Calls()
-        self._updates = _updates(server, log, self._calls, closing)
+    def __init__(self, stubs: SubscriptionStubs, state: SubscriptionState, closing: CloseSignal) -> None:
+        self._state = state
+        self._current = _CurrentCall()
+        self._updates = _updates(stubs, state, self._current, closing)
 
     @property
     def position(self) -> int | None:
-        """The cursor, to go on with in another process; None before the first message of one without a cursor."""
-        return self._log.position
+        """The cursor with which another process can continue. None before the first message, unless the request has a
+        cursor."""
+        return self._state.position
 
     @property
     def log_id(self) -> str | None:
-        """The server's log that the cursor is good for; None before it is known."""
-        return self._log.log_id
+        """The server's log in which the cursor is valid. None before the first message."""
+        return self._state.log_id
 
     def close(self) -> None:
-        """Ends the stream. Also from another thread: the loop over it ends then."""
-        self._calls.close()
+        """Ends the subscription. Another thread may call this, which ends the loop over the subscription."""
+        self._current.close()
 
     def __iter__(self) -> Iterator[SubscribeEventsResponse]:
         return self
@@ -62,8 +64,8 @@ class Subscription:
         self.close()
 
 
-class _Calls:
-    """The call that is under way, which another thread may end."""
+class _CurrentCall:
+    """The running call of a subscription, which another thread may cancel."""
 
     def __init__(self) -> None:
         self.closed = Event()
@@ -72,14 +74,18 @@ class _Calls:
         self._call: grpc.RpcContext | None = None
 
     def begin(self, make: Callable[[], C]) -> C:
+        """Makes a call. Raises FutureCancelledError if the subscription is closed."""
         with self._lock:
-            # Then there may be no channel any more.
+            # A call on a closed channel would crash the process.
             if self.closed.is_set():
                 raise grpc.FutureCancelledError
-            self._call = call = make()
+            call = make()
+            self._call = call
         return call
 
     def close(self, error: Closed | None = None) -> None:
+        """Cancels the call and refuses further ones. `error` is what the subscription then raises; None raises
+        nothing."""
         with self._lock:
             if not self.closed.is_set():
                 self.error = error
@@ -88,51 +94,59 @@ class _Calls:
                 self._call.cancel()
 
 
-class LogServer:
-    """What it is asked."""
+class SubscriptionStubs:
+    """The calls that a subscription makes."""
 
     def __init__(self, channel: grpc.Channel, deadline: float) -> None:
-        self._server, self._events = ServerServiceStub(channel), EventServiceStub(channel)
+        self._server = ServerServiceStub(channel)
+        self._events = EventServiceStub(channel)
         self._deadline = deadline
 
-    def info(self) -> Any:
+    def server_info(self) -> Any:
+        """Starts GetServerInfo."""
         return self._server.GetServerInfo.future(GetServerInfoRequest(), timeout=self._deadline)
 
     def events(self, request: SubscribeEventsRequest) -> Any:
+        """Starts SubscribeEvents."""
         return self._events.SubscribeEvents(request)
 
 
-# No method: a subscription that nobody holds any more is collected at once, and its stream closed.
-def _updates(server: LogServer, log: Log, calls: _Calls, closing: Closing) -> Iterator[SubscribeEventsResponse]:
-    with closing.telling(partial(calls.close, Closed())):
-        while not log.ended and not calls.closed.is_set():
+# A function and not a method, so that the generator holds no reference to the Subscription. A Subscription without
+# references is then collected at once, which closes its stream.
+def _updates(
+    stubs: SubscriptionStubs, state: SubscriptionState, current: _CurrentCall, closing: CloseSignal
+) -> Iterator[SubscribeEventsResponse]:
+    with closing.callback(partial(current.close, Closed())):
+        while not state.ended and not current.closed.is_set():
             try:
-                yield from _stream(server, log, calls)
-                pause = log.broken(None)
+                yield from _stream(stubs, state, current)
+                pause = state.broken(None)
             except grpc.FutureCancelledError:
-                # Only `close` cancels, this one's or the client's.
+                # Only closing the subscription or the client cancels a call.
                 break
             except grpc.RpcError as failure:
-                if calls.closed.is_set():
+                if current.closed.is_set():
                     break
-                pause = log.broken(failure if isinstance(failure, Error) else error_of(failure))
-            if not log.ended:
-                calls.closed.wait(pause)
-    if calls.error and not log.ended:
-        raise calls.error
+                pause = state.broken(failure if isinstance(failure, Error) else error_of(failure))
+            if not state.ended:
+                current.closed.wait(pause)
+    if current.error and not state.ended:
+        raise current.error
 
 
-def _stream(server: LogServer, log: Log, calls: _Calls) -> Iterator[SubscribeEventsResponse]:
-    """What one stream brings."""
-    info = calls.begin(server.info).result()
-    request = log.begin(info.log_id)
-    stream = calls.begin(lambda: server.events(request))
+def _stream(
+    stubs: SubscriptionStubs, state: SubscriptionState, current: _CurrentCall
+) -> Iterator[SubscribeEventsResponse]:
+    """Yields the messages of one stream."""
+    info = current.begin(stubs.server_info).result()
+    request = state.begin(info.log_id)
+    stream = current.begin(lambda: stubs.events(request))
     try:
         for response in stream:
-            update = log.take(response)
+            update = state.receive(response)
             if update is not None:
                 yield update
-            if log.ended:
+            if state.ended:
                 return
     finally:
         stream.cancel()

@@ -1,2 +1,4 @@
-"""What both worlds do, blocking and asyncio: decided here, without a clock, a channel or a thread. They are told the
-time, in seconds of a clock that never goes back."""
+"""Decisions that the clients for threads and for asyncio share: when to retry, when a lease is lost, what to show.
+
+This code uses no clock, channel or thread. Callers pass the time as seconds of a monotonic clock.
+"""

@@ -1,4 +1,4 @@
-"""Finding the server."""
+"""The address of the server, and the options of the connection."""
 
 import os
 import re
@@ -7,42 +7,45 @@ from urllib.parse import quote
 _MIB = 1024 * 1024
 
 _OPTIONS: list[tuple[str, int | str]] = [
-    # As much as a snapshot may have.
+    # The largest message is a snapshot.
     ("grpc.max_receive_message_length", 16 * _MIB),
     ("grpc.max_send_message_length", 16 * _MIB),
-    # How much of a stream is taken ahead of its reader. Left to itself gRPC takes as much as the network brings.
+    # Limits how much of a stream gRPC buffers before the reader takes it. With bdp_probe, gRPC would raise the limit.
     ("grpc.http2.lookahead_bytes", _MIB),
     ("grpc.http2.bdp_probe", 0),
-    # How soon a server that is gone without a word is noticed, also while nothing is called.
+    # Detect within 30 s that the server has disappeared, even while no call is running.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # gRPC's own waits go up to 2 min: a server that is back would not be found for that long.
+    # By default gRPC waits up to 2 min before it reconnects, which is longer than the deadline of a call.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.dns_min_time_between_resolutions_ms", 2_000),
-    # To the address given and nowhere else, whatever the environment says.
+    # Ignore the proxies that environment variables name.
     ("grpc.enable_http_proxy", 0),
-    # Clients of one process would share a connection.
+    # Give each client a connection of its own. By default the clients of a process share one.
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
 
 def options(server: str) -> list[tuple[str, int | str]]:
-    """How gRPC connects to it."""
+    """Returns the options of a gRPC channel to this server."""
     if server.startswith("unix:"):
-        # HTTP needs a host, though nobody looks at it. gRPC makes one of the path, which is none to the server.
+        # gRPC would derive HTTP's host name from the path, and the server rejects such a name.
         return [*_OPTIONS, ("grpc.default_authority", "localhost")]
     return _OPTIONS
 
 
 def target(server: str) -> str:
-    """What gRPC calls `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`. Anything else is a ValueError."""
+    """Returns gRPC's name for `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`.
+
+    Raises ValueError for any other address.
+    """
     if server.startswith("unix:") and server != "unix:":
         return "unix://" + quote(os.path.abspath(server.removeprefix("unix:")))
     address = server.removeprefix("http://").removesuffix("/")
     if not re.fullmatch(r"(\[[^/\]]+\]|[^/:\s]+):\d+", address):
-        raise ValueError(f"{server!r} is no address of a server: it takes HOST:PORT, http://HOST:PORT or unix:PATH")
+        raise ValueError(f"{server!r} is not a valid server address: use HOST:PORT, http://HOST:PORT or unix:PATH")
     return f"dns:///{address}"

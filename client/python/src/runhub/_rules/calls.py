@@ -1,4 +1,4 @@
-"""A call, for all its tries."""
+"""The retries and the deadline of a call."""
 
 from __future__ import annotations
 
@@ -14,88 +14,98 @@ from runhub.errors import Error, M
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 2.0
 
-# So many delays fit into the time there is: a server that is back late in it is still found.
+# A delay is at most a tenth of the available time, so that a server that returns late is still found in time.
 _LEAST_TRIES = 10
 
-
-# The server cuts a longer one to this.
+# The server reduces a longer wait to this.
 _LONGEST_WAIT = 300.0
 
 
-class Delays:
-    """How long to wait before each further try, in seconds."""
+class Backoff:
+    """The delays before each further try, in seconds."""
 
     def __init__(self, limit: float | None = None) -> None:
+        """`limit` is the time for all tries; None means that it is unlimited."""
         self._longest = _LONGEST_DELAY if limit is None else min(_LONGEST_DELAY, limit / _LEAST_TRIES)
         self._next = min(_FIRST_DELAY, self._longest)
 
-    def next(self, told: float | None) -> float:
-        """The next delay; never less than told."""
-        delay, self._next = self._next, min(self._next * 2, self._longest)
-        # Jitter, so that those who lost the same server don't come back as one.
-        return max(delay * random.uniform(0.5, 1.0), told or 0.0)
+    def next(self, retry_delay: float | None) -> float:
+        """Returns the next delay, which is at least the server's `retry_delay`."""
+        delay = self._next
+        self._next = min(self._next * 2, self._longest)
+        # Jitter spreads the calls of clients that lost their server at the same time.
+        return max(delay * random.uniform(0.5, 1.0), retry_delay or 0.0)
 
 
 class Call(Generic[M]):
-    """One call: its tries are one to the server, and end in time."""
+    """One call with all its tries, which share a request_id and a deadline."""
 
     def __init__(self, request: M, timeout: float | None, deadline: float, now: float) -> None:
-        """`timeout` is the caller's, for all of it; without one it has the `deadline`, and the request's wait on
-        top."""
+        """`timeout` is the caller's limit for all tries. If it is None, the limit is `deadline` plus the request's
+        wait."""
         self._request = with_request_id(request)
         self._wait = min(seconds(getattr(request, "wait", None)), _LONGEST_WAIT)
         self._began = now
-        self._tried = False
-        self._met: Error | None = None
+        self._is_first_try = True
+        self._last_error: Error | None = None
         limit = deadline + self._wait if timeout is None else timeout
         self._until = now + limit
-        self._delays = Delays(limit)
+        self._backoff = Backoff(limit)
 
     def next_try(self, now: float) -> tuple[M, float]:
-        """What to send, and how many seconds there are for it."""
-        is_first, self._tried = not self._tried, True
-        return self._request if is_first else self._for_the_rest(now), max(0.0, self._until - now)
+        """Returns the request to send, and how many seconds are left for it."""
+        request = self._request if self._is_first_try else self._with_remaining_wait(now)
+        self._is_first_try = False
+        return request, max(0.0, self._until - now)
 
     def failed(self, error: Error, now: float) -> float:
-        """How long to wait before the next try. It raises what the call ends with."""
-        # The deadline says nothing of what is wrong: an earlier try that came to its end does.
-        if self._met and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            raise self._met
-        self._met = error
+        """Records a failed try and returns how many seconds to wait before the next one.
+
+        Raises the call's error if there is no further try.
+        """
+        # DEADLINE_EXCEEDED does not tell the cause. The error of an earlier try does.
+        if self._last_error and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            raise self._last_error
+        self._last_error = error
         if not error.is_passing:
             raise error
-        pause = self._delays.next(error.retry_delay)
+        pause = self._backoff.next(error.retry_delay)
         if now + pause >= self._until:
             raise error
         return pause
 
-    def _for_the_rest(self, now: float) -> M:
-        """The request, made again: it waits for the rest of its time, so that its answer comes in time."""
+    def _with_remaining_wait(self, now: float) -> M:
+        """Returns the request with the rest of its wait, so that the answer arrives before the deadline."""
         if not self._wait:
             return self._request
         request = _copy(self._request)
         rest = max(0.0, self._wait - (now - self._began))
-        getattr(request, "wait").FromNanoseconds(int(rest * 1e9))  # noqa: B009, no type has it
+        getattr(request, "wait").FromNanoseconds(int(rest * 1e9))  # noqa: B009, the type Message has no such field
         return request
 
 
 def with_request_id(request: M) -> M:
-    """The request with a request_id, if it takes one and has none. The caller's stays as it is: used again, it is
-    another call."""
+    """Returns the request with a request_id, if the RPC takes one and the caller set none.
+
+    The caller's message is not changed: if the caller sends it again, that is another call.
+    """
     if getattr(request, "request_id", None) != "":
         return request
     request = _copy(request)
-    setattr(request, "request_id", str(uuid7()))  # noqa: B010, no type has it
+    setattr(request, "request_id", str(uuid7()))  # noqa: B010, the type Message has no such field
     return request
 
 
 def seconds(duration: object) -> float:
-    """None and what is negative are 0."""
+    """Returns the duration in seconds. None and negative durations are 0."""
     return max(0.0, duration.seconds + duration.nanos / 1e9) if isinstance(duration, Duration) else 0.0
 
 
-def may_pass(error: Error) -> bool:
-    """For those who go on without a deadline: what was not answered in time is asked again as well."""
+def is_temporary(error: Error) -> bool:
+    """Returns whether a heartbeat or a subscription goes on after this error.
+
+    Unlike a call, these have no deadline of their own, so they also go on after DEADLINE_EXCEEDED.
+    """
     return error.is_passing or error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 

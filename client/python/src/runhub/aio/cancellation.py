@@ -7,28 +7,31 @@ from collections.abc import Callable
 
 
 class Cancellation:
-    """Cancels the task that makes it, and tells that from a cancellation by somebody else."""
+    """Cancels the task that creates it, and distinguishes this cancellation from others."""
 
     def __init__(self) -> None:
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("only a task can be cancelled")
+            raise RuntimeError("a lease must be entered within a task, because only a task can be cancelled")
         self._task = task
-        self._asked = False
-        # Before Python 3.11 nobody counts the requests; the message of the last one is all there is.
+        self._is_requested = False
+        # Python before 3.11 does not count cancellations. There, only the message of the last one identifies it.
         self._uncancel: Callable[[], int] | None = getattr(task, "uncancel", None)
-        self._before: int = getattr(task, "cancelling", lambda: 0)()
+        self._count_before: int = getattr(task, "cancelling", lambda: 0)()
 
     def cancel(self) -> None:
-        """Cancels it where it waits."""
-        self._asked = True
+        """Cancels the task at its current await."""
+        self._is_requested = True
         self._task.cancel(msg=str(id(self)))
 
-    def is_ours(self, error: BaseException | None) -> bool:
-        """Whether the block was left because of this cancellation, and this one alone. To be asked once, at the end."""
-        if not self._asked:
+    def has_caused(self, error: BaseException | None) -> bool:
+        """Returns whether only this cancellation has raised the error with which the block was left.
+
+        Must be called once, at the end of the block.
+        """
+        if not self._is_requested:
             return False
-        cancelled = isinstance(error, asyncio.CancelledError)
+        is_cancelled = isinstance(error, asyncio.CancelledError)
         if self._uncancel:
-            return self._uncancel() <= self._before and cancelled
-        return cancelled and str(id(self)) in error.args
+            return self._uncancel() <= self._count_before and is_cancelled
+        return is_cancelled and str(id(self)) in error.args

@@ -1,4 +1,4 @@
-"""A connection to a server."""
+"""The client for asyncio."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from types import TracebackType
 import grpc.aio
 
 from runhub._rules.address import options, target
-from runhub._rules.log import Log
-from runhub.aio.calls import CallsByReason, StreamsByReason
-from runhub.aio.closing import Closing
+from runhub._rules.subscription import SubscriptionState
+from runhub.aio.closing import CloseSignal
+from runhub.aio.interceptors import StreamInterceptor, UnaryInterceptor
 from runhub.aio.lease import AsyncLease
 from runhub.aio.subscription import AsyncSubscription
 from runhub.v1 import Claim, SubscribeEventsRequest
@@ -24,18 +24,20 @@ from runhub.v1.task_service_pb2_grpc import TaskServiceStub
 
 
 class AsyncClient:
-    """A connection to a server, of one event loop. It is made with the first call, and again when it breaks.
+    """A connection to a server, for one event loop. The client connects with the first call, and reconnects when the
+    connection breaks.
 
-    Each attribute is the stub of a service. A call raises `runhub.Error`; it is made again while what stopped it may
-    pass, with one request_id. Its `timeout` is for all tries together; without one it has the client's deadline, and on
-    top of that the request's `wait`.
+    Each attribute is the stub of a service. A call raises `runhub.Error` if it fails. If a call fails for a temporary
+    reason, the client repeats it with the same request_id. A call's `timeout` covers all its tries. Without a
+    `timeout`, the limit is the client's deadline plus the request's `wait`.
     """
 
     def __init__(self, server: str, *, deadline: float = 30.0) -> None:
         """See `connect`."""
-        self._closing = Closing()
-        interceptors = [CallsByReason(deadline, self._closing), StreamsByReason(self._closing)]
-        self._channel = channel = grpc.aio.insecure_channel(target(server), options(server), interceptors=interceptors)
+        self._closing = CloseSignal()
+        interceptors = [UnaryInterceptor(deadline, self._closing), StreamInterceptor(self._closing)]
+        channel = grpc.aio.insecure_channel(target(server), options(server), interceptors=interceptors)
+        self._channel = channel
         self.runs = RunServiceStub(channel)
         self.agents = AgentServiceStub(channel)
         self.tasks = TaskServiceStub(channel)
@@ -50,16 +52,15 @@ class AsyncClient:
         return AsyncLease(self.tasks, claim, self._closing)
 
     def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> AsyncSubscription:
-        """Follows the log, however often the connection breaks: `async for update in client.subscribe(request):`.
+        """Follows the event log through broken connections: `async for update in client.subscribe(request):`.
 
-        With a cursor of another subscription, its `log_id` as well: if the server has another log by now it raises
-        OtherLog.
+        If the request has the cursor of another subscription, pass that subscription's `log_id` too. If the server has
+        a different log, the subscription then raises OtherLog.
         """
-        return AsyncSubscription(self.events, self.server, Log(request, log_id), self._closing)
+        return AsyncSubscription(self.events, self.server, SubscriptionState(request, log_id), self._closing)
 
     async def close(self) -> None:
-        """Closes the connection. What is still called, and what is called from now on, ends with CANCELLED; leases are
-        lost as `unanswered`."""
+        """Closes the connection. Running calls and later calls end with CANCELLED; leases are lost as `unanswered`."""
         await self._closing.close()
         await self._channel.close()
 
@@ -73,9 +74,10 @@ class AsyncClient:
 
 
 def connect(server: str = "127.0.0.1:50051", *, deadline: float = 30.0) -> AsyncClient:
-    """Connects to `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`; the connection is made with the first call. To be
-    called in the event loop.
+    """Returns a client of the server at `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`. Must be called in an event
+    loop.
 
-    `deadline` is how many seconds a call has for all its tries. An address that is none of these is a ValueError.
+    The client connects with the first call. `deadline` is the time for all tries of a call, in seconds. Raises
+    ValueError if the address has none of these forms.
     """
     return AsyncClient(server, deadline=deadline)

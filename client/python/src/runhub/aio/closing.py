@@ -1,4 +1,4 @@
-"""The end of a client."""
+"""The signal that a client is closed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from runhub.errors import Closed
 T = TypeVar("T")
 
 
-class Closing:
-    """Whether the client is closed, for those who wait meanwhile."""
+class CloseSignal:
+    """Tells the running calls, leases and subscriptions of a client that the client is closed."""
 
     def __init__(self) -> None:
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -22,18 +22,19 @@ class Closing:
 
     @property
     def closed(self) -> bool:
-        """Whether it is."""
+        """Whether the client is closed."""
         return self._closed.done()
 
     def check(self) -> None:
-        """Raises Closed if it is."""
+        """Raises Closed if the client is closed."""
         if self.closed:
             raise Closed
 
-    async def unless(self, work: Awaitable[T]) -> T:
-        """Waits for the work; raises Closed the moment the client is closed."""
+    async def wait_for(self, work: Awaitable[T]) -> T:
+        """Waits for the work and returns its result. Raises Closed as soon as the client is closed."""
         working = asyncio.ensure_future(work)
-        # Nobody takes its error if it comes at the moment that the waiting is cancelled.
+        # If this wait is cancelled just as the work fails, the error is never retrieved and asyncio would log a
+        # warning.
         working.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             await asyncio.wait([working, self._closed], return_when=asyncio.FIRST_COMPLETED)
@@ -44,8 +45,11 @@ class Closing:
             working.cancel()
 
     @contextmanager
-    def call(self) -> Generator[None]:
-        """Around a call: none begins any more, and closing waits for those that did."""
+    def running_call(self) -> Generator[None]:
+        """Marks the current task as a running call within the block, so that `close` waits for it.
+
+        Raises Closed if the client is closed.
+        """
         self.check()
         task = asyncio.current_task()
         if task:
@@ -53,11 +57,11 @@ class Closing:
         try:
             yield
         finally:
-            self._calls.discard(task)  # type: ignore[arg-type] # None is not in it
+            self._calls.discard(task)  # type: ignore[arg-type] # discard accepts None too
 
     @contextmanager
-    def telling(self, callback: Callable[[], object]) -> Generator[None]:
-        """Calls it the moment it is closed, or at once."""
+    def callback(self, callback: Callable[[], object]) -> Generator[None]:
+        """Within the block, calls the callback as soon as the client is closed; at once if it is closed already."""
         self._callbacks.add(callback)
         try:
             if self.closed:
@@ -67,12 +71,16 @@ class Closing:
             self._callbacks.discard(callback)
 
     async def close(self) -> None:
-        """Ends the calls. To be awaited before the channel is closed, which would cancel them instead."""
+        """Gives the signal and waits until the running calls have ended.
+
+        Must be awaited before the channel is closed. Otherwise the running calls would raise CancelledError, not
+        Closed.
+        """
         if not self.closed:
             self._closed.set_result(None)
         for callback in list(self._callbacks):
             callback()
-        # Calls that were made a moment ago begin now.
+        # Tasks of calls that were just made must start, so that they see the signal.
         await asyncio.sleep(0)
         if self._calls:
             await asyncio.wait(list(self._calls))

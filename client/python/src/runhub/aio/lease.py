@@ -1,4 +1,4 @@
-"""Keeping a claimed task while it is worked on."""
+"""The lease keeper for asyncio."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from runhub._rules.beats import Beats
+from runhub._rules.heartbeats import HeartbeatSchedule
 from runhub.aio.cancellation import Cancellation
-from runhub.aio.closing import Closing
+from runhub.aio.closing import CloseSignal
 from runhub.errors import Closed, Error, LeaseLost
 from runhub.v1 import Claim, LeaseState
 from runhub.values import Json, value
@@ -19,58 +19,68 @@ if TYPE_CHECKING:
 
 
 class AsyncLease:
-    """The lease of a claim, kept by a task while the block runs.
+    """The lease of a claim. A background task keeps it while the block runs.
 
-    When it is lost the block is cancelled where it waits, and left with LeaseLost; a cancellation from outside stays
-    one, and the work's own error stays what it is. Report on the task after the block: a beat that comes right after a
-    completion would be answered LOST.
+    If the lease is lost, the block is cancelled at its current await and raises LeaseLost. A cancellation from outside,
+    or an error of the block's own, is raised unchanged. Report on the task after the block: a heartbeat that is sent
+    after the completion is answered LOST.
     """
 
-    def __init__(self, stub: TaskServiceAsyncStub, claim: Claim, closing: Closing) -> None:
+    def __init__(self, stub: TaskServiceAsyncStub, claim: Claim, closing: CloseSignal) -> None:
         self._stub = stub
         self._closing = closing
-        self._beats = Beats(claim, time.monotonic())
+        self._schedule = HeartbeatSchedule(claim, time.monotonic())
         self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._left = False
+        self._has_left = False
         self._lost: LeaseLost | None = None
 
     @property
     def state(self) -> LeaseState:
-        """How the lease stands by the last answered beat: EXTENDED, PAUSE_REQUESTED, CANCEL_REQUESTED, or LOST from
-        when it is over. Being asked to stop does not end it: the report is taken."""
-        return LeaseState.LEASE_STATE_LOST if self._lost else self._beats.state
+        """The state in the last answered heartbeat: EXTENDED, PAUSE_REQUESTED or CANCEL_REQUESTED. LOST once the lease
+        is lost. A request to stop does not end the lease: the server accepts a report."""
+        return LeaseState.LEASE_STATE_LOST if self._lost else self._schedule.state
 
     def progress(self, json: Json) -> None:
-        """Sets what the next beat says of how far the work is, at most 1 MiB. Until it is answered the latest wins."""
-        self._beats.progress(value(json))
+        """Sets the progress that the next heartbeat carries, at most 1 MiB. It replaces a progress that is not sent
+        yet."""
+        self._schedule.progress(value(json))
 
     async def cancel_requested(self) -> None:
-        """Waits until the run is being cancelled: to finish or release the task within the grace. Raises LeaseLost, as
-        the next two do. Who still waits when the block is left is cancelled."""
-        await self._reached(LeaseState.LEASE_STATE_CANCEL_REQUESTED)
+        """Waits until the run is being cancelled. The task should then be finished or released within the grace.
+
+        Raises LeaseLost if the lease is lost. If the block is left during the wait, the wait is cancelled.
+        """
+        await self._wait_for_state(LeaseState.LEASE_STATE_CANCEL_REQUESTED)
 
     async def pause_requested(self) -> None:
-        """Waits until the run is paused: to come to a good place to stop. The lease is kept."""
-        await self._reached(LeaseState.LEASE_STATE_PAUSE_REQUESTED)
+        """Waits until the run is paused. The work should then stop at a good point; the keeper goes on keeping the
+        lease.
+
+        Raises LeaseLost if the lease is lost. If the block is left during the wait, the wait is cancelled.
+        """
+        await self._wait_for_state(LeaseState.LEASE_STATE_PAUSE_REQUESTED)
 
     async def resumed(self) -> None:
-        """Waits until the run goes on after a pause; returns at once when it is neither paused nor being cancelled."""
-        await self._reached(LeaseState.LEASE_STATE_EXTENDED)
+        """Waits until a paused run is resumed. Returns at once if the run is neither paused nor being cancelled.
+
+        Raises LeaseLost if the lease is lost. If the block is left during the wait, the wait is cancelled.
+        """
+        await self._wait_for_state(LeaseState.LEASE_STATE_EXTENDED)
 
     async def __aenter__(self) -> AsyncLease:
-        self._work = Cancellation()
+        self._cancellation = Cancellation()
         self._keeping = asyncio.create_task(self._keep(), name="runhub-lease")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._left = True
-        ours = self._work.is_ours(error)
+        self._has_left = True
+        is_cancelled_by_lease = self._cancellation.has_caused(error)
         self._changed.cancel()
         self._keeping.cancel()
         await asyncio.wait([self._keeping])
-        if ours or error is None:
+        if is_cancelled_by_lease or error is None:
             self._check()
 
     async def _keep(self) -> None:
@@ -78,45 +88,46 @@ class AsyncLease:
         try:
             while True:
                 before = self.state
-                pause = await self._beat()
+                pause = await self._send_heartbeat()
                 if self.state != before:
-                    self._tell()
-                await self._closing.unless(asyncio.sleep(pause))
-        except LeaseLost as told:
-            lost = told
+                    self._notify()
+                await self._closing.wait_for(asyncio.sleep(pause))
+        except LeaseLost as error:
+            lost = error
         except Closed as closed:
-            # Nobody beats any more.
+            # A closed client sends no more heartbeats.
             lost.__cause__ = closed
         finally:
             self._lose(lost)
 
-    async def _beat(self) -> float:
-        """One try. Returns how long to wait before the next."""
-        request, timeout = self._beats.next_try(time.monotonic())
+    async def _send_heartbeat(self) -> float:
+        """Makes one try and returns how many seconds to wait before the next."""
+        request, timeout = self._schedule.next_try(time.monotonic())
         try:
             response = await self._stub.Heartbeat(request, timeout=timeout)
         except Closed:
             raise
         except Error as error:
-            return self._beats.failed(error, time.monotonic())
-        return self._beats.answered(response, time.monotonic())
+            return self._schedule.failed(error, time.monotonic())
+        return self._schedule.answered(response, time.monotonic())
 
     def _lose(self, lost: LeaseLost) -> None:
-        # Work that has come to its end is not told any more.
-        if self._left:
+        # After the block there is no work to cancel.
+        if self._has_left:
             return
         self._lost = lost
-        self._tell()
-        self._work.cancel()
+        self._notify()
+        self._cancellation.cancel()
 
-    def _tell(self) -> None:
-        changed, self._changed = self._changed, asyncio.get_running_loop().create_future()
+    def _notify(self) -> None:
+        changed = self._changed
+        self._changed = asyncio.get_running_loop().create_future()
         changed.set_result(None)
 
-    async def _reached(self, wanted: LeaseState) -> None:
+    async def _wait_for_state(self, wanted: LeaseState) -> None:
         while self.state != wanted:
             self._check()
-            # Shielded, for others wait for it as well.
+            # Without the shield, cancelling this wait would cancel the future that other waits share.
             await asyncio.shield(self._changed)
 
     def _check(self) -> None:

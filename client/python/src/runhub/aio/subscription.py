@@ -1,4 +1,4 @@
-"""A subscription that resumes by itself."""
+"""The subscription for asyncio."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from runhub._rules.log import Log
-from runhub.aio.closing import Closing
+from runhub._rules.subscription import SubscriptionState
+from runhub.aio.closing import CloseSignal
 from runhub.errors import Error
 from runhub.v1 import GetServerInfoRequest, SubscribeEventsResponse
 
@@ -18,31 +18,38 @@ if TYPE_CHECKING:
 
 
 class AsyncSubscription:
-    """What a subscription brings, without a gap or a duplicate, however often the connection breaks or the server
-    restarts.
+    """The messages of a subscription, without a gap or a duplicate, through broken connections and restarts of the
+    server.
 
-    `snapshot` comes once, first and whole; then `event` and `bookmark`; `caught_up` once. `end` with RUN_ENDED or
-    RUN_DELETED is the last. It raises what does not pass: RunNotFound, PositionCompacted, or OtherLog.
+    The subscription yields `snapshot` once, first and whole; then `event` and `bookmark`; `caught_up` once; and `end`
+    with RUN_ENDED or RUN_DELETED last. It raises errors that are not temporary: RunNotFound, PositionCompacted or
+    OtherLog.
     """
 
     def __init__(
-        self, events: EventServiceAsyncStub, server: ServerServiceAsyncStub, log: Log, closing: Closing
+        self,
+        events: EventServiceAsyncStub,
+        server: ServerServiceAsyncStub,
+        state: SubscriptionState,
+        closing: CloseSignal,
     ) -> None:
-        self._log = log
-        self._updates = _updates(events, server, log, closing)
+        self._state = state
+        self._updates = _updates(events, server, state, closing)
 
     @property
     def position(self) -> int | None:
-        """The cursor, to go on with in another process; None before the first message of one without a cursor."""
-        return self._log.position
+        """The cursor with which another process can continue. None before the first message, unless the request has a
+        cursor."""
+        return self._state.position
 
     @property
     def log_id(self) -> str | None:
-        """The server's log that the cursor is good for; None before it is known."""
-        return self._log.log_id
+        """The server's log in which the cursor is valid. None before the first message."""
+        return self._state.log_id
 
     async def aclose(self) -> None:
-        """Ends the stream. For the task that reads it; to end it from another, cancel that task."""
+        """Ends the subscription. Only the task that reads the subscription may call this. To end the subscription from
+        another task, cancel the reading task."""
         await self._updates.aclose()
 
     def __aiter__(self) -> AsyncSubscription:
@@ -60,24 +67,25 @@ class AsyncSubscription:
         await self.aclose()
 
 
-# No method: a subscription that nobody holds any more is collected at once, and its stream closed.
+# A function and not a method, so that the generator holds no reference to the AsyncSubscription. An AsyncSubscription
+# without references is then collected at once, which closes its stream.
 async def _updates(
-    events: EventServiceAsyncStub, server: ServerServiceAsyncStub, log: Log, closing: Closing
+    events: EventServiceAsyncStub, server: ServerServiceAsyncStub, state: SubscriptionState, closing: CloseSignal
 ) -> AsyncGenerator[SubscribeEventsResponse, None]:
     while True:
         try:
             info = await server.GetServerInfo(GetServerInfoRequest())
-            stream = events.SubscribeEvents(log.begin(info.log_id))
+            stream = events.SubscribeEvents(state.begin(info.log_id))
             try:
                 async for response in stream:
-                    update = log.take(response)
+                    update = state.receive(response)
                     if update is not None:
                         yield update
-                    if log.ended:
+                    if state.ended:
                         return
             finally:
                 stream.cancel()
-            pause = log.broken(None)
+            pause = state.broken(None)
         except Error as error:
-            pause = log.broken(error)
-        await closing.unless(asyncio.sleep(pause))
+            pause = state.broken(error)
+        await closing.wait_for(asyncio.sleep(pause))

@@ -1,4 +1,4 @@
-"""Every message and enum of the API, in one place."""
+"""All messages and enums of the API."""
 
 from runhub.v1.agent_pb2 import *
 from runhub.v1.agent_service_pb2 import *

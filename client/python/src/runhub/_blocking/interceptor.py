@@ -1,4 +1,4 @@
-"""Every call of a stub: tried again while that helps, its errors by reason."""
+"""The interceptor of a client's calls: it retries calls and raises `runhub.Error`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from runhub._blocking.closing import Closing
+from runhub._blocking.closing import CloseSignal
 from runhub._rules.calls import Call
 from runhub.errors import Closed, Error, error_of
 
@@ -25,10 +25,10 @@ class _Details(grpc.ClientCallDetails):
     compression: grpc.Compression | None
 
 
-class ByReason(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+class Interceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
     """The interceptor of a client."""
 
-    def __init__(self, deadline: float, closing: Closing) -> None:
+    def __init__(self, deadline: float, closing: CloseSignal) -> None:
         self._deadline = deadline
         self._closing = closing
 
@@ -38,7 +38,7 @@ class ByReason(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercept
         client_call_details: grpc.ClientCallDetails,
         request: Any,
     ) -> Any:
-        """Makes the call until it is answered."""
+        """Repeats the call until it is answered, fails for good, or reaches its deadline."""
         call = Call[Message](request, client_call_details.timeout, self._deadline, time.monotonic())
         while True:
             self._closing.check()
@@ -46,9 +46,10 @@ class ByReason(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercept
             answer = continuation(_with_timeout(client_call_details, timeout), sent)
             failure = answer.exception()
             if isinstance(failure, grpc.RpcError):
-                self._closing.pause(call.failed(_error_of(failure, self._closing), time.monotonic()))
+                self._closing.sleep(call.failed(_error_of(failure, self._closing), time.monotonic()))
                 continue
-            # On a channel that is closed no call can be made. What else is not gRPC's shows when the result is taken.
+            # A call on a closed channel fails with an error that is not gRPC's. Any other such error is raised when the
+            # caller takes the result.
             if failure is not None:
                 self._closing.check()
             return answer
@@ -59,15 +60,15 @@ class ByReason(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercept
         client_call_details: grpc.ClientCallDetails,
         request: Any,
     ) -> Any:
-        """Makes the call once: only who reads a stream knows where to go on."""
+        """Makes the call once. Only the reader of a stream knows where a further stream must start."""
         self._closing.check()
         return _Stream(continuation(client_call_details, request), self._closing)
 
 
 class _Stream:
-    """A stream whose errors are by reason."""
+    """A stream that raises `runhub.Error`."""
 
-    def __init__(self, call: Any, closing: Closing) -> None:
+    def __init__(self, call: Any, closing: CloseSignal) -> None:
         self._call = call
         self._closing = closing
 
@@ -84,9 +85,10 @@ class _Stream:
         return getattr(self._call, name)
 
 
-def _error_of(failure: grpc.RpcError, closing: Closing) -> Error:
-    # So gRPC ends what is under way when its channel is closed.
-    error = Closed() if closing.closed and failure.code() is grpc.StatusCode.CANCELLED else error_of(failure)
+def _error_of(failure: grpc.RpcError, closing: CloseSignal) -> Error:
+    # When a channel is closed, gRPC ends the running calls with CANCELLED.
+    is_closed = closing.closed and failure.code() is grpc.StatusCode.CANCELLED
+    error = Closed() if is_closed else error_of(failure)
     error.__cause__ = failure
     return error
 

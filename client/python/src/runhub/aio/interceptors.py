@@ -1,4 +1,4 @@
-"""Every call of a stub: tried again while that helps, its errors by reason."""
+"""The interceptors of a client's calls: they retry calls and raise `runhub.Error`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from runhub._rules.calls import Call
-from runhub.aio.closing import Closing
+from runhub.aio.closing import CloseSignal
 from runhub.errors import Closed, error_of
 
 
-class CallsByReason(grpc.aio.UnaryUnaryClientInterceptor):
-    """The interceptor of a client's calls."""
+class UnaryInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
+    """The interceptor of a client's unary calls."""
 
-    def __init__(self, deadline: float, closing: Closing) -> None:
+    def __init__(self, deadline: float, closing: CloseSignal) -> None:
         self._deadline = deadline
         self._closing = closing
 
@@ -28,14 +28,17 @@ class CallsByReason(grpc.aio.UnaryUnaryClientInterceptor):
         client_call_details: grpc.aio.ClientCallDetails,
         request: Any,
     ) -> Any:
-        """Makes the call until it is answered. A call that the caller cancels raises CancelledError, and is over."""
+        """Repeats the call until it is answered, fails for good, or reaches its deadline.
+
+        If the caller cancels the call, it raises CancelledError and is not repeated.
+        """
         call = Call[Message](request, client_call_details.timeout, self._deadline, time.monotonic())
-        with self._closing.call():
+        with self._closing.running_call():
             while True:
                 sent, timeout = call.next_try(time.monotonic())
                 answer = await continuation(_with_timeout(client_call_details, timeout), sent)
                 try:
-                    await self._closing.unless(answer)
+                    await self._closing.wait_for(answer)
                     return answer
                 except Closed:
                     raise
@@ -43,14 +46,14 @@ class CallsByReason(grpc.aio.UnaryUnaryClientInterceptor):
                     error = error_of(failure)
                     error.__cause__ = failure
                     pause = call.failed(error, time.monotonic())
-                await self._closing.unless(asyncio.sleep(pause))
+                await self._closing.wait_for(asyncio.sleep(pause))
 
 
-# A class of its own: grpc.aio takes an interceptor for one kind of call only.
-class StreamsByReason(grpc.aio.UnaryStreamClientInterceptor):
+# A class of its own, because grpc.aio registers an interceptor for only one kind of call.
+class StreamInterceptor(grpc.aio.UnaryStreamClientInterceptor):
     """The interceptor of a client's streams."""
 
-    def __init__(self, closing: Closing) -> None:
+    def __init__(self, closing: CloseSignal) -> None:
         self._closing = closing
 
     async def intercept_unary_stream(
@@ -59,27 +62,28 @@ class StreamsByReason(grpc.aio.UnaryStreamClientInterceptor):
         client_call_details: grpc.aio.ClientCallDetails,
         request: Any,
     ) -> Any:
-        """Makes the call once: only who reads a stream knows where to go on."""
-        with self._closing.call():
-            return _by_reason(await continuation(client_call_details, request), self._closing)
+        """Makes the call once. Only the reader of a stream knows where a further stream must start."""
+        with self._closing.running_call():
+            return _stream(await continuation(client_call_details, request), self._closing)
 
 
-async def _by_reason(stream: Any, closing: Closing) -> AsyncIterator[Any]:
-    with closing.telling(stream.cancel):
+async def _stream(stream: Any, closing: CloseSignal) -> AsyncIterator[Any]:
+    """Yields the stream's messages and raises `runhub.Error`."""
+    with closing.callback(stream.cancel):
         try:
             async for response in stream:
                 yield response
         except grpc.RpcError as failure:
             raise error_of(failure) from failure
         except asyncio.CancelledError:
-            # A stream that is cancelled says the same as a reader that is.
+            # A cancelled stream raises the same error as a cancelled reader.
             if closing.closed and not _is_cancelled(asyncio.current_task()):
                 raise Closed from None
             raise
 
 
 def _is_cancelled(task: asyncio.Task[Any] | None) -> bool:
-    # Before Python 3.11 nobody knows.
+    # Python before 3.11 does not tell whether a task was cancelled.
     return getattr(task, "cancelling", lambda: 0)() > 0
 
 

@@ -1,4 +1,4 @@
-"""Both clients under one face, for what they do alike."""
+"""One interface to both clients, for tests of the behavior that they share."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import runhub
 from runhub.v1 import SubscribeEventsRequest, SubscribeEventsResponse
 
 
-class Watch(Protocol):
-    """A subscription."""
+class AnySubscription(Protocol):
+    """A subscription of either client."""
 
     @property
     def position(self) -> int | None: ...
@@ -19,23 +19,23 @@ class Watch(Protocol):
     def log_id(self) -> str | None: ...
 
     async def next(self) -> SubscribeEventsResponse | None:
-        """The next update, None after the last."""
+        """Returns the next update, or None after the last one."""
         ...
 
     async def close(self) -> None: ...
 
 
-class World(Protocol):
-    """A client."""
+class AnyClient(Protocol):
+    """Either client."""
 
     async def call(self, service: str, method: str, request: Any, **options: Any) -> Any: ...
 
-    def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> Watch: ...
+    def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> AnySubscription: ...
 
     async def close(self) -> None: ...
 
 
-class Blocking:
+class BlockingClient:
     """The client for threads."""
 
     def __init__(self, server: str, deadline: float) -> None:
@@ -44,14 +44,14 @@ class Blocking:
     async def call(self, service: str, method: str, request: Any, **options: Any) -> Any:
         return await asyncio.to_thread(getattr(getattr(self._client, service), method), request, **options)
 
-    def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> Watch:
-        return _BlockingWatch(self._client.subscribe(request, log_id))
+    def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> AnySubscription:
+        return _BlockingSubscription(self._client.subscribe(request, log_id))
 
     async def close(self) -> None:
         self._client.close()
 
 
-class _BlockingWatch:
+class _BlockingSubscription:
     def __init__(self, subscription: runhub.Subscription) -> None:
         self._subscription = subscription
 
@@ -70,7 +70,7 @@ class _BlockingWatch:
         self._subscription.close()
 
 
-class Asyncio:
+class AsyncioClient:
     """The client for asyncio."""
 
     def __init__(self, server: str, deadline: float) -> None:
@@ -79,14 +79,14 @@ class Asyncio:
     async def call(self, service: str, method: str, request: Any, **options: Any) -> Any:
         return await getattr(getattr(self._client, service), method)(request, **options)
 
-    def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> Watch:
-        return _AsyncioWatch(self._client.subscribe(request, log_id))
+    def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> AnySubscription:
+        return _AsyncioSubscription(self._client.subscribe(request, log_id))
 
     async def close(self) -> None:
         await self._client.close()
 
 
-class _AsyncioWatch:
+class _AsyncioSubscription:
     def __init__(self, subscription: runhub.aio.AsyncSubscription) -> None:
         self._subscription = subscription
 

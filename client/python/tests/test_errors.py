@@ -1,0 +1,36 @@
+"""The errors of the client and the enum ErrorReason."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from fake import FakeServer, refuse
+
+import runhub
+from runhub.v1 import ErrorReason, GetRunRequest
+
+# Every reason as the server sends it. The server never sends UNSPECIFIED.
+REASONS = [name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()[1:]]
+
+
+def test_enum_has_reasons() -> None:
+    assert ErrorReason.keys()[0] == "ERROR_REASON_UNSPECIFIED"
+    assert "STALE_LEASE" in REASONS
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_every_reason_has_a_public_class(fake: FakeServer, reason: str) -> None:
+    expected = getattr(runhub, reason.title().replace("_", ""))
+    fake.set_answers("GetRun", refuse(grpc.StatusCode.NOT_FOUND, reason))
+    # Without a retry of the temporary reasons.
+    with runhub.connect(fake.address, deadline=0.5) as client, pytest.raises(runhub.Error) as raised:
+        client.runs.GetRun(GetRunRequest())
+    assert type(raised.value) is expected
+    assert expected.__name__ in runhub.__all__
+    assert raised.value.reason == reason
+
+
+def test_every_class_has_a_reason() -> None:
+    classes = {cls.__name__ for cls in runhub.Error.__subclasses__() if cls.__module__ == "runhub.errors"}
+    without_reason = {"Closed", "OtherLog"}
+    assert classes - without_reason == {reason.title().replace("_", "") for reason in REASONS}
