@@ -2,16 +2,18 @@
 
 mod encoded;
 mod json;
+mod rpc;
 mod snapshot;
 
 pub use encoded::Encoded;
 pub use json::Json;
+pub use rpc::{Mutation, Paged, RPCS, Request, Rpc};
 
 /// Package `runhub.v1`: messages, clients and servers. The protos hold the documentation.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod v1 {
     tonic::include_proto!("runhub.v1");
-    // Apart from the rest, for they send messages that are encoded already.
+    // The server code is generated separately, because servers send messages that are already encoded.
     include!(concat!(env!("OUT_DIR"), "/servers/runhub.v1.rs"));
 }
 

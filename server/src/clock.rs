@@ -16,15 +16,15 @@ pub trait Clock: Send + Sync {
     /// Waits until it is so late.
     fn sleep_until(&self, time: Timestamp) -> Sleep<'_>;
     /// Between two looks at the clock the process stood still for over a second: it was stopped, the machine slept, or
-    /// the clock was set on. For one who looks at least every `LOOK`.
-    fn stood_still(&self, from: Timestamp, to: Timestamp) -> bool;
+    /// the clock was set on. For one who looks at least every `CLOCK_CHECK_INTERVAL`.
+    fn has_stalled(&self, from: Timestamp, to: Timestamp) -> bool;
 }
 
 /// A wait.
 pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// How often one has to look to notice that time has stood still.
-pub const LOOK: Duration = Duration::from_millis(250);
+pub const CLOCK_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// What is below that is no stall.
 const STALL: Duration = Duration::from_secs(1);
 
@@ -49,7 +49,7 @@ impl Clock for SystemClock {
         })
     }
 
-    fn stood_still(&self, from: Timestamp, to: Timestamp) -> bool {
+    fn has_stalled(&self, from: Timestamp, to: Timestamp) -> bool {
         to.since(from) > STALL
     }
 }
@@ -95,7 +95,7 @@ impl Clock for ManualClock {
         })
     }
 
-    fn stood_still(&self, from: Timestamp, to: Timestamp) -> bool {
+    fn has_stalled(&self, from: Timestamp, to: Timestamp) -> bool {
         self.0.borrow().stalled_at.is_some_and(|stalled_at| from <= stalled_at && stalled_at < to)
     }
 }
@@ -137,8 +137,8 @@ mod tests {
     #[test]
     fn over_a_second_is_a_stall_for_one_who_looks_often_enough() {
         let at = |millis: i64| Timestamp::from_micros(millis * 1_000);
-        assert!(!SystemClock.stood_still(at(0), at(1_000)));
-        assert!(SystemClock.stood_still(at(0), at(1_001)));
-        assert!(!SystemClock.stood_still(at(9_000), at(0)), "a clock set back is no stall");
+        assert!(!SystemClock.has_stalled(at(0), at(1_000)));
+        assert!(SystemClock.has_stalled(at(0), at(1_001)));
+        assert!(!SystemClock.has_stalled(at(9_000), at(0)), "a clock set back is no stall");
     }
 }

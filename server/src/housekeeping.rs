@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::store::{Store, Ticket, Tx, compaction, requests};
+use crate::store::{JobOptions, Store, Tx, compaction, requests};
 
 /// How often it looks. What is kept for hours needs no precision.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -64,6 +64,6 @@ async fn in_batches<F>(store: &Store, batch: F) -> Result<()>
 where
     F: Fn(&mut dyn Tx) -> Result<u64> + Copy + Send + 'static,
 {
-    while store.transact_as(Ticket::OWN, batch).await? > 0 {}
+    while store.transact_with(JobOptions::SERVER, batch).await? > 0 {}
     Ok(())
 }

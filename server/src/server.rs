@@ -26,7 +26,7 @@ use crate::rpc::admission::Admission;
 use crate::rpc::{self, Hub, ShownEvent};
 use crate::store::{OpenError, Store};
 use crate::sweeper::{self, Sweeper};
-use crate::wake::Wakes;
+use crate::wake::Waiters;
 use crate::watch::Tail;
 
 /// Calls and streams one connection may have open. A client that wants more opens a second connection.
@@ -58,7 +58,7 @@ pub enum ServeError {
 pub struct Server {
     store: Store,
     clock: Arc<dyn Clock>,
-    wakes: Arc<Wakes>,
+    waiters: Arc<Waiters>,
     tail: Arc<Tail<ShownEvent>>,
     listener: Listener,
     config: Config,
@@ -85,8 +85,8 @@ impl Server {
     /// # Errors
     /// The database can't be opened, or the address can't be listened on.
     pub async fn bind(config: Config, clock: Arc<dyn Clock>) -> Result<Self, ServeError> {
-        let wakes = Arc::new(Wakes::default());
-        let store = Store::open(&config.db, Arc::clone(&clock), wakes.listener())?;
+        let waiters = Arc::new(Waiters::default());
+        let store = Store::open(&config.db, Arc::clone(&clock), waiters.listener())?;
         // Nobody could report while there was no server: leases live on for a while before the first is taken back.
         sweeper::recover(&store, Timestamp::from_micros(0))
             .await
@@ -94,7 +94,7 @@ impl Server {
         let listener = listen(&config.listen).await;
         let listener = listener.map_err(|cause| ServeError::Listen { listen: config.listen.clone(), cause })?;
         let tail = Arc::new(rpc::tail_of(&store));
-        Ok(Self { store, clock, wakes, tail, listener, config })
+        Ok(Self { store, clock, waiters, tail, listener, config })
     }
 
     /// Where it listens: with the port it was given, if it asked for any.
@@ -106,8 +106,8 @@ impl Server {
     }
 
     /// Who waits for what.
-    pub fn wakes(&self) -> Arc<Wakes> {
-        Arc::clone(&self.wakes)
+    pub fn waiters(&self) -> Arc<Waiters> {
+        Arc::clone(&self.waiters)
     }
 
     /// What those who watch live are shown.
@@ -125,12 +125,12 @@ impl Server {
     /// # Errors
     /// Listening broke off.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { store, clock, wakes, tail, listener, config } = self;
+        let Self { store, clock, waiters, tail, listener, config } = self;
         let (drain, draining) = watch::channel(false);
-        let sweeper = Sweeper::new(store.clone(), Arc::clone(&clock), Arc::clone(&wakes));
+        let sweeper = Sweeper::new(store.clone(), Arc::clone(&clock), Arc::clone(&waiters));
         let housekeeping = housekeeping::run(store.clone(), Arc::clone(&clock), config.keep, draining.clone());
         let following = Arc::clone(&tail).follow(store.clone(), draining.clone());
-        let hub = Hub::new(store.clone(), clock, wakes, tail, config.default_lease, draining.clone());
+        let hub = Hub::new(store.clone(), clock, waiters, tail, config.default_lease, draining.clone());
         let (health, routes) = routes(&hub).await?;
         let mut in_background = JoinSet::new();
         in_background.spawn(sweeper.run(draining.clone()));

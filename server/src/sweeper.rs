@@ -1,5 +1,5 @@
 //! What the server does by itself as time passes: it takes back leases that ran out, ends graces that are over, lets
-//! approvals expire, and wakes the claims that waited for a task's time.
+//! approvals expire, and waiters the claims that waited for a task's time.
 //!
 //! It looks on a reader and acts by keys: what has happened to a row between the look and the act stands, because each
 //! act asks again, in the transaction that writes.
@@ -11,13 +11,13 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use crate::actions::{approval, cancel, lease};
-use crate::clock::{Clock, LOOK};
+use crate::clock::{CLOCK_CHECK_INTERVAL, Clock};
 use crate::domain::Key;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::store::due::{self, Due};
-use crate::store::{Signal, Store, Ticket, Tx};
-use crate::wake::Wakes;
+use crate::store::{JobOptions, Signal, Store, Tx};
+use crate::wake::Waiters;
 
 /// After an error, a full disk say, it tries again so much later.
 const RETRY: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ const OVERLAP: Duration = Duration::from_secs(2);
 pub struct Sweeper {
     store: Store,
     clock: Arc<dyn Clock>,
-    wakes: Arc<Wakes>,
+    waiters: Arc<Waiters>,
     /// When it was last known to be awake.
     awake_at: Timestamp,
     /// Since when time has stood still, if it has and nothing was done about that yet.
@@ -43,9 +43,9 @@ pub struct Sweeper {
 
 impl Sweeper {
     /// A sweeper that has not looked yet.
-    pub fn new(store: Store, clock: Arc<dyn Clock>, wakes: Arc<Wakes>) -> Self {
+    pub fn new(store: Store, clock: Arc<dyn Clock>, waiters: Arc<Waiters>) -> Self {
         let now = clock.now();
-        Self { store, clock, wakes, awake_at: now, stalled_since: None, looked_at: now }
+        Self { store, clock, waiters, awake_at: now, stalled_since: None, looked_at: now }
     }
 
     /// Sweeps until the server shuts down.
@@ -57,8 +57,8 @@ impl Sweeper {
                 continue;
             }
             tokio::select! {
-                () = self.clock.sleep_until(next.min(self.awake_at.plus(LOOK))) => {}
-                () = self.wakes.alarm.brought_forward() => next = self.wakes.alarm.time().unwrap_or(next).min(next),
+                () = self.clock.sleep_until(next.min(self.awake_at.plus(CLOCK_CHECK_INTERVAL))) => {}
+                () = self.waiters.due_timer.brought_forward() => next = self.waiters.due_timer.time().unwrap_or(next).min(next),
                 _ = draining.wait_for(|draining| *draining) => return,
             }
         }
@@ -83,14 +83,14 @@ impl Sweeper {
     pub async fn sweep(&mut self) -> Result<Option<Timestamp>> {
         let store = self.store.clone();
         loop {
-            self.wakes.alarm.reset();
+            self.waiters.due_timer.reset();
             let now = self.look_at_the_clock();
             self.recover_from_stall().await?;
             let since = self.looked_at.minus(OVERLAP);
-            let due = self.attend(store.read_first(move |tx| due::look(tx, since, now))).await?;
+            let due = self.attend(store.read_as_server(move |tx| due::look(tx, since, now))).await?;
             self.looked_at = now;
             due.in_time.iter().for_each(|(run_key, tasks)| {
-                self.wakes.hear(&Signal::Ready { run_key: *run_key, tasks: *tasks });
+                self.waiters.handle(&Signal::Ready { run_key: *run_key, tasks: *tasks });
             });
             if due.changes_nothing() {
                 break;
@@ -98,16 +98,16 @@ impl Sweeper {
             self.attend(act(&store, due, now)).await?;
         }
         let now = self.looked_at;
-        if let Some(next) = self.attend(store.read_first(move |tx| due::next(tx, now))).await? {
-            self.wakes.alarm.bring_forward(next);
+        if let Some(next) = self.attend(store.read_as_server(move |tx| due::next(tx, now))).await? {
+            self.waiters.due_timer.bring_forward(next);
         }
-        Ok(self.wakes.alarm.time())
+        Ok(self.waiters.due_timer.time())
     }
 
     /// The time now. Whether it has stood still is seen by whoever looks often.
     fn look_at_the_clock(&mut self) -> Timestamp {
         let now = self.clock.now();
-        if self.clock.stood_still(self.awake_at, now) {
+        if self.clock.has_stalled(self.awake_at, now) {
             self.stalled_since.get_or_insert(self.awake_at);
         }
         self.awake_at = now;
@@ -118,7 +118,7 @@ impl Sweeper {
     async fn attend<T>(&mut self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         loop {
-            let look = self.awake_at.plus(LOOK);
+            let look = self.awake_at.plus(CLOCK_CHECK_INTERVAL);
             tokio::select! {
                 done = &mut work => return done,
                 () = self.clock.sleep_until(look) => {}
@@ -155,7 +155,7 @@ async fn each<F>(store: &Store, keys: Vec<Key>, act: F) -> Result<()>
 where
     F: Fn(&mut dyn Tx, Key) -> Result<bool> + Copy + Send + 'static,
 {
-    let acts = keys.into_iter().map(|key| store.transact_as(Ticket::OWN_FIRST, move |tx| act(tx, key)));
+    let acts = keys.into_iter().map(|key| store.transact_with(JobOptions::SERVER_FIRST, move |tx| act(tx, key)));
     // One that fails is no reason to drop the others.
     join_all(acts).await.into_iter().try_for_each(|done| done.map(drop))
 }
@@ -166,7 +166,7 @@ where
 /// The store can't be written.
 pub async fn recover(store: &Store, live_at: Timestamp) -> Result<u64> {
     store
-        .transact_as(Ticket::OWN_FIRST, move |tx| {
+        .transact_with(JobOptions::SERVER_FIRST, move |tx| {
             let now = tx.now();
             due::recover(tx, live_at, now)
         })

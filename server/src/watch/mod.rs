@@ -5,7 +5,7 @@
 //! has fallen behind that. It takes the next page when the one before was taken by its reader, so a slow one costs one
 //! page of memory and holds nobody up.
 
-mod bells;
+mod growth;
 mod tail;
 
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub use self::bells::Ear;
+pub use self::growth::GrowthWaiter;
 use self::tail::Part;
 pub use self::tail::{SIZE as TAIL_SIZE, Shown, Tail};
 use crate::actions::log::{self, Look, RunState};
@@ -84,7 +84,7 @@ pub enum EndReason {
 pub struct Watch<T> {
     store: Store,
     tail: Arc<Tail<T>>,
-    ear: Ear,
+    waiter: GrowthWaiter,
     draining: watch::Receiver<bool>,
     run_id: Option<String>,
     scan: Scan,
@@ -122,7 +122,7 @@ impl<T: Shown> Watch<T> {
         request: WatchRequest,
     ) -> Result<Self> {
         let WatchRequest { run_id, filter, start, bookmark_interval } = request;
-        let ear = tail.listen(run_id.clone());
+        let waiter = tail.register(run_id.clone());
         let (scope, task_id) = (run_id.clone(), filter.task_id.clone());
         let (run_key, newest, after) = store
             .read(move |tx| {
@@ -144,7 +144,7 @@ impl<T: Shown> Watch<T> {
         Ok(Self {
             store: store.clone(),
             tail: Arc::clone(tail),
-            ear,
+            waiter,
             draining,
             run_id,
             scan: Scan { run_key, after, filter, ..Scan::default() },
@@ -221,7 +221,7 @@ impl<T: Shown> Watch<T> {
     async fn wait(&mut self) {
         let bookmark_due = self.last_sent + self.bookmark_interval;
         tokio::select! {
-            () = self.ear.hears_of_more_than(self.scan.after) => {}
+            () = self.waiter.wait_past(self.scan.after) => {}
             // An error means that the server is gone: the same.
             _ = self.draining.wait_for(|draining| *draining) => {}
             () = tokio::time::sleep_until(bookmark_due) => {}
@@ -237,7 +237,7 @@ impl<T: Shown> Watch<T> {
     async fn read(&mut self) -> Result<()> {
         let scan = self.scan.clone();
         let cursor = self.has_cursor.then_some(scan.after);
-        let look = self.store.read_patiently(move |tx| log::look(tx, &scan, cursor, PAGE)).await?;
+        let look = self.store.read_exempt(move |tx| log::look(tx, &scan, cursor, PAGE)).await?;
         self.seen = look.newest_position;
         self.take(look);
         self.has_cursor |= !self.queue.is_empty();

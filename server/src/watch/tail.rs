@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
 
-use super::bells::{Bells, Ear};
+use super::growth::{GrowthNotifier, GrowthWaiter};
 use crate::actions::log;
 use crate::domain::event::{Event, EventFilter};
 use crate::error::Result;
@@ -40,7 +40,7 @@ pub trait Shown: Clone {
 pub struct Tail<T> {
     held: RwLock<Held<T>>,
     size: Limit,
-    bells: Arc<Bells>,
+    growth: Arc<GrowthNotifier>,
 }
 
 /// Every event after `begin` up to `end`, but for those of runs deleted since.
@@ -91,17 +91,17 @@ pub struct Part<T> {
 impl<T: Shown> Tail<T> {
     /// An empty one that begins after a position.
     pub fn new(begin: i64, size: Limit) -> Self {
-        Self { held: RwLock::new(Held::empty(begin)), size, bells: Arc::default() }
+        Self { held: RwLock::new(Held::empty(begin)), size, growth: Arc::default() }
     }
 
     /// Hears of what happens in a run, or in any, from now on. To be called before the read after which one waits.
-    pub fn listen(&self, run_id: Option<String>) -> Ear {
-        self.bells.listen(run_id)
+    pub fn register(&self, run_id: Option<String>) -> GrowthWaiter {
+        self.growth.register(run_id)
     }
 
     /// Somebody listens.
-    pub fn has_ears(&self) -> bool {
-        self.bells.has_ears()
+    pub fn has_waiters(&self) -> bool {
+        self.growth.has_waiters()
     }
 
     /// What there is after a position; None if only the store knows: the position is before the begin, the run was
@@ -152,13 +152,13 @@ impl<T: Shown> Tail<T> {
 
     async fn catch_up(&self, store: &Store, newest: i64) -> Result<()> {
         while self.end() < newest {
-            if !self.has_ears() || usize::try_from(newest - self.end()).is_ok_and(|behind| behind > self.size.rows) {
+            if !self.has_waiters() || usize::try_from(newest - self.end()).is_ok_and(|behind| behind > self.size.rows) {
                 self.skip_to(newest);
                 return Ok(());
             }
             let scan = Scan { after: self.end(), ..Scan::default() };
             // What retention has removed meanwhile must not be passed over here either.
-            let look = store.read_first(move |tx| log::look(tx, &scan, Some(scan.after), READ)).await?;
+            let look = store.read_as_server(move |tx| log::look(tx, &scan, Some(scan.after), READ)).await?;
             self.extend(look.found, look.newest_position);
         }
         Ok(())
@@ -172,7 +172,7 @@ impl<T: Shown> Tail<T> {
     /// Begins anew after a position: who is before it reads the store.
     fn skip_to(&self, position: i64) {
         *self.write() = Held::empty(position);
-        self.bells.ring_all(position);
+        self.growth.notify_all(position);
     }
 
     pub(super) fn extend(&self, found: Found, newest: i64) {
@@ -186,7 +186,7 @@ impl<T: Shown> Tail<T> {
         entries.into_iter().for_each(|entry| held.push(entry, self.size));
         held.end = end;
         drop(held);
-        self.bells.ring(runs.iter(), end);
+        self.growth.notify(runs.iter(), end);
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Held<T>> {

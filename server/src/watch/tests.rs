@@ -1,4 +1,4 @@
-//! The tail and its bells, and a watcher that falls off it.
+//! The tail and its growth, and a watcher that falls off it.
 
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
@@ -124,13 +124,13 @@ fn a_tail_that_is_older_than_what_was_seen_shows_nothing() {
 async fn a_bell_rings_for_those_it_concerns() {
     let tail = tail();
     let (mut of_all, mut of_a, mut of_b) =
-        (tail.listen(None), tail.listen(Some("a".to_owned())), tail.listen(Some("b".to_owned())));
+        (tail.register(None), tail.register(Some("a".to_owned())), tail.register(Some("b".to_owned())));
     extend(&tail, vec![event(1, "a", "x")]);
-    of_all.hears_of_more_than(0).await;
-    of_a.hears_of_more_than(0).await;
-    assert!(of_b.hears_of_more_than(0).now_or_never().is_none());
+    of_all.wait_past(0).await;
+    of_a.wait_past(0).await;
+    assert!(of_b.wait_past(0).now_or_never().is_none());
     drop((of_all, of_a, of_b));
-    assert!(!tail.has_ears());
+    assert!(!tail.has_waiters());
 }
 
 /// Of two that go at the same time one is the last.
@@ -138,9 +138,9 @@ async fn a_bell_rings_for_those_it_concerns() {
 fn no_bell_is_left_when_all_go_at_once() {
     let tail = tail();
     for _ in 0..2_000 {
-        let ears = [(); 2].map(|()| tail.listen(Some("a".to_owned())));
-        std::thread::scope(|scope| ears.map(|ear| scope.spawn(|| drop(ear))).map(|gone| gone.join().unwrap()));
-        assert!(!tail.has_ears());
+        let waiters = [(); 2].map(|()| tail.register(Some("a".to_owned())));
+        std::thread::scope(|scope| waiters.map(|waiter| scope.spawn(|| drop(waiter))).map(|gone| gone.join().unwrap()));
+        assert!(!tail.has_waiters());
     }
 }
 
