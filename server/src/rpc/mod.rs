@@ -27,6 +27,7 @@ mod snapshot;
 mod status;
 mod subscribe;
 mod task;
+pub mod trace;
 pub(crate) mod value;
 
 use std::sync::Arc;
