@@ -1,4 +1,4 @@
-//! The gRPC API of Runhub, generated from `proto/runhub/v1`, and the conversions that both sides need.
+//! The gRPC API of Runhub, generated from `proto/runhub/v1`, and the conversions that clients and the server share.
 
 mod encoded;
 mod json;
@@ -9,7 +9,7 @@ pub use encoded::Encoded;
 pub use json::Json;
 pub use rpc::{Mutation, Paged, RPCS, Request, Rpc};
 
-/// Package `runhub.v1`: messages, clients and servers. The protos hold the documentation.
+/// The package `runhub.v1`: messages, clients and servers. The comments of the protos document them.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod v1 {
     tonic::include_proto!("runhub.v1");
@@ -17,8 +17,8 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/servers/runhub.v1.rs"));
 }
 
-/// The encoded `FileDescriptorSet` of `runhub.v1` and its imports, with comments, for reflection.
+/// The encoded `FileDescriptorSet` of `runhub.v1` and its imports, with comments. Reflection serves it.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("runhub_descriptor");
 
-/// The largest message a client of ours accepts: a run's snapshot may be this large.
+/// The largest message that Runhub's clients accept, in bytes: the limit of a run's snapshot.
 pub const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
