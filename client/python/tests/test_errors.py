@@ -13,7 +13,7 @@ from runhub.v1 import ErrorReason, GetRunRequest
 REASONS = [name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()[1:]]
 
 
-def test_enum_has_reasons() -> None:
+def test_unspecified_comes_first_in_the_enum() -> None:
     assert ErrorReason.keys()[0] == "ERROR_REASON_UNSPECIFIED"
     assert "STALE_LEASE" in REASONS
 
@@ -22,7 +22,7 @@ def test_enum_has_reasons() -> None:
 def test_every_reason_has_a_public_class(fake: FakeServer, reason: str) -> None:
     expected = getattr(runhub, reason.title().replace("_", ""))
     fake.set_answers("GetRun", refuse(grpc.StatusCode.NOT_FOUND, reason))
-    # Without a retry of the temporary reasons.
+    # A short deadline, because the client retries the temporary reasons until the deadline.
     with runhub.connect(fake.address, deadline=0.5) as client, pytest.raises(runhub.Error) as raised:
         client.runs.GetRun(GetRunRequest())
     assert type(raised.value) is expected

@@ -1,7 +1,7 @@
-//! N agents claim, work (pretend) and complete until the run is done, with a watcher beside them.
+//! N agents claim tasks, pretend to work, and complete the tasks until the run is done, while a watcher counts the events.
 //!
-//! With a server running: `cargo run --release -p runhub-client --example drain -- --agents 8 [RUN]`.
-//! Without a RUN it makes one, with a plan of 200 tasks that depend on each other.
+//! Start a server and run `cargo run --release -p runhub-client --example drain -- --agents 8 [RUN]`.
+//! Without RUN, the example creates a run with a plan of 200 tasks that depend on each other.
 
 // An example prints.
 #![allow(clippy::print_stdout)]
@@ -17,20 +17,20 @@ use runhub_client::v1::{
 };
 use runhub_client::{Client, Error, Update};
 
-/// An agent with nothing to do looks so often whether the plan is done. What becomes claimable wakes it at once.
+/// How long a claim waits for a task, in seconds. After this time, an agent checks whether the plan is done.
 const WAIT_SECONDS: i64 = 1;
 
 #[derive(Parser)]
 struct Args {
-    /// The run to drain; without one a run is made
+    /// The run to drain; default: a new run
     run: Option<String>,
     /// The server: http://HOST:PORT, HOST:PORT or unix:PATH
     #[arg(long, default_value = "http://127.0.0.1:50051")]
     server: String,
-    /// How many agents work at the same time
+    /// The number of agents that work at the same time
     #[arg(long, default_value_t = 8)]
     agents: usize,
-    /// How long a task takes, in milliseconds
+    /// The duration of a task, in milliseconds
     #[arg(long, default_value_t = 20)]
     work: u64,
 }
@@ -41,23 +41,28 @@ async fn main() -> Result<(), Error> {
     let client = Client::connect(&args.server).await?;
     let run_id = match args.run {
         Some(run_id) => run_id,
-        None => make_run(&client).await?,
+        None => create_run(&client).await?,
     };
     println!("draining run {run_id} with {} agents", args.agents);
     let watcher = tokio::spawn(watch(client.clone(), run_id.clone()));
     let mut agents = Vec::new();
     for number in 1..=args.agents {
         let name = format!("agent-{number}");
-        agents.push(tokio::spawn(work(client.clone(), run_id.clone(), name, Duration::from_millis(args.work))));
+        let duration = Duration::from_millis(args.work);
+        agents.push(tokio::spawn(work(client.clone(), run_id.clone(), name, duration)));
     }
     let mut done = 0;
     for agent in agents {
         done += agent.await.unwrap_or(Ok(0))?;
     }
-    // The run's status is the orchestrator's to say; it is what ends the watcher's stream.
-    let (status, summary) = (Some(RunStatus::Completed.into()), Some(format!("{done} tasks done")));
-    let end = UpdateRunRequest { run_id, status, summary, ..UpdateRunRequest::default() };
-    client.update_run(end).await?;
+    // The server does not end a run by itself. The end of the run ends the watcher's stream.
+    let request = UpdateRunRequest {
+        run_id,
+        status: Some(RunStatus::Completed.into()),
+        summary: Some(format!("{done} tasks done")),
+        ..UpdateRunRequest::default()
+    };
+    client.update_run(request).await?;
     let seen = watcher.await.unwrap_or_else(|_| Ok(BTreeMap::new()))?;
     println!("{done} tasks done; the watcher saw:");
     for (kind, count) in seen {
@@ -66,10 +71,13 @@ async fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// Twenty chains of ten tasks.
-async fn make_run(client: &Client) -> Result<String, Error> {
-    let (goal, repo_path) = ("Show how agents drain a plan".to_owned(), ".".to_owned());
-    let request = CreateRunRequest { goal, repo_path, ..CreateRunRequest::default() };
+/// Creates a run whose plan has twenty chains of ten tasks, and returns the run's id.
+async fn create_run(client: &Client) -> Result<String, Error> {
+    let request = CreateRunRequest {
+        goal: "Show how agents drain a plan".to_owned(),
+        repo_path: ".".to_owned(),
+        ..CreateRunRequest::default()
+    };
     let run_id = client.create_run(request).await?.run.unwrap_or_default().id;
     let draft = |at: usize| TaskDraft {
         key: at.to_string(),
@@ -83,8 +91,8 @@ async fn make_run(client: &Client) -> Result<String, Error> {
     Ok(run_id)
 }
 
-/// One agent; returns how many tasks it has done.
-async fn work(client: Client, run_id: String, agent_id: String, takes: Duration) -> Result<usize, Error> {
+/// Works as one agent until no work is left, and returns how many tasks the agent has completed.
+async fn work(client: Client, run_id: String, agent_id: String, duration: Duration) -> Result<usize, Error> {
     let mut done = 0;
     loop {
         let Some(claim) = claim(&client, &run_id, &agent_id).await? else {
@@ -93,12 +101,12 @@ async fn work(client: Client, run_id: String, agent_id: String, takes: Duration)
             }
             continue;
         };
-        // The lease is kept until the report is answered.
+        // The keeper is dropped after the report is answered.
         let lease = client.keep_lease(&claim);
-        match lease.run(tokio::time::sleep(takes)).await {
+        match lease.run(tokio::time::sleep(duration)).await {
             Ok(()) => complete(&client, claim).await?,
             Err(lost) => {
-                println!("{agent_id} gives up a task: {lost}");
+                println!("{agent_id} stops working on a task: {lost}");
                 continue;
             }
         }
@@ -106,7 +114,7 @@ async fn work(client: Client, run_id: String, agent_id: String, takes: Duration)
     }
 }
 
-/// Waits a little for a task: what is left may wait for what others hold.
+/// Claims a task. Waits up to `WAIT_SECONDS` for one, because tasks may depend on tasks that other agents hold.
 async fn claim(client: &Client, run_id: &str, agent_id: &str) -> Result<Option<Claim>, Error> {
     let request = ClaimTaskRequest {
         run_id: run_id.to_owned(),
@@ -129,12 +137,16 @@ async fn complete(client: &Client, claim: Claim) -> Result<(), Error> {
 }
 
 async fn is_work_left(client: &Client, run_id: &str) -> Result<bool, Error> {
-    let statuses = vec![TaskStatus::Pending.into(), TaskStatus::InProgress.into()];
-    let request = ListTasksRequest { run_id: run_id.to_owned(), statuses, page_size: 1, ..ListTasksRequest::default() };
+    let request = ListTasksRequest {
+        run_id: run_id.to_owned(),
+        statuses: vec![TaskStatus::Pending.into(), TaskStatus::InProgress.into()],
+        page_size: 1,
+        ..ListTasksRequest::default()
+    };
     Ok(!client.list_tasks(request).await?.tasks.is_empty())
 }
 
-/// Follows the run to its end; returns how many events of which kind there were.
+/// Follows the run to its end and returns the number of events of each kind.
 async fn watch(client: Client, run_id: String) -> Result<BTreeMap<String, usize>, Error> {
     let bar = ProgressBar::no_length();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} tasks completed  {elapsed}  {per_sec}") {

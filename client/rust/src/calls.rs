@@ -1,4 +1,4 @@
-//! Every RPC as a method.
+//! A method of the client for each RPC, with its retries and deadline.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -11,11 +11,12 @@ use uuid::Uuid;
 
 use crate::{Client, Error, repeat_for};
 
-/// The longest that a server holds a call.
+/// The server reduces a longer `wait` to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 impl Client {
-    /// Sends the request; with a deadline again and again, until it is answered or refused.
+    /// Makes a call. If the client has a deadline, repeats the call until it is answered, fails for good, or reaches the
+    /// deadline.
     async fn make<Q, A, F>(&self, mut request: Q, send: impl Fn(Channel, Q) -> F) -> Result<A, Error>
     where
         Q: Request,
@@ -26,28 +27,31 @@ impl Client {
             return once(request).await;
         };
         identify(&mut request);
-        let (begun, wait) = (Instant::now(), wait_of(&mut request));
-        let mut is_again = false;
-        let tried = || {
-            if std::mem::replace(&mut is_again, true) && !wait.is_zero() {
-                wait_for(wait.saturating_sub(begun.elapsed()), &mut request);
+        let began = Instant::now();
+        let wait = wait_of(&mut request);
+        let mut is_first_try = true;
+        let make_try = || {
+            if !is_first_try && !wait.is_zero() {
+                set_wait(&mut request, wait.saturating_sub(began.elapsed()));
             }
+            is_first_try = false;
             once(request.clone())
         };
-        repeat_for(deadline + wait, tried).await
+        repeat_for(deadline + wait, make_try).await
     }
 }
 
+/// Returns how long the server may hold the call; 0 if the request has no valid `wait`.
 fn wait_of(request: &mut impl Request) -> Duration {
     let wait = request.wait_mut().and_then(|wait| Duration::try_from(*wait).ok());
     wait.unwrap_or_default().min(LONGEST_WAIT)
 }
 
-/// A further try waits for the rest of the time, so that it is answered within the deadline. With its request_id it is the
-/// same call: the wait is no part of its content.
-fn wait_for(left: Duration, request: &mut impl Request) {
-    if let (Some(wait), Ok(left)) = (request.wait_mut(), left.try_into()) {
-        *wait = left;
+/// Sets the `wait` of a further try to the rest of the time, so that the try is answered within the deadline. The try remains
+/// the same call for the server, because `wait` is not part of the content that belongs to a request_id.
+fn set_wait(request: &mut impl Request, rest: Duration) {
+    if let (Some(wait), Ok(rest)) = (request.wait_mut(), rest.try_into()) {
+        *wait = rest;
     }
 }
 
@@ -89,6 +93,7 @@ macro_rules! calls {
 
 runhub_api::for_each_unary_rpc!(calls);
 
+/// Sets a request_id, unless the RPC takes none or the caller has set one.
 // A client has no injected clock: these ids only need to be unique.
 #[allow(clippy::disallowed_methods)]
 fn identify(request: &mut impl Request) {
@@ -107,84 +112,95 @@ mod tests {
 
     use super::*;
 
-    /// What the server was asked, by a client that has its answer at the third try.
+    /// Makes a call that is answered at the third try, and returns the request of each try.
     async fn tries<Q: Request>(client: Client, request: Q) -> Vec<Q> {
-        let asked = RefCell::new(Vec::new());
+        let sent = RefCell::new(Vec::new());
         let answer = client.make(request, |_, request| {
-            asked.borrow_mut().push(request);
-            let answered = asked.borrow().len() == 3;
-            async move { answered.then(|| Response::new(())).ok_or_else(|| Status::unavailable("away")) }
+            sent.borrow_mut().push(request);
+            let is_third = sent.borrow().len() == 3;
+            async move { is_third.then(|| Response::new(())).ok_or_else(|| Status::unavailable("down")) }
         });
-        // Without a retry there is none.
+        // A client without retry returns the error of the first try.
         let _ = answer.await;
-        asked.into_inner()
+        sent.into_inner()
     }
 
     fn client() -> Client {
         Client::connect_lazy("127.0.0.1:1").unwrap()
     }
 
-    #[tokio::test]
-    async fn all_tries_of_what_changes_something_are_one_call() {
-        let asked = tries(client(), ClaimTaskRequest::default()).await;
-        assert_eq!(asked.len(), 3);
-        assert_eq!(Uuid::parse_str(&asked[0].request_id).unwrap().get_version_num(), 7);
-        assert!(asked.iter().all(|request| *request == asked[0]));
-        let again = tries(client(), ClaimTaskRequest::default()).await;
-        assert_ne!(again[0].request_id, asked[0].request_id);
+    fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+        Some(prost_types::Duration { seconds, nanos: 0 })
     }
 
     #[tokio::test]
-    async fn what_the_caller_has_named_keeps_its_name_and_what_changes_nothing_has_none() {
-        let named = ClaimTaskRequest { request_id: "mine".into(), ..ClaimTaskRequest::default() };
-        assert_eq!(tries(client(), named.clone()).await, vec![named; 3]);
+    async fn all_tries_of_a_mutating_call_have_the_same_request_id() {
+        let sent = tries(client(), ClaimTaskRequest::default()).await;
+        assert_eq!(sent.len(), 3);
+        assert_eq!(Uuid::parse_str(&sent[0].request_id).unwrap().get_version_num(), 7);
+        assert!(sent.iter().all(|request| *request == sent[0]));
+        let sent_later = tries(client(), ClaimTaskRequest::default()).await;
+        assert_ne!(sent_later[0].request_id, sent[0].request_id);
+    }
+
+    #[tokio::test]
+    async fn request_id_of_the_caller_is_kept_and_other_requests_are_sent_unchanged() {
+        let with_id = ClaimTaskRequest { request_id: "mine".into(), ..ClaimTaskRequest::default() };
+        assert_eq!(tries(client(), with_id.clone()).await, vec![with_id; 3]);
         assert_eq!(tries(client(), HeartbeatRequest::default()).await.len(), 3);
         assert_eq!(tries(client(), ListRunsRequest::default()).await.len(), 3);
     }
 
     #[tokio::test]
-    async fn without_retry_a_call_is_made_once_as_it_is() {
-        let asked = tries(client().without_retry(), ClaimTaskRequest::default()).await;
-        assert_eq!(asked, [ClaimTaskRequest::default()]);
+    async fn client_without_retry_makes_a_call_once_and_unchanged() {
+        let sent = tries(client().without_retry(), ClaimTaskRequest::default()).await;
+        assert_eq!(sent, [ClaimTaskRequest::default()]);
     }
 
     #[tokio::test]
-    async fn a_wait_comes_on_top_of_the_deadline() {
-        let short = client().with_deadline(Duration::ZERO);
-        let late = |channel: Channel, _| async move {
+    async fn wait_is_added_to_the_deadline() {
+        let client = client().with_deadline(Duration::ZERO);
+        let answer_late = |channel: Channel, _| async move {
             drop(channel);
             tokio::time::sleep(Duration::from_millis(50)).await;
             Ok(Response::new(()))
         };
-        let lost = short.make(ClaimTaskRequest::default(), late).await.unwrap_err();
+        let lost = client.make(ClaimTaskRequest::default(), answer_late).await.unwrap_err();
         assert_eq!(lost.code(), Code::DeadlineExceeded);
-        let wait = Some(prost_types::Duration { seconds: 60, nanos: 0 });
-        short.make(ClaimTaskRequest { wait, ..ClaimTaskRequest::default() }, late).await.unwrap();
+        let request = ClaimTaskRequest { wait: seconds(60), ..ClaimTaskRequest::default() };
+        client.make(request, answer_late).await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_further_try_waits_for_the_rest_of_the_time() {
-        let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
-        let asked = tries(client(), ClaimTaskRequest { wait: seconds(60), ..ClaimTaskRequest::default() }).await;
-        let waits = asked.iter().map(|request| Duration::try_from(request.wait.unwrap()).unwrap());
-        let waits: Vec<Duration> = waits.collect();
+    async fn further_try_asks_for_the_rest_of_the_wait() {
+        let sent = tries(client(), ClaimTaskRequest { wait: seconds(60), ..ClaimTaskRequest::default() }).await;
+        let waits: Vec<Duration> = sent.iter().map(|request| request.wait.unwrap().try_into().unwrap()).collect();
         assert_eq!(waits[0], Duration::from_secs(60));
         assert!(waits[2] < waits[1] && waits[1] < waits[0] && waits[2] > Duration::from_secs(50), "{waits:?}");
-        assert_eq!(asked[2].request_id, asked[0].request_id);
-        // What can't be taken stays so, for the server to refuse.
-        let refused = ClaimTaskRequest { wait: seconds(-1), ..ClaimTaskRequest::default() };
-        assert!(tries(client(), refused).await.iter().all(|request| request.wait == seconds(-1)));
+        assert_eq!(sent[2].request_id, sent[0].request_id);
     }
 
     #[tokio::test]
-    async fn a_refusal_is_not_asked_again_and_a_name_that_is_no_call_is_told() {
-        let (client, asked) = (client(), RefCell::new(0));
+    async fn invalid_wait_is_sent_unchanged_for_the_server_to_refuse() {
+        let request = ClaimTaskRequest { wait: seconds(-1), ..ClaimTaskRequest::default() };
+        assert!(tries(client(), request).await.iter().all(|request| request.wait == seconds(-1)));
+    }
+
+    #[tokio::test]
+    async fn permanent_error_is_not_retried() {
+        let client = client();
+        let tries = RefCell::new(0);
         let refused = client.make(ListRunsRequest::default(), |_, _| {
-            *asked.borrow_mut() += 1;
+            *tries.borrow_mut() += 1;
             async { Err::<Response<()>, _>(Status::resource_exhausted("larger than 16 MiB")) }
         });
         assert_eq!(refused.await.unwrap_err().code(), Code::ResourceExhausted);
-        assert_eq!(asked.into_inner(), 1);
+        assert_eq!(tries.into_inner(), 1);
+    }
+
+    #[tokio::test]
+    async fn encoded_call_with_unknown_rpc_or_malformed_request_is_an_error() {
+        let client = client();
         assert_eq!(client.call_encoded("Nothing", &[]).await.unwrap_err().code(), Code::Unimplemented);
         assert_eq!(client.call_encoded("GetRun", &[7]).await.unwrap_err().code(), Code::InvalidArgument);
     }

@@ -1,4 +1,4 @@
-//! Finding the server.
+//! Connecting to a server.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,35 +12,37 @@ use crate::Error;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How soon a server that is gone without a word is noticed.
+/// How often the connection is checked, so that a server that has disappeared is noticed.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
-/// How much of a stream is taken ahead of its reader.
+/// How many bytes of a stream the client buffers before the reader takes them.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 
-/// The same of all streams of a connection: so much that those nobody reads don't hold up the calls beside them.
+/// How many bytes of all streams of a connection the client buffers. It is large, because streams that nobody reads would
+/// otherwise block the calls on the same connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024 * 1024;
 
-/// How long a call may take with all its tries, unless told otherwise.
+/// The default time for all tries of a call.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A connection to a server. Clones share it.
 ///
-/// A call that can't be answered for now is made again until its deadline, 30 s, as [`repeat_for`](crate::repeat_for)
-/// does; a request's `wait` comes on top. What changes something gets a `request_id` first, unless it has one, so that it
-/// happens once.
+/// A call that fails for a temporary reason is repeated for 30 s, as [`repeat_for`](crate::repeat_for) does; a request's
+/// `wait` is added to this deadline. A mutating request without a `request_id` gets one before its first try, so that the
+/// server carries out the change once.
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(crate) channel: Channel,
-    /// None: every call is made once, as it is.
+    /// The time for all tries of a call. None means that each call is made once and unchanged.
     pub(crate) deadline: Option<Duration>,
 }
 
 impl Client {
-    /// Connects to `http://HOST:PORT`, `HOST:PORT` or `unix:PATH`. Later calls reconnect by themselves.
+    /// Connects to the server at `http://HOST:PORT`, `HOST:PORT` or `unix:PATH`. If the connection breaks later, the next
+    /// call reconnects.
     ///
     /// # Errors
-    /// The address is none of these, or nobody answers there.
+    /// Fails if the address has none of these forms, or if no server answers there.
     pub async fn connect(server: &str) -> Result<Self, Error> {
         let channel = match target(server)? {
             (endpoint, Some(path)) => endpoint.connect_with_connector(to_unix_socket(path)).await?,
@@ -49,10 +51,10 @@ impl Client {
         Ok(Self { channel, deadline: Some(DEADLINE) })
     }
 
-    /// As `connect`, but connects with the first call, which then fails if nobody answers.
+    /// Returns a client that connects when the first call is made. Takes the same addresses as [`connect`](Self::connect).
     ///
     /// # Errors
-    /// The address is none of those that `connect` takes.
+    /// Fails if the address has none of the valid forms.
     pub fn connect_lazy(server: &str) -> Result<Self, Error> {
         let channel = match target(server)? {
             (endpoint, Some(path)) => endpoint.connect_with_connector_lazy(to_unix_socket(path)),
@@ -63,21 +65,21 @@ impl Client {
 }
 
 impl Client {
-    /// The same connection; a call may take this long with all its tries.
+    /// Returns a client on the same connection with another time limit for all tries of a call.
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    /// The same connection, but every call is made once, as it is: without a deadline, and without a request_id of the
-    /// client's.
+    /// Returns a client on the same connection that makes each call once and unchanged: without a deadline, and without
+    /// adding a request_id.
     pub fn without_retry(mut self) -> Self {
         self.deadline = None;
         self
     }
 }
 
-/// How to connect, and the path if it is a unix socket.
+/// Returns the endpoint to connect to, and the path if the address is a unix socket.
 fn target(server: &str) -> Result<(Endpoint, Option<PathBuf>), Error> {
     let (uri, path) = parse(server).ok_or_else(|| Error::Address(server.to_owned()))?;
     let endpoint = Endpoint::from(uri)
@@ -92,7 +94,7 @@ fn target(server: &str) -> Result<(Endpoint, Option<PathBuf>), Error> {
 
 fn parse(server: &str) -> Option<(Uri, Option<PathBuf>)> {
     if let Some(path) = server.strip_prefix("unix:") {
-        // HTTP needs a host, though nobody looks at it.
+        // HTTP/2 requires a host name; the server does not use it.
         let uri = Uri::from_static("http://localhost");
         return (!path.is_empty()).then(|| (uri, Some(PathBuf::from(path))));
     }

@@ -3,75 +3,86 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use runhub_api::v1::ErrorReason;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-/// Of the ErrorInfo of every refusal by a Runhub server.
+/// The `domain` in the ErrorInfo of every error that a Runhub server returns.
 const DOMAIN: &str = "runhub";
 
-/// Why a call did not do what it was for.
+/// The prefix of the enum values in the proto. An ErrorInfo has the reason without it.
+const REASON_PREFIX: &str = "ERROR_REASON_";
+
+/// Why a call failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The server refused it.
+    /// The server refused the call.
     #[error("{reason}: {message}")]
     Refused {
-        /// What to match on.
+        /// Why the server refused the call.
         reason: Reason,
-        /// gRPC's code.
+        /// The gRPC status code.
         code: Code,
-        /// For people only.
+        /// An explanation for people. Programs must not parse it.
         message: String,
-        /// The particulars that the reason documents.
+        /// Further facts about the error, as [`ErrorReason`] documents them.
         metadata: BTreeMap<String, String>,
-        /// The fields that could not be taken, each with the problem.
+        /// The invalid fields of the request, each with what is wrong with it.
         fields: Vec<(String, String)>,
-        /// When to make the same call again, if the server has said so.
+        /// How long to wait before repeating the call. None if the server gives no delay.
         retry_delay: Option<Duration>,
     },
-    /// It never reached a handler, or its answer got lost.
+    /// The call did not reach the server's handler, or its answer was lost.
     #[error("{code:?}: {message}")]
     Lost {
-        /// gRPC's code.
+        /// The gRPC status code.
         code: Code,
-        /// For people only.
+        /// An explanation for people. Programs must not parse it.
         message: String,
     },
-    /// Nobody answers at the address.
+    /// No server answers at the address.
     #[error("can't connect: {0}")]
     Unreachable(String),
-    /// The address is none.
-    #[error("{0:?} is no address of a server: it takes http://HOST:PORT, HOST:PORT or unix:PATH")]
+    /// The address has none of the valid forms.
+    #[error("{0:?} is not a valid server address: use http://HOST:PORT, HOST:PORT or unix:PATH")]
     Address(String),
-    /// The server has another database than when the subscription began, in which its cursor means nothing.
-    #[error("the server's log is another one now: a cursor of the old one means nothing in it")]
+    /// The server's log is not the one that the subscription follows, so the subscription's cursor is not valid in it.
+    #[error("the server's log_id has changed, so the subscription's cursor is not valid: subscribe without a cursor")]
     OtherLog,
 }
 
+/// Declares [`Reason`] with a variant for each value of [`ErrorReason`]. If a value is missing here, `known` does not compile.
 macro_rules! reasons {
-    ($($variant:ident $name:literal,)+) => {
-        /// Why the server refused a call. The protos say which RPC gives which.
+    ($($reason:ident)+) => {
+        /// Why the server refused a call: a value of [`ErrorReason`], which documents the reasons. The protos list the reasons
+        /// of each RPC.
         #[derive(Debug, Clone, PartialEq, Eq)]
         #[non_exhaustive]
-        #[allow(missing_docs)]
         pub enum Reason {
-            $($variant,)+
-            /// One that this client does not know yet.
+            $(
+                #[doc = concat!("[`ErrorReason::", stringify!($reason), "`]")]
+                $reason,
+            )+
+            /// A reason that this client does not know, as the server sent it.
             Other(String),
         }
 
         impl Reason {
-            /// As it stands in the ErrorInfo.
+            /// Returns the reason as an ErrorInfo has it, such as `STALE_LEASE`.
             pub fn name(&self) -> &str {
-                match self {
-                    $(Self::$variant => $name,)+
-                    Self::Other(name) => name,
-                }
+                let reason = match self {
+                    $(Self::$reason => ErrorReason::$reason,)+
+                    Self::Other(name) => return name,
+                };
+                let name = reason.as_str_name();
+                name.strip_prefix(REASON_PREFIX).unwrap_or(name)
             }
 
-            fn from_name(name: &str) -> Self {
-                match name {
-                    $($name => Self::$variant,)+
-                    other => Self::Other(other.to_owned()),
+            /// Returns the variant for an enum value; None for UNSPECIFIED, which the server never sends.
+            fn known(reason: ErrorReason) -> Option<Self> {
+                match reason {
+                    ErrorReason::Unspecified => None,
+                    $(ErrorReason::$reason => Some(Self::$reason),)+
                 }
             }
         }
@@ -79,30 +90,38 @@ macro_rules! reasons {
 }
 
 reasons! {
-    InvalidField "INVALID_FIELD",
-    DependencyCycle "DEPENDENCY_CYCLE",
-    RequestIdReused "REQUEST_ID_REUSED",
-    RunNotFound "RUN_NOT_FOUND",
-    TaskNotFound "TASK_NOT_FOUND",
-    ApprovalNotFound "APPROVAL_NOT_FOUND",
-    CheckpointNotFound "CHECKPOINT_NOT_FOUND",
-    StaleLease "STALE_LEASE",
-    LeaseRequired "LEASE_REQUIRED",
-    WrongStatus "WRONG_STATUS",
-    RunEnded "RUN_ENDED",
-    AlreadyDecided "ALREADY_DECIDED",
-    NotApproved "NOT_APPROVED",
-    AlreadyConsumed "ALREADY_CONSUMED",
-    DigestMismatch "DIGEST_MISMATCH",
-    SnapshotTooLarge "SNAPSHOT_TOO_LARGE",
-    RevisionMismatch "REVISION_MISMATCH",
-    PlanVersionMismatch "PLAN_VERSION_MISMATCH",
-    PositionInFuture "POSITION_IN_FUTURE",
-    PositionCompacted "POSITION_COMPACTED",
-    Overloaded "OVERLOADED",
-    Draining "DRAINING",
-    StoreBusy "STORE_BUSY",
-    Internal "INTERNAL",
+    InvalidField
+    DependencyCycle
+    RequestIdReused
+    RunNotFound
+    TaskNotFound
+    ApprovalNotFound
+    CheckpointNotFound
+    StaleLease
+    LeaseRequired
+    WrongStatus
+    RunEnded
+    AlreadyDecided
+    NotApproved
+    AlreadyConsumed
+    DigestMismatch
+    SnapshotTooLarge
+    RevisionMismatch
+    PlanVersionMismatch
+    PositionInFuture
+    PositionCompacted
+    Overloaded
+    Draining
+    StoreBusy
+    Internal
+}
+
+impl Reason {
+    /// Returns the reason for the text of an ErrorInfo.
+    fn from_name(name: &str) -> Self {
+        let reason = ErrorReason::from_str_name(&format!("{REASON_PREFIX}{name}"));
+        reason.and_then(Self::known).unwrap_or_else(|| Self::Other(name.to_owned()))
+    }
 }
 
 impl std::fmt::Display for Reason {
@@ -112,12 +131,12 @@ impl std::fmt::Display for Reason {
 }
 
 impl Error {
-    /// There was no answer, and the same call may well have one later.
+    /// Returns an error for a call without an answer, which may be repeated.
     pub(crate) fn unanswered(message: &str) -> Self {
         Self::Lost { code: Code::Unavailable, message: message.to_owned() }
     }
 
-    /// Why the server refused it, if it was the server.
+    /// Returns why the server refused the call; None if the error does not come from the server.
     pub fn reason(&self) -> Option<&Reason> {
         match self {
             Self::Refused { reason, .. } => Some(reason),
@@ -125,7 +144,7 @@ impl Error {
         }
     }
 
-    /// gRPC's code; UNAVAILABLE when nobody answers.
+    /// Returns the gRPC status code; UNAVAILABLE if no server answers.
     pub fn code(&self) -> Code {
         match self {
             Self::Refused { code, .. } | Self::Lost { code, .. } => *code,
@@ -135,7 +154,7 @@ impl Error {
         }
     }
 
-    /// How long the server wants the same call to be waited for.
+    /// Returns how long to wait before repeating the call; None if the server gives no delay.
     pub fn retry_delay(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_delay, .. } => *retry_delay,
@@ -143,12 +162,12 @@ impl Error {
         }
     }
 
-    /// The same call may well succeed later: the server is away, shutting down or too busy, or the connection broke.
-    /// What changes something is repeated with the same request_id.
+    /// Returns whether the same call may succeed later: the server is down, shutting down or overloaded, or the connection
+    /// broke. A call that changes state must be repeated with the same request_id.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Refused { reason, code, .. } => *code == Code::Unavailable || *reason == Reason::Overloaded,
-            // A broken connection shows as one of several codes.
+            // tonic reports a broken connection under any of these codes.
             Self::Lost { code, .. } => {
                 matches!(code, Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::Aborted)
             }
@@ -161,7 +180,8 @@ impl Error {
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
         let details = status.get_error_details();
-        let (code, message) = (status.code(), status.message().to_owned());
+        let code = status.code();
+        let message = status.message().to_owned();
         let Some(info) = details.error_info().filter(|info| info.domain == DOMAIN) else {
             return Self::Lost { code, message };
         };
@@ -179,7 +199,7 @@ impl From<Status> for Error {
 
 impl From<tonic::transport::Error> for Error {
     fn from(error: tonic::transport::Error) -> Self {
-        // The outermost error says only "transport error": the cause is what helps.
+        // The outermost error is only "transport error"; the innermost one has the cause.
         let mut cause: &dyn std::error::Error = &error;
         while let Some(deeper) = cause.source() {
             cause = deeper;
@@ -190,24 +210,45 @@ impl From<tonic::transport::Error> for Error {
 
 #[cfg(test)]
 mod tests {
+    use tonic_types::ErrorDetails;
+
     use super::*;
 
     fn refused(reason: &str, code: Code) -> Error {
-        let (reason, message) = (Reason::from_name(reason), String::new());
-        let (metadata, fields) = (BTreeMap::new(), Vec::new());
-        Error::Refused { reason, code, message, metadata, fields, retry_delay: None }
+        let details = ErrorDetails::with_error_info(reason, DOMAIN, std::collections::HashMap::new());
+        Status::with_error_details(code, "", details).into()
     }
 
     #[test]
-    fn what_is_unavailable_passes_whatever_the_reason_and_what_is_exhausted_only_by_load() {
-        for reason in ["DRAINING", "STORE_BUSY", "ONE_OF_TOMORROW"] {
+    fn every_reason_of_the_enum_is_known_and_keeps_its_name() {
+        let reasons: Vec<ErrorReason> = (1..).map_while(|number| ErrorReason::try_from(number).ok()).collect();
+        assert!(reasons.contains(&ErrorReason::StaleLease));
+        for reason in reasons {
+            let name = reason.as_str_name().strip_prefix(REASON_PREFIX).unwrap();
+            let error = refused(name, Code::FailedPrecondition);
+            let known = error.reason().unwrap();
+            assert!(!matches!(known, Reason::Other(_)), "{name}");
+            assert_eq!(known.name(), name);
+        }
+    }
+
+    #[test]
+    fn unknown_reason_is_kept_as_text() {
+        for name in ["REASON_OF_A_NEWER_SERVER", "UNSPECIFIED", ""] {
+            assert_eq!(refused(name, Code::NotFound).reason(), Some(&Reason::Other(name.to_owned())));
+        }
+    }
+
+    #[test]
+    fn unavailable_is_temporary_for_any_reason_and_resource_exhausted_only_if_overloaded() {
+        for reason in ["DRAINING", "STORE_BUSY", "REASON_OF_A_NEWER_SERVER"] {
             assert!(refused(reason, Code::Unavailable).is_passing(), "{reason}");
         }
         assert!(refused("OVERLOADED", Code::ResourceExhausted).is_passing());
-        assert!(!refused("ONE_OF_TOMORROW", Code::ResourceExhausted).is_passing());
+        assert!(!refused("REASON_OF_A_NEWER_SERVER", Code::ResourceExhausted).is_passing());
         assert!(!refused("INTERNAL", Code::Internal).is_passing());
-        // Larger than 16 MiB: it stays so.
+        // tonic returns this for a message over 16 MiB, which a further try does not make smaller.
         assert!(!Error::from(Status::resource_exhausted("too large")).is_passing());
-        assert!(Error::from(Status::unavailable("away")).is_passing());
+        assert!(Error::from(Status::unavailable("down")).is_passing());
     }
 }

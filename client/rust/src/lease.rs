@@ -1,4 +1,4 @@
-//! Keeping a claimed task while it is worked on.
+//! Keeping the lease of a claimed task during the work.
 
 use std::time::Duration;
 
@@ -11,195 +11,189 @@ use tonic::Code;
 
 use crate::{Client, Error, repeat_for};
 
-/// A lease is beaten for so often while it lasts: two beats may come late.
-const BEATS_PER_LEASE: u32 = 3;
+/// With three heartbeats per lease duration, two may be late without losing the lease.
+const HEARTBEATS_PER_LEASE: u32 = 3;
 
-/// However long the lease, the holder hears within this that it is asked to stop: a cancel's usual grace is 30 s.
+/// The longest time between two heartbeats. The holder learns of a request to stop with the next heartbeat, and the usual
+/// grace of a cancellation is 30 s.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
 
-/// No server gives a shorter lease. It bounds how often is beaten for a claim that does not say.
+/// The shortest lease that a server grants. It limits the rate of heartbeats if a claim has no lease duration.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 
-/// Why a lease is over.
+/// Why a lease is lost.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LeaseLost {
-    /// The server says so: the task was taken back, moved or given to somebody else. A report would be refused.
-    #[error("the lease is lost: the task was taken back, moved or given to somebody else")]
+    /// The server answered LOST: the task was requeued, moved, or claimed by another agent. The server would reject a report.
+    #[error("the lease is lost: the task was requeued, moved, or claimed by another agent")]
     Taken,
-    /// No beat was answered for as long as the lease lasts: by now somebody else may have the task. With what the last
-    /// try met. A report is still taken if nobody has it.
-    #[error("the lease may be lost: no beat was answered for as long as it lasts: {0}")]
+    /// The server has answered no heartbeat for a whole lease duration, so another agent may hold the task. Holds the error
+    /// of the last try. The server still accepts a report if no agent has claimed the task.
+    #[error("the lease may be lost: the server has answered no heartbeat for a whole lease duration: {0}")]
     Unanswered(Error),
-    /// The server refused a beat, and would refuse it again: a progress over 1 MiB, say.
+    /// The server refused a heartbeat and would refuse it again, for example because its progress is over 1 MiB.
     #[error("the lease can't be kept: {0}")]
     Refused(Error),
 }
 
-/// How the lease stands by the last answer.
-type Standing = Result<LeaseState, LeaseLost>;
+/// The state of the lease in the last answer, or why it is lost.
+type LeaseStatus = Result<LeaseState, LeaseLost>;
 
-/// Keeps a lease by heartbeats in the background, until it is dropped.
+/// Keeps a lease with heartbeats in the background, until it is dropped.
 ///
-/// What a holder does: [`run`](Self::run) the work, report on the task, drop the keeper. The report stands outside of
-/// `run`: a beat that comes right after a completion is answered LOST, which would cut off the wait for its answer.
+/// A holder [runs](Self::run) the work, reports on the task, and drops the keeper. Report outside of `run`: a heartbeat that
+/// is sent after the completion is answered LOST, so `run` would drop the report before its answer.
 #[derive(Debug)]
-#[must_use = "it beats only until it is dropped"]
+#[must_use = "the keeper sends heartbeats only until it is dropped"]
 pub struct LeaseKeeper {
-    beating: JoinHandle<()>,
+    heartbeats: JoinHandle<()>,
     progress: watch::Sender<Option<Value>>,
-    standing: watch::Receiver<Standing>,
+    status: watch::Receiver<LeaseStatus>,
 }
 
 impl Client {
-    /// Keeps the lease of a claim: beats at a third of its `lease_duration`, but at least every 10 s so that a request
-    /// to stop is heard in time. To be called within a tokio runtime.
+    /// Keeps the lease of a claim: sends a heartbeat after each third of its `lease_duration`, but at least every 10 s so
+    /// that a request to stop is noticed in time. Must be called within a tokio runtime.
     ///
-    /// The first beat goes out at once. How long ago the claim was answered is unknown here (it may have waited in a
-    /// queue), so after an interval may be too late; and who lost the task meanwhile hears of it before much work.
+    /// The first heartbeat is sent at once, because the claim may have been answered long before this call. Also, a holder
+    /// that has lost the task in the meantime then learns of it before the work begins.
     pub fn keep_lease(&self, claim: &Claim) -> LeaseKeeper {
-        let given = claim.lease_duration.and_then(|duration| Duration::try_from(duration).ok());
-        let lease = given.unwrap_or_default().max(SHORTEST_LEASE);
-        let (progress, progress_set) = watch::channel(None);
-        let (standing_said, standing) = watch::channel(Ok(LeaseState::Extended));
-        let beater = Beater {
-            // It repeats a beat itself, within the lease.
+        let duration = claim.lease_duration.and_then(|duration| Duration::try_from(duration).ok());
+        let (progress, progress_receiver) = watch::channel(None);
+        let (status_sender, status) = watch::channel(Ok(LeaseState::Extended));
+        let heartbeats = Heartbeats {
+            // Heartbeats has a retry of its own, which ends when the lease is lost.
             client: self.clone().without_retry(),
             lease_token: claim.lease_token.clone(),
-            lease,
-            answered: Instant::now(),
-            progress: progress_set,
-            standing: standing_said,
+            lease: duration.unwrap_or_default().max(SHORTEST_LEASE),
+            extended_from: Instant::now(),
+            progress: progress_receiver,
+            status: status_sender,
         };
-        LeaseKeeper { beating: tokio::spawn(beater.keep()), progress, standing }
+        LeaseKeeper { heartbeats: tokio::spawn(heartbeats.send_until_lost()), progress, status }
     }
 }
 
 impl LeaseKeeper {
-    /// Runs the work for as long as the lease is kept. When it is lost the work is dropped where it waits, before this
-    /// returns. Work that never waits, or runs in a task or process of its own, must see to its end itself.
+    /// Runs the work while the lease is kept. If the lease is lost, drops the work at its current await and then returns.
+    /// Work that never awaits, or that runs in a task or process of its own, must be ended by the caller.
     ///
-    /// Being asked to stop does not end the work: the lease lives on and the report is taken. Work that wants to stop
-    /// waits for [`cancel_requested`](Self::cancel_requested) beside what it does.
+    /// A request to stop does not end the work: the keeper goes on keeping the lease, and the server accepts a report. Work
+    /// that should stop must also wait for [`cancel_requested`](Self::cancel_requested).
     ///
     /// # Errors
-    /// The lease was lost before the work was done. Time during which the machine sleeps may not count; the next beat
-    /// tells then.
+    /// Fails if the lease is lost before the work is done. If the machine sleeps, the time may not count; the next heartbeat
+    /// then tells whether the lease is lost.
     pub async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, LeaseLost> {
         tokio::select! {
-            // What is lost already is not begun.
+            // Checks the lease first, so that work is not begun after the lease is lost.
             biased;
             lost = self.lost() => Err(lost),
             done = work => Ok(done),
         }
     }
 
-    /// Sets what the next beat says of how far the work is: any JSON, at most 1 MiB. Until it is answered the latest
-    /// wins; once it is answered it is not sent again.
+    /// Sets the progress that the next heartbeat carries: any JSON of at most 1 MiB. It replaces a progress that is not sent
+    /// yet. An answered progress is not sent again.
     pub fn progress(&self, progress: Value) {
         self.progress.send_replace(Some(progress));
     }
 
-    /// How the lease stands by the last answered beat; EXTENDED before the first, LOST from when it is over, by answer
-    /// or by silence.
+    /// Returns the state in the last answered heartbeat: EXTENDED before the first one, LOST once the lease is lost.
     pub fn state(&self) -> LeaseState {
-        self.standing.borrow().as_ref().copied().unwrap_or(LeaseState::Lost)
+        self.status.borrow().as_ref().copied().unwrap_or(LeaseState::Lost)
     }
 
-    /// Waits until the run is being cancelled: to finish or release the task within the grace.
+    /// Waits until the run is being cancelled. The task should then be finished or released within the grace.
     ///
     /// # Errors
-    /// The lease was lost before.
+    /// Fails if the lease is lost.
     pub async fn cancel_requested(&self) -> Result<(), LeaseLost> {
-        self.reached(LeaseState::CancelRequested).await
+        self.wait_for_state(LeaseState::CancelRequested).await
     }
 
-    /// Waits until the run is paused: to come to a good place to stop. The lease is kept.
+    /// Waits until the run is paused. The work should then stop at a good point; the keeper goes on keeping the lease.
     ///
     /// # Errors
-    /// The lease was lost before.
+    /// Fails if the lease is lost.
     pub async fn pause_requested(&self) -> Result<(), LeaseLost> {
-        self.reached(LeaseState::PauseRequested).await
+        self.wait_for_state(LeaseState::PauseRequested).await
     }
 
-    /// Waits until the run goes on after a pause; returns at once when it is neither paused nor being cancelled.
+    /// Waits until a paused run is resumed. Returns at once if the run is neither paused nor being cancelled.
     ///
     /// # Errors
-    /// The lease was lost before.
+    /// Fails if the lease is lost.
     pub async fn resumed(&self) -> Result<(), LeaseLost> {
-        self.reached(LeaseState::Extended).await
+        self.wait_for_state(LeaseState::Extended).await
     }
 
-    /// Waits until the lease is lost, and says why.
+    /// Waits until the lease is lost, and returns why.
     pub async fn lost(&self) -> LeaseLost {
-        let mut standing = self.standing.clone();
-        let lost = standing.wait_for(Result::is_err).await.ok().and_then(|now| now.clone().err());
-        lost.unwrap_or_else(nobody_beats)
+        let mut status = self.status.clone();
+        let lost = status.wait_for(Result::is_err).await.ok().and_then(|status| status.clone().err());
+        lost.unwrap_or_else(heartbeats_stopped)
     }
 
-    async fn reached(&self, wanted: LeaseState) -> Result<(), LeaseLost> {
-        let mut standing = self.standing.clone();
-        let reached = standing.wait_for(|now| now.as_ref().map_or(true, |state| *state == wanted)).await;
-        reached.map_err(|_| nobody_beats())?.clone().map(|_| ())
+    async fn wait_for_state(&self, wanted: LeaseState) -> Result<(), LeaseLost> {
+        let mut status = self.status.clone();
+        let is_wanted_or_lost = |status: &LeaseStatus| status.as_ref().map_or(true, |state| *state == wanted);
+        let reached = status.wait_for(is_wanted_or_lost).await;
+        reached.map_err(|_| heartbeats_stopped())?.clone().map(|_| ())
     }
 }
 
-/// Without a beater nobody keeps the lease. That happens while its runtime shuts down.
-fn nobody_beats() -> LeaseLost {
-    LeaseLost::Unanswered(Error::unanswered("nobody beats any more"))
+/// Returns the loss that a keeper reports if its background task has ended, as when the runtime shuts down.
+fn heartbeats_stopped() -> LeaseLost {
+    LeaseLost::Unanswered(Error::unanswered("the task that sends heartbeats has ended"))
 }
 
 impl Drop for LeaseKeeper {
     fn drop(&mut self) {
-        self.beating.abort();
+        self.heartbeats.abort();
     }
 }
 
-/// The task in the background.
-struct Beater {
+/// The background task that sends heartbeats.
+struct Heartbeats {
     client: Client,
     lease_token: String,
     lease: Duration,
-    /// When the last beat that was answered was sent, or the keeper began. The server extends from later than that, so
-    /// the lease is ours for at least its duration from here, whatever the clocks say.
-    answered: Instant,
+    /// When the last answered heartbeat was sent, or when the keeper began. The server extends the lease from a later time,
+    /// so the lease is valid for at least its duration from here, whatever the clocks say.
+    extended_from: Instant,
     progress: watch::Receiver<Option<Value>>,
-    standing: watch::Sender<Standing>,
+    status: watch::Sender<LeaseStatus>,
 }
 
-impl Beater {
-    /// Beats until the lease is lost.
-    async fn keep(mut self) {
-        let interval = (self.lease / BEATS_PER_LEASE).min(LONGEST_INTERVAL);
+impl Heartbeats {
+    async fn send_until_lost(mut self) {
+        let interval = (self.lease / HEARTBEATS_PER_LEASE).min(LONGEST_INTERVAL);
         loop {
-            let standing = self.beat().await;
-            let is_lost = standing.is_err();
-            if self.standing.send(standing).is_err() || is_lost {
+            let status = self.send().await;
+            let is_lost = status.is_err();
+            if self.status.send(status).is_err() || is_lost {
                 return;
             }
-            tokio::time::sleep_until(self.answered + interval).await;
+            tokio::time::sleep_until(self.extended_from + interval).await;
         }
     }
 
-    /// One beat, repeated until it is answered or the lease may be over.
-    async fn beat(&mut self) -> Standing {
-        let limit = (self.answered + self.lease).saturating_duration_since(Instant::now());
+    /// Sends one heartbeat, and repeats it until it is answered or the lease may have expired.
+    async fn send(&mut self) -> LeaseStatus {
+        let limit = (self.extended_from + self.lease).saturating_duration_since(Instant::now());
         let mut progress = None;
-        let beat = || {
-            // A progress set between two tries is the one that counts.
+        let make_try = || {
+            // A progress that was set since the last try replaces the older one.
             if self.progress.has_changed().unwrap_or(false) {
                 progress = self.progress.borrow_and_update().clone();
             }
             let beat = Beat { lease_token: self.lease_token.clone(), progress: progress.clone() };
-            // A try that hangs, on a connection that is dead, say, must not use up the lease.
-            send_within(self.lease / BEATS_PER_LEASE, self.client.clone(), beat)
+            // A try that hangs, for example on a dead connection, must leave time for another one.
+            send_within(self.lease / HEARTBEATS_PER_LEASE, self.client.clone(), beat)
         };
-        let (sent, result) = repeat_for(limit, beat).await.map_err(|error| {
-            match error.is_passing() || error.code() == Code::DeadlineExceeded {
-                true => LeaseLost::Unanswered(error),
-                false => LeaseLost::Refused(error),
-            }
-        })?;
-        self.answered = sent;
+        let (sent, result) = repeat_for(limit, make_try).await.map_err(lost_by)?;
+        self.extended_from = sent;
         match result.state() {
             LeaseState::Lost => Err(LeaseLost::Taken),
             state => Ok(state),
@@ -207,15 +201,27 @@ impl Beater {
     }
 }
 
-async fn send_within(limit: Duration, client: Client, beat: Beat) -> Result<(Instant, BeatResult), Error> {
-    let sent = tokio::time::timeout(limit, send(client, beat)).await;
-    sent.unwrap_or_else(|_| Err(Error::unanswered("no answer in time")))
+/// Returns the loss that the error of the last try means.
+fn lost_by(error: Error) -> LeaseLost {
+    if error.is_passing() || error.code() == Code::DeadlineExceeded {
+        LeaseLost::Unanswered(error)
+    } else {
+        LeaseLost::Refused(error)
+    }
 }
 
-/// One try, with when it was sent.
+async fn send_within(limit: Duration, client: Client, beat: Beat) -> Result<(Instant, BeatResult), Error> {
+    let sent = tokio::time::timeout(limit, send(client, beat)).await;
+    sent.unwrap_or_else(|_| Err(Error::unanswered("no answer before the deadline of the try")))
+}
+
+/// Makes one try and returns the result with the time when it was sent.
 async fn send(client: Client, beat: Beat) -> Result<(Instant, BeatResult), Error> {
     let sent = Instant::now();
     let request = HeartbeatRequest { beats: vec![beat], ..HeartbeatRequest::default() };
     let results = client.heartbeat(request).await?.results;
-    results.into_iter().next().map(|result| (sent, result)).ok_or_else(|| Error::unanswered("an answer to no beat"))
+    match results.into_iter().next() {
+        Some(result) => Ok((sent, result)),
+        None => Err(Error::unanswered("the answer has no result for the heartbeat")),
+    }
 }

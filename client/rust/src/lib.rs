@@ -1,10 +1,13 @@
 //! The Rust client of Runhub: a thin layer over the generated stubs.
 //!
-//! [`Client::connect`] once, clone it freely. Every RPC is a method that takes its request and returns its response
-//! or an [`Error`] with a [`Reason`] to match on; it sees a call through a restart of the server, within a deadline.
-//! [`Client::subscribe`] is a stream of events that survives lost connections and restarts of the server without a gap or a
-//! duplicate. [`Client::keep_lease`] keeps a claimed task while it is worked on, and ends the work when it is lost.
-//! [`repeat_for`] makes any call as patient.
+//! Call [`Client::connect`] once and clone the client freely. Every RPC is a method that takes a request and returns a
+//! response, or an [`Error`] with a [`Reason`] to match on. Until its deadline, a call is repeated while the server restarts
+//! or is overloaded.
+//!
+//! - [`Client::subscribe`] returns a stream of events that resumes after broken connections and restarts of the server,
+//!   without a gap or a duplicate.
+//! - [`Client::keep_lease`] keeps the lease of a claimed task during the work, and ends the work if the lease is lost.
+//! - [`repeat_for`] repeats any call in the same way.
 
 mod calls;
 mod connect;

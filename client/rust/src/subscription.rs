@@ -1,4 +1,4 @@
-//! A subscription that resumes by itself.
+//! Subscriptions that resume after broken connections.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,50 +14,52 @@ use crate::connect::DEADLINE;
 use crate::repeat::{LONGEST_DELAY, delays};
 use crate::{Client, Error};
 
-/// What a subscription brings. Each has a position that is a cursor.
+/// A message of a subscription. Each has a position, which is a cursor.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Update {
-    /// The run as it was when the subscription began with `FROM_SNAPSHOT`, whole. Comes once, before all else.
+    /// The whole state of the run when the subscription began with `FROM_SNAPSHOT`. The subscription yields it once, first.
     Snapshot(Box<RunSnapshot>),
-    /// Something happened.
+    /// An event that matches the request.
     Event(Box<Event>),
-    /// Everything stored was brought; what follows is live. Comes once, however often the subscription resumes.
+    /// All stored events up to this position have been yielded; the following events are live. The subscription yields this
+    /// once, however often it resumes.
     CaughtUp(i64),
-    /// Nothing was missed up to here.
+    /// Every matching event up to this position has been yielded.
     Bookmark(i64),
-    /// The run has ended and everything was brought, or it was deleted. Nothing follows.
+    /// The last message: the run has ended and all its events have been yielded, or the run was deleted.
     End(EndReason, i64),
 }
 
-/// A stream of events without a gap or a duplicate, however often the connection breaks or the server restarts.
+/// A stream of events without a gap or a duplicate, through broken connections and restarts of the server.
 pub struct Subscription {
     client: Client,
     request: SubscribeEventsRequest,
     stream: Option<Streaming<v1::SubscribeEventsResponse>>,
     delays: ExponentialBackoff,
-    /// How long the server may take to say which log it has.
+    /// The time limit of the call that reads the server's log_id.
     deadline: Duration,
-    /// Of the server it was subscribed to first.
+    /// The log that the subscription follows. None before the first stream.
     log_id: Option<String>,
-    waiting: VecDeque<Update>,
-    /// What has come of the snapshot so far, while parts of it come.
+    /// Updates that have been received and not yet yielded.
+    received: VecDeque<Update>,
+    /// The parts of the snapshot received so far; None if no snapshot is being received.
     snapshot: Option<RunSnapshot>,
     caught_up: bool,
     ended: bool,
 }
 
 impl Client {
-    /// Subscribes to events. It connects with the first `next`, and again whenever the stream breaks.
+    /// Subscribes to events. The subscription opens its stream with the first `next`, and again whenever the stream breaks.
     pub fn subscribe(&self, request: SubscribeEventsRequest) -> Subscription {
         Subscription {
-            // It comes back by itself, without a deadline.
+            // The subscription has a retry of its own, without a deadline.
             client: self.clone().without_retry(),
             request,
             stream: None,
             delays: delays().build(),
             deadline: self.deadline.unwrap_or(DEADLINE),
             log_id: None,
-            waiting: VecDeque::new(),
+            received: VecDeque::new(),
             snapshot: None,
             caught_up: false,
             ended: false,
@@ -66,28 +68,28 @@ impl Client {
 }
 
 impl Subscription {
-    /// The cursor: the last position received. None before the first message of a subscription without one.
+    /// Returns the cursor: the last position received. None before the first message, unless the request has a cursor.
     ///
-    /// To go on with in another process, together with [`log_id`](Self::log_id).
+    /// Together with [`log_id`](Self::log_id), the cursor lets another process continue the subscription.
     pub fn position(&self) -> Option<i64> {
         self.request.after_position
     }
 
-    /// The log that the cursor is good for. None before the first message.
+    /// Returns the log in which the cursor is valid. None before the first message.
     pub fn log_id(&self) -> Option<&str> {
         self.log_id.as_deref()
     }
 
-    /// Goes on in this log only: if the server has another one, it brings [`Error::OtherLog`] and nothing else.
+    /// Accepts only this log: if the server has another one, the subscription yields only [`Error::OtherLog`].
     pub fn in_log(mut self, log_id: impl Into<String>) -> Self {
         self.log_id = Some(log_id.into());
         self
     }
 
-    /// The next update; None after the end or a refusal.
+    /// Returns the next update. An error that is not temporary is the last item. Returns None after the last item.
     pub async fn next(&mut self) -> Option<Result<Update, Error>> {
         loop {
-            if let Some(update) = self.waiting.pop_front() {
+            if let Some(update) = self.received.pop_front() {
                 return Some(Ok(update));
             }
             if self.ended {
@@ -95,10 +97,10 @@ impl Subscription {
             }
             match self.receive().await {
                 Ok(()) if self.stream.is_some() || self.ended => {}
-                Ok(()) => self.wait(None).await,
+                Ok(()) => self.pause(None).await,
                 Err(error) if error.is_passing() => {
                     self.stream = None;
-                    self.wait(error.retry_delay()).await;
+                    self.pause(error.retry_delay()).await;
                 }
                 Err(error) => {
                     self.ended = true;
@@ -108,7 +110,7 @@ impl Subscription {
         }
     }
 
-    /// The same as a stream.
+    /// Turns the subscription into a stream of its updates.
     pub fn into_stream(self) -> impl Stream<Item = Result<Update, Error>> + Send {
         stream::unfold(self, |mut subscription| async {
             let next = subscription.next().await?;
@@ -116,18 +118,19 @@ impl Subscription {
         })
     }
 
-    /// Until it is worth trying again; not sooner than told.
-    async fn wait(&mut self, told: Option<Duration>) {
+    /// Waits before the next try, at least for the server's retry delay.
+    async fn pause(&mut self, retry_delay: Option<Duration>) {
         let delay = self.delays.next().unwrap_or(LONGEST_DELAY);
-        tokio::time::sleep(delay.max(told.unwrap_or_default())).await;
+        tokio::time::sleep(delay.max(retry_delay.unwrap_or_default())).await;
     }
 
+    /// Receives one message, and opens a stream first if there is none.
     async fn receive(&mut self) -> Result<(), Error> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             None => {
                 self.check_log().await?;
-                // Broken off within the snapshot it begins anew.
+                // If the last stream broke within the snapshot, the server sends the snapshot again from its first part.
                 self.snapshot = None;
                 self.stream.insert(open(&self.client, &self.request).await?)
             }
@@ -137,16 +140,17 @@ impl Subscription {
                 self.delays = delays().build();
                 self.take(response);
             }
-            // Broken off before its `end`: a proxy, say.
+            // The stream ended without an `end` message, as when a proxy closes it.
             None => self.stream = None,
         }
         Ok(())
     }
 
-    /// A cursor is good for one log: after a restore, say, it would skip or repeat without a word.
+    /// Checks that the server has the log that the subscription follows. A cursor is valid in one log only: in another one,
+    /// for example after a restore, it would skip or repeat events.
     async fn check_log(&mut self) -> Result<(), Error> {
-        let asked = tokio::time::timeout(self.deadline, self.client.get_server_info(GetServerInfoRequest {})).await;
-        let log_id = asked.unwrap_or_else(|_| Err(Error::unanswered("no answer in time")))?.log_id;
+        let info = tokio::time::timeout(self.deadline, self.client.get_server_info(GetServerInfoRequest {})).await;
+        let log_id = info.unwrap_or_else(|_| Err(Error::unanswered("no answer before the deadline")))?.log_id;
         match &self.log_id {
             Some(known) if *known != log_id => Err(Error::OtherLog),
             _ => {
@@ -161,27 +165,28 @@ impl Subscription {
             None => {}
             Some(Message::Snapshot(part)) => self.take_part(part),
             Some(Message::Event(event)) => {
-                self.move_to(event.position);
-                self.waiting.push_back(Update::Event(Box::new(event)));
+                self.move_cursor_to(event.position);
+                self.received.push_back(Update::Event(Box::new(event)));
             }
             Some(Message::Bookmark(Bookmark { position })) => {
-                self.move_to(position);
-                self.waiting.push_back(Update::Bookmark(position));
+                self.move_cursor_to(position);
+                self.received.push_back(Update::Bookmark(position));
             }
             Some(Message::CaughtUp(CaughtUp { position })) => {
-                self.move_to(position);
-                if !std::mem::replace(&mut self.caught_up, true) {
-                    self.waiting.push_back(Update::CaughtUp(position));
+                self.move_cursor_to(position);
+                if !self.caught_up {
+                    self.caught_up = true;
+                    self.received.push_back(Update::CaughtUp(position));
                 }
             }
             Some(Message::End(end)) => {
-                self.move_to(end.position);
+                self.move_cursor_to(end.position);
                 self.take_end(end.reason(), end.position);
             }
         }
     }
 
-    /// The last part alone has a position.
+    /// Adds a part to the snapshot. Only the last part has a position.
     fn take_part(&mut self, part: RunSnapshot) {
         let position = part.position;
         let mut snapshot = self.snapshot.take().unwrap_or_default();
@@ -190,22 +195,22 @@ impl Subscription {
             self.snapshot = Some(snapshot);
             return;
         }
-        self.move_to(position);
-        self.waiting.push_back(Update::Snapshot(Box::new(snapshot)));
+        self.move_cursor_to(position);
+        self.received.push_back(Update::Snapshot(Box::new(snapshot)));
     }
 
-    fn move_to(&mut self, position: i64) {
+    fn move_cursor_to(&mut self, position: i64) {
         self.request.after_position = Some(position);
     }
 
     fn take_end(&mut self, reason: EndReason, position: i64) {
         if reason == EndReason::Draining {
-            // Its successor goes on from here.
+            // The subscription resumes at the next server.
             self.stream = None;
             return;
         }
         self.ended = true;
-        self.waiting.push_back(Update::End(reason, position));
+        self.received.push_back(Update::End(reason, position));
     }
 }
 

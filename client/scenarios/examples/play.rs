@@ -1,6 +1,6 @@
-//! The runner for the Rust client. See the README in this folder.
+//! The runner for the Rust client. The README in this folder describes its arguments and output.
 
-// What it prints is the report.
+// The runner prints its report.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
@@ -13,16 +13,16 @@ use runhub_scenarios::{Place, Scenario, Stage, play};
 
 #[derive(Parser)]
 struct Args {
-    /// Play against this server; without it each scenario has a stage of its own
+    /// The server to play against; default: each scenario starts a stage of its own
     #[arg(long)]
     server: Option<String>,
-    /// Play this part only
+    /// The only part to play; default: all parts
     #[arg(long)]
     part: Option<String>,
-    /// The binary of runhub; without it the one that was built beside this
+    /// The runhub binary; default: the one that was built with this runner
     #[arg(long, env = "RUNHUB_BIN")]
     runhub: Option<PathBuf>,
-    /// The scenarios
+    /// The scenario files
     #[arg(required = true)]
     files: Vec<PathBuf>,
 }
@@ -33,11 +33,11 @@ async fn main() -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for file in &args.files {
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
-        let begun = Instant::now();
-        let passed = play_file(&args, file).await;
-        let millis = begun.elapsed().as_millis();
-        println!("{name}\trust\t{}\t{millis}", if passed.is_ok() { "ok" } else { "FAILED" });
-        if let Err(why) = passed {
+        let began = Instant::now();
+        let outcome = play_file(&args, file).await;
+        let millis = began.elapsed().as_millis();
+        println!("{name}\trust\t{}\t{millis}", if outcome.is_ok() { "ok" } else { "FAILED" });
+        if let Err(why) = outcome {
             eprintln!("{name}: {why:#}");
             code = ExitCode::FAILURE;
         }
@@ -48,11 +48,18 @@ async fn main() -> Result<ExitCode> {
 async fn play_file(args: &Args, file: &Path) -> Result<()> {
     let binary = match &args.runhub {
         Some(binary) => binary.clone(),
-        None => std::env::current_exe()?.parent().and_then(Path::parent).context("no folder")?.join("runhub"),
+        None => built_binary()?,
     };
     let place = match &args.server {
         Some(address) => Place { address: address.clone(), binary, direct_address: address.clone(), stage: None },
         None => Stage::open(&binary).await?.into(),
     };
     play(&Scenario::read(file)?, args.part.as_deref(), &place).await
+}
+
+/// Returns the path of `runhub` in the folder above this example's.
+fn built_binary() -> Result<PathBuf> {
+    let executable = std::env::current_exe()?;
+    let folder = executable.parent().and_then(Path::parent).context("the runner's file has no parent folder")?;
+    Ok(folder.join("runhub"))
 }

@@ -1,4 +1,4 @@
-//! What goes on while the steps are played: calls, leases that are kept, subscriptions.
+//! Work in the background of the steps: calls, leases and subscriptions.
 
 use std::future::pending;
 
@@ -12,10 +12,10 @@ use tokio::task::JoinHandle;
 use crate::json;
 use crate::matching::difference;
 
-/// What a call came to.
+/// The result of a call, as JSON.
 pub(crate) type Answer = Result<Value, Error>;
 
-/// A task that ends when its handle is dropped.
+/// A task that is aborted when its handle is dropped.
 pub(crate) struct Background<T>(JoinHandle<T>);
 
 impl<T: Send + 'static> Background<T> {
@@ -23,7 +23,7 @@ impl<T: Send + 'static> Background<T> {
         Self(tokio::spawn(work))
     }
 
-    pub(crate) async fn end(mut self) -> Result<T> {
+    pub(crate) async fn join(mut self) -> Result<T> {
         Ok((&mut self.0).await?)
     }
 
@@ -38,13 +38,13 @@ impl<T> Drop for Background<T> {
     }
 }
 
-/// Work that ends only when its lease is lost.
+/// Starts work that ends only when its lease is lost.
 pub(crate) fn hold(client: &Client, claim: &Claim) -> Background<Option<LeaseLost>> {
     let lease = client.keep_lease(claim);
     Background::begin(async move { lease.run(pending::<()>()).await.err() })
 }
 
-/// The cause as scenarios name it.
+/// Returns why the lease is lost, as scenarios name it.
 pub(crate) fn because(lost: &LeaseLost) -> &'static str {
     match lost {
         LeaseLost::Taken => "taken",
@@ -53,17 +53,17 @@ pub(crate) fn because(lost: &LeaseLost) -> &'static str {
     }
 }
 
-/// What a subscription has brought so far.
+/// The messages that a subscription has received so far.
 #[derive(Default)]
-struct Seen {
+struct Collected {
     events: Vec<Value>,
     caught_up: usize,
-    /// Its end, or what it failed with.
+    /// The reason of the subscription's end, or the text of the error that ended it.
     end: Option<String>,
 }
 
-impl Seen {
-    fn take(&mut self, update: Result<Update, Error>) -> Result<()> {
+impl Collected {
+    fn add(&mut self, update: Result<Update, Error>) -> Result<()> {
         match update {
             Ok(Update::Event(event)) => self.events.push(json::untyped("Event", &*event)?),
             Ok(Update::CaughtUp(_)) => self.caught_up += 1,
@@ -75,7 +75,7 @@ impl Seen {
     }
 
     fn positions(&self) -> Vec<i64> {
-        // An int64 is a string in JSON.
+        // In protobuf's JSON, an int64 is a string.
         self.events.iter().filter_map(|event| event.get("position")?.as_str()?.parse().ok()).collect()
     }
 
@@ -84,42 +84,48 @@ impl Seen {
     }
 }
 
-/// A subscription that collects.
-pub(crate) struct Watch {
-    seen: watch::Receiver<Seen>,
+/// Reads a subscription in the background and keeps its messages.
+pub(crate) struct Collector {
+    collected: watch::Receiver<Collected>,
     _collecting: Background<()>,
 }
 
-impl Watch {
+impl Collector {
     pub(crate) fn begin(client: &Client, request: SubscribeEventsRequest) -> Self {
         let mut updates = client.subscribe(request);
-        let (collected, seen) = watch::channel(Seen::default());
+        let (sender, collected) = watch::channel(Collected::default());
         let collecting = Background::begin(async move {
             while let Some(update) = updates.next().await {
-                collected.send_modify(|seen| {
-                    if let Err(error) = seen.take(update) {
-                        seen.end = Some(error.to_string());
+                sender.send_modify(|collected| {
+                    if let Err(error) = collected.add(update) {
+                        collected.end = Some(error.to_string());
                     }
                 });
             }
         });
-        Self { seen, _collecting: collecting }
+        Self { collected, _collecting: collecting }
     }
 
-    /// Waits for an event that matches, and returns the first.
-    pub(crate) async fn event(&mut self, wanted: &Value) -> Result<Value> {
-        let find = |seen: &Seen| seen.events.iter().find(|event| difference(wanted, Some(event)).is_none()).cloned();
-        let seen = self.seen.wait_for(|seen| find(seen).is_some() || seen.end.is_some()).await?;
-        find(&seen).with_context(|| format!("no event {wanted} before the end {:?}, only {:?}", seen.end, seen.kinds()))
+    /// Waits for an event that matches, and returns the first one. Fails if the subscription ends before.
+    pub(crate) async fn event(&mut self, expected: &Value) -> Result<Value> {
+        let find = |collected: &Collected| {
+            collected.events.iter().find(|event| difference(expected, Some(event)).is_none()).cloned()
+        };
+        let is_found_or_ended = |collected: &Collected| find(collected).is_some() || collected.end.is_some();
+        let collected = self.collected.wait_for(is_found_or_ended).await?;
+        find(&collected).with_context(|| {
+            format!("no event {expected} before the end {:?}, only {:?}", collected.end, collected.kinds())
+        })
     }
 
-    /// Waits for the end, and looks whether everything came, once.
-    pub(crate) async fn end(&mut self, wanted: &str, kinds: &[String]) -> Result<()> {
-        let seen = self.seen.wait_for(|seen| seen.end.is_some()).await?;
-        ensure!(seen.end.as_deref() == Some(wanted), "wanted the end {wanted}, came {:?}", seen.end);
-        ensure!(seen.kinds() == kinds, "wanted events {kinds:?}, came {:?}", seen.kinds());
-        ensure!(seen.positions().is_sorted_by(|a, b| a < b), "not in order, or twice: {:?}", seen.positions());
-        ensure!(seen.caught_up == 1, "it was caught up {} times", seen.caught_up);
+    /// Waits for the end. Fails if the end's reason or the events are not as expected.
+    pub(crate) async fn end(&mut self, expected: &str, kinds: &[String]) -> Result<()> {
+        let collected = self.collected.wait_for(|collected| collected.end.is_some()).await?;
+        ensure!(collected.end.as_deref() == Some(expected), "expected the end {expected}, got {:?}", collected.end);
+        ensure!(collected.kinds() == kinds, "expected the events {kinds:?}, got {:?}", collected.kinds());
+        let positions = collected.positions();
+        ensure!(positions.is_sorted_by(|a, b| a < b), "the positions are not ascending: {positions:?}");
+        ensure!(collected.caught_up == 1, "expected to catch up once, got {} times", collected.caught_up);
         Ok(())
     }
 }

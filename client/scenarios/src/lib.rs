@@ -1,6 +1,6 @@
-//! Scenarios that hold for every client: the stage they are played on, and the runner for the Rust client.
+//! Scenarios that every client must pass: the stage they are played on, and the runner for the Rust client.
 //!
-//! The README in this folder says what a scenario is, and what a runner in another language needs to know.
+//! The README in this folder describes scenarios, and what a runner in another language must do.
 
 mod background;
 mod json;

@@ -1,4 +1,4 @@
-//! Variables, and what was wanted against what came.
+//! Variables of a scenario, and the comparison of expected and actual JSON.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 
 pub(crate) type Variables = BTreeMap<String, Value>;
 
-/// The value with `"$name"` replaced by the variable.
+/// Returns the value with each string `"$name"` replaced by the variable. Fails if a variable is not set.
 pub(crate) fn substitute(value: &Value, variables: &Variables) -> Result<Value> {
     Ok(match value {
         Value::String(text) => match text.strip_prefix('$') {
-            Some(name) => variables.get(name).with_context(|| format!("nothing was saved as {name}"))?.clone(),
+            Some(name) => variables.get(name).with_context(|| format!("the variable {name} is not set"))?.clone(),
             None => value.clone(),
         },
         Value::Array(items) => items.iter().map(|item| substitute(item, variables)).collect::<Result<_>>()?,
@@ -23,30 +23,33 @@ pub(crate) fn substitute(value: &Value, variables: &Variables) -> Result<Value> 
     })
 }
 
-/// What stands at a path such as `tasks.0.id`; `.` is all of it.
-pub(crate) fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+/// Returns the value at a path such as `tasks.0.id`; `.` is the whole value. None if there is no such value.
+pub(crate) fn value_at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').filter(|step| !step.is_empty()).try_fold(value, |value, step| match value {
         Value::Array(items) => items.get(step.parse::<usize>().ok()?),
         other => other.get(step),
     })
 }
 
-/// Where they differ, or None if what came is as wanted.
-pub(crate) fn difference(wanted: &Value, came: Option<&Value>) -> Option<String> {
-    let found = |why: String| Some(why);
-    match (wanted, came) {
+/// Returns where the JSON differs from what is expected, or None if it matches.
+pub(crate) fn difference(expected: &Value, actual: Option<&Value>) -> Option<String> {
+    match (expected, actual) {
         (Value::Null, None | Some(Value::Null)) => None,
-        (Value::Object(members), Some(Value::Object(others))) => members
-            .iter()
-            .find_map(|(key, wanted)| difference(wanted, others.get(key)).map(|why| format!("{key}: {why}"))),
+        (Value::Object(members), Some(Value::Object(others))) => members.iter().find_map(|(key, expected)| {
+            let why = difference(expected, others.get(key))?;
+            Some(format!("{key}: {why}"))
+        }),
         (Value::Array(items), Some(Value::Array(others))) if items.len() == others.len() => {
-            let mut pairs = items.iter().zip(others).enumerate();
-            pairs.find_map(|(at, (wanted, came))| difference(wanted, Some(came)).map(|why| format!("{at}: {why}")))
+            items.iter().zip(others).enumerate().find_map(|(index, (expected, actual))| {
+                let why = difference(expected, Some(actual))?;
+                Some(format!("{index}: {why}"))
+            })
         }
-        (Value::Number(wanted), Some(Value::Number(came))) if wanted.as_f64() == came.as_f64() => None,
-        (wanted, Some(came)) if wanted == came => None,
-        (wanted, Some(came)) => found(format!("wanted {wanted}, came {came}")),
-        (wanted, None) => found(format!("wanted {wanted}, nothing came")),
+        // The numbers of a google.protobuf.Value are doubles, so 1 becomes 1.0.
+        (Value::Number(expected), Some(Value::Number(actual))) if expected.as_f64() == actual.as_f64() => None,
+        (expected, Some(actual)) if expected == actual => None,
+        (expected, Some(actual)) => Some(format!("expected {expected}, got {actual}")),
+        (expected, None) => Some(format!("expected {expected}, got nothing")),
     }
 }
 
@@ -57,20 +60,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wanted_may_be_less_than_what_came_but_for_lists() {
-        let came = json!({"a": 1, "b": {"c": [1.0, {"d": "x", "e": 2}]}});
-        for wanted in [json!({}), json!({"a": 1.0}), json!({"b": {"c": [1, {"d": "x"}]}}), json!({"z": null})] {
-            assert_eq!(difference(&wanted, Some(&came)), None, "{wanted}");
+    fn actual_object_may_have_further_members_but_list_may_not_have_further_entries() {
+        let actual = json!({"a": 1, "b": {"c": [1.0, {"d": "x", "e": 2}]}});
+        for expected in [json!({}), json!({"a": 1.0}), json!({"b": {"c": [1, {"d": "x"}]}}), json!({"z": null})] {
+            assert_eq!(difference(&expected, Some(&actual)), None, "{expected}");
         }
-        for wanted in [json!({"a": 2}), json!({"a": null}), json!({"b": {"c": [1]}}), json!({"z": 0}), json!([])] {
-            assert!(difference(&wanted, Some(&came)).is_some(), "{wanted}");
+        for expected in [json!({"a": 2}), json!({"a": null}), json!({"b": {"c": [1]}}), json!({"z": 0}), json!([])] {
+            assert!(difference(&expected, Some(&actual)).is_some(), "{expected}");
         }
-        let nested = difference(&json!({"b": {"c": [1, {"d": "y"}]}}), Some(&came)).unwrap();
-        assert_eq!(nested, r#"b: c: 1: d: wanted "y", came "x""#);
+        let nested = difference(&json!({"b": {"c": [1, {"d": "y"}]}}), Some(&actual)).unwrap();
+        assert_eq!(nested, r#"b: c: 1: d: expected "y", got "x""#);
     }
 
     #[test]
-    fn variables_are_replaced_wherever_they_stand_as_they_are() {
+    fn variables_are_replaced_at_every_depth_but_not_within_a_longer_string() {
         let variables = Variables::from([("claim".to_owned(), json!({"task": {"id": "t"}}))]);
         let step = json!({"hold": "$claim", "list": [["$claim"]], "text": "costs $claim"});
         let claim = &variables["claim"];
@@ -80,11 +83,11 @@ mod tests {
     }
 
     #[test]
-    fn a_path_leads_through_objects_and_lists() {
+    fn path_leads_through_objects_and_lists() {
         let value = json!({"tasks": [{"id": "a"}, {"id": "b"}]});
-        assert_eq!(at(&value, "tasks.1.id"), Some(&json!("b")));
-        assert_eq!(at(&value, "."), Some(&value));
-        assert_eq!(at(&value, "tasks.2.id"), None);
-        assert_eq!(at(&value, "tasks.x"), None);
+        assert_eq!(value_at(&value, "tasks.1.id"), Some(&json!("b")));
+        assert_eq!(value_at(&value, "."), Some(&value));
+        assert_eq!(value_at(&value, "tasks.2.id"), None);
+        assert_eq!(value_at(&value, "tasks.x"), None);
     }
 }

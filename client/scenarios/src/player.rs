@@ -12,43 +12,48 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
-use crate::background::{Answer, Background, Watch, because, hold};
+use crate::background::{Answer, Background, Collector, because, hold};
 use crate::json;
-use crate::matching::{Variables, at, difference, substitute};
+use crate::matching::{Variables, difference, substitute, value_at};
 use crate::scenario::{Refused, Scenario, Step};
 use crate::stage::Stage;
 
-/// A step that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit of a step.
+const STEP_LIMIT: Duration = Duration::from_secs(60);
 
-/// The same of what a client must not try again, or must notice soon.
-const SHORT_PATIENCE: Duration = Duration::from_secs(10);
+/// The time limit of a step that expects an error or a lost lease. After more time, the client has retried a refused call, or
+/// the lease was lost for another reason.
+const SHORT_STEP_LIMIT: Duration = Duration::from_secs(10);
 
-/// Where a scenario is played.
+/// The server that a scenario is played against.
 pub struct Place {
-    /// Where clients connect.
+    /// The address to which clients connect.
     pub address: String,
-    /// The command line, and where it connects.
+    /// The `runhub` binary for the verb `cli`.
     pub binary: PathBuf,
-    /// As `address`, unless there is a stage.
+    /// The server's own address, for the verb `cli`. It differs from `address` if there is a stage.
     pub direct_address: String,
-    /// Without one the server can't be told anything.
+    /// None if the server is running already; the verb `server` then fails.
     pub stage: Option<Mutex<Stage>>,
 }
 
 impl From<Stage> for Place {
     fn from(stage: Stage) -> Self {
-        let (address, direct_address, binary) = (stage.address(), stage.direct_address(), stage.binary().to_owned());
-        Self { address, binary, direct_address, stage: Some(Mutex::new(stage)) }
+        Self {
+            address: stage.address(),
+            binary: stage.binary().to_owned(),
+            direct_address: stage.direct_address(),
+            stage: Some(Mutex::new(stage)),
+        }
     }
 }
 
-/// Plays all parts of a scenario, or this one.
+/// Plays all parts of a scenario, or only the given one.
 ///
 /// # Errors
-/// The first step that came out otherwise than it should.
+/// Fails with the first step whose result is not as expected.
 pub async fn play(scenario: &Scenario, part: Option<&str>, place: &Place) -> Result<()> {
-    ensure!(part.is_none_or(|name| scenario.parts.contains_key(name)), "it has no part {part:?}");
+    ensure!(part.is_none_or(|name| scenario.parts.contains_key(name)), "the scenario has no part {part:?}");
     let parts = scenario.parts.iter().filter(|(name, _)| part.is_none_or(|part| part == name.as_str()));
     try_join_all(parts.map(|(name, steps)| play_part(name, steps, place))).await?;
     Ok(())
@@ -62,25 +67,26 @@ async fn play_part(name: &str, steps: &[Value], place: &Place) -> Result<()> {
         variables: Variables::new(),
         calls: BTreeMap::new(),
         leases: BTreeMap::new(),
-        watches: BTreeMap::new(),
+        collectors: BTreeMap::new(),
     };
     for (number, step) in steps.iter().enumerate() {
-        let must_be_soon = step.get("refused").or(step.get("lost")).is_some();
-        let patience = if must_be_soon { SHORT_PATIENCE } else { PATIENCE };
-        let played = tokio::time::timeout(patience, player.step(step)).await;
-        let played = played.with_context(|| format!("it takes longer than {patience:?}")).flatten();
+        let is_short = step.get("refused").or(step.get("lost")).is_some();
+        let limit = if is_short { SHORT_STEP_LIMIT } else { STEP_LIMIT };
+        let played = tokio::time::timeout(limit, player.step(step)).await;
+        let played = played.with_context(|| format!("the step took longer than {limit:?}")).flatten();
         played.with_context(|| format!("part {name}, step {}: {step}", number + 1))?;
     }
     Ok(())
 }
 
+/// Plays the steps of one part. Holds the part's variables and background work.
 struct Player<'a> {
     client: Client,
     place: &'a Place,
     variables: Variables,
     calls: BTreeMap<String, Background<Answer>>,
     leases: BTreeMap<String, Background<Option<LeaseLost>>>,
-    watches: BTreeMap<String, Watch>,
+    collectors: BTreeMap<String, Collector>,
 }
 
 impl Player<'_> {
@@ -89,12 +95,16 @@ impl Player<'_> {
         let answer = match &step {
             Step { call: Some(rpc), .. } => return self.call(rpc, &step).await,
             Step { answer: Some(name), .. } => {
-                let call = self.calls.remove(name).context("there is no such call")?;
-                return self.check(call.end().await?, &step);
+                let call = self.calls.remove(name).with_context(|| format!("no call was started as {name}"))?;
+                return self.check(call.join().await?, &step);
             }
             Step { server: Some(command), .. } => {
-                let stage = self.place.stage.as_ref().context("there is no stage here")?;
-                stage.lock().await.act(command).await?;
+                let stage = self
+                    .place
+                    .stage
+                    .as_ref()
+                    .context("the verb server needs a stage, but --server names a server without one")?;
+                stage.lock().await.execute(command).await?;
                 Value::Null
             }
             Step { hold: Some(claim), .. } => {
@@ -108,13 +118,13 @@ impl Player<'_> {
                 json!({ "done": self.work(&json::typed("ClaimTaskRequest", request)?).await? })
             }
             Step { subscribe: Some(request), .. } => {
-                let watch = Watch::begin(&self.client, json::typed("SubscribeEventsRequest", request)?);
-                self.watches.insert(name(&step)?, watch);
+                let collector = Collector::begin(&self.client, json::typed("SubscribeEventsRequest", request)?);
+                self.collectors.insert(name(&step)?, collector);
                 Value::Null
             }
             Step { seen: Some(name), .. } => self.seen(name, &step).await?,
             Step { cli: Some(args), .. } => self.cli(args).await?,
-            _ => bail!("it has no verb"),
+            _ => bail!("the step has no verb"),
         };
         self.check(Ok(answer), &step)
     }
@@ -137,38 +147,38 @@ impl Player<'_> {
         }
     }
 
-    /// Compares the answer with what the step wants, and saves what it says.
+    /// Compares the answer with what the step expects, and saves its variables.
     fn check(&mut self, answer: Answer, step: &Step) -> Result<()> {
         let answer = match (answer, &step.refused) {
             (Ok(answer), None) => answer,
             (Err(error), Some(refused)) => return check_refusal(&error, refused),
-            (Ok(answer), Some(refused)) => bail!("wanted {}, came the answer {answer}", refused.reason),
+            (Ok(answer), Some(refused)) => bail!("expected the error {}, got the answer {answer}", refused.reason),
             (Err(error), None) => return Err(error.into()),
         };
-        if let Some(difference) = step.expect.as_ref().and_then(|wanted| difference(wanted, Some(&answer))) {
-            bail!("{difference}; all of it: {answer}");
+        if let Some(difference) = step.expect.as_ref().and_then(|expected| difference(expected, Some(&answer))) {
+            bail!("{difference}; the whole answer: {answer}");
         }
         for (name, path) in &step.save {
-            let value = at(&answer, path).with_context(|| format!("nothing at {path} in {answer}"))?;
+            let value = value_at(&answer, path).with_context(|| format!("there is no value at {path} in {answer}"))?;
             self.variables.insert(name.clone(), value.clone());
         }
         Ok(())
     }
 
     async fn lost(&mut self, name: &str, step: &Step) -> Result<Value> {
-        let lease = self.leases.remove(name).context("there is no such lease")?;
-        let lost = lease.end().await?.context("the work ended by itself")?;
-        ensure!(step.because.as_deref() == Some(because(&lost)), "wanted {:?}, came {lost:?}", step.because);
+        let lease = self.leases.remove(name).with_context(|| format!("no lease is held as {name}"))?;
+        let lost = lease.join().await?.context("the work ended, but its lease was not lost")?;
+        ensure!(step.because.as_deref() == Some(because(&lost)), "expected {:?}, got {lost:?}", step.because);
         Ok(Value::Null)
     }
 
     fn let_go(&mut self, name: &str) -> Result<Value> {
-        let lease = self.leases.remove(name).context("there is no such lease")?;
+        let lease = self.leases.remove(name).with_context(|| format!("no lease is held as {name}"))?;
         ensure!(!lease.has_ended(), "the work was cancelled");
         Ok(Value::Null)
     }
 
-    /// One agent; returns how many tasks it has done.
+    /// Works as one agent until nothing is left to claim, and returns how many tasks the agent has completed.
     async fn work(&self, request: &ClaimTaskRequest) -> Result<usize> {
         let mut done = 0;
         loop {
@@ -195,52 +205,72 @@ impl Player<'_> {
     }
 
     async fn seen(&mut self, name: &str, step: &Step) -> Result<Value> {
-        let watch = self.watches.get_mut(name).context("there is no such subscription")?;
+        let collector =
+            self.collectors.get_mut(name).with_context(|| format!("no subscription was started as {name}"))?;
         match (&step.event, &step.end) {
-            (Some(event), None) => watch.event(event).await,
+            (Some(event), None) => collector.event(event).await,
             (None, Some(end)) => {
-                watch.end(end, step.kinds.as_deref().unwrap_or_default()).await?;
+                collector.end(end, step.kinds.as_deref().unwrap_or_default()).await?;
                 Ok(Value::Null)
             }
-            _ => bail!("it wants neither an event nor the end"),
+            _ => bail!("a step with seen must have either event or end"),
         }
     }
 
     async fn cli(&self, args: &[String]) -> Result<Value> {
-        let output =
-            Command::new(&self.place.binary).args(args).args(["--server", &self.place.direct_address]).output().await?;
+        let mut command = Command::new(&self.place.binary);
+        let output = command.args(args).args(["--server", &self.place.direct_address]).output().await?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(Value::Null)
     }
 }
 
+/// Returns the name under which later steps refer to this one.
 fn name(step: &Step) -> Result<String> {
-    step.name.clone().context("it has no name to go by: \"as\"")
+    step.name.clone().context("the step has no name: add \"as\"")
 }
 
-fn check_refusal(error: &Error, wanted: &Refused) -> Result<()> {
+fn check_refusal(error: &Error, expected: &Refused) -> Result<()> {
     let Error::Refused { reason, code, metadata, fields, .. } = error else {
-        bail!("wanted {}, came {error}", wanted.reason);
+        bail!("expected the error {}, got {error}", expected.reason);
     };
-    // As the status codes are written everywhere but in Rust.
-    let code = format!("{code:?}").chars().fold(String::new(), |mut name, letter| {
+    let fields: Vec<&String> = fields.iter().map(|(field, _)| field).collect();
+    let actual = json!({
+        "reason": reason.name(),
+        "code": code_name(*code),
+        "metadata": metadata,
+        "fields": fields,
+    });
+    match difference(&members_of(expected), Some(&actual)) {
+        Some(difference) => bail!("{difference}; the whole error: {actual}"),
+        None => Ok(()),
+    }
+}
+
+/// Returns the members of an expected error that the scenario gives.
+fn members_of(expected: &Refused) -> Value {
+    let mut members = serde_json::Map::new();
+    members.insert("reason".to_owned(), json!(expected.reason));
+    if let Some(code) = &expected.code {
+        members.insert("code".to_owned(), json!(code));
+    }
+    if let Some(metadata) = &expected.metadata {
+        members.insert("metadata".to_owned(), metadata.clone());
+    }
+    if let Some(fields) = &expected.fields {
+        members.insert("fields".to_owned(), json!(fields));
+    }
+    Value::Object(members)
+}
+
+/// Returns the name that gRPC's documentation gives the code, such as `NOT_FOUND`; tonic's is `NotFound`.
+fn code_name(code: tonic::Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
         if letter.is_uppercase() && !name.is_empty() {
             name.push('_');
         }
         name.push(letter.to_ascii_uppercase());
-        name
-    });
-    let fields: Vec<&String> = fields.iter().map(|(field, _)| field).collect();
-    let came = json!({ "reason": reason.name(), "code": code, "metadata": metadata, "fields": fields });
-    let wanted = [
-        ("reason", Some(json!(wanted.reason))),
-        ("code", wanted.code.as_ref().map(|code| json!(code))),
-        ("metadata", wanted.metadata.clone()),
-        ("fields", wanted.fields.as_ref().map(|fields| json!(fields))),
-    ];
-    let wanted = wanted.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
-    match difference(&Value::Object(wanted.collect()), Some(&came)) {
-        Some(difference) => bail!("{difference}; all of it: {came}"),
-        None => Ok(()),
     }
+    name
 }

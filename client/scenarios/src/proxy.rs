@@ -1,4 +1,4 @@
-//! A proxy before the server: it holds the port while the server is away, and can lose an answer.
+//! A proxy in front of the server. It reserves the port while the server is down, and can lose an answer.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,36 +13,42 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Waiting connections; a test has few.
+/// The number of connections that may wait to be accepted. A test has few.
 const BACKLOG: u32 = 64;
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
 pub(crate) struct Proxy {
-    /// Bound and never listening: while the server is away, nobody else gets the port, and who connects is refused.
-    _held: TcpSocket,
+    /// Bound but never listening: while the server is down, no other process gets the port, and connections are refused.
+    _reservation: TcpSocket,
     address: SocketAddr,
     server: PathBuf,
     lose_answer: Arc<AtomicBool>,
-    /// Changes when all connections are to be cut.
+    /// Changes when all connections must be cut.
     cut: watch::Sender<()>,
     accepting: Option<JoinHandle<()>>,
 }
 
 impl Proxy {
-    /// Before a server that listens on this socket.
+    /// Reserves a port for the proxy of a server that listens on this unix socket.
     pub(crate) fn bind(server: PathBuf) -> Result<Self> {
-        let held = socket("127.0.0.1:0".parse()?)?;
-        let address = held.local_addr()?;
-        let (lose_answer, cut) = (Arc::default(), watch::Sender::new(()));
-        Ok(Self { _held: held, address, server, lose_answer, cut, accepting: None })
+        let reservation = socket("127.0.0.1:0".parse()?)?;
+        let address = reservation.local_addr()?;
+        Ok(Self {
+            _reservation: reservation,
+            address,
+            server,
+            lose_answer: Arc::default(),
+            cut: watch::Sender::new(()),
+            accepting: None,
+        })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Passes on what comes from now on.
+    /// Accepts connections.
     pub(crate) fn open(&mut self) -> Result<()> {
         let listener = socket(self.address)?.listen(BACKLOG)?;
         let relay =
@@ -51,21 +57,21 @@ impl Proxy {
         Ok(())
     }
 
-    /// Refuses who connects. Connections there are go on until the server ends them.
+    /// Refuses new connections. Existing connections remain until the server or [`cut`](Self::cut) ends them.
     pub(crate) async fn close(&mut self) {
         if let Some(accepting) = self.accepting.take() {
             accepting.abort();
-            // Only when the task is gone its listener is.
+            // The listener is closed only when the task has ended.
             let _ = accepting.await;
         }
     }
 
-    /// Cuts all connections there are.
+    /// Cuts all existing connections.
     pub(crate) fn cut(&self) {
         self.cut.send_replace(());
     }
 
-    /// Cuts the connection on which the next answer comes, before the answer gets through.
+    /// Cuts the connection on which the next answer arrives, before the client receives it.
     pub(crate) fn lose_answer(&self) {
         self.lose_answer.store(true, Ordering::SeqCst);
     }
@@ -73,7 +79,7 @@ impl Proxy {
 
 fn socket(address: SocketAddr) -> Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
-    // For the held one and the listening one beside it.
+    // Lets the listening socket bind the port that the other one reserves.
     socket.set_reuseport(true)?;
     socket.bind(address)?;
     Ok(socket)
@@ -81,11 +87,11 @@ fn socket(address: SocketAddr) -> Result<TcpSocket> {
 
 async fn accept(listener: TcpListener, relay: Relay) {
     while let Ok((client, _)) = listener.accept().await {
-        tokio::spawn(relay.clone().pass(client));
+        tokio::spawn(relay.clone().run(client));
     }
 }
 
-/// What passes on one connection.
+/// Relays the bytes of one connection.
 #[derive(Clone)]
 struct Relay {
     server: PathBuf,
@@ -94,12 +100,13 @@ struct Relay {
 }
 
 impl Relay {
-    /// Ends when one side does, or is to be cut; then both are.
-    async fn pass(mut self, client: TcpStream) {
+    /// Relays until one side closes or the connection must be cut; then closes both sides.
+    async fn run(mut self, client: TcpStream) {
         let Ok(server) = UnixStream::connect(&self.server).await else { return };
-        // Where that can't be set it is slower, no more.
+        // Without this option the proxy is slower, which is no reason to fail.
         let _ = client.set_nodelay(true);
-        let ((mut from_client, to_client), (from_server, mut to_server)) = (client.into_split(), server.into_split());
+        let (mut from_client, to_client) = client.into_split();
+        let (from_server, mut to_server) = server.into_split();
         tokio::select! {
             _ = copy(&mut from_client, &mut to_server) => {}
             _ = copy_answers(from_server, to_client, &self.lose_answer) => {}
@@ -108,11 +115,13 @@ impl Relay {
     }
 }
 
+/// Copies the server's bytes to the client. Ends before an answer that must be lost.
 async fn copy_answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, lose_answer: &AtomicBool) -> Result<()> {
-    let (mut frames, mut buffer) = (Frames::default(), vec![0; BUFFER_BYTES]);
+    let mut frames = Frames::default();
+    let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let read = from.read(&mut buffer).await?;
-        let has_answer = frames.take(&buffer[..read]);
+        let has_answer = frames.find_headers(&buffer[..read]);
         if read == 0 || (has_answer && lose_answer.swap(false, Ordering::SeqCst)) {
             return Ok(());
         }
@@ -121,19 +130,21 @@ async fn copy_answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, lose_answ
 }
 
 const FRAME_HEADER_BYTES: usize = 9;
+/// The type of a HEADERS frame, with which an answer begins.
 const HEADERS: u8 = 1;
 
-/// Follows the frames of HTTP/2 (RFC 9113, section 4.1) that a server sends.
+/// Parses the HTTP/2 frames (RFC 9113, section 4.1) that a server sends.
 #[derive(Default)]
 struct Frames {
+    /// The received bytes of the current frame's header.
     header: Vec<u8>,
-    /// What is still to come of the frame before.
+    /// The number of bytes of the current frame's payload that are still to come.
     payload: usize,
 }
 
 impl Frames {
-    /// Whether an answer's HEADERS begin within these bytes.
-    fn take(&mut self, bytes: &[u8]) -> bool {
+    /// Returns whether the header of a HEADERS frame ends within these bytes.
+    fn find_headers(&mut self, bytes: &[u8]) -> bool {
         let mut has_headers = false;
         for &byte in bytes {
             if self.payload > 0 {
@@ -161,18 +172,18 @@ mod tests {
     const ANSWER: [u8; 10] = [0, 0, 1, 1, 4, 0, 0, 0, 1, 0x88];
 
     #[test]
-    fn an_answer_is_found_wherever_the_bytes_are_cut() {
+    fn answer_is_found_wherever_the_bytes_are_split() {
         let all = [SETTINGS.as_slice(), &ANSWER].concat();
-        for cut in 0..all.len() {
+        for split in 0..all.len() {
             let mut frames = Frames::default();
-            let found = [frames.take(&all[..cut]), frames.take(&all[cut..])];
-            assert_eq!(found.iter().filter(|&&found| found).count(), 1, "cut at {cut}");
+            let found = [frames.find_headers(&all[..split]), frames.find_headers(&all[split..])];
+            assert_eq!(found.iter().filter(|&&found| found).count(), 1, "split at {split}");
         }
-        assert!(!Frames::default().take(&SETTINGS));
+        assert!(!Frames::default().find_headers(&SETTINGS));
     }
 
     #[tokio::test]
-    async fn who_connects_while_it_is_closed_is_refused_and_the_port_is_kept() {
+    async fn closed_proxy_refuses_connections_and_keeps_its_port() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.sock");
         let server = UnixListener::bind(&path).unwrap();
@@ -182,16 +193,17 @@ mod tests {
             proxy.open().unwrap();
             let mut client = TcpStream::connect(proxy.address()).await.unwrap();
             client.write_all(b"ping").await.unwrap();
-            let (mut connection, mut heard) = (server.accept().await.unwrap().0, [0; 4]);
-            connection.read_exact(&mut heard).await.unwrap();
-            assert_eq!(&heard, b"ping");
+            let mut connection = server.accept().await.unwrap().0;
+            let mut received = [0; 4];
+            connection.read_exact(&mut received).await.unwrap();
+            assert_eq!(&received, b"ping");
             proxy.close().await;
             assert!(TcpStream::connect(proxy.address()).await.is_err());
-            // What there is goes on until it is cut.
+            // An existing connection remains until it is cut.
             connection.write_all(&SETTINGS).await.unwrap();
             client.read_exact(&mut [0; SETTINGS.len()]).await.unwrap();
             proxy.cut();
-            assert_eq!(connection.read(&mut heard).await.unwrap(), 0);
+            assert_eq!(connection.read(&mut received).await.unwrap(), 0);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A scenario as it stands in its file.
+//! The format of a scenario's file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,18 +7,18 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What one file holds.
+/// The content of one file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// What it shows, in one sentence.
+    /// What the scenario shows, in one sentence.
     pub about: String,
     pub(crate) parts: BTreeMap<String, Vec<Value>>,
 }
 
-/// One step: one of the verbs, and what belongs to it. The README in this folder says what they mean.
+/// One step: one of the verbs and its members. The README in this folder explains them.
 #[derive(Debug, Default, Deserialize)]
-// A field that nobody knows would be a check that nobody makes.
+// An unknown member would be a check that this runner does not make.
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Step {
     pub call: Option<String>,
@@ -55,10 +55,10 @@ pub(crate) struct Refused {
 }
 
 impl Scenario {
-    /// Reads a file.
+    /// Reads a scenario's file.
     ///
     /// # Errors
-    /// It can't be read, or is no scenario.
+    /// Fails if the file can't be read or is not a scenario.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
         serde_json::from_str(&text).with_context(|| path.display().to_string())
