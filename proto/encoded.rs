@@ -1,4 +1,4 @@
-//! A message that is encoded once and sent to many.
+//! A message that is encoded once and sent to many watchers.
 
 use prost::bytes::{Buf, BufMut, Bytes};
 use prost::encoding::{DecodeContext, WireType, skip_field};
@@ -6,18 +6,18 @@ use prost::{DecodeError, Message};
 
 use crate::v1::SubscribeEventsResponse;
 
-/// A `SubscribeEventsResponse` in its encoded form: what a server sends. To clone it costs nothing, and to encode it is
-/// to copy it. It is for sending only: decoded, it stays empty.
+/// An encoded `SubscribeEventsResponse`. Cloning it copies no bytes, and encoding it is one copy. It can only be sent: the
+/// result of decoding it is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Encoded(Bytes);
 
 impl Encoded {
-    /// In bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// It has nothing in it, which is a message too.
+    /// Returns whether the message has no bytes. An empty message is valid.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -29,7 +29,7 @@ impl From<SubscribeEventsResponse> for Encoded {
     }
 }
 
-/// To read what it holds, decode a `SubscribeEventsResponse`.
+/// To read the content, decode the bytes as a `SubscribeEventsResponse`.
 impl Message for Encoded {
     fn encode_raw(&self, to: &mut impl BufMut) {
         to.put_slice(&self.0);
@@ -61,7 +61,7 @@ mod tests {
     use crate::v1::{Bookmark, Event};
 
     #[test]
-    fn it_is_the_message_to_who_decodes_it() -> Result<(), DecodeError> {
+    fn encoded_bytes_decode_to_the_message() -> Result<(), DecodeError> {
         for message in [None, Some(Sent::Event(Event::default())), Some(Sent::Bookmark(Bookmark { position: 7 }))] {
             let response = SubscribeEventsResponse { message };
             let encoded = Encoded::from(response.clone()).encode_to_vec();

@@ -1,4 +1,4 @@
-//! `google.protobuf.Value` as JSON.
+//! Reads and writes `google.protobuf.Value` as JSON.
 
 use std::fmt;
 
@@ -10,18 +10,18 @@ use serde_json::de::StrRead;
 
 /// Lets serde read and write a `google.protobuf.Value`: `Json(&value)` serializes, `Json<Value>` deserializes.
 ///
-/// By value: numbers are doubles, unset is null. A whole number is written without a fraction, as callers wrote it.
+/// Numbers are doubles, and an unset value is null. A whole number is written without a fraction, as JSON writers do.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Json<T>(pub T);
 
-/// Up to here a double holds every whole number.
+/// A double represents every whole number below 2⁵³.
 const EXACT_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 impl Json<Value> {
     /// Parses JSON text.
     ///
     /// # Errors
-    /// The text is not JSON, or nests deeper than serde_json follows.
+    /// The text is not JSON, or nests deeper than serde_json allows.
     pub fn parse(text: &str) -> Result<Value, serde_json::Error> {
         let mut reader = serde_json::Deserializer::new(StrRead::new(text));
         let Json(value) = Json::deserialize(&mut reader)?;
@@ -69,7 +69,7 @@ impl<'de> Visitor<'de> for AnyValue {
     type Value = Value;
 
     fn expecting(&self, to: &mut fmt::Formatter) -> fmt::Result {
-        to.write_str("any JSON")
+        to.write_str("any JSON value")
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_json_comes_back_by_value() -> Result<(), serde_json::Error> {
+    fn json_keeps_its_value_through_a_round_trip() -> Result<(), serde_json::Error> {
         let text = r#"{"a":[null,true,-1,0.5,1e300,"é\u0000"],"b":{},"c":9007199254740991}"#;
         let value = Json::parse(text)?;
         let written = serde_json::to_value(Json(&value))?;
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_value_is_an_error() {
+    fn text_after_the_value_is_an_error() {
         assert!(Json::parse("1 2").is_err());
     }
 }

@@ -1,37 +1,37 @@
-//! A snapshot in parts: each small enough for a message, together the whole.
+//! Splits a snapshot into parts that each fit into a message, and joins the parts.
 
 use prost::Message;
 
 use crate::v1::RunSnapshot;
 
-/// What an entry takes beside itself: a tag and a length.
-const AROUND_ENTRY: usize = 6;
+/// Bytes of the tag and the length before each entry.
+const ENTRY_OVERHEAD: usize = 6;
 
-/// What a part takes beside its entries: its position, and what a response puts around it.
-const AROUND_PART: usize = 32;
+/// Bytes of a part beside its entries: the part's position, and the response around the part.
+const PART_OVERHEAD: usize = 32;
 
-/// Cuts a snapshot up.
-struct Cutter {
+/// Distributes the entries of a snapshot over parts.
+struct Splitter {
     done: Vec<RunSnapshot>,
     part: RunSnapshot,
     bytes: usize,
-    most: usize,
+    max_bytes: usize,
 }
 
-impl Cutter {
-    /// The part that the next entry goes into: a new one if this one would be too large with it.
+impl Splitter {
+    /// Returns the part that the next entry goes into: a new part if the entry would make the current one too large.
     fn part_for(&mut self, entry: &impl Message) -> &mut RunSnapshot {
-        let bytes = entry.encoded_len() + AROUND_ENTRY;
-        if self.bytes + bytes > self.most && self.bytes > AROUND_PART {
+        let bytes = entry.encoded_len() + ENTRY_OVERHEAD;
+        if self.bytes + bytes > self.max_bytes && self.bytes > PART_OVERHEAD {
             self.done.push(std::mem::take(&mut self.part));
-            self.bytes = AROUND_PART;
+            self.bytes = PART_OVERHEAD;
         }
         self.bytes += bytes;
         &mut self.part
     }
 }
 
-/// Does the same with each list of a snapshot, in the order of their fields.
+/// Calls a macro with every list of a snapshot, in the order of the fields.
 macro_rules! for_each_list {
     ($do:ident) => {
         $do!(agents, pending_tasks, in_progress_tasks, completed_tasks, blocked_tasks);
@@ -40,27 +40,27 @@ macro_rules! for_each_list {
 }
 
 impl RunSnapshot {
-    /// Parts of at most so many bytes, or of one entry that is larger: the run in the first, each list continued from
-    /// part to part, the position in the last.
+    /// Splits the snapshot into parts of at most `max_bytes`; a part with a single entry may be larger. The first part has
+    /// the run, each list continues from part to part, and the last part has the position.
     #[must_use]
-    pub fn into_parts(self, most: usize) -> Vec<Self> {
-        let mut cutter = Cutter { done: Vec::new(), part: Self::default(), bytes: AROUND_PART, most };
+    pub fn into_parts(self, max_bytes: usize) -> Vec<Self> {
+        let mut splitter = Splitter { done: Vec::new(), part: Self::default(), bytes: PART_OVERHEAD, max_bytes };
         if let Some(run) = self.run {
-            let first = cutter.part_for(&run);
+            let first = splitter.part_for(&run);
             first.run = Some(run);
         }
-        macro_rules! cut {
+        macro_rules! split {
             ($($list:ident),+) => {
-                $(self.$list.into_iter().for_each(|entry| cutter.part_for(&entry).$list.push(entry));)+
+                $(self.$list.into_iter().for_each(|entry| splitter.part_for(&entry).$list.push(entry));)+
             };
         }
-        for_each_list!(cut);
-        cutter.part.position = self.position;
-        cutter.done.push(cutter.part);
-        cutter.done
+        for_each_list!(split);
+        splitter.part.position = self.position;
+        splitter.done.push(splitter.part);
+        splitter.done
     }
 
-    /// Adds the next part.
+    /// Appends the next part.
     pub fn append(&mut self, part: Self) {
         macro_rules! append {
             ($($list:ident),+) => {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_together_are_the_whole() {
+    fn joined_parts_equal_the_snapshot() {
         for sizes in [&[][..], &[10], &[400; 7], &[990, 1, 3_000, 5]] {
             let whole = snapshot(sizes);
             let parts = whole.clone().into_parts(1_000);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_at_most_as_large_as_asked_for_but_for_one_entry() {
+    fn only_a_part_with_one_entry_is_larger_than_the_limit() {
         let parts = snapshot(&[300, 990, 3_000, 5, 400, 400, 150]).into_parts(1_000);
         assert!(parts.len() > 4);
         for part in parts {

@@ -1,4 +1,4 @@
-//! Time and randomness, passed in so that tests can set them.
+//! Time and randomness, passed in so that tests can control them.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,74 +9,75 @@ use uuid::{ContextV7, Uuid};
 
 use crate::domain::time::Timestamp;
 
-/// Where the time comes from.
+/// The source of the time.
 pub trait Clock: Send + Sync {
-    /// The time now.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
-    /// Waits until it is so late.
+    /// Waits until the clock shows `time` or later.
     fn sleep_until(&self, time: Timestamp) -> Sleep<'_>;
-    /// Between two looks at the clock the process stood still for over a second: it was stopped, the machine slept, or
-    /// the clock was set on. For one who looks at least every `LOOK`.
-    fn stood_still(&self, from: Timestamp, to: Timestamp) -> bool;
+    /// Returns whether the process stalled for more than `STALL` between two readings of the clock: it was stopped, the
+    /// machine was suspended, or the clock was set forward. The caller must read the clock at least every
+    /// `CLOCK_CHECK_INTERVAL`; otherwise its own pause looks like a stall.
+    fn has_stalled(&self, from: Timestamp, to: Timestamp) -> bool;
 }
 
-/// A wait.
+/// A future that ends at a time.
 pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// How often one has to look to notice that time has stood still.
-pub const LOOK: Duration = Duration::from_millis(250);
-/// What is below that is no stall.
+/// How often a caller of `has_stalled` reads the clock.
+pub const CLOCK_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// Pauses up to this long are not a stall: a busy machine causes them.
 const STALL: Duration = Duration::from_secs(1);
 
-/// The machine's clock.
+/// The machine's wall clock.
 #[derive(Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[allow(clippy::disallowed_methods)]
+    #[allow(clippy::disallowed_methods)] // This is the one place that reads the wall clock.
     fn now(&self) -> Timestamp {
-        // A clock set before 1970 reads as 1970: nothing here depends on more.
+        // A clock set before 1970 reads as 1970, because the server needs no earlier time.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 
     fn sleep_until(&self, time: Timestamp) -> Sleep<'_> {
         Box::pin(async move {
-            // The timer's clock is another one: it may be early by this one.
+            // The timer runs on the monotonic clock, so it can fire early by the wall clock.
             while self.now() < time {
                 tokio::time::sleep(time.since(self.now())).await;
             }
         })
     }
 
-    fn stood_still(&self, from: Timestamp, to: Timestamp) -> bool {
+    fn has_stalled(&self, from: Timestamp, to: Timestamp) -> bool {
         to.since(from) > STALL
     }
 }
 
-/// A clock that stands still until it is moved: for tests.
+/// A clock for tests. It shows the same time until a test moves it.
 #[derive(Debug, Clone)]
 pub struct ManualClock(Arc<watch::Sender<ManualTime>>);
 
 #[derive(Debug, Clone, Copy)]
 struct ManualTime {
     now: Timestamp,
-    /// When it last stood still.
+    /// The time at which the last stall began.
     stalled_at: Option<Timestamp>,
 }
 
 impl ManualClock {
-    /// A clock that shows `start`.
+    /// Returns a clock that shows `start`.
     pub fn at(start: Timestamp) -> Self {
         Self(Arc::new(watch::Sender::new(ManualTime { now: start, stalled_at: None })))
     }
 
-    /// Moves the clock on, as if time had passed.
+    /// Moves the clock forward, as if time had passed normally.
     pub fn advance(&self, by: Duration) {
         self.0.send_modify(|time| time.now = time.now.plus(by));
     }
 
-    /// Moves the clock on, as if the process had stood still meanwhile.
+    /// Moves the clock forward, as if the process had stalled meanwhile.
     pub fn stall(&self, by: Duration) {
         self.0.send_modify(|time| *time = ManualTime { now: time.now.plus(by), stalled_at: Some(time.now) });
     }
@@ -90,27 +91,27 @@ impl Clock for ManualClock {
     fn sleep_until(&self, until: Timestamp) -> Sleep<'_> {
         let mut time = self.0.subscribe();
         Box::pin(async move {
-            // An error means that the clock is gone, and with it whoever could move it.
+            // An error means that the clock was dropped, so nobody can move it any more.
             let _ = time.wait_for(|time| time.now >= until).await;
         })
     }
 
-    fn stood_still(&self, from: Timestamp, to: Timestamp) -> bool {
+    fn has_stalled(&self, from: Timestamp, to: Timestamp) -> bool {
         self.0.borrow().stalled_at.is_some_and(|stalled_at| from <= stalled_at && stalled_at < to)
     }
 }
 
-/// Makes ids that ascend with time: they land side by side in an index.
+/// A source of ids that ascend with time, so that new rows are neighbors in an index.
 #[derive(Debug)]
 pub struct Ids(ContextV7);
 
 impl Ids {
-    /// A source of its own: ids of two sources are unique but not ordered within a millisecond.
+    /// Returns a new source. Ids of two sources are unique, but not ordered within a millisecond.
     pub fn new() -> Self {
         Self(ContextV7::new())
     }
 
-    /// A new UUIDv7, as text.
+    /// Returns a new UUIDv7 as text.
     pub fn next(&self, now: Timestamp) -> String {
         let (seconds, nanos) = now.seconds_and_nanos();
         let time = uuid::Timestamp::from_unix(&self.0, seconds.unsigned_abs(), nanos.unsigned_abs());
@@ -124,8 +125,8 @@ impl Default for Ids {
     }
 }
 
-/// A token nobody can guess: 122 random bits, as text.
-#[allow(clippy::disallowed_methods)]
+/// Returns a lease token that nobody can guess: 122 random bits as text.
+#[allow(clippy::disallowed_methods)] // This is the one place that makes tokens.
 pub fn new_token() -> String {
     Uuid::new_v4().to_string()
 }
@@ -135,10 +136,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn over_a_second_is_a_stall_for_one_who_looks_often_enough() {
+    fn pause_of_more_than_a_second_is_a_stall() {
         let at = |millis: i64| Timestamp::from_micros(millis * 1_000);
-        assert!(!SystemClock.stood_still(at(0), at(1_000)));
-        assert!(SystemClock.stood_still(at(0), at(1_001)));
-        assert!(!SystemClock.stood_still(at(9_000), at(0)), "a clock set back is no stall");
+        assert!(!SystemClock.has_stalled(at(0), at(1_000)));
+        assert!(SystemClock.has_stalled(at(0), at(1_001)));
+        assert!(!SystemClock.has_stalled(at(9_000), at(0)), "a clock that is set back is not a stall");
     }
 }

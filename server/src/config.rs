@@ -1,4 +1,4 @@
-//! How a server is to run.
+//! The configuration of a server.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,32 +8,32 @@ use std::time::Duration;
 
 use crate::housekeeping::Keep;
 
-/// Everything `runhub serve` can be told.
+/// What the flags of `runhub serve` set.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where to listen.
+    /// The address to listen on.
     pub listen: Listen,
     /// The database file.
     pub db: PathBuf,
-    /// How long open calls and streams get to end on shutdown.
+    /// How long a shutdown waits for open calls and streams to end.
     pub drain: Duration,
-    /// How long answers and events are kept.
+    /// How long the server keeps remembered answers and events.
     pub keep: Keep,
-    /// How long a claim that asks for no lease_duration may be silent.
+    /// The lease duration of a claim that sets none.
     pub default_lease: Duration,
 }
 
-/// Where a server listens.
+/// An address that a server listens on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
     /// A TCP address.
     Tcp(SocketAddr),
-    /// A unix socket's path.
+    /// The path of a unix socket.
     Unix(PathBuf),
 }
 
 impl Listen {
-    /// Nobody but this machine's users can reach it.
+    /// Returns whether only users of this machine can reach the address.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().is_loopback(),
@@ -47,7 +47,7 @@ impl FromStr for Listen {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix("unix:") {
-            Some("") => Err("unix: needs a path".to_owned()),
+            Some("") => Err("unix: needs a path, such as unix:/run/runhub.sock".to_owned()),
             Some(path) => Ok(Self::Unix(path.into())),
             None => text
                 .parse()
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_read_as_it_is_shown() {
+    fn address_parses_from_its_own_text() {
         for text in ["127.0.0.1:50051", "[::1]:0", "unix:/tmp/runhub.sock"] {
             assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
         }
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_is_local() {
+    fn only_loopback_and_unix_sockets_are_local() {
         for (text, local) in [("127.0.0.1:1", true), ("[::1]:1", true), ("0.0.0.0:1", false), ("unix:x", true)] {
             assert_eq!(text.parse::<Listen>().unwrap().is_local(), local, "{text}");
         }

@@ -1,4 +1,4 @@
-//! What the server throws away by itself: old answers, and if it is told to, old events.
+//! Retention: removes remembered answers after their time, and old events if the operator asked for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,38 +7,38 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::store::{Store, Ticket, Tx, compaction, requests};
+use crate::store::{JobOptions, Store, Tx, compaction, requests};
 
-/// How often it looks. What is kept for hours needs no precision.
+/// The longest time between two rounds. Rows are kept for hours or days, so a minute more does not matter.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// How often it looks at most, however short events are kept.
+/// The shortest time between two rounds, however short the retention is.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
 
-/// How long what is kept.
+/// How long the server keeps rows that it removes by itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Keep {
-    /// Answers to requests with a request_id.
+    /// How long it keeps the answers to requests with a request_id.
     pub requests_for: Duration,
-    /// Events; None: for ever.
+    /// How long it keeps events; None: forever.
     pub events_for: Option<Duration>,
 }
 
 impl Keep {
-    /// So that events are late by a tenth of their time at most.
+    /// Returns the time between two rounds: at most a tenth of the time that events are kept.
     fn period(self) -> Duration {
         self.events_for.map_or(PERIOD, |keep| (keep / 10).clamp(SHORTEST_PERIOD, PERIOD))
     }
 }
 
-/// Throws away what is old until the server shuts down.
+/// Removes old rows until the server shuts down.
 pub async fn run(store: Store, clock: Arc<dyn Clock>, keep: Keep, mut draining: watch::Receiver<bool>) {
     loop {
         let next = clock.now().plus(keep.period());
         if let Err(error) = clean_up(&store, clock.as_ref(), keep).await
             && error != Error::Draining
         {
-            tracing::warn!(%error, "could not throw away what is old");
+            tracing::warn!(%error, "retention failed");
         }
         tokio::select! {
             () = clock.sleep_until(next) => {}
@@ -47,23 +47,23 @@ pub async fn run(store: Store, clock: Arc<dyn Clock>, keep: Keep, mut draining: 
     }
 }
 
-/// Throws away what is old now.
+/// Removes the rows that are old now.
 ///
 /// # Errors
 /// The store can't be written.
 pub async fn clean_up(store: &Store, clock: &dyn Clock, keep: Keep) -> Result<()> {
-    let forgotten = clock.now().minus(keep.requests_for);
-    in_batches(store, move |tx| requests::forget_before(tx, forgotten)).await?;
+    let oldest_request = clock.now().minus(keep.requests_for);
+    in_batches(store, move |tx| requests::forget_before(tx, oldest_request)).await?;
     let Some(events_for) = keep.events_for else { return Ok(()) };
-    let removed = clock.now().minus(events_for);
-    in_batches(store, move |tx| compaction::remove_before(tx, removed)).await
+    let oldest_event = clock.now().minus(events_for);
+    in_batches(store, move |tx| compaction::remove_before(tx, oldest_event)).await
 }
 
-/// In batches, between which others have their turn.
+/// Runs a batch again until it removes nothing. Other transactions run between two batches.
 async fn in_batches<F>(store: &Store, batch: F) -> Result<()>
 where
     F: Fn(&mut dyn Tx) -> Result<u64> + Copy + Send + 'static,
 {
-    while store.transact_as(Ticket::OWN, batch).await? > 0 {}
+    while store.transact_with(JobOptions::SERVER, batch).await? > 0 {}
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! The Runhub server: its parts, for the one binary `runhub` and for the tests.
+//! The Runhub server, as a library for the binary `runhub` and for the tests.
 //!
-//! `cli` → `server` → `rpc` → `actions` → `store` → `domain`: each uses what stands after it, never what stands before.
+//! The layers are `cli` → `server` → `rpc` → `actions` → `store` → `domain`. Each layer uses the layers after it and never
+//! those before it.
 
 pub mod actions;
 pub mod cli;

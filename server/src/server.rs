@@ -1,4 +1,4 @@
-//! The server as a whole: opens the store, listens, and shuts down in time whatever its clients do.
+//! The server: opens the store, listens, serves, and shuts down within the drain time whatever its clients do.
 
 use std::future::Future;
 use std::os::unix::fs::FileTypeExt;
@@ -26,23 +26,26 @@ use crate::rpc::admission::Admission;
 use crate::rpc::{self, Hub, ShownEvent};
 use crate::store::{OpenError, Store};
 use crate::sweeper::{self, Sweeper};
-use crate::wake::Wakes;
+use crate::wake::Waiters;
 use crate::watch::Tail;
 
-/// Calls and streams one connection may have open. A client that wants more opens a second connection.
+/// The most calls and streams that one connection may have open. A client that needs more opens another connection.
 const STREAMS_PER_CONNECTION: u32 = 1024;
 
-/// Streams a client may make us reset before the connection is closed; hyper's own default is no limit.
+/// How many streams a client may cause the server to reset before the server closes the connection. hyper's default is
+/// no limit.
 const RESETS_PER_CONNECTION: usize = 256;
 
-/// How soon a client that is gone without a word is noticed: the sum of both.
+/// How often the server pings a connection. A client that vanishes is noticed after this interval and the timeout.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// How long the server waits for the answer to a ping before it closes the connection.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A drain time of 0 still lets the commit under way end: a tenth of this.
+/// The drain time that the store's closing is computed from, if `--drain` is shorter: a tenth of it lets the commit in
+/// progress end.
 const SHORTEST_CLOSE: Duration = Duration::from_secs(1);
 
-/// Why a server did not start, or broke off.
+/// Why a server did not start, or stopped serving.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum ServeError {
@@ -54,11 +57,11 @@ pub enum ServeError {
     Broken(String),
 }
 
-/// A server that listens and does not serve yet.
+/// A server that listens but does not serve yet.
 pub struct Server {
     store: Store,
     clock: Arc<dyn Clock>,
-    wakes: Arc<Wakes>,
+    waiters: Arc<Waiters>,
     tail: Arc<Tail<ShownEvent>>,
     listener: Listener,
     config: Config,
@@ -69,35 +72,35 @@ enum Listener {
     Unix(UnixListener, SocketFile),
 }
 
-/// Removed when the server is gone.
+/// The file of a unix socket. Dropping it removes the file.
 struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody may have removed it already.
+        // Somebody may have removed the file already.
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
 impl Server {
-    /// Opens the database and begins to listen.
+    /// Opens the database and listens.
     ///
     /// # Errors
     /// The database can't be opened, or the address can't be listened on.
     pub async fn bind(config: Config, clock: Arc<dyn Clock>) -> Result<Self, ServeError> {
-        let wakes = Arc::new(Wakes::default());
-        let store = Store::open(&config.db, Arc::clone(&clock), wakes.listener())?;
-        // Nobody could report while there was no server: leases live on for a while before the first is taken back.
+        let waiters = Arc::new(Waiters::default());
+        let store = Store::open(&config.db, Arc::clone(&clock), waiters.listener())?;
+        // Agents could not report while no server ran, so every live lease is extended before any is taken back (C3).
         sweeper::recover(&store, Timestamp::from_micros(0))
             .await
             .map_err(|cause| ServeError::Broken(cause.to_string()))?;
         let listener = listen(&config.listen).await;
         let listener = listener.map_err(|cause| ServeError::Listen { listen: config.listen.clone(), cause })?;
         let tail = Arc::new(rpc::tail_of(&store));
-        Ok(Self { store, clock, wakes, tail, listener, config })
+        Ok(Self { store, clock, waiters, tail, listener, config })
     }
 
-    /// Where it listens: with the port it was given, if it asked for any.
+    /// Returns the address that the server listens on. If the configuration asked for port 0, it has the real port.
     pub fn listens_on(&self) -> Listen {
         match &self.listener {
             Listener::Tcp(listener) => listener.local_addr().map_or(self.config.listen.clone(), Listen::Tcp),
@@ -105,32 +108,32 @@ impl Server {
         }
     }
 
-    /// Who waits for what.
-    pub fn wakes(&self) -> Arc<Wakes> {
-        Arc::clone(&self.wakes)
+    /// Returns the held calls, for tests.
+    pub fn waiters(&self) -> Arc<Waiters> {
+        Arc::clone(&self.waiters)
     }
 
-    /// What those who watch live are shown.
+    /// Returns the tail, for tests.
     pub fn tail(&self) -> Arc<Tail<ShownEvent>> {
         Arc::clone(&self.tail)
     }
 
-    /// Where it keeps everything.
+    /// Returns the store, for tests.
     pub fn store(&self) -> Store {
         self.store.clone()
     }
 
-    /// Serves until `shutdown`, and then for as long as open calls and streams take to end, at most the drain time.
+    /// Serves until `shutdown` ends. Then it waits for open calls and streams to end, at most for the drain time.
     ///
     /// # Errors
-    /// Listening broke off.
+    /// The listener failed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { store, clock, wakes, tail, listener, config } = self;
+        let Self { store, clock, waiters, tail, listener, config } = self;
         let (drain, draining) = watch::channel(false);
-        let sweeper = Sweeper::new(store.clone(), Arc::clone(&clock), Arc::clone(&wakes));
+        let sweeper = Sweeper::new(store.clone(), Arc::clone(&clock), Arc::clone(&waiters));
         let housekeeping = housekeeping::run(store.clone(), Arc::clone(&clock), config.keep, draining.clone());
         let following = Arc::clone(&tail).follow(store.clone(), draining.clone());
-        let hub = Hub::new(store.clone(), clock, wakes, tail, config.default_lease, draining.clone());
+        let hub = Hub::new(store.clone(), clock, waiters, tail, config.default_lease, draining.clone());
         let (health, routes) = routes(&hub).await?;
         let mut in_background = JoinSet::new();
         in_background.spawn(sweeper.run(draining.clone()));
@@ -144,28 +147,28 @@ impl Server {
                 drain.send_replace(true);
                 let in_time = tokio::time::timeout(time_for_clients(config.drain), &mut serving).await;
                 in_time.unwrap_or_else(|_| {
-                    tracing::warn!("the drain time is over: closing what is still open");
+                    tracing::warn!("drain time is over: closing the connections that are still open");
                     Ok(())
                 })
             }
         };
         drain.send_replace(true);
-        // What is not committed by then was not answered either.
+        // A transaction that is not committed by then has not been answered either, so nothing acknowledged is lost.
         if tokio::time::timeout(config.drain.max(SHORTEST_CLOSE) / 10, store.close()).await.is_err() {
-            tracing::warn!("the drain time is over: leaving what the store has not begun");
+            tracing::warn!("drain time is over: dropping the transactions that have not begun");
         }
-        // What they do can wait for the next server; it must not hold this one.
+        // Their work can wait for the next server, so it must not delay the shutdown.
         in_background.abort_all();
         served.map_err(|cause| ServeError::Broken(cause.to_string()))
     }
 }
 
-/// What is left of the drain time is for the store.
+/// Returns the part of the drain time that clients get. The rest is for closing the store.
 fn time_for_clients(drain: Duration) -> Duration {
     drain - drain / 10
 }
 
-/// All services, with health and both versions of reflection.
+/// Returns all services, with health and both versions of reflection.
 async fn routes(hub: &Hub) -> Result<(HealthReporter, Routes), ServeError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     report(&health, ServingStatus::Serving).await;
@@ -178,7 +181,7 @@ async fn routes(hub: &Hub) -> Result<(HealthReporter, Routes), ServeError> {
     Ok((health, routes.routes()))
 }
 
-/// With google/rpc/error_details.proto, so that grpcurl shows the details of errors as text.
+/// Returns the reflection service. It includes google/rpc/error_details.proto, so that grpcurl can print error details.
 fn reflection() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(runhub_api::FILE_DESCRIPTOR_SET)
@@ -195,7 +198,7 @@ async fn report(health: &HealthReporter, status: ServingStatus) {
 type Serving = Pin<Box<dyn Future<Output = Result<(), tonic::transport::Error>> + Send>>;
 
 impl Listener {
-    /// Serves until told to drain, and then until every connection has ended.
+    /// Serves until the server drains, and then until every connection has ended.
     fn serve(self, routes: Routes, draining: watch::Receiver<bool>) -> Serving {
         match self {
             Self::Tcp(listener) => {
@@ -223,10 +226,11 @@ where
         .http2_max_local_error_reset_streams(Some(RESETS_PER_CONNECTION))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(rpc::trace::layer())
         .layer(Admission::default())
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, async move {
-            // An error means that the server is gone: the same.
+            // An error means that the server has ended, which is handled like draining.
             let _ = draining.wait_for(|draining| *draining).await;
         })
         .await
@@ -242,7 +246,7 @@ async fn listen(on: &Listen) -> std::io::Result<Listener> {
     }
 }
 
-/// A server that was killed leaves its socket file: nobody answers there any more. Whatever else is there stays.
+/// Removes the socket file of a server that was killed: connections to it are refused. Any other file stays.
 async fn remove_dead_socket(path: &Path) {
     if !std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
         return;

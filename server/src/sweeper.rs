@@ -1,8 +1,8 @@
-//! What the server does by itself as time passes: it takes back leases that ran out, ends graces that are over, lets
-//! approvals expire, and wakes the claims that waited for a task's time.
+//! Acts as time passes: takes back expired leases, ends cancellations whose grace has passed, lets approvals expire, and
+//! wakes claims when a task's `not_before_time` passes.
 //!
-//! It looks on a reader and acts by keys: what has happened to a row between the look and the act stands, because each
-//! act asks again, in the transaction that writes.
+//! The sweeper finds due rows on a reader and acts on them by key. Each act checks again, in the transaction that writes,
+//! whether the row is still due, because it may have changed in between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,54 +11,58 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use crate::actions::{approval, cancel, lease};
-use crate::clock::{Clock, LOOK};
+use crate::clock::{CLOCK_CHECK_INTERVAL, Clock};
 use crate::domain::Key;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::store::due::{self, Due};
-use crate::store::{Signal, Store, Ticket, Tx};
-use crate::wake::Wakes;
+use crate::store::{JobOptions, Signal, Store, Tx};
+use crate::wake::Waiters;
 
-/// After an error, a full disk say, it tries again so much later.
+/// How long the sweeper waits after an error, such as a full disk.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// With nothing due it still looks so often: whatever it was not told of is late by no more.
+/// The longest time between two sweeps. It limits how late the sweeper is if a due time was never reported to it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
-/// A task's time may have come before the transaction was committed that says so: so much is looked at twice.
+/// How far a sweep looks back for tasks whose `not_before_time` has passed: the time can pass before the transaction that
+/// set it commits.
 const OVERLAP: Duration = Duration::from_secs(2);
 
 /// The one sweeper of a server.
 pub struct Sweeper {
     store: Store,
     clock: Arc<dyn Clock>,
-    wakes: Arc<Wakes>,
-    /// When it was last known to be awake.
-    awake_at: Timestamp,
-    /// Since when time has stood still, if it has and nothing was done about that yet.
+    waiters: Arc<Waiters>,
+    /// The last reading of the clock.
+    last_clock_check: Timestamp,
+    /// The start of a stall from which leases have not been recovered yet.
     stalled_since: Option<Timestamp>,
-    /// Up to when tasks whose time has come were told of.
-    looked_at: Timestamp,
+    /// The sweeper has announced the tasks whose `not_before_time` passed up to this time.
+    swept_at: Timestamp,
 }
 
 impl Sweeper {
-    /// A sweeper that has not looked yet.
-    pub fn new(store: Store, clock: Arc<dyn Clock>, wakes: Arc<Wakes>) -> Self {
+    /// Returns a sweeper that has not swept yet.
+    pub fn new(store: Store, clock: Arc<dyn Clock>, waiters: Arc<Waiters>) -> Self {
         let now = clock.now();
-        Self { store, clock, wakes, awake_at: now, stalled_since: None, looked_at: now }
+        Self { store, clock, waiters, last_clock_check: now, stalled_since: None, swept_at: now }
     }
 
     /// Sweeps until the server shuts down.
     pub async fn run(mut self, mut draining: watch::Receiver<bool>) {
         let mut next = self.clock.now();
         loop {
-            if self.look_at_the_clock() >= next || self.stalled_since.is_some() {
+            if self.check_clock() >= next || self.stalled_since.is_some() {
                 next = self.sweep_or_retry().await;
                 continue;
             }
+            let next_check = next.min(self.last_clock_check.plus(CLOCK_CHECK_INTERVAL));
             tokio::select! {
-                () = self.clock.sleep_until(next.min(self.awake_at.plus(LOOK))) => {}
-                () = self.wakes.alarm.brought_forward() => next = self.wakes.alarm.time().unwrap_or(next).min(next),
+                () = self.clock.sleep_until(next_check) => {}
+                () = self.waiters.due_timer.brought_forward() => {
+                    next = self.waiters.due_timer.time().unwrap_or(next).min(next);
+                }
                 _ = draining.wait_for(|draining| *draining) => return,
             }
         }
@@ -69,104 +73,105 @@ impl Sweeper {
             Ok(next) => next.unwrap_or_else(|| self.clock.now().plus(LONGEST_SLEEP)),
             Err(error) => {
                 if error != Error::Draining {
-                    tracing::warn!(%error, "could not sweep");
+                    tracing::warn!(%error, retry_seconds = RETRY.as_secs(), "sweep failed");
                 }
                 self.clock.now().plus(RETRY)
             }
         }
     }
 
-    /// Does everything that is due now; returns when the next thing will be.
+    /// Does everything that is due now. Returns when the next thing falls due, if anything is known to.
     ///
     /// # Errors
     /// The store can't be read or written.
     pub async fn sweep(&mut self) -> Result<Option<Timestamp>> {
         let store = self.store.clone();
         loop {
-            self.wakes.alarm.reset();
-            let now = self.look_at_the_clock();
+            self.waiters.due_timer.reset();
+            let now = self.check_clock();
             self.recover_from_stall().await?;
-            let since = self.looked_at.minus(OVERLAP);
-            let due = self.attend(store.read_first(move |tx| due::look(tx, since, now))).await?;
-            self.looked_at = now;
-            due.in_time.iter().for_each(|(run_key, tasks)| {
-                self.wakes.hear(&Signal::Ready { run_key: *run_key, tasks: *tasks });
-            });
+            let since = self.swept_at.minus(OVERLAP);
+            let due = self.watch_clock_during(store.read_as_server(move |tx| due::look(tx, since, now))).await?;
+            self.swept_at = now;
+            for (run_key, tasks) in &due.in_time {
+                self.waiters.handle(&Signal::Ready { run_key: *run_key, tasks: *tasks });
+            }
             if due.changes_nothing() {
                 break;
             }
-            self.attend(act(&store, due, now)).await?;
+            self.watch_clock_during(act(&store, due, now)).await?;
         }
-        let now = self.looked_at;
-        if let Some(next) = self.attend(store.read_first(move |tx| due::next(tx, now))).await? {
-            self.wakes.alarm.bring_forward(next);
+        let now = self.swept_at;
+        if let Some(next) = self.watch_clock_during(store.read_as_server(move |tx| due::next(tx, now))).await? {
+            self.waiters.due_timer.bring_forward(next);
         }
-        Ok(self.wakes.alarm.time())
+        Ok(self.waiters.due_timer.time())
     }
 
-    /// The time now. Whether it has stood still is seen by whoever looks often.
-    fn look_at_the_clock(&mut self) -> Timestamp {
+    /// Reads the clock, and notes a stall since the last reading.
+    fn check_clock(&mut self) -> Timestamp {
         let now = self.clock.now();
-        if self.clock.stood_still(self.awake_at, now) {
-            self.stalled_since.get_or_insert(self.awake_at);
+        if self.clock.has_stalled(self.last_clock_check, now) {
+            self.stalled_since.get_or_insert(self.last_clock_check);
         }
-        self.awake_at = now;
+        self.last_clock_check = now;
         now
     }
 
-    /// Waits for something that may take its time, and looks at the clock meanwhile.
-    async fn attend<T>(&mut self, work: impl Future<Output = T>) -> T {
+    /// Waits for work that may take long. It reads the clock meanwhile, so that slow work does not look like a stall.
+    async fn watch_clock_during<T>(&mut self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         loop {
-            let look = self.awake_at.plus(LOOK);
+            let next_check = self.last_clock_check.plus(CLOCK_CHECK_INTERVAL);
             tokio::select! {
                 done = &mut work => return done,
-                () = self.clock.sleep_until(look) => {}
+                () = self.clock.sleep_until(next_check) => {}
             }
-            self.look_at_the_clock();
+            self.check_clock();
         }
     }
 
-    /// Nothing is taken back before holders have had their time to report.
+    /// Extends leases after a stall, so that their holders can report before any lease is taken back (C3).
     async fn recover_from_stall(&mut self) -> Result<()> {
         if let Some(since) = self.stalled_since {
             let store = self.store.clone();
-            let extended = self.attend(recover(&store, since)).await?;
+            let extended = self.watch_clock_during(recover(&store, since)).await?;
             self.stalled_since = None;
-            tracing::warn!(extended, "the server stood still: leases and graces live on for a while");
+            tracing::warn!(extended, "stall detected: leases and graces extended");
         }
         Ok(())
     }
 }
 
-/// Does what a look has found, each thing in a transaction of its own and only if it is still due.
+/// Does what a sweep has found due, each thing in its own transaction and only if it is still due.
 ///
 /// # Errors
 /// The store can't be written.
-pub async fn act(store: &Store, due: Due, looked_at: Timestamp) -> Result<()> {
-    // Graces first: a lease that ends with its grace is no holder that died.
+pub async fn act(store: &Store, due: Due, swept_at: Timestamp) -> Result<()> {
+    // Graces come first: a lease that ends because the grace has passed is not a lost agent.
     each(store, due.graces, cancel::finish_if_over).await?;
-    each(store, due.leases, move |tx, key| lease::expire(tx, key, looked_at)).await?;
+    each(store, due.leases, move |tx, key| lease::expire(tx, key, swept_at)).await?;
     each(store, due.approvals, approval::expire).await
 }
 
-/// All of them are queued at once, in their order, and so share a commit.
+/// Queues one transaction for each key, all at once, so that they share commits.
 async fn each<F>(store: &Store, keys: Vec<Key>, act: F) -> Result<()>
 where
     F: Fn(&mut dyn Tx, Key) -> Result<bool> + Copy + Send + 'static,
 {
-    let acts = keys.into_iter().map(|key| store.transact_as(Ticket::OWN_FIRST, move |tx| act(tx, key)));
-    // One that fails is no reason to drop the others.
+    let acts = keys.into_iter().map(|key| store.transact_with(JobOptions::SERVER_FIRST, move |tx| act(tx, key)));
+    // All of them run, even if one fails; the first error is returned.
     join_all(acts).await.into_iter().try_for_each(|done| done.map(drop))
 }
 
-/// Lets every lease that was live at a time live on for a while. Returns how many were extended.
+/// Extends every lease that was live at `live_at`, and every grace, to at least min(its duration, 30 s) from now. Returns how
+/// many leases and graces it extended.
 ///
 /// # Errors
 /// The store can't be written.
 pub async fn recover(store: &Store, live_at: Timestamp) -> Result<u64> {
     store
-        .transact_as(Ticket::OWN_FIRST, move |tx| {
+        .transact_with(JobOptions::SERVER_FIRST, move |tx| {
             let now = tx.now();
             due::recover(tx, live_at, now)
         })

@@ -1,7 +1,8 @@
-//! Who waits for what: calls that are held until something is worth another look, and the sweeper's next time.
+//! Calls that are held until the store has something for them, and the sweeper's next due time.
 //!
-//! It hears what was committed (`Signal`) and wakes as many as that concerns. Nothing is decided here and nothing is
-//! lost here: who is woken looks at the store, and who begins to wait listens first and looks then.
+//! The store passes every committed `Signal` to `Waiters`, which wakes as many held calls as the change can serve. A wake-up
+//! decides nothing: a woken call reads the store again. A call registers and enables its notification before it reads, so
+//! a change that commits after the read wakes it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -15,182 +16,190 @@ use crate::domain::Key;
 use crate::domain::time::Timestamp;
 use crate::store::{Listener, Signal};
 
-/// All that wait.
+/// All held calls, and the sweeper's timer.
 #[derive(Default)]
-pub struct Wakes {
-    /// Calls that wait for a task to claim. Those that wait for the same are one room: whoever of it looks, looks for all.
-    pub claims: Rooms<ClaimsFor>,
-    /// The same of those with a request_id: another call with the same one may get the answer for both.
-    pub twins: Rooms<(&'static str, String)>,
-    /// Calls that wait for a decision.
-    pub approvals: Rooms<Key>,
-    /// When something falls due.
-    pub alarm: Alarm,
+pub struct Waiters {
+    /// ClaimTask calls that wait for a task. Calls that want the same share a list: if one of them finds nothing, none would.
+    pub claims: WaitLists<ClaimsFor>,
+    /// Calls that wait for a call with the same RPC and request_id, because its answer is theirs as well.
+    pub duplicates: WaitLists<(&'static str, String)>,
+    /// WaitApproval calls, by approval.
+    pub approvals: WaitLists<Key>,
+    /// When the sweeper runs next.
+    pub due_timer: DueTimer,
 }
 
-/// What a waiting claim could be given.
+/// The tasks that a waiting claim accepts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ClaimsFor {
     /// The run and its repository; None: any run.
     pub run: Option<(Key, String)>,
-    /// What its agent can do.
+    /// The capabilities of the agent.
     pub capabilities: BTreeSet<String>,
 }
 
 impl ClaimsFor {
-    fn takes_from(&self, run_key: Key) -> bool {
+    fn accepts_run(&self, run_key: Key) -> bool {
         self.run.as_ref().is_none_or(|(key, _)| *key == run_key)
     }
 
-    fn works_in(&self, repo_path: &str) -> bool {
+    fn accepts_repo(&self, repo_path: &str) -> bool {
         self.run.as_ref().is_none_or(|(_, repo)| repo == repo_path)
     }
 }
 
-impl Wakes {
-    /// For the store to tell what was committed.
+impl Waiters {
+    /// Returns the callback by which the store reports what was committed.
     pub fn listener(self: &Arc<Self>) -> Listener {
-        let wakes = Arc::clone(self);
-        Box::new(move |signals| signals.iter().for_each(|signal| wakes.hear(signal)))
+        let waiters = Arc::clone(self);
+        Box::new(move |signals| signals.iter().for_each(|signal| waiters.handle(signal)))
     }
 
-    /// Wakes as many as it concerns.
-    pub fn hear(&self, signal: &Signal) {
+    /// Wakes the calls that a committed change concerns.
+    pub fn handle(&self, signal: &Signal) {
         match signal {
-            Signal::Ready { run_key, tasks } => self.claims.ring(*tasks, |claims| claims.takes_from(*run_key)),
-            // One, and whoever finds something wakes more (`Woken::found`).
-            Signal::PathsFreed { repo_path } => self.claims.ring(1, |claims| claims.works_in(repo_path)),
+            Signal::Ready { run_key, tasks } => self.claims.notify(*tasks, |claims| claims.accepts_run(*run_key)),
+            // Wake one claim only; a claim that finds a task wakes more (`Wakeup::found`).
+            Signal::PathsFreed { repo_path } => self.claims.notify(1, |claims| claims.accepts_repo(repo_path)),
             Signal::RunEnded(key) => {
-                self.claims.ring(usize::MAX, |claims| claims.run.as_ref().is_some_and(|(run, _)| run == key));
+                self.claims.notify(usize::MAX, |claims| claims.run.as_ref().is_some_and(|(run, _)| run == key));
             }
             Signal::Answered { rpc, request_id } => {
-                self.twins.ring(usize::MAX, |(other, id)| other == rpc && id == request_id);
+                self.duplicates.notify(usize::MAX, |(other, id)| other == rpc && id == request_id);
             }
-            Signal::Decided(key) => self.approvals.ring(usize::MAX, |approval| approval == key),
-            Signal::Due(time) => self.alarm.bring_forward(*time),
+            Signal::Decided(key) => self.approvals.notify(usize::MAX, |approval| approval == key),
+            Signal::Due(time) => self.due_timer.bring_forward(*time),
         }
     }
 }
 
-/// Where calls wait, by what they wait for.
-pub struct Rooms<K> {
-    rooms: Mutex<HashMap<K, Room>>,
+/// Lists of held calls, one list for each thing that calls wait for.
+pub struct WaitLists<K> {
+    lists: Mutex<HashMap<K, WaitList>>,
 }
 
-struct Room {
-    bell: Arc<Notify>,
-    seats: usize,
+struct WaitList {
+    notify: Arc<Notify>,
+    waiters: usize,
 }
 
-impl<K> Default for Rooms<K> {
+impl<K> Default for WaitLists<K> {
     fn default() -> Self {
-        Self { rooms: Mutex::default() }
+        Self { lists: Mutex::default() }
     }
 }
 
-impl<K: Clone + Eq + Hash> Rooms<K> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Room>> {
-        // Whoever panicked with it left a map that is whole: each change of it is one step.
-        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+impl<K: Clone + Eq + Hash> WaitLists<K> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, WaitList>> {
+        // Each change of the map is one step, so a panic elsewhere leaves it whole.
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place among those that wait for the same.
-    pub fn sit(&self, what: K) -> Seat<'_, K> {
-        let mut rooms = self.lock();
-        let room = rooms.entry(what.clone()).or_insert_with(|| Room { bell: Arc::default(), seats: 0 });
-        room.seats += 1;
-        let bell = Arc::clone(&room.bell);
-        drop(rooms);
-        Seat { rooms: self, what, bell }
+    /// Registers a call that waits for `key`.
+    pub fn register(&self, key: K) -> Waiter<'_, K> {
+        let mut lists = self.lock();
+        let list = lists.entry(key.clone()).or_insert_with(|| WaitList { notify: Arc::default(), waiters: 0 });
+        list.waiters += 1;
+        let notify = Arc::clone(&list.notify);
+        drop(lists);
+        Waiter { lists: self, key, notify }
     }
 
-    /// How many calls wait.
-    pub fn waiting(&self) -> usize {
-        self.lock().values().map(|room| room.seats).sum()
+    /// Returns the number of waiting calls.
+    pub fn waiter_count(&self) -> usize {
+        self.lock().values().map(|list| list.waiters).sum()
     }
 
-    /// Wakes up to so many in each room it concerns.
-    fn ring(&self, count: usize, concerns: impl Fn(&K) -> bool) {
-        for (_, room) in self.lock().iter().filter(|(what, _)| concerns(what)) {
-            (0..count.min(room.seats)).for_each(|_| room.bell.notify_one());
+    /// Wakes up to `count` calls of each list whose key matches.
+    fn notify(&self, count: usize, matches: impl Fn(&K) -> bool) {
+        for (_, list) in self.lock().iter().filter(|(key, _)| matches(key)) {
+            for _ in 0..count.min(list.waiters) {
+                list.notify.notify_one();
+            }
         }
     }
 }
 
-/// A place among those that wait. Whoever leaves it when it was just rung for leaves the ring to another.
-pub struct Seat<'a, K: Clone + Eq + Hash> {
-    rooms: &'a Rooms<K>,
-    what: K,
-    bell: Arc<Notify>,
+/// A registered call. If the call ends after it was notified and before it read the store, the notification goes to another
+/// call of its list.
+pub struct Waiter<'a, K: Clone + Eq + Hash> {
+    lists: &'a WaitLists<K>,
+    key: K,
+    notify: Arc<Notify>,
 }
 
-impl<K: Clone + Eq + Hash> Seat<'_, K> {
-    /// Hears what rings from now on. To be called before the look that may find nothing.
-    pub fn listen(&self) -> Pin<Box<OwnedNotified>> {
-        let mut ring = Box::pin(Arc::clone(&self.bell).notified_owned());
-        ring.as_mut().enable();
-        ring
+impl<K: Clone + Eq + Hash> Waiter<'_, K> {
+    /// Returns a future that ends at the next notification. Call it before the read that may find nothing: notifications
+    /// count from this call, not from the first poll.
+    pub fn notified(&self) -> Pin<Box<OwnedNotified>> {
+        let mut notified = Box::pin(Arc::clone(&self.notify).notified_owned());
+        notified.as_mut().enable();
+        notified
     }
 
-    /// To be held from a ring until it is known what it was good for.
-    pub fn woken(&self) -> Woken<'_, K> {
-        Woken { seat: self, is_passed_on: true }
+    /// Returns the wake-up that this call has just received. Keep it until the read shows whether it was of use.
+    pub fn woken(&self) -> Wakeup<'_, K> {
+        Wakeup { waiter: self, is_passed_on: true }
     }
 }
 
-/// A ring that was heard. If nobody says what it was good for (the caller is gone, the look failed), it goes to another.
-pub struct Woken<'a, K: Clone + Eq + Hash> {
-    seat: &'a Seat<'a, K>,
+/// A notification that a call has received. If it is dropped unanswered, because the caller disconnected or the read failed,
+/// another call of the list is woken instead.
+pub struct Wakeup<'a, K: Clone + Eq + Hash> {
+    waiter: &'a Waiter<'a, K>,
     is_passed_on: bool,
 }
 
-impl<K: Clone + Eq + Hash> Woken<'_, K> {
-    /// There was a task. Freed paths ring for one, for how much they free takes a look at everything to know: who finds
-    /// something there wakes two more.
+impl<K: Clone + Eq + Hash> Wakeup<'_, K> {
+    /// Reports that the call found a task. Freed paths wake only one call, because nobody knows how many tasks they
+    /// unblock without checking them all. So a call that finds a task with paths wakes two more.
     pub fn found(mut self, has_paths: bool) {
         self.is_passed_on = false;
-        (0..if has_paths { 2 } else { 0 }).for_each(|_| self.seat.bell.notify_one());
+        let further_calls = if has_paths { 2 } else { 0 };
+        for _ in 0..further_calls {
+            self.waiter.notify.notify_one();
+        }
     }
 
-    /// There was nothing, so there is nothing for others that want the same.
+    /// Reports that the call found nothing. The other calls of the list would find nothing either.
     pub fn found_nothing(mut self) {
         self.is_passed_on = false;
     }
 }
 
-impl<K: Clone + Eq + Hash> Drop for Woken<'_, K> {
+impl<K: Clone + Eq + Hash> Drop for Wakeup<'_, K> {
     fn drop(&mut self) {
         if self.is_passed_on {
-            self.seat.bell.notify_one();
+            self.waiter.notify.notify_one();
         }
     }
 }
 
-impl<K: Clone + Eq + Hash> Drop for Seat<'_, K> {
+impl<K: Clone + Eq + Hash> Drop for Waiter<'_, K> {
     fn drop(&mut self) {
-        let mut rooms = self.rooms.lock();
-        if let Some(room) = rooms.get_mut(&self.what) {
-            room.seats -= 1;
-            if room.seats == 0 {
-                rooms.remove(&self.what);
+        let mut lists = self.lists.lock();
+        if let Some(list) = lists.get_mut(&self.key) {
+            list.waiters -= 1;
+            if list.waiters == 0 {
+                lists.remove(&self.key);
             }
         }
     }
 }
 
-/// When the sweeper has to look next, as far as it was told.
+/// When the sweeper has to act next, as far as it has been told.
 #[derive(Default)]
-pub struct Alarm {
+pub struct DueTimer {
     time: Mutex<Option<Timestamp>>,
     earlier: Notify,
 }
 
-impl Alarm {
+impl DueTimer {
     fn lock(&self) -> MutexGuard<'_, Option<Timestamp>> {
         self.time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something falls due at this time: wakes the sweeper if that is before what it sleeps for.
+    /// Notes that something falls due at `time`, and wakes the sweeper if that is earlier than it knew.
     pub fn bring_forward(&self, time: Timestamp) {
         let mut next = self.lock();
         if next.is_none_or(|next| time < next) {
@@ -199,17 +208,17 @@ impl Alarm {
         }
     }
 
-    /// Forgets what was told so far: to be called before a look at the store, which knows it all.
+    /// Forgets the noted time. Call it before reading the store, which knows every due time.
     pub fn reset(&self) {
         *self.lock() = None;
     }
 
-    /// What is due next.
+    /// Returns the earliest noted time, if any.
     pub fn time(&self) -> Option<Timestamp> {
         *self.lock()
     }
 
-    /// Until something falls due earlier than `time` said.
+    /// Waits until an earlier time is noted than `time` returned.
     pub async fn brought_forward(&self) {
         self.earlier.notified().await;
     }

@@ -23,7 +23,7 @@ use runhub_server::housekeeping::Keep;
 use runhub_server::rpc::ShownEvent;
 use runhub_server::server::Server;
 use runhub_server::store::Store;
-use runhub_server::wake::Wakes;
+use runhub_server::wake::Waiters;
 use runhub_server::watch::Tail;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -38,7 +38,7 @@ pub struct TestServer {
     pub url: String,
     pub clock: ManualClock,
     folder: TempDir,
-    wakes: Arc<Wakes>,
+    waiters: Arc<Waiters>,
     tail: Arc<Tail<ShownEvent>>,
     store: Store,
     shutdown: oneshot::Sender<()>,
@@ -73,7 +73,7 @@ impl TestServer {
         };
         let server = Server::bind(config, Arc::new(clock.clone())).await.unwrap();
         let Listen::Tcp(address) = server.listens_on() else { panic!("it listens on TCP") };
-        let (wakes, tail, store) = (server.wakes(), server.tail(), server.store());
+        let (waiters, tail, store) = (server.waiters(), server.tail(), server.store());
         let (shutdown, asked) = oneshot::channel();
         let running = tokio::spawn(async move {
             let asked = async { drop(asked.await) };
@@ -81,22 +81,22 @@ impl TestServer {
         });
         let url = format!("http://{address}");
         let client = Client::connect(&url).await.unwrap().without_retry();
-        Self { client, url, clock, folder, wakes, tail, store, shutdown, running }
+        Self { client, url, clock, folder, waiters, tail, store, shutdown, running }
     }
 
     /// Until so many claims are held by the server.
     pub async fn until_claims_wait(&self, count: usize) {
-        until(|| async { self.wakes.claims.waiting() == count }).await;
+        until(|| async { self.waiters.claims.waiter_count() == count }).await;
     }
 
     /// Until so many calls are held that wait for a decision.
     pub async fn until_approvals_wait(&self, count: usize) {
-        until(|| async { self.wakes.approvals.waiting() == count }).await;
+        until(|| async { self.waiters.approvals.waiter_count() == count }).await;
     }
 
     /// Until somebody waits for events.
     pub async fn until_somebody_listens(&self) {
-        until(|| async { self.tail.has_ears() }).await;
+        until(|| async { self.tail.has_waiters() }).await;
     }
 
     /// What it writes to.

@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, Either, FutureExt};
 use prost::bytes::Buf;
+use runhub_api::Rpc;
+use runhub_api::v1;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tonic::codegen::Body;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
-use super::{precedence, status};
+use super::status;
 use crate::domain::limits;
 
 /// Whoever is refused is told to come back after the one before: so many come back in a second, not all at once.
@@ -108,10 +110,10 @@ async fn pass_over(body: impl Body) {
     }
 }
 
-/// Of our own services, most are.
+/// Returns whether the call is refused when too many calls of its class are being served. Paths of other APIs, such as
+/// health and reflection, and unknown paths are never refused: they use no store.
 fn is_limited(path: &str) -> bool {
-    let rpc = path.strip_prefix("/runhub.v1.").and_then(|path| path.rsplit('/').next());
-    rpc.is_some_and(precedence::is_limited)
+    Rpc::by_path(path).is_some_and(|rpc| rpc.admission == v1::Admission::Limited)
 }
 
 /// When those who were refused are to call again.

@@ -153,12 +153,12 @@ impl Hub {
     async fn wait_for_decision(&self, id: String, wait: Duration) -> Result<Approval> {
         let get = |id: String| move |tx: &mut dyn Tx| approvals::get(tx, &id);
         let end = self.clock.now().plus(wait);
-        let seat = self.wakes.approvals.sit(self.store.read(get(id.clone())).await?.key);
+        let waiter = self.waiters.approvals.register(self.store.read(get(id.clone())).await?.key);
         let mut draining = self.draining.clone();
         loop {
             // Before the look: what is committed after it rings.
-            let ring = seat.listen();
-            let approval = self.store.read_patiently(get(id.clone())).await?;
+            let ring = waiter.notified();
+            let approval = self.store.read_exempt(get(id.clone())).await?;
             if approval.verdict != ApprovalVerdict::Pending || self.clock.now() >= end {
                 return Ok(approval);
             }

@@ -16,7 +16,7 @@ use crate::actions::{Outcome, end_task};
 use crate::domain::limits;
 use crate::error::{Error, Result};
 use crate::store::{Tx, runs};
-use crate::wake::{ClaimsFor, Seat, Woken};
+use crate::wake::{ClaimsFor, Waiter, Wakeup};
 
 type Answer = Result<Response<v1::ClaimTaskResponse>, Status>;
 
@@ -32,7 +32,7 @@ impl Hub {
             let count = move |tx: &mut dyn Tx| claim::count_obstacles(tx, &wanted, &overlaps);
             let counted = match wait.is_zero() {
                 true => self.store.read(count).await?,
-                false => self.store.read_patiently(count).await?,
+                false => self.store.read_exempt(count).await?,
             };
             answer.get_mut().unclaimable = Some(counted.into());
         }
@@ -53,30 +53,30 @@ impl Hub {
         // Under load those who have waited longest must not be those who are refused.
         let call = call.let_in();
         let waits_for = self.claims_for(wanted.clone()).await?;
-        let seat = self.wakes.claims.sit(waits_for);
-        let twin = call.identity().map(|identity| self.wakes.twins.sit(identity));
+        let waiter = self.waiters.claims.register(waits_for);
+        let duplicate = call.identity().map(|identity| self.waiters.duplicates.register(identity));
         let mut draining = self.draining.clone();
-        let mut woken: Option<Woken<_>> = None;
+        let mut woken: Option<Wakeup<_>> = None;
         loop {
             // Before the look: what is committed after it rings.
-            let ring = seat.listen();
-            let twin_ring = OptionFuture::from(twin.as_ref().map(Seat::listen));
+            let ring = waiter.notified();
+            let duplicate_notified = OptionFuture::from(duplicate.as_ref().map(Waiter::notified));
             let answer = self.claim_now(call.clone(), wanted.clone()).await?;
             if let Some(claim) = &answer.get_ref().claim {
                 let has_paths = claim.task.as_ref().is_some_and(|task| !task.allowed_paths.is_empty());
-                // What its twin was given leaves the task that was rung for to somebody else.
+                // What its duplicate was given leaves the task that was rung for to somebody else.
                 if answer.extensions().get::<Again>().is_none() {
                     woken.take().into_iter().for_each(|woken| woken.found(has_paths));
                 }
                 return Ok(answer);
             }
-            woken.take().into_iter().for_each(Woken::found_nothing);
+            woken.take().into_iter().for_each(Wakeup::found_nothing);
             if self.clock.now() >= end {
                 return Ok(answer);
             }
             tokio::select! {
-                () = ring => woken = Some(seat.woken()),
-                Some(()) = twin_ring => {}
+                () = ring => woken = Some(waiter.woken()),
+                Some(()) = duplicate_notified => {}
                 _ = self.clock.sleep_until(end) => {}
                 _ = draining.wait_for(|draining| *draining) => return Err(Error::Draining.into()),
             }

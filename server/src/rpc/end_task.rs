@@ -1,9 +1,9 @@
 //! What ends the work on a task, as it comes in.
 
-use runhub_api::v1;
+use runhub_api::{Mutation, v1};
 use tonic::{Response, Status};
 
-use super::mutate::{CallId, Mutation};
+use super::mutate::CallId;
 use super::{Hub, field};
 use crate::actions::Outcome;
 use crate::actions::end_task::{self, EndTask};
@@ -88,5 +88,5 @@ fn without_result(to: EndStatus, summary: Option<String>, blocker_signature: Opt
 fn end<R: Mutation>(task_id: &str, lease_token: Option<&str>, ending: Ending) -> Result<EndTask> {
     let task_id = field::id("task_id", task_id)?;
     let caller = field::lease_token(lease_token)?.map_or(Caller::Operator, Caller::Holder);
-    Ok(EndTask { rpc: R::RPC, task_id, caller, ending })
+    Ok(EndTask { rpc: R::RPC.name, task_id, caller, ending })
 }

@@ -12,7 +12,7 @@ use crate::domain::limits;
 use crate::error::{Error, Resource, Result};
 use crate::store::events::{Scan, ScanEnd};
 use crate::store::{Limit, Tx};
-use crate::watch::Ear;
+use crate::watch::GrowthWaiter;
 
 /// What a caller wants to see.
 #[derive(Clone)]
@@ -86,19 +86,19 @@ impl Hub {
 
     async fn list_within(&self, mut list: ListEvents, mut after: i64) -> Result<v1::ListEventsResponse> {
         let end = self.clock.now().plus(list.wait);
-        let mut ear = self.tail.listen(list.run_id.clone());
+        let mut waiter = self.tail.register(list.run_id.clone());
         let mut draining = self.draining.clone();
         loop {
             list.after = Some(after);
             let begun = list.clone();
-            let (scan, last) = self.store.read_patiently(move |tx| begun.begin(tx)).await?;
+            let (scan, last) = self.store.read_exempt(move |tx| begun.begin(tx)).await?;
             let answer = self.list_from(&list, scan, last).await?;
             after = answer.next_position;
             if !answer.events.is_empty() || !list.can_wait(after) || self.clock.now() >= end {
                 return Ok(answer);
             }
             tokio::select! {
-                () = self.more_than(&mut ear, &list, &mut after) => {}
+                () = self.more_than(&mut waiter, &list, &mut after) => {}
                 () = self.clock.sleep_until(end) => {}
                 _ = draining.wait_for(|draining| *draining) => return Err(Error::Draining),
             }
@@ -107,9 +107,9 @@ impl Hub {
 
     /// Until there may be something for this list, or can't be any more. What the tail knows to be of no interest moves
     /// its cursor.
-    async fn more_than(&self, ear: &mut Ear, list: &ListEvents, after: &mut i64) {
+    async fn more_than(&self, waiter: &mut GrowthWaiter, list: &ListEvents, after: &mut i64) {
         while list.can_wait(*after) {
-            ear.hears_of_more_than(*after).await;
+            waiter.wait_past(*after).await;
             match self.tail.after(*after, *after, list.run_id.as_deref(), &list.filter) {
                 Some(part) if part.events.is_empty() => {
                     *after = list.before.map_or(part.up_to, |before| part.up_to.min(before - 1));
@@ -126,7 +126,7 @@ impl Hub {
             let limit = Limit { rows: list.limit.rows - events.len(), ..list.limit };
             let part = scan.clone();
             let cursor = list.after.map(|_| scan.after);
-            let look = self.store.read_patiently(move |tx| log::look(tx, &part, cursor, limit)).await?;
+            let look = self.store.read_exempt(move |tx| log::look(tx, &part, cursor, limit)).await?;
             if let (RunState::Deleted, Some(run_id)) = (look.run, &list.run_id) {
                 return Err(Error::not_found(Resource::Run, run_id));
             }

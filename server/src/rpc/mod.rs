@@ -1,7 +1,7 @@
 //! The services: protobuf in, domain, protobuf out.
 //!
 //! A handler has four steps: parse the request into domain types; one `store.transact` (load, decide, save: here, or in
-//! `actions` where it is more) or `store.read`; the store wakes the watchers; reply.
+//! `actions` where it is more) or `store.read`; the store waiters the watchers; reply.
 
 pub mod admission;
 mod agent;
@@ -19,7 +19,6 @@ mod list_events;
 mod mutate;
 mod page;
 mod plan;
-mod precedence;
 #[cfg(test)]
 mod query_plans;
 mod run;
@@ -28,6 +27,7 @@ mod snapshot;
 mod status;
 mod subscribe;
 mod task;
+pub mod trace;
 pub(crate) mod value;
 
 use std::sync::Arc;
@@ -51,7 +51,7 @@ use crate::clock::Clock;
 use crate::domain::limits as domain_limits;
 use crate::domain::time::Timestamp;
 use crate::store::Store;
-use crate::wake::Wakes;
+use crate::wake::Waiters;
 use crate::watch::{TAIL_SIZE, Tail};
 
 /// What every service needs; each RPC group is implemented on it, one file a resource.
@@ -59,7 +59,7 @@ use crate::watch::{TAIL_SIZE, Tail};
 pub struct Hub {
     store: Store,
     clock: Arc<dyn Clock>,
-    wakes: Arc<Wakes>,
+    waiters: Arc<Waiters>,
     overlaps: Arc<Overlaps>,
     tail: Arc<Tail<ShownEvent>>,
     /// Of a claim that asks for none.
@@ -82,13 +82,13 @@ impl Hub {
     pub fn new(
         store: Store,
         clock: Arc<dyn Clock>,
-        wakes: Arc<Wakes>,
+        waiters: Arc<Waiters>,
         tail: Arc<Tail<ShownEvent>>,
         default_lease: Duration,
         draining: watch::Receiver<bool>,
     ) -> Self {
         let start_time = clock.now();
-        Self { store, clock, wakes, overlaps: Arc::default(), tail, default_lease, start_time, draining }
+        Self { store, clock, waiters, overlaps: Arc::default(), tail, default_lease, start_time, draining }
     }
 }
 

@@ -1,86 +1,18 @@
 //! What every mutating RPC goes through: one transaction, and the same answer to the same request_id (C5).
 
 use prost::Message;
-use runhub_api::v1;
+use runhub_api::v1::Admission;
+use runhub_api::{Mutation, Request};
 use sha2::{Digest, Sha256};
 use tonic::{Response, Status};
 use tonic_types::pb;
 
-use super::{Hub, precedence};
+use super::Hub;
 use crate::actions::Outcome;
 use crate::domain::limits;
 use crate::error::{Error, Result};
 use crate::store::requests::{self, StoredAnswer};
-use crate::store::{Signal, Ticket, Tx};
-
-/// A request that changes something.
-pub trait Mutation: Message + Clone {
-    /// The RPC it is for: a request_id counts within it.
-    const RPC: &'static str;
-    /// As the caller set it.
-    fn request_id(&self) -> &str;
-    /// The content, for the fingerprint.
-    fn content(&self) -> Self;
-}
-
-macro_rules! mutations {
-    ($($request:ident $rpc:literal,)+) => {$(
-        impl Mutation for v1::$request {
-            const RPC: &'static str = $rpc;
-
-            fn request_id(&self) -> &str {
-                &self.request_id
-            }
-
-            fn content(&self) -> Self {
-                Self { request_id: String::new(), ..self.clone() }
-            }
-        }
-    )+};
-}
-
-mutations! {
-    CreateRunRequest "CreateRun",
-    PauseRunRequest "PauseRun",
-    ResumeRunRequest "ResumeRun",
-    CancelRunRequest "CancelRun",
-    DeleteRunRequest "DeleteRun",
-    UpdateRunRequest "UpdateRun",
-    IncrementCycleRequest "IncrementCycle",
-    IncrementReplanRequest "IncrementReplan",
-    SaveAgentStateRequest "SaveAgentState",
-    AddTasksRequest "AddTasks",
-    ReplacePendingTasksRequest "ReplacePendingTasks",
-    CompleteTaskRequest "CompleteTask",
-    FailTaskRequest "FailTask",
-    ReleaseTaskRequest "ReleaseTask",
-    BlockTaskRequest "BlockTask",
-    AbandonTaskRequest "AbandonTask",
-    RequeueTaskRequest "RequeueTask",
-    RequeueInProgressTasksRequest "RequeueInProgressTasks",
-    RecordTaskAttemptRequest "RecordTaskAttempt",
-    AppendEventsRequest "AppendEvents",
-    RecordApprovalRequest "RecordApproval",
-    RequestApprovalRequest "RequestApproval",
-    DecideApprovalRequest "DecideApproval",
-    CancelApprovalRequest "CancelApproval",
-    ConsumeApprovalRequest "ConsumeApproval",
-    CreateCheckpointRequest "CreateCheckpoint",
-    CreateArtifactRequest "CreateArtifact",
-}
-
-impl Mutation for v1::ClaimTaskRequest {
-    const RPC: &'static str = "ClaimTask";
-
-    fn request_id(&self) -> &str {
-        &self.request_id
-    }
-
-    /// How long a caller is ready to wait does not change what it asks for.
-    fn content(&self) -> Self {
-        Self { request_id: String::new(), wait: None, ..self.clone() }
-    }
-}
+use crate::store::{JobOptions, Lane, Signal, Tx};
 
 /// What makes two calls the same.
 #[derive(Clone)]
@@ -88,7 +20,7 @@ pub struct CallId {
     rpc: &'static str,
     /// The request_id and the fingerprint of the content; None: the call is not remembered.
     repeatable: Option<(String, Vec<u8>)>,
-    ticket: Ticket,
+    options: JobOptions,
 }
 
 impl CallId {
@@ -99,16 +31,16 @@ impl CallId {
 
     /// The same once it has waited: it is not refused any more.
     pub fn let_in(mut self) -> Self {
-        self.ticket.is_let_in = true;
+        self.options.is_exempt = true;
         self
     }
 
     /// Of a request, before its fields are parsed.
     pub fn of<R: Mutation>(request: &R) -> Result<Self> {
         let id = request.request_id();
-        let ticket = ticket_of(R::RPC, request);
+        let options = job_options(request);
         if id.is_empty() {
-            return Ok(Self { rpc: R::RPC, repeatable: None, ticket });
+            return Ok(Self { rpc: R::RPC.name, repeatable: None, options });
         }
         let printable = !id.trim().is_empty() && !id.chars().any(char::is_control);
         if !printable || id.len() > limits::ID_BYTES {
@@ -116,13 +48,17 @@ impl CallId {
             return Err(Error::field("request_id", problem));
         }
         let fingerprint = Sha256::digest(request.content().encode_to_vec()).to_vec();
-        Ok(Self { rpc: R::RPC, repeatable: Some((id.to_owned(), fingerprint)), ticket })
+        Ok(Self { rpc: R::RPC.name, repeatable: Some((id.to_owned(), fingerprint)), options })
     }
 }
 
-/// How a request waits for its turn.
-pub fn ticket_of(rpc: &str, request: &impl Message) -> Ticket {
-    Ticket { is_first: precedence::goes_first(rpc), is_let_in: false, bytes: request.encoded_len() }
+/// Returns how a call waits in the writer's queue.
+pub fn job_options<R: Request>(request: &R) -> JobOptions {
+    let lane = match R::RPC.admission {
+        Admission::First => Lane::First,
+        Admission::Open | Admission::Limited | Admission::Unspecified => Lane::Normal,
+    };
+    JobOptions { lane, is_exempt: false, bytes: request.encoded_len() }
 }
 
 /// What a call is answered with.
@@ -155,7 +91,7 @@ impl Hub {
         S: Fn(&mut dyn Tx, &T) -> Result<Option<Error>> + Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<Outcome<T>> + Send + 'static,
     {
-        let answer = self.store.transact_as(call.ticket, move |tx| {
+        let answer = self.store.transact_with(call.options, move |tx| {
             if let Some(before) = answer_before(tx, &call, &spoiled)? {
                 return Ok(before);
             }

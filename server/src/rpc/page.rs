@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message;
-use runhub_api::v1;
+use runhub_api::Paged;
 use sha2::{Digest, Sha256};
 
 use super::field;
@@ -13,34 +13,6 @@ use crate::store::{Limit, Page};
 
 /// Shortened digest of the query, so that a token made up or of another query is known for one.
 const SEAL_BYTES: usize = 8;
-
-/// A request for a page of a list.
-pub trait Paged: Message {
-    /// Of the RPC it is for: a token is good for that one.
-    const RPC: &'static str;
-    /// Takes `page_size` and `page_token` out: what is left is the query.
-    fn take_page(&mut self) -> (i32, String);
-}
-
-macro_rules! paged {
-    ($($request:ident $rpc:literal,)+) => {$(
-        impl Paged for v1::$request {
-            const RPC: &'static str = $rpc;
-
-            fn take_page(&mut self) -> (i32, String) {
-                (std::mem::take(&mut self.page_size), std::mem::take(&mut self.page_token))
-            }
-        }
-    )+};
-}
-
-paged! {
-    ListRunsRequest "ListRuns",
-    ListTasksRequest "ListTasks",
-    ListApprovalsRequest "ListApprovals",
-    ListCheckpointsRequest "ListCheckpoints",
-    ListArtifactsRequest "ListArtifacts",
-}
 
 /// A page as a caller asks for it.
 pub struct PageRequest {
@@ -56,7 +28,7 @@ impl PageRequest {
     pub fn take<R: Paged>(request: &mut R) -> Result<Self> {
         let (size, token) = request.take_page();
         let rows = list_length("page_size", size, limits::DEFAULT_PAGE_SIZE)?;
-        let mut seal_of = R::RPC.as_bytes().to_vec();
+        let mut seal_of = R::RPC.name.as_bytes().to_vec();
         request.encode(&mut seal_of).map_err(Error::internal)?;
         let after = if token.is_empty() { None } else { Some(open(&token, &seal_of)?) };
         Ok(Self { limit: Limit { rows, bytes: limits::PAGE_BYTES }, after, seal_of })
@@ -132,6 +104,8 @@ pub fn newest(name: &str, asked: i32, default: usize) -> Result<Limit> {
 
 #[cfg(test)]
 mod tests {
+    use runhub_api::v1;
+
     use super::*;
 
     fn request(run: &str, token: &str) -> v1::ListTasksRequest {

@@ -7,7 +7,7 @@ use runhub_api::v1::task_service_server::TaskService;
 use tonic::{Request, Response, Status};
 
 use super::attempt::Whose;
-use super::mutate::{CallId, ticket_of};
+use super::mutate::{CallId, job_options};
 use super::page::PageRequest;
 use super::{Hub, attempt, convert, end_task, field, page, plan};
 use crate::actions::claim::Wanted;
@@ -110,7 +110,7 @@ impl TaskService for Hub {
         let beats = parse_beats(&request.beats)?;
         let duration = field::lease_duration("lease_duration", request.lease_duration.as_ref())?;
         let overlaps = Arc::clone(&self.overlaps);
-        let results = self.store.transact_as(ticket_of("Heartbeat", &request), move |tx| {
+        let results = self.store.transact_with(job_options(&request), move |tx| {
             beats.iter().map(|beat| lease::beat(tx, beat, duration, &overlaps)).collect::<Result<Vec<_>>>()
         });
         Ok(Response::new(v1::HeartbeatResponse { results: convert::protos(results.await?) }))

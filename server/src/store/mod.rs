@@ -163,22 +163,33 @@ pub struct Page<T> {
     pub is_last: bool,
 }
 
-/// How a body that writes waits for its turn.
+/// How a transaction waits in the writer's queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Ticket {
-    /// Before the others: it keeps agents at their work.
-    pub is_first: bool,
-    /// Never refused: it is the server's own, or of a call that was let in before and has waited.
-    pub is_let_in: bool,
-    /// Of its request, which it holds while it waits.
+pub struct JobOptions {
+    /// The lane that the transaction waits in.
+    pub lane: Lane,
+    /// The queue never refuses the transaction: it is the server's own, or belongs to a call that was admitted before and
+    /// has waited.
+    pub is_exempt: bool,
+    /// Bytes of the request that is held in memory while the transaction waits.
     pub bytes: usize,
 }
 
-impl Ticket {
-    /// For what the server does so that agents go on.
-    pub const OWN_FIRST: Self = Self { is_first: true, is_let_in: true, bytes: 0 };
-    /// For what the server does when it finds the time.
-    pub const OWN: Self = Self { is_first: false, is_let_in: true, bytes: 0 };
+/// A lane of the writer's queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Lane {
+    /// Served before the other lane: calls that keep agents at work or free tasks.
+    First,
+    /// All other calls.
+    #[default]
+    Normal,
+}
+
+impl JobOptions {
+    /// For the server's own transactions that agents wait for, such as taking back expired leases.
+    pub const SERVER_FIRST: Self = Self { lane: Lane::First, is_exempt: true, bytes: 0 };
+    /// For the server's own transactions that nobody waits for, such as retention.
+    pub const SERVER: Self = Self { lane: Lane::Normal, is_exempt: true, bytes: 0 };
 }
 
 /// The one database of a server.
@@ -222,11 +233,11 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
-        self.transact_as(Ticket::default(), body).await
+        self.transact_with(JobOptions::default(), body).await
     }
 
     /// The same with a place of its own among those that wait.
-    pub async fn transact_as<T, F>(&self, ticket: Ticket, body: F) -> Result<T>
+    pub async fn transact_with<T, F>(&self, ticket: JobOptions, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
@@ -245,21 +256,21 @@ impl Store {
     }
 
     /// The same for one who has been let in and waits as long as it takes, a watcher: it is never refused.
-    pub async fn read_patiently<T, F>(&self, body: F) -> Result<T>
+    pub async fn read_exempt<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
-        self.inner.readers.read_patiently(body).await
+        self.inner.readers.read_exempt(body).await
     }
 
     /// The same for the server itself, one at a time: it never waits behind callers, and is never refused.
-    pub async fn read_first<T, F>(&self, body: F) -> Result<T>
+    pub async fn read_as_server<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
-        self.inner.readers.read_first(body).await
+        self.inner.readers.read_as_server(body).await
     }
 
     /// The newest committed position, and a wake-up whenever it grows. It says only that the log has grown.

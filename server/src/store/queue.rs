@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::{Limit, Ticket};
+use super::{JobOptions, Lane as LaneName, Limit};
 use crate::error::{Error, Result};
 
 /// Beyond so many waiting calls in its lane the next is refused at once: those there wait long enough.
@@ -41,10 +41,10 @@ impl<T> Default for Lane<T> {
 }
 
 impl<T> Lane<T> {
-    fn push(&mut self, item: T, ticket: Ticket) -> Result<()> {
+    fn push(&mut self, item: T, ticket: JobOptions) -> Result<()> {
         // One alone is never too large.
         let is_full = self.items.len() >= CALLS || (self.bytes + ticket.bytes > BYTES && !self.items.is_empty());
-        if is_full && !ticket.is_let_in {
+        if is_full && !ticket.is_exempt {
             return Err(Error::Overloaded);
         }
         self.bytes += ticket.bytes;
@@ -81,12 +81,15 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// Its lane is full (OVERLOADED), or the queue is closed (DRAINING).
-    pub fn push(&self, item: T, ticket: Ticket) -> Result<()> {
+    pub fn push(&self, item: T, ticket: JobOptions) -> Result<()> {
         let mut lanes = self.lock();
         if lanes.is_closed {
             return Err(Error::Draining);
         }
-        let lane = if ticket.is_first { &mut lanes.first } else { &mut lanes.second };
+        let lane = match ticket.lane {
+            LaneName::First => &mut lanes.first,
+            LaneName::Normal => &mut lanes.second,
+        };
         lane.push(item, ticket)?;
         if lanes.is_awaited {
             lanes.is_awaited = false;
@@ -152,15 +155,15 @@ impl<T> Queue<T> {
 mod tests {
     use super::*;
 
-    const FIRST: Ticket = Ticket { is_first: true, is_let_in: false, bytes: 1 };
-    const SECOND: Ticket = Ticket { is_first: false, ..FIRST };
+    const FIRST: JobOptions = JobOptions { lane: LaneName::First, is_exempt: false, bytes: 1 };
+    const SECOND: JobOptions = JobOptions { lane: LaneName::Normal, ..FIRST };
 
     fn up_to(rows: usize) -> Limit {
         Limit { rows, bytes: usize::MAX }
     }
 
-    fn large(bytes: usize) -> Ticket {
-        Ticket { bytes, ..SECOND }
+    fn large(bytes: usize) -> JobOptions {
+        JobOptions { bytes, ..SECOND }
     }
 
     #[test]
@@ -188,7 +191,7 @@ mod tests {
         (0..9).for_each(|item| queue.push(item, large(300)).unwrap());
         let most = Limit { rows: 100, bytes: 1_000 };
         assert_eq!(queue.take(most), [0, 1, 2, 3], "until there is no room left");
-        (10..19).for_each(|item| queue.push(item, Ticket { is_first: true, ..large(300) }).unwrap());
+        (10..19).for_each(|item| queue.push(item, JobOptions { lane: LaneName::First, ..large(300) }).unwrap());
         assert_eq!(queue.take(most), [10, 11, 12, 13, 4], "and one of the second lane");
         queue.push(20, large(5_000)).unwrap();
         assert_eq!((queue.take(most).len(), queue.take(most).len()), (5, 4), "one is taken however large it is");
@@ -200,7 +203,7 @@ mod tests {
         let queue = Queue::new();
         (0..CALLS).for_each(|item| queue.push(item, FIRST).unwrap());
         assert_eq!(queue.push(0, FIRST), Err(Error::Overloaded));
-        assert_eq!(queue.push(CALLS, Ticket::OWN_FIRST), Ok(()));
+        assert_eq!(queue.push(CALLS, JobOptions::SERVER_FIRST), Ok(()));
         assert_eq!(queue.take(up_to(usize::MAX)).last(), Some(&CALLS));
     }
 

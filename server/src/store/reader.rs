@@ -54,11 +54,11 @@ impl Readers {
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
         let _place = self.places.try_acquire().map_err(|_| Error::Overloaded)?;
-        self.read_patiently(body).await
+        self.read_exempt(body).await
     }
 
     /// Waits in the same line, and is not refused.
-    pub async fn read_patiently<T, F>(&self, body: F) -> Result<T>
+    pub async fn read_exempt<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
@@ -67,7 +67,7 @@ impl Readers {
     }
 
     /// Neither waits for the others nor is refused.
-    pub async fn read_first<T, F>(&self, body: F) -> Result<T>
+    pub async fn read_as_server<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
@@ -132,8 +132,8 @@ mod tests {
         let mut line = join_all(busy.chain(waiting)).boxed();
         assert!((&mut line).now_or_never().is_none());
         assert_eq!(readers.read(|_| Ok(())).await, Err(Error::Overloaded));
-        assert_eq!(readers.read_first(|_| Ok(1)).await, Ok(1));
-        let mut patient = readers.read_patiently(|_| Ok(2)).boxed();
+        assert_eq!(readers.read_as_server(|_| Ok(1)).await, Ok(1));
+        let mut patient = readers.read_exempt(|_| Ok(2)).boxed();
         assert!((&mut patient).now_or_never().is_none());
         tokio::task::spawn_blocking(move || gate.wait()).await.unwrap();
         assert!(line.await.into_iter().all(|read| read.is_ok()));

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::counters::{self, Counters};
 use super::queue::Queue;
 use super::sqlite::{Counted, OpenError, SqliteTx, sql_error};
-use super::{Limit, Listener, Signal, Ticket, Tx};
+use super::{JobOptions, Limit, Listener, Signal, Tx};
 use crate::clock::{Clock, Ids};
 use crate::error::{Error, Result};
 
@@ -53,7 +53,7 @@ impl Writer {
     }
 
     /// Runs a body in the next group and waits for its commit.
-    pub async fn transact<T, F>(&self, ticket: Ticket, body: F) -> Result<T>
+    pub async fn transact<T, F>(&self, ticket: JobOptions, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
@@ -154,7 +154,7 @@ where
     }
 }
 
-/// Gives the answers of whole groups. The writer thread wakes one task for each group, not one for each call: to wake
+/// Gives the answers of whole groups. The writer thread waiters one task for each group, not one for each call: to wake
 /// a task from outside the runtime takes as long as some of the calls.
 async fn answer_all(mut groups: mpsc::UnboundedReceiver<Vec<Box<dyn Job>>>) {
     while let Some(group) = groups.recv().await {

@@ -1,106 +1,110 @@
 use super::*;
 
-fn room(run: Option<Key>, capabilities: &[&str]) -> ClaimsFor {
+fn claims_for(run: Option<Key>, capabilities: &[&str]) -> ClaimsFor {
     let capabilities = capabilities.iter().map(|name| (*name).to_owned()).collect();
     ClaimsFor { run: run.map(|key| (key, "repo".to_owned())), capabilities }
 }
 
-/// Whether it was woken; never waits.
-fn is_woken(ring: Pin<Box<OwnedNotified>>) -> bool {
+/// Returns whether the notification has arrived, without waiting.
+fn is_woken(notified: Pin<Box<OwnedNotified>>) -> bool {
     use futures_util::FutureExt;
-    ring.now_or_never().is_some()
+    notified.now_or_never().is_some()
 }
 
 #[test]
-fn a_change_wakes_as_many_as_it_freed_tasks() {
-    let wakes = Wakes::default();
-    let seats: Vec<_> = (0..5).map(|_| wakes.claims.sit(room(Some(1), &[]))).collect();
-    let rings: Vec<_> = seats.iter().map(Seat::listen).collect();
-    wakes.hear(&Signal::Ready { run_key: 1, tasks: 2 });
-    assert_eq!(rings.into_iter().filter_map(|ring| is_woken(ring).then_some(())).count(), 2);
+fn change_wakes_one_claim_for_each_ready_task() {
+    let waiters = Waiters::default();
+    let registered: Vec<_> = (0..5).map(|_| waiters.claims.register(claims_for(Some(1), &[]))).collect();
+    let notifications: Vec<_> = registered.iter().map(Waiter::notified).collect();
+    waiters.handle(&Signal::Ready { run_key: 1, tasks: 2 });
+    assert_eq!(notifications.into_iter().filter_map(|notified| is_woken(notified).then_some(())).count(), 2);
 }
 
 #[test]
-fn those_of_other_capabilities_are_woken_too_and_those_of_other_runs_are_not() {
-    let wakes = Wakes::default();
-    let seats = [room(Some(1), &[]), room(Some(1), &["gpu"]), room(None, &[]), room(Some(2), &[])];
-    let seats = seats.map(|what| wakes.claims.sit(what));
-    let rings: Vec<_> = seats.iter().map(Seat::listen).collect();
-    wakes.hear(&Signal::Ready { run_key: 1, tasks: 1 });
-    let woken: Vec<bool> = rings.into_iter().map(is_woken).collect();
+fn ready_task_wakes_claims_with_any_capabilities_but_not_those_of_other_runs() {
+    let waiters = Waiters::default();
+    let registered =
+        [claims_for(Some(1), &[]), claims_for(Some(1), &["gpu"]), claims_for(None, &[]), claims_for(Some(2), &[])];
+    let registered = registered.map(|what| waiters.claims.register(what));
+    let notifications: Vec<_> = registered.iter().map(Waiter::notified).collect();
+    waiters.handle(&Signal::Ready { run_key: 1, tasks: 1 });
+    let woken: Vec<bool> = notifications.into_iter().map(is_woken).collect();
     assert_eq!(woken, [true, true, true, false]);
 }
 
 #[test]
-fn freed_paths_wake_those_of_the_repository_whatever_their_run() {
-    let wakes = Wakes::default();
-    let seats = [room(Some(1), &[]), room(Some(2), &[]), room(None, &[])].map(|what| wakes.claims.sit(what));
-    let listen = || seats.iter().map(Seat::listen).collect::<Vec<_>>();
-    let rings = listen();
-    wakes.hear(&Signal::PathsFreed { repo_path: "other".into() });
-    assert_eq!(rings.into_iter().map(is_woken).collect::<Vec<_>>(), [false, false, true]);
-    let rings = listen();
-    wakes.hear(&Signal::PathsFreed { repo_path: "repo".into() });
-    assert!(rings.into_iter().all(is_woken));
+fn freed_paths_wake_the_claims_of_every_run_in_the_repository() {
+    let waiters = Waiters::default();
+    let registered = [claims_for(Some(1), &[]), claims_for(Some(2), &[]), claims_for(None, &[])]
+        .map(|what| waiters.claims.register(what));
+    let wait_again = || registered.iter().map(Waiter::notified).collect::<Vec<_>>();
+    let notifications = wait_again();
+    waiters.handle(&Signal::PathsFreed { repo_path: "other".into() });
+    assert_eq!(notifications.into_iter().map(is_woken).collect::<Vec<_>>(), [false, false, true]);
+    let notifications = wait_again();
+    waiters.handle(&Signal::PathsFreed { repo_path: "repo".into() });
+    assert!(notifications.into_iter().all(is_woken));
 }
 
-/// The caller of a woken call may be gone before it looks.
+/// The caller of a woken call may disconnect before the call reads the store.
 #[test]
-fn who_leaves_when_woken_wakes_another_in_its_place() {
-    let wakes = Wakes::default();
-    let (first, second) = (wakes.claims.sit(room(None, &[])), wakes.claims.sit(room(None, &[])));
-    let (gone, waiting) = (first.listen(), second.listen());
-    wakes.hear(&Signal::Ready { run_key: 1, tasks: 1 });
-    drop(gone);
+fn waiter_dropped_after_its_notification_wakes_another() {
+    let waiters = Waiters::default();
+    let (first, second) =
+        (waiters.claims.register(claims_for(None, &[])), waiters.claims.register(claims_for(None, &[])));
+    let (dropped, waiting) = (first.notified(), second.notified());
+    waiters.handle(&Signal::Ready { run_key: 1, tasks: 1 });
+    drop(dropped);
     drop(first);
     assert!(is_woken(waiting));
 }
 
-/// The same after it has heard the ring, and before it knows what it was good for.
+/// The caller may also disconnect while the woken call reads the store.
 #[test]
-fn who_leaves_in_the_middle_of_a_look_wakes_another_in_its_place() {
-    let wakes = Wakes::default();
-    let (first, second) = (wakes.claims.sit(room(None, &[])), wakes.claims.sit(room(None, &[])));
-    let (heard, waiting) = (first.listen(), second.listen());
-    wakes.hear(&Signal::Ready { run_key: 1, tasks: 1 });
-    assert!(is_woken(heard));
+fn wakeup_dropped_without_a_result_wakes_another() {
+    let waiters = Waiters::default();
+    let (first, second) =
+        (waiters.claims.register(claims_for(None, &[])), waiters.claims.register(claims_for(None, &[])));
+    let (received, waiting) = (first.notified(), second.notified());
+    waiters.handle(&Signal::Ready { run_key: 1, tasks: 1 });
+    assert!(is_woken(received));
     drop(first.woken());
     assert!(is_woken(waiting));
-    let waiting = second.listen();
+    let waiting = second.notified();
     first.woken().found_nothing();
     first.woken().found(false);
     assert!(!is_woken(waiting));
-    let waiting = second.listen();
+    let waiting = second.notified();
     first.woken().found(true);
     assert!(is_woken(waiting));
 }
 
 #[test]
-fn what_rings_between_listening_and_waiting_is_heard() {
-    let wakes = Wakes::default();
-    let seat = wakes.approvals.sit(7);
-    let ring = seat.listen();
-    wakes.hear(&Signal::Decided(8));
-    wakes.hear(&Signal::Decided(7));
-    assert!(is_woken(ring));
+fn notification_between_registering_and_waiting_is_received() {
+    let waiters = Waiters::default();
+    let waiter = waiters.approvals.register(7);
+    let notified = waiter.notified();
+    waiters.handle(&Signal::Decided(8));
+    waiters.handle(&Signal::Decided(7));
+    assert!(is_woken(notified));
 }
 
 #[test]
-fn an_empty_room_is_forgotten() {
-    let wakes = Wakes::default();
-    drop(wakes.claims.sit(room(None, &[])));
-    assert!(wakes.claims.lock().is_empty());
+fn list_without_waiters_is_removed() {
+    let waiters = Waiters::default();
+    drop(waiters.claims.register(claims_for(None, &[])));
+    assert!(waiters.claims.lock().is_empty());
 }
 
 #[test]
-fn the_alarm_only_ever_comes_forward() {
-    let alarm = Alarm::default();
+fn due_timer_keeps_the_earliest_time() {
+    let due_timer = DueTimer::default();
     let at = Timestamp::from_micros;
-    alarm.bring_forward(at(5));
-    alarm.bring_forward(at(9));
-    assert_eq!(alarm.time(), Some(at(5)));
-    alarm.bring_forward(at(3));
-    assert_eq!(alarm.time(), Some(at(3)));
-    alarm.reset();
-    assert_eq!(alarm.time(), None);
+    due_timer.bring_forward(at(5));
+    due_timer.bring_forward(at(9));
+    assert_eq!(due_timer.time(), Some(at(5)));
+    due_timer.bring_forward(at(3));
+    assert_eq!(due_timer.time(), Some(at(3)));
+    due_timer.reset();
+    assert_eq!(due_timer.time(), None);
 }

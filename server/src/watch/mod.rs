@@ -1,11 +1,11 @@
-//! One watcher of the log: everything after its cursor, then live, without a gap (E1 to E7).
+//! A watcher of the log: it sends every event after its cursor, and then new events live, without a gap (E1 to E7).
 //!
-//! It registers for the wake-up first, then reads pages from the store until there is nothing more, then waits. The
-//! wake-up says only that the log has grown. Live it takes what is new from the tail, and from the store again when it
-//! has fallen behind that. It takes the next page when the one before was taken by its reader, so a slow one costs one
-//! page of memory and holds nobody up.
+//! A watcher registers for wake-ups first, then reads pages from the store until it has read everything, then waits. A
+//! wake-up says only that the log has grown. A live watcher takes new events from the tail; if it falls behind the tail, it
+//! reads the store again. It reads the next page only after its client has taken the page before, so a slow client costs
+//! one page of memory and delays nobody.
 
-mod bells;
+mod growth;
 mod tail;
 
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub use self::bells::Ear;
+pub use self::growth::GrowthWaiter;
 use self::tail::Part;
 pub use self::tail::{SIZE as TAIL_SIZE, Shown, Tail};
 use crate::actions::log::{self, Look, RunState};
@@ -24,35 +24,35 @@ use crate::error::{Error, Result};
 use crate::store::events::{Scan, ScanEnd};
 use crate::store::{Limit, Store, compaction};
 
-/// What one watcher holds in memory at most, but for one larger event.
+/// The most that a watcher holds in memory, except for a single event that is larger.
 const PAGE: Limit = Limit { rows: 500, bytes: 128 * 1024 };
 
-/// What a caller wants to see.
+/// What a client subscribes to.
 #[derive(Debug, Clone)]
 pub struct WatchRequest {
-    /// None: all runs.
+    /// The run; None: all runs.
     pub run_id: Option<String>,
-    /// Which events.
+    /// Which events pass.
     pub filter: EventFilter,
-    /// Where to begin.
+    /// Where the watcher begins.
     pub start: Start,
-    /// A bookmark at least this often while nothing else is sent.
+    /// The longest time without a message: then the watcher sends a bookmark.
     pub bookmark_interval: Duration,
 }
 
-/// Where a watch begins.
+/// Where a watcher begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// At the oldest event kept.
+    /// At the oldest event that retention has kept.
     Beginning,
     /// After this position.
     After(i64),
-    /// With what is committed from now on.
+    /// With the events that commit from now on.
     Now,
 }
 
 impl Start {
-    /// What must not have lost anything.
+    /// Returns the cursor after which no event may be missing.
     fn cursor(self) -> Option<i64> {
         match self {
             Self::After(position) => Some(position),
@@ -61,7 +61,7 @@ impl Start {
     }
 }
 
-/// What a watcher is sent. Each has a position that is a cursor.
+/// A message to the client. Its position is a cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Message<T> {
@@ -71,7 +71,7 @@ pub enum Message<T> {
     End(EndReason, i64),
 }
 
-/// Why nothing more comes.
+/// Why a stream ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum EndReason {
@@ -80,41 +80,45 @@ pub enum EndReason {
     Draining,
 }
 
-/// A watcher that has begun.
+/// A watcher whose request was accepted.
 pub struct Watch<T> {
     store: Store,
     tail: Arc<Tail<T>>,
-    ear: Ear,
+    waiter: GrowthWaiter,
     draining: watch::Receiver<bool>,
     run_id: Option<String>,
     scan: Scan,
-    /// From the beginning nothing can have been missed before the first message.
+    /// The client has a cursor, so events that retention removes after it are an error. A watcher from the beginning has
+    /// none before its first message.
     has_cursor: bool,
-    /// The newest position that the store has shown it.
+    /// The newest position of the log when the watcher last read the store.
     seen: i64,
     bookmark_interval: Duration,
-    /// Found and not yet taken.
+    /// Messages that the client has not taken yet.
     queue: VecDeque<Message<T>>,
     progress: Progress,
-    /// Only the store knows whether its run has ended.
+    /// An event that can end the run was seen, so the watcher must ask the store for the run's status.
     run_may_have_ended: bool,
     last_sent: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
-    /// There may be more stored.
+    /// The store may have more events.
     CatchingUp,
-    /// `caught_up` was sent.
+    /// `caught_up` is sent or queued.
     Live,
-    /// The last message is in the queue.
+    /// The last message is queued.
     Ended,
-    /// The last message is in the queue, and then an error.
+    /// The last message is queued; the error DRAINING follows it.
     Drained,
 }
 
 impl<T: Shown> Watch<T> {
-    /// Checks the request and begins. Everything that can be refused is refused here, before any message.
+    /// Checks the request and returns a watcher.
+    ///
+    /// # Errors
+    /// The scope or the cursor is wrong. No later message reports such an error.
     pub async fn begin(
         store: &Store,
         tail: &Arc<Tail<T>>,
@@ -122,7 +126,7 @@ impl<T: Shown> Watch<T> {
         request: WatchRequest,
     ) -> Result<Self> {
         let WatchRequest { run_id, filter, start, bookmark_interval } = request;
-        let ear = tail.listen(run_id.clone());
+        let waiter = tail.register(run_id.clone());
         let (scope, task_id) = (run_id.clone(), filter.task_id.clone());
         let (run_key, newest, after) = store
             .read(move |tx| {
@@ -136,7 +140,7 @@ impl<T: Shown> Watch<T> {
                 Ok((run_key, newest, after))
             })
             .await?;
-        // Now means that nothing stored is of interest.
+        // A watcher that begins now has caught up already.
         let (queue, progress) = match start {
             Start::Now => (VecDeque::from([Message::CaughtUp(after)]), Progress::Live),
             Start::Beginning | Start::After(_) => (VecDeque::new(), Progress::CatchingUp),
@@ -144,7 +148,7 @@ impl<T: Shown> Watch<T> {
         Ok(Self {
             store: store.clone(),
             tail: Arc::clone(tail),
-            ear,
+            waiter,
             draining,
             run_id,
             scan: Scan { run_key, after, filter, ..Scan::default() },
@@ -158,7 +162,7 @@ impl<T: Shown> Watch<T> {
         })
     }
 
-    /// The next message; None after the last.
+    /// Returns the next message, or None after the last.
     pub async fn next(&mut self) -> Option<Result<Message<T>>> {
         loop {
             if let Some(message) = self.queue.pop_front() {
@@ -187,11 +191,11 @@ impl<T: Shown> Watch<T> {
         self.progress = Progress::Drained;
     }
 
-    /// Looks for more; if there is none, says so when a bookmark is due, or waits.
+    /// Queues new messages. If there are none, it queues a bookmark that is due, or waits.
     async fn step(&mut self) -> Result<()> {
         let before = self.scan.after;
         let is_bookmark_due = self.last_sent.elapsed() >= self.bookmark_interval;
-        match self.look_into_tail(is_bookmark_due) {
+        match self.read_tail(is_bookmark_due) {
             Some(part) => self.take_part(part),
             None => self.read().await?,
         }
@@ -207,22 +211,22 @@ impl<T: Shown> Watch<T> {
         Ok(())
     }
 
-    /// None where only the store knows. So it is for the bookmark of one run after something happened elsewhere: the tail
-    /// may have left out what was deleted with the run, and the store finds one run's events at once.
-    fn look_into_tail(&self, is_bookmark_due: bool) -> Option<Part<T>> {
-        let is_for_store = is_bookmark_due && self.run_id.is_some() && self.tail.end() > self.scan.after;
-        if self.progress != Progress::Live || self.run_may_have_ended || is_for_store {
+    /// Reads the tail; returns None if the watcher must read the store instead. A due bookmark of one run needs the store
+    /// when other runs have newer events: the tail drops the events of deleted runs, so it can't vouch for the position.
+    fn read_tail(&self, is_bookmark_due: bool) -> Option<Part<T>> {
+        let needs_store = is_bookmark_due && self.run_id.is_some() && self.tail.end() > self.scan.after;
+        if self.progress != Progress::Live || self.run_may_have_ended || needs_store {
             return None;
         }
         self.tail.after(self.scan.after, self.seen, self.run_id.as_deref(), &self.scan.filter)
     }
 
-    /// Until there may be more, a bookmark is due, or the server shuts down.
+    /// Waits until the log grows, a bookmark is due, or the server shuts down.
     async fn wait(&mut self) {
         let bookmark_due = self.last_sent + self.bookmark_interval;
         tokio::select! {
-            () = self.ear.hears_of_more_than(self.scan.after) => {}
-            // An error means that the server is gone: the same.
+            () = self.waiter.wait_past(self.scan.after) => {}
+            // An error means that the server has ended, which is handled like draining.
             _ = self.draining.wait_for(|draining| *draining) => {}
             () = tokio::time::sleep_until(bookmark_due) => {}
         }
@@ -237,7 +241,7 @@ impl<T: Shown> Watch<T> {
     async fn read(&mut self) -> Result<()> {
         let scan = self.scan.clone();
         let cursor = self.has_cursor.then_some(scan.after);
-        let look = self.store.read_patiently(move |tx| log::look(tx, &scan, cursor, PAGE)).await?;
+        let look = self.store.read_exempt(move |tx| log::look(tx, &scan, cursor, PAGE)).await?;
         self.seen = look.newest_position;
         self.take(look);
         self.has_cursor |= !self.queue.is_empty();
@@ -247,7 +251,7 @@ impl<T: Shown> Watch<T> {
     fn take(&mut self, look: Look) {
         let nothing_new = look.found.events.is_empty();
         self.queue.extend(look.found.events.into_iter().map(|event| Message::Event(T::of(event))));
-        // With something new: once more, to see that nothing follows.
+        // If this page has events, read again: more may follow before the end.
         self.run_may_have_ended = look.run == RunState::Ended;
         if let ScanEnd::Full(stopped_at) | ScanEnd::Looked(stopped_at) = look.found.end {
             self.scan.after = stopped_at;

@@ -1,55 +1,57 @@
-//! The newest part of the log in memory: each event read and made ready once for all who watch live.
+//! The tail: the newest events in memory, each read and encoded once for all live watchers.
 //!
-//! It is a cache of the log and never its source: it is filled from the store, and who asks for something before its
-//! begin reads the store.
+//! The tail is a cache of the log and never its source. It is filled from the store, and a watcher whose cursor is before
+//! the tail's begin reads the store.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
 
-use super::bells::{Bells, Ear};
+use super::growth::{GrowthNotifier, GrowthWaiter};
 use crate::actions::log;
 use crate::domain::event::{Event, EventFilter};
 use crate::error::Result;
 use crate::store::events::{Found, Scan, ScanEnd};
 use crate::store::{Limit, Store};
 
-/// How much it holds, about. Who is further behind reads the store.
+/// The approximate size of the tail. Watchers that are further behind read the store.
 pub const SIZE: Limit = Limit { rows: 16_384, bytes: 16 * 1024 * 1024 };
 
-/// What an entry takes in memory beside what is shown, about.
+/// Approximate bytes of memory that an entry takes beside its encoded event.
 const AROUND_EVENT: usize = 512;
 
-/// What is read at once.
+/// The most that one read of the store returns.
 const READ: Limit = Limit { rows: 1_000, bytes: 1024 * 1024 };
 
-/// How many events are looked at at once, and how many of them are taken, unless they are large.
-const LOOK_AT: usize = 2_048;
+/// How many entries one call of `after` checks.
+const CHECKED_ENTRIES: usize = 2_048;
+
+/// The most that one call of `after` returns.
 const TAKE: Limit = Limit { rows: 256, bytes: 512 * 1024 };
 
-/// What watchers are shown of an event: made once, and cheap to clone.
+/// An event in the form that watchers are sent: encoded once, and cheap to clone.
 pub trait Shown: Clone {
-    /// Makes it.
+    /// Encodes an event.
     fn of(event: Event) -> Self;
-    /// What it takes in memory, about.
+    /// Returns the approximate bytes of memory that it takes.
     fn bytes(&self) -> usize;
 }
 
-/// The newest part of the log, each event as watchers are shown it.
+/// The newest events, in the form that watchers are sent.
 pub struct Tail<T> {
     held: RwLock<Held<T>>,
     size: Limit,
-    bells: Arc<Bells>,
+    growth: Arc<GrowthNotifier>,
 }
 
-/// Every event after `begin` up to `end`, but for those of runs deleted since.
+/// Every event after `begin` up to `end`, except those of runs that were deleted since.
 struct Held<T> {
     begin: i64,
     end: i64,
     entries: VecDeque<Entry<T>>,
     bytes: usize,
-    /// Runs whose deletion is among them.
+    /// The runs whose deletion is among the entries.
     deleted: BTreeSet<String>,
 }
 
@@ -65,8 +67,11 @@ struct Entry<T> {
 
 impl<T: Shown> Entry<T> {
     fn of(event: Event) -> Self {
-        let (position, run_id, task_id) = (event.position, event.run_id.clone(), event.task_id.clone());
-        let (source, kind) = (event.source.clone(), event.kind.clone());
+        let position = event.position;
+        let run_id = event.run_id.clone();
+        let task_id = event.task_id.clone();
+        let source = event.source.clone();
+        let kind = event.kind.clone();
         let shown = T::of(event);
         Self { position, run_id, task_id, source, kind, bytes: AROUND_EVENT + shown.bytes(), shown }
     }
@@ -78,34 +83,36 @@ impl<T> Entry<T> {
     }
 }
 
-/// What was found after a position.
+/// Some events after a position.
 pub struct Part<T> {
-    /// In their order.
+    /// The events that pass the filter, in ascending position.
     pub events: Vec<T>,
-    /// Everything up to here was looked at.
+    /// Every event up to this position was checked.
     pub up_to: i64,
-    /// Among them, filtered out or not, is what can end a run.
+    /// One of the checked events, filtered out or not, can end the run.
     pub may_end_run: bool,
 }
 
 impl<T: Shown> Tail<T> {
-    /// An empty one that begins after a position.
+    /// Returns an empty tail that begins after a position.
     pub fn new(begin: i64, size: Limit) -> Self {
-        Self { held: RwLock::new(Held::empty(begin)), size, bells: Arc::default() }
+        Self { held: RwLock::new(Held::empty(begin)), size, growth: Arc::default() }
     }
 
-    /// Hears of what happens in a run, or in any, from now on. To be called before the read after which one waits.
-    pub fn listen(&self, run_id: Option<String>) -> Ear {
-        self.bells.listen(run_id)
+    /// Registers a waiter for new events of a run, or of all runs if `run_id` is None. Call it before the read that may find
+    /// nothing.
+    pub fn register(&self, run_id: Option<String>) -> GrowthWaiter {
+        self.growth.register(run_id)
     }
 
-    /// Somebody listens.
-    pub fn has_ears(&self) -> bool {
-        self.bells.has_ears()
+    /// Returns whether anybody waits for new events.
+    pub fn has_waiters(&self) -> bool {
+        self.growth.has_waiters()
     }
 
-    /// What there is after a position; None if only the store knows: the position is before the begin, the run was
-    /// deleted, or what was `seen` of the store is newer than this (a deletion, maybe, that this has not heard of).
+    /// Returns the events after a position, or None if the caller must read the store: the position is before the begin, the
+    /// run was deleted, or the caller has `seen` a newer position in the store, which may be a deletion that the tail does
+    /// not have yet.
     pub fn after(&self, position: i64, seen: i64, run_id: Option<&str>, filter: &EventFilter) -> Option<Part<T>> {
         let held = self.read();
         if position < held.begin || (position < held.end && held.end < seen) {
@@ -118,7 +125,7 @@ impl<T: Shown> Tail<T> {
         let first = held.entries.partition_point(|entry| entry.position <= position);
         let mut bytes = 0;
         for (looked, entry) in held.entries.range(first..).enumerate() {
-            if looked == LOOK_AT || part.events.len() == TAKE.rows || bytes > TAKE.bytes {
+            if looked == CHECKED_ENTRIES || part.events.len() == TAKE.rows || bytes > TAKE.bytes {
                 part.up_to = entry.position - 1;
                 break;
             }
@@ -134,7 +141,7 @@ impl<T: Shown> Tail<T> {
         Some(part)
     }
 
-    /// Follows the log until the server shuts down. While nobody listens nothing is read.
+    /// Keeps the tail up to date until the server shuts down. While nobody waits for events it reads nothing.
     pub async fn follow(self: Arc<Self>, store: Store, mut draining: watch::Receiver<bool>) {
         let mut growth = store.log_growth();
         loop {
@@ -144,7 +151,7 @@ impl<T: Shown> Tail<T> {
             }
             let newest = *growth.borrow_and_update();
             if let Err(error) = self.catch_up(&store, newest).await {
-                tracing::warn!(%error, "could not read the newest events: watchers read them themselves");
+                tracing::warn!(%error, "the tail could not read new events; watchers read the store instead");
                 self.skip_to(newest);
             }
         }
@@ -152,27 +159,27 @@ impl<T: Shown> Tail<T> {
 
     async fn catch_up(&self, store: &Store, newest: i64) -> Result<()> {
         while self.end() < newest {
-            if !self.has_ears() || usize::try_from(newest - self.end()).is_ok_and(|behind| behind > self.size.rows) {
+            if !self.has_waiters() || usize::try_from(newest - self.end()).is_ok_and(|behind| behind > self.size.rows) {
                 self.skip_to(newest);
                 return Ok(());
             }
             let scan = Scan { after: self.end(), ..Scan::default() };
-            // What retention has removed meanwhile must not be passed over here either.
-            let look = store.read_first(move |tx| log::look(tx, &scan, Some(scan.after), READ)).await?;
+            // Pass the cursor: events that retention has removed meanwhile are an error here too, not a gap.
+            let look = store.read_as_server(move |tx| log::look(tx, &scan, Some(scan.after), READ)).await?;
             self.extend(look.found, look.newest_position);
         }
         Ok(())
     }
 
-    /// Up to where it has everything.
+    /// Returns the position up to which the tail has everything.
     pub fn end(&self) -> i64 {
         self.read().end
     }
 
-    /// Begins anew after a position: who is before it reads the store.
+    /// Empties the tail and begins after a position. Watchers before it read the store.
     fn skip_to(&self, position: i64) {
         *self.write() = Held::empty(position);
-        self.bells.ring_all(position);
+        self.growth.notify_all(position);
     }
 
     pub(super) fn extend(&self, found: Found, newest: i64) {
@@ -186,11 +193,11 @@ impl<T: Shown> Tail<T> {
         entries.into_iter().for_each(|entry| held.push(entry, self.size));
         held.end = end;
         drop(held);
-        self.bells.ring(runs.iter(), end);
+        self.growth.notify(runs.iter(), end);
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Held<T>> {
-        // Nothing panics with it.
+        // No code panics while it holds the lock.
         self.held.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -206,7 +213,7 @@ impl<T> Held<T> {
 
     fn push(&mut self, entry: Entry<T>, size: Limit) {
         if entry.deletes_run() {
-            // What is deleted is shown to nobody any more.
+            // Nobody is sent the events of a deleted run any more.
             self.entries.retain(|other| other.run_id != entry.run_id);
             self.bytes = self.entries.iter().map(|entry| entry.bytes).sum();
             self.deleted.insert(entry.run_id.clone());

@@ -1,4 +1,4 @@
-//! The tail and its bells, and a watcher that falls off it.
+//! Tests of the tail, of its wake-ups, and of watchers that fall behind the tail.
 
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
@@ -58,19 +58,19 @@ fn after(tail: &Tail<i64>, position: i64, run_id: Option<&str>) -> Option<(Vec<i
 }
 
 #[test]
-fn a_tail_shows_what_is_after_a_position_in_a_scope() {
+fn tail_returns_the_events_after_a_position_in_a_scope() {
     let tail = tail();
     extend(&tail, vec![event(1, "a", "x"), event(2, "b", "x"), event(4, "a", "y")]);
     assert_eq!(after(&tail, 0, None), Some((vec![1, 2, 4], 4)));
     assert_eq!(after(&tail, 1, Some("a")), Some((vec![4], 4)));
     assert_eq!(after(&tail, 4, Some("a")), Some((vec![], 4)));
-    assert_eq!(after(&tail, 9, None), Some((vec![], 9)), "who is ahead of it waits");
+    assert_eq!(after(&tail, 9, None), Some((vec![], 9)), "a cursor ahead of the tail waits");
     let filter = EventFilter { kinds: vec!["x".to_owned()], ..EventFilter::default() };
     assert_eq!(tail.after(0, 0, None, &filter).map(|part| (part.events, part.up_to)), Some((vec![1, 2], 4)));
 }
 
 #[test]
-fn what_is_taken_at_once_is_bounded_and_nothing_is_skipped() {
+fn parts_of_the_tail_are_bounded_and_skip_nothing() {
     let tail = tail();
     extend(&tail, (1..=5_000).map(|position| event(position, "a", "x")).collect());
     let (mut seen, mut position) = (Vec::new(), 0);
@@ -81,12 +81,12 @@ fn what_is_taken_at_once_is_bounded_and_nothing_is_skipped() {
         position = up_to;
     }
     assert_eq!(seen, (1..=5_000).collect::<Vec<_>>());
-    let (nothing, looked_at) = after(&tail, 0, Some("b")).unwrap();
-    assert_eq!((nothing.len(), looked_at), (0, 2_048));
+    let (nothing, checked_up_to) = after(&tail, 0, Some("b")).unwrap();
+    assert_eq!((nothing.len(), checked_up_to), (0, 2_048));
 }
 
 #[test]
-fn who_is_before_its_begin_is_sent_to_the_store() {
+fn cursor_before_the_tail_needs_the_store() {
     let tail = tail();
     extend(&tail, (1..=20_000).map(|position| event(position, "a", "x")).collect());
     let begin = 20_000 - 16_384;
@@ -94,53 +94,59 @@ fn who_is_before_its_begin_is_sent_to_the_store() {
     assert_eq!(after(&tail, begin, None).unwrap().0[0], begin + 1);
     let tail = tail_of_size(Limit { rows: 100, bytes: 1_000 });
     extend(&tail, vec![event(1, "a", "x"), event(2, "a", "x")]);
-    assert_eq!(after(&tail, 0, None), None, "two do not fit");
+    assert_eq!(after(&tail, 0, None), None, "two entries do not fit");
     assert_eq!(after(&tail, 1, None), Some((vec![2], 2)));
 }
 
 #[test]
-fn what_is_deleted_is_shown_to_nobody_any_more() {
+fn events_of_a_deleted_run_leave_the_tail() {
     let tail = tail();
     extend(&tail, vec![event(1, "a", "x"), event(2, "b", "x"), event(3, "a", RUN_DELETED)]);
     assert_eq!(after(&tail, 0, None), Some((vec![2, 3], 3)));
-    assert_eq!(after(&tail, 0, Some("a")), None, "who watches it is told by the store");
+    assert_eq!(after(&tail, 0, Some("a")), None, "its watchers ask the store");
     assert_eq!(after(&tail, 0, Some("b")), Some((vec![2], 3)));
     extend(&tail, (4..=20_000).map(|position| event(position, "b", "x")).collect());
-    assert_eq!(after(&tail, 20_000, Some("a")), Some((vec![], 20_000)), "that is long ago");
+    assert_eq!(after(&tail, 20_000, Some("a")), Some((vec![], 20_000)), "the tail has dropped the deletion");
 }
 
-/// The store may have shown a watcher that a run is gone of which the tail still has something.
+/// A watcher may have read in the store that a run was deleted while the tail still has its events.
 #[test]
-fn a_tail_that_is_older_than_what_was_seen_shows_nothing() {
+fn tail_older_than_the_last_read_returns_nothing() {
     let tail = tail();
     extend(&tail, vec![event(1, "a", "x"), event(2, "a", "x")]);
     assert!(tail.after(1, 3, None, &EventFilter::default()).is_none());
-    assert!(tail.after(2, 3, None, &EventFilter::default()).unwrap().events.is_empty(), "nothing to show: it waits");
+    assert!(
+        tail.after(2, 3, None, &EventFilter::default()).unwrap().events.is_empty(),
+        "there is nothing to send, so the watcher waits"
+    );
     extend(&tail, vec![event(3, "a", RUN_DELETED)]);
     assert_eq!(tail.after(1, 3, None, &EventFilter::default()).unwrap().events, [3]);
 }
 
 #[tokio::test]
-async fn a_bell_rings_for_those_it_concerns() {
+async fn growth_wakes_the_waiters_of_the_run_and_of_all_runs() {
     let tail = tail();
-    let (mut of_all, mut of_a, mut of_b) =
-        (tail.listen(None), tail.listen(Some("a".to_owned())), tail.listen(Some("b".to_owned())));
+    let mut of_all = tail.register(None);
+    let mut of_a = tail.register(Some("a".to_owned()));
+    let mut of_b = tail.register(Some("b".to_owned()));
     extend(&tail, vec![event(1, "a", "x")]);
-    of_all.hears_of_more_than(0).await;
-    of_a.hears_of_more_than(0).await;
-    assert!(of_b.hears_of_more_than(0).now_or_never().is_none());
+    of_all.wait_past(0).await;
+    of_a.wait_past(0).await;
+    assert!(of_b.wait_past(0).now_or_never().is_none());
     drop((of_all, of_a, of_b));
-    assert!(!tail.has_ears());
+    assert!(!tail.has_waiters());
 }
 
-/// Of two that go at the same time one is the last.
+/// If two waiters of a run end at the same time, one of them must remove the entry.
 #[test]
-fn no_bell_is_left_when_all_go_at_once() {
+fn no_entry_is_left_when_the_last_waiters_end_together() {
     let tail = tail();
     for _ in 0..2_000 {
-        let ears = [(); 2].map(|()| tail.listen(Some("a".to_owned())));
-        std::thread::scope(|scope| ears.map(|ear| scope.spawn(|| drop(ear))).map(|gone| gone.join().unwrap()));
-        assert!(!tail.has_ears());
+        let waiters = [(); 2].map(|()| tail.register(Some("a".to_owned())));
+        std::thread::scope(|scope| {
+            waiters.map(|waiter| scope.spawn(|| drop(waiter))).map(|thread| thread.join().unwrap())
+        });
+        assert!(!tail.has_waiters());
     }
 }
 
@@ -160,7 +166,7 @@ impl World {
         Self::with(tail()).await
     }
 
-    /// A store with one run, and a tail that nobody feeds unless a test does.
+    /// Returns a store with one run, and a tail that is empty until a test follows the log.
     async fn with(tail: Tail<i64>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("db"), Arc::new(SystemClock), Box::new(|_| {})).unwrap();
@@ -178,7 +184,7 @@ impl World {
         self.store.transact(move |tx| events::append_all(tx, 1_000, &drafts)).await.unwrap().last_position
     }
 
-    /// Ends the run, with late records behind the event that says so.
+    /// Ends the run, and appends `late` more events after the event of its end.
     async fn end(&self, late: usize) -> i64 {
         let body = move |tx: &mut dyn Tx| {
             let run = runs::get(tx, "run")?;
@@ -189,7 +195,7 @@ impl World {
         self.store.transact(body).await.unwrap().last_position
     }
 
-    /// Follows the log until it is aborted.
+    /// Lets the tail follow the log until the task is aborted.
     fn follow(&self) -> tokio::task::JoinHandle<()> {
         tokio::spawn(Arc::clone(&self.tail).follow(self.store.clone(), self.drain.subscribe()))
     }
@@ -205,16 +211,16 @@ impl World {
     }
 }
 
-async fn until(mut is_so: impl FnMut() -> bool) {
-    let looking = async {
-        while !is_so() {
+async fn until(mut condition: impl FnMut() -> bool) {
+    let checking = async {
+        while !condition() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), looking).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), checking).await.unwrap();
 }
 
-/// The next events, which must be these, in whatever way they come.
+/// Checks that the next messages are the events at these positions.
 async fn expect(watch: &mut Watch<i64>, positions: std::ops::RangeInclusive<i64>) {
     for position in positions {
         assert_eq!(next(watch).await, Message::Event(position));
@@ -222,7 +228,7 @@ async fn expect(watch: &mut Watch<i64>, positions: std::ops::RangeInclusive<i64>
 }
 
 #[tokio::test]
-async fn a_watcher_goes_from_the_store_to_the_tail_and_back_when_it_falls_off() {
+async fn watcher_that_falls_behind_the_tail_returns_to_the_store() {
     let world = World::new().await;
     let mut watch = world.watch(Start::Beginning).await;
     let last = world.append(1_200).await;
@@ -231,7 +237,7 @@ async fn a_watcher_goes_from_the_store_to_the_tail_and_back_when_it_falls_off() 
     let following = world.follow();
     let next = world.append(3).await;
     expect(&mut watch, last + 1..=next).await;
-    // Far more than the tail holds, while the watcher is not looking.
+    // The watcher does not read while far more events are appended than the tail holds.
     let mut far = 0;
     for _ in 0..20 {
         far = world.append(1_000).await;
@@ -242,13 +248,13 @@ async fn a_watcher_goes_from_the_store_to_the_tail_and_back_when_it_falls_off() 
     following.abort();
 }
 
-/// Nobody reads for a tail that nobody listens to; who comes then misses nothing.
+/// Without waiters the tail reads nothing; a watcher that begins later misses nothing.
 #[tokio::test]
-async fn a_tail_is_filled_only_while_somebody_listens() {
+async fn tail_is_filled_only_while_somebody_waits() {
     let world = World::new().await;
     let following = world.follow();
     let last = world.append(10).await;
-    // It has skipped to the end, so that what is before is not there.
+    // The tail skipped to the end, so it does not have the events before.
     until(|| after(&world.tail, 0, None).is_none() && after(&world.tail, last, None) == Some((vec![], last))).await;
     let mut watch = world.watch(Start::After(last)).await;
     assert_eq!(watch.next().await.unwrap().unwrap(), Message::CaughtUp(last));
@@ -262,7 +268,7 @@ async fn next(watch: &mut Watch<i64>) -> Message<i64> {
 }
 
 #[tokio::test]
-async fn who_has_begun_waits_where_others_are_refused() {
+async fn accepted_watcher_waits_for_a_reader_instead_of_being_refused() {
     let world = World::new().await;
     let (mut watch, mut line, (go_on, gate)) = (world.watch(Start::Beginning).await, Vec::new(), mpsc::channel::<()>());
     let gate = Arc::new(Mutex::new(gate));
@@ -279,9 +285,9 @@ async fn who_has_begun_waits_where_others_are_refused() {
     assert_eq!(next(&mut watch).await, Message::CaughtUp(0));
 }
 
-/// Where the store is left for the tail, the run's end must not get lost: here it stands in the last page that is read.
+/// The run's end must not get lost between the store and the tail: here it is in the last page that the watcher reads.
 #[tokio::test]
-async fn who_is_back_on_the_tail_hears_of_an_end_that_it_read_of_in_the_store() {
+async fn watcher_that_returns_to_the_tail_reports_the_end_it_read_in_the_store() {
     let world = World::with(tail_of_size(Limit { rows: 300, bytes: usize::MAX })).await;
     let following = world.follow();
     let mut watch = world.watch(Start::Beginning).await;
@@ -289,15 +295,15 @@ async fn who_is_back_on_the_tail_hears_of_an_end_that_it_read_of_in_the_store() 
     let before = world.append(400).await;
     let last = world.end(250).await;
     until(|| world.tail.end() == last).await;
-    assert!(before < 500 && last > 500, "the page ends behind the event of the end");
+    assert!(before < 500 && last > 500, "the page ends after the event of the end");
     expect(&mut watch, 1..=last).await;
     assert_eq!(next(&mut watch).await, Message::End(EndReason::RunEnded, last));
     following.abort();
 }
 
-/// A tail so small that everybody falls off all the time.
+/// The tail is so small that every watcher falls behind it again and again.
 #[tokio::test(flavor = "multi_thread")]
-async fn watchers_that_fall_off_a_small_tail_miss_nothing_and_hear_of_the_end() {
+async fn watchers_behind_a_small_tail_miss_nothing_and_receive_the_end() {
     let world = World::with(tail_of_size(Limit { rows: 50, bytes: usize::MAX })).await;
     let following = world.follow();
     let mut watching = tokio::task::JoinSet::new();
@@ -331,9 +337,9 @@ async fn watchers_that_fall_off_a_small_tail_miss_nothing_and_hear_of_the_end() 
     following.abort();
 }
 
-/// Nobody has deleted it before: it is told live, and the end is where the deletion was.
+/// The position of the end is that of the deletion.
 #[tokio::test]
-async fn a_live_watcher_of_a_run_is_told_when_it_is_deleted() {
+async fn live_watcher_receives_the_deletion_of_its_run() {
     let world = World::new().await;
     let following = world.follow();
     let mut watch = world.watch(Start::Now).await;
@@ -349,9 +355,9 @@ async fn a_live_watcher_of_a_run_is_told_when_it_is_deleted() {
     following.abort();
 }
 
-/// A bookmark is a cursor: what is removed after it is no beginning any more.
+/// A bookmark is a cursor, so events that retention removes after it are an error.
 #[tokio::test]
-async fn after_a_bookmark_a_stream_from_the_beginning_can_lose_something() {
+async fn retention_after_a_bookmark_is_an_error_for_a_stream_from_the_beginning() {
     let world = World::new().await;
     for _ in 0..6 {
         world.append(1_000).await;
@@ -359,7 +365,7 @@ async fn after_a_bookmark_a_stream_from_the_beginning_can_lose_something() {
     let filter = EventFilter { kinds: vec!["never".to_owned()], ..EventFilter::default() };
     let mut watch = Watch { bookmark_interval: Duration::ZERO, ..world.watch(Start::Beginning).await };
     watch.scan.filter = filter;
-    let Message::Bookmark(position) = next(&mut watch).await else { panic!("a bookmark while it catches up") };
+    let Message::Bookmark(position) = next(&mut watch).await else { panic!("the first message is not a bookmark") };
     assert!(position < 6_000);
     while world.store.transact(|tx| compaction::remove_before(tx, Timestamp::from_micros(i64::MAX))).await.unwrap() > 0
     {
@@ -367,14 +373,14 @@ async fn after_a_bookmark_a_stream_from_the_beginning_can_lose_something() {
     assert!(matches!(watch.next().await, Some(Err(Error::PositionCompacted { .. }))));
 }
 
-/// The tail is behind by more than is kept: it says nothing, and who watches asks the store, which does.
+/// The tail is further behind than retention has kept, so the watcher reads the store, which reports the gap.
 #[tokio::test]
-async fn a_tail_does_not_pass_over_what_was_removed() {
+async fn tail_does_not_skip_removed_events() {
     let world = World::new().await;
     let mut watch = world.watch(Start::Now).await;
     assert_eq!(next(&mut watch).await, Message::CaughtUp(0));
     world.append(1).await;
-    // By the store; from then on it looks into the tail.
+    // The watcher reads this event in the store; from then on it reads the tail.
     expect(&mut watch, 1..=1).await;
     world.append(10).await;
     while world.store.transact(|tx| compaction::remove_before(tx, Timestamp::from_micros(i64::MAX))).await.unwrap() > 0
@@ -387,7 +393,7 @@ async fn a_tail_does_not_pass_over_what_was_removed() {
 }
 
 #[tokio::test]
-async fn from_the_beginning_means_a_cursor_that_has_lost_nothing() {
+async fn stream_from_the_beginning_accepts_earlier_retention() {
     let world = World::new().await;
     world.append(10).await;
     while world.store.transact(|tx| compaction::remove_before(tx, Timestamp::from_micros(i64::MAX))).await.unwrap() > 0

@@ -15,7 +15,7 @@ use runhub_server::domain::time::Timestamp;
 use runhub_server::rpc::{Hub, tail_of};
 use runhub_server::store::Store;
 use runhub_server::sweeper::Sweeper;
-use runhub_server::wake::Wakes;
+use runhub_server::wake::Waiters;
 use tempfile::TempDir;
 use tonic::{Request, Response, Status};
 
@@ -59,12 +59,12 @@ impl Driver {
     pub async fn start() -> Self {
         let folder = folder();
         let clock = ManualClock::at(Timestamp::from_seconds_and_nanos(START, 0).unwrap());
-        let wakes = Arc::new(Wakes::default());
-        let store = Store::open(&folder.path().join("db"), Arc::new(clock.clone()), wakes.listener()).unwrap();
-        let sweeper = Sweeper::new(store.clone(), Arc::new(clock.clone()), Arc::clone(&wakes));
+        let waiters = Arc::new(Waiters::default());
+        let store = Store::open(&folder.path().join("db"), Arc::new(clock.clone()), waiters.listener()).unwrap();
+        let sweeper = Sweeper::new(store.clone(), Arc::new(clock.clone()), Arc::clone(&waiters));
         let (_, draining) = tokio::sync::watch::channel(false);
         let tail = Arc::new(tail_of(&store));
-        let hub = Hub::new(store.clone(), Arc::new(clock.clone()), wakes, tail, Duration::from_secs(60), draining);
+        let hub = Hub::new(store.clone(), Arc::new(clock.clone()), waiters, tail, Duration::from_secs(60), draining);
         let mut runs = Vec::new();
         for _ in 0..2 {
             let request = CreateRunRequest { goal: "g".into(), repo_path: "/repo".into(), ..unset() };

@@ -233,7 +233,7 @@ async fn the_wake_up_comes_after_the_commit() {
     store.transact(|tx| tx.next_position()).await.unwrap();
     growth.changed().await.unwrap();
     assert_eq!(*growth.borrow_and_update(), 1);
-    // What appends nothing wakes nobody.
+    // What appends nothing waiters nobody.
     store.transact(|tx| add_run(tx, "quiet")).await.unwrap();
     assert!(!growth.has_changed().unwrap());
 }

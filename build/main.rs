@@ -1,4 +1,8 @@
-//! Compiles `proto/` into the code that `proto/lib.rs` includes. protox parses it, so no protoc is needed.
+//! Compiles `proto/` into the code that `proto/lib.rs` includes. protox parses the protos, so no protoc is needed.
+
+#![allow(clippy::print_stdout)] // cargo reads the output of a build script.
+
+mod catalogue;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -7,23 +11,24 @@ use std::{env, fs};
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto/runhub");
     let files = proto_files(Path::new("proto/runhub/v1"))?;
-    // With the comments, so that reflection brings them along and `grpcurl describe` shows them.
+    // The descriptor keeps the comments, so that `grpcurl describe` shows them.
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_imports(true).include_source_info(true).open_files(files)?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("runhub_descriptor.bin"), compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure()
         .build_server(false)
-        // A HashMap would encode the same message differently each time; fingerprints and stored answers need one form.
+        // A HashMap encodes equal messages differently; fingerprints and stored answers need one form.
         .btree_map(".")
         .compile_fds(compiler.file_descriptor_set())?;
+    fs::write(out.join("catalogue.rs"), catalogue::generate(&compiler.descriptor_pool())?)?;
     let servers = out.join("servers");
     fs::create_dir_all(&servers)?;
     tonic_prost_build::configure()
         .build_client(false)
         .out_dir(servers)
         .extern_path(".runhub.v1", "crate::v1")
-        // A server encodes an event once for all who watch.
+        // A server encodes an event once for all watchers.
         .extern_path(".runhub.v1.SubscribeEventsResponse", "crate::Encoded")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())

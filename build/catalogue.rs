@@ -1,0 +1,151 @@
+//! Generates the catalogue of RPCs from the option `(runhub.v1.rpc)` at each RPC: the constants and trait implementations
+//! that `proto/rpc.rs` includes.
+
+use std::error::Error;
+use std::fmt::Write;
+
+use protox::prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, MessageDescriptor, MethodDescriptor};
+
+const PACKAGE: &str = "runhub.v1";
+
+/// Returns the catalogue's Rust code.
+///
+/// # Errors
+/// An RPC has no option, or the option has no admission.
+pub fn generate(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
+    let option = pool.get_extension_by_name("runhub.v1.rpc").ok_or("no option (runhub.v1.rpc) is declared")?;
+    let mut rpcs = Vec::new();
+    for service in pool.services().filter(|service| service.package_name() == PACKAGE) {
+        for method in service.methods() {
+            rpcs.push(RpcEntry::read(method, &option)?);
+        }
+    }
+    let mut code = String::new();
+    write_constants(&mut code, &rpcs)?;
+    for (index, rpc) in rpcs.iter().enumerate() {
+        write_impls(&mut code, index, rpc)?;
+    }
+    write_macro(&mut code, &rpcs)?;
+    Ok(code)
+}
+
+/// An RPC and what its option says.
+struct RpcEntry {
+    method: MethodDescriptor,
+    mutates: bool,
+    /// The Rust name of the admission: `First`, `Open` or `Limited`.
+    admission: &'static str,
+    paged: bool,
+}
+
+impl RpcEntry {
+    fn read(method: MethodDescriptor, option: &ExtensionDescriptor) -> Result<Self, Box<dyn Error>> {
+        let options = method.options();
+        if !options.has_extension(option) {
+            return Err(format!("{} has no option (runhub.v1.rpc)", method.full_name()).into());
+        }
+        let options = options.get_extension(option);
+        let options = options.as_message().ok_or("(runhub.v1.rpc) is not a message")?;
+        let admission = match field(options, "admission")?.as_enum_number() {
+            Some(1) => "First",
+            Some(2) => "Open",
+            Some(3) => "Limited",
+            other => return Err(format!("{} has the admission {other:?}", method.full_name()).into()),
+        };
+        let mutates = field(options, "mutates")?.as_bool().unwrap_or(false);
+        let paged = field(options, "paged")?.as_bool().unwrap_or(false);
+        Ok(Self { method, mutates, admission, paged })
+    }
+
+    /// The client and method by which generated code calls the RPC.
+    fn method_name(&self) -> String {
+        snake_case(self.method.name())
+    }
+
+    fn has_field(&self, name: &str) -> bool {
+        has_field(&self.method.input(), name)
+    }
+}
+
+fn field(message: &DynamicMessage, name: &str) -> Result<protox::prost_reflect::Value, Box<dyn Error>> {
+    let value = message.get_field_by_name(name).ok_or_else(|| format!("RpcOptions has no field {name}"))?;
+    Ok(value.into_owned())
+}
+
+fn has_field(message: &MessageDescriptor, name: &str) -> bool {
+    message.get_field_by_name(name).is_some()
+}
+
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for (at, letter) in name.chars().enumerate() {
+        if letter.is_ascii_uppercase() && at > 0 {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
+}
+
+fn write_constants(code: &mut String, rpcs: &[RpcEntry]) -> std::fmt::Result {
+    writeln!(code, "/// Every RPC of the API, in the order of the protos.")?;
+    writeln!(code, "pub static RPCS: [Rpc; {}] = [", rpcs.len())?;
+    for rpc in rpcs {
+        let (service, name) = (rpc.method.parent_service().full_name().to_owned(), rpc.method.name());
+        writeln!(
+            code,
+            "    Rpc {{ name: {name:?}, path: \"/{service}/{name}\", mutates: {}, admission: Admission::{}, paged: {} }},",
+            rpc.mutates, rpc.admission, rpc.paged
+        )?;
+    }
+    writeln!(code, "];")
+}
+
+fn write_impls(code: &mut String, index: usize, rpc: &RpcEntry) -> std::fmt::Result {
+    let input = rpc.method.input();
+    let request = input.name();
+    let (has_id, has_wait) = (rpc.has_field("request_id"), rpc.has_field("wait"));
+    writeln!(code, "impl Request for v1::{request} {{")?;
+    writeln!(code, "    const RPC: &'static Rpc = &RPCS[{index}];")?;
+    if has_id {
+        writeln!(code, "    fn request_id_mut(&mut self) -> Option<&mut String> {{ Some(&mut self.request_id) }}")?;
+    }
+    if has_wait {
+        writeln!(code, "    fn wait_mut(&mut self) -> Option<&mut prost_types::Duration> {{ self.wait.as_mut() }}")?;
+    }
+    writeln!(code, "}}")?;
+    if rpc.mutates && has_id {
+        let without_wait = if has_wait { "wait: None, " } else { "" };
+        writeln!(code, "impl Mutation for v1::{request} {{")?;
+        writeln!(code, "    fn request_id(&self) -> &str {{ &self.request_id }}")?;
+        writeln!(code, "    fn content(&self) -> Self {{")?;
+        writeln!(code, "        Self {{ request_id: String::new(), {without_wait}..self.clone() }}")?;
+        writeln!(code, "    }}\n}}")?;
+    }
+    if rpc.paged {
+        writeln!(code, "impl Paged for v1::{request} {{")?;
+        writeln!(code, "    fn take_page(&mut self) -> (i32, String) {{")?;
+        writeln!(code, "        (std::mem::take(&mut self.page_size), std::mem::take(&mut self.page_token))")?;
+        writeln!(code, "    }}\n}}")?;
+    }
+    Ok(())
+}
+
+/// Writes a macro that passes every unary RPC to another macro, by service, as the generated clients name them.
+fn write_macro(code: &mut String, rpcs: &[RpcEntry]) -> std::fmt::Result {
+    writeln!(code, "/// Calls a macro with every unary RPC: `module::Client {{ method(Request) -> Response, … }} …`.")?;
+    writeln!(
+        code,
+        "#[macro_export]\nmacro_rules! for_each_unary_rpc {{\n    ($callback:ident) => {{\n        $callback! {{"
+    )?;
+    for of_service in rpcs.chunk_by(|one, next| one.method.parent_service() == next.method.parent_service()) {
+        let service = of_service[0].method.parent_service().name().to_owned();
+        writeln!(code, "            {}_client::{service}Client {{", snake_case(&service))?;
+        for rpc in of_service.iter().filter(|rpc| !rpc.method.is_server_streaming()) {
+            let (input, output) = (rpc.method.input(), rpc.method.output());
+            writeln!(code, "                {}({}) -> {},", rpc.method_name(), input.name(), output.name())?;
+        }
+        writeln!(code, "            }}")?;
+    }
+    writeln!(code, "        }}\n    }};\n}}")
+}
