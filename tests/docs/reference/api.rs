@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use prost_reflect::{
     DescriptorPool, EnumDescriptor, EnumValueDescriptor, FieldDescriptor, FileDescriptor, MessageDescriptor,
-    MethodDescriptor, ServiceDescriptor, Value,
+    MethodDescriptor, ServiceDescriptor,
 };
+use runhub_api::Rpc;
 
 const PACKAGE: &str = "runhub.v1";
 
@@ -25,14 +26,6 @@ const SERVICES: [&str; 8] = [
 pub struct Api {
     pool: DescriptorPool,
     comments: BTreeMap<(String, Vec<i32>), String>,
-}
-
-/// What the option `(runhub.v1.rpc)` says of an RPC.
-pub struct Facts {
-    pub mutates: bool,
-    pub paged: bool,
-    /// The name of the admission class without its prefix.
-    pub admission: String,
 }
 
 impl Api {
@@ -97,15 +90,17 @@ impl Api {
         comment.unwrap_or_else(|| panic!("{} has no comment at {path:?}", file.name()))
     }
 
-    pub fn facts(&self, rpc: &MethodDescriptor) -> Facts {
-        let extension = self.pool.get_extension_by_name("runhub.v1.rpc").unwrap();
-        let options = rpc.options().get_extension(&extension).into_owned();
-        let Value::Message(options) = options else { panic!("(runhub.v1.rpc) is a message") };
-        let number = options.get_field_by_name("admission").unwrap().as_enum_number().unwrap();
-        let classes = self.pool.get_enum_by_name("runhub.v1.Admission").unwrap();
-        let flag = |name: &str| options.get_field_by_name(name).unwrap().as_bool().unwrap();
-        let admission = classes.get_value(number).unwrap().name().replace("ADMISSION_", "");
-        Facts { mutates: flag("mutates"), paged: flag("paged"), admission }
+    /// Returns what the option `(runhub.v1.rpc)` says of an RPC.
+    pub fn facts(&self, rpc: &MethodDescriptor) -> &'static Rpc {
+        let path = format!("/{}/{}", rpc.parent_service().full_name(), rpc.name());
+        Rpc::by_path(&path).unwrap_or_else(|| panic!("{path} is not in the catalogue"))
+    }
+
+    /// Returns the paragraph of an RPC's comment that lists its errors, in one line and without the word "Errors".
+    pub fn errors(&self, rpc: &MethodDescriptor) -> Option<String> {
+        let paragraph = self.comment(rpc).split("\n\n").find(|paragraph| paragraph.starts_with("Errors:"))?;
+        let one_line = paragraph.split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
+        Some(one_line.trim_end_matches('.').to_owned())
     }
 
     /// Returns every name that the page must have.

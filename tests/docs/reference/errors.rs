@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use prost_reflect::MethodDescriptor;
+
 use super::api::Api;
 use super::text::Prose;
 
@@ -17,12 +19,7 @@ pub fn section(api: &Api, prose: &Prose) -> String {
     for (reason, value) in api.reasons() {
         let comment = api.comment(&value);
         text += &format!("\n### {reason}\n\n{}", prose.blocks(comment).trim_end());
-        let rpcs = rpcs_with(api, &reason);
-        if rpcs.is_empty() {
-            text += "\n\nAny RPC can answer this.\n";
-        } else {
-            text += &format!("\n\nRPCs: {}.\n", rpcs.join(", "));
-        }
+        text += &format!("\n\n{}\n", who_answers(api, &reason));
     }
     text
 }
@@ -38,11 +35,28 @@ fn by_code(api: &Api) -> String {
     format!("| gRPC status | Reasons |\n|---|---|\n{}", rows.collect::<String>())
 }
 
-/// Returns links to the RPCs whose comments name a reason.
-fn rpcs_with(api: &Api, reason: &str) -> Vec<String> {
-    let names = |comment: &str| {
-        comment.split(|letter: char| !letter.is_alphanumeric() && letter != '_').any(|word| word == reason)
-    };
-    let rpcs = api.rpcs().into_iter().filter(|rpc| names(api.comment(rpc)));
-    rpcs.map(|rpc| format!("[{}](#{})", rpc.name(), rpc.name().to_lowercase())).collect()
+/// Says which RPCs can answer a reason. The comment of RunService names those that any RPC can answer.
+fn who_answers(api: &Api, reason: &str) -> String {
+    let rpcs: Vec<_> = api.rpcs().into_iter().filter(|rpc| names(&errors_of(api, rpc), reason)).collect();
+    let takes_id = |rpc: &MethodDescriptor| rpc.input().get_field_by_name("request_id").is_some();
+    if !rpcs.is_empty() && rpcs == api.rpcs().into_iter().filter(takes_id).collect::<Vec<_>>() {
+        return "Every RPC that takes a `request_id` can answer this.".to_owned();
+    }
+    if rpcs.is_empty() || names(api.comment(&api.services()[0]), reason) {
+        return "Every RPC can answer this.".to_owned();
+    }
+    let links = rpcs.iter().map(|rpc| format!("[{}](#{})", rpc.name(), rpc.name().to_lowercase()));
+    format!("RPCs: {}.", links.collect::<Vec<_>>().join(", "))
+}
+
+/// Returns the errors of an RPC, with those of another RPC that its comment refers to.
+fn errors_of(api: &Api, rpc: &MethodDescriptor) -> String {
+    let own = api.errors(rpc).unwrap_or_default();
+    let others = api.rpcs().into_iter().filter(|other| other != rpc && own.contains(&format!("of {}", other.name())));
+    let others: String = others.filter_map(|other| api.errors(&other)).collect();
+    own + " " + &others
+}
+
+fn names(text: &str, reason: &str) -> bool {
+    text.split(|letter: char| !letter.is_alphanumeric() && letter != '_').any(|word| word == reason)
 }

@@ -1,6 +1,7 @@
 //! The services: an overview of each, then its RPCs with request, response and errors.
 
 use prost_reflect::{MessageDescriptor, MethodDescriptor, ServiceDescriptor};
+use runhub_api::Rpc;
 
 use super::api::Api;
 use super::text::{Prose, first_sentence, split_list};
@@ -20,7 +21,7 @@ fn section(api: &Api, prose: &Prose, service: &ServiceDescriptor) -> String {
         let (name, anchor) = (rpc.name(), rpc.name().to_lowercase());
         let summary = prose.cell(&first_sentence(api.comment(&rpc)));
         let (mutates, paged) = (yes(facts.mutates), yes(facts.paged));
-        text += &format!("| [{name}](#{anchor}) | {summary} | {mutates} | {paged} | {} |\n", facts.admission);
+        text += &format!("| [{name}](#{anchor}) | {summary} | {mutates} | {paged} | {} |\n", admission(facts));
     }
     for rpc in service.methods() {
         text += &format!("\n{}", rpc_section(api, prose, &rpc));
@@ -29,12 +30,11 @@ fn section(api: &Api, prose: &Prose, service: &ServiceDescriptor) -> String {
 }
 
 fn rpc_section(api: &Api, prose: &Prose, rpc: &MethodDescriptor) -> String {
-    let (comment, errors) = without_errors(api.comment(rpc));
     let mut text = format!("### {}\n\n`{}`\n\n{}\n\n", rpc.name(), signature(rpc), facts_line(api, rpc));
-    text += &prose.blocks(&comment);
+    text += &prose.blocks(&without_errors(api.comment(rpc)));
     text += &message(api, prose, "Request", &rpc.input());
     text += &message(api, prose, "Response", &rpc.output());
-    text += &errors.map(|errors| error_list(prose, &errors)).unwrap_or_default();
+    text += &api.errors(rpc).map(|errors| error_list(prose, &errors)).unwrap_or_default();
     text
 }
 
@@ -53,31 +53,33 @@ fn facts_line(api: &Api, rpc: &MethodDescriptor) -> String {
     };
     let paged = if facts.paged { " · paged" } else { "" };
     let streams = if rpc.is_server_streaming() { " · streams its responses" } else { "" };
-    format!("{changes}{paged}{streams} · admission [{}](#admission)", facts.admission)
+    format!("{changes}{paged}{streams} · admission [{}](#admission)", admission(facts))
 }
 
-/// Separates the paragraph that lists the errors from the rest.
-fn without_errors(comment: &str) -> (String, Option<String>) {
-    let is_errors = |paragraph: &&str| paragraph.starts_with("Errors:");
-    let rest: Vec<&str> = comment.split("\n\n").filter(|paragraph| !is_errors(paragraph)).collect();
-    let errors = comment.split("\n\n").find(is_errors);
-    (rest.join("\n\n"), errors.map(|errors| errors.trim_start_matches("Errors:").trim().to_owned()))
+/// Returns the admission class without the prefix of its enum.
+fn admission(facts: &Rpc) -> &'static str {
+    facts.admission.as_str_name().trim_start_matches("ADMISSION_")
+}
+
+/// Returns a comment without the paragraph that lists the errors.
+fn without_errors(comment: &str) -> String {
+    let rest = comment.split("\n\n").filter(|paragraph| !paragraph.starts_with("Errors:"));
+    rest.collect::<Vec<_>>().join("\n\n")
 }
 
 fn message(api: &Api, prose: &Prose, heading: &str, message: &MessageDescriptor) -> String {
     if message.fields().len() == 0 {
         return format!("**{heading}** `{}`: no fields.\n\n", message.name());
     }
-    format!("**{heading}** `{}`\n\n{}\n", message.name(), field_table(api, prose, message))
+    let comment = api.comment(message);
+    // One sentence only says which RPC the message belongs to.
+    let comment = if first_sentence(comment).len() < comment.len() { prose.blocks(comment) } else { String::new() };
+    format!("**{heading}** `{}`\n\n{comment}{}\n", message.name(), field_table(api, prose, message))
 }
 
-/// Shows the errors as a list, one reason an entry where the comment separates them by semicolons.
+/// Shows the errors as a list, one reason an entry.
 fn error_list(prose: &Prose, errors: &str) -> String {
-    if errors.starts_with("- ") {
-        return format!("**Errors**\n\n{}", prose.blocks(errors).trim_end().to_owned() + "\n");
-    }
-    let one_line = errors.split_whitespace().collect::<Vec<_>>().join(" ");
-    let entries = split_list(one_line.trim_end_matches('.')).into_iter();
+    let entries = split_list(errors).into_iter();
     let lines: String = entries.map(|entry| format!("- {}\n", prose.linked(&entry))).collect();
     format!("**Errors**\n\n{lines}")
 }
