@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::markdown::Page;
 use crate::root;
@@ -101,7 +101,7 @@ pub fn resolve(page: &str, link: &str) -> String {
             name => path.push(name),
         }
     }
-    PathBuf::from(path).to_str().unwrap().to_owned()
+    path.to_str().unwrap().to_owned()
 }
 
 #[test]

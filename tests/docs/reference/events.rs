@@ -12,14 +12,13 @@ pub struct EventKind {
     pub payload: String,
 }
 
-/// Reads the list in the comment: an entry is an indented line of a kind, two spaces or more, and the payload. A line that
-/// is indented further continues it.
+/// Reads the list in the comment: an entry is a kind and its payload, and an indented line that is no entry continues it.
 pub fn kinds(api: &Api) -> Vec<EventKind> {
     let mut kinds: Vec<EventKind> = Vec::new();
     for line in api.comment(&api.message(MESSAGE)).lines() {
         match (entry(line), kinds.last_mut()) {
-            (Some((name, payload)), _) => kinds.push(EventKind { name, payload }),
-            (None, Some(last)) if line.starts_with("    ") => {
+            (Some(kind), _) => kinds.push(kind),
+            (None, Some(last)) if line.starts_with(INDENT) => {
                 last.payload = format!("{} {}", last.payload, line.trim())
             }
             _ => {}
@@ -31,15 +30,29 @@ pub fn kinds(api: &Api) -> Vec<EventKind> {
 
 /// Returns the comment without the list of kinds.
 pub fn without_kinds(comment: &str) -> String {
-    let lines = comment.lines().filter(|line| entry(line).is_none() && !line.starts_with("    "));
+    let lines = comment.lines().filter(|line| entry(line).is_none() && !line.starts_with(INDENT));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn entry(line: &str) -> Option<(String, String)> {
-    let line = line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?;
-    let (name, payload) = line.split_once("  ")?;
+const INDENT: &str = "  ";
+
+/// Reads "  kind   payload", or the same as an entry of a Markdown list: "- `kind`: payload".
+fn entry(line: &str) -> Option<EventKind> {
+    let text = line.strip_prefix("- ").or_else(|| line.strip_prefix(INDENT))?;
+    let (name, payload) = text.split_once("  ").or_else(|| text.split_once(": "))?;
+    let name = name.trim_matches('`');
     let is_kind = name.contains('_') && name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_');
-    is_kind.then(|| (name.to_owned(), payload.trim().to_owned()))
+    is_kind.then(|| EventKind { name: name.to_owned(), payload: payload.trim().to_owned() })
+}
+
+#[test]
+fn an_entry_is_a_kind_and_its_payload() {
+    for line in ["  run_paused    reason, statusBefore", "- `run_paused`: reason, statusBefore"] {
+        let kind = entry(line).unwrap();
+        assert_eq!((kind.name.as_str(), kind.payload.as_str()), ("run_paused", "reason, statusBefore"), "{line}");
+    }
+    assert!(entry("                 cycleCount, replanCount").is_none());
+    assert!(entry("Keys are only added: never removed.").is_none());
 }
 
 pub fn section(api: &Api, prose: &Prose) -> String {

@@ -64,8 +64,8 @@ fn the_reference_is_current() {
         fs::write(&path, &generated).unwrap();
     }
     let committed = fs::read_to_string(&path).unwrap_or_default();
-    let differs = generated.lines().zip(committed.lines()).position(|(new, old)| new != old);
-    let line = differs.map_or_else(|| committed.lines().count().min(generated.lines().count()), |at| at) + 1;
+    let mut lines = generated.lines().zip(committed.lines());
+    let line = lines.position(|(new, old)| new != old).unwrap_or(committed.lines().count()) + 1;
     assert!(
         generated == committed,
         "{PAGE} differs from what the protos generate, from line {line} on. Renew it and commit it:\n  {COMMAND}"
