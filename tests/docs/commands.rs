@@ -2,7 +2,7 @@
 
 use crate::pages::{page, pages};
 
-/// How a command of the binary begins on a page.
+/// The ways in which a command of the binary begins on a page.
 const BINARIES: [&str; 5] =
     ["runhub", "../release/runhub", "target/release/runhub", "cargo run --release --", "cargo run --"];
 
@@ -52,7 +52,7 @@ fn arguments(line: &str) -> Option<Vec<String>> {
     Some(arguments)
 }
 
-/// Says what is wrong with a command line.
+/// Returns what is wrong with a command line, or None.
 fn problem(arguments: &[String]) -> Option<String> {
     let error = runhub_server::cli::command().try_get_matches_from(arguments).err()?;
     error.use_stderr().then(|| error.to_string())
@@ -72,7 +72,7 @@ fn the_operations_page_has_every_flag_of_the_server() {
 }
 
 #[test]
-fn an_invalid_command_is_found() {
+fn invalid_commands_are_found() {
     for line in [
         "runhub",
         "runhub watch --kind 'task_*' | jq .",

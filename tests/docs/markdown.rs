@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
-/// What the tests need of a page.
+/// The parts of a page that the tests check.
 #[derive(Default)]
 pub struct Page {
     /// The path from the root.
@@ -13,7 +13,7 @@ pub struct Page {
     pub anchors: Vec<String>,
     /// The same without the numbers.
     pub headings: Vec<String>,
-    /// Where links and images lead.
+    /// The targets of links and images.
     pub links: Vec<String>,
     /// Code within sentences.
     pub inline_code: Vec<String>,
@@ -23,7 +23,7 @@ pub struct Page {
 /// A fenced block of code.
 #[derive(Default)]
 pub struct Block {
-    /// What follows the fence: the language, and the file that a program goes to.
+    /// The text after the fence: the language, and the file that a program is written to.
     pub info: String,
     pub text: String,
 }
@@ -61,7 +61,7 @@ impl Page {
     }
 }
 
-/// Returns what `src` and `href` name in a piece of HTML.
+/// Returns the targets of `src` and `href` in a piece of HTML.
 fn html_links(html: &str) -> Vec<String> {
     let mut links = Vec::new();
     for attribute in ["src=\"", "href=\""] {
@@ -77,6 +77,7 @@ fn slug(heading: &str) -> String {
     kept.map(|letter| if letter == ' ' { '-' } else { letter }).collect()
 }
 
+/// Adds a number to each heading that occurred before.
 fn numbered(headings: &[String]) -> Vec<String> {
     let mut seen = BTreeMap::new();
     let mut anchors = Vec::new();
@@ -88,7 +89,7 @@ fn numbered(headings: &[String]) -> Vec<String> {
 }
 
 #[test]
-fn a_page_is_read() {
+fn headings_links_and_code_of_a_page_are_found() {
     let text = "# A `b` page, twice\n## A b page twice\n[to](x.md#y) `c/d.rs` <img src=\"i.svg\">\n```sh\nls\n```\n";
     let page = Page::parse("p.md", text);
     assert_eq!(page.anchors, ["a-b-page-twice", "a-b-page-twice-1"]);

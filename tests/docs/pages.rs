@@ -72,7 +72,7 @@ fn every_relative_link_leads_somewhere() {
     assert!(count > 100, "only {count} links were found");
 }
 
-/// Says what is wrong with a link.
+/// Returns what is wrong with a link, or None.
 fn problem(page: &Page, link: &str, anchors: &BTreeMap<&str, &Vec<String>>) -> Option<&'static str> {
     let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
     let target = if file.is_empty() { page.path.clone() } else { resolve(&page.path, file) };
@@ -89,7 +89,7 @@ fn problem(page: &Page, link: &str, anchors: &BTreeMap<&str, &Vec<String>>) -> O
     }
 }
 
-/// Returns the path from the root of what a page links to.
+/// Returns the target of a link on a page, as a path from the root.
 pub fn resolve(page: &str, link: &str) -> String {
     let mut path = Path::new(page).parent().unwrap().to_owned();
     for part in link.split('/') {
@@ -105,7 +105,7 @@ pub fn resolve(page: &str, link: &str) -> String {
 }
 
 #[test]
-fn a_broken_link_is_found() {
+fn broken_links_are_found() {
     let pages = [Page::parse("docs/a.md", "# Here"), Page::parse("README.md", "# There")];
     let anchors = pages.iter().map(|page| (page.path.as_str(), &page.anchors)).collect();
     for link in ["#here", "../README.md", "../README.md#there"] {

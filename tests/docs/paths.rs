@@ -31,7 +31,7 @@ fn every_file_that_a_page_names_exists() {
     assert!(count > 30, "only {count} file names were found");
 }
 
-/// A path has a slash, and a known folder at its beginning or a known extension at its end.
+/// Returns whether inline code is a path: it has a slash, and a known folder at its beginning or a known extension at its end.
 fn is_path(page: &Page, name: &str) -> bool {
     let is_plain = name.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-./".contains(letter));
     let Some((first, _)) = name.split_once('/').filter(|(first, _)| is_plain && !first.is_empty()) else {
@@ -52,7 +52,7 @@ fn exists(page: &Page, name: &str) -> bool {
 }
 
 #[test]
-fn a_path_is_told_from_other_code() {
+fn paths_are_distinguished_from_other_code() {
     let page = Page::parse("docs/a.md", "");
     for name in ["server/src/main.rs", "proto/runhub/v1/", "no/such.rs", "../client/rust", "store/no_such_file"] {
         assert!(is_path(&page, name), "{name}");

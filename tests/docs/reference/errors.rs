@@ -19,12 +19,12 @@ pub fn section(api: &Api, prose: &Prose) -> String {
     for (reason, value) in api.reasons() {
         let comment = api.comment(&value);
         text += &format!("\n### {reason}\n\n{}", prose.blocks(comment).trim_end());
-        text += &format!("\n\n{}\n", who_answers(api, &reason));
+        text += &format!("\n\n{}\n", rpcs_with(api, &reason));
     }
     text
 }
 
-/// A table of the gRPC status codes, each with its reasons. The comment of a reason begins with its code.
+/// Returns a table of the gRPC status codes, each with its reasons. The comment of a reason begins with its code.
 fn by_code(api: &Api) -> String {
     let mut codes: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (reason, value) in api.reasons() {
@@ -35,8 +35,8 @@ fn by_code(api: &Api) -> String {
     format!("| gRPC status | Reasons |\n|---|---|\n{}", rows.collect::<String>())
 }
 
-/// Says which RPCs can answer a reason. The comment of RunService names those that any RPC can answer.
-fn who_answers(api: &Api, reason: &str) -> String {
+/// Returns a sentence about the RPCs that can answer a reason. The comment of RunService names those that any RPC can answer.
+fn rpcs_with(api: &Api, reason: &str) -> String {
     let rpcs: Vec<_> = api.rpcs().into_iter().filter(|rpc| names(&errors_of(api, rpc), reason)).collect();
     let takes_id = |rpc: &MethodDescriptor| rpc.input().get_field_by_name("request_id").is_some();
     if !rpcs.is_empty() && rpcs == api.rpcs().into_iter().filter(takes_id).collect::<Vec<_>>() {

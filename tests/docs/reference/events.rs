@@ -6,7 +6,7 @@ use super::text::Prose;
 /// The message whose comment lists the kinds.
 pub const MESSAGE: &str = "Event";
 
-/// One kind of event, and what its payload has.
+/// One kind of event, and a description of its payload.
 pub struct EventKind {
     pub name: String,
     pub payload: String,

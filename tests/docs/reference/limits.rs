@@ -7,7 +7,7 @@ use super::api::Api;
 use super::text::Prose;
 use crate::server;
 
-/// The message that has them.
+/// The message that has the limits.
 pub const MESSAGE: &str = "Limits";
 
 pub fn section(api: &Api, prose: &Prose) -> String {

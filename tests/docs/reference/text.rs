@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::api::Api;
 use super::events;
 
-/// Where a name leads that has a section on the page.
+/// The names that have a section on the page, for links.
 pub struct Prose {
     /// Services, RPCs and reasons, which are linked wherever they stand.
     names: BTreeMap<String, String>,
@@ -44,7 +44,7 @@ impl Prose {
         blocks.join("<br>").replace('|', "\\|")
     }
 
-    /// Links the names in a text, and escapes what Markdown would take for markup.
+    /// Links the names in a text, and escapes characters that are markup in Markdown.
     pub fn linked(&self, text: &str) -> String {
         let mut linked = String::new();
         for (at, part) in text.split('`').enumerate() {
