@@ -19,7 +19,7 @@ mod why;
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use runhub_client::{Client, Error};
 
 pub use self::exit::Failure;
@@ -109,6 +109,11 @@ impl ServerArgs {
     }
 }
 
+/// Returns the definition of the command line, so that tests can check the commands that the pages show.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -148,12 +153,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 }
