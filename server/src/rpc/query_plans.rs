@@ -27,7 +27,7 @@ use crate::error::Result;
 use crate::store::events::Scan;
 use crate::store::requests::{self, StoredAnswer};
 use crate::store::{
-    Limit, Tx, agents, approvals, artifacts, attempts, checkpoints, compaction, due, events, plans, runs, tasks,
+    Limit, Tx, agents, approvals, artifacts, attempts, checkpoints, compaction, due, events, query_plans, runs, tasks,
 };
 
 const PAGE: Limit = Limit { rows: 10, bytes: 10_000 };
@@ -35,7 +35,7 @@ const PAGE: Limit = Limit { rows: 10, bytes: 10_000 };
 #[test]
 fn every_statement_finds_its_rows_by_an_index() {
     let folder = tempfile::tempdir().unwrap();
-    let plans = plans::explain(&folder.path().join("db"), &SystemClock, |tx| {
+    let plans = query_plans::explain(&folder.path().join("db"), &SystemClock, |tx| {
         let run = new_run(tx)?;
         work(tx, &run)?;
         keep(tx, &run)?;
@@ -44,7 +44,7 @@ fn every_statement_finds_its_rows_by_an_index() {
         control(tx, &run)?;
         sweep(tx, &run)
     });
-    let slow = plans::slow(&plans);
+    let slow = query_plans::slow(&plans);
     assert!(slow.is_empty(), "{slow:#?}");
     assert!(plans.len() > 105, "only {} statements were looked at", plans.len());
 }
