@@ -20,6 +20,8 @@ pub mod deletion;
 pub mod dependencies;
 pub mod due;
 pub mod events;
+#[cfg(test)]
+mod faulty;
 pub mod imports;
 mod notifications;
 pub mod path_sets;

@@ -1,5 +1,7 @@
 //! The promises of the writer, one test each.
 
+mod faults;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,6 +57,12 @@ impl Held {
     async fn go_on(self) {
         self.go_on.send(()).unwrap();
         self.body.await.unwrap().unwrap();
+    }
+
+    /// Goes on to a commit that fails.
+    async fn go_on_and_fail(self, error: &Error) {
+        self.go_on.send(()).unwrap();
+        assert_eq!(self.body.await.unwrap().as_ref(), Err(error));
     }
 }
 
