@@ -53,7 +53,7 @@ pub async fn run(store: Store, clock: Arc<dyn Clock>, keep: Keep, mut draining: 
 /// The store can't be written.
 pub async fn clean_up(store: &Store, clock: &dyn Clock, keep: Keep) -> Result<()> {
     let forgotten = clock.now().minus(keep.requests_for);
-    in_batches(store, move |tx| requests::forget_before(tx, forgotten)).await?;
+    in_batches(store, move |tx| requests::remove_before(tx, forgotten)).await?;
     let Some(events_for) = keep.events_for else { return Ok(()) };
     let removed = clock.now().minus(events_for);
     in_batches(store, move |tx| compaction::remove_before(tx, removed)).await

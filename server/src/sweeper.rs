@@ -87,9 +87,9 @@ impl Sweeper {
             let now = self.look_at_the_clock();
             self.recover_from_stall().await?;
             let since = self.looked_at.minus(OVERLAP);
-            let due = self.attend(store.read_as_server(move |tx| due::look(tx, since, now))).await?;
+            let due = self.attend(store.read_as_server(move |tx| due::find(tx, since, now))).await?;
             self.looked_at = now;
-            due.in_time.iter().for_each(|(run_key, tasks)| {
+            due.newly_ready.iter().for_each(|(run_key, tasks)| {
                 self.waiters.handle(&Signal::Ready { run_key: *run_key, tasks: *tasks });
             });
             if due.changes_nothing() {

@@ -212,14 +212,14 @@ fn look(tx: &mut dyn Tx, run: &Run) -> Result<()> {
 /// What the server does by itself.
 fn sweep(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     let now = SystemClock.now();
-    due::look(tx, now, now)?;
+    due::find(tx, now, now)?;
     due::next(tx, now)?;
     due::recover(tx, now, now)?;
     let held = claim(tx, run, true, &Overlaps::default())?;
     lease::expire(tx, held.task.key, now.plus(Duration::from_secs(3_600)))?;
     // It is heard of after all.
     lease::beat(tx, &Beat { token: held.lease.token, progress: None }, None, &Overlaps::default())?;
-    requests::forget_before(tx, now)?;
+    requests::remove_before(tx, now)?;
     compaction::remove_before(tx, now)?;
     compaction::oldest_position(tx, Some(run.key))?;
     let run = runs::get(tx, &run.id)?;

@@ -2,6 +2,8 @@
 //!
 //! - One file for each table or query: `runs`, `tasks`, `events` …, `ready`, `due` …
 //! - `tx` is what the body of a transaction can do. `column` converts values.
+//! - `table` generates the statements of a table from one declaration of its columns; `names` are statuses and conditions
+//!   by name.
 //! - `queue`, `writer` and `notifications` commit transactions in groups and tell others. They know no database.
 //! - `session` is the seam to the database; `sqlite` is what is SQLite's own.
 //!
@@ -23,10 +25,10 @@ pub mod events;
 #[cfg(test)]
 mod faulty;
 pub mod imports;
+mod names;
 mod notifications;
 pub mod path_sets;
 pub mod pending;
-pub mod plan;
 mod queue;
 pub mod raw;
 pub mod ready;
@@ -35,6 +37,7 @@ pub mod runs;
 pub mod runstore;
 mod session;
 mod sqlite;
+mod table;
 pub mod tasks;
 mod tx;
 mod writer;
@@ -58,19 +61,6 @@ pub use self::tx::{Each, Limit, Page, Tx, all, any, first, page};
 use self::writer::Writer;
 use crate::clock::Clock;
 use crate::error::Result;
-
-/// Declares `select!("WHERE …")`: the query of a table's whole rows, continued. A static text, as every statement is.
-#[rustfmt::skip] // It indents the inner macro further each time.
-macro_rules! rows_of {
-    ($dollar:tt $query:literal) => {
-        macro_rules! select {
-            ($dollar rest:literal) => {
-                concat!($query, $dollar rest)
-            };
-        }
-    };
-}
-pub(crate) use rows_of;
 
 /// The one database of a server. Clones share it.
 #[derive(Clone)]

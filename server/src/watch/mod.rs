@@ -249,7 +249,7 @@ impl<T: Shown> Watch<T> {
         self.queue.extend(look.found.events.into_iter().map(|event| Message::Event(T::of(event))));
         // With something new: once more, to see that nothing follows.
         self.run_may_have_ended = look.run == RunState::Ended;
-        if let ScanEnd::Full(stopped_at) | ScanEnd::Looked(stopped_at) = look.found.end {
+        if let ScanEnd::Full(stopped_at) | ScanEnd::Checked(stopped_at) = look.found.end {
             self.scan.after = stopped_at;
             return;
         }
