@@ -10,17 +10,19 @@ use crate::domain::lease;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// The conditions of the partial indexes that find what is due.
+/// The condition of the partial index of leases.
 macro_rules! leased {
     () => {
         concat!("status = ", task_status!(IN_PROGRESS))
     };
 }
+/// The condition of the partial index of graces.
 macro_rules! in_grace {
     () => {
         concat!("status = ", run_status!(CANCELLING))
     };
 }
+/// The condition of the partial index of approvals that can expire.
 macro_rules! undecided {
     () => {
         concat!("verdict = ", verdict!(PENDING), " AND has_expired = 0")

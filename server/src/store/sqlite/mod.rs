@@ -36,9 +36,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum OpenError {
-    #[error("the database {} is in use by another runhub: stop it, or pass another --db", .0.display())]
+    #[error("another runhub has {} open: stop it, or pass another --db", .0.display())]
     InUse(PathBuf),
-    #[error("the database {} was written by a newer runhub: use that version, or pass another --db", .0.display())]
+    #[error("{} was written by a newer runhub: use that version, or pass another --db", .0.display())]
     TooNew(PathBuf),
     #[error("SQLite {0} can lose commits: runhub needs SQLite 3.51.3 or newer")]
     OldSqlite(&'static str),
