@@ -97,7 +97,7 @@ impl Import {
             tasks.push(new_task(tx, run, ordinal, issue)?);
             self.bar.inc(1);
         }
-        store::plan::insert(tx, &mut tasks, dependencies)?;
+        store::tasks::insert_with_dependencies(tx, &mut tasks, dependencies)?;
         Ok(tasks)
     }
 }
