@@ -1,6 +1,7 @@
 //! All that is SQLite's own: opening, locking and migrating the file; the connection that writes; the connections that
 //! read.
 
+mod checkpoint;
 mod migrations;
 #[cfg(test)]
 pub mod query_plans;
@@ -116,6 +117,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     conn.pragma_update(None, "synchronous", "FULL").map_err(at)?;
     conn.pragma_update(None, "foreign_keys", "ON").map_err(at)?;
     conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    checkpoint::log_checkpoints(&conn);
     migrations::migrate(&mut conn, path)?;
     Ok(conn)
 }

@@ -1,5 +1,7 @@
 //! Group commit: runs the bodies of many calls in one transaction, so that they share one sync to the disk.
 
+use std::time::{Duration, Instant};
+
 use tokio::sync::mpsc;
 
 use super::LARGEST_GROUP;
@@ -12,6 +14,9 @@ use crate::store::session::{CommitOutcome, Counted, WriteSession};
 
 /// How often a group is run again at most because a caller has disconnected meanwhile.
 const MAX_RERUNS: usize = 2;
+
+/// A commit that takes this long is logged: the disk is too slow for the load, or another program uses it.
+const SLOW_COMMIT: Duration = Duration::from_secs(1);
 
 /// Why a group was not committed.
 enum Failure {
@@ -170,7 +175,13 @@ impl<S: WriteSession> Groups<S> {
         if pass.reruns > 0 && jobs.iter().any(|job| job.has_succeeded() && !job.is_wanted()) {
             return Err(Failure::Unwanted);
         }
-        match self.session.commit(self.counted, effects.has_written) {
+        let begun = Instant::now();
+        let outcome = self.session.commit(self.counted, effects.has_written);
+        let duration = begun.elapsed();
+        if duration >= SLOW_COMMIT {
+            tracing::warn!(calls = jobs.len(), duration_ms = duration.as_millis(), "slow commit");
+        }
+        match outcome {
             CommitOutcome::Committed => Ok(effects.signals),
             CommitOutcome::Failed(error) => Err(Failure::Writer(error)),
             CommitOutcome::Unknown => Err(Failure::Unknown(effects.signals)),
