@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use prost::Message;
 use runhub_api::v1::subscribe_events_response::Message as Sent;
 use runhub_api::{Encoded, Json, v1};
+use runhub_bench::EXAMPLE_PAYLOAD;
 use runhub_server::actions::claim::{self, Wanted};
 use runhub_server::actions::end_task::{self, EndTask};
 use runhub_server::actions::paths::Overlaps;
@@ -24,9 +25,6 @@ use runhub_server::domain::task::{Caller, EndStatus, Ending, TaskDraft, TaskSpec
 use runhub_server::error::Error;
 use runhub_server::store::{Store, events, runs};
 use tokio::runtime::Runtime;
-
-const PAYLOAD: &str =
-    r#"{"tool":"edit","path":"src/parser/lexer.rs","line":42,"ok":true,"note":"one token of lookahead is enough"}"#;
 
 /// A store on a temporary file, with a run.
 struct World {
@@ -60,7 +58,7 @@ impl World {
 }
 
 fn event() -> EventDraft {
-    let payload = json::Json::from_text(PAYLOAD.into());
+    let payload = json::Json::from_text(EXAMPLE_PAYLOAD.into());
     EventDraft { task_key: None, source: "agent".into(), kind: "tool_used".into(), message: "edited".into(), payload }
 }
 
@@ -121,11 +119,12 @@ fn claim_and_release(tx: &mut dyn runhub_server::store::Tx, wanted: &Wanted, ove
 
 /// Payloads on their way into the store and out of it, and events on their way to watchers.
 fn conversions(criterion: &mut Criterion) {
-    let payload = Json::parse(PAYLOAD).unwrap();
+    let payload = Json::parse(EXAMPLE_PAYLOAD).unwrap();
     criterion.bench_function("payload to JSON", |bench| {
         bench.iter(|| serde_json::to_string(&Json(black_box(&payload))).unwrap());
     });
-    criterion.bench_function("payload from JSON", |bench| bench.iter(|| Json::parse(black_box(PAYLOAD)).unwrap()));
+    criterion
+        .bench_function("payload from JSON", |bench| bench.iter(|| Json::parse(black_box(EXAMPLE_PAYLOAD)).unwrap()));
     let event = v1::Event { source: "agent".into(), payload: Some(payload), ..Default::default() };
     let response = v1::SubscribeEventsResponse { message: Some(Sent::Event(event)) };
     criterion.bench_function("event encoded once", |bench| bench.iter(|| Encoded::from(black_box(response.clone()))));

@@ -66,3 +66,14 @@ impl From<io::Error> for Failure {
         Self { is_broken_pipe: error.kind() == io::ErrorKind::BrokenPipe, ..Self::failed(error.to_string()) }
     }
 }
+
+impl From<runhub_bench::Error> for Failure {
+    fn from(error: runhub_bench::Error) -> Self {
+        match error {
+            runhub_bench::Error::Client(cause) => cause.into(),
+            runhub_bench::Error::Io(cause) => cause.into(),
+            runhub_bench::Error::Payload(_) | runhub_bench::Error::Address(_) => Self::usage(error.to_string()),
+            other => Self::failed(other.to_string()),
+        }
+    }
+}

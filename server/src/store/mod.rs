@@ -22,7 +22,6 @@ pub mod plan;
 #[cfg(test)]
 pub mod plans;
 mod queue;
-pub mod raw;
 mod reader;
 pub mod ready;
 pub mod requests;
