@@ -121,7 +121,7 @@ pub async fn batches(bench: &Bench) -> Result<Vec<Row>, Error> {
     appending.events = vec![bench.event.clone(); EVENTS_PER_BATCH];
     let appending = Arc::new(appending);
     bench.start_progress("batches", 2 * bench.rounds());
-    let mut measured = Load::new();
+    let mut measured = Load::new()?;
     let mut bare_per_second = 0.0;
     for round in 0..bench.rounds() {
         measured.extend(closed_loop(&appending, bench.round_end(), BATCH_CALLERS).await?);

@@ -126,8 +126,8 @@ impl Bench {
         measured: &Arc<impl Work>,
         callers: usize,
     ) -> Result<(Load, Load), Error> {
-        let mut of_ceiling = Load::new();
-        let mut of_measured = Load::new();
+        let mut of_ceiling = Load::new()?;
+        let mut of_measured = Load::new()?;
         for _ in 0..self.rounds() {
             of_ceiling.extend(closed_loop(ceiling, self.round_end(), callers).await?);
             self.advance(1);

@@ -31,8 +31,8 @@ pub async fn claim_and_complete(bench: &Bench) -> Result<Vec<Row>, Error> {
     let working = Arc::new(Working { connections, run_id });
     let pairs_per_agent = tasks / bench.rounds() / bench.agents;
     bench.start_progress("claims", 2 * bench.rounds());
-    let mut empty = Load::new();
-    let mut pairs = Load::new();
+    let mut empty = Load::new()?;
+    let mut pairs = Load::new()?;
     for _ in 0..bench.rounds() {
         empty.extend(closed_loop(&empty_calls, bench.round_end(), bench.agents).await?);
         bench.advance(1);

@@ -58,7 +58,7 @@ impl SingleCaller {
     async fn measure(bench: &Bench) -> Result<Self, Error> {
         let appending = Appending::new(bench, 1).await?;
         let empty_calls = EmptyCalls(appending.connections.clone());
-        let mut times = Self { empty: Sample::new(), append: Sample::new(), commit: Sample::new() };
+        let mut times = Self { empty: Sample::new()?, append: Sample::new()?, commit: Sample::new()? };
         let blocks = bench.scaled(BLOCKS);
         bench.start_progress("one caller", blocks);
         for block in 0..blocks {
@@ -97,7 +97,7 @@ async fn event_times(bench: &Bench) -> Result<Sample, Error> {
     let run_id = bench.create_run().await?;
     let events = EVENTS_PER_SECOND * bench.scaled(10 * SECONDS) / 10;
     let started = Instant::now();
-    let times = SharedSample::new();
+    let times = SharedSample::new()?;
     let mut watchers = JoinSet::new();
     for _ in 0..WATCHERS / WATCHERS_PER_CONNECTION {
         let channel = load::connect(&bench.url, load::WIDE_WINDOW).await?;

@@ -24,6 +24,8 @@ pub enum Error {
         "the temporary folder does not support WAL (journal_mode stays {0}): set TMPDIR to a folder on a local disk"
     )]
     NoWal(String),
+    #[error("the histogram of a sample can't be made: {0}")]
+    Histogram(#[from] hdrhistogram::CreationError),
     #[error("a task of the bench ended early: {0}")]
     Task(#[from] tokio::task::JoinError),
     #[error(transparent)]

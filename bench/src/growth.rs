@@ -70,8 +70,8 @@ pub async fn rows(bench: &Bench) -> Result<Vec<Row>, Error> {
 
 async fn compare(small: &FilledServer, large: &FilledServer) -> Result<Vec<Row>, Error> {
     let calls = large.bench.scaled(CALLS);
-    let mut on_small = Times::new();
-    let mut on_large = Times::new();
+    let mut on_small = Times::new()?;
+    let mut on_large = Times::new()?;
     large.bench.start_progress("growth", calls);
     for _ in 0..calls {
         small.measure(&mut on_small).await?;
@@ -102,8 +102,8 @@ struct Times {
 }
 
 impl Times {
-    fn new() -> Self {
-        Self { append: Sample::new(), claim: Sample::new(), claim_any: Sample::new(), snapshot: Sample::new() }
+    fn new() -> Result<Self, Error> {
+        Ok(Self { append: Sample::new()?, claim: Sample::new()?, claim_any: Sample::new()?, snapshot: Sample::new()? })
     }
 }
 

@@ -24,7 +24,7 @@ const SETTLE_TIME: Duration = Duration::from_secs(1);
 /// Measures servers on empty databases.
 pub async fn of_empty_server(bench: &Bench) -> Result<Vec<Row>, Error> {
     bench.start_progress("idle", STARTS + 1);
-    let mut ready = Sample::new();
+    let mut ready = Sample::new()?;
     for _ in 0..STARTS {
         ready.record(OwnServer::start(bench.program())?.ready_after);
         bench.advance(1);
@@ -35,7 +35,7 @@ pub async fn of_empty_server(bench: &Bench) -> Result<Vec<Row>, Error> {
 /// Measures a server that is killed and started again on its database.
 pub async fn of_restarted_server(bench: &Bench, mut server: OwnServer) -> Result<Vec<Row>, Error> {
     bench.start_progress("idle", STARTS + 1);
-    let mut ready = Sample::new();
+    let mut ready = Sample::new()?;
     for _ in 0..STARTS {
         server = server.restart(bench.program())?;
         ready.record(server.ready_after);

@@ -22,8 +22,8 @@ pub struct Load {
 
 impl Load {
     /// Returns a load without calls.
-    pub fn new() -> Self {
-        Self { duration: Duration::ZERO, times: Sample::new() }
+    pub fn new() -> Result<Self, Error> {
+        Ok(Self { duration: Duration::ZERO, times: Sample::new()? })
     }
 
     /// Returns the rate of the calls.
@@ -64,7 +64,7 @@ pub trait Work: Send + Sync + 'static {
 
 /// Runs `callers` callers at once until each has stopped.
 pub async fn closed_loop(work: &Arc<impl Work>, until: Until, callers: usize) -> Result<Load, Error> {
-    let times = SharedSample::new();
+    let times = SharedSample::new()?;
     let mut loops = JoinSet::new();
     let started = Instant::now();
     for caller in 0..callers {

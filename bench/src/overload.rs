@@ -63,7 +63,7 @@ pub async fn rows(bench: &Bench) -> Result<Vec<Row>, Error> {
     let appending = Arc::new(Appending::new(&bench, bench.agents).await?);
     let mut steps = Vec::new();
     for step in STEPS {
-        steps.push((step, StepTimes::new()));
+        steps.push((step, StepTimes::new()?));
     }
     for _ in 0..bench.rounds() {
         for (step, times) in &mut steps {
@@ -109,14 +109,14 @@ struct StepTimes {
 }
 
 impl StepTimes {
-    fn new() -> Self {
-        Self {
+    fn new() -> Result<Self, Error> {
+        Ok(Self {
             duration: Duration::ZERO,
-            accepted: Sample::new(),
-            refused: Sample::new(),
-            heartbeats: Sample::new(),
-            completions: Sample::new(),
-        }
+            accepted: Sample::new()?,
+            refused: Sample::new()?,
+            heartbeats: Sample::new()?,
+            completions: Sample::new()?,
+        })
     }
 
     fn accepted_per_second(&self) -> f64 {
@@ -150,8 +150,8 @@ async fn run_step(bench: &Bench, appending: &Arc<Appending>, step: Step) -> Resu
     let connection = load::connect(&bench.url, load::WIDE_WINDOW).await?;
     let shared = Arc::new(Callers {
         phase: AtomicU8::new(RAMPING),
-        accepted: SharedSample::new(),
-        refused: SharedSample::new(),
+        accepted: SharedSample::new()?,
+        refused: SharedSample::new()?,
     });
     let mut calls = JoinSet::new();
     for caller in 0..step.callers {
@@ -164,7 +164,7 @@ async fn run_step(bench: &Bench, appending: &Arc<Appending>, step: Step) -> Resu
     }
     tokio::time::sleep(2 * RAMP).await;
     shared.phase.store(COUNTING, Ordering::Relaxed);
-    let mut times = StepTimes::new();
+    let mut times = StepTimes::new()?;
     work(bench, connection, &claims, &mut times).await?;
     shared.phase.store(OVER, Ordering::Relaxed);
     join_all(calls).await?;

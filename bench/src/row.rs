@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn unmeasured_row_neither_meets_nor_misses_its_target() {
-        let row = Row::p99("", &Sample::new()).with_target(Target::AtMost(50.0));
+        let row = Row::p99("", &Sample::new().unwrap()).with_target(Target::AtMost(50.0));
         assert_eq!(row.met, None);
         assert!(row.value.is_nan());
     }

@@ -31,7 +31,7 @@ pub async fn after_completion(bench: &Bench) -> Result<Vec<Row>, Error> {
     bench.start_progress("woken claims", completions);
     let other_waiters = start_other_waiters(bench).await?;
     let waiter = Client::connect(&bench.url).await?.without_retry();
-    let mut times = Sample::new();
+    let mut times = Sample::new()?;
     for _ in 0..completions {
         times.record(wake_once(bench, &waiter).await?);
         bench.advance(1);
