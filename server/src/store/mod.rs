@@ -26,7 +26,6 @@ mod reader;
 pub mod ready;
 pub mod requests;
 pub mod runs;
-pub mod runstore;
 mod signal;
 mod sqlite;
 pub mod tasks;

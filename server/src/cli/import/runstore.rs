@@ -1,5 +1,6 @@
 //! `runhub import runstore`: a database written by the class RunStore.
 
+mod reader;
 mod statuses;
 mod write;
 
@@ -10,11 +11,11 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use self::reader::RunStoreFile;
 use self::statuses::{Mapping, Statuses};
 use self::write::Import;
 use super::{Failure, IntoArgs, bring_in, digest, refused};
 use crate::cli::progress;
-use crate::store::runstore::RunStoreFile;
 
 #[derive(Args)]
 pub struct RunstoreArgs {
@@ -38,7 +39,7 @@ pub async fn run(args: RunstoreArgs) -> Result<(), Failure> {
     }
     let ids: Vec<&str> = file.runs.iter().map(|run| run.id.as_str()).collect();
     let digest = digest("runstore", ids.join("\n").as_bytes());
-    let bar = progress::bar(file.len());
+    let bar = progress::bar(file.row_count());
     let import = Arc::new(Import { file, statuses: Statuses::new(args.map_status.clone()), digest, bar });
     let writing = Arc::clone(&import);
     let left_out = bring_in(&args.file, &args.into, &import.bar, move |tx| writing.write(tx)).await?;

@@ -8,6 +8,7 @@ use prost_types::Timestamp as ProtoTimestamp;
 use runhub_api::Json as ProtoJson;
 
 use super::super::note_import;
+use super::reader::{EventRow, RunRow, RunStoreFile, TaskRow};
 use super::statuses::Statuses;
 use crate::domain::agent::AgentState;
 use crate::domain::approval::{Approval, ApprovalVerdict};
@@ -22,7 +23,6 @@ use crate::domain::time::Timestamp;
 use crate::domain::{Key, Labels, limits};
 use crate::error::{Error, Result};
 use crate::rpc::field;
-use crate::store::runstore::{EventRow, RunRow, RunStoreFile, TaskRow};
 use crate::store::{Tx, agents, approvals, artifacts, attempts, checkpoints, events, path_sets, runs, tasks};
 
 /// What is to be written.
