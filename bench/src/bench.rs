@@ -15,7 +15,7 @@ use crate::own_server::OwnServer;
 use crate::row::Row;
 use crate::{Error, Host, appends, claims, delays, growth, idle, overload, wake, watchers};
 
-/// One server under measurement.
+/// A server under measurement, with the settings of the measurement.
 pub struct Bench {
     pub url: String,
     pub client: Client,

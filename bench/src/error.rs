@@ -1,8 +1,8 @@
-//! Why a measurement failed.
+//! The errors of the bench.
 
 use tonic::Status;
 
-/// Why the bench returns no rows.
+/// The reason why the bench returns no rows.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Error {

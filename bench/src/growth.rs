@@ -1,4 +1,4 @@
-//! The same calls on a small log and on one with 1,000 times as many events.
+//! Compares calls on a small log with calls on a log that has 1,000 times as many events.
 
 use std::fmt;
 use std::time::Instant;
@@ -19,15 +19,15 @@ const MAX_RATIO: f64 = 1.3;
 
 /// The API's limit on events per AppendEvents call.
 const EVENTS_PER_CALL: usize = 1_000;
-/// One of this many tasks is ready. The others depend on it.
+/// Number of tasks per ready task. The others depend on the ready one.
 const TASKS_PER_READY_TASK: usize = 10;
 /// Tasks of the run whose snapshot is measured, on both servers.
 const SNAPSHOT_TASKS: usize = 100;
 const CALLS: usize = 500;
-/// As a claim's run_id: any run.
+/// The run_id of a claim that takes a task of any run.
 const ANY_RUN: &str = "";
 
-/// What a server holds.
+/// The number of runs, tasks and events that a server holds.
 #[derive(Clone, Copy)]
 struct Size {
     runs: usize,

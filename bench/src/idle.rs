@@ -18,7 +18,7 @@ const MAX_MILLIS_TO_READY: f64 = 150.0;
 const WATCHERS: usize = 1_000;
 const WATCHERS_PER_CONNECTION: usize = 100;
 const STARTS: usize = 5;
-/// How long to wait before reading the memory, so that the work of the start or of new connections has ended.
+/// The pause before reading the memory, so that the work for the start or for new connections has ended.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 
 /// Measures servers on empty databases.

@@ -31,14 +31,14 @@ pub use self::error::Error;
 pub use self::options::{EXAMPLE_PAYLOAD, Options};
 pub use self::row::{Row, Target};
 
-/// What the bench takes from the program that runs it.
+/// Everything that the bench takes from the program that runs it.
 #[derive(Debug)]
 pub struct Host {
     /// The `runhub` binary. The bench starts its own servers with it.
     pub program: PathBuf,
     /// Number of calls that the server has in service before it refuses further ones with OVERLOADED.
     pub max_calls_in_service: usize,
-    /// Shows how far the measurement is.
+    /// The progress bar, which the bench removes at the end.
     pub progress: ProgressBar,
 }
 

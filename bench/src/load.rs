@@ -38,7 +38,7 @@ impl Load {
     }
 }
 
-/// When a caller stops.
+/// The condition under which a caller stops.
 #[derive(Debug, Clone, Copy)]
 pub enum Until {
     /// After this time since the start of the load.

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 pub const EXAMPLE_PAYLOAD: &str =
     r#"{"tool":"edit","path":"src/parser/lexer.rs","line":42,"ok":true,"note":"one token of lookahead is enough"}"#;
 
-/// What to measure, where, and with how many agents.
+/// The options that select the rows, the server and the number of agents.
 #[derive(Debug, Args)]
 pub struct Options {
     /// The groups of rows to measure. Default: all groups
@@ -53,7 +53,7 @@ pub enum Group {
     Delays,
     /// AppendEvents while up to 100 watchers receive every event
     Watchers,
-    /// The same calls with 1,000 times as many events in the log
+    /// Calls on a log with 1,000 times as many events
     Growth,
     /// Waiting claims
     Wake,

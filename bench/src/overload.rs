@@ -137,7 +137,7 @@ const RAMPING: u8 = 0;
 const COUNTING: u8 = 1;
 const OVER: u8 = 2;
 
-/// What the callers of a step share.
+/// The state that the callers of a step share.
 struct Callers {
     phase: AtomicU8,
     accepted: SharedSample,

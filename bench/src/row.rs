@@ -10,7 +10,7 @@ use crate::sample::Sample;
 /// A measured figure. A figure that could not be measured is NaN.
 #[derive(Debug, Serialize)]
 pub struct Row {
-    /// What was measured and, after the semicolon, what it is compared with.
+    /// Names the figure and, after the semicolon, the ceiling.
     pub name: String,
     /// The unit of `value` and `ceiling`.
     pub unit: &'static str,
@@ -22,9 +22,9 @@ pub struct Row {
     /// The time in milliseconds that 99 of 100 calls do not exceed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p99: Option<f64>,
-    /// What `value` is compared with, measured in the same run. None: nothing.
+    /// The figure that `value` is compared with, measured in the same run. None: the row has no comparison.
     pub ceiling: Option<f64>,
-    /// `value` divided by `ceiling`.
+    /// `value` divided by `ceiling`. None: the row has no comparison.
     pub ratio: Option<f64>,
     /// The target for `ratio`, or for `value` if there is no ratio. None: the row has no target.
     pub target: Option<Target>,
@@ -118,7 +118,7 @@ impl Row {
         Self { p50: Some(times.percentile(50)), p99: Some(times.percentile(99)), ..self }
     }
 
-    /// Adds what the figure is compared with.
+    /// Adds the ceiling, and the ratio to it.
     pub(crate) fn compared_with(self, ceiling: f64) -> Self {
         Self { ceiling: Some(ceiling), ratio: Some(self.value / ceiling), ..self }
     }

@@ -1,4 +1,4 @@
-//! What SQLite does without a server: the ceiling for the server's writes.
+//! Measures SQLite without a server, as the ceiling for the server's writes.
 //!
 //! The connection has the server's settings, and the tables have the columns and indexes that AppendEvents writes.
 

@@ -22,7 +22,7 @@ const OTHER_WAITERS: usize = 64;
 
 const WAIT: prost_types::Duration = prost_types::Duration { seconds: 60, nanos: 0 };
 
-/// How long to let a claim start to wait: a claim that finds its task at once would not measure a wake-up.
+/// The time that a claim gets to start waiting. A claim that finds its task at once would not measure a wake-up.
 const WAIT_START: Duration = Duration::from_millis(5);
 
 /// Measures the time from a completion until the claim that waits for its dependent has the task.

@@ -83,7 +83,7 @@ pub struct Columns {
     pub verdict: bool,
 }
 
-/// Where a table of approvals shows their runs.
+/// The place in which a table of approvals shows their runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum RunShown {
     /// Nowhere, because all approvals belong to one run.

@@ -1,4 +1,4 @@
-//! How a command fails: its message and its exit code, on which scripts can rely.
+//! The message and the exit code of a command that fails. Scripts can rely on the exit codes.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ const WRONG_USAGE: u8 = 2;
 const NO_SERVER: u8 = 3;
 const NOT_FOUND: u8 = 4;
 
-/// Why a command failed.
+/// The failure of a command.
 #[derive(Debug)]
 pub struct Failure {
     code: u8,

@@ -35,7 +35,7 @@ pub struct CancelArgs {
     #[command(flatten)]
     control: ControlArgs,
 
-    /// How long agents may take to finish the tasks that they hold, at most 24h. 0s: the run ends at once
+    /// The time that agents get to finish the tasks that they hold, at most 24h. With 0s the run ends at once
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = grace)]
     grace: prost_types::Duration,
 }

@@ -27,15 +27,15 @@ pub struct ServeArgs {
     #[arg(long, env = "RUNHUB_DB", value_name = "FILE", default_value = "runhub.db")]
     db: PathBuf,
 
-    /// How long open calls and streams may take to end after SIGTERM or SIGINT
+    /// The time that open calls and streams get to end after SIGTERM or SIGINT
     #[arg(long, env = "RUNHUB_DRAIN", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     drain: Duration,
 
-    /// How long the server keeps the answer to a request_id, which it returns to duplicate requests
+    /// The time for which the server keeps the answer to a request_id, to return it to duplicate requests
     #[arg(long, env = "RUNHUB_KEEP_REQUESTS_FOR", value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
     keep_requests_for: Duration,
 
-    /// How long the server keeps events, at least 1s. It removes older events from the log. Default: forever
+    /// The time for which the server keeps events, at least 1s. It removes older events from the log. Default: forever
     #[arg(long, env = "RUNHUB_KEEP_EVENTS_FOR", value_name = "DURATION", value_parser = keep_events_for)]
     keep_events_for: Option<Duration>,
 

@@ -28,7 +28,7 @@ pub struct ShowArgs {
     json: bool,
 }
 
-/// How many events, attempts and tasks of each status are shown if the snapshot is too large.
+/// The number of events, attempts and tasks of each status to show if the snapshot is too large.
 const REDUCED_LIMIT: i32 = 10;
 
 const IN_PROGRESS: &str = "In progress";
