@@ -49,7 +49,7 @@ impl Bench {
             ..Default::default()
         };
         Ok(Self {
-            client: Client::connect(&url).await?.without_retry(),
+            client: connect(&url).await?,
             url,
             folder: tempfile::tempdir()?,
             agents: usize::from(options.agents),
@@ -65,7 +65,7 @@ impl Bench {
     pub async fn for_server(&self, url: &str) -> Result<Self, Error> {
         Ok(Self {
             url: url.to_owned(),
-            client: Client::connect(url).await?.without_retry(),
+            client: connect(url).await?,
             folder: tempfile::tempdir()?,
             agents: self.agents,
             event: self.event.clone(),
@@ -166,4 +166,10 @@ impl Bench {
             Group::Overload => overload::rows(self).await,
         }
     }
+}
+
+/// Connects without retries, because a repeated call would be measured as one.
+pub async fn connect(url: &str) -> Result<Client, Error> {
+    let client = Client::connect(url).await.map_err(|cause| Error::Connect { url: url.to_owned(), cause })?;
+    Ok(client.without_retry())
 }

@@ -6,7 +6,7 @@ use tonic::Status;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Error {
-    #[error("--payload: {0}")]
+    #[error("--payload is not valid JSON: {0}")]
     Payload(String),
     #[error("the server's address is not a valid URI: {0}")]
     Address(String),
@@ -14,6 +14,8 @@ pub enum Error {
     ServerNotStarted { program: String },
     #[error("the server returned no ready task to claim")]
     NothingToClaim,
+    #[error("{url}: {cause}")]
+    Connect { url: String, cause: runhub_client::Error },
     #[error(transparent)]
     Client(#[from] runhub_client::Error),
     #[error("can't connect to the server: {0}")]

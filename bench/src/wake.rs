@@ -7,7 +7,7 @@ use runhub_client::Client;
 use tokio::task::JoinSet;
 
 use crate::Error;
-use crate::bench::Bench;
+use crate::bench::{Bench, connect};
 use crate::claims::{claim_request, completion};
 use crate::row::{Row, Target};
 use crate::sample::Sample;
@@ -30,7 +30,7 @@ pub async fn after_completion(bench: &Bench) -> Result<Vec<Row>, Error> {
     let completions = bench.scaled(COMPLETIONS);
     bench.start_progress("woken claims", completions);
     let other_waiters = start_other_waiters(bench).await?;
-    let waiter = Client::connect(&bench.url).await?.without_retry();
+    let waiter = connect(&bench.url).await?;
     let mut times = Sample::new()?;
     for _ in 0..completions {
         times.record(wake_once(bench, &waiter).await?);

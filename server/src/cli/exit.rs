@@ -33,8 +33,11 @@ impl Failure {
         Self { code: WRONG_USAGE, ..Self::failed(message) }
     }
 
-    /// Puts the server's address in front of the message.
+    /// Puts the server's address in front of the message, unless the message is about the address.
     pub fn at_server(self, server: &str) -> Self {
+        if self.code == WRONG_USAGE {
+            return self;
+        }
         Self { message: format!("{server}: {}", self.message), ..self }
     }
 
@@ -76,6 +79,7 @@ impl From<io::Error> for Failure {
 impl From<runhub_bench::Error> for Failure {
     fn from(error: runhub_bench::Error) -> Self {
         match error {
+            runhub_bench::Error::Connect { url, cause } => Self::from(cause).at_server(&url),
             runhub_bench::Error::Client(cause) => cause.into(),
             runhub_bench::Error::Io(cause) => cause.into(),
             runhub_bench::Error::Payload(_) | runhub_bench::Error::Address(_) => Self::usage(error.to_string()),

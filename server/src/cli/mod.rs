@@ -20,7 +20,7 @@ mod why;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use runhub_client::{Client, Error};
+use runhub_client::Client;
 
 pub use self::exit::Failure;
 
@@ -48,7 +48,7 @@ Examples:
   runhub approve APPROVAL                 approve; or: runhub reject APPROVAL --because TEXT
   runhub pause RUN                        lease no more tasks of a run; also: resume, cancel
   runhub why TASK                         explain why no agent can claim a task now
-  runhub import beads issues.jsonl        import a beads ledger as a run (while no server is running)
+  runhub import beads issues.jsonl        import a beads ledger as a run (stop the server first)
 
 Exit codes:
   0  success
@@ -102,11 +102,8 @@ struct ServerArgs {
 impl ServerArgs {
     /// Connects without retries, so that a person sees a failure at once.
     async fn connect(&self) -> Result<Client, Failure> {
-        let client = Client::connect(&self.server).await.map_err(|error| match error {
-            // This message names the address already.
-            Error::Address(_) => Failure::from(error),
-            other => Failure::from(other).at_server(&self.server),
-        })?;
+        let client = Client::connect(&self.server).await;
+        let client = client.map_err(|error| Failure::from(error).at_server(&self.server))?;
         Ok(client.without_retry())
     }
 }
