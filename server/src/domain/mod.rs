@@ -9,6 +9,7 @@ pub mod artifact;
 pub mod attempt;
 pub mod checkpoint;
 pub mod event;
+pub mod field;
 pub mod glob;
 pub mod json;
 pub mod lease;

@@ -70,7 +70,7 @@ impl ApprovalService for Hub {
     ) -> Result<Response<v1::WaitApprovalResponse>, Status> {
         let request = request.into_inner();
         let id = field::id("approval_id", &request.approval_id)?;
-        let wait = field::wait("wait", request.wait.as_ref())?;
+        let wait = field::wait(request.wait.as_ref())?;
         let approval = self.wait_for_decision(id, wait).await?;
         Ok(Response::new(v1::WaitApprovalResponse { approval: Some(approval.into()) }))
     }

@@ -9,7 +9,7 @@ use crate::actions::Outcome;
 use crate::actions::end_task::{self, EndTask};
 use crate::domain::json::Json;
 use crate::domain::limits;
-use crate::domain::task::{Caller, EndStatus, Ending, Task};
+use crate::domain::task::{EndStatus, Ending, Task};
 use crate::error::Result;
 
 impl Hub {
@@ -87,6 +87,6 @@ fn without_result(to: EndStatus, summary: Option<String>, blocker_signature: Opt
 
 fn end<R: Mutation>(task_id: &str, lease_token: Option<&str>, ending: Ending) -> Result<EndTask> {
     let task_id = field::id("task_id", task_id)?;
-    let caller = field::lease_token(lease_token)?.map_or(Caller::Operator, Caller::Holder);
+    let caller = field::caller(lease_token)?;
     Ok(EndTask { rpc: R::RPC.name, task_id, caller, ending })
 }

@@ -34,7 +34,7 @@ impl ListEvents {
             before: field::counter("before_position", request.before_position)?,
             filter: field::event_filter(&request.kinds, &request.sources, request.task_id.as_deref())?,
             limit: page::newest("limit", request.limit, limits::DEFAULT_EVENTS)?,
-            wait: field::wait("wait", request.wait.as_ref())?,
+            wait: field::wait(request.wait.as_ref())?,
         })
     }
 

@@ -13,7 +13,7 @@ mod claim;
 mod convert;
 mod end_task;
 mod event;
-pub(crate) mod field;
+mod field;
 mod limits;
 mod list_events;
 mod mutate;

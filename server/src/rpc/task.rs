@@ -98,7 +98,7 @@ impl TaskService for Hub {
             lease_duration: field::lease_duration("lease_duration", request.lease_duration.as_ref())?
                 .unwrap_or(self.default_lease),
         };
-        let wait = field::wait("wait", request.wait.as_ref())?;
+        let wait = field::wait(request.wait.as_ref())?;
         self.claim(call, wanted, wait).await
     }
 

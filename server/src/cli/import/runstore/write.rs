@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use indicatif::ProgressBar;
-use prost_types::Timestamp as ProtoTimestamp;
 use runhub_api::Json as ProtoJson;
 
 use super::super::note_import;
@@ -19,9 +18,9 @@ use crate::domain::json::Json;
 use crate::domain::run::{Run, RunDraft};
 use crate::domain::task::{Task, TaskSpec};
 use crate::domain::time::Timestamp;
-use crate::domain::{Key, Labels, limits};
+use crate::domain::{Key, Labels, field, limits};
 use crate::error::{Error, Result};
-use crate::rpc::field;
+use crate::rpc::value::json_from_proto;
 use crate::store::runstore::{EventRow, RunRow, RunStoreFile, TaskRow};
 use crate::store::{Tx, agents, approvals, artifacts, attempts, checkpoints, events, path_sets, runs, tasks};
 
@@ -284,19 +283,12 @@ fn event(at: usize, row: &EventRow) -> Result<(EventDraft, Timestamp)> {
 }
 
 fn time(column: &str, text: &str) -> Result<Timestamp> {
-    let time = text.parse::<ProtoTimestamp>().map_err(|_| Error::field(column, format!("{text:?} is no time")))?;
-    field::time(column, Some(&time))?.ok_or_else(|| Error::internal("a time that was given"))
+    field::time_from_text(column, text)
 }
 
 /// RunStore had no limits and took blanks; what comes in must still fit into a message.
 fn text(column: &str, text: &str) -> Result<String> {
-    if text.len() > limits::VALUE_BYTES {
-        return Err(Error::field(column, format!("has {} bytes, over {}", text.len(), limits::VALUE_BYTES)));
-    }
-    if text.contains('\0') {
-        return Err(Error::field(column, "has a NUL character"));
-    }
-    Ok(text.to_owned())
+    field::text_up_to(column, text, limits::VALUE_BYTES)
 }
 
 fn optional(column: &str, value: Option<&str>) -> Result<Option<String>> {
@@ -306,7 +298,7 @@ fn optional(column: &str, value: Option<&str>) -> Result<Option<String>> {
 /// JSON within the same limits as over the API.
 fn json(column: &str, text: &str) -> Result<Json> {
     let value = ProtoJson::parse(text).map_err(|error| Error::field(column, format!("is no JSON: {error}")))?;
-    field::json(column, Some(&value))
+    json_from_proto(column, Some(&value))
 }
 
 fn list(column: &str, json: &str) -> Result<Vec<String>> {
