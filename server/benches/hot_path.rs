@@ -12,10 +12,10 @@ use futures_util::future::join_all;
 use prost::Message;
 use runhub_api::v1::subscribe_events_response::Message as Sent;
 use runhub_api::{Encoded, Json, v1};
-use runhub_server::actions::claim::{self, Wanted};
-use runhub_server::actions::end_task::{self, EndTask};
+use runhub_server::actions::claim::{self, ClaimRequest};
 use runhub_server::actions::paths::Overlaps;
 use runhub_server::actions::plan;
+use runhub_server::actions::task::{self, EndTask};
 use runhub_server::clock::SystemClock;
 use runhub_server::domain::event::EventDraft;
 use runhub_server::domain::json;
@@ -92,7 +92,7 @@ fn claims(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(100));
     group.bench_function("100 in one commit", |bench| {
         bench.to_async(&world.runtime).iter(|| {
-            let (wanted, overlaps) = (wanted(&run_id), Arc::clone(&overlaps));
+            let (wanted, overlaps) = (claim_request(&run_id), Arc::clone(&overlaps));
             let all =
                 world.store.transact(move |tx| (0..100).try_for_each(|_| claim_and_release(tx, &wanted, &overlaps)));
             async move { all.await.unwrap() }
@@ -101,22 +101,20 @@ fn claims(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn wanted(run_id: &str) -> Wanted {
+fn claim_request(run_id: &str) -> ClaimRequest {
     let lease_duration = Duration::from_secs(600);
-    Wanted { run_id: Some(run_id.to_owned()), agent_id: "agent".into(), capabilities: vec![], lease_duration }
+    ClaimRequest { run_id: Some(run_id.to_owned()), agent_id: "agent".into(), capabilities: vec![], lease_duration }
 }
 
-fn claim_and_release(tx: &mut dyn runhub_server::store::Tx, wanted: &Wanted, overlaps: &Overlaps) -> Result<(), Error> {
+fn claim_and_release(
+    tx: &mut dyn runhub_server::store::Tx,
+    wanted: &ClaimRequest,
+    overlaps: &Overlaps,
+) -> Result<(), Error> {
     let claimed = claim::claim(tx, wanted, overlaps)?.ok_or_else(|| Error::internal("there is nothing to claim"))?;
-    let ending = Ending {
-        to: EndStatus::Released,
-        summary: None,
-        blocker_signature: None,
-        result: json::Json::null(),
-        retry_delay: None,
-    };
+    let ending = Ending::new(EndStatus::Released);
     let caller = Caller::Holder(claimed.lease.token);
-    end_task::end(tx, &EndTask { rpc: "ReleaseTask", task_id: claimed.task.id, caller, ending }).map(drop)
+    task::end(tx, &EndTask { rpc: "ReleaseTask", task_id: claimed.task.id, caller, ending }).map(drop)
 }
 
 /// Payloads on their way into the store and out of it, and events on their way to watchers.

@@ -36,18 +36,18 @@ pub fn lease_duration(field: &str, value: Option<&ProtoDuration>) -> Result<Opti
     duration(field, value)?.map(|duration| rules::lease_duration(field, duration)).transpose()
 }
 
-/// Parses how long the server may hold a call. Unset means not at all; `limits::WAIT` is the maximum.
+/// Parses the time that the server may hold a call. Unset means 0; `limits::WAIT` is the maximum.
 pub fn wait(value: Option<&ProtoDuration>) -> Result<Duration> {
     Ok(duration("wait", value)?.unwrap_or_default().min(limits::WAIT))
 }
 
-/// Parses who reports on a task: the holder of `lease_token`, or an operator if it is unset. A blank token is refused.
+/// Parses the caller that reports on a task: the holder of `lease_token`, or an operator if it is unset. A blank token is refused.
 pub fn caller(lease_token: Option<&str>) -> Result<Caller> {
     let token = optional_id("lease_token", lease_token)?;
     Ok(token.map_or(Caller::Operator, Caller::Holder))
 }
 
-/// Parses which events a list or a stream contains.
+/// Parses the filter of a list or a stream of events.
 pub fn event_filter(kinds: &[String], sources: &[String], task_id: Option<&str>) -> Result<EventFilter> {
     Ok(EventFilter {
         kinds: names("kinds", kinds)?,

@@ -108,8 +108,8 @@ pub fn end(tx: &mut dyn Tx, task: &Task, ending: &Ending) -> Result<()> {
     tx.execute(sql, bound).map(drop)
 }
 
-/// Ends the attempt of a live claim from outside; what was recorded of it stays.
-pub fn cut_off(tx: &mut dyn Tx, task: &Task, status: AttemptStatus) -> Result<()> {
+/// Ends the attempt of a live claim without a report of its holder. What was recorded of the attempt stays.
+pub fn interrupt(tx: &mut dyn Tx, task: &Task, status: AttemptStatus) -> Result<()> {
     let sql = of_claim!("UPDATE task_attempts SET status = $3, end_time = $4");
     let now = tx.now();
     tx.execute(sql, params![task.key, token(task), status, now]).map(drop)

@@ -158,8 +158,8 @@ impl<T: Shown> Tail<T> {
             }
             let scan = Scan { after: self.end(), ..Scan::default() };
             // What retention has removed meanwhile must not be passed over here either.
-            let look = store.read_as_server(move |tx| log::look(tx, &scan, Some(scan.after), READ)).await?;
-            self.extend(look.found, look.newest_position);
+            let read = store.read_as_server(move |tx| log::read(tx, &scan, Some(scan.after), READ)).await?;
+            self.extend(read.found, read.newest_position);
         }
         Ok(())
     }

@@ -341,7 +341,7 @@ async fn a_live_watcher_of_a_run_is_told_when_it_is_deleted() {
     let end_and_delete = |tx: &mut dyn Tx| {
         let run = runs::get(tx, "run")?;
         runs::save(tx, &Run { status: RunStatus::Completed, ..run })?;
-        crate::actions::delete_run::delete(tx, "run", None)
+        crate::actions::run::delete(tx, "run", None)
     };
     let waiting = tokio::spawn(async move { (next(&mut watch).await, watch.next().await.is_none()) });
     world.store.transact(end_and_delete).await.unwrap();
