@@ -13,10 +13,10 @@ use prost::Message;
 use runhub_api::v1::subscribe_events_response::Message as Sent;
 use runhub_api::{Encoded, Json, v1};
 use runhub_bench::EXAMPLE_PAYLOAD;
-use runhub_server::actions::claim::{self, Wanted};
-use runhub_server::actions::end_task::{self, EndTask};
+use runhub_server::actions::claim::{self, ClaimRequest};
 use runhub_server::actions::paths::Overlaps;
 use runhub_server::actions::plan;
+use runhub_server::actions::task::{self, EndTask};
 use runhub_server::clock::SystemClock;
 use runhub_server::domain::event::EventDraft;
 use runhub_server::domain::json;
@@ -92,11 +92,11 @@ fn claims(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(100));
     group.bench_function("100 in one commit", |bench| {
         bench.to_async(&fixture.runtime).iter(|| {
-            let wanted = wanted(&run_id);
+            let request = claim_request(&run_id);
             let overlaps = Arc::clone(&overlaps);
             let all = fixture.store.transact(move |tx| {
                 for _ in 0..100 {
-                    claim_and_release(tx, &wanted, &overlaps)?;
+                    claim_and_release(tx, &request, &overlaps)?;
                 }
                 Ok(())
             });
@@ -106,22 +106,16 @@ fn claims(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn wanted(run_id: &str) -> Wanted {
+fn claim_request(run_id: &str) -> ClaimRequest {
     let lease_duration = Duration::from_secs(600);
-    Wanted { run_id: Some(run_id.to_owned()), agent_id: "agent".into(), capabilities: vec![], lease_duration }
+    ClaimRequest { run_id: Some(run_id.to_owned()), agent_id: "agent".into(), capabilities: vec![], lease_duration }
 }
 
-fn claim_and_release(tx: &mut dyn Tx, wanted: &Wanted, overlaps: &Overlaps) -> Result<(), Error> {
-    let claimed = claim::claim(tx, wanted, overlaps)?.ok_or_else(|| Error::internal("the run has no task to claim"))?;
-    let ending = Ending {
-        to: EndStatus::Released,
-        summary: None,
-        blocker_signature: None,
-        result: json::Json::null(),
-        retry_delay: None,
-    };
+fn claim_and_release(tx: &mut dyn Tx, request: &ClaimRequest, overlaps: &Overlaps) -> Result<(), Error> {
+    let claimed = claim::claim(tx, request, overlaps)?.ok_or_else(|| Error::internal("the run has no task to claim"))?;
+    let ending = Ending::new(EndStatus::Released);
     let caller = Caller::Holder(claimed.lease.token);
-    end_task::end(tx, &EndTask { rpc: "ReleaseTask", task_id: claimed.task.id, caller, ending }).map(drop)
+    task::end(tx, &EndTask { rpc: "ReleaseTask", task_id: claimed.task.id, caller, ending }).map(drop)
 }
 
 /// Converts payloads for the store and from it, and encodes events for watchers.

@@ -1,60 +1,71 @@
-//! Why a call can be refused. `rpc/status.rs` is the one place where these become a gRPC status.
+//! The reasons for which a call can fail. `rpc/status.rs` is the one place where these become a gRPC status.
 
-use crate::domain::code::words;
+use crate::domain::code::short_name;
 
-/// The result of anything that can be refused.
+/// The result of anything that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a call was refused, one variant for each reason of the API.
+/// The reason of a failed call: one variant for each ErrorReason of the API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs)] // The texts say it.
+#[allow(missing_docs)] // The proto documents the reasons.
 pub enum Error {
     #[error("{field}: {problem}")]
     InvalidField { field: String, problem: String },
-    #[error("the dependencies go in a circle: {cycle}")]
+    #[error("the dependencies of the tasks form a cycle: {cycle}")]
     DependencyCycle { cycle: String },
-    #[error("this request_id was used for the same RPC with other content")]
-    RequestIdReused,
-    #[error("there is no {what} {id:?}")]
+    #[error(
+        "request_id {request_id:?} was used for a {rpc} call with other content: use a new request_id for each call"
+    )]
+    RequestIdReused { rpc: &'static str, request_id: String },
+    #[error("{what} {id:?} does not exist")]
     NotFound { what: Resource, id: String },
-    #[error("the lease token is stale: {0}")]
+    #[error("{0}")]
     StaleLease(StaleToken),
-    #[error("somebody holds the task: only its lease_token can complete it")]
-    LeaseRequired,
+    #[error("task {task_id} is held by agent {agent_id:?}: completing it needs the holder's lease_token")]
+    LeaseRequired { task_id: String, agent_id: String },
     #[error("{problem}")]
     WrongStatus { current_status: &'static str, problem: String },
-    #[error("it was decided already: {} by {decided_by:?}", words(verdict))]
-    AlreadyDecided { verdict: &'static str, decided_by: String },
-    #[error("it is not approved: it is {}", words(verdict))]
-    NotApproved { verdict: &'static str },
-    #[error("it was used already: an approval is good for one use")]
-    AlreadyConsumed,
-    #[error("the approval is for something with another digest")]
-    DigestMismatch,
-    #[error("the run is {}: it takes no new work", words(current_status))]
-    RunEnded { current_status: &'static str },
-    #[error("the snapshot is over {limit} bytes: ask for less by event_limit, attempt_limit and task_limit")]
-    SnapshotTooLarge { limit: usize },
-    #[error("the revision is {actual}, not {expected}: read again, then retry")]
-    RevisionMismatch { expected: i64, actual: i64 },
-    #[error("the plan_version is {actual}, not {expected}: read again, then retry")]
-    PlanVersionMismatch { expected: i32, actual: i32 },
-    #[error("the cursor is above every position given so far, the newest of which is {newest_position}")]
-    PositionInFuture { newest_position: i64 },
-    #[error("the log begins at {oldest_position}: of what followed the cursor some was removed for its age")]
-    PositionCompacted { oldest_position: i64, newest_position: i64 },
-    #[error("more calls are waiting than the server takes: the same call again, a little later")]
+    #[error(
+        "approval {approval_id} is {} by {decided_by:?}: only a pending approval can be decided or cancelled",
+        short_name(verdict)
+    )]
+    AlreadyDecided { approval_id: String, verdict: &'static str, decided_by: String },
+    #[error("approval {approval_id} is {}, so it can't be consumed", short_name(verdict))]
+    NotApproved { approval_id: String, verdict: &'static str },
+    #[error("approval {approval_id} was consumed before: request a new approval for each use")]
+    AlreadyConsumed { approval_id: String },
+    #[error("approval {approval_id} has another subject_digest than this request: request an approval for this digest")]
+    DigestMismatch { approval_id: String },
+    #[error("run {run_id} is {}, so it takes no new work", short_name(current_status))]
+    RunEnded { run_id: String, current_status: &'static str },
+    #[error(
+        "the snapshot of run {run_id} is over {limit} bytes: ask for less with event_limit, attempt_limit and task_limit"
+    )]
+    SnapshotTooLarge { run_id: String, limit: usize },
+    #[error("{thing} has revision {actual}, not {expected}: read it again, then retry")]
+    RevisionMismatch { thing: String, expected: i64, actual: i64 },
+    #[error("run {run_id} has plan_version {actual}, not {expected}: read the plan again, then retry")]
+    PlanVersionMismatch { run_id: String, expected: i32, actual: i32 },
+    #[error(
+        "position {cursor} is after the newest position {newest_position}: it is probably from another database, so compare log_id"
+    )]
+    PositionInFuture { cursor: i64, newest_position: i64 },
+    #[error(
+        "retention has removed events after position {cursor}, and the log now begins at {oldest_position}: start again from a snapshot"
+    )]
+    PositionCompacted { cursor: i64, oldest_position: i64, newest_position: i64 },
+    #[error("too many calls are waiting: repeat this call with the same request_id a little later")]
     Overloaded,
-    #[error("the server is shutting down: the same call again, to its successor")]
+    #[error("the server is shutting down: repeat this call with the same request_id")]
     Draining,
-    #[error("the database is held by another program: the same call again, a little later")]
+    #[error("another program holds the database: repeat this call with the same request_id a little later")]
     StoreBusy,
     /// A bug or a broken disk. The cause is for the log, never for the caller.
     #[error("{0}")]
     Internal(String),
 }
 
-/// What an id can name.
+/// The kind of thing that an id names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Resource {
@@ -75,25 +86,28 @@ impl std::fmt::Display for Resource {
     }
 }
 
-/// What is known of a lease token that is no longer good.
+/// A stale lease token, with everything that is known of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaleToken {
-    /// The attempt it was given out for; None if it was never given out for this task.
+    /// The task that the call is about.
+    pub task_id: String,
+    /// The attempt that the token was issued for. None: the server never issued it for this task.
     pub attempt_number: Option<i32>,
-    /// Who it was given to.
+    /// The agent that the token was issued to.
     pub agent_id: Option<String>,
     /// The task's newest attempt.
     pub current_attempt_number: i32,
-    /// Where the task stands.
+    /// The task's status, by its name in the API.
     pub current_status: &'static str,
-    /// There is no task any more.
+    /// The task was deleted with its run.
     pub was_deleted: bool,
 }
 
 impl StaleToken {
-    /// Of a task that was deleted: nothing is known of it.
-    pub fn of_deleted_task() -> Self {
+    /// Returns the stale token of a task that was deleted, so that nothing else is known of it.
+    pub fn of_deleted_task(task_id: &str) -> Self {
         Self {
+            task_id: task_id.to_owned(),
             attempt_number: None,
             agent_id: None,
             current_attempt_number: 0,
@@ -105,29 +119,33 @@ impl StaleToken {
 
 impl std::fmt::Display for StaleToken {
     fn fmt(&self, to: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Self { task_id, current_attempt_number, .. } = self;
         if self.was_deleted {
-            return to.write_str("its task was deleted");
+            return write!(to, "the lease token is stale: task {task_id} was deleted");
         }
         match self.attempt_number {
-            Some(number) => write!(to, "it was given out for attempt {number}")?,
-            None => to.write_str("it was never given out for this task")?,
+            Some(number) => {
+                write!(to, "the lease token is stale: it was issued for attempt {number} of task {task_id}")?
+            }
+            None => write!(to, "the lease token was never issued for task {task_id}")?,
         }
-        write!(to, "; the task is {} at attempt {}", words(self.current_status), self.current_attempt_number)
+        let status = short_name(self.current_status);
+        write!(to, ", which is {status} at attempt {current_attempt_number}: stop this work and claim again")
     }
 }
 
 impl Error {
-    /// A field that can't be taken, and why.
+    /// Returns the error for a field with an invalid value. `problem` says what the value must be.
     pub fn field(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::InvalidField { field: field.into(), problem: problem.into() }
     }
 
-    /// An id that names nothing.
+    /// Returns the error for an id that names nothing.
     pub fn not_found(what: Resource, id: &str) -> Self {
         Self::NotFound { what, id: id.to_owned() }
     }
 
-    /// Something that must not happen did.
+    /// Returns the error for something that can only be a bug or a failing machine.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         Self::Internal(cause.to_string())
     }

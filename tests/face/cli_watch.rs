@@ -107,7 +107,7 @@ async fn delete_removes_a_run_that_has_ended() {
     let going_on = new_run(&server.client).await;
     let refused = run(&["delete", &going_on.id, "--server", &server.url]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("only one that has ended"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("only a run that has ended"));
     set_status(&server.client, &going_on.id, RunStatus::Completed).await;
     assert!(shown(&server, &["delete", &going_on.id]).await.contains("is deleted"));
     assert_eq!(run(&["show", &going_on.id, "--server", &server.url]).status.code(), Some(4));

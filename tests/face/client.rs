@@ -32,7 +32,7 @@ async fn a_refusal_has_its_reason_its_fields_and_its_particulars() {
     assert_eq!((reason, *code), (&Reason::InvalidField, tonic::Code::InvalidArgument));
     assert_eq!(fields[0], ("goal".to_owned(), "is blank".to_owned()));
     assert!(!refused.is_passing());
-    assert_eq!(refused.to_string(), "INVALID_FIELD: goal: is blank");
+    assert_eq!(refused.to_string(), "INVALID_FIELD: goal: must not be blank");
 }
 
 #[tokio::test]

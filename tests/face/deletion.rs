@@ -229,7 +229,7 @@ async fn a_list_of_what_is_due_that_is_acted_on_late_finds_nothing() {
     let due = store.read(move |tx| due::find(tx, now, now)).await.unwrap();
     assert_eq!((due.leases.len(), due.approvals.len()), (1, 1));
     for id in [run.id, expiring.id] {
-        store.transact(move |tx| runhub_server::actions::delete_run::delete(tx, &id, None)).await.unwrap();
+        store.transact(move |tx| runhub_server::actions::run::delete(tx, &id, None)).await.unwrap();
     }
     let before = dump(&path);
     sweeper::act(&store, due, now).await.unwrap();

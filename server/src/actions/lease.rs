@@ -1,9 +1,9 @@
-//! Leases: signs of life, and what happens without them (C3, C4).
+//! Leases: heartbeats extend them, and without heartbeats they expire (C3, C4).
 
 use std::time::Duration;
 
-use super::paths::{HeldPaths, Overlaps};
-use super::{cancel, signal_moved};
+use super::paths::Overlaps;
+use super::{cancel, obstacle, task};
 use crate::domain::Key;
 use crate::domain::attempt::AttemptStatus;
 use crate::domain::json::Json;
@@ -16,34 +16,50 @@ use crate::error::Result;
 use crate::store::runs::Standing;
 use crate::store::{Signal, Tx, attempts, events, runs, tasks};
 
-/// A sign of life.
+/// The heartbeats of one call.
 #[derive(Debug, Clone)]
-#[allow(missing_docs)]
+pub struct Heartbeat {
+    /// One heartbeat for each lease.
+    pub beats: Vec<Beat>,
+    /// The time that the leases live from now. None: the duration that the claim asked for.
+    pub duration: Option<Duration>,
+}
+
+/// A heartbeat for one lease.
+#[derive(Debug, Clone)]
 pub struct Beat {
+    /// The lease token.
     pub token: String,
-    /// None keeps what was said before.
+    /// The progress that the holder reports. None keeps the last report.
     pub progress: Option<Json>,
 }
 
-/// How a lease stands after it, and until when it lives.
+/// The state of a lease after a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct BeatResult {
+    /// The state, which tells the holder whether to go on.
     pub state: LeaseState,
+    /// When the lease expires. None: it is lost.
     pub expire_time: Option<Timestamp>,
 }
 
 const LOST: BeatResult = BeatResult { state: LeaseState::Lost, expire_time: None };
 
-/// Extends a lease, or takes up one that ran out.
-pub fn beat(tx: &mut dyn Tx, beat: &Beat, duration: Option<Duration>, overlaps: &Overlaps) -> Result<BeatResult> {
+/// Extends leases, or resumes expired ones.
+pub fn heartbeat(tx: &mut dyn Tx, heartbeat: &Heartbeat, overlaps: &Overlaps) -> Result<Vec<BeatResult>> {
+    heartbeat.beats.iter().map(|beat| extend(tx, beat, heartbeat.duration, overlaps)).collect()
+}
+
+fn extend(tx: &mut dyn Tx, beat: &Beat, duration: Option<Duration>, overlaps: &Overlaps) -> Result<BeatResult> {
     let Some(task) = tasks::by_lease(tx, &beat.token)? else { return Ok(LOST) };
     let Some(lease) = task.lease.clone() else { return Ok(LOST) };
     let run = runs::standing(tx, task.run_key)?;
-    let expire_time = extended(&run, tx.now(), duration.unwrap_or(lease.duration));
+    let expire_time = extended_to(&run, tx.now(), duration.unwrap_or(lease.duration));
     if task.is_held() {
         tasks::extend(tx, task.key, expire_time)?;
-    } else if !take_up(tx, &task, Lease { expire_time, ..lease }, &run, overlaps)? {
+    } else if obstacle::is_claimable(tx, &task, run.status, overlaps)? {
+        resume(tx, &task, Lease { expire_time, ..lease })?;
+    } else {
         return Ok(LOST);
     }
     if let Some(progress) = &beat.progress {
@@ -58,45 +74,37 @@ pub fn beat(tx: &mut dyn Tx, beat: &Beat, duration: Option<Duration>, overlaps: 
     Ok(BeatResult { state, expire_time: Some(expire_time) })
 }
 
-/// Until when a lease lives from now: no further than the grace while the run is being cancelled.
-fn extended(run: &Standing, now: Timestamp, duration: Duration) -> Timestamp {
+/// Returns when an extended lease expires. While the run is being cancelled, no lease outlives the grace.
+fn extended_to(run: &Standing, now: Timestamp, duration: Duration) -> Timestamp {
     let wanted = now.plus(duration);
     run.grace_end_time.map_or(wanted, |end| end.min(wanted))
 }
 
-/// A late holder goes on, if a claim would be given out now; says whether it does.
-fn take_up(tx: &mut dyn Tx, task: &Task, lease: Lease, run: &Standing, overlaps: &Overlaps) -> Result<bool> {
-    let now = tx.now();
-    if !task.is_ready(now) || !run.status.gives_out_tasks() {
-        return Ok(false);
-    }
-    if !HeldPaths::new(overlaps).leave_free(tx, task.run_key, task.path_set_key)? {
-        return Ok(false);
-    }
+/// Gives the task back to the late holder of an expired lease.
+fn resume(tx: &mut dyn Tx, task: &Task, lease: Lease) -> Result<()> {
     let (_, agent_id) = attempts::of_token(tx, task.key, &lease.token)?.unzip();
-    let next = task.resumed(agent_id.flatten(), lease, now);
+    let next = task.resumed(agent_id.flatten(), lease, tx.now());
     tasks::save(tx, &next)?;
     attempts::resume(tx, &next)?;
-    events::append(tx, next.run_key, &system_event::lease_resumed(&next))?;
-    Ok(true)
+    events::append(tx, next.run_key, &system_event::lease_resumed(&next)).map(drop)
 }
 
-/// Takes back a task whose lease had run out when one looked, unless something has happened to it since: its holder
-/// was heard of, or has completed it. Says whether it did.
-pub fn expire(tx: &mut dyn Tx, task_key: Key, looked_at: Timestamp) -> Result<bool> {
+/// Takes back a task whose lease had expired at `read_at`. Returns false if the task has changed since: its holder has
+/// sent a heartbeat, say, or has completed it.
+pub fn expire(tx: &mut dyn Tx, task_key: Key, read_at: Timestamp) -> Result<bool> {
     let Some(task) = tasks::find_by_key(tx, task_key)? else { return Ok(false) };
     if !task.is_held() {
         return Ok(false);
     }
     let run_status = runs::standing(tx, task.run_key)?.status;
     let next = task.expired(run_status, tx.now());
-    if !tasks::expire(tx, &next, looked_at)? {
+    if !tasks::expire(tx, &next, read_at)? {
         return Ok(false);
     }
-    attempts::cut_off(tx, &task, AttemptStatus::LeaseExpired)?;
+    attempts::interrupt(tx, &task, AttemptStatus::LeaseExpired)?;
     events::append(tx, task.run_key, &system_event::lease_expired(&task, &next))?;
-    signal_moved(tx, &task, &next)?;
-    // Nothing is pending any more that could depend on it: the cancellation has seen to that.
+    task::signal_moved(tx, &task, &next)?;
+    // If the task is abandoned now, no pending task depends on it: the cancellation has abandoned all pending tasks.
     if run_status == RunStatus::Cancelling {
         cancel::finish_if_idle(tx, task.run_key)?;
     }

@@ -1,8 +1,8 @@
-//! Adding tasks to a plan, and replacing the plan.
+//! Plans: adding tasks to a run's plan, and replacing the plan.
 
 use std::collections::HashMap;
 
-use super::{give_up, signal_pending};
+use super::task::{abandon, signal_pending};
 use crate::domain::plan::{self, ExistingTask};
 use crate::domain::run::Run;
 use crate::domain::system_event;
@@ -21,50 +21,55 @@ pub fn add(tx: &mut dyn Tx, run_id: &str, drafts: &[TaskDraft]) -> Result<Vec<Ta
     Ok(added)
 }
 
-/// A plan that was replaced.
-pub struct Replaced {
+/// A new plan for a run.
+#[derive(Debug, Clone)]
+pub struct ReplacePlan {
+    /// The run.
+    pub run_id: String,
+    /// The tasks of the new plan.
+    pub drafts: Vec<TaskDraft>,
+    /// The call fails if the run has another `plan_version`. None: any.
+    pub expected_plan_version: Option<i32>,
+    /// Tasks in progress stay in progress. Otherwise they are abandoned like pending tasks.
+    pub keep_in_progress: bool,
+}
+
+/// The result of replacing a plan.
+#[derive(Debug)]
+pub struct ReplacedPlan {
     /// The new tasks.
     pub tasks: Vec<Task>,
-    /// How many were given up for them.
+    /// The number of abandoned tasks.
     pub abandoned_count: usize,
-    /// The run's, after it.
+    /// The run's new `plan_version`.
     pub plan_version: i32,
 }
 
-/// Gives up what is pending, and what is in progress unless it is kept, and puts new tasks in its place.
-pub fn replace(
-    tx: &mut dyn Tx,
-    run_id: &str,
-    drafts: &[TaskDraft],
-    expected_plan_version: Option<i32>,
-    keep_in_progress: bool,
-) -> Result<Replaced> {
-    let run = runs::get(tx, run_id)?;
+/// Abandons the open tasks of a run and adds new ones.
+pub fn replace(tx: &mut dyn Tx, request: &ReplacePlan) -> Result<ReplacedPlan> {
+    let run = runs::get(tx, &request.run_id)?;
     run.check_takes_work()?;
-    if let Some(expected) = expected_plan_version.filter(|expected| *expected != run.plan_version) {
-        return Err(Error::PlanVersionMismatch { expected, actual: run.plan_version });
+    run.check_plan_version(request.expected_plan_version)?;
+    let mut abandoned = tasks::with_status(tx, run.key, TaskStatus::Pending)?;
+    if !request.keep_in_progress {
+        abandoned.extend(tasks::with_status(tx, run.key, TaskStatus::InProgress)?);
     }
-    let mut given_up = tasks::with_status(tx, run.key, TaskStatus::Pending)?;
-    if !keep_in_progress {
-        given_up.extend(tasks::with_status(tx, run.key, TaskStatus::InProgress)?);
+    // The tasks are abandoned before the drafts are resolved, because a new task can't depend on an abandoned one.
+    let mut drafts = Vec::with_capacity(abandoned.len() + 1);
+    for task in &abandoned {
+        drafts.push(abandon(tx, task)?);
     }
-    // First given up, then looked at: a new task can't depend on what this call abandons.
-    let mut log = Vec::with_capacity(given_up.len() + 1);
-    for task in &given_up {
-        log.push(give_up(tx, task)?);
-    }
-    let mut next = run.clone();
-    next.plan_version += 1;
-    next.touch(tx.now());
+    let next = run.with_next_plan(tx.now());
     runs::save(tx, &next)?;
-    let added = insert_all(tx, &next, drafts)?;
-    log.insert(0, system_event::plan_replaced(&added, next.plan_version, given_up.len()));
-    events::append_all(tx, run.key, &log)?;
-    Ok(Replaced { tasks: added, abandoned_count: given_up.len(), plan_version: next.plan_version })
+    let added = insert_all(tx, &next, &request.drafts)?;
+    drafts.insert(0, system_event::plan_replaced(&added, next.plan_version, abandoned.len()));
+    events::append_all(tx, run.key, &drafts)?;
+    Ok(ReplacedPlan { tasks: added, abandoned_count: abandoned.len(), plan_version: next.plan_version })
 }
 
 fn insert_all(tx: &mut dyn Tx, run: &Run, drafts: &[TaskDraft]) -> Result<Vec<Task>> {
-    let dependencies = plan::resolve(drafts, &look_up(tx, run, drafts)?)?;
+    let existing = existing_tasks(tx, run, drafts)?;
+    let dependencies = plan::resolve(drafts, &existing)?;
     if drafts.is_empty() {
         return Ok(Vec::new());
     }
@@ -72,8 +77,7 @@ fn insert_all(tx: &mut dyn Tx, run: &Run, drafts: &[TaskDraft]) -> Result<Vec<Ta
     let first_ordinal = runs::take_ordinals(tx, run.key, count)? - count + 1;
     let mut added: Vec<Task> = Vec::with_capacity(drafts.len());
     for (ordinal, draft) in (first_ordinal..).zip(drafts) {
-        let (key, id) = (tx.next_key()?, tx.new_id());
-        let task = Task::new(key, id, run, ordinal, draft.spec.clone(), tx.now());
+        let task = Task::new(tx.next_key()?, tx.new_id(), run, ordinal, draft.spec.clone(), tx.now());
         added.push(Task { path_set_key: path_sets::of_task(tx, run, &draft.spec.allowed_paths)?, ..task });
     }
     tasks::insert_with_dependencies(tx, &mut added, &dependencies)?;
@@ -81,9 +85,10 @@ fn insert_all(tx: &mut dyn Tx, run: &Run, drafts: &[TaskDraft]) -> Result<Vec<Ta
     Ok(added)
 }
 
-fn look_up(tx: &mut dyn Tx, run: &Run, drafts: &[TaskDraft]) -> Result<HashMap<String, ExistingTask>> {
+/// Returns the tasks of the run that drafts depend on, by id.
+fn existing_tasks(tx: &mut dyn Tx, run: &Run, drafts: &[TaskDraft]) -> Result<HashMap<String, ExistingTask>> {
     let mut existing = HashMap::new();
-    for id in plan::ids_to_look_up(drafts) {
+    for id in plan::dependency_ids(drafts) {
         if let Some(task) = tasks::find_in_run(tx, run.key, id)? {
             existing.insert(id.to_owned(), task);
         }

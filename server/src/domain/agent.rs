@@ -1,10 +1,10 @@
-//! What agents keep of themselves.
+//! Agent states, which the agents of a run keep between sessions.
 
 use super::time::Timestamp;
 
 /// The state of one role in one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)] // The proto has them.
+#[allow(missing_docs)] // The proto documents them.
 pub struct AgentState {
     pub run_id: String,
     pub role: String,

@@ -1,4 +1,6 @@
-//! Approvals: asked, decided once, bound to a digest, used once (C9).
+//! Approvals: requested, decided once, bound to a digest, consumed once (C9).
+
+use std::time::Duration;
 
 use super::Key;
 use super::event::SYSTEM;
@@ -8,7 +10,7 @@ use super::time::Timestamp;
 use crate::error::{Error, Result};
 
 coded_enum! {
-    /// How an approval stands.
+    /// The verdict on an approval.
     ApprovalVerdict {
         Pending = 1 "APPROVAL_VERDICT_PENDING",
         Approved = 2 "APPROVAL_VERDICT_APPROVED",
@@ -20,14 +22,14 @@ coded_enum! {
 }
 
 impl ApprovalVerdict {
-    /// Somebody can decide so.
+    /// Returns whether DecideApproval can set the verdict.
     pub fn is_decision(self) -> bool {
         matches!(self, Self::Approved | Self::Rejected | Self::ChangesRequested)
     }
 }
 
 coded_enum! {
-    /// What happens to an approval that nobody decides in time.
+    /// The effect of expiry on a pending approval.
     ExpiryPolicy {
         Reject = 1 "EXPIRY_POLICY_REJECT",
         Approve = 2 "EXPIRY_POLICY_APPROVE",
@@ -37,7 +39,7 @@ coded_enum! {
 }
 
 impl ExpiryPolicy {
-    /// What time decides; None: it leaves the question open.
+    /// Returns the verdict that the expiry sets, or None if the approval stays pending.
     fn verdict(self) -> Option<ApprovalVerdict> {
         match self {
             Self::Reject => Some(ApprovalVerdict::Expired),
@@ -47,9 +49,9 @@ impl ExpiryPolicy {
     }
 }
 
-/// A decision about a run or one of its tasks, or the question for one.
+/// A decision about a run or one of its tasks, or the request for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)] // The proto has them.
+#[allow(missing_docs)] // The proto documents them.
 pub struct Approval {
     pub key: Key,
     pub id: String,
@@ -57,7 +59,7 @@ pub struct Approval {
     pub run_id: String,
     pub task_key: Option<Key>,
     pub task_id: Option<String>,
-    /// Empty while pending.
+    /// The source of the decision. Empty while the approval is pending.
     pub source: String,
     pub verdict: ApprovalVerdict,
     pub title: String,
@@ -67,18 +69,45 @@ pub struct Approval {
     pub subject_digest: String,
     pub on_expiry: ExpiryPolicy,
     pub expire_time: Option<Timestamp>,
-    /// What `on_expiry` says was done.
+    /// The policy in `on_expiry` has been applied.
     pub has_expired: bool,
-    /// None while pending.
+    /// None while the approval is pending.
     pub decide_time: Option<Timestamp>,
     pub consume_time: Option<Timestamp>,
     pub revision: i64,
     pub create_time: Timestamp,
 }
 
-/// What somebody decides.
+/// A RequestApproval call.
 #[derive(Debug, Clone)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // The proto documents them.
+pub struct ApprovalRequest {
+    pub run_id: String,
+    pub task_id: Option<String>,
+    pub title: String,
+    pub payload: Json,
+    pub requested_by: String,
+    pub subject_digest: String,
+    pub on_expiry: ExpiryPolicy,
+    pub expire_time: Option<Timestamp>,
+    pub ttl: Option<Duration>,
+}
+
+/// An approval that was decided elsewhere, as a caller records it.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)] // The proto documents them.
+pub struct ApprovalDraft {
+    pub run_id: String,
+    pub task_id: Option<String>,
+    pub source: String,
+    pub verdict: ApprovalVerdict,
+    pub rationale: String,
+    pub payload: Json,
+}
+
+/// A DecideApproval call.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)] // The proto documents them.
 pub struct Decision {
     pub source: String,
     pub verdict: ApprovalVerdict,
@@ -88,7 +117,7 @@ pub struct Decision {
 }
 
 impl Approval {
-    /// A new approval that says nothing yet; `task` is the task it is about.
+    /// Returns a new pending approval with empty fields. `task` is the task that it is about, by key and id.
     pub fn new(key: Key, id: String, run: (Key, &str), task: Option<(Key, &str)>, now: Timestamp) -> Self {
         Self {
             key,
@@ -114,14 +143,14 @@ impl Approval {
         }
     }
 
-    /// Its time has come, and nothing was done about that yet.
+    /// Returns whether the approval has reached its `expire_time` and its policy is still to be applied.
     pub fn is_due(&self, now: Timestamp) -> bool {
         self.verdict == ApprovalVerdict::Pending
             && !self.has_expired
             && self.expire_time.is_some_and(|time| time <= now)
     }
 
-    /// The approval after its time has come: it is as its policy says, swept or not.
+    /// Returns the approval after its policy was applied.
     pub fn expired(&self, now: Timestamp) -> Self {
         let mut next = self.clone();
         next.has_expired = true;
@@ -138,46 +167,55 @@ impl Approval {
         self.decide_time = Some(now);
     }
 
-    fn check_open(&self, now: Timestamp) -> Result<()> {
-        let standing = if self.is_due(now) { self.expired(now) } else { self.clone() };
-        if standing.verdict == ApprovalVerdict::Pending {
+    /// Checks that the approval is pending. An approval that is due is judged by its policy, swept or not.
+    fn check_pending(&self, now: Timestamp) -> Result<()> {
+        let current = if self.is_due(now) { self.expired(now) } else { self.clone() };
+        if current.verdict == ApprovalVerdict::Pending {
             return Ok(());
         }
-        Err(Error::AlreadyDecided { verdict: standing.verdict.name(), decided_by: standing.source })
+        Err(Error::AlreadyDecided {
+            approval_id: current.id,
+            verdict: current.verdict.name(),
+            decided_by: current.source,
+        })
     }
 
-    /// The approval after a decision.
+    /// Returns the approval after a decision. Fails if it is not pending or not as the caller expects.
     pub fn decided(&self, decision: &Decision, now: Timestamp) -> Result<Self> {
-        self.check_open(now)?;
+        self.check_pending(now)?;
         if decision.expected_subject_digest.as_ref().is_some_and(|digest| *digest != self.subject_digest) {
-            return Err(Error::DigestMismatch);
+            return Err(self.digest_mismatch());
         }
-        check_revision(decision.expected_revision, self.revision)?;
+        check_revision(format_args!("approval {}", self.id), decision.expected_revision, self.revision)?;
         let mut next = Self { rationale: decision.rationale.clone(), revision: self.revision + 1, ..self.clone() };
         next.close(decision.verdict, &decision.source, now);
         Ok(next)
     }
 
-    /// The approval after it is no longer asked; by its asker, or by the server (`system`) with its run.
+    /// Returns the approval after it was cancelled, by the agent that requested it or by the server together with its run.
     pub fn cancelled(&self, source: &str, now: Timestamp) -> Result<Self> {
-        self.check_open(now)?;
+        self.check_pending(now)?;
         let mut next = Self { revision: self.revision + 1, ..self.clone() };
         next.close(ApprovalVerdict::Cancelled, source, now);
         Ok(next)
     }
 
-    /// The approval after it was used.
+    /// Returns the approval after it was consumed. Fails unless it is approved, for this digest, and not consumed before.
     pub fn consumed(&self, digest: &str, now: Timestamp) -> Result<Self> {
         if self.verdict != ApprovalVerdict::Approved {
-            return Err(Error::NotApproved { verdict: self.verdict.name() });
+            return Err(Error::NotApproved { approval_id: self.id.clone(), verdict: self.verdict.name() });
         }
         if digest.is_empty() || digest != self.subject_digest {
-            return Err(Error::DigestMismatch);
+            return Err(self.digest_mismatch());
         }
         if self.consume_time.is_some() {
-            return Err(Error::AlreadyConsumed);
+            return Err(Error::AlreadyConsumed { approval_id: self.id.clone() });
         }
         Ok(Self { consume_time: Some(now), revision: self.revision + 1, ..self.clone() })
+    }
+
+    fn digest_mismatch(&self) -> Error {
+        Error::DigestMismatch { approval_id: self.id.clone() }
     }
 }
 
@@ -193,6 +231,10 @@ mod tests {
         Approval { subject_digest: "digest".into(), on_expiry, expire_time: Some(EXPIRY), ..blank }
     }
 
+    fn mismatch() -> Error {
+        Error::DigestMismatch { approval_id: "a".into() }
+    }
+
     fn yes() -> Decision {
         Decision {
             source: "human".into(),
@@ -204,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_at_its_expiry_is_too_late_where_time_decides() {
+    fn decision_after_expiry_fails_if_the_policy_decides() {
         for policy in ExpiryPolicy::ALL {
             let approval = pending(*policy);
             assert!(approval.decided(&yes(), BEFORE).is_ok());
@@ -218,33 +260,37 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_of_them_wins_and_the_others_hear_who() {
+    fn second_decision_is_refused_with_the_first() {
         let decided = pending(ExpiryPolicy::Reject).decided(&yes(), BEFORE).unwrap();
         let refused = decided.cancelled("", BEFORE);
-        let won = Error::AlreadyDecided { verdict: ApprovalVerdict::Approved.name(), decided_by: "human".into() };
+        let won = Error::AlreadyDecided {
+            approval_id: "a".into(),
+            verdict: ApprovalVerdict::Approved.name(),
+            decided_by: "human".into(),
+        };
         assert_eq!(refused, Err(won.clone()));
         assert_eq!(decided.decided(&yes(), BEFORE), Err(won));
         assert!(!decided.is_due(EXPIRY));
     }
 
     #[test]
-    fn what_was_looked_at_is_what_is_decided() {
+    fn decision_on_another_digest_or_revision_is_refused() {
         let other = Decision { expected_subject_digest: Some("other".into()), ..yes() };
-        assert_eq!(pending(ExpiryPolicy::Reject).decided(&other, BEFORE), Err(Error::DigestMismatch));
+        assert_eq!(pending(ExpiryPolicy::Reject).decided(&other, BEFORE), Err(mismatch()));
         let stale = Decision { expected_revision: Some(2), ..yes() };
         assert!(matches!(pending(ExpiryPolicy::Reject).decided(&stale, BEFORE), Err(Error::RevisionMismatch { .. })));
     }
 
     #[test]
-    fn an_approval_is_used_once_and_for_its_digest_only() {
+    fn approval_is_consumed_once_and_for_its_digest_only() {
         let open = pending(ExpiryPolicy::Reject);
         assert!(matches!(open.consumed("digest", BEFORE), Err(Error::NotApproved { .. })));
         let approved = open.decided(&yes(), BEFORE).unwrap();
-        assert_eq!(approved.consumed("other", BEFORE), Err(Error::DigestMismatch));
-        // Long after its expiry: that bounds the decision, not the use.
+        assert_eq!(approved.consumed("other", BEFORE), Err(mismatch()));
+        // The expiry limits the time of the decision, not the time of use.
         let used = approved.consumed("digest", Timestamp::from_micros(99)).unwrap();
-        assert_eq!(used.consumed("digest", BEFORE), Err(Error::AlreadyConsumed));
+        assert_eq!(used.consumed("digest", BEFORE), Err(Error::AlreadyConsumed { approval_id: "a".into() }));
         let without = Approval { subject_digest: String::new(), ..approved };
-        assert_eq!(without.consumed("", BEFORE), Err(Error::DigestMismatch));
+        assert_eq!(without.consumed("", BEFORE), Err(mismatch()));
     }
 }

@@ -5,7 +5,7 @@ use super::json::Json;
 use super::time::Timestamp;
 
 coded_enum! {
-    /// How an attempt stands or ended.
+    /// The status of an attempt.
     AttemptStatus {
         Running = 1 "ATTEMPT_STATUS_RUNNING",
         Completed = 2 "ATTEMPT_STATUS_COMPLETED",
@@ -17,9 +17,9 @@ coded_enum! {
     }
 }
 
-/// One try at a task.
+/// One attempt at a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)] // The proto has them.
+#[allow(missing_docs)] // The proto documents them.
 pub struct TaskAttempt {
     pub key: Key,
     pub id: String,
@@ -31,15 +31,15 @@ pub struct TaskAttempt {
     pub summary: String,
     pub blocker_signature: Option<String>,
     pub result: Json,
-    /// What the holder's last heartbeat said.
+    /// The progress in the holder's last heartbeat.
     pub progress: Json,
     pub create_time: Timestamp,
     pub end_time: Option<Timestamp>,
 }
 
-/// What an orchestrator reports of an attempt it kept itself.
+/// An attempt as an orchestrator reports it.
 #[derive(Debug, Clone)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // The proto documents them.
 pub struct AttemptReport {
     pub attempt_number: i32,
     pub status: AttemptStatus,
@@ -49,7 +49,7 @@ pub struct AttemptReport {
 }
 
 impl AttemptReport {
-    /// When the attempt ended, as far as a report made at `now` can tell.
+    /// Returns when the attempt ended: the time of the report, or None while the attempt is running.
     pub fn end_time(&self, now: Timestamp) -> Option<Timestamp> {
         (self.status != AttemptStatus::Running).then_some(now)
     }

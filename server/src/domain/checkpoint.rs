@@ -1,13 +1,13 @@
-//! What an orchestrator needs to go on from where it was.
+//! Checkpoints, from which an orchestrator resumes a run.
 
 use super::Key;
 use super::json::Json;
 use super::run::RunStatus;
 use super::time::Timestamp;
 
-/// A saved point of a run. It never changes.
+/// A saved state of a run. A checkpoint never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)] // The proto has them.
+#[allow(missing_docs)] // The proto documents them.
 pub struct Checkpoint {
     pub key: Key,
     pub id: String,

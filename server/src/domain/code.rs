@@ -1,11 +1,11 @@
-//! Enums that have a number and a name on the wire and in the database.
+//! Enums whose values have a number and a name in the API and a number in the database.
 
-/// Declares such an enum: the numbers and names are those of the proto's enum, which a test in `rpc` holds.
+/// Declares such an enum. Its numbers and names are those of the enum in the proto; a test in `rpc` compares them.
 macro_rules! coded_enum {
     ($(#[$meta:meta])* $name:ident { $($variant:ident = $code:literal $wire:literal,)+ }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        #[allow(missing_docs)] // The proto has them.
+        #[allow(missing_docs)] // The proto documents them.
         pub enum $name {
             $($variant = $code,)+
         }
@@ -14,24 +14,24 @@ macro_rules! coded_enum {
             /// Every value, by number.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
-            /// Its number on the wire and in the database.
+            /// Returns the value's number in the API and in the database.
             pub fn code(self) -> i32 {
                 self as i32
             }
 
-            /// The value of a number; None for 0 (unspecified) and for unknown ones.
+            /// Returns the value with this number, or None for 0 (unspecified) and for unknown numbers.
             pub fn from_code(code: i64) -> Option<Self> {
                 Self::ALL.iter().copied().find(|value| i64::from(value.code()) == code)
             }
 
-            /// Its name on the wire.
+            /// Returns the value's name in the API.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $wire,)+
                 }
             }
 
-            /// Its bit in a set of them.
+            /// Returns the value's bit in a bit mask of values.
             pub fn bit(self) -> i64 {
                 1 << self.code()
             }
@@ -39,8 +39,13 @@ macro_rules! coded_enum {
     };
 }
 
-/// A value's name for people: `TASK_STATUS_IN_PROGRESS` is "in progress".
+/// Returns a value's name without the prefix of its enum: "IN_PROGRESS" for `TASK_STATUS_IN_PROGRESS`.
+pub fn short_name(name: &str) -> &str {
+    let parts = name.rsplit_once("_STATUS_").or_else(|| name.rsplit_once("_VERDICT_"));
+    parts.map_or(name, |(_, value)| value)
+}
+
+/// Returns a value's name as words: "in progress" for `TASK_STATUS_IN_PROGRESS`.
 pub fn words(name: &str) -> String {
-    let (_, value) = name.rsplit_once("_STATUS_").or_else(|| name.rsplit_once("_VERDICT_")).unwrap_or(("", name));
-    value.to_lowercase().replace('_', " ")
+    short_name(name).to_lowercase().replace('_', " ")
 }

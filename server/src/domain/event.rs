@@ -1,22 +1,22 @@
-//! Events: what happened, and which of it a reader asked for.
+//! Events: the entries of the log, and the filters of its readers.
 
 use super::Key;
 use super::json::Json;
 use super::time::Timestamp;
 
-/// The source of the server's own events; no caller can use it.
+/// The source of the server's own events. Callers can't use it.
 pub const SYSTEM: &str = "system";
 
-/// The kinds of those after which a run may have ended.
+/// The kind of the event of an UpdateRun call, which may have ended the run.
 pub const RUN_UPDATED: &str = "run_updated";
-#[allow(missing_docs)]
+/// The kind of the event that ends a cancelled run.
 pub const RUN_CANCELLED: &str = "run_cancelled";
-/// The kind of a run's last event.
+/// The kind of the event that remains of a deleted run.
 pub const RUN_DELETED: &str = "run_deleted";
 
-/// One thing that happened in a run.
+/// One event of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)] // The proto has them.
+#[allow(missing_docs)] // The proto documents them.
 pub struct Event {
     pub position: i64,
     pub seq: i64,
@@ -30,20 +30,20 @@ pub struct Event {
 }
 
 impl Event {
-    /// After an event of this source and kind its run may have ended.
+    /// Returns whether the run may have ended with an event of this source and kind.
     pub fn may_end_run(source: &str, kind: &str) -> bool {
         source == SYSTEM && matches!(kind, RUN_UPDATED | RUN_CANCELLED)
     }
 
-    /// An event of this source and kind is all that is left of its run.
+    /// Returns whether the run was deleted with an event of this source and kind.
     pub fn deletes_run(source: &str, kind: &str) -> bool {
         source == SYSTEM && kind == RUN_DELETED
     }
 }
 
-/// An event to be written.
+/// An event to append.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // The proto documents them.
 pub struct EventDraft {
     pub task_key: Option<Key>,
     pub source: String,
@@ -52,18 +52,18 @@ pub struct EventDraft {
     pub payload: Json,
 }
 
-/// Which events a reader asked for; what is empty lets all pass.
+/// The events that a reader receives. An empty field accepts all events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // The proto documents them.
 pub struct EventFilter {
-    /// One that ends in `*` matches all kinds that begin so.
+    /// Kinds, or prefixes of kinds followed by `*`.
     pub kinds: Vec<String>,
     pub sources: Vec<String>,
     pub task_id: Option<String>,
 }
 
 impl EventFilter {
-    /// An event of this kind and source, about this task, is one of those asked for.
+    /// Returns whether the filter accepts an event of this kind and source about this task.
     pub fn passes(&self, kind: &str, source: &str, task_id: Option<&str>) -> bool {
         let kind = self.kinds.is_empty() || self.kinds.iter().any(|pattern| kind_matches(pattern, kind));
         let source = self.sources.is_empty() || self.sources.iter().any(|one| one == source);
@@ -88,7 +88,7 @@ mod tests {
         assert!(!kind_matches("task", "task_claimed"));
         assert!(kind_matches("task*", "task_claimed"));
         assert!(kind_matches("*", ""));
-        // A star elsewhere is a star.
+        // A `*` that is not the last character has no special meaning.
         assert!(!kind_matches("t*k", "task"));
     }
 }

@@ -1,8 +1,8 @@
 //! Path globs: what they match, and whether two of them have a path in common (C7).
 //!
-//! A pattern is a row of segments, each a row of tokens; both are walked in pairs, as one walks the product of two
-//! automata: a pair of places is reachable or not, and there is a common path exactly if the pair of ends is. That
-//! decides it; a rule of thumb is wrong somewhere (`src/*.rs` and `src/foo*` share `src/foo.rs`).
+//! A pattern is a list of segments, and a segment is a list of tokens. Two patterns are walked side by side like the
+//! product of two automata: they match a common path exactly if the pair of their ends is reachable. Simpler rules are
+//! wrong in some cases: `src/*.rs` and `src/foo*` both match `src/foo.rs`.
 
 /// A pattern of repo-relative paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +14,9 @@ pub struct Glob {
 enum Segment {
     /// `**`: any number of segments.
     Any,
-    /// One segment, which has no wildcard or some.
+    /// One segment without wildcards.
     Literal(Vec<Token>),
+    /// One segment with wildcards.
     Pattern(Vec<Token>),
 }
 
@@ -30,27 +31,27 @@ enum Token {
 }
 
 impl Glob {
-    /// Reads a pattern, or says what is wrong with it.
+    /// Parses a pattern. The error says what the pattern must be.
     pub fn parse(pattern: &str) -> Result<Self, &'static str> {
         if pattern.starts_with('/') {
-            return Err("is absolute: paths are relative to the repository");
+            return Err("must be relative to the repository");
         }
         if pattern.trim().is_empty() {
-            return Err("is blank");
+            return Err("must not be blank");
         }
         let is_plain = !pattern.contains(['*', '?']);
         let pattern = if is_plain { pattern.strip_suffix('/').unwrap_or(pattern) } else { pattern };
         let mut segments = pattern.split('/').map(parse_segment).collect::<Result<Vec<_>, _>>()?;
         if is_plain {
-            // A file or a folder, and then everything under it.
+            // A pattern without wildcards names a file, or a folder with everything below it.
             segments.push(Segment::Any);
         }
         Ok(Self { segments })
     }
 
-    /// Some path matches both.
+    /// Returns whether some path matches both patterns.
     pub fn overlaps(&self, other: &Self) -> bool {
-        // Most pairs part at the first folder.
+        // Most pairs of patterns differ in their first folder.
         if let (Some(Segment::Literal(a)), Some(Segment::Literal(b))) = (self.segments.first(), other.segments.first())
             && a != b
         {
@@ -62,10 +63,10 @@ impl Glob {
 
 fn parse_segment(text: &str) -> Result<Segment, &'static str> {
     match text {
-        "" => Err("has an empty segment"),
-        "." | ".." => Err("has a segment . or .."),
+        "" => Err("must not have an empty segment"),
+        "." | ".." => Err("must not have a segment . or .."),
         "**" => Ok(Segment::Any),
-        _ if text.contains("**") => Err("has ** beside something else in a segment"),
+        _ if text.contains("**") => Err("must have ** only as a whole segment"),
         _ if text.contains(['*', '?']) => Ok(Segment::Pattern(text.chars().map(parse_token).collect())),
         _ => Ok(Segment::Literal(text.chars().map(parse_token).collect())),
     }
@@ -95,9 +96,10 @@ fn tokens_overlap(a: &Token, b: &Token) -> bool {
     }
 }
 
-/// Walks two patterns side by side, row by row of the table of pairs of places: can both be at their end?
+/// Walks two patterns side by side. Returns whether both can reach their end together.
 ///
-/// What `repeats` takes any number of steps, also none; `meet` says whether one step can be taken by both.
+/// An item that `repeats` matches any number of steps, including none. `meet` says whether two items can match the same
+/// step. The walk fills a table of pairs of places row by row: one row for each place in `a`.
 fn walk<T>(a: &[T], b: &[T], repeats: impl Fn(&T) -> bool, meet: impl Fn(&T, &T) -> bool) -> bool {
     let mut row = vec![false; b.len() + 1];
     row[0] = true;
@@ -108,7 +110,7 @@ fn walk<T>(a: &[T], b: &[T], repeats: impl Fn(&T) -> bool, meet: impl Fn(&T, &T)
             if !reached {
                 continue;
             }
-            // `a` takes no step at all, or it is done with its step together with one of `b`.
+            // Either the item of `a` matches nothing, or it matches one step together with the item of `b`.
             next[place] |= repeats(at_a);
             if let Some(at_b) = b.get(place)
                 && meet(at_a, at_b)
@@ -118,7 +120,7 @@ fn walk<T>(a: &[T], b: &[T], repeats: impl Fn(&T) -> bool, meet: impl Fn(&T, &T)
             }
         }
         if repeats(at_a) {
-            // It takes one step after the other with `b`.
+            // The item of `a` matches further steps together with further items of `b`.
             (0..b.len()).for_each(|place| next[place + 1] |= next[place]);
         }
         skip_repeats(&mut next, b, &repeats);
@@ -127,18 +129,21 @@ fn walk<T>(a: &[T], b: &[T], repeats: impl Fn(&T) -> bool, meet: impl Fn(&T, &T)
     row[b.len()]
 }
 
-/// Where `b` may be without a step.
+/// Marks the places that `b` reaches without a step.
 fn skip_repeats<T>(row: &mut [bool], b: &[T], repeats: &impl Fn(&T) -> bool) {
     for (place, at_b) in b.iter().enumerate() {
         row[place + 1] |= row[place] && repeats(at_b);
     }
 }
 
-/// The first pair of patterns, one of each set, that have a path in common.
+/// Returns the indexes of the first two patterns, one of each set, that match a common path.
 pub fn first_overlap(a: &[Glob], b: &[Glob]) -> Option<(usize, usize)> {
-    let pairs =
-        a.iter().enumerate().flat_map(|(at, one)| b.iter().enumerate().map(move |(other, two)| (at, one, other, two)));
-    pairs.into_iter().find_map(|(at, one, other, two)| one.overlaps(two).then_some((at, other)))
+    for (at_a, one) in a.iter().enumerate() {
+        if let Some(at_b) = b.iter().position(|other| one.overlaps(other)) {
+            return Some((at_a, at_b));
+        }
+    }
+    None
 }
 
 #[cfg(test)]

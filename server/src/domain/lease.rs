@@ -1,36 +1,37 @@
-//! Leases: how long a claim lives without a sign of life (C3).
+//! Leases: how long a claim lives without a heartbeat (C3).
 
 use std::time::Duration;
 
 use super::time::Timestamp;
 
-/// The shortest that can be asked for.
+/// The minimum duration of a lease.
 pub const SHORTEST: Duration = Duration::from_secs(1);
-/// The longest that can be asked for.
+/// The maximum duration of a lease.
 pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
-/// After a time without a server, holders have so long to report, or their lease's duration if that is less.
+/// After a time without a server, each live lease lives at least this long, or for its own duration if that is shorter, so
+/// that its holder can report first.
 pub const RECOVERY: Duration = Duration::from_secs(30);
 
-/// What a claim gives its holder.
+/// The lease of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// Names the one attempt it is for. Never shown but in the claim's answer.
+    /// The lease token, which names one attempt. Only the answer to the claim contains it.
     pub token: String,
-    /// What a heartbeat extends it by.
+    /// The time that the lease lives after each heartbeat.
     pub duration: Duration,
-    /// When it ends unless it is extended.
+    /// The time at which the lease expires unless a heartbeat extends it.
     pub expire_time: Timestamp,
 }
 
 impl Lease {
-    /// A lease that begins now.
+    /// Returns a lease that begins now.
     pub fn begin(token: String, duration: Duration, now: Timestamp) -> Self {
         Self { token, duration, expire_time: now.plus(duration) }
     }
 }
 
 coded_enum! {
-    /// How a lease stands after a heartbeat.
+    /// The state of a lease after a heartbeat.
     LeaseState {
         Extended = 1 "LEASE_STATE_EXTENDED",
         Lost = 2 "LEASE_STATE_LOST",

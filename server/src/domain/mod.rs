@@ -1,4 +1,4 @@
-//! What is coordinated, and the rules. No I/O: time, ids and everything stored are passed in.
+//! The things that Runhub coordinates, and their rules. No I/O: time, ids and everything stored are passed in.
 
 #[macro_use]
 pub mod code;
@@ -9,6 +9,7 @@ pub mod artifact;
 pub mod attempt;
 pub mod checkpoint;
 pub mod event;
+pub mod field;
 pub mod glob;
 pub mod json;
 pub mod lease;
@@ -20,8 +21,8 @@ pub mod system_event;
 pub mod task;
 pub mod time;
 
-/// Free key-value pairs of a run or a task.
+/// Labels of a run or a task, by key.
 pub type Labels = std::collections::BTreeMap<String, String>;
 
-/// Which row this is, for the server only: callers know a thing by its id.
+/// The key of a row in the database. Callers never see keys: they know things by their ids.
 pub type Key = i64;

@@ -1,12 +1,13 @@
-//! What keeps a task from being claimed.
+//! Obstacles: the reasons why a task can't be claimed now.
 
 use super::code::words;
 use super::run::RunStatus;
+use super::system_event::shown_title;
 use super::task::{Task, TaskStatus};
 use super::time::Timestamp;
 
 coded_enum! {
-    /// What kind of thing is in the way.
+    /// The kind of an obstacle.
     ObstacleKind {
         Status = 1 "OBSTACLE_KIND_STATUS",
         Dependency = 2 "OBSTACLE_KIND_DEPENDENCY",
@@ -18,9 +19,9 @@ coded_enum! {
     }
 }
 
-/// One thing in the way.
+/// One obstacle.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)] // The proto has them.
+#[allow(missing_docs)] // The proto documents them.
 pub struct Obstacle {
     pub kind: ObstacleKind,
     pub detail: String,
@@ -31,56 +32,85 @@ pub struct Obstacle {
 }
 
 impl Obstacle {
-    /// One that is told of by its words alone.
-    pub fn new(kind: ObstacleKind, detail: impl Into<String>) -> Self {
+    fn new(kind: ObstacleKind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), task_id: None, path: None, other_path: None, time: None }
     }
 
-    /// Nobody can have the task as long as this is there. An agent with the capabilities can.
+    /// Returns whether the obstacle keeps every agent from the task. A missing capability keeps only some agents from it.
     pub fn is_for_all(&self) -> bool {
         self.kind != ObstacleKind::Capability
     }
 }
 
-/// Where its run stands.
+/// Returns the obstacle that the status of the run is, if it is one.
 pub fn of_run(status: RunStatus) -> Option<Obstacle> {
-    match status {
-        RunStatus::Paused => Some(Obstacle::new(ObstacleKind::RunPaused, "its run is paused")),
-        status if status.gives_out_tasks() => None,
-        status => Some(Obstacle::new(ObstacleKind::RunEnded, format!("its run is {}", words(status.name())))),
+    if status.allows_claims() {
+        return None;
     }
+    if status == RunStatus::Paused {
+        return Some(Obstacle::new(ObstacleKind::RunPaused, "its run is paused"));
+    }
+    Some(Obstacle::new(ObstacleKind::RunEnded, format!("its run is {}", words(status.name()))))
 }
 
-/// Where the task itself stands.
+/// Returns the obstacle that the status of the task is, if it is one.
 pub fn of_status(task: &Task) -> Option<Obstacle> {
-    let mut detail = format!("it is {}", words(task.status.name()));
-    let mut time = None;
-    match task.status {
+    let status = words(task.status.name());
+    let detail = match task.status {
         TaskStatus::Pending => return None,
         TaskStatus::InProgress => {
-            let agent = task.agent_id.as_deref().unwrap_or("somebody");
-            time = task.lease.as_ref().map(|lease| lease.expire_time);
-            detail = format!("{detail}, held by {agent}, attempt {}", task.attempt_count);
+            format!("it is {status}, held by {}, attempt {}", holder_name(task), task.attempt_count)
         }
         TaskStatus::Blocked => {
-            let signature = task.blocker_signature.as_deref().unwrap_or("nobody has said why");
-            detail = format!("{detail}: {signature}");
+            format!("it is {status}: {}", task.blocker_signature.as_deref().unwrap_or("no blocker_signature is set"))
         }
-        TaskStatus::Completed | TaskStatus::Abandoned => {}
-    }
+        TaskStatus::Completed | TaskStatus::Abandoned => format!("it is {status}"),
+    };
+    let lease = task.lease.as_ref().filter(|_| task.is_held());
+    let time = lease.map(|lease| lease.expire_time);
     Some(Obstacle { time, ..Obstacle::new(ObstacleKind::Status, detail) })
 }
 
-/// Its time.
+/// Returns the obstacle that an open dependency is. An indirect dependency is a dependency of a dependency.
+pub fn of_dependency(id: String, title: &str, status: TaskStatus, is_direct: bool) -> Obstacle {
+    let relation = if is_direct { "it depends on" } else { "it depends indirectly on" };
+    let detail = format!("{relation} {:?}, which is {}", shown_title(title), words(status.name()));
+    Obstacle { task_id: Some(id), ..Obstacle::new(ObstacleKind::Dependency, detail) }
+}
+
+/// Returns the obstacle that `not_before_time` is, if it is in the future.
 pub fn of_time(task: &Task, now: Timestamp) -> Option<Obstacle> {
-    let time = task.spec.not_before_time.filter(|time| *time > now)?;
-    let detail = format!("it is not given out before {}", time.to_text());
+    let time = task.spec.wait_until(now)?;
+    let detail = format!("it can't be claimed before {}", time.to_text());
     Some(Obstacle { time: Some(time), ..Obstacle::new(ObstacleKind::Time, detail) })
 }
 
-/// Who can have it.
+/// Returns the obstacle that a held task with an overlapping path is.
+pub fn of_paths(path: String, other_path: String, holder: Task) -> Obstacle {
+    let detail = format!(
+        "{path} overlaps with {other_path} of {:?}, held by {}",
+        shown_title(&holder.spec.title),
+        holder_name(&holder)
+    );
+    Obstacle {
+        task_id: Some(holder.id),
+        path: Some(path),
+        other_path: Some(other_path),
+        time: holder.lease.map(|lease| lease.expire_time),
+        ..Obstacle::new(ObstacleKind::Paths, detail)
+    }
+}
+
+/// Returns the obstacle that required capabilities are, if there are any.
 pub fn of_capabilities(task: &Task) -> Option<Obstacle> {
     let required = &task.spec.required_capabilities;
-    let detail = format!("only an agent with these capabilities can have it: {}", required.join(", "));
-    (!required.is_empty()).then(|| Obstacle::new(ObstacleKind::Capability, detail))
+    if required.is_empty() {
+        return None;
+    }
+    let detail = format!("only an agent with these capabilities can claim it: {}", required.join(", "));
+    Some(Obstacle::new(ObstacleKind::Capability, detail))
+}
+
+fn holder_name(task: &Task) -> &str {
+    task.agent_id.as_deref().unwrap_or("an unknown agent")
 }

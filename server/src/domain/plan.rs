@@ -1,4 +1,4 @@
-//! A plan as it comes in: which draft depends on what, and whether that can ever be done.
+//! Plans: which tasks the drafts of a request depend on, and whether these dependencies can ever be completed.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -6,16 +6,16 @@ use super::Key;
 use super::task::{TaskDraft, TaskStatus};
 use crate::error::{Error, Result};
 
-/// What a draft's dependency turned out to be.
+/// A dependency of a draft.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dependency {
     /// The draft with this index, in the same request.
     Draft(usize),
-    /// A task that is there already.
+    /// A task of the run with this key.
     Task(Key),
 }
 
-/// A task that is there already, as far as a plan needs to know it.
+/// A task of the run that drafts can depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct ExistingTask {
@@ -23,15 +23,14 @@ pub struct ExistingTask {
     pub status: TaskStatus,
 }
 
-/// The names in `depends_on` that are no keys of the request: ids to look up, if they are anything.
-pub fn ids_to_look_up(drafts: &[TaskDraft]) -> BTreeSet<&str> {
+/// Returns the names in `depends_on` that are not keys of the request, so they must be ids of tasks.
+pub fn dependency_ids(drafts: &[TaskDraft]) -> BTreeSet<&str> {
     let keys: BTreeSet<&str> = drafts.iter().map(|draft| draft.key.as_str()).collect();
     drafts.iter().flat_map(|draft| &draft.depends_on).map(String::as_str).filter(|name| !keys.contains(name)).collect()
 }
 
-/// What each draft depends on, each thing once.
-///
-/// `existing` has the tasks of the run that were looked up, by id.
+/// Returns the dependencies of each draft, each dependency once. `existing` contains the tasks of the run with the ids
+/// that `dependency_ids` returned. Fails if a name is unknown, a task is abandoned, or the drafts form a cycle.
 pub fn resolve(drafts: &[TaskDraft], existing: &HashMap<String, ExistingTask>) -> Result<Vec<Vec<Dependency>>> {
     let keys = unique_keys(drafts)?;
     let mut resolved = Vec::with_capacity(drafts.len());
@@ -48,7 +47,7 @@ pub fn resolve(drafts: &[TaskDraft], existing: &HashMap<String, ExistingTask>) -
         }
         resolved.push(dependencies);
     }
-    refuse_cycle(drafts, &resolved)?;
+    check_no_cycle(drafts, &resolved)?;
     Ok(resolved)
 }
 
@@ -56,7 +55,7 @@ fn unique_keys(drafts: &[TaskDraft]) -> Result<HashMap<&str, usize>> {
     let mut keys = HashMap::new();
     for (index, draft) in drafts.iter().enumerate().filter(|(_, draft)| !draft.key.is_empty()) {
         if let Some(first) = keys.insert(draft.key.as_str(), index) {
-            let problem = format!("tasks[{first}] has the key {:?} already", draft.key);
+            let problem = format!("must be unique, but tasks[{first}] has the key {:?} too", draft.key);
             return Err(Error::field(format!("tasks[{index}].key"), problem));
         }
     }
@@ -65,17 +64,17 @@ fn unique_keys(drafts: &[TaskDraft]) -> Result<HashMap<&str, usize>> {
 
 fn existing_dependency(name: &str, found: Option<&ExistingTask>, field: &str) -> Result<Dependency> {
     match found {
-        None => Err(Error::field(field, format!("{name:?} is neither a key of this request nor a task of this run"))),
+        None => Err(Error::field(field, format!("must be a key of this request or a task of this run, not {name:?}"))),
         Some(task) if task.status == TaskStatus::Abandoned => Err(Error::WrongStatus {
             current_status: task.status.name(),
-            problem: format!("{field}: {name:?} is abandoned, what depends on it could never begin"),
+            problem: format!("{field}: task {name} is ABANDONED, so a task that depends on it could never start"),
         }),
         Some(task) => Ok(Dependency::Task(task.key)),
     }
 }
 
-/// Drafts can depend on each other in a circle; tasks that are there already can't depend on drafts.
-fn refuse_cycle(drafts: &[TaskDraft], resolved: &[Vec<Dependency>]) -> Result<()> {
+/// Checks that the drafts form no cycle. Existing tasks can't be part of one, because they don't depend on drafts.
+fn check_no_cycle(drafts: &[TaskDraft], resolved: &[Vec<Dependency>]) -> Result<()> {
     let mut walk = Walk { resolved, state: vec![State::New; drafts.len()] };
     for start in 0..drafts.len() {
         if let Some(cycle) = walk.cycle_from(start) {
@@ -93,16 +92,16 @@ enum State {
     Done,
 }
 
-/// Depth first, with a path of its own: a plan may be a chain of a thousand.
+/// A depth-first walk with its path on the heap, because a chain of a thousand drafts would be a deep recursion.
 struct Walk<'a> {
     resolved: &'a [Vec<Dependency>],
     state: Vec<State>,
 }
 
 impl Walk<'_> {
-    /// The first cycle found from here, its first entry repeated at the end.
+    /// Returns the first cycle found from a draft, with its first entry repeated at the end.
     fn cycle_from(&mut self, start: usize) -> Option<Vec<usize>> {
-        // Each entry: a draft on the path, and how many of its dependencies were followed.
+        // Each entry is a draft, and the number of its dependencies that the walk has followed.
         let mut path: Vec<(usize, usize)> = Vec::new();
         self.enter(start, &mut path);
         while let Some((draft, followed)) = path.last_mut() {
@@ -147,33 +146,33 @@ mod tests {
     }
 
     #[test]
-    fn keys_win_over_ids_and_each_thing_counts_once() {
+    fn keys_take_precedence_over_ids_and_each_dependency_counts_once() {
         let drafts = [draft("a", &[]), draft("", &["a", "id", "a"])];
         let resolved = resolve(&drafts, &existing(TaskStatus::Pending)).unwrap();
         assert_eq!(resolved, [vec![], vec![Dependency::Draft(0), Dependency::Task(9)]]);
-        assert_eq!(ids_to_look_up(&drafts), BTreeSet::from(["id"]));
+        assert_eq!(dependency_ids(&drafts), BTreeSet::from(["id"]));
     }
 
     #[test]
-    fn a_name_that_is_nothing_is_refused_by_its_field() {
+    fn unknown_dependency_is_refused_by_its_field() {
         let refused = resolve(&[draft("", &["nothing"])], &HashMap::new());
         assert!(matches!(refused, Err(Error::InvalidField { field, .. }) if field == "tasks[0].depends_on[0]"));
     }
 
     #[test]
-    fn what_is_abandoned_cannot_be_depended_on() {
+    fn dependency_on_an_abandoned_task_is_refused() {
         let refused = resolve(&[draft("", &["id"])], &existing(TaskStatus::Abandoned));
         assert!(matches!(refused, Err(Error::WrongStatus { .. })));
     }
 
     #[test]
-    fn a_key_given_twice_is_refused() {
+    fn duplicate_key_is_refused() {
         let refused = resolve(&[draft("a", &[]), draft("a", &[])], &HashMap::new());
         assert!(matches!(refused, Err(Error::InvalidField { field, .. }) if field == "tasks[1].key"));
     }
 
     #[test]
-    fn a_cycle_is_named() {
+    fn error_names_the_cycle() {
         let drafts = [draft("x", &["b"]), draft("b", &["c"]), draft("c", &["b"])];
         let refused = resolve(&drafts, &HashMap::new());
         assert_eq!(refused, Err(Error::DependencyCycle { cycle: "b -> c -> b".into() }));
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_diamond_and_a_long_chain_are_no_cycles() {
+    fn diamond_and_long_chain_are_accepted() {
         let diamond = [draft("a", &[]), draft("b", &["a"]), draft("c", &["a"]), draft("d", &["b", "c"])];
         assert!(resolve(&diamond, &HashMap::new()).is_ok());
         let chain: Vec<TaskDraft> = (0..100_000).map(|at| draft(&format!("{at}"), &[&format!("{}", at + 1)])).collect();

@@ -1,14 +1,15 @@
-//! Runs: where they stand, and what may change that.
+//! Runs: their statuses, and the rules for changing them.
 
+use std::fmt::Display;
 use std::time::Duration;
 
-use super::code::words;
+use super::code::short_name;
 use super::time::Timestamp;
 use super::{Key, Labels};
 use crate::error::{Error, Result};
 
 coded_enum! {
-    /// Where a run stands.
+    /// The status of a run.
     RunStatus {
         Planning = 1 "RUN_STATUS_PLANNING",
         Running = 2 "RUN_STATUS_RUNNING",
@@ -22,44 +23,50 @@ coded_enum! {
 }
 
 impl RunStatus {
-    /// The run has ended: it takes records, but no new work.
+    /// Returns whether the run has ended.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 
-    /// Tasks of a run that stands so can be claimed.
-    pub fn gives_out_tasks(self) -> bool {
+    /// Returns whether the run takes new work. A run that has ended or is being cancelled still takes records.
+    pub fn takes_work(self) -> bool {
+        !self.is_terminal() && self != Self::Cancelling
+    }
+
+    /// Returns whether tasks of the run can be claimed.
+    pub fn allows_claims(self) -> bool {
         matches!(self, Self::Planning | Self::Running | Self::Blocked)
     }
 
-    /// Refuses to requeue while the run is being cancelled: what is requeued then would never be given out.
-    pub fn check_takes_requeue(self) -> Result<()> {
+    /// Checks that tasks of the run can be requeued. Fails while the run is being cancelled, because a requeued task could
+    /// never be claimed.
+    pub fn check_takes_requeue(self, run_id: &str) -> Result<()> {
         if self == Self::Cancelling {
-            return Err(Error::RunEnded { current_status: self.name() });
+            return Err(Error::RunEnded { run_id: run_id.to_owned(), current_status: self.name() });
         }
         Ok(())
     }
 
-    /// UpdateRun may set it; the others have RPCs of their own.
+    /// Returns whether UpdateRun may set the status. The other statuses have RPCs of their own.
     pub fn can_be_set(self) -> bool {
         !matches!(self, Self::Paused | Self::Cancelling | Self::Cancelled)
     }
 }
 
-/// The label that says whether paths are looked at.
+/// The label that turns the check of path conflicts on or off.
 const PATH_POLICY: &str = "path_policy";
 
-/// Says what is wrong with the labels of a run that have a meaning.
+/// Checks the labels of a run that have a meaning.
 pub fn check_labels(labels: &Labels) -> Result<()> {
     match labels.get(PATH_POLICY).map(String::as_str) {
         None | Some("on" | "off") => Ok(()),
-        Some(other) => Err(Error::field("labels", format!("path_policy is {other:?}, neither on nor off"))),
+        Some(other) => Err(Error::field("labels", format!("{PATH_POLICY} must be \"on\" or \"off\", not {other:?}"))),
     }
 }
 
-/// One piece of work with a goal and a plan.
+/// A run: one goal, with a plan of tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)] // The proto has them.
+#[allow(missing_docs)] // The proto documents them.
 pub struct Run {
     pub key: Key,
     pub id: String,
@@ -68,9 +75,9 @@ pub struct Run {
     pub labels: Labels,
     pub status: RunStatus,
     pub status_reason: String,
-    /// While it is paused: the status it gets back.
+    /// The status that a paused run gets back when it resumes. None unless the run is paused.
     pub status_before_pause: Option<RunStatus>,
-    /// While it is being cancelled: when its holders have had their time.
+    /// The time at which the grace of the holders ends. None unless the run is being cancelled.
     pub grace_end_time: Option<Timestamp>,
     pub summary: Option<String>,
     pub cycle_count: i32,
@@ -82,18 +89,18 @@ pub struct Run {
     pub update_time: Timestamp,
 }
 
-/// A run as a caller asks for it.
+/// A run as a caller creates it.
 #[derive(Debug, Clone)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // The proto documents them.
 pub struct RunDraft {
     pub goal: String,
     pub repo_path: String,
     pub labels: Labels,
 }
 
-/// What UpdateRun changes: outer None leaves a field as it is, inner None clears it.
+/// The changes of an UpdateRun call. An outer None leaves a field as it is; an inner None clears it.
 #[derive(Debug, Clone, Default)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // The proto documents them.
 pub struct RunUpdate {
     pub status: Option<RunStatus>,
     pub summary: Option<Option<String>>,
@@ -102,7 +109,7 @@ pub struct RunUpdate {
 }
 
 impl Run {
-    /// A new run.
+    /// Returns a new run.
     pub fn new(key: Key, id: String, draft: RunDraft, now: Timestamp) -> Self {
         Self {
             key,
@@ -125,12 +132,11 @@ impl Run {
         }
     }
 
-    /// The run after an update. Equal to `self` when the update changes nothing.
+    /// Returns the run after an update. If the update changes nothing, the result equals `self`.
     pub fn updated(&self, update: &RunUpdate, now: Timestamp) -> Result<Self> {
-        check_revision(update.expected_revision, self.revision)?;
+        self.check_revision(update.expected_revision)?;
         if self.status == RunStatus::Cancelling {
-            let problem = "the run is being cancelled: nothing but its end can change it".to_owned();
-            return Err(Error::WrongStatus { current_status: self.status.name(), problem });
+            return Err(self.wrong_status("can't be updated"));
         }
         let mut next = self.clone();
         if let Some(status) = update.status.filter(|status| *status != self.status) {
@@ -144,7 +150,7 @@ impl Run {
         Ok(next)
     }
 
-    /// What another status does not take with it.
+    /// Sets the status, and clears the fields that belong to the previous status.
     fn move_to(&mut self, status: RunStatus, reason: &str) {
         self.status = status;
         reason.clone_into(&mut self.status_reason);
@@ -152,7 +158,28 @@ impl Run {
         self.grace_end_time = None;
     }
 
-    /// The run paused; equal to `self` if it is already.
+    /// Returns the run with one more cycle.
+    pub fn with_next_cycle(&self, now: Timestamp) -> Self {
+        let mut next = Self { cycle_count: self.cycle_count.saturating_add(1), ..self.clone() };
+        next.touch(now);
+        next
+    }
+
+    /// Returns the run with one more replan.
+    pub fn with_next_replan(&self, now: Timestamp) -> Self {
+        let mut next = Self { replan_count: self.replan_count.saturating_add(1), ..self.clone() };
+        next.touch(now);
+        next
+    }
+
+    /// Returns the run with the next version of its plan.
+    pub fn with_next_plan(&self, now: Timestamp) -> Self {
+        let mut next = Self { plan_version: self.plan_version + 1, ..self.clone() };
+        next.touch(now);
+        next
+    }
+
+    /// Returns the paused run. If the run is paused already, the result equals `self`.
     pub fn paused(&self, reason: &str, now: Timestamp) -> Result<Self> {
         self.check_takes_work()?;
         let mut next = self.clone();
@@ -164,19 +191,20 @@ impl Run {
         Ok(next)
     }
 
-    /// The run as it was before it was paused; equal to `self` if it is not.
+    /// Returns the run with its status from before the pause. If the run is not paused, the result equals `self`.
     pub fn resumed(&self, reason: &str, now: Timestamp) -> Result<Self> {
         self.check_takes_work()?;
         let mut next = self.clone();
         if self.status == RunStatus::Paused {
-            // An imported run may be paused without a status from before.
+            // An imported run may be paused without a previous status.
             next.move_to(self.status_before_pause.unwrap_or(RunStatus::Running), reason);
             next.touch(now);
         }
         Ok(next)
     }
 
-    /// The run with its end in sight; equal to `self` if it is already, and as near.
+    /// Returns the run while it is being cancelled. If it is already, with a grace that ends no later, the result equals
+    /// `self`.
     pub fn cancelling(&self, reason: &str, grace: Duration, now: Timestamp) -> Result<Self> {
         let mut next = self.clone();
         let end = now.plus(grace);
@@ -192,7 +220,12 @@ impl Run {
         Ok(next)
     }
 
-    /// The run whose cancellation is done.
+    /// Returns whether the holders have had their grace.
+    pub fn is_grace_over(&self, now: Timestamp) -> bool {
+        self.grace_end_time.is_some_and(|end| end <= now)
+    }
+
+    /// Returns the run after its cancellation.
     pub fn cancelled(&self, now: Timestamp) -> Self {
         let mut next = self.clone();
         next.move_to(RunStatus::Cancelled, &self.status_reason);
@@ -200,44 +233,62 @@ impl Run {
         next
     }
 
-    /// Its label `path_policy` says that paths keep nobody from anything.
+    /// Returns whether the label `path_policy` turns the check of path conflicts off.
     pub fn ignores_paths(&self) -> bool {
         self.labels.get(PATH_POLICY).is_some_and(|policy| policy == "off")
     }
 
-    fn ended_error(&self) -> Error {
-        Error::RunEnded { current_status: self.status.name() }
-    }
-
-    /// Counts a change.
+    /// Counts a change of the run.
     pub fn touch(&mut self, now: Timestamp) {
         self.revision += 1;
         self.update_time = now;
     }
 
-    /// Refuses to delete a run that has not ended, or is not as expected.
-    pub fn check_deletable(&self, expected_revision: Option<i64>) -> Result<()> {
-        check_revision(expected_revision, self.revision)?;
-        if self.status.is_terminal() {
-            return Ok(());
+    /// Checks that the run has the plan version that the caller expects. None expects nothing.
+    pub fn check_plan_version(&self, expected: Option<i32>) -> Result<()> {
+        match expected {
+            Some(expected) if expected != self.plan_version => {
+                Err(Error::PlanVersionMismatch { run_id: self.id.clone(), expected, actual: self.plan_version })
+            }
+            _ => Ok(()),
         }
-        let problem = format!("the run is {}: only one that has ended can be deleted", words(self.status.name()));
-        Err(Error::WrongStatus { current_status: self.status.name(), problem })
     }
 
-    /// Refuses new work for a run that has ended or is being ended.
-    pub fn check_takes_work(&self) -> Result<()> {
-        if self.status.is_terminal() || self.status == RunStatus::Cancelling {
-            return Err(self.ended_error());
+    /// Checks that the run has ended, so that it can be deleted.
+    pub fn check_deletable(&self, expected_revision: Option<i64>) -> Result<()> {
+        self.check_revision(expected_revision)?;
+        if !self.status.is_terminal() {
+            return Err(self.wrong_status("can't be deleted: only a run that has ended can be deleted"));
         }
         Ok(())
     }
+
+    /// Checks that the run takes new work.
+    pub fn check_takes_work(&self) -> Result<()> {
+        if self.status.takes_work() { Ok(()) } else { Err(self.ended_error()) }
+    }
+
+    fn check_revision(&self, expected: Option<i64>) -> Result<()> {
+        check_revision(format_args!("run {}", self.id), expected, self.revision)
+    }
+
+    fn ended_error(&self) -> Error {
+        Error::RunEnded { run_id: self.id.clone(), current_status: self.status.name() }
+    }
+
+    fn wrong_status(&self, consequence: &str) -> Error {
+        let current_status = self.status.name();
+        let problem = format!("run {} is {}, so it {consequence}", self.id, short_name(current_status));
+        Error::WrongStatus { current_status, problem }
+    }
 }
 
-/// Refuses a change that was meant for another revision.
-pub fn check_revision(expected: Option<i64>, actual: i64) -> Result<()> {
+/// Checks that a thing has the revision that the caller expects. None expects nothing.
+pub fn check_revision(thing: impl Display, expected: Option<i64>, actual: i64) -> Result<()> {
     match expected {
-        Some(expected) if expected != actual => Err(Error::RevisionMismatch { expected, actual }),
+        Some(expected) if expected != actual => {
+            Err(Error::RevisionMismatch { thing: thing.to_string(), expected, actual })
+        }
         _ => Ok(()),
     }
 }
@@ -254,14 +305,14 @@ mod tests {
     const LATER: Timestamp = Timestamp::from_micros(5);
 
     #[test]
-    fn an_update_that_changes_nothing_leaves_the_revision() {
+    fn update_without_a_change_keeps_the_revision() {
         let before = run(RunStatus::Planning);
         let update = RunUpdate { status: Some(RunStatus::Planning), summary: Some(None), ..RunUpdate::default() };
         assert_eq!(before.updated(&update, LATER), Ok(before.clone()));
     }
 
     #[test]
-    fn a_field_is_left_set_or_cleared() {
+    fn update_keeps_sets_or_clears_a_field() {
         let update = RunUpdate { summary: Some(Some("s".into())), ..RunUpdate::default() };
         let set = run(RunStatus::Running).updated(&update, LATER).unwrap();
         assert_eq!((set.summary.as_deref(), set.revision, set.update_time), (Some("s"), 2, LATER));
@@ -272,13 +323,13 @@ mod tests {
     }
 
     #[test]
-    fn a_run_being_cancelled_is_left_alone() {
+    fn update_of_a_cancelling_run_is_refused() {
         let refused = run(RunStatus::Cancelling).updated(&RunUpdate::default(), LATER);
         assert!(matches!(refused, Err(Error::WrongStatus { .. })));
     }
 
     #[test]
-    fn only_a_run_that_goes_on_takes_work() {
+    fn run_that_ends_takes_no_work() {
         for status in RunStatus::ALL {
             let ends = status.is_terminal() || *status == RunStatus::Cancelling;
             assert_eq!(run(*status).check_takes_work().is_err(), ends, "{status:?}");

@@ -1,4 +1,4 @@
-//! The server's own events. `event.proto` documents each kind's payload; keys are only ever added.
+//! The server's own events. `event.proto` documents the payload of each kind. Keys are only added.
 
 use serde_json::{Map, Value, json};
 
@@ -15,7 +15,7 @@ use super::task::{EndStatus, Ending, Task};
 use super::time::Timestamp;
 use crate::error::StaleToken;
 
-/// How much of a title an event shows: a plan of a thousand tasks is one event.
+/// Maximum length of a title in an event, because a plan of a thousand tasks is one event.
 const TITLE_CHARS: usize = 200;
 
 fn event(kind: &str, message: impl Into<String>, payload: Value) -> EventDraft {
@@ -27,18 +27,18 @@ fn about(task: &Task, draft: EventDraft) -> EventDraft {
     EventDraft { task_key: Some(task.key), ..draft }
 }
 
-/// A run was made. Kind, message and payload are the seed's.
+/// Returns the event of a new run. Kind, message and payload are those of RunStore.
 pub fn run_created(run: &Run) -> EventDraft {
     event("run_created", "Run created.", json!({ "goal": run.goal, "repoPath": run.repo_path }))
 }
 
-/// A run was made by an import.
+/// Returns the event of a run that an import has created.
 pub fn run_imported(run: &Run, from: &str) -> EventDraft {
     let payload = json!({ "goal": run.goal, "repoPath": run.repo_path, "importedFrom": from });
     event("run_created", "Run created by an import.", payload)
 }
 
-/// A run was changed; the payload has what differs.
+/// Returns the event of an updated run. The payload contains the fields that differ.
 pub fn run_updated(before: &Run, after: &Run) -> EventDraft {
     let mut changed = Map::new();
     let mut note = |name: &str, differs: bool, value: Value| {
@@ -55,40 +55,40 @@ pub fn run_updated(before: &Run, after: &Run) -> EventDraft {
     event(RUN_UPDATED, "Run updated.", Value::Object(changed))
 }
 
-/// No task of a run is given out any more; `before` is the run as it was.
+/// Returns the event of a paused run. `before` is the run before the pause.
 pub fn run_paused(before: &Run, reason: &str) -> EventDraft {
     event("run_paused", "Run paused.", json!({ "reason": reason, "statusBefore": before.status.name() }))
 }
 
-/// A run is as it was before it was paused; `run` is as it is after that.
+/// Returns the event of a resumed run. `run` is the run after it resumed.
 pub fn run_resumed(run: &Run, reason: &str) -> EventDraft {
     event("run_resumed", "Run resumed.", json!({ "reason": reason, "status": run.status.name() }))
 }
 
-/// A run is being cancelled; `run` is as it is after that.
+/// Returns the event of a run whose cancellation was requested. `run` is the run after the request.
 pub fn run_cancel_requested(run: &Run, reason: &str) -> EventDraft {
     let payload = json!({ "reason": reason, "graceEndTime": run.grace_end_time.map(Timestamp::to_text) });
     event("run_cancel_requested", "Cancellation requested.", payload)
 }
 
-/// A run was cancelled.
+/// Returns the last event of a cancellation.
 pub fn run_cancelled(run: &Run) -> EventDraft {
     event(RUN_CANCELLED, "Run cancelled.", json!({ "reason": run.status_reason }))
 }
 
-/// A run was deleted; this is all that is left of it.
+/// Returns the event that remains of a deleted run.
 pub fn run_deleted(run: &Run) -> EventDraft {
     let payload = json!({ "goal": run.goal, "repoPath": run.repo_path, "status": run.status.name() });
     event(RUN_DELETED, "Run deleted.", payload)
 }
 
-/// Tasks were appended to the plan.
+/// Returns the event of tasks that were added to the plan.
 pub fn tasks_added(tasks: &[Task], plan_version: i32) -> EventDraft {
     let payload = json!({ "tasks": titles(tasks), "planVersion": plan_version });
     event("tasks_added", format!("{} added.", count(tasks.len(), "task")), payload)
 }
 
-/// The plan was replaced.
+/// Returns the event of a replaced plan.
 pub fn plan_replaced(tasks: &[Task], plan_version: i32, abandoned_count: usize) -> EventDraft {
     let payload = json!({ "tasks": titles(tasks), "planVersion": plan_version, "abandonedCount": abandoned_count });
     let message = format!("Plan replaced: {} abandoned, {} added.", count(abandoned_count, "task"), tasks.len());
@@ -100,7 +100,7 @@ fn titles(tasks: &[Task]) -> Value {
     tasks.iter().map(shown).collect()
 }
 
-/// As much of a title as is shown beside others.
+/// Returns the part of a title that events and obstacles show.
 pub fn shown_title(title: &str) -> String {
     title.chars().take(TITLE_CHARS).collect()
 }
@@ -109,16 +109,16 @@ fn count(number: usize, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
-/// A task was given to an agent; `task` is as it is after that.
+/// Returns the event of a claimed task. `task` is the task after the claim.
 pub fn task_claimed(task: &Task) -> EventDraft {
     let agent_id = task.agent_id.as_deref().unwrap_or_default();
     let message = format!("Task claimed by {agent_id}, attempt {}.", task.attempt_count);
     about(task, event("task_claimed", message, lease(task)))
 }
 
-/// A late holder took its lease up again; `task` is as it is after that.
+/// Returns the event of an expired lease that its late holder has resumed. `task` is the task after that.
 pub fn lease_resumed(task: &Task) -> EventDraft {
-    about(task, event("lease_resumed", "Lease taken up again.", lease(task)))
+    about(task, event("lease_resumed", "Lease resumed.", lease(task)))
 }
 
 fn lease(task: &Task) -> Value {
@@ -126,7 +126,7 @@ fn lease(task: &Task) -> Value {
     json!({ "agentId": task.agent_id, "attemptNumber": task.attempt_count, "leaseExpireTime": expire_time })
 }
 
-/// Nobody was heard of in time.
+/// Returns the event of an expired lease.
 pub fn lease_expired(before: &Task, after: &Task) -> EventDraft {
     let mut payload = holder(before);
     payload.insert("status".to_owned(), json!(after.status.name()));
@@ -135,16 +135,18 @@ pub fn lease_expired(before: &Task, after: &Task) -> EventDraft {
     about(before, event("lease_expired", "Lease expired.", Value::Object(payload)))
 }
 
-/// Which claim of a task, and whose it was.
+/// The attempt that an event is about.
 #[derive(Debug, Clone)]
-#[allow(missing_docs)]
-pub struct Attempt {
+pub struct AttemptRef {
+    /// The attempt's number.
     pub number: i32,
+    /// The agent that made the attempt.
     pub agent_id: Option<String>,
 }
 
-/// The work on a task was ended, and with it an attempt if there was one; `after` is as it is after that.
-pub fn task_ended(after: &Task, attempt: Option<&Attempt>, ending: &Ending) -> EventDraft {
+/// Returns the event of a task whose work was ended. `after` is the task after that; `attempt` ended with it, if one was
+/// running.
+pub fn task_ended(after: &Task, attempt: Option<&AttemptRef>, ending: &Ending) -> EventDraft {
     let (kind, message) = match ending.to {
         EndStatus::Completed => ("task_completed", "Task completed."),
         EndStatus::Blocked => ("task_blocked", "Task blocked."),
@@ -175,15 +177,16 @@ pub fn task_ended(after: &Task, attempt: Option<&Attempt>, ending: &Ending) -> E
     about(after, event(kind, message, payload))
 }
 
-/// A task was given up by a replan or with its run; what was said of it stays.
-pub fn task_given_up(before: &Task) -> EventDraft {
+/// Returns the event of a task that a replan or the cancellation of its run has abandoned. No agent reported it, so the
+/// task keeps its summary.
+pub fn task_abandoned_unreported(before: &Task) -> EventDraft {
     let mut payload = holder(before);
     payload.insert("summary".to_owned(), json!(before.implementation_summary));
     payload.insert("blockerSignature".to_owned(), json!(before.blocker_signature));
     about(before, event("task_abandoned", "Task abandoned.", Value::Object(payload)))
 }
 
-/// A task was blocked because one it depends on was abandoned; `task` is as it is after that.
+/// Returns the event of a task that is blocked because a task it depends on was abandoned. `task` is the task after that.
 pub fn task_blocked_by_dependency(task: &Task) -> EventDraft {
     let mut payload = holder(task);
     payload.insert("summary".to_owned(), json!(task.implementation_summary));
@@ -191,26 +194,27 @@ pub fn task_blocked_by_dependency(task: &Task) -> EventDraft {
     about(task, event("task_blocked", "Task blocked: a task it depends on was abandoned.", Value::Object(payload)))
 }
 
-/// A task is pending again; `before` is as it was before that.
+/// Returns the event of a requeued task. `before` is the task before that.
 pub fn task_requeued(before: &Task, reason: &str) -> EventDraft {
     let mut payload = holder(before);
     payload.insert("reason".to_owned(), json!(reason));
     about(before, event("task_requeued", "Task requeued.", Value::Object(payload)))
 }
 
-/// Who held a task before, both null if nobody did.
+/// Returns the agent and the attempt that held a task. Both are null if nobody held it.
 fn holder(before: &Task) -> Map<String, Value> {
     let attempt_number = before.is_held().then_some(before.attempt_count);
     let agent_id = before.agent_id.as_deref();
     Map::from_iter([("agentId".to_owned(), json!(agent_id)), ("attemptNumber".to_owned(), json!(attempt_number))])
 }
 
-/// An orchestrator started again. Kind, message and payload are the seed's.
+/// Returns the event of an orchestrator that requeued all tasks in progress. Kind, message and payload are those of
+/// RunStore.
 pub fn requeue_in_progress(changes: usize) -> EventDraft {
     event("requeue_in_progress", "Requeued in-progress tasks on resume.", json!({ "changes": changes }))
 }
 
-/// Somebody came with a token that is no longer good.
+/// Returns the event of a call that was rejected because its lease token is stale.
 pub fn stale_write_rejected(task: &Task, call: &str, stale: &StaleToken) -> EventDraft {
     let payload = json!({
         "call": call,
@@ -219,10 +223,10 @@ pub fn stale_write_rejected(task: &Task, call: &str, stale: &StaleToken) -> Even
         "currentAttemptNumber": stale.current_attempt_number,
         "currentStatus": stale.current_status,
     });
-    about(task, event("stale_write_rejected", format!("{call} refused: stale lease token."), payload))
+    about(task, event("stale_write_rejected", format!("{call} rejected: stale lease token."), payload))
 }
 
-/// An orchestrator reported an attempt of its own.
+/// Returns the event of an attempt that an orchestrator has reported.
 pub fn attempt_recorded(task: &Task, attempt: &TaskAttempt) -> EventDraft {
     let payload = json!({
         "attemptNumber": attempt.attempt_number,
@@ -234,7 +238,7 @@ pub fn attempt_recorded(task: &Task, attempt: &TaskAttempt) -> EventDraft {
     about(task, event("attempt_recorded", "Attempt recorded.", payload))
 }
 
-/// The state of a role was saved.
+/// Returns the event of a saved agent state.
 pub fn agent_state_saved(state: &AgentState) -> EventDraft {
     let payload = json!({
         "role": state.role,
@@ -247,7 +251,7 @@ pub fn agent_state_saved(state: &AgentState) -> EventDraft {
     event("agent_state_saved", "Agent state saved.", payload)
 }
 
-/// A decision made elsewhere was recorded.
+/// Returns the event of an approval that was decided elsewhere and recorded.
 pub fn approval_recorded(approval: &Approval) -> EventDraft {
     let payload = json!({
         "approvalId": approval.id,
@@ -259,7 +263,7 @@ pub fn approval_recorded(approval: &Approval) -> EventDraft {
     of_approval(approval, "approval_recorded", "Approval recorded.", payload)
 }
 
-/// A decision is asked for.
+/// Returns the event of a requested approval.
 pub fn approval_requested(approval: &Approval) -> EventDraft {
     let payload = json!({
         "approvalId": approval.id,
@@ -273,7 +277,7 @@ pub fn approval_requested(approval: &Approval) -> EventDraft {
     of_approval(approval, "approval_requested", "Approval requested.", payload)
 }
 
-/// Somebody decided.
+/// Returns the event of a decided approval.
 pub fn approval_decided(approval: &Approval) -> EventDraft {
     let payload = json!({
         "approvalId": approval.id,
@@ -285,7 +289,7 @@ pub fn approval_decided(approval: &Approval) -> EventDraft {
     of_approval(approval, "approval_decided", &message, payload)
 }
 
-/// Nobody decided in time; `approval` is as it is after that.
+/// Returns the event of an expired approval. `approval` is the approval after its policy was applied.
 pub fn approval_expired(approval: &Approval) -> EventDraft {
     let payload = json!({
         "approvalId": approval.id,
@@ -296,13 +300,13 @@ pub fn approval_expired(approval: &Approval) -> EventDraft {
     of_approval(approval, "approval_expired", "Approval expired.", payload)
 }
 
-/// It is no longer asked.
+/// Returns the event of a cancelled approval.
 pub fn approval_cancelled(approval: &Approval) -> EventDraft {
     let payload = json!({ "approvalId": approval.id, "source": approval.source });
     of_approval(approval, "approval_cancelled", "Approval cancelled.", payload)
 }
 
-/// It was used.
+/// Returns the event of a consumed approval.
 pub fn approval_consumed(approval: &Approval) -> EventDraft {
     let payload = json!({ "approvalId": approval.id, "subjectDigest": approval.subject_digest });
     of_approval(approval, "approval_consumed", "Approval consumed.", payload)
@@ -312,13 +316,13 @@ fn of_approval(approval: &Approval, kind: &str, message: &str, payload: Value) -
     EventDraft { task_key: approval.task_key, ..event(kind, message, payload) }
 }
 
-/// A checkpoint was taken.
+/// Returns the event of a new checkpoint.
 pub fn checkpoint_created(checkpoint: &Checkpoint) -> EventDraft {
     let payload = json!({ "checkpointId": checkpoint.id, "status": checkpoint.status.name() });
     event("checkpoint_created", "Checkpoint created.", payload)
 }
 
-/// An artifact was noted.
+/// Returns the event of a new artifact.
 pub fn artifact_created(artifact: &Artifact, task_key: Option<super::Key>) -> EventDraft {
     let payload = json!({
         "artifactId": artifact.id,

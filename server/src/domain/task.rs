@@ -1,9 +1,9 @@
-//! Tasks: how they move, and who may move them.
+//! Tasks: their statuses, and the callers that may change them.
 
 use std::time::Duration;
 
 use super::attempt::AttemptStatus;
-use super::code::words;
+use super::code::short_name;
 use super::json::Json;
 use super::lease::Lease;
 use super::run::{Run, RunStatus};
@@ -12,7 +12,7 @@ use super::{Key, Labels};
 use crate::error::{Error, Result};
 
 coded_enum! {
-    /// Where a task stands.
+    /// The status of a task.
     TaskStatus {
         Pending = 1 "TASK_STATUS_PENDING",
         InProgress = 2 "TASK_STATUS_IN_PROGRESS",
@@ -22,14 +22,14 @@ coded_enum! {
     }
 }
 
-/// `blocker_signature` of a pending task when a task it depends on is abandoned.
+/// The `blocker_signature` of a task that is blocked because a task it depends on was abandoned.
 pub const DEPENDENCY_ABANDONED: &str = "dependency_abandoned";
-/// `blocker_signature` of a task whose last attempt failed or ran out without a reason of its own.
+/// The `blocker_signature` of a task whose last allowed attempt expired, or failed without a signature of its own.
 pub const ATTEMPTS_EXHAUSTED: &str = "attempts_exhausted";
 
 /// One piece of a run's plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)] // The proto has them.
+#[allow(missing_docs)] // The proto documents them.
 pub struct Task {
     pub key: Key,
     pub id: String,
@@ -37,9 +37,9 @@ pub struct Task {
     pub run_id: String,
     pub ordinal: i32,
     pub spec: TaskSpec,
-    /// Ids.
+    /// The ids of tasks of the same run.
     pub depends_on: Vec<String>,
-    /// Its allowed_paths as a set, if they keep it apart from other tasks.
+    /// The path set of `allowed_paths`. None if the task has no paths, or its run ignores them.
     pub path_set_key: Option<Key>,
     pub status: TaskStatus,
     pub attempt_count: i32,
@@ -47,9 +47,10 @@ pub struct Task {
     pub implementation_summary: Option<String>,
     pub blocker_signature: Option<String>,
     pub agent_id: Option<String>,
-    /// Of the live claim; or of one that ran out, as long as nobody has taken or moved the task since.
+    /// The lease of the live claim. An expired lease stays here until the task is claimed or moved by anyone else, so that
+    /// its late holder may still report.
     pub lease: Option<Lease>,
-    /// How many dependencies are not completed.
+    /// The number of dependencies that are not completed.
     pub open_dependencies: i32,
     pub plan_version: i32,
     pub revision: i64,
@@ -57,9 +58,9 @@ pub struct Task {
     pub update_time: Timestamp,
 }
 
-/// What a planner says of a task. It never changes, but for `not_before_time`, which a failure may move.
+/// The part of a task that its planner writes. It never changes, except `not_before_time`, which a failure may move.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // The proto documents them.
 pub struct TaskSpec {
     pub title: String,
     pub objective: String,
@@ -73,50 +74,74 @@ pub struct TaskSpec {
     pub not_before_time: Option<Timestamp>,
 }
 
-/// A task as a planner writes it down.
+impl TaskSpec {
+    /// Returns `not_before_time` if it is in the future.
+    pub fn wait_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.not_before_time.filter(|_| !is_due(self.not_before_time, now))
+    }
+}
+
+/// Returns whether a `not_before_time` has passed. A task without one is always due.
+pub fn is_due(not_before_time: Option<Timestamp>, now: Timestamp) -> bool {
+    not_before_time.is_none_or(|time| time <= now)
+}
+
+/// Returns whether an agent's capabilities contain all that a task requires.
+pub fn covers(capabilities: &[String], required: &[String]) -> bool {
+    required.iter().all(|name| capabilities.contains(name))
+}
+
+/// A task as a planner adds it.
 #[derive(Debug, Clone, Default)]
-#[allow(missing_docs)]
 pub struct TaskDraft {
-    /// Empty: no other draft names it.
+    /// The name by which other drafts of the same request can depend on this one. Empty: none.
     pub key: String,
+    /// The part of the task that the planner writes.
     pub spec: TaskSpec,
-    /// Keys of the request or ids of tasks of the run.
+    /// Keys of drafts of the same request, or ids of tasks of the run.
     pub depends_on: Vec<String>,
 }
 
-/// Who reports on a task.
+/// The caller that reports on a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
-    /// Whoever has this lease token.
+    /// The caller that has this lease token.
     Holder(String),
-    /// Somebody without one.
+    /// A caller without a lease token.
     Operator,
 }
 
-/// What a caller is to a task.
+/// The role of a caller whose token is not stale, or who has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It has the live claim.
+    /// The caller holds the live claim.
     Holder,
-    /// Its lease has run out, and nobody has taken or moved the task since.
+    /// The caller's lease has expired, and nobody has claimed or moved the task since.
     LateHolder,
-    /// It has no token.
+    /// The caller has no token.
     Operator,
 }
 
-/// What ends the work on a task.
+/// The end of the work on a task.
 #[derive(Debug, Clone)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // The proto documents them.
 pub struct Ending {
     pub to: EndStatus,
     pub summary: Option<String>,
     pub blocker_signature: Option<String>,
     pub result: Json,
-    /// Of a failure: not to be given out again before so long from now.
+    /// The time from now in which a failed task can't be claimed. None: it can be claimed at once.
     pub retry_delay: Option<Duration>,
 }
 
-/// What a caller can end an attempt as.
+impl Ending {
+    /// Returns an ending without a report.
+    pub fn new(to: EndStatus) -> Self {
+        Self { to, summary: None, blocker_signature: None, result: Json::null(), retry_delay: None }
+    }
+}
+
+/// The ways in which a caller can end the work on a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum EndStatus {
@@ -128,7 +153,7 @@ pub enum EndStatus {
 }
 
 impl EndStatus {
-    /// Of the live attempt.
+    /// Returns the status of the attempt that ends.
     pub fn attempt(self) -> AttemptStatus {
         match self {
             Self::Completed => AttemptStatus::Completed,
@@ -158,14 +183,15 @@ impl EndStatus {
         }
     }
 
-    /// A late holder is as good as a holder, but has nothing left to hand back.
-    fn starts_for(self, role: Role, status: TaskStatus) -> bool {
+    /// Returns whether a caller may end the work like this. A late holder may do what a holder may, except release the task:
+    /// the expiry has released it already.
+    fn is_allowed(self, role: Role, status: TaskStatus) -> bool {
         self.starts_from(status) || (role == Role::LateHolder && self != Self::Released)
     }
 }
 
 impl Task {
-    /// A new task of a run's plan, with its dependencies still to be named.
+    /// Returns a new task of a run's plan, without its dependencies.
     pub fn new(key: Key, id: String, run: &Run, ordinal: i32, spec: TaskSpec, now: Timestamp) -> Self {
         Self {
             key,
@@ -191,12 +217,12 @@ impl Task {
         }
     }
 
-    /// Somebody works on it.
+    /// Returns whether an agent holds the task.
     pub fn is_held(&self) -> bool {
         self.status == TaskStatus::InProgress
     }
 
-    /// What a caller is to it; None if its token is stale.
+    /// Returns the role of a caller, or None if its token is stale.
     pub fn role_of(&self, caller: &Caller) -> Option<Role> {
         match caller {
             Caller::Operator => Some(Role::Operator),
@@ -206,15 +232,16 @@ impl Task {
         }
     }
 
-    /// A claim of it could be given out now, as far as the task itself can tell: there are also paths and the run.
+    /// Returns whether the task is ready: pending, with no open dependency, and due. Whether it can be claimed depends on
+    /// its run, its paths and the agent too.
     pub fn is_ready(&self, now: Timestamp) -> bool {
-        let in_time = self.spec.not_before_time.is_none_or(|time| time <= now);
-        self.status == TaskStatus::Pending && self.open_dependencies == 0 && in_time
+        self.status == TaskStatus::Pending && self.open_dependencies == 0 && is_due(self.spec.not_before_time, now)
     }
 
-    /// The task after somebody ended the work on it.
+    /// Returns the task after a caller has ended the work on it. Fails if the caller's role or the task's status does not
+    /// allow it.
     pub fn ended(&self, role: Role, ending: &Ending, run: RunStatus, now: Timestamp) -> Result<Self> {
-        if !ending.to.starts_for(role, self.status) {
+        if !ending.to.is_allowed(role, self.status) {
             return Err(self.cannot_be(ending.to.word()));
         }
         if ending.to == EndStatus::Completed {
@@ -224,12 +251,12 @@ impl Task {
             EndStatus::Completed => self.moved(TaskStatus::Completed, now),
             EndStatus::Blocked => self.moved(TaskStatus::Blocked, now),
             EndStatus::Abandoned => self.moved(TaskStatus::Abandoned, now),
-            EndStatus::Released => return Ok(self.handed_back(run, now)),
-            EndStatus::Failed => self.handed_back(run, now),
+            EndStatus::Released => return Ok(self.returned(run, now)),
+            EndStatus::Failed => self.returned(run, now),
         };
         next.implementation_summary = ending.summary.clone();
         next.blocker_signature = ending.blocker_signature.clone();
-        // An attempt counts once: one that ran out was counted then.
+        // An attempt counts as one failure at most: the expiry has counted the attempt of a late holder already.
         match (role, ending.to) {
             (Role::LateHolder, EndStatus::Failed) => {}
             (_, EndStatus::Failed) => next.failure_count += 1,
@@ -247,40 +274,42 @@ impl Task {
 
     fn check_completable(&self, role: Role) -> Result<()> {
         if self.is_held() && role == Role::Operator {
-            return Err(Error::LeaseRequired);
+            let agent_id = self.agent_id.clone().unwrap_or_default();
+            return Err(Error::LeaseRequired { task_id: self.id.clone(), agent_id });
         }
         if self.open_dependencies > 0 {
-            let problem = format!("{} of its dependencies are not completed", self.open_dependencies);
-            return Err(self.wrong_status(problem));
+            let open = self.open_dependencies;
+            return Err(self.cannot_be(&format!("completed while {open} of its dependencies are not completed")));
         }
         Ok(())
     }
 
-    fn cannot_be(&self, what: &str) -> Error {
-        self.wrong_status(format!("a task that is {} can't be {what}", words(self.status.name())))
+    /// Returns the error for a change that the task's status does not allow. `change` completes the sentence "it can't be …".
+    pub fn cannot_be(&self, change: &str) -> Error {
+        let current_status = self.status.name();
+        let problem = format!("task {} is {}, so it can't be {change}", self.id, short_name(current_status));
+        Error::WrongStatus { current_status, problem }
     }
 
-    fn wrong_status(&self, problem: String) -> Error {
-        Error::WrongStatus { current_status: self.status.name(), problem }
-    }
-
-    /// Given up by its holder: pending again, or given up for good while the run is being cancelled.
-    fn handed_back(&self, run: RunStatus, now: Timestamp) -> Self {
-        let cancelling = run == RunStatus::Cancelling;
-        self.moved(if cancelling { TaskStatus::Abandoned } else { TaskStatus::Pending }, now)
+    /// Returns the task after its attempt has ended without an end of the work: pending again, or abandoned if its run is
+    /// being cancelled.
+    fn returned(&self, run: RunStatus, now: Timestamp) -> Self {
+        let is_cancelling = run == RunStatus::Cancelling;
+        self.moved(if is_cancelling { TaskStatus::Abandoned } else { TaskStatus::Pending }, now)
     }
 
     fn block_if_exhausted(&mut self, signature: Option<&str>) {
-        let exhausted = self.spec.max_attempts > 0 && self.failure_count >= self.spec.max_attempts;
-        if exhausted && self.status == TaskStatus::Pending {
+        let is_exhausted = self.spec.max_attempts > 0 && self.failure_count >= self.spec.max_attempts;
+        if is_exhausted && self.status == TaskStatus::Pending {
             self.status = TaskStatus::Blocked;
             self.blocker_signature = Some(signature.unwrap_or(ATTEMPTS_EXHAUSTED).to_owned());
         }
     }
 
-    /// The task after its lease ran out. It keeps the lease: until somebody moves it, its holder may still report.
+    /// Returns the task after its lease has expired. The task keeps the lease unless it is abandoned, so that its holder may
+    /// still report.
     pub fn expired(&self, run: RunStatus, now: Timestamp) -> Self {
-        let mut next = self.handed_back(run, now);
+        let mut next = self.returned(run, now);
         if next.status == TaskStatus::Pending {
             next.lease = self.lease.clone();
         }
@@ -289,13 +318,13 @@ impl Task {
         next
     }
 
-    /// The task after its late holder took its lease up again.
+    /// Returns the task after its late holder has resumed the lease.
     pub fn resumed(&self, agent_id: Option<String>, lease: Lease, now: Timestamp) -> Self {
         let failure_count = self.failure_count - 1;
         Self { agent_id, lease: Some(lease), failure_count, ..self.moved(TaskStatus::InProgress, now) }
     }
 
-    /// The task after a claim.
+    /// Returns the task after a claim.
     pub fn claimed(&self, agent_id: &str, lease: Lease, now: Timestamp) -> Self {
         let mut next = self.moved(TaskStatus::InProgress, now);
         next.agent_id = Some(agent_id.to_owned());
@@ -304,13 +333,13 @@ impl Task {
         next
     }
 
-    /// The task in another status; a claim on it, if there was one, is over.
+    /// Returns the task in another status, without a holder.
     pub fn moved(&self, to: TaskStatus, now: Timestamp) -> Self {
         let revision = self.revision + 1;
         Self { status: to, agent_id: None, lease: None, revision, update_time: now, ..self.clone() }
     }
 
-    /// The task after somebody put it back into the plan.
+    /// Returns the task after it was requeued. Fails if it is pending or completed.
     pub fn requeued(&self, now: Timestamp) -> Result<Self> {
         if matches!(self.status, TaskStatus::Pending | TaskStatus::Completed) {
             return Err(self.cannot_be("requeued"));
@@ -318,21 +347,16 @@ impl Task {
         Ok(Self { failure_count: 0, blocker_signature: None, ..self.moved(TaskStatus::Pending, now) })
     }
 
-    /// The pending task after one it depends on was abandoned.
+    /// Returns the pending task after a task it depends on was abandoned.
     pub fn blocked_by_dependency(&self, now: Timestamp) -> Self {
         let signature = Some(DEPENDENCY_ABANDONED.to_owned());
         Self { blocker_signature: signature, ..self.moved(TaskStatus::Blocked, now) }
     }
 
-    /// The task that was so blocked, after no task it depends on is abandoned any more.
+    /// Returns the task that an abandoned dependency had blocked, after no dependency is abandoned any more.
     pub fn unblocked(&self, now: Timestamp) -> Self {
         Self { blocker_signature: None, ..self.moved(TaskStatus::Pending, now) }
     }
-}
-
-/// All that is required is among what is there.
-pub fn covers(capabilities: &[String], required: &[String]) -> bool {
-    required.iter().all(|name| capabilities.contains(name))
 }
 
 #[cfg(test)]

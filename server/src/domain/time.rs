@@ -1,55 +1,56 @@
 //! Points in time.
 
-/// Microseconds since 1970-01-01T00:00:00Z: what both databases keep, and every time the API can name.
+/// A point in time, in microseconds since 1970-01-01T00:00:00Z. Both databases store it exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(i64);
 
 const MICROS: i64 = 1_000_000;
 
-/// 0001-01-01 and the end of 9999, in seconds: what google.protobuf.Timestamp can hold.
+/// The range of google.protobuf.Timestamp: the years 1 to 9999, in seconds since 1970.
 const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
 impl Timestamp {
-    /// From microseconds since 1970.
+    /// Returns the time that is this many microseconds after 1970.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// From seconds and nanoseconds since 1970, cut to the microsecond. None if the API can't name that time.
+    /// Returns the time that is this many seconds and nanoseconds after 1970, cut to the microsecond. None if it is outside
+    /// the years 1 to 9999.
     pub fn from_seconds_and_nanos(seconds: i64, nanos: i32) -> Option<Self> {
         let valid = SECONDS.contains(&seconds) && (0..1_000_000_000).contains(&nanos);
         valid.then(|| Self(seconds * MICROS + i64::from(nanos) / 1_000))
     }
 
-    /// Microseconds since 1970.
+    /// Returns the microseconds since 1970.
     pub fn micros(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since 1970, and the nanoseconds after them.
+    /// Returns the whole seconds since 1970, and the nanoseconds after them.
     pub fn seconds_and_nanos(self) -> (i64, i32) {
         let nanos = self.0.rem_euclid(MICROS) * 1_000;
         (self.0.div_euclid(MICROS), i32::try_from(nanos).unwrap_or(0))
     }
 
-    /// As text, in UTC, to the microsecond: RFC 3339.
+    /// Returns the time as text in UTC, to the microsecond (RFC 3339).
     pub fn to_text(self) -> String {
         let (seconds, nanos) = self.seconds_and_nanos();
         prost_types::Timestamp { seconds, nanos }.to_string()
     }
 
-    /// This time and a duration more; the last time there is, if that is later.
+    /// Returns the time after a duration, at most the end of the year 9999.
     pub fn plus(self, duration: std::time::Duration) -> Self {
         let last = SECONDS.end() * MICROS;
         Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)).min(last))
     }
 
-    /// How long it is from an earlier time to this one; nothing, if that is later.
+    /// Returns the duration since an earlier time, or 0 if that time is later than this one.
     pub fn since(self, earlier: Self) -> std::time::Duration {
         std::time::Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// This time less a duration.
+    /// Returns the time before a duration.
     pub fn minus(self, duration: std::time::Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
@@ -60,13 +61,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_before_1970_keeps_its_fraction() {
+    fn time_before_1970_keeps_its_fraction() {
         let time = Timestamp::from_seconds_and_nanos(-1, 500_000_999).unwrap();
         assert_eq!(time.seconds_and_nanos(), (-1, 500_000_000));
     }
 
     #[test]
-    fn what_the_api_cannot_name_is_none() {
+    fn time_outside_the_years_1_to_9999_is_none() {
         assert_eq!(Timestamp::from_seconds_and_nanos(253_402_300_800, 0), None);
         assert_eq!(Timestamp::from_seconds_and_nanos(0, 1_000_000_000), None);
         assert_eq!(Timestamp::from_seconds_and_nanos(0, -1), None);

@@ -1,5 +1,7 @@
-//! Who is let in when more calls come than can be served. Beyond so many at once the next is refused before it is
-//! parsed: what waits in tasks and sockets is a queue too, and the longest of all.
+//! Admission: a layer in front of all services that refuses calls while the server is overloaded.
+//!
+//! At most `limits::CALLS_IN_SERVICE` LIMITED calls are in service. Further ones are refused before they are parsed, because
+//! calls that wait in tasks and sockets would be an unbounded queue.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -20,25 +22,26 @@ use tower::{Layer, Service};
 use super::status;
 use crate::domain::limits;
 
-/// Whoever is refused is told to come back after the one before: so many come back in a second, not all at once.
-const COMEBACK_SPACING: Duration = Duration::from_micros(500);
-const SOONEST_COMEBACK: Duration = Duration::from_millis(200);
-const LATEST_COMEBACK: Duration = Duration::from_secs(5);
+/// Interval between the retries that two refused calls are told to make, so that they do not retry all at once.
+const RETRY_SPACING: Duration = Duration::from_micros(500);
+/// Minimum delay of a retry.
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
+/// Maximum delay of a retry.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// How long what is left of a refused request is waited for.
-const REFUSED_WITHIN: Duration = Duration::from_millis(100);
+/// Maximum time that the server waits for the rest of a refused request.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Counts the calls in service.
+/// The layer. Clones share their permits.
 #[derive(Clone)]
 pub struct Admission {
-    places: Arc<Semaphore>,
-    comebacks: Arc<Comebacks>,
+    permits: Arc<Semaphore>,
+    retries: Arc<RetrySchedule>,
 }
 
-/// With nobody in service.
 impl Default for Admission {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(limits::CALLS_IN_SERVICE)), comebacks: Arc::default() }
+        Self { permits: Arc::new(Semaphore::new(limits::CALLS_IN_SERVICE)), retries: Arc::default() }
     }
 }
 
@@ -50,7 +53,7 @@ impl<S> Layer<S> for Admission {
     }
 }
 
-/// A service behind it.
+/// A service behind the layer.
 #[derive(Clone)]
 pub struct Admitting<S> {
     inner: S,
@@ -76,20 +79,20 @@ where
         if !is_limited(request.uri().path()) {
             return Either::Left(self.inner.call(request));
         }
-        Either::Right(match Arc::clone(&self.admission.places).try_acquire_owned() {
-            Ok(place) => {
+        Either::Right(match Arc::clone(&self.admission.permits).try_acquire_owned() {
+            Ok(permit) => {
                 let served = self.inner.call(request);
                 async move {
-                    let _place = place;
+                    let _permit = permit;
                     served.await
                 }
                 .boxed()
             }
             Err(_) => {
-                let delay = self.admission.comebacks.next(Instant::now());
+                let delay = self.admission.retries.next_delay(Instant::now());
                 async move {
-                    // Answered by then, whatever is still to come.
-                    let _ = timeout(REFUSED_WITHIN, pass_over(request.into_body())).await;
+                    // After the timeout the call is answered even if the request is incomplete.
+                    let _ = timeout(DRAIN_TIMEOUT, drain_body(request.into_body())).await;
                     Ok(status::overloaded(delay).into_http())
                 }
                 .boxed()
@@ -98,11 +101,11 @@ where
     }
 }
 
-/// Lets the rest of a request go by. An answer before its end would reset the stream, and HTTP/2 gives up a connection
-/// with many of those, together with the watchers on it.
-async fn pass_over(body: impl Body) {
-    let (mut body, mut bytes) = (pin!(body), 0);
-    // Whatever ends it, an error too, is the end; what is longer than any request is not waited for.
+/// Reads and drops the rest of a request, up to the maximum size of one. An answer before the end of the request would
+/// reset the stream, and HTTP/2 closes a connection with many reset streams, together with the watchers on it.
+async fn drain_body(body: impl Body) {
+    let mut body = pin!(body);
+    let mut bytes = 0;
     while bytes <= limits::REQUEST_BYTES
         && let Some(Ok(frame)) = poll_fn(|context| body.as_mut().poll_frame(context)).await
     {
@@ -116,19 +119,19 @@ fn is_limited(path: &str) -> bool {
     Rpc::by_path(path).is_some_and(|rpc| rpc.admission == v1::Admission::Limited)
 }
 
-/// When those who were refused are to call again.
+/// Spreads the retries of refused calls over time. Holds the time of the latest retry.
 #[derive(Default)]
-struct Comebacks(Mutex<Option<Instant>>);
+struct RetrySchedule(Mutex<Option<Instant>>);
 
-impl Comebacks {
-    /// How long the next one is to wait.
-    fn next(&self, now: Instant) -> Duration {
-        // Nothing panics with it.
+impl RetrySchedule {
+    /// Returns after which delay the next refused call should retry.
+    fn next_delay(&self, now: Instant) -> Duration {
+        // The lock is never held over code that can panic.
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let soonest = now + SOONEST_COMEBACK;
-        let next = latest.map_or(soonest, |latest| soonest.max(latest + COMEBACK_SPACING));
-        // So many are refused that their times begin anew.
-        let next = if next > now + LATEST_COMEBACK { soonest } else { next };
+        let soonest = now + MIN_RETRY_DELAY;
+        let next = latest.map_or(soonest, |latest| soonest.max(latest + RETRY_SPACING));
+        // Beyond the maximum delay, the schedule starts over.
+        let next = if next > now + MAX_RETRY_DELAY { soonest } else { next };
         *latest = Some(next);
         next - now
     }
@@ -139,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signs_of_life_and_what_may_wait_are_always_let_in() {
+    fn heartbeats_and_waiting_calls_are_never_limited() {
         for path in [
             "/runhub.v1.TaskService/Heartbeat",
             "/runhub.v1.EventService/SubscribeEvents",
@@ -153,17 +156,18 @@ mod tests {
     }
 
     #[test]
-    fn those_refused_come_back_one_after_the_other() {
-        let (comebacks, now) = (Comebacks::default(), Instant::now());
-        let delays: Vec<_> = (0..30_000).map(|_| comebacks.next(now)).collect();
-        assert_eq!(delays[0], SOONEST_COMEBACK);
-        assert_eq!(delays[4] - delays[0], 4 * COMEBACK_SPACING);
-        assert!(delays.iter().all(|delay| (SOONEST_COMEBACK..=LATEST_COMEBACK).contains(delay)));
-        assert_eq!(comebacks.next(now + LATEST_COMEBACK + LATEST_COMEBACK), SOONEST_COMEBACK);
+    fn refused_calls_retry_one_after_the_other() {
+        let retries = RetrySchedule::default();
+        let now = Instant::now();
+        let delays: Vec<_> = (0..30_000).map(|_| retries.next_delay(now)).collect();
+        assert_eq!(delays[0], MIN_RETRY_DELAY);
+        assert_eq!(delays[4] - delays[0], 4 * RETRY_SPACING);
+        assert!(delays.iter().all(|delay| (MIN_RETRY_DELAY..=MAX_RETRY_DELAY).contains(delay)));
+        assert_eq!(retries.next_delay(now + MAX_RETRY_DELAY + MAX_RETRY_DELAY), MIN_RETRY_DELAY);
     }
 
     #[tokio::test]
-    async fn beyond_so_many_at_once_a_call_is_refused_with_when_to_call_again() {
+    async fn call_beyond_the_limit_is_refused_with_a_retry_delay() {
         let never = tower::service_fn(|_: Request<String>| {
             std::future::pending::<Result<Response<()>, std::convert::Infallible>>()
         });
@@ -175,7 +179,7 @@ mod tests {
         let refused = service.call(request("EventService/AppendEvents")).now_or_never().unwrap().unwrap();
         assert_eq!(refused.headers()["grpc-status"], "8");
         assert!(service.call(request("TaskService/Heartbeat")).now_or_never().is_none());
-        // Who is gone has left a place.
+        // A call that is gone has returned its permit.
         served.pop();
         assert!(service.call(request("EventService/AppendEvents")).now_or_never().is_none());
     }

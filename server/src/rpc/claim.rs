@@ -1,4 +1,4 @@
-//! A claim that may wait: it listens, looks, and listens again, until it finds a task or its time is over.
+//! ClaimTask: tries to claim a task, and with `wait` tries again whenever a task may have become claimable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,74 +8,76 @@ use prost::Message;
 use runhub_api::v1;
 use tonic::{Response, Status};
 
-use super::Hub;
 use super::convert::duration_to_proto;
-use super::mutate::{Again, CallId};
-use crate::actions::claim::{self, Claimed, Wanted};
-use crate::actions::{Outcome, end_task};
+use super::write::{Answer, Call};
+use super::{Hub, Reply};
+use crate::actions::claim::{self, Claim, ClaimRequest};
+use crate::actions::obstacle::{self, Unclaimable};
+use crate::actions::{Outcome, task};
 use crate::domain::limits;
 use crate::error::{Error, Result};
 use crate::store::{Tx, runs};
 use crate::wake::{ClaimsFor, Waiter, Wakeup};
 
-type Answer = Result<Response<v1::ClaimTaskResponse>, Status>;
-
 impl Hub {
-    /// Gives out a task, as soon as there is one to give.
-    pub async fn claim(&self, call: CallId, wanted: Wanted, wait: Duration) -> Answer {
-        let mut answer = self.claim_now(call.clone(), wanted.clone()).await?;
-        if answer.get_ref().claim.is_none() && !wait.is_zero() {
-            answer = self.claim_within(call, &wanted, wait).await?;
+    /// Claims a task, and waits for one if there is none. An answer without a claim counts what is in the way.
+    pub async fn claim(&self, call: Call, request: ClaimRequest, wait: Duration) -> Reply<v1::ClaimTaskResponse> {
+        let answer = self.try_claim(call.clone(), request.clone()).await?;
+        let mut response = answer.outcome.into_result()?;
+        if response.claim.is_none() && !wait.is_zero() {
+            response = self.wait_for_claim(call, &request, wait).await?;
         }
-        if answer.get_ref().claim.is_none() {
-            let overlaps = Arc::clone(&self.overlaps);
-            let count = move |tx: &mut dyn Tx| claim::count_obstacles(tx, &wanted, &overlaps);
-            let counted = match wait.is_zero() {
-                true => self.store.read(count).await?,
-                false => self.store.read_exempt(count).await?,
-            };
-            answer.get_mut().unclaimable = Some(counted.into());
+        if response.claim.is_none() {
+            response.unclaimable = Some(self.count_obstacles(request, wait).await?.into());
         }
-        Ok(answer)
+        Ok(Response::new(response))
     }
 
-    async fn claim_now(&self, call: CallId, wanted: Wanted) -> Answer {
+    async fn try_claim(&self, call: Call, request: ClaimRequest) -> Result<Answer<v1::ClaimTaskResponse>> {
         let overlaps = Arc::clone(&self.overlaps);
-        self.mutate_or_refuse(call, refuse_if_stale, move |tx| {
-            let claimed = claim::claim(tx, &wanted, &overlaps)?;
-            Ok(Outcome::Done(v1::ClaimTaskResponse { claim: claimed.map(shown), unclaimable: None }))
+        self.answer(call, check_repeat, move |tx| {
+            let claim = claim::claim(tx, &request, &overlaps)?;
+            Ok(Outcome::Done(v1::ClaimTaskResponse { claim: claim.map(to_proto), unclaimable: None }))
         })
         .await
     }
 
-    async fn claim_within(&self, call: CallId, wanted: &Wanted, wait: Duration) -> Answer {
+    /// Tries to claim a task until it gets one or the wait is over.
+    async fn wait_for_claim(
+        &self,
+        call: Call,
+        request: &ClaimRequest,
+        wait: Duration,
+    ) -> Result<v1::ClaimTaskResponse, Status> {
         let end = self.clock.now().plus(wait);
-        // Under load those who have waited longest must not be those who are refused.
-        let call = call.let_in();
-        let waits_for = self.claims_for(wanted.clone()).await?;
-        let waiter = self.waiters.claims.register(waits_for);
+        // Under load, the calls that have waited longest must not be the ones that are refused.
+        let call = call.exempt();
+        let accepted = self.accepted_claims(request.clone()).await?;
+        let waiter = self.waiters.claims.register(accepted);
         let duplicate = call.identity().map(|identity| self.waiters.duplicates.register(identity));
         let mut draining = self.draining.clone();
-        let mut woken: Option<Wakeup<_>> = None;
+        let mut wakeup: Option<Wakeup<_>> = None;
         loop {
-            // Before the look: what is committed after it rings.
-            let ring = waiter.notified();
+            // The notifications count from before the transaction, so a change that commits after it wakes this call.
+            let notified = waiter.notified();
             let duplicate_notified = OptionFuture::from(duplicate.as_ref().map(Waiter::notified));
-            let answer = self.claim_now(call.clone(), wanted.clone()).await?;
-            if let Some(claim) = &answer.get_ref().claim {
-                let has_paths = claim.task.as_ref().is_some_and(|task| !task.allowed_paths.is_empty());
-                // What its duplicate was given leaves the task that was rung for to somebody else.
-                if answer.extensions().get::<Again>().is_none() {
-                    woken.take().into_iter().for_each(|woken| woken.found(has_paths));
+            let answer = self.try_claim(call.clone(), request.clone()).await?;
+            let response = answer.outcome.into_result()?;
+            if let Some(claim) = &response.claim {
+                // A duplicate has taken no task, so its wake-up is dropped, which wakes another call.
+                if let Some(wakeup) = wakeup.take().filter(|_| !answer.is_duplicate) {
+                    wakeup.found(has_paths(claim));
                 }
-                return Ok(answer);
+                return Ok(response);
             }
-            woken.take().into_iter().for_each(Wakeup::found_nothing);
+            if let Some(wakeup) = wakeup.take() {
+                wakeup.found_nothing();
+            }
             if self.clock.now() >= end {
-                return Ok(answer);
+                return Ok(response);
             }
             tokio::select! {
-                () = ring => woken = Some(waiter.woken()),
+                () = notified => wakeup = Some(waiter.woken()),
                 Some(()) = duplicate_notified => {}
                 _ = self.clock.sleep_until(end) => {}
                 _ = draining.wait_for(|draining| *draining) => return Err(Error::Draining.into()),
@@ -83,16 +85,30 @@ impl Hub {
         }
     }
 
-    async fn claims_for(&self, wanted: Wanted) -> Result<ClaimsFor> {
-        let capabilities = wanted.capabilities.into_iter().collect();
-        let Some(run_id) = wanted.run_id else { return Ok(ClaimsFor { run: None, capabilities }) };
+    async fn accepted_claims(&self, request: ClaimRequest) -> Result<ClaimsFor> {
+        let capabilities = request.capabilities.into_iter().collect();
+        let Some(run_id) = request.run_id else { return Ok(ClaimsFor { run: None, capabilities }) };
         let run = self.store.read(move |tx| runs::get(tx, &run_id)).await?;
         Ok(ClaimsFor { run: Some((run.key, run.repo_path)), capabilities })
     }
+
+    async fn count_obstacles(&self, request: ClaimRequest, wait: Duration) -> Result<Unclaimable> {
+        let overlaps = Arc::clone(&self.overlaps);
+        let count =
+            move |tx: &mut dyn Tx| obstacle::count(tx, request.run_id.as_deref(), &request.capabilities, &overlaps);
+        // A call that was admitted and has waited must get its answer.
+        if wait.is_zero() { self.store.read(count).await } else { self.store.read_exempt(count).await }
+    }
 }
 
-fn shown(claimed: Claimed) -> v1::Claim {
-    let Claimed { task, lease, previous_attempt } = claimed;
+fn has_paths(claim: &v1::Claim) -> bool {
+    claim.task.as_ref().is_some_and(|task| !task.allowed_paths.is_empty())
+}
+
+fn to_proto(claim: Claim) -> v1::Claim {
+    /// Maximum size of the rest of the answer around the claim.
+    const OVERHEAD: usize = 64;
+    let Claim { task, lease, previous_attempt } = claim;
     let mut claim = v1::Claim {
         attempt_number: task.attempt_count,
         lease_token: lease.token,
@@ -101,16 +117,16 @@ fn shown(claimed: Claimed) -> v1::Claim {
         previous_attempt: previous_attempt.map(Into::into),
         task: Some(task.into()),
     };
-    // What a client could not take would be a task that nobody knows it has. The rest of the answer is some bytes.
-    if claim.encoded_len() + 64 > limits::REQUEST_BYTES {
+    // If the client could not receive the answer, the task would be leased to an agent that does not know it.
+    if claim.encoded_len() + OVERHEAD > limits::REQUEST_BYTES {
         claim.previous_attempt = None;
     }
     claim
 }
 
-/// A claim is given again only while it is good: never another task, never a token that is refused.
-fn refuse_if_stale(tx: &mut dyn Tx, response: &v1::ClaimTaskResponse) -> Result<Option<Error>> {
-    let Some(claim) = &response.claim else { return Ok(None) };
+/// Checks that a duplicate request may get its claim again: never another task, and never a stale token.
+fn check_repeat(tx: &mut dyn Tx, response: &v1::ClaimTaskResponse) -> Result<()> {
+    let Some(claim) = &response.claim else { return Ok(()) };
     let task_id = claim.task.as_ref().map(|task| task.id.as_str()).unwrap_or_default();
-    end_task::refuse_if_stale(tx, task_id, &claim.lease_token)
+    task::check_token(tx, task_id, &claim.lease_token)
 }

@@ -1,4 +1,4 @@
-//! Domain types as the API shows them.
+//! Converts domain types to those of the API.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use prost_types::Timestamp as ProtoTimestamp;
 use runhub_api::v1;
 
 use super::value::json_to_proto;
-use crate::actions::claim::Unclaimable;
 use crate::actions::lease::BeatResult;
+use crate::actions::obstacle::Unclaimable;
 use crate::domain::agent::AgentState;
 use crate::domain::approval::Approval;
 use crate::domain::artifact::Artifact;
@@ -26,7 +26,7 @@ impl From<Timestamp> for ProtoTimestamp {
     }
 }
 
-/// A duration as the API shows it.
+/// Returns a duration as a field of a message.
 pub fn duration_to_proto(duration: Duration) -> Option<prost_types::Duration> {
     prost_types::Duration::try_from(duration).ok()
 }
@@ -58,7 +58,7 @@ impl From<Run> for v1::Run {
 
 impl From<Task> for v1::Task {
     fn from(task: Task) -> Self {
-        // One that ran out is kept to know its holder by, not to be shown.
+        // The server keeps an expired lease only to recognize its late holder.
         let lease = task.lease.as_ref().filter(|_| task.is_held());
         let lease_expire_time = lease.map(|lease| lease.expire_time.into());
         let spec = task.spec;
@@ -226,14 +226,14 @@ impl From<Artifact> for v1::Artifact {
     }
 }
 
-/// A list as the API shows it.
+/// Converts a list.
 pub fn protos<T: Into<P>, P>(items: Vec<T>) -> Vec<P> {
     items.into_iter().map(Into::into).collect()
 }
 
-/// A list found from the newest backwards, the oldest first.
-pub fn oldest_first<T: Into<P>, P>(items: Vec<T>) -> Vec<P> {
-    items.into_iter().rev().map(Into::into).collect()
+/// Returns a number of things as a field of a message.
+pub fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 #[cfg(test)]
@@ -253,7 +253,7 @@ mod tests {
                 assert_eq!(proto.as_str_name(), value.name());
             }
             let after_last = $name::ALL.last().map_or(0, |value| value.code()) + 1;
-            assert!(v1::$name::try_from(after_last).is_err(), "the proto has a value more");
+            assert!(v1::$name::try_from(after_last).is_err(), "the proto has one more value");
         )+};
     }
 

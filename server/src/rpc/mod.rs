@@ -1,7 +1,7 @@
-//! The services: protobuf in, domain, protobuf out.
+//! The services. A handler parses the request, calls one function of `actions`, and converts the result.
 //!
-//! A handler has four steps: parse the request into domain types; one `store.transact` (load, decide, save: here, or in
-//! `actions` where it is more) or `store.read`; the store waiters the watchers; reply.
+//! Mutating calls go through `Hub::write`, reading calls through `Hub::read` and `Hub::read_page`. A read that is one
+//! statement calls the function of its table in `store`.
 
 pub mod admission;
 mod agent;
@@ -11,16 +11,12 @@ mod attempt;
 mod checkpoint;
 mod claim;
 mod convert;
-mod end_task;
 mod event;
-pub(crate) mod field;
-mod limits;
+mod field;
 mod list_events;
-mod mutate;
 mod page;
 mod plan;
-#[cfg(test)]
-mod query_plans;
+mod read;
 mod run;
 mod server;
 mod snapshot;
@@ -29,6 +25,7 @@ mod subscribe;
 mod task;
 pub mod trace;
 pub(crate) mod value;
+mod write;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +42,7 @@ use runhub_api::v1::task_service_server::TaskServiceServer;
 use tokio::sync::watch;
 use tonic::server::NamedService;
 use tonic::service::RoutesBuilder;
+use tonic::{Response, Status};
 
 use crate::actions::paths::Overlaps;
 use crate::clock::Clock;
@@ -54,7 +52,10 @@ use crate::store::Store;
 use crate::wake::Waiters;
 use crate::watch::{TAIL_SIZE, Tail};
 
-/// What every service needs; each RPC group is implemented on it, one file a resource.
+/// The answer of a handler.
+pub type Reply<T> = Result<Response<T>, Status>;
+
+/// The implementation of all services, one file for each. Clones share everything.
 #[derive(Clone)]
 pub struct Hub {
     store: Store,
@@ -62,23 +63,23 @@ pub struct Hub {
     waiters: Arc<Waiters>,
     overlaps: Arc<Overlaps>,
     tail: Arc<Tail<ShownEvent>>,
-    /// Of a claim that asks for none.
+    /// The duration of a lease whose claim sets none.
     default_lease: Duration,
     start_time: Timestamp,
     /// Becomes true when the server shuts down.
     draining: watch::Receiver<bool>,
 }
 
-/// An event as watchers are shown it, made once for all of them.
+/// An event as watchers receive it, encoded once for all of them.
 pub type ShownEvent = Encoded;
 
-/// The newest events as watchers are shown them: none yet, and those that are committed from now on.
+/// Returns the tail of a store's log, which holds the events that commit from now on.
 pub fn tail_of(store: &Store) -> Tail<ShownEvent> {
     Tail::new(*store.log_growth().borrow(), TAIL_SIZE)
 }
 
 impl Hub {
-    /// The services over a store.
+    /// Creates the services of a store.
     pub fn new(
         store: Store,
         clock: Arc<dyn Clock>,
@@ -98,7 +99,7 @@ macro_rules! services {
             /// The names of all services.
             pub const SERVICES: &[&str] = &[$($server::<Self>::NAME),+];
 
-            /// Adds every service, each with the limit on requests.
+            /// Adds every service, with the limit on the size of requests.
             pub fn add_to(&self, routes: &mut RoutesBuilder) {
                 $(routes.add_service(
                     $server::new(self.clone()).max_decoding_message_size(domain_limits::REQUEST_BYTES),

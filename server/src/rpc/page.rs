@@ -11,30 +11,39 @@ use crate::domain::limits;
 use crate::error::{Error, Result};
 use crate::store::{Limit, Page};
 
-/// Shortened digest of the query, so that a token made up or of another query is known for one.
-const SEAL_BYTES: usize = 8;
+/// Length of the checksum in a token. The checksum binds the token to its query.
+const CHECKSUM_BYTES: usize = 8;
 
-/// A page as a caller asks for it.
+/// The page that a request asks for.
 pub struct PageRequest {
-    /// How long.
-    pub limit: Limit,
-    /// What the token holds: the key the page before ended at. None on the first page.
+    /// The start and the maximum length of the page.
+    pub start: PageStart,
+    /// The RPC and the encoded request without the page.
+    query: Vec<u8>,
+}
+
+/// The start and the maximum length of a page.
+#[derive(Debug, Clone, Copy)]
+pub struct PageStart {
+    /// The key at which the previous page ended. None: this is the first page.
     pub after: Option<i64>,
-    seal_of: Vec<u8>,
+    /// The maximum length of the page.
+    pub limit: Limit,
 }
 
 impl PageRequest {
-    /// Takes the page out of a request.
+    /// Takes the page out of a request. Fails if the page token belongs to another query.
     pub fn take<R: Paged>(request: &mut R) -> Result<Self> {
         let (size, token) = request.take_page();
         let rows = list_length("page_size", size, limits::DEFAULT_PAGE_SIZE)?;
-        let mut seal_of = R::RPC.name.as_bytes().to_vec();
-        request.encode(&mut seal_of).map_err(Error::internal)?;
-        let after = if token.is_empty() { None } else { Some(open(&token, &seal_of)?) };
-        Ok(Self { limit: Limit { rows, bytes: limits::PAGE_BYTES }, after, seal_of })
+        let mut query = R::RPC.name.as_bytes().to_vec();
+        request.encode(&mut query).map_err(Error::internal)?;
+        let after = if token.is_empty() { None } else { Some(decode_token(&token, &query)?) };
+        Ok(Self { start: PageStart { after, limit: Limit { rows, bytes: limits::PAGE_BYTES } }, query })
     }
 
-    /// What was found as the API shows it, as far as it fits, and the token of the next page.
+    /// Returns the found rows as far as they fit into a page, and the token of the next page. The token is empty if this is
+    /// the last page.
     pub fn answer<T, P>(&self, found: Page<T>, key: impl Fn(&T) -> i64) -> (Vec<P>, String)
     where
         T: Into<P>,
@@ -44,23 +53,44 @@ impl PageRequest {
         let items: Vec<P> = fitting(found.rows);
         let is_last = found.is_last && items.len() == keys.len();
         let last_key = items.len().checked_sub(1).and_then(|last| keys.get(last));
-        let token = last_key.filter(|_| !is_last).map(|key| self.token(*key));
-        (items, token.unwrap_or_default())
+        let token = match last_key {
+            Some(key) if !is_last => self.token(*key),
+            _ => String::new(),
+        };
+        (items, token)
     }
 
     fn token(&self, key: i64) -> String {
-        URL_SAFE_NO_PAD.encode([&key.to_be_bytes()[..], &seal(&self.seal_of, key)].concat())
+        URL_SAFE_NO_PAD.encode([&key.to_be_bytes()[..], &checksum(&self.query, key)].concat())
     }
 }
 
-/// As much of a list as fits into an answer on the wire, at least one. Stored, JSON may be much smaller than that.
+/// Returns the key in a page token. Fails if the token was not made by `PageRequest::token` for this query.
+fn decode_token(token: &str, query: &[u8]) -> Result<i64> {
+    let invalid = || Error::field("page_token", "must be the next_page_token of the previous page of the same query");
+    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| invalid())?;
+    let (key, rest) = bytes.split_first_chunk::<8>().ok_or_else(invalid)?;
+    let key = i64::from_be_bytes(*key);
+    if rest == checksum(query, key) { Ok(key) } else { Err(invalid()) }
+}
+
+fn checksum(query: &[u8], key: i64) -> [u8; CHECKSUM_BYTES] {
+    let digest = Sha256::new().chain_update(query).chain_update(key.to_be_bytes()).finalize();
+    let mut checksum = [0; CHECKSUM_BYTES];
+    checksum.copy_from_slice(&digest[..CHECKSUM_BYTES]);
+    checksum
+}
+
+/// Returns as many items of a list as fit into an answer, at least one. Stored as JSON text, they may be much smaller than
+/// as protobuf.
 pub fn fitting<T: Into<P>, P: Message>(found: Vec<T>) -> Vec<P> {
+    /// Maximum size of the tag and the length before an item.
+    const OVERHEAD: usize = 6;
     let mut items = Vec::with_capacity(found.len());
     let mut bytes = 0;
     for item in found {
         let item: P = item.into();
-        // With a tag and a length before it.
-        bytes += item.encoded_len() + 6;
+        bytes += item.encoded_len() + OVERHEAD;
         if bytes > limits::PAGE_BYTES && !items.is_empty() {
             break;
         }
@@ -69,37 +99,23 @@ pub fn fitting<T: Into<P>, P: Message>(found: Vec<T>) -> Vec<P> {
     items
 }
 
-/// The same of a list found from the newest backwards: the newest that fit, the oldest of them first.
+/// Returns the newest items of a list that fit into an answer, the oldest first. `newest_first` is the list from the newest
+/// item backwards.
 pub fn newest_fitting<T: Into<P>, P: Message>(newest_first: Vec<T>) -> Vec<P> {
     let mut items = fitting(newest_first);
     items.reverse();
     items
 }
 
-fn open(token: &str, seal_of: &[u8]) -> Result<i64> {
-    let forged = || Error::field("page_token", "is not a token of this query");
-    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| forged())?;
-    let (key, sealed) = bytes.split_first_chunk::<8>().ok_or_else(forged)?;
-    let key = i64::from_be_bytes(*key);
-    if sealed == seal(seal_of, key) { Ok(key) } else { Err(forged()) }
+/// Parses the length of a page or list. 0 means the default; the maximum is `limits::PAGE_SIZE`.
+pub fn list_length(field: &str, length: i32, default: usize) -> Result<usize> {
+    let length = usize::try_from(field::count(field, length)?).unwrap_or(0);
+    Ok(if length == 0 { default } else { length.min(limits::PAGE_SIZE) })
 }
 
-fn seal(seal_of: &[u8], key: i64) -> [u8; SEAL_BYTES] {
-    let digest = Sha256::new().chain_update(seal_of).chain_update(key.to_be_bytes()).finalize();
-    let mut seal = [0; SEAL_BYTES];
-    seal.copy_from_slice(&digest[..SEAL_BYTES]);
-    seal
-}
-
-/// The length of a page or list: 0 means the default; above the longest it is cut to that.
-pub fn list_length(name: &str, asked: i32, default: usize) -> Result<usize> {
-    let asked = usize::try_from(field::count(name, asked)?).unwrap_or(0);
-    Ok(if asked == 0 { default } else { asked.min(limits::PAGE_SIZE) })
-}
-
-/// A list of the newest, which has no pages.
-pub fn newest(name: &str, asked: i32, default: usize) -> Result<Limit> {
-    Ok(Limit { rows: list_length(name, asked, default)?, bytes: limits::PAGE_BYTES })
+/// Parses the length of a list of the newest items, which has no pages.
+pub fn newest(field: &str, length: i32, default: usize) -> Result<Limit> {
+    Ok(Limit { rows: list_length(field, length, default)?, bytes: limits::PAGE_BYTES })
 }
 
 #[cfg(test)]
@@ -117,16 +133,16 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_good_for_its_query_only() {
+    fn token_is_valid_for_its_query_only() {
         let token = take("a", "").unwrap().token(7);
-        assert_eq!(take("a", &token).unwrap().after, Some(7));
+        assert_eq!(take("a", &token).unwrap().start.after, Some(7));
         assert!(take("b", &token).is_err());
         let mut other = v1::ListCheckpointsRequest { run_id: "a".into(), page_token: token, ..Default::default() };
         assert!(PageRequest::take(&mut other).is_err());
     }
 
     #[test]
-    fn a_forged_token_is_refused() {
+    fn invalid_token_is_refused() {
         for token in ["x", "AAAA", "AAAAAAAAAAcAAAAAAAAAAA", "é"] {
             assert!(take("a", token).is_err(), "{token}");
         }
@@ -141,17 +157,17 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_on_the_next_page() {
+    fn rows_that_do_not_fit_are_on_the_next_page() {
         let rows = vec!["x".repeat(limits::PAGE_BYTES - 100), "y".repeat(200), "z".into()];
         let page = Page { rows, is_last: true };
         let (items, token) = take("a", "").unwrap().answer::<String, String>(page, |row| row.len() as i64);
         assert_eq!((items.len(), token.is_empty()), (1, false));
-        assert_eq!(take("a", &token).unwrap().after, Some(limits::PAGE_BYTES as i64 - 100));
+        assert_eq!(take("a", &token).unwrap().start.after, Some(limits::PAGE_BYTES as i64 - 100));
         assert_eq!(fitting::<String, String>(vec!["x".repeat(2 * limits::PAGE_BYTES)]).len(), 1, "at least one");
     }
 
     #[test]
-    fn lengths_have_a_default_and_a_top() {
+    fn lengths_have_a_default_and_a_maximum() {
         assert_eq!(list_length("limit", 0, 12), Ok(12));
         assert_eq!(list_length("limit", 5_000, 12), Ok(1_000));
         assert!(list_length("limit", -1, 12).is_err());

@@ -1,14 +1,15 @@
-//! A plan as it comes in, and whether its answer can go out.
+//! Parsing and answering the requests of TaskService that change a run's plan.
 
 use prost::Message;
 use runhub_api::v1;
 
-use super::field;
+use super::{convert, field};
+use crate::actions::plan::{ReplacePlan, ReplacedPlan};
 use crate::domain::limits;
-use crate::domain::task::{TaskDraft, TaskSpec};
+use crate::domain::task::{Task, TaskDraft, TaskSpec};
 use crate::error::{Error, Result};
 
-/// Parses the drafts of a request.
+/// Parses the tasks of a request.
 pub fn parse_drafts(drafts: &[v1::TaskDraft]) -> Result<Vec<TaskDraft>> {
     field::batch("tasks", drafts.len())?;
     drafts.iter().enumerate().map(|(at, draft)| parse_draft(&format!("tasks[{at}]"), draft)).collect()
@@ -16,10 +17,10 @@ pub fn parse_drafts(drafts: &[v1::TaskDraft]) -> Result<Vec<TaskDraft>> {
 
 fn parse_draft(at: &str, draft: &v1::TaskDraft) -> Result<TaskDraft> {
     let of = |name: &str| format!("{at}.{name}");
-    // Its claim must fit into what clients take, with what is said of it later.
+    // The answer to a claim contains the task and its previous attempt, and must fit into one message.
     let bytes = draft.encoded_len();
     if bytes > limits::TASK_BYTES {
-        return Err(Error::field(at, format!("has {bytes} bytes, over {}", limits::TASK_BYTES)));
+        return Err(Error::field(at, format!("must have at most {} bytes, not {bytes}", limits::TASK_BYTES)));
     }
     let key = field::plain_name(&of("key"), &draft.key)?;
     let spec = TaskSpec {
@@ -35,17 +36,50 @@ fn parse_draft(at: &str, draft: &v1::TaskDraft) -> Result<TaskDraft> {
         not_before_time: field::time(&of("not_before_time"), draft.not_before_time.as_ref())?,
     };
     let depends_on = field::references(&of("depends_on"), &draft.depends_on)?;
-    // A blank key is no key.
+    // A blank key counts as unset.
     let key = if key.trim().is_empty() { String::new() } else { key };
     Ok(TaskDraft { key, spec, depends_on })
 }
 
-/// Refuses a plan whose answer gRPC clients could not take: ids are longer than the keys they stand for.
-pub fn check_answer(response: &impl Message) -> Result<()> {
+/// Parses the request for a new plan.
+pub fn parse_replace(request: &v1::ReplacePendingTasksRequest) -> Result<ReplacePlan> {
+    let expected_plan_version = request.expected_plan_version;
+    Ok(ReplacePlan {
+        run_id: field::id("run_id", &request.run_id)?,
+        drafts: parse_drafts(&request.tasks)?,
+        expected_plan_version: expected_plan_version
+            .map(|version| field::count("expected_plan_version", version))
+            .transpose()?,
+        keep_in_progress: parse_policy(request.in_progress)? == v1::InProgressPolicy::Keep,
+    })
+}
+
+fn parse_policy(policy: i32) -> Result<v1::InProgressPolicy> {
+    v1::InProgressPolicy::try_from(policy).map_err(|_| field::unknown_code("in_progress", policy))
+}
+
+/// Returns the answer to AddTasks. Fails if it is too large, which rolls the transaction back.
+pub fn added(tasks: Vec<Task>) -> Result<v1::AddTasksResponse> {
+    check_size(v1::AddTasksResponse { tasks: convert::protos(tasks) })
+}
+
+/// Returns the answer to ReplacePendingTasks. Fails if it is too large, which rolls the transaction back.
+pub fn replaced(plan: ReplacedPlan) -> Result<v1::ReplacePendingTasksResponse> {
+    check_size(v1::ReplacePendingTasksResponse {
+        tasks: convert::protos(plan.tasks),
+        abandoned_count: convert::count(plan.abandoned_count),
+        plan_version: plan.plan_version,
+    })
+}
+
+/// Fails if gRPC clients could not receive the answer. It can be larger than the request, because ids are longer than the
+/// keys they replace.
+fn check_size<M: Message>(response: M) -> Result<M> {
     let bytes = response.encoded_len();
     if bytes > limits::REQUEST_BYTES {
-        let problem = format!("have an answer of {bytes} bytes, over {}: add fewer at a time", limits::REQUEST_BYTES);
+        let limit = limits::REQUEST_BYTES;
+        let problem = format!("must have an answer of at most {limit} bytes, not {bytes}: add fewer tasks in one call");
         return Err(Error::field("tasks", problem));
     }
-    Ok(())
+    Ok(response)
 }

@@ -1,25 +1,53 @@
 //! ServerService.
 
+use std::time::Duration;
+
 use runhub_api::v1;
 use runhub_api::v1::server_service_server::ServerService;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
-use super::{Hub, limits};
+use super::convert::{count, duration_to_proto};
+use super::{Hub, Reply};
+use crate::domain::{lease, limits};
 use crate::store;
 
 #[tonic::async_trait]
 impl ServerService for Hub {
-    async fn get_server_info(
-        &self,
-        _: Request<v1::GetServerInfoRequest>,
-    ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
+    async fn get_server_info(&self, _: Request<v1::GetServerInfoRequest>) -> Reply<v1::GetServerInfoResponse> {
         Ok(Response::new(v1::GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             store: store::version(),
             log_id: self.store.log_id().to_owned(),
             start_time: Some(self.start_time.into()),
             server_time: Some(self.clock.now().into()),
-            limits: Some(limits::shown(self.default_lease)),
+            limits: Some(all_limits(self.default_lease)),
         }))
+    }
+}
+
+fn all_limits(default_lease: Duration) -> v1::Limits {
+    v1::Limits {
+        id_bytes: count(limits::ID_BYTES),
+        name_bytes: count(limits::NAME_BYTES),
+        label_value_bytes: count(limits::LABEL_VALUE_BYTES),
+        path_bytes: count(limits::PATH_BYTES),
+        task_bytes: count(limits::TASK_BYTES),
+        globs_bytes: count(limits::GLOBS_BYTES),
+        text_bytes: count(limits::TEXT_BYTES),
+        value_bytes: count(limits::VALUE_BYTES),
+        value_depth: count(limits::VALUE_DEPTH),
+        labels: count(limits::LABELS),
+        list_entries: count(limits::LIST_ENTRIES),
+        batch_entries: count(limits::BATCH_ENTRIES),
+        request_bytes: count(limits::REQUEST_BYTES),
+        page_size: count(limits::PAGE_SIZE),
+        page_bytes: count(limits::PAGE_BYTES),
+        snapshot_bytes: count(limits::SNAPSHOT_BYTES),
+        min_lease_duration: duration_to_proto(lease::SHORTEST),
+        max_lease_duration: duration_to_proto(lease::LONGEST),
+        default_lease_duration: duration_to_proto(default_lease),
+        max_wait: duration_to_proto(limits::WAIT),
+        max_delay: duration_to_proto(limits::DELAY),
+        max_grace: duration_to_proto(limits::GRACE),
     }
 }

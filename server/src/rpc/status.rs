@@ -1,18 +1,19 @@
-//! The one place where errors become a gRPC status.
+//! Converts errors to gRPC statuses. No other module knows codes or reasons.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use runhub_api::v1::ErrorReason;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use uuid::Uuid;
 
 use crate::error::{Error, Resource};
 
-/// Of every ErrorInfo.
+/// The domain in every ErrorInfo.
 const DOMAIN: &str = "runhub";
 
-/// When to call again while the server is too busy.
+/// The RetryInfo of errors after which the caller should repeat the call.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 impl From<Error> for Status {
@@ -21,7 +22,7 @@ impl From<Error> for Status {
     }
 }
 
-/// What is too much, for one who is to come back after so long.
+/// Returns the status for a call that is refused because too many calls wait.
 pub fn overloaded(retry_delay: Duration) -> Status {
     status(&Error::Overloaded, retry_delay)
 }
@@ -32,7 +33,7 @@ fn status(error: &Error, retry_delay: Duration) -> Status {
     }
     let (code, reason) = code_and_reason(error);
     let text = shortened(&error.to_string());
-    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata(error));
+    let mut details = ErrorDetails::with_error_info(reason_name(reason), DOMAIN, metadata(error));
     match error {
         Error::InvalidField { field, problem } => {
             details.add_bad_request_violation(shortened(field), shortened(problem));
@@ -48,7 +49,7 @@ fn status(error: &Error, retry_delay: Duration) -> Status {
     Status::with_error_details(code, text, details)
 }
 
-/// A status travels in headers, of which clients take some kilobytes: what callers said is quoted only in part.
+/// Shortens a text that quotes a caller. A status travels in HTTP headers, and clients accept only some kilobytes of them.
 fn shortened(text: &str) -> String {
     const CHARS: usize = 500;
     match text.char_indices().nth(CHARS) {
@@ -57,32 +58,38 @@ fn shortened(text: &str) -> String {
     }
 }
 
-fn code_and_reason(error: &Error) -> (Code, &'static str) {
+/// Returns the name of a reason without the prefix of its enum.
+fn reason_name(reason: ErrorReason) -> &'static str {
+    let name = reason.as_str_name();
+    name.strip_prefix("ERROR_REASON_").unwrap_or(name)
+}
+
+fn code_and_reason(error: &Error) -> (Code, ErrorReason) {
     match error {
-        Error::InvalidField { .. } => (Code::InvalidArgument, "INVALID_FIELD"),
-        Error::DependencyCycle { .. } => (Code::InvalidArgument, "DEPENDENCY_CYCLE"),
-        Error::RequestIdReused => (Code::InvalidArgument, "REQUEST_ID_REUSED"),
-        Error::NotFound { what: Resource::Run, .. } => (Code::NotFound, "RUN_NOT_FOUND"),
-        Error::NotFound { what: Resource::Task, .. } => (Code::NotFound, "TASK_NOT_FOUND"),
-        Error::NotFound { what: Resource::Approval, .. } => (Code::NotFound, "APPROVAL_NOT_FOUND"),
-        Error::NotFound { what: Resource::Checkpoint, .. } => (Code::NotFound, "CHECKPOINT_NOT_FOUND"),
-        Error::StaleLease(_) => (Code::FailedPrecondition, "STALE_LEASE"),
-        Error::LeaseRequired => (Code::FailedPrecondition, "LEASE_REQUIRED"),
-        Error::WrongStatus { .. } => (Code::FailedPrecondition, "WRONG_STATUS"),
-        Error::RunEnded { .. } => (Code::FailedPrecondition, "RUN_ENDED"),
-        Error::AlreadyDecided { .. } => (Code::FailedPrecondition, "ALREADY_DECIDED"),
-        Error::NotApproved { .. } => (Code::FailedPrecondition, "NOT_APPROVED"),
-        Error::AlreadyConsumed => (Code::FailedPrecondition, "ALREADY_CONSUMED"),
-        Error::DigestMismatch => (Code::FailedPrecondition, "DIGEST_MISMATCH"),
-        Error::SnapshotTooLarge { .. } => (Code::FailedPrecondition, "SNAPSHOT_TOO_LARGE"),
-        Error::RevisionMismatch { .. } => (Code::Aborted, "REVISION_MISMATCH"),
-        Error::PlanVersionMismatch { .. } => (Code::Aborted, "PLAN_VERSION_MISMATCH"),
-        Error::PositionInFuture { .. } => (Code::OutOfRange, "POSITION_IN_FUTURE"),
-        Error::PositionCompacted { .. } => (Code::OutOfRange, "POSITION_COMPACTED"),
-        Error::Overloaded => (Code::ResourceExhausted, "OVERLOADED"),
-        Error::Draining => (Code::Unavailable, "DRAINING"),
-        Error::StoreBusy => (Code::Unavailable, "STORE_BUSY"),
-        Error::Internal(_) => (Code::Internal, "INTERNAL"),
+        Error::InvalidField { .. } => (Code::InvalidArgument, ErrorReason::InvalidField),
+        Error::DependencyCycle { .. } => (Code::InvalidArgument, ErrorReason::DependencyCycle),
+        Error::RequestIdReused { .. } => (Code::InvalidArgument, ErrorReason::RequestIdReused),
+        Error::NotFound { what: Resource::Run, .. } => (Code::NotFound, ErrorReason::RunNotFound),
+        Error::NotFound { what: Resource::Task, .. } => (Code::NotFound, ErrorReason::TaskNotFound),
+        Error::NotFound { what: Resource::Approval, .. } => (Code::NotFound, ErrorReason::ApprovalNotFound),
+        Error::NotFound { what: Resource::Checkpoint, .. } => (Code::NotFound, ErrorReason::CheckpointNotFound),
+        Error::StaleLease(_) => (Code::FailedPrecondition, ErrorReason::StaleLease),
+        Error::LeaseRequired { .. } => (Code::FailedPrecondition, ErrorReason::LeaseRequired),
+        Error::WrongStatus { .. } => (Code::FailedPrecondition, ErrorReason::WrongStatus),
+        Error::RunEnded { .. } => (Code::FailedPrecondition, ErrorReason::RunEnded),
+        Error::AlreadyDecided { .. } => (Code::FailedPrecondition, ErrorReason::AlreadyDecided),
+        Error::NotApproved { .. } => (Code::FailedPrecondition, ErrorReason::NotApproved),
+        Error::AlreadyConsumed { .. } => (Code::FailedPrecondition, ErrorReason::AlreadyConsumed),
+        Error::DigestMismatch { .. } => (Code::FailedPrecondition, ErrorReason::DigestMismatch),
+        Error::SnapshotTooLarge { .. } => (Code::FailedPrecondition, ErrorReason::SnapshotTooLarge),
+        Error::RevisionMismatch { .. } => (Code::Aborted, ErrorReason::RevisionMismatch),
+        Error::PlanVersionMismatch { .. } => (Code::Aborted, ErrorReason::PlanVersionMismatch),
+        Error::PositionInFuture { .. } => (Code::OutOfRange, ErrorReason::PositionInFuture),
+        Error::PositionCompacted { .. } => (Code::OutOfRange, ErrorReason::PositionCompacted),
+        Error::Overloaded => (Code::ResourceExhausted, ErrorReason::Overloaded),
+        Error::Draining => (Code::Unavailable, ErrorReason::Draining),
+        Error::StoreBusy => (Code::Unavailable, ErrorReason::StoreBusy),
+        Error::Internal(_) => (Code::Internal, ErrorReason::Internal),
     }
 }
 
@@ -93,21 +100,21 @@ fn metadata(error: &Error) -> HashMap<String, String> {
             ("current_attempt_number", stale.current_attempt_number.to_string()),
             ("current_status", stale.current_status.to_owned()),
         ],
-        Error::WrongStatus { current_status, .. } | Error::RunEnded { current_status } => {
+        Error::WrongStatus { current_status, .. } | Error::RunEnded { current_status, .. } => {
             vec![("current_status", (*current_status).to_owned())]
         }
-        Error::AlreadyDecided { verdict, decided_by } => {
+        Error::AlreadyDecided { verdict, decided_by, .. } => {
             vec![("verdict", (*verdict).to_owned()), ("source", decided_by.clone())]
         }
-        Error::NotApproved { verdict } => vec![("verdict", (*verdict).to_owned())],
-        Error::RevisionMismatch { expected, actual } => {
+        Error::NotApproved { verdict, .. } => vec![("verdict", (*verdict).to_owned())],
+        Error::RevisionMismatch { expected, actual, .. } => {
             vec![("expected", expected.to_string()), ("actual", actual.to_string())]
         }
-        Error::PlanVersionMismatch { expected, actual } => {
+        Error::PlanVersionMismatch { expected, actual, .. } => {
             vec![("expected", expected.to_string()), ("actual", actual.to_string())]
         }
-        Error::PositionInFuture { newest_position } => vec![("newest_position", newest_position.to_string())],
-        Error::PositionCompacted { oldest_position, newest_position } => {
+        Error::PositionInFuture { newest_position, .. } => vec![("newest_position", newest_position.to_string())],
+        Error::PositionCompacted { oldest_position, newest_position, .. } => {
             vec![("oldest_position", oldest_position.to_string()), ("newest_position", newest_position.to_string())]
         }
         _ => vec![],
@@ -124,12 +131,12 @@ fn resource_type(what: Resource) -> &'static str {
     }
 }
 
-/// The caller gets an id, the log the cause behind it.
-#[allow(clippy::disallowed_methods)] // An id for a log line: nothing is ordered or tested by it.
+/// Logs the cause of an internal error under an id, and returns only the id to the caller.
+#[allow(clippy::disallowed_methods)] // No order and no test depends on the id of a log line.
 fn internal(cause: &str) -> Status {
     let id = Uuid::new_v4();
     tracing::error!(%id, cause, "internal error");
-    let details = ErrorDetails::with_error_info("INTERNAL", DOMAIN, HashMap::new());
+    let details = ErrorDetails::with_error_info(reason_name(ErrorReason::Internal), DOMAIN, HashMap::new());
     Status::with_error_details(Code::Internal, format!("internal error {id}"), details)
 }
 
@@ -138,8 +145,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_is_named_in_the_bad_request() {
-        let status = Status::from(Error::field("goal", "is blank"));
+    fn bad_request_names_the_field() {
+        let status = Status::from(Error::field("goal", "must not be blank"));
         let details = status.get_error_details();
         assert_eq!(status.code(), Code::InvalidArgument);
         assert_eq!(details.bad_request().unwrap().field_violations[0].field, "goal");
@@ -147,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_callers_said_is_quoted_only_in_part() {
+    fn long_quotes_are_shortened() {
         let long = Status::from(Error::field("update_mask", "é".repeat(1_000_000)));
         assert!(long.message().len() < 2_000 && long.details().len() < 4_000);
         let cycle = Error::DependencyCycle { cycle: "key -> ".repeat(10_000) };
@@ -155,9 +162,16 @@ mod tests {
     }
 
     #[test]
-    fn the_cause_of_an_internal_error_stays_here() {
+    fn cause_of_an_internal_error_is_not_in_the_status() {
         let status = Status::from(Error::internal("the secret path"));
         assert!(status.message().starts_with("internal error "));
         assert!(!format!("{status:?}").contains("secret"));
+    }
+
+    #[test]
+    fn reasons_have_the_names_of_the_proto() {
+        assert_eq!(reason_name(ErrorReason::StaleLease), "STALE_LEASE");
+        let status = Status::from(Error::Draining);
+        assert_eq!(status.get_error_details().error_info().unwrap().reason, "DRAINING");
     }
 }

@@ -1,4 +1,4 @@
-//! SubscribeEvents: a run's snapshot, if it is asked for, and then one watcher of the log.
+//! SubscribeEvents: a snapshot of the run if the caller asks for it, then the events of the log.
 
 use std::time::Duration;
 
@@ -8,8 +8,7 @@ use runhub_api::v1::subscribe_events_response::Message as ProtoMessage;
 use runhub_api::{Encoded, v1};
 use tonic::Status;
 
-use super::snapshot::{self, Limits};
-use super::{Hub, ShownEvent, field};
+use super::{Hub, ShownEvent, field, snapshot};
 use crate::domain::event::Event;
 use crate::error::{Error, Result};
 use crate::watch::{EndReason, Message, Shown, Start, Watch, WatchRequest};
@@ -17,12 +16,12 @@ use crate::watch::{EndReason, Message, Shown, Start, Watch, WatchRequest};
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(15);
 const BOOKMARK_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
-/// How large a message of a snapshot is at most, so that every client takes it.
+/// Maximum size of a message with a part of a snapshot, which every client accepts.
 const PART_BYTES: usize = 2 * 1024 * 1024;
 
-/// What a caller subscribes to.
+/// A SubscribeEvents call.
 pub struct Subscription {
-    /// Whose snapshot comes first.
+    /// The run whose snapshot comes first. None: no snapshot.
     snapshot_of: Option<String>,
     watch: WatchRequest,
 }
@@ -32,11 +31,11 @@ impl Subscription {
     pub fn parse(request: &v1::SubscribeEventsRequest) -> Result<Self> {
         let run_id = field::id_or_any("run_id", &request.run_id)?;
         let after = field::counter("after_position", request.after_position)?;
-        let start = SubscribeStart::try_from(request.start)
-            .map_err(|_| Error::field("start", format!("has no value {}", request.start)))?;
+        let start = SubscribeStart::try_from(request.start);
+        let start = start.map_err(|_| field::unknown_code("start", request.start))?;
         let from_snapshot = start == SubscribeStart::FromSnapshot && after.is_none();
         if from_snapshot && run_id.is_none() {
-            return Err(Error::field("run_id", "is empty: FROM_SNAPSHOT is for one run"));
+            return Err(Error::field("run_id", "must be set if start is FROM_SNAPSHOT"));
         }
         let snapshot_of = run_id.clone().filter(|_| from_snapshot);
         let start = match (after, start) {
@@ -54,13 +53,13 @@ fn parse_interval(request: &v1::SubscribeEventsRequest) -> Result<Duration> {
     let interval = field::duration("bookmark_interval", request.bookmark_interval.as_ref())?;
     let interval = interval.unwrap_or(BOOKMARK_INTERVAL);
     if !BOOKMARK_INTERVALS.contains(&interval) {
-        return Err(Error::field("bookmark_interval", "is outside 100 ms to 1 h"));
+        return Err(Error::field("bookmark_interval", "must be 100 ms to 1 h"));
     }
     Ok(interval)
 }
 
 impl Hub {
-    /// Begins a subscription: whatever it is refused for, it is refused for here, before any message.
+    /// Begins a subscription. Everything that can be refused is refused here, before the first message.
     pub async fn subscribe(
         &self,
         subscription: Subscription,
@@ -68,9 +67,9 @@ impl Hub {
         let Subscription { snapshot_of, mut watch } = subscription;
         let mut parts = Vec::new();
         if let Some(run_id) = snapshot_of {
-            let limits = Limits::parse(&v1::GetRunSnapshotRequest::default())?;
-            let snapshot = self.store.read(move |tx| snapshot::take(tx, &run_id, &limits)).await?;
-            // What is committed after it follows: nothing in between is missed.
+            let limits = snapshot::parse_limits(&v1::GetRunSnapshotRequest::default())?;
+            let snapshot = self.store.read(move |tx| snapshot::take(tx, &run_id, limits)).await?;
+            // Every event that the snapshot does not contain has a larger position.
             watch.start = Start::After(snapshot.position);
             parts = snapshot.into_parts(PART_BYTES);
         }
@@ -78,7 +77,7 @@ impl Hub {
         let parts = stream::iter(parts.into_iter().map(|part| Ok(encoded(ProtoMessage::Snapshot(part)))));
         let messages = stream::unfold(watch, |mut watch| async {
             let next = watch.next().await?;
-            Some((next.map(shown).map_err(Status::from), watch))
+            Some((next.map(to_proto).map_err(Status::from), watch))
         });
         Ok(parts.chain(messages))
     }
@@ -98,7 +97,7 @@ impl Shown for ShownEvent {
     }
 }
 
-fn shown(message: Message<ShownEvent>) -> Encoded {
+fn to_proto(message: Message<ShownEvent>) -> Encoded {
     match message {
         Message::Event(event) => event,
         Message::CaughtUp(position) => encoded(ProtoMessage::CaughtUp(v1::CaughtUp { position })),

@@ -1,259 +1,277 @@
 //! TaskService.
 
+use std::convert::identity;
 use std::sync::Arc;
 
-use runhub_api::v1;
 use runhub_api::v1::task_service_server::TaskService;
-use tonic::{Request, Response, Status};
+use runhub_api::{Request as ApiRequest, v1};
+use tonic::{Request, Response};
 
-use super::attempt::Whose;
-use super::mutate::{CallId, job_options};
-use super::page::PageRequest;
-use super::{Hub, attempt, convert, end_task, field, page, plan};
-use crate::actions::claim::Wanted;
-use crate::actions::explain;
-use crate::actions::lease::{self, Beat};
-use crate::actions::{plan as planning, requeue};
+use super::write::{Call, job_options};
+use super::{Hub, Reply, attempt, convert, field, page, plan};
+use crate::actions::attempt::AttemptsOf;
+use crate::actions::claim::ClaimRequest;
+use crate::actions::lease::{self, Beat, Heartbeat};
+use crate::actions::task::EndTask;
+use crate::actions::{self, obstacle};
 use crate::domain::limits;
 use crate::domain::obstacle::Obstacle;
-use crate::domain::task::TaskStatus;
-use crate::error::{Error, Result};
-use crate::store::{Limit, runs, tasks};
+use crate::domain::task::{EndStatus, Ending, TaskStatus};
+use crate::error::Result;
+use crate::store::{Limit, tasks};
 
 #[tonic::async_trait]
 impl TaskService for Hub {
-    async fn add_tasks(&self, request: Request<v1::AddTasksRequest>) -> Result<Response<v1::AddTasksResponse>, Status> {
-        let request = request.into_inner();
-        let call = CallId::of(&request)?;
-        let run_id = field::id("run_id", &request.run_id)?;
-        let drafts = plan::parse_drafts(&request.tasks)?;
-        self.mutate(call, move |tx| {
-            let tasks = planning::add(tx, &run_id, &drafts)?;
-            let response = v1::AddTasksResponse { tasks: convert::protos(tasks) };
-            plan::check_answer(&response).map(|()| response)
-        })
+    async fn add_tasks(&self, request: Request<v1::AddTasksRequest>) -> Reply<v1::AddTasksResponse> {
+        self.write(
+            request,
+            |request| Ok((field::id("run_id", &request.run_id)?, plan::parse_drafts(&request.tasks)?)),
+            |tx, (run_id, drafts)| plan::added(actions::plan::add(tx, run_id, drafts)?),
+            identity,
+        )
         .await
     }
 
     async fn replace_pending_tasks(
         &self,
         request: Request<v1::ReplacePendingTasksRequest>,
-    ) -> Result<Response<v1::ReplacePendingTasksResponse>, Status> {
+    ) -> Reply<v1::ReplacePendingTasksResponse> {
+        self.write(
+            request,
+            plan::parse_replace,
+            |tx, replace| plan::replaced(actions::plan::replace(tx, replace)?),
+            identity,
+        )
+        .await
+    }
+
+    async fn get_task(&self, request: Request<v1::GetTaskRequest>) -> Reply<v1::GetTaskResponse> {
+        self.read(
+            request,
+            |request| field::id("task_id", &request.task_id),
+            |tx, task_id| tasks::get(tx, task_id),
+            |task| v1::GetTaskResponse { task: Some(task.into()) },
+        )
+        .await
+    }
+
+    async fn list_tasks(&self, request: Request<v1::ListTasksRequest>) -> Reply<v1::ListTasksResponse> {
+        let parse = |request: &v1::ListTasksRequest| {
+            let run_id = field::id("run_id", &request.run_id)?;
+            Ok((run_id, field::codes("statuses", &request.statuses, TaskStatus::from_code)?))
+        };
+        self.read_page(
+            request,
+            parse,
+            |tx, (run_id, statuses), page| {
+                actions::task::list(tx, run_id, statuses, page.after.unwrap_or(0), page.limit)
+            },
+            |task| i64::from(task.ordinal),
+            |tasks, next_page_token| v1::ListTasksResponse { tasks, next_page_token },
+        )
+        .await
+    }
+
+    async fn claim_task(&self, request: Request<v1::ClaimTaskRequest>) -> Reply<v1::ClaimTaskResponse> {
         let request = request.into_inner();
-        let call = CallId::of(&request)?;
-        let run_id = field::id("run_id", &request.run_id)?;
-        let drafts = plan::parse_drafts(&request.tasks)?;
-        let expected = request.expected_plan_version.map(|version| field::count("expected_plan_version", version));
-        let expected = expected.transpose()?;
-        let keep = parse_keep(request.in_progress)?;
-        self.mutate(call, move |tx| {
-            let replaced = planning::replace(tx, &run_id, &drafts, expected, keep)?;
-            let response = v1::ReplacePendingTasksResponse {
-                tasks: convert::protos(replaced.tasks),
-                abandoned_count: count(replaced.abandoned_count),
-                plan_version: replaced.plan_version,
-            };
-            plan::check_answer(&response).map(|()| response)
+        let call = Call::new(&request)?;
+        let lease_duration = field::lease_duration("lease_duration", request.lease_duration.as_ref())?;
+        let claim = ClaimRequest {
+            run_id: field::id_or_any("run_id", &request.run_id)?,
+            agent_id: field::name("agent_id", &request.agent_id)?,
+            capabilities: field::names("capabilities", &request.capabilities)?,
+            lease_duration: lease_duration.unwrap_or(self.default_lease),
+        };
+        self.claim(call, claim, field::wait(request.wait.as_ref())?).await
+    }
+
+    /// A heartbeat has no request_id, so it does not go through `write`.
+    async fn heartbeat(&self, request: Request<v1::HeartbeatRequest>) -> Reply<v1::HeartbeatResponse> {
+        let request = request.into_inner();
+        let heartbeat = parse_heartbeat(&request)?;
+        let overlaps = Arc::clone(&self.overlaps);
+        let beat =
+            self.store.transact_with(job_options(&request), move |tx| lease::heartbeat(tx, &heartbeat, &overlaps));
+        Ok(Response::new(v1::HeartbeatResponse { results: convert::protos(beat.await?) }))
+    }
+
+    async fn complete_task(&self, request: Request<v1::CompleteTaskRequest>) -> Reply<v1::CompleteTaskResponse> {
+        self.write_or_reject(request, parse_complete, actions::task::end, |task| v1::CompleteTaskResponse {
+            task: Some(task.into()),
         })
         .await
     }
 
-    async fn get_task(&self, request: Request<v1::GetTaskRequest>) -> Result<Response<v1::GetTaskResponse>, Status> {
-        let id = field::id("task_id", &request.into_inner().task_id)?;
-        let task = self.store.read(move |tx| tasks::get(tx, &id)).await?;
-        Ok(Response::new(v1::GetTaskResponse { task: Some(task.into()) }))
-    }
-
-    async fn list_tasks(
-        &self,
-        request: Request<v1::ListTasksRequest>,
-    ) -> Result<Response<v1::ListTasksResponse>, Status> {
-        let mut request = request.into_inner();
-        let run_id = field::id("run_id", &request.run_id)?;
-        let page = PageRequest::take(&mut request)?;
-        let statuses = field::codes("statuses", &request.statuses, TaskStatus::from_code)?;
-        let (after, limit) = (page.after.unwrap_or(0), page.limit);
-        let found = self.store.read(move |tx| {
-            let run_key = runs::key(tx, &run_id)?;
-            match statuses.as_slice() {
-                [] => tasks::list(tx, run_key, after, limit),
-                some => tasks::list_with_statuses(tx, run_key, some, after, limit),
-            }
-        });
-        let found = found.await?;
-        let (tasks, next_page_token) = page.answer(found, |task| i64::from(task.ordinal));
-        Ok(Response::new(v1::ListTasksResponse { tasks, next_page_token }))
-    }
-
-    async fn claim_task(
-        &self,
-        request: Request<v1::ClaimTaskRequest>,
-    ) -> Result<Response<v1::ClaimTaskResponse>, Status> {
-        let request = request.into_inner();
-        let call = CallId::of(&request)?;
-        let wanted = Wanted {
-            run_id: field::id_or_any("run_id", &request.run_id)?,
-            agent_id: field::name("agent_id", &request.agent_id)?,
-            capabilities: field::names("capabilities", &request.capabilities)?,
-            lease_duration: field::lease_duration("lease_duration", request.lease_duration.as_ref())?
-                .unwrap_or(self.default_lease),
-        };
-        let wait = field::wait("wait", request.wait.as_ref())?;
-        self.claim(call, wanted, wait).await
-    }
-
-    async fn heartbeat(
-        &self,
-        request: Request<v1::HeartbeatRequest>,
-    ) -> Result<Response<v1::HeartbeatResponse>, Status> {
-        let request = request.into_inner();
-        let beats = parse_beats(&request.beats)?;
-        let duration = field::lease_duration("lease_duration", request.lease_duration.as_ref())?;
-        let overlaps = Arc::clone(&self.overlaps);
-        let results = self.store.transact_with(job_options(&request), move |tx| {
-            beats.iter().map(|beat| lease::beat(tx, beat, duration, &overlaps)).collect::<Result<Vec<_>>>()
-        });
-        Ok(Response::new(v1::HeartbeatResponse { results: convert::protos(results.await?) }))
-    }
-
-    async fn complete_task(
-        &self,
-        request: Request<v1::CompleteTaskRequest>,
-    ) -> Result<Response<v1::CompleteTaskResponse>, Status> {
-        let request = request.into_inner();
-        let end = end_task::parse_complete(&request)?;
-        self.end_task(&request, end, |task| v1::CompleteTaskResponse { task: Some(task.into()) }).await
-    }
-
-    async fn fail_task(&self, request: Request<v1::FailTaskRequest>) -> Result<Response<v1::FailTaskResponse>, Status> {
-        let request = request.into_inner();
-        let end = end_task::parse_fail(&request)?;
-        self.end_task(&request, end, |task| v1::FailTaskResponse { task: Some(task.into()) }).await
-    }
-
-    async fn release_task(
-        &self,
-        request: Request<v1::ReleaseTaskRequest>,
-    ) -> Result<Response<v1::ReleaseTaskResponse>, Status> {
-        let request = request.into_inner();
-        let end = end_task::parse_release(&request)?;
-        self.end_task(&request, end, |task| v1::ReleaseTaskResponse { task: Some(task.into()) }).await
-    }
-
-    async fn block_task(
-        &self,
-        request: Request<v1::BlockTaskRequest>,
-    ) -> Result<Response<v1::BlockTaskResponse>, Status> {
-        let request = request.into_inner();
-        let end = end_task::parse_block(&request)?;
-        self.end_task(&request, end, |task| v1::BlockTaskResponse { task: Some(task.into()) }).await
-    }
-
-    async fn abandon_task(
-        &self,
-        request: Request<v1::AbandonTaskRequest>,
-    ) -> Result<Response<v1::AbandonTaskResponse>, Status> {
-        let request = request.into_inner();
-        let end = end_task::parse_abandon(&request)?;
-        self.end_task(&request, end, |task| v1::AbandonTaskResponse { task: Some(task.into()) }).await
-    }
-
-    async fn requeue_task(
-        &self,
-        request: Request<v1::RequeueTaskRequest>,
-    ) -> Result<Response<v1::RequeueTaskResponse>, Status> {
-        let request = request.into_inner();
-        let call = CallId::of(&request)?;
-        let task_id = field::id("task_id", &request.task_id)?;
-        let reason = field::text("reason", &request.reason)?;
-        self.mutate(call, move |tx| {
-            let task = requeue::requeue(tx, &task_id, &reason)?;
-            Ok(v1::RequeueTaskResponse { task: Some(task.into()) })
+    async fn fail_task(&self, request: Request<v1::FailTaskRequest>) -> Reply<v1::FailTaskResponse> {
+        self.write_or_reject(request, parse_fail, actions::task::end, |task| v1::FailTaskResponse {
+            task: Some(task.into()),
         })
+        .await
+    }
+
+    async fn release_task(&self, request: Request<v1::ReleaseTaskRequest>) -> Reply<v1::ReleaseTaskResponse> {
+        self.write_or_reject(request, parse_release, actions::task::end, |task| v1::ReleaseTaskResponse {
+            task: Some(task.into()),
+        })
+        .await
+    }
+
+    async fn block_task(&self, request: Request<v1::BlockTaskRequest>) -> Reply<v1::BlockTaskResponse> {
+        self.write_or_reject(request, parse_block, actions::task::end, |task| v1::BlockTaskResponse {
+            task: Some(task.into()),
+        })
+        .await
+    }
+
+    async fn abandon_task(&self, request: Request<v1::AbandonTaskRequest>) -> Reply<v1::AbandonTaskResponse> {
+        self.write_or_reject(request, parse_abandon, actions::task::end, |task| v1::AbandonTaskResponse {
+            task: Some(task.into()),
+        })
+        .await
+    }
+
+    async fn requeue_task(&self, request: Request<v1::RequeueTaskRequest>) -> Reply<v1::RequeueTaskResponse> {
+        self.write(
+            request,
+            |request| Ok((field::id("task_id", &request.task_id)?, field::text("reason", &request.reason)?)),
+            |tx, (task_id, reason)| actions::task::requeue(tx, task_id, reason),
+            |task| v1::RequeueTaskResponse { task: Some(task.into()) },
+        )
         .await
     }
 
     async fn requeue_in_progress_tasks(
         &self,
         request: Request<v1::RequeueInProgressTasksRequest>,
-    ) -> Result<Response<v1::RequeueInProgressTasksResponse>, Status> {
-        let request = request.into_inner();
-        let call = CallId::of(&request)?;
-        let run_id = field::id("run_id", &request.run_id)?;
-        self.mutate(call, move |tx| {
-            let requeued_count = count(requeue::requeue_in_progress(tx, &run_id)?);
-            Ok(v1::RequeueInProgressTasksResponse { requeued_count })
-        })
+    ) -> Reply<v1::RequeueInProgressTasksResponse> {
+        self.write(
+            request,
+            |request| field::id("run_id", &request.run_id),
+            |tx, run_id| actions::task::requeue_in_progress(tx, run_id),
+            |count| v1::RequeueInProgressTasksResponse { requeued_count: convert::count(count) },
+        )
         .await
     }
 
     async fn record_task_attempt(
         &self,
         request: Request<v1::RecordTaskAttemptRequest>,
-    ) -> Result<Response<v1::RecordTaskAttemptResponse>, Status> {
-        let request = request.into_inner();
-        let call = CallId::of(&request)?;
-        let run_id = field::id("run_id", &request.run_id)?;
-        let task_id = field::id("task_id", &request.task_id)?;
-        let report = attempt::parse_report(&request)?;
-        self.mutate(call, move |tx| {
-            let attempt = attempt::record(tx, &run_id, &task_id, &report)?;
-            Ok(v1::RecordTaskAttemptResponse { attempt: Some(attempt.into()) })
-        })
+    ) -> Reply<v1::RecordTaskAttemptResponse> {
+        let parse = |request: &v1::RecordTaskAttemptRequest| {
+            let run_id = field::id("run_id", &request.run_id)?;
+            Ok((run_id, field::id("task_id", &request.task_id)?, attempt::parse_report(request)?))
+        };
+        self.write(
+            request,
+            parse,
+            |tx, (run_id, task_id, report)| actions::attempt::record(tx, run_id, task_id, report),
+            |attempt| v1::RecordTaskAttemptResponse { attempt: Some(attempt.into()) },
+        )
         .await
     }
 
     async fn get_latest_task_attempt(
         &self,
         request: Request<v1::GetLatestTaskAttemptRequest>,
-    ) -> Result<Response<v1::GetLatestTaskAttemptResponse>, Status> {
-        let whose = Whose::Task(field::id("task_id", &request.into_inner().task_id)?);
-        let one = Limit { rows: 1, bytes: limits::PAGE_BYTES };
-        let newest = self.store.read(move |tx| attempt::newest(tx, &whose, one)).await?;
-        let attempt = newest.into_iter().next().map(Into::into);
-        Ok(Response::new(v1::GetLatestTaskAttemptResponse { attempt }))
+    ) -> Reply<v1::GetLatestTaskAttemptResponse> {
+        const ONE: Limit = Limit { rows: 1, bytes: limits::PAGE_BYTES };
+        self.read(
+            request,
+            |request| field::id("task_id", &request.task_id).map(AttemptsOf::Task),
+            |tx, of| actions::attempt::newest(tx, of, ONE),
+            |newest| v1::GetLatestTaskAttemptResponse { attempt: newest.into_iter().next().map(Into::into) },
+        )
+        .await
     }
 
     async fn list_task_attempts(
         &self,
         request: Request<v1::ListTaskAttemptsRequest>,
-    ) -> Result<Response<v1::ListTaskAttemptsResponse>, Status> {
-        let request = request.into_inner();
-        let whose = Whose::parse(&request.run_id, &request.task_id)?;
-        let limit = page::newest("limit", request.limit, limits::DEFAULT_ATTEMPTS)?;
-        let newest = self.store.read(move |tx| attempt::newest(tx, &whose, limit)).await?;
-        Ok(Response::new(v1::ListTaskAttemptsResponse { attempts: page::newest_fitting(newest) }))
+    ) -> Reply<v1::ListTaskAttemptsResponse> {
+        self.read(
+            request,
+            attempt::parse_list,
+            |tx, (of, limit)| actions::attempt::newest(tx, of, *limit),
+            |newest| v1::ListTaskAttemptsResponse { attempts: page::newest_fitting(newest) },
+        )
+        .await
     }
 
-    async fn explain_task(
-        &self,
-        request: Request<v1::ExplainTaskRequest>,
-    ) -> Result<Response<v1::ExplainTaskResponse>, Status> {
-        let id = field::id("task_id", &request.into_inner().task_id)?;
+    async fn explain_task(&self, request: Request<v1::ExplainTaskRequest>) -> Reply<v1::ExplainTaskResponse> {
         let overlaps = Arc::clone(&self.overlaps);
-        let reasons = self.store.read(move |tx| explain::explain(tx, &id, &overlaps)).await?;
-        let claimable = !reasons.iter().any(Obstacle::is_for_all);
-        Ok(Response::new(v1::ExplainTaskResponse { claimable, reasons: convert::protos(reasons) }))
+        let reply = |reasons: Vec<Obstacle>| v1::ExplainTaskResponse {
+            claimable: !reasons.iter().any(Obstacle::is_for_all),
+            reasons: convert::protos(reasons),
+        };
+        self.read(
+            request,
+            |request| field::id("task_id", &request.task_id),
+            move |tx, task_id| obstacle::explain(tx, task_id, &overlaps),
+            reply,
+        )
+        .await
     }
 }
 
-fn parse_beats(beats: &[v1::Beat]) -> Result<Vec<Beat>> {
-    field::batch("beats", beats.len())?;
-    let parse = |(at, beat): (usize, &v1::Beat)| {
-        let of = |name: &str| format!("beats[{at}].{name}");
-        let progress = beat.progress.as_ref().map(|value| field::json(&of("progress"), Some(value)));
-        Ok(Beat { token: field::id(&of("lease_token"), &beat.lease_token)?, progress: progress.transpose()? })
+fn parse_heartbeat(request: &v1::HeartbeatRequest) -> Result<Heartbeat> {
+    field::batch("beats", request.beats.len())?;
+    let mut beats = Vec::with_capacity(request.beats.len());
+    for (at, beat) in request.beats.iter().enumerate() {
+        let progress = beat.progress.as_ref();
+        beats.push(Beat {
+            progress: progress.map(|value| field::json(&format!("beats[{at}].progress"), Some(value))).transpose()?,
+            token: field::id(&format!("beats[{at}].lease_token"), &beat.lease_token)?,
+        });
+    }
+    let duration = field::lease_duration("lease_duration", request.lease_duration.as_ref())?;
+    Ok(Heartbeat { beats, duration })
+}
+
+fn parse_complete(request: &v1::CompleteTaskRequest) -> Result<EndTask> {
+    let ending = Ending {
+        summary: Some(field::text("summary", &request.summary)?),
+        result: field::json("result", request.result.as_ref())?,
+        ..Ending::new(EndStatus::Completed)
     };
-    beats.iter().enumerate().map(parse).collect()
+    end_task::<v1::CompleteTaskRequest>(&request.task_id, request.lease_token.as_deref(), ending)
 }
 
-fn parse_keep(policy: i32) -> Result<bool> {
-    match v1::InProgressPolicy::try_from(policy) {
-        Ok(policy) => Ok(policy == v1::InProgressPolicy::Keep),
-        Err(_) => Err(Error::field("in_progress", format!("has no value {policy}"))),
-    }
+fn parse_fail(request: &v1::FailTaskRequest) -> Result<EndTask> {
+    let ending = Ending {
+        to: EndStatus::Failed,
+        summary: Some(field::text("summary", &request.summary)?),
+        blocker_signature: field::optional_text("blocker_signature", request.blocker_signature.as_deref())?,
+        result: field::json("result", request.result.as_ref())?,
+        retry_delay: field::duration_up_to("retry_delay", request.retry_delay.as_ref(), limits::DELAY)?,
+    };
+    end_task::<v1::FailTaskRequest>(&request.task_id, Some(&request.lease_token), ending)
 }
 
-fn count(number: usize) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
+fn parse_release(request: &v1::ReleaseTaskRequest) -> Result<EndTask> {
+    let reason = field::text("reason", &request.reason)?;
+    let ending = Ending { summary: Some(reason), ..Ending::new(EndStatus::Released) };
+    end_task::<v1::ReleaseTaskRequest>(&request.task_id, Some(&request.lease_token), ending)
+}
+
+fn parse_block(request: &v1::BlockTaskRequest) -> Result<EndTask> {
+    let ending = Ending {
+        summary: field::optional_text("summary", request.summary.as_deref())?,
+        blocker_signature: field::optional_text("blocker_signature", request.blocker_signature.as_deref())?,
+        ..Ending::new(EndStatus::Blocked)
+    };
+    end_task::<v1::BlockTaskRequest>(&request.task_id, request.lease_token.as_deref(), ending)
+}
+
+fn parse_abandon(request: &v1::AbandonTaskRequest) -> Result<EndTask> {
+    let ending = Ending {
+        summary: field::optional_text("summary", request.summary.as_deref())?,
+        blocker_signature: field::optional_text("blocker_signature", request.blocker_signature.as_deref())?,
+        ..Ending::new(EndStatus::Abandoned)
+    };
+    end_task::<v1::AbandonTaskRequest>(&request.task_id, request.lease_token.as_deref(), ending)
+}
+
+fn end_task<R: ApiRequest>(task_id: &str, lease_token: Option<&str>, ending: Ending) -> Result<EndTask> {
+    let task_id = field::id("task_id", task_id)?;
+    Ok(EndTask { rpc: R::RPC.name, task_id, caller: field::caller(lease_token)?, ending })
 }

@@ -75,8 +75,8 @@ pub fn end(tx: &mut dyn Tx, task: &Task, ending: &Ending) -> Result<()> {
     tx.write(sql, params![task.key, token(task), status, summary, ending.blocker_signature, result, now])
 }
 
-/// Ends the attempt of a live claim by a change of its task that is not the holder's. What was recorded stays.
-pub fn cut_off(tx: &mut dyn Tx, task: &Task, status: AttemptStatus) -> Result<()> {
+/// Ends the attempt of a live claim without a report of its holder. What was recorded of the attempt stays.
+pub fn interrupt(tx: &mut dyn Tx, task: &Task, status: AttemptStatus) -> Result<()> {
     let sql = of_claim!("UPDATE task_attempts SET status = $3, end_time = $4");
     let now = tx.now();
     tx.write(sql, params![task.key, token(task), status, now])

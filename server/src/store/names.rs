@@ -69,7 +69,7 @@ macro_rules! ready_at {
 pub(super) use ready_at;
 
 /// The condition that tasks of the run `r` can be claimed, as in the partial index `runs_giving_out`.
-macro_rules! takes_claims {
+macro_rules! allows_claims {
     () => {
         concat!(
             "r.status IN (",
@@ -82,7 +82,7 @@ macro_rules! takes_claims {
         )
     };
 }
-pub(super) use takes_claims;
+pub(super) use allows_claims;
 
 #[cfg(test)]
 mod tests {
@@ -134,9 +134,9 @@ mod tests {
     }
 
     #[test]
-    fn takes_claims_lists_statuses_that_give_out_tasks() {
-        let claimable = RunStatus::ALL.iter().filter(|status| status.gives_out_tasks());
+    fn allows_claims_lists_statuses_that_allow_claims() {
+        let claimable = RunStatus::ALL.iter().filter(|status| status.allows_claims());
         let codes: Vec<String> = claimable.map(|status| status.code().to_string()).collect();
-        assert_eq!(takes_claims!(), format!("r.status IN ({})", codes.join(", ")));
+        assert_eq!(allows_claims!(), format!("r.status IN ({})", codes.join(", ")));
     }
 }

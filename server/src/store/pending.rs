@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use super::names::{ready, run_status, takes_claims, task_status};
+use super::names::{ready, run_status, allows_claims, task_status};
 use super::{Columns, Tx, all, params};
 use crate::domain::Key;
 use crate::domain::limits;
@@ -99,7 +99,7 @@ fn open_runs(tx: &mut dyn Tx) -> Result<Vec<(i64, Key)>> {
     let claimable = concat!(
         "SELECT c.last_served, r.key FROM runs r JOIN run_counters c ON c.run_key = r.key
         WHERE ",
-        takes_claims!(),
+        allows_claims!(),
         " ORDER BY r.key"
     );
     let paused = concat!(

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use super::names::{ready, ready_at, takes_claims};
+use super::names::{ready, ready_at, allows_claims};
 use super::{Columns, SqlValue, Tx, first, params};
 use crate::domain::Key;
 use crate::domain::task::covers;
@@ -101,7 +101,7 @@ fn runs_with_ready(tx: &mut dyn Tx) -> Result<Vec<Rank>> {
         ready!("t."),
         " ORDER BY t.priority DESC, t.ordinal LIMIT 1)
         FROM runs r JOIN run_counters c ON c.run_key = r.key WHERE ",
-        takes_claims!()
+        allows_claims!()
     );
     let mut runs = Vec::new();
     tx.query(sql, &[], &mut |row| {

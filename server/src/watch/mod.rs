@@ -18,7 +18,7 @@ use tokio::time::Instant;
 pub use self::growth::GrowthWaiter;
 use self::tail::Part;
 pub use self::tail::{SIZE as TAIL_SIZE, Shown, Tail};
-use crate::actions::log::{self, Look, RunState};
+use crate::actions::log::{self, LogRead, RunState};
 use crate::domain::event::EventFilter;
 use crate::error::{Error, Result};
 use crate::store::events::{Scan, ScanEnd};
@@ -241,25 +241,25 @@ impl<T: Shown> Watch<T> {
     async fn read(&mut self) -> Result<()> {
         let scan = self.scan.clone();
         let cursor = self.has_cursor.then_some(scan.after);
-        let look = self.store.read_exempt(move |tx| log::look(tx, &scan, cursor, PAGE)).await?;
-        self.seen = look.newest_position;
-        self.take(look);
+        let read = self.store.read_exempt(move |tx| log::read(tx, &scan, cursor, PAGE)).await?;
+        self.seen = read.newest_position;
+        self.take(read);
         self.has_cursor |= !self.queue.is_empty();
         Ok(())
     }
 
-    fn take(&mut self, look: Look) {
-        let nothing_new = look.found.events.is_empty();
-        self.queue.extend(look.found.events.into_iter().map(|event| Message::Event(T::of(event))));
+    fn take(&mut self, read: LogRead) {
+        let nothing_new = read.found.events.is_empty();
+        self.queue.extend(read.found.events.into_iter().map(|event| Message::Event(T::of(event))));
         // If this page has events, read again: more may follow before the end.
-        self.run_may_have_ended = look.run == RunState::Ended;
-        if let ScanEnd::Full(stopped_at) | ScanEnd::Checked(stopped_at) = look.found.end {
+        self.run_may_have_ended = read.run == RunState::Ended;
+        if let ScanEnd::Full(stopped_at) | ScanEnd::Checked(stopped_at) = read.found.end {
             self.scan.after = stopped_at;
             return;
         }
-        self.scan.after = self.scan.after.max(look.newest_position);
+        self.scan.after = self.scan.after.max(read.newest_position);
         let was_behind = std::mem::replace(&mut self.progress, Progress::Live) == Progress::CatchingUp;
-        let end = match look.run {
+        let end = match read.run {
             RunState::Deleted => Some(EndReason::RunDeleted),
             RunState::Ended if nothing_new => Some(EndReason::RunEnded),
             RunState::Ended | RunState::GoesOn => None,

@@ -165,8 +165,8 @@ impl<T: Shown> Tail<T> {
             }
             let scan = Scan { after: self.end(), ..Scan::default() };
             // Pass the cursor: events that retention has removed meanwhile are an error here too, not a gap.
-            let look = store.read_as_server(move |tx| log::look(tx, &scan, Some(scan.after), READ)).await?;
-            self.extend(look.found, look.newest_position);
+            let read = store.read_as_server(move |tx| log::read(tx, &scan, Some(scan.after), READ)).await?;
+            self.extend(read.found, read.newest_position);
         }
         Ok(())
     }

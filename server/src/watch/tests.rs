@@ -347,7 +347,7 @@ async fn live_watcher_receives_the_deletion_of_its_run() {
     let end_and_delete = |tx: &mut dyn Tx| {
         let run = runs::get(tx, "run")?;
         runs::save(tx, &Run { status: RunStatus::Completed, ..run })?;
-        crate::actions::delete_run::delete(tx, "run", None)
+        crate::actions::run::delete(tx, "run", None)
     };
     let waiting = tokio::spawn(async move { (next(&mut watch).await, watch.next().await.is_none()) });
     world.store.transact(end_and_delete).await.unwrap();

@@ -17,9 +17,8 @@ use crate::domain::plan::{self, Dependency};
 use crate::domain::run::{Run, RunDraft};
 use crate::domain::system_event;
 use crate::domain::task::{Task, TaskStatus};
-use crate::domain::{Labels, limits};
+use crate::domain::{Labels, field, limits};
 use crate::error::{Error, Result};
-use crate::rpc::field;
 use crate::store::{self, Tx, events, runs};
 
 #[derive(Args)]

@@ -13,7 +13,7 @@ fn overlap(a: &str, b: &str) -> bool {
 }
 
 #[test]
-fn what_rules_of_thumb_get_wrong() {
+fn overlaps_that_simple_rules_get_wrong_are_decided() {
     let overlapping = [
         ("src/*.rs", "src/foo*"),
         ("**/t.rs", "src/**"),
@@ -45,7 +45,7 @@ fn what_rules_of_thumb_get_wrong() {
 }
 
 #[test]
-fn without_a_wildcard_it_means_everything_under_it_too() {
+fn pattern_without_wildcard_covers_everything_below_it() {
     for folder in ["src", "src/"] {
         assert!(overlap(folder, "src"));
         assert!(overlap(folder, "src/a/b.rs"));
@@ -56,7 +56,7 @@ fn without_a_wildcard_it_means_everything_under_it_too() {
 }
 
 #[test]
-fn what_is_no_pattern_is_refused() {
+fn invalid_pattern_is_refused() {
     let bad = ["", " ", "/a", "/", "a//b", "a//", ".", "./a", "a/..", "a/../b", "a/**b", "**a", "a/b***", "*/", "a?/"];
     for pattern in bad {
         assert!(Glob::parse(pattern).is_err(), "{pattern:?} was taken");
@@ -67,7 +67,7 @@ fn what_is_no_pattern_is_refused() {
 }
 
 #[test]
-fn the_longest_patterns_are_decided_soon() {
+fn longest_patterns_are_decided_quickly() {
     let (a, b) = ("*a".repeat(2_000), "*b".repeat(2_000));
     assert!(overlap(&format!("{a}*"), &format!("{b}*")));
     assert!(!overlap(&a, &b));
@@ -76,19 +76,19 @@ fn the_longest_patterns_are_decided_soon() {
 }
 
 #[test]
-fn the_first_overlap_of_two_sets_is_named() {
+fn first_overlap_of_two_sets_is_found() {
     let set = |patterns: &[&str]| patterns.iter().map(|pattern| glob(pattern)).collect::<Vec<_>>();
     assert_eq!(first_overlap(&set(&["a", "b/*"]), &set(&["c", "b/x"])), Some((1, 1)));
     assert_eq!(first_overlap(&set(&["a"]), &set(&["b"])), None);
     assert_eq!(first_overlap(&set(&["a"]), &[]), None);
 }
 
-/// All pairs of 450 random globs against the AND of two bit sets over every path of up to 4 segments of up to 3 letters.
+/// Compares all pairs of 450 random globs with the AND of two bit sets over every path of up to 4 segments of up to 3 letters.
 ///
-/// The globs are so short that a common path, if there is any, is among these: at most two segments besides `**`, and
+/// The globs are short enough that a common path, if there is one, is among these paths: at most two segments besides `**`, and
 /// in a segment with a `*` at most a letter before, between and after.
 #[test]
-fn every_pair_of_random_globs_is_decided_as_by_looking_at_every_path() {
+fn random_globs_overlap_exactly_if_they_match_a_common_path() {
     let paths = paths();
     let patterns = random_patterns(450);
     let sets: Vec<Vec<u64>> = patterns.iter().map(|pattern| matching(pattern, &paths)).collect();
@@ -107,7 +107,7 @@ fn every_pair_of_random_globs_is_decided_as_by_looking_at_every_path() {
 
 const LETTERS: [&str; 2] = ["a", "b"];
 
-/// Every path, as its segments.
+/// Returns every path, as its segments.
 fn paths() -> Vec<Vec<String>> {
     let mut segments = Vec::new();
     let mut longest = vec![String::new()];
@@ -151,7 +151,7 @@ fn random_segment(random: &mut Random) -> String {
     }
 }
 
-/// A matcher that shares nothing with the code above: it tries every way, on texts.
+/// Matches by brute force on texts, and shares nothing with the code under test.
 fn matching(pattern: &str, paths: &[Vec<String>]) -> Vec<u64> {
     let mut segments: Vec<&str> = pattern.split('/').collect();
     if !pattern.contains(['*', '?']) {
@@ -186,7 +186,7 @@ fn text_matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// The same numbers each time.
+/// A generator of the same pseudo-random numbers in each run.
 struct Random(u64);
 
 impl Random {

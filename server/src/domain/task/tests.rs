@@ -13,6 +13,7 @@ fn task(status: TaskStatus) -> Task {
         attempt_count: 1,
         implementation_summary: Some("before".into()),
         blocker_signature: Some("before".into()),
+        agent_id: (status == TaskStatus::InProgress).then(|| "a".into()),
         lease: (status == TaskStatus::InProgress).then(|| Lease::begin("token".into(), LEASE, NOW)),
         ..Task::new(1, "t".into(), &run, 1, TaskSpec::default(), NOW)
     }
@@ -24,7 +25,7 @@ fn with_max_attempts(max_attempts: i32) -> Task {
 }
 
 fn ending(to: EndStatus) -> Ending {
-    Ending { to, summary: Some("s".into()), blocker_signature: None, result: Json::null(), retry_delay: None }
+    Ending { summary: Some("s".into()), ..Ending::new(to) }
 }
 
 fn end(task: &Task, role: Role, to: EndStatus) -> Result<Task> {
@@ -49,21 +50,24 @@ fn each_ending_starts_from_its_statuses_only() {
 }
 
 #[test]
-fn completing_a_held_task_takes_its_token() {
+fn completing_a_held_task_requires_its_token() {
     let held = task(TaskStatus::InProgress);
-    assert_eq!(end(&held, Role::Operator, EndStatus::Completed), Err(Error::LeaseRequired));
+    assert_eq!(
+        end(&held, Role::Operator, EndStatus::Completed),
+        Err(Error::LeaseRequired { task_id: "t".into(), agent_id: "a".into() })
+    );
     assert!(end(&held, Role::Operator, EndStatus::Blocked).is_ok());
 }
 
 #[test]
-fn no_task_is_completed_before_its_dependencies() {
+fn task_with_open_dependencies_cannot_be_completed() {
     let waiting = Task { open_dependencies: 1, ..task(TaskStatus::Pending) };
     assert!(matches!(end(&waiting, Role::Operator, EndStatus::Completed), Err(Error::WrongStatus { .. })));
     assert!(end(&waiting, Role::Operator, EndStatus::Abandoned).is_ok());
 }
 
 #[test]
-fn an_ending_takes_the_claim_away_and_sets_what_it_brings() {
+fn ending_removes_the_lease_and_sets_the_report() {
     let ended = end(&task(TaskStatus::InProgress), Role::Holder, EndStatus::Completed).unwrap();
     assert_eq!(ended.role_of(&Caller::Holder("token".into())), None);
     assert_eq!((ended.implementation_summary.as_deref(), ended.blocker_signature), (Some("s"), None));
@@ -71,14 +75,14 @@ fn an_ending_takes_the_claim_away_and_sets_what_it_brings() {
 }
 
 #[test]
-fn what_is_handed_back_keeps_what_was_said_of_it() {
+fn released_task_keeps_its_summary() {
     let released = end(&task(TaskStatus::InProgress), Role::Holder, EndStatus::Released).unwrap();
     assert_eq!((released.status, released.failure_count), (TaskStatus::Pending, 0));
     assert_eq!(released.implementation_summary.as_deref(), Some("before"));
 }
 
 #[test]
-fn failures_count_until_they_block() {
+fn task_is_blocked_after_max_attempts_failures() {
     let once = end(&with_max_attempts(2), Role::Holder, EndStatus::Failed).unwrap();
     assert_eq!((once.status, once.failure_count, once.blocker_signature.clone()), (TaskStatus::Pending, 1, None));
     let again = Task { status: TaskStatus::InProgress, ..once };
@@ -91,14 +95,14 @@ fn failures_count_until_they_block() {
 }
 
 #[test]
-fn a_failed_task_waits_for_its_retry_delay() {
+fn failed_task_is_ready_after_its_retry_delay() {
     let delayed = Ending { retry_delay: Some(LEASE), ..ending(EndStatus::Failed) };
     let failed = task(TaskStatus::InProgress).ended(Role::Holder, &delayed, RUN, NOW).unwrap();
     assert!(!failed.is_ready(NOW) && failed.is_ready(NOW.plus(LEASE)));
 }
 
 #[test]
-fn expiry_leaves_the_holder_its_token() {
+fn token_of_an_expired_lease_is_not_stale() {
     let expired = task(TaskStatus::InProgress).expired(RUN, NOW);
     assert_eq!((expired.status, expired.failure_count, expired.agent_id.clone()), (TaskStatus::Pending, 1, None));
     assert_eq!(expired.role_of(&Caller::Holder("token".into())), Some(Role::LateHolder));
@@ -107,9 +111,9 @@ fn expiry_leaves_the_holder_its_token() {
     assert_eq!(claimed.role_of(&Caller::Holder("token".into())), None);
 }
 
-/// An attempt counts once, and not at all if it came to a good end after all.
+/// An attempt counts as one failure at most, and as none if its late holder completes the task.
 #[test]
-fn what_a_late_holder_does_replaces_the_expiry() {
+fn report_of_a_late_holder_replaces_the_expiry() {
     let exhausted = with_max_attempts(1).expired(RUN, NOW);
     assert_eq!(
         (exhausted.status, exhausted.blocker_signature.as_deref()),
@@ -132,7 +136,7 @@ fn what_a_late_holder_does_replaces_the_expiry() {
 }
 
 #[test]
-fn while_a_run_is_cancelled_nothing_becomes_pending_again() {
+fn no_task_of_a_cancelling_run_becomes_pending_again() {
     let held = task(TaskStatus::InProgress);
     for to in [EndStatus::Failed, EndStatus::Released] {
         let ended = held.ended(Role::Holder, &ending(to), RunStatus::Cancelling, NOW).unwrap();
@@ -143,7 +147,7 @@ fn while_a_run_is_cancelled_nothing_becomes_pending_again() {
 }
 
 #[test]
-fn a_requeued_task_starts_anew_but_for_its_attempt_numbers() {
+fn requeued_task_starts_over_and_keeps_its_attempt_count() {
     let blocked = with_max_attempts(1).expired(RUN, NOW);
     let requeued = blocked.requeued(NOW).unwrap();
     assert_eq!((requeued.status, requeued.failure_count, requeued.attempt_count), (TaskStatus::Pending, 0, 1));
@@ -152,7 +156,7 @@ fn a_requeued_task_starts_anew_but_for_its_attempt_numbers() {
 }
 
 #[test]
-fn capabilities_cover_what_is_required() {
+fn capabilities_cover_requirements_that_they_contain() {
     let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     assert!(covers(&[], &[]));
     assert!(covers(&names(&["a", "b"]), &names(&["b"])));

@@ -19,6 +19,11 @@ fn open(folder: &TempDir) -> Store {
     Store::open(&folder.path().join("db"), Arc::new(SystemClock), Box::new(|_| {})).unwrap()
 }
 
+/// An error with which a body fails.
+fn failure() -> Error {
+    Error::field("test", "must be refused")
+}
+
 fn add_run(tx: &mut dyn Tx, id: &str) -> Result<()> {
     let draft = RunDraft { goal: id.into(), repo_path: "r".into(), labels: Default::default() };
     let run = Run::new(tx.next_key()?, id.into(), draft, tx.now());
@@ -105,11 +110,11 @@ async fn error_rolls_back_its_own_body_only() {
     let store = open(&folder);
     let held = Held::hold(&store).await;
     let good = send(&store, |tx| add_run(tx, "good")).await;
-    let bad = send(&store, |tx| add_run(tx, "bad").and(Err(Error::LeaseRequired))).await;
+    let bad = send(&store, |tx| add_run(tx, "bad").and(Err(failure()))).await;
     let last = send(&store, |tx| add_run(tx, "last")).await;
     held.go_on().await;
     assert_eq!(good.await.unwrap(), Ok(()));
-    assert_eq!(bad.await.unwrap(), Err(Error::LeaseRequired));
+    assert_eq!(bad.await.unwrap(), Err(failure()));
     assert_eq!(last.await.unwrap(), Ok(()));
     assert!(exists(&store, "good").await && exists(&store, "last").await && !exists(&store, "bad").await);
 }
@@ -147,11 +152,11 @@ async fn bodies_run_one_by_one_after_sqlite_rolled_back_group() {
     let store = open(&folder);
     let held = Held::hold(&store).await;
     let (good, runs) = send_counted(&store, "good").await;
-    let breaking = send(&store, |tx| tx.execute("ROLLBACK", &[]).and(Err(Error::LeaseRequired))).await;
+    let breaking = send(&store, |tx| tx.execute("ROLLBACK", &[]).and(Err(failure()))).await;
     let last = send(&store, |tx| add_run(tx, "last")).await;
     held.go_on().await;
     assert_eq!(good.await.unwrap(), Ok(()));
-    assert_eq!(breaking.await.unwrap(), Err(Error::LeaseRequired));
+    assert_eq!(breaking.await.unwrap(), Err(failure()));
     assert_eq!(last.await.unwrap(), Ok(()));
     assert_eq!(runs.load(Ordering::SeqCst), 2);
     assert!(exists(&store, "good").await && exists(&store, "last").await);
@@ -178,9 +183,9 @@ async fn error_before_any_write_does_not_rerun_group() {
     let store = open(&folder);
     let held = Held::hold(&store).await;
     let (good, runs) = send_counted(&store, "good").await;
-    let refused = send(&store, |tx| tx.next_key().and(tx.next_position()).and(Err(Error::LeaseRequired))).await;
+    let refused = send(&store, |tx| tx.next_key().and(tx.next_position()).and(Err(failure()))).await;
     held.go_on().await;
-    assert_eq!((good.await.unwrap(), refused.await.unwrap()), (Ok(()), Err(Error::LeaseRequired)));
+    assert_eq!((good.await.unwrap(), refused.await.unwrap()), (Ok(()), Err(failure())));
     assert_eq!(runs.load(Ordering::SeqCst), 1);
     assert_eq!(store.transact(|tx| tx.next_position()).await, Ok(1));
 }
@@ -302,7 +307,7 @@ async fn signals_of_failed_body_are_not_sent() {
     let kept = kept.await;
     let failed = send(&store, |tx| {
         tx.signal(Signal::RunEnded(2));
-        Err(Error::LeaseRequired)
+        Err(failure())
     });
     let failed = failed.await;
     held.go_on().await;

@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use prost_types::Timestamp as ProtoTimestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::domain::Labels;
 use crate::domain::task::{TaskDraft, TaskSpec};
 use crate::domain::time::Timestamp;
+use crate::domain::{Labels, field};
 use crate::error::{Error, Result};
-use crate::rpc::field;
 
 /// A parsed ledger.
 pub struct Ledger {
@@ -193,10 +191,7 @@ fn labels(line: &Line, missing: &[String]) -> Labels {
 }
 
 fn time(field: &str, text: Option<&str>) -> Result<Option<Timestamp>> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    let time =
-        text.parse::<ProtoTimestamp>().map_err(|_| Error::field(field, format!("{text:?} is not an RFC 3339 time")))?;
-    field::time(field, Some(&time))
+    text.filter(|text| !text.is_empty()).map(|text| field::time_from_text(field, text)).transpose()
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use indicatif::ProgressBar;
-use prost_types::Timestamp as ProtoTimestamp;
 use runhub_api::Json as ProtoJson;
 
 use super::super::record_import;
@@ -20,9 +19,9 @@ use crate::domain::json::Json;
 use crate::domain::run::{Run, RunDraft};
 use crate::domain::task::{Task, TaskSpec};
 use crate::domain::time::Timestamp;
-use crate::domain::{Key, Labels, limits};
+use crate::domain::{Key, Labels, field, limits};
 use crate::error::{Error, Result};
-use crate::rpc::field;
+use crate::rpc::value::json_from_proto;
 use crate::store::{Tx, agents, approvals, artifacts, attempts, checkpoints, events, path_sets, runs, tasks};
 
 /// The rows to write.
@@ -284,21 +283,12 @@ fn event(at: usize, row: &EventRow) -> Result<(EventDraft, Timestamp)> {
 }
 
 fn time(column: &str, text: &str) -> Result<Timestamp> {
-    let time = text
-        .parse::<ProtoTimestamp>()
-        .map_err(|_| Error::field(column, format!("{text:?} is not an RFC 3339 time")))?;
-    field::time(column, Some(&time))?.ok_or_else(|| Error::internal("field::time returned no time for a time"))
+    field::time_from_text(column, text)
 }
 
 /// Returns a text that fits into a message of the API. RunStore had no limits, and blank texts are allowed.
 fn text(column: &str, text: &str) -> Result<String> {
-    if text.len() > limits::VALUE_BYTES {
-        return Err(Error::field(column, format!("has {} bytes; the limit is {}", text.len(), limits::VALUE_BYTES)));
-    }
-    if text.contains('\0') {
-        return Err(Error::field(column, "contains a NUL character"));
-    }
-    Ok(text.to_owned())
+    field::text_up_to(column, text, limits::VALUE_BYTES)
 }
 
 fn optional(column: &str, value: Option<&str>) -> Result<Option<String>> {
@@ -308,7 +298,7 @@ fn optional(column: &str, value: Option<&str>) -> Result<Option<String>> {
 /// Returns a JSON value within the API's limits.
 fn json(column: &str, text: &str) -> Result<Json> {
     let value = ProtoJson::parse(text).map_err(|error| Error::field(column, format!("is not valid JSON: {error}")))?;
-    field::json(column, Some(&value))
+    json_from_proto(column, Some(&value))
 }
 
 fn list(column: &str, json: &str) -> Result<Vec<String>> {

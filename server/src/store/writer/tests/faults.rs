@@ -64,7 +64,7 @@ async fn full_disk_at_commit_fails_its_group_and_next_group_succeeds() {
     let growth = store.log_growth();
     let held = Held::hold(&store).await;
     let good = send(&store, |tx| add_run_and_event(tx, "good").map(drop)).await;
-    let rejected = send(&store, |_| Err(Error::LeaseRequired)).await;
+    let rejected = send(&store, |_| Err(failure())).await;
     faults.set(Fault::FullDiskAtCommit);
     held.go_on_and_fail(&full_disk()).await;
     assert_eq!(good.await.unwrap(), Err(full_disk()));

@@ -1,0 +1,245 @@
+//! Tests that the cost of a statement does not grow with the log and the plans: each statement that an action runs finds
+//! its rows by an index, and takes them in the order of that index.
+
+use std::time::Duration;
+
+use super::claim::{Claim, ClaimRequest};
+use super::event::CallerEvent;
+use super::lease::{Beat, Heartbeat};
+use super::log::EventQuery;
+use super::paths::Overlaps;
+use super::plan::ReplacePlan;
+use super::snapshot::SnapshotLimits;
+use super::task::EndTask;
+use super::{
+    agent, approval, artifact, attempt, cancel, checkpoint, claim, event, lease, log, obstacle, plan, run, snapshot,
+    task,
+};
+use crate::clock::{Clock, SystemClock};
+use crate::domain::agent::AgentState;
+use crate::domain::approval::{ApprovalRequest, ApprovalVerdict, Decision, ExpiryPolicy};
+use crate::domain::artifact::ArtifactDraft;
+use crate::domain::attempt::{AttemptReport, AttemptStatus};
+use crate::domain::event::{EventDraft, EventFilter};
+use crate::domain::json::Json;
+use crate::domain::run::{Run, RunDraft};
+use crate::domain::task::{Caller, EndStatus, Ending, Task, TaskDraft, TaskSpec, TaskStatus};
+use crate::error::Result;
+use crate::store::events::Scan;
+use crate::store::requests::{self, StoredAnswer};
+use crate::store::{Limit, Tx, approvals, checkpoints, compaction, due, query_plans, runs, tasks};
+
+const PAGE: Limit = Limit { rows: 10, bytes: 10_000 };
+
+#[test]
+fn every_statement_finds_its_rows_by_an_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let plans = query_plans::explain(&folder.path().join("db"), &SystemClock, |tx| {
+        let run = new_run(tx)?;
+        work(tx, &run)?;
+        record(tx, &run)?;
+        decide(tx, &run)?;
+        read(tx, &run)?;
+        control(tx, &run)?;
+        sweep(tx, &run)
+    });
+    let slow = query_plans::slow(&plans);
+    assert!(slow.is_empty(), "{slow:#?}");
+    assert!(plans.len() > 105, "only {} statements were explained", plans.len());
+}
+
+fn new_run(tx: &mut dyn Tx) -> Result<Run> {
+    let draft = RunDraft { goal: "g".into(), repo_path: "r".into(), labels: Default::default() };
+    run::create(tx, &draft)
+}
+
+fn draft(key: &str, depends_on: &[&str], paths: &[&str]) -> TaskDraft {
+    let strings = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+    let spec = TaskSpec { title: key.into(), allowed_paths: strings(paths), ..TaskSpec::default() };
+    TaskDraft { key: key.into(), spec, depends_on: strings(depends_on) }
+}
+
+/// Plans, claims and reports.
+fn work(tx: &mut dyn Tx, run: &Run) -> Result<()> {
+    let mut drafts = vec![draft("a", &[], &["src"]), draft("b", &["a"], &[]), draft("c", &[], &["doc"])];
+    // More tasks than a claim checks one by one, so that it goes on by path sets.
+    drafts.extend((0..40).map(|number| draft(&format!("conflicting {number}"), &[], &["src"])));
+    drafts.push(draft("abandoned", &[], &[]));
+    drafts.push(draft("dependent", &["abandoned"], &[]));
+    let added = plan::add(tx, &run.id, &drafts)?;
+    plan::add(tx, &run.id, &[draft("d", &[&added[0].id], &[])])?;
+    let overlaps = Overlaps::default();
+    let first = claim_next(tx, Some(run), &overlaps)?;
+    beat(tx, &first, Some(Json::null()), &overlaps)?;
+    let by_sets = claim_next(tx, Some(run), &overlaps)?;
+    end(tx, &by_sets, EndStatus::Failed)?;
+    end(tx, &first, EndStatus::Completed)?;
+    end(tx, &first, EndStatus::Released)?;
+    let of_any_run = claim_next(tx, None, &overlaps)?;
+    end(tx, &of_any_run, EndStatus::Released)?;
+    abandon_and_requeue(tx, &added[added.len() - 2])?;
+    obstacle::explain(tx, &added[5].id, &overlaps)?;
+    for run_id in [Some(run.id.as_str()), None] {
+        obstacle::count(tx, run_id, &[], &overlaps)?;
+    }
+    let draft =
+        EventDraft { task_key: None, source: "s".into(), kind: "k".into(), message: "".into(), payload: Json::null() };
+    event::append(tx, &run.id, &[CallerEvent { task_id: Some(added[0].id.clone()), draft }])?;
+    requests::insert(tx, "R", "id", &StoredAnswer { fingerprint: vec![], refused: false, answer: vec![] })?;
+    requests::find(tx, "R", "id").map(drop)
+}
+
+fn claim_request(run: Option<&Run>) -> ClaimRequest {
+    let run_id = run.map(|run| run.id.clone());
+    ClaimRequest { run_id, agent_id: "agent".into(), capabilities: vec![], lease_duration: Duration::from_secs(60) }
+}
+
+fn claim_next(tx: &mut dyn Tx, run: Option<&Run>, overlaps: &Overlaps) -> Result<Claim> {
+    Ok(claim::claim(tx, &claim_request(run), overlaps)?.unwrap())
+}
+
+fn beat(tx: &mut dyn Tx, claim: &Claim, progress: Option<Json>, overlaps: &Overlaps) -> Result<()> {
+    let beats = vec![Beat { token: claim.lease.token.clone(), progress }];
+    lease::heartbeat(tx, &Heartbeat { beats, duration: None }, overlaps).map(drop)
+}
+
+fn end(tx: &mut dyn Tx, claim: &Claim, to: EndStatus) -> Result<()> {
+    let caller = Caller::Holder(claim.lease.token.clone());
+    let request = EndTask { rpc: "R", task_id: claim.task.id.clone(), caller, ending: Ending::new(to) };
+    task::end(tx, &request).map(drop)
+}
+
+fn abandon_and_requeue(tx: &mut dyn Tx, task: &Task) -> Result<()> {
+    let ending = Ending::new(EndStatus::Abandoned);
+    task::end(tx, &EndTask { rpc: "R", task_id: task.id.clone(), caller: Caller::Operator, ending })?;
+    task::requeue(tx, &task.id, "").map(drop)
+}
+
+/// Records what is kept beside the tasks.
+fn record(tx: &mut dyn Tx, run: &Run) -> Result<()> {
+    let state = AgentState {
+        run_id: run.id.clone(),
+        role: "role".into(),
+        session_id: None,
+        turns: 0,
+        rotation_count: 0,
+        last_prompt_path: None,
+        last_response_path: None,
+        revision: 0,
+        update_time: tx.now(),
+    };
+    agent::save(tx, &state, None)?;
+    agent::find(tx, &run.id, "role")?;
+    let checkpoint = checkpoint::create(tx, &run.id, run.status, &Json::null())?;
+    checkpoints::get(tx, &checkpoint.id)?;
+    let artifact = ArtifactDraft {
+        run_id: run.id.clone(),
+        task_id: None,
+        role: None,
+        kind: "kind".into(),
+        path: "path".into(),
+        metadata: Json::null(),
+    };
+    artifact::create(tx, &artifact).map(drop)
+}
+
+/// Ends approvals in every way.
+fn decide(tx: &mut dyn Tx, run: &Run) -> Result<()> {
+    let mut requested = Vec::new();
+    for expire_time in [None, None, Some(tx.now())] {
+        let request = ApprovalRequest {
+            run_id: run.id.clone(),
+            task_id: None,
+            title: "title".into(),
+            payload: Json::null(),
+            requested_by: String::new(),
+            subject_digest: "digest".into(),
+            on_expiry: ExpiryPolicy::Reject,
+            expire_time,
+            ttl: None,
+        };
+        requested.push(approval::request(tx, &request)?);
+    }
+    let decision = Decision {
+        source: "source".into(),
+        verdict: ApprovalVerdict::Approved,
+        rationale: String::new(),
+        expected_revision: None,
+        expected_subject_digest: None,
+    };
+    approval::decide(tx, &requested[0].id, &decision)?;
+    approval::consume(tx, &requested[0].id, "digest")?;
+    approval::cancel(tx, &requested[1].id)?;
+    approval::expire(tx, requested[2].key).map(drop)
+}
+
+/// Controls a run as a whole.
+fn control(tx: &mut dyn Tx, run: &Run) -> Result<()> {
+    let drafts = vec![draft("again", &[], &[])];
+    let replace = ReplacePlan {
+        run_id: run.id.clone(),
+        drafts: drafts.clone(),
+        expected_plan_version: None,
+        keep_in_progress: false,
+    };
+    let replaced = plan::replace(tx, &replace)?;
+    let report = AttemptReport {
+        attempt_number: 1,
+        status: AttemptStatus::Failed,
+        summary: "".into(),
+        blocker_signature: None,
+        result: Json::null(),
+    };
+    attempt::record(tx, &run.id, &replaced.tasks[0].id, &report)?;
+    claim_next(tx, Some(run), &Overlaps::default())?;
+    task::requeue_in_progress(tx, &run.id)?;
+    run::increment_cycle(tx, &run.id)?;
+    run::pause(tx, &run.id, "")?;
+    run::resume(tx, &run.id, "")?;
+    let other = new_run(tx)?;
+    plan::add(tx, &other.id, &drafts)?;
+    cancel::cancel(tx, &other.id, "", Duration::ZERO)?;
+    run::delete(tx, &other.id, None)
+}
+
+/// Reads lists, snapshots, and what watchers read.
+fn read(tx: &mut dyn Tx, run: &Run) -> Result<()> {
+    snapshot::take(tx, &run.id, SnapshotLimits { events: 10, attempts: 10, tasks: usize::MAX })?;
+    for (run_key, newest_first) in [(Some(run.key), false), (Some(run.key), true), (None, false), (None, true)] {
+        log::read(tx, &Scan { run_key, newest_first, ..Scan::default() }, Some(0), PAGE)?;
+    }
+    let filter = EventFilter::default();
+    log::begin_list(tx, &EventQuery { run_id: Some(run.id.clone()), after: None, before: None, filter })?;
+    runs::list(tx, i64::MAX, i64::MAX, PAGE)?;
+    let first = task::list(tx, &run.id, &[], 0, PAGE)?.rows.remove(0);
+    task::list(tx, &run.id, &[TaskStatus::Pending, TaskStatus::Blocked], 0, PAGE)?;
+    tasks::exists(tx, &first.id)?;
+    attempt::newest(tx, &attempt::AttemptsOf::Task(first.id), PAGE)?;
+    approval::latest(tx, &run.id, "source")?;
+    checkpoint::latest(tx, &run.id)?;
+    checkpoint::list(tx, &run.id, 0, PAGE)?;
+    for role in [None, Some("role")] {
+        artifact::list(tx, &run.id, role, 0, PAGE)?;
+    }
+    for (run_key, verdicts) in [(Some(run.key), i64::MAX), (None, 1 << 1), (None, i64::MAX)] {
+        approvals::list(tx, &approvals::Filter { run_key, verdicts, source: None }, 0, PAGE)?;
+    }
+    Ok(())
+}
+
+/// Does what the server does by itself.
+fn sweep(tx: &mut dyn Tx, run: &Run) -> Result<()> {
+    let now = SystemClock.now();
+    due::find(tx, now, now)?;
+    due::next(tx, now)?;
+    due::recover(tx, now, now)?;
+    let overlaps = Overlaps::default();
+    let held = claim_next(tx, Some(run), &overlaps)?;
+    lease::expire(tx, held.task.key, now.plus(Duration::from_secs(3_600)))?;
+    // The late holder resumes the lease.
+    beat(tx, &held, None, &overlaps)?;
+    requests::remove_before(tx, now)?;
+    compaction::remove_before(tx, now)?;
+    compaction::oldest_position(tx, Some(run.key))?;
+    cancel::cancel(tx, &run.id, "", Duration::ZERO).map(drop)
+}

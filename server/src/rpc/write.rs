@@ -1,0 +1,187 @@
+//! Mutating calls: parse, run one action in one transaction, answer. A duplicate request gets the first answer (C5).
+
+use prost::Message;
+use runhub_api::v1::Admission;
+use runhub_api::{Mutation, Request as ApiRequest};
+use sha2::{Digest, Sha256};
+use tonic::{Request, Response, Status};
+use tonic_types::pb;
+
+use super::{Hub, Reply};
+use crate::actions::Outcome;
+use crate::domain::field;
+use crate::error::{Error, Result};
+use crate::store::requests::{self, StoredAnswer};
+use crate::store::{JobOptions, Lane, Signal, Tx};
+
+/// The identity of a mutating call, and its options for the writer's queue.
+#[derive(Clone)]
+pub struct Call {
+    rpc: &'static str,
+    /// None: the call has no request_id, so its answer is not remembered.
+    key: Option<RequestKey>,
+    options: JobOptions,
+}
+
+#[derive(Clone)]
+struct RequestKey {
+    request_id: String,
+    /// The digest of the request's content.
+    fingerprint: Vec<u8>,
+}
+
+impl Call {
+    /// Identifies the call of a request. Fails if the request_id is invalid.
+    pub fn new<R: Mutation>(request: &R) -> Result<Self> {
+        let key = match request.request_id() {
+            "" => None,
+            id => Some(RequestKey {
+                request_id: field::request_id(id)?,
+                fingerprint: Sha256::digest(request.content().encode_to_vec()).to_vec(),
+            }),
+        };
+        Ok(Self { rpc: R::RPC.name, key, options: job_options(request) })
+    }
+
+    /// Returns the RPC and the request_id, or None if the call has no request_id.
+    pub fn identity(&self) -> Option<(&'static str, String)> {
+        self.key.as_ref().map(|key| (self.rpc, key.request_id.clone()))
+    }
+
+    /// Returns the call after it has waited, so that the writer's queue does not refuse it any more.
+    pub fn exempt(mut self) -> Self {
+        self.options.is_exempt = true;
+        self
+    }
+}
+
+/// Returns the options of a request for the writer's queue.
+pub fn job_options<R: ApiRequest>(request: &R) -> JobOptions {
+    let lane = match R::RPC.admission {
+        Admission::First => Lane::First,
+        Admission::Open | Admission::Limited | Admission::Unspecified => Lane::Normal,
+    };
+    JobOptions { lane, is_exempt: false, bytes: request.encoded_len() }
+}
+
+/// The answer to a mutating call.
+pub struct Answer<T> {
+    /// The response, or the status of a rejection whose event is committed.
+    pub outcome: Outcome<T, Status>,
+    /// A call with the same request_id has received this answer before, and this call changed nothing.
+    pub is_duplicate: bool,
+}
+
+impl Hub {
+    /// Handles a mutating call: `parse` checks the request, `act` runs in a transaction, and `reply` makes the response.
+    pub async fn write<R, A, T, P>(
+        &self,
+        request: Request<R>,
+        parse: impl FnOnce(&R) -> Result<A> + Send,
+        act: impl Fn(&mut dyn Tx, &A) -> Result<T> + Send + 'static,
+        reply: impl Fn(T) -> P + Send + 'static,
+    ) -> Reply<P>
+    where
+        R: Mutation,
+        A: Send + 'static,
+        P: Message + Default + 'static,
+    {
+        let act = move |tx: &mut dyn Tx, args: &A| act(tx, args).map(Outcome::Done);
+        self.write_or_reject(request, parse, act, reply).await
+    }
+
+    /// Handles a mutating call whose action may also be rejected with an event that must be committed.
+    pub async fn write_or_reject<R, A, T, P>(
+        &self,
+        request: Request<R>,
+        parse: impl FnOnce(&R) -> Result<A> + Send,
+        act: impl Fn(&mut dyn Tx, &A) -> Result<Outcome<T>> + Send + 'static,
+        reply: impl Fn(T) -> P + Send + 'static,
+    ) -> Reply<P>
+    where
+        R: Mutation,
+        A: Send + 'static,
+        P: Message + Default + 'static,
+    {
+        let request = request.into_inner();
+        let call = Call::new(&request)?;
+        let args = parse(&request)?;
+        // While the call waits for the writer, it holds only what was parsed, which may be several times smaller.
+        drop(request);
+        let body = move |tx: &mut dyn Tx| {
+            Ok(match act(tx, &args)? {
+                Outcome::Done(result) => Outcome::Done(reply(result)),
+                Outcome::Rejected(error) => Outcome::Rejected(error),
+            })
+        };
+        let answer = self.answer(call, |_, _| Ok(()), body).await?;
+        Ok(Response::new(answer.outcome.into_result()?))
+    }
+
+    /// Runs `body` in a transaction and remembers its answer, or returns the answer to an earlier call with the same
+    /// request_id. `check_repeat` fails if that answer must not be given again.
+    pub async fn answer<P>(
+        &self,
+        call: Call,
+        check_repeat: impl Fn(&mut dyn Tx, &P) -> Result<()> + Send + 'static,
+        body: impl Fn(&mut dyn Tx) -> Result<Outcome<P>> + Send + 'static,
+    ) -> Result<Answer<P>>
+    where
+        P: Message + Default + 'static,
+    {
+        let options = call.options;
+        let transaction = move |tx: &mut dyn Tx| {
+            if let Some(outcome) = remembered(tx, &call, &check_repeat)? {
+                return Ok(Answer { outcome, is_duplicate: true });
+            }
+            let outcome = match body(tx)? {
+                Outcome::Done(response) => Outcome::Done(response),
+                Outcome::Rejected(error) => Outcome::Rejected(Status::from(error)),
+            };
+            remember(tx, &call, &outcome)?;
+            Ok(Answer { outcome, is_duplicate: false })
+        };
+        self.store.transact_with(options, transaction).await
+    }
+}
+
+/// Returns the answer to an earlier call with the same request_id, if there is one. Fails if that call had other content.
+fn remembered<P: Message + Default>(
+    tx: &mut dyn Tx,
+    call: &Call,
+    check_repeat: &impl Fn(&mut dyn Tx, &P) -> Result<()>,
+) -> Result<Option<Outcome<P, Status>>> {
+    let Some(RequestKey { request_id, fingerprint }) = &call.key else { return Ok(None) };
+    let Some(stored) = requests::find(tx, call.rpc, request_id)? else { return Ok(None) };
+    if stored.fingerprint != *fingerprint {
+        return Err(Error::RequestIdReused { rpc: call.rpc, request_id: request_id.clone() });
+    }
+    let bytes = stored.answer.as_slice();
+    if stored.refused {
+        return Ok(Some(Outcome::Rejected(decode_status(bytes)?)));
+    }
+    let response = P::decode(bytes).map_err(Error::internal)?;
+    check_repeat(tx, &response)?;
+    Ok(Some(Outcome::Done(response)))
+}
+
+/// Stores an answer for duplicate requests. An answer that changed nothing is not stored: a repeated call tries again.
+fn remember<P: Message>(tx: &mut dyn Tx, call: &Call, outcome: &Outcome<P, Status>) -> Result<()> {
+    let Some(RequestKey { request_id, fingerprint }) = &call.key else { return Ok(()) };
+    if !tx.has_written() {
+        return Ok(());
+    }
+    let (refused, answer) = match outcome {
+        Outcome::Done(response) => (false, response.encode_to_vec()),
+        // The details are an encoded google.rpc.Status, which contains the code and the message too.
+        Outcome::Rejected(status) => (true, status.details().to_vec()),
+    };
+    tx.signal(Signal::Answered { rpc: call.rpc, request_id: request_id.clone() });
+    requests::insert(tx, call.rpc, request_id, &StoredAnswer { fingerprint: fingerprint.clone(), refused, answer })
+}
+
+fn decode_status(bytes: &[u8]) -> Result<Status> {
+    let status = pb::Status::decode(bytes).map_err(Error::internal)?;
+    let details = status.encode_to_vec().into();
+    Ok(Status::with_details(status.code.into(), status.message, details))
+}
