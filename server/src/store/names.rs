@@ -2,6 +2,9 @@
 //!
 //! Each macro expands to a literal, so that `concat!` takes it and SQLite sees the same text as in the condition of a
 //! partial index. A parameter or a column in its place would keep SQLite from using the index.
+//!
+//! An attribute on one of these macros, such as `#[rustfmt::skip]`, delays its definition until after `concat!` needs it:
+//! the compiler then can't resolve the name.
 
 /// The number of a `TaskStatus`.
 macro_rules! task_status {
@@ -52,7 +55,7 @@ macro_rules! run_status {
 }
 pub(super) use run_status;
 
-/// The number of a `ApprovalVerdict`.
+/// The number of an `ApprovalVerdict`.
 macro_rules! verdict {
     (PENDING) => {
         1
