@@ -2,6 +2,9 @@
 //!
 //! Each macro expands to a literal, so that `concat!` takes it and SQLite sees the same text as in the condition of a
 //! partial index. A parameter or a column in its place would keep SQLite from using the index.
+//!
+//! An attribute on one of these macros, such as `#[rustfmt::skip]`, delays its definition until after `concat!` needs it:
+//! the compiler then can't resolve the name.
 
 /// The number of a `TaskStatus`.
 #[rustfmt::skip] // One line for each status.
@@ -29,7 +32,6 @@ macro_rules! run_status {
 pub(super) use run_status;
 
 /// The number of an `ApprovalVerdict`.
-#[rustfmt::skip]
 macro_rules! verdict {
     (PENDING) => { 1 };
     (APPROVED) => { 2 };

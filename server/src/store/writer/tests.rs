@@ -44,7 +44,9 @@ impl Held {
     async fn hold(store: &Store) -> Self {
         let (go_on, wait) = mpsc::channel();
         let (entered, inside) = tokio::sync::oneshot::channel();
-        let (store, wait, entered) = (store.clone(), std::sync::Mutex::new(wait), std::sync::Mutex::new(Some(entered)));
+        let store = store.clone();
+        let wait = std::sync::Mutex::new(wait);
+        let entered = std::sync::Mutex::new(Some(entered));
         let body = tokio::spawn(async move {
             let body = move |_: &mut dyn Tx| {
                 if let Some(entered) = entered.lock().unwrap().take() {
