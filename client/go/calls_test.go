@@ -275,7 +275,7 @@ func TestCallersRequestIDIsKept(t *testing.T) {
 func TestRequestWithoutFieldRequestIDIsUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0
-		server := &fake{beat: func(_ context.Context, call int) (v1.LeaseState, error) {
+		server := &fake{heartbeat: func(_ context.Context, call int) (v1.LeaseState, error) {
 			tries = call
 			return v1.LeaseState_LEASE_STATE_EXTENDED, failing(1, down)(nil, call)
 		}}

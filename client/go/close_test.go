@@ -82,7 +82,7 @@ func TestLeaseOfClosedClientIsLostAsUnanswered(t *testing.T) {
 	for name, handler := range handlers {
 		t.Run("during the wait for the "+name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				client := (&fake{beat: handler}).serve(t)
+				client := (&fake{heartbeat: handler}).serve(t)
 				check := closeSoon(t, client)
 				began := time.Now()
 				ctx, keeper := client.KeepLease(t.Context(), claimFor(time.Minute))

@@ -30,14 +30,14 @@ type fake struct {
 	// The handlers. Each gets the number of the call, which starts at 1.
 	createRun func(ctx context.Context, call int) error
 	claim     func(ctx context.Context, call int) error
-	beat      func(ctx context.Context, call int) (v1.LeaseState, error)
+	heartbeat func(ctx context.Context, call int) (v1.LeaseState, error)
 	subscribe func(call int, stream grpc.ServerStreamingServer[v1.SubscribeEventsResponse]) error
 	logID     func(ctx context.Context, call int) string
 
 	lock       sync.Mutex
 	runs       []*v1.CreateRunRequest
 	claims     []*v1.ClaimTaskRequest
-	beats      []*v1.HeartbeatRequest
+	heartbeats []*v1.HeartbeatRequest
 	subscribed []*v1.SubscribeEventsRequest
 	times      []time.Time
 	infos      int
@@ -102,7 +102,7 @@ func (f *fake) ClaimTask(ctx context.Context, request *v1.ClaimTaskRequest) (*v1
 }
 
 func (f *fake) Heartbeat(ctx context.Context, request *v1.HeartbeatRequest) (*v1.HeartbeatResponse, error) {
-	state, err := f.beat(ctx, record(f, &f.beats, request))
+	state, err := f.heartbeat(ctx, record(f, &f.heartbeats, request))
 	return &v1.HeartbeatResponse{Results: []*v1.BeatResult{{State: state}}}, err
 }
 

@@ -65,13 +65,13 @@ func TestFirstHeartbeatIsSentAtOnceAndTheOthersAtAThirdOfTheLease(t *testing.T) 
 	}
 	for lease, interval := range intervals {
 		synctest.Test(t, func(t *testing.T) {
-			server := &fake{beat: answering(extended)}
+			server := &fake{heartbeat: answering(extended)}
 			began := time.Now()
 			_, keeper := server.serve(t).KeepLease(t.Context(), claimFor(lease))
 			time.Sleep(2*interval + interval/2)
 			keeper.Stop()
-			if len(server.beats) != 3 || server.beats[0].GetBeats()[0].GetLeaseToken() != "token" {
-				t.Fatal(server.beats)
+			if len(server.heartbeats) != 3 || server.heartbeats[0].GetBeats()[0].GetLeaseToken() != "token" {
+				t.Fatal(server.heartbeats)
 			}
 			for i, at := range server.times {
 				if at.Sub(began) != time.Duration(i)*interval {
@@ -84,7 +84,7 @@ func TestFirstHeartbeatIsSentAtOnceAndTheOthersAtAThirdOfTheLease(t *testing.T) 
 
 func TestLostLeaseCancelsTheWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{beat: answering(extended, lost)}
+		server := &fake{heartbeat: answering(extended, lost)}
 		began := time.Now()
 		ctx, keeper := server.serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		err := keeper.Run(untilCancelled)
@@ -94,8 +94,8 @@ func TestLostLeaseCancelsTheWork(t *testing.T) {
 			t.Error(keeper.State())
 		}
 		time.Sleep(time.Minute)
-		if len(server.beats) != 2 {
-			t.Errorf("the keeper sent %d heartbeats", len(server.beats))
+		if len(server.heartbeats) != 2 {
+			t.Errorf("the keeper sent %d heartbeats", len(server.heartbeats))
 		}
 	})
 }
@@ -105,7 +105,7 @@ func TestLeaseIsLostIfNoHeartbeatIsAnsweredForItsDuration(t *testing.T) {
 	for name, handler := range handlers {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server := &fake{beat: func(ctx context.Context, call int) (v1.LeaseState, error) {
+				server := &fake{heartbeat: func(ctx context.Context, call int) (v1.LeaseState, error) {
 					if call == 1 {
 						return extended, nil
 					}
@@ -119,8 +119,8 @@ func TestLeaseIsLostIfNoHeartbeatIsAnsweredForItsDuration(t *testing.T) {
 					t.Error(lost)
 				}
 				synctest.Wait()
-				if len(server.beats) < 3 {
-					t.Errorf("the keeper sent %d heartbeats", len(server.beats))
+				if len(server.heartbeats) < 3 {
+					t.Errorf("the keeper sent %d heartbeats", len(server.heartbeats))
 				}
 			})
 		})
@@ -129,7 +129,7 @@ func TestLeaseIsLostIfNoHeartbeatIsAnsweredForItsDuration(t *testing.T) {
 
 func TestHangingHeartbeatIsRetriedAfterAThirdOfTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{beat: func(ctx context.Context, call int) (v1.LeaseState, error) {
+		server := &fake{heartbeat: func(ctx context.Context, call int) (v1.LeaseState, error) {
 			if call == 1 {
 				return 0, hang(ctx, call)
 			}
@@ -150,7 +150,7 @@ func TestHangingHeartbeatIsRetriedAfterAThirdOfTheLease(t *testing.T) {
 
 func TestRefusedHeartbeatEndsTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{beat: refusing(refusal(codes.InvalidArgument, InvalidField))}
+		server := &fake{heartbeat: refusing(refusal(codes.InvalidArgument, InvalidField))}
 		began := time.Now()
 		_, keeper := server.serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		err := keeper.Run(untilCancelled)
@@ -163,7 +163,7 @@ func TestRefusedHeartbeatEndsTheLease(t *testing.T) {
 
 func TestLatestProgressIsSentUntilItIsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{beat: func(_ context.Context, call int) (v1.LeaseState, error) {
+		server := &fake{heartbeat: func(_ context.Context, call int) (v1.LeaseState, error) {
 			if call == 2 {
 				return extended, down
 			}
@@ -183,7 +183,7 @@ func TestLatestProgressIsSentUntilItIsAnswered(t *testing.T) {
 		})
 		time.Sleep(2500 * time.Millisecond)
 		keeper.Stop()
-		checkProgress(t, server.beats, nil, map[string]any{"percent": 50.0}, 75.0, nil)
+		checkProgress(t, server.heartbeats, nil, map[string]any{"percent": 50.0}, 75.0, nil)
 		if keeper.Progress(func() {}) == nil {
 			t.Error("Progress has accepted a function, which JSON can't represent")
 		}
@@ -192,7 +192,7 @@ func TestLatestProgressIsSentUntilItIsAnswered(t *testing.T) {
 
 func TestProgressSetDuringAHeartbeatIsSentWithTheNextOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{beat: func(context.Context, int) (v1.LeaseState, error) {
+		server := &fake{heartbeat: func(context.Context, int) (v1.LeaseState, error) {
 			time.Sleep(500 * time.Millisecond)
 			return extended, nil
 		}}
@@ -206,18 +206,18 @@ func TestProgressSetDuringAHeartbeatIsSentWithTheNextOne(t *testing.T) {
 		}
 		time.Sleep(3750 * time.Millisecond)
 		keeper.Stop()
-		checkProgress(t, server.beats, nil, "early", "late", nil)
+		checkProgress(t, server.heartbeats, nil, "early", "late", nil)
 	})
 }
 
 // checkProgress checks the progress of each heartbeat; nil means none.
-func checkProgress(t *testing.T, beats []*v1.HeartbeatRequest, wanted ...any) {
+func checkProgress(t *testing.T, heartbeats []*v1.HeartbeatRequest, wanted ...any) {
 	t.Helper()
-	if len(beats) != len(wanted) {
-		t.Fatal(beats)
+	if len(heartbeats) != len(wanted) {
+		t.Fatal(heartbeats)
 	}
 	for i, want := range wanted {
-		got := beats[i].GetBeats()[0].GetProgress()
+		got := heartbeats[i].GetBeats()[0].GetProgress()
 		if (got == nil) != (want == nil) || got != nil && got.String() != MustValue(want).String() {
 			t.Errorf("heartbeat %d has the progress %v, not %v", i+1, got, want)
 		}
@@ -226,7 +226,7 @@ func checkProgress(t *testing.T, beats []*v1.HeartbeatRequest, wanted ...any) {
 
 func TestStoppedKeeperSendsNoHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{beat: answering(extended)}
+		server := &fake{heartbeat: answering(extended)}
 		ctx, keeper := server.serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		time.Sleep(time.Millisecond)
 		keeper.Stop()
@@ -235,15 +235,15 @@ func TestStoppedKeeperSendsNoHeartbeat(t *testing.T) {
 			t.Error(cause)
 		}
 		time.Sleep(time.Minute)
-		if len(server.beats) != 1 || keeper.State() != extended {
-			t.Error(len(server.beats), keeper.State())
+		if len(server.heartbeats) != 1 || keeper.State() != extended {
+			t.Error(len(server.heartbeats), keeper.State())
 		}
 	})
 }
 
 func TestWorkCanWaitForRequestsToStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{beat: answering(extended, pauseRequested, extended, pauseRequested, cancelRequested)}
+		server := &fake{heartbeat: answering(extended, pauseRequested, extended, pauseRequested, cancelRequested)}
 		_, keeper := server.serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		began := time.Now()
 		err := keeper.Run(func(ctx context.Context) error {
@@ -266,7 +266,7 @@ func TestWorkCanWaitForRequestsToStop(t *testing.T) {
 
 func TestErrorOfTheWorkIsReturnedUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, keeper := (&fake{beat: answering(extended)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
+		_, keeper := (&fake{heartbeat: answering(extended)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		own := errors.New("the disk is full")
 		if err := keeper.Run(func(context.Context) error { return own }); err != own {
 			t.Error(err)
@@ -277,7 +277,7 @@ func TestErrorOfTheWorkIsReturnedUnchanged(t *testing.T) {
 func TestErrorOfTheWorkIsJoinedToLeaseLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		_, keeper := (&fake{beat: answering(extended, lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
+		_, keeper := (&fake{heartbeat: answering(extended, lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		own := errors.New("the disk is full")
 		err := keeper.Run(func(ctx context.Context) error {
 			<-ctx.Done()
@@ -293,7 +293,7 @@ func TestErrorOfTheWorkIsJoinedToLeaseLost(t *testing.T) {
 func TestErrorJoinedToTheCancellationIsJoinedToLeaseLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		_, keeper := (&fake{beat: answering(extended, lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
+		_, keeper := (&fake{heartbeat: answering(extended, lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		own := errors.New("the disk is full")
 		err := keeper.Run(func(ctx context.Context) error { return errors.Join(untilCancelled(ctx), own) })
 		wantLost(t, err, Taken, began, time.Second)
@@ -306,7 +306,7 @@ func TestErrorJoinedToTheCancellationIsJoinedToLeaseLost(t *testing.T) {
 func TestWorkThatEndsWithoutErrorAfterTheLossGetsLeaseLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		_, keeper := (&fake{beat: answering(extended, lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
+		_, keeper := (&fake{heartbeat: answering(extended, lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		err := keeper.Run(func(context.Context) error {
 			time.Sleep(2 * time.Second)
 			return nil
@@ -317,7 +317,7 @@ func TestWorkThatEndsWithoutErrorAfterTheLossGetsLeaseLost(t *testing.T) {
 
 func TestCancellationByTheCallerIsNotALostLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{beat: func(ctx context.Context, call int) (v1.LeaseState, error) {
+		server := &fake{heartbeat: func(ctx context.Context, call int) (v1.LeaseState, error) {
 			if call == 1 {
 				return extended, nil
 			}
@@ -332,15 +332,15 @@ func TestCancellationByTheCallerIsNotALostLease(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if len(server.beats) != 2 || keeper.State() != extended {
-			t.Error(len(server.beats), keeper.State())
+		if len(server.heartbeats) != 2 || keeper.State() != extended {
+			t.Error(len(server.heartbeats), keeper.State())
 		}
 	})
 }
 
 func TestWorkIsNotBegunAfterTheLeaseIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, keeper := (&fake{beat: answering(lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
+		ctx, keeper := (&fake{heartbeat: answering(lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		<-ctx.Done()
 		err := keeper.Run(func(context.Context) error {
 			t.Error("Run has begun the work")
@@ -352,7 +352,7 @@ func TestWorkIsNotBegunAfterTheLeaseIsLost(t *testing.T) {
 
 func TestCallOfTheWorkFailsWithLeaseLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		client := (&fake{beat: answering(extended, lost), createRun: hang}).serve(t)
+		client := (&fake{heartbeat: answering(extended, lost), createRun: hang}).serve(t)
 		began := time.Now()
 		ctx, keeper := client.KeepLease(t.Context(), claimFor(3*time.Second))
 		defer keeper.Stop()
