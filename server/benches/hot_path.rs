@@ -1,7 +1,7 @@
-//! What a profile of the server showed to matter, by itself: `cargo bench -p runhub-server`. How fast the whole is, and
-//! against what, says `runhub bench`.
+//! The parts of the server in which profiles show most of the time: `cargo bench -p runhub-server`. `runhub bench` measures the
+//! whole server.
 
-#![allow(missing_docs, clippy::unwrap_used)] // As in a test: what fails ends it.
+#![allow(missing_docs, clippy::unwrap_used)] // A failure ends the benchmark, as it ends a test.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use prost::Message;
 use runhub_api::v1::subscribe_events_response::Message as Sent;
 use runhub_api::{Encoded, Json, v1};
+use runhub_bench::EXAMPLE_PAYLOAD;
 use runhub_server::actions::claim::{self, Wanted};
 use runhub_server::actions::end_task::{self, EndTask};
 use runhub_server::actions::paths::Overlaps;
@@ -22,79 +23,83 @@ use runhub_server::domain::json;
 use runhub_server::domain::run::{Run, RunDraft};
 use runhub_server::domain::task::{Caller, EndStatus, Ending, TaskDraft, TaskSpec};
 use runhub_server::error::Error;
-use runhub_server::store::{Store, events, runs};
+use runhub_server::store::{Store, Tx, events, runs};
 use tokio::runtime::Runtime;
 
-const PAYLOAD: &str =
-    r#"{"tool":"edit","path":"src/parser/lexer.rs","line":42,"ok":true,"note":"one token of lookahead is enough"}"#;
-
-/// A store on a temporary file, with a run.
-struct World {
+/// A store on a temporary file, with one run.
+struct Fixture {
     runtime: Runtime,
     store: Store,
     run: Run,
     _folder: tempfile::TempDir,
 }
 
-impl World {
+impl Fixture {
     fn new() -> Self {
-        let (runtime, folder) = (Runtime::new().unwrap(), tempfile::tempdir().unwrap());
-        let _inside = runtime.enter();
-        let store = Store::open(&folder.path().join("db"), Arc::new(SystemClock), Box::new(|_| {})).unwrap();
+        let runtime = Runtime::new().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let store = {
+            let _guard = runtime.enter();
+            Store::open(&folder.path().join("db"), Arc::new(SystemClock), Box::new(|_| {})).unwrap()
+        };
         let run = runtime.block_on(store.transact(|tx| {
             let draft = RunDraft { goal: "g".into(), repo_path: "r".into(), labels: Default::default() };
             let run = Run::new(tx.next_key()?, tx.new_id(), draft, tx.now());
             runs::insert(tx, &run)?;
             Ok(run)
         }));
-        drop(_inside);
         Self { runtime, store, run: run.unwrap(), _folder: folder }
     }
 
     async fn append(&self, count: usize) {
-        let (key, event) = (self.run.key, event());
-        let body =
-            move |tx: &mut dyn runhub_server::store::Tx| events::append_all(tx, key, &vec![event.clone(); count]);
-        self.store.transact(body).await.unwrap();
+        let key = self.run.key;
+        let events = vec![event(); count];
+        self.store.transact(move |tx| events::append_all(tx, key, &events)).await.unwrap();
     }
 }
 
 fn event() -> EventDraft {
-    let payload = json::Json::from_text(PAYLOAD.into());
+    let payload = json::Json::from_text(EXAMPLE_PAYLOAD.into());
     EventDraft { task_key: None, source: "agent".into(), kind: "tool_used".into(), message: "edited".into(), payload }
 }
 
-/// With their commits, so the disk is in it.
+/// Appends with their commits, so the figures include the disk.
 fn appends(criterion: &mut Criterion) {
-    let world = World::new();
+    let fixture = Fixture::new();
     let mut group = criterion.benchmark_group("append");
-    group.bench_function("one", |bench| bench.to_async(&world.runtime).iter(|| world.append(1)));
+    group.bench_function("one", |bench| bench.to_async(&fixture.runtime).iter(|| fixture.append(1)));
     group.throughput(Throughput::Elements(64));
     group.bench_function("64 callers, one each", |bench| {
-        bench.to_async(&world.runtime).iter(|| join_all((0..64).map(|_| world.append(1))));
+        bench.to_async(&fixture.runtime).iter(|| join_all((0..64).map(|_| fixture.append(1))));
     });
     group.throughput(Throughput::Elements(100));
-    group.bench_function("100 in a call", |bench| bench.to_async(&world.runtime).iter(|| world.append(100)));
+    group.bench_function("100 in a call", |bench| bench.to_async(&fixture.runtime).iter(|| fixture.append(100)));
     group.finish();
 }
 
-/// A hundred in one commit, each given back, beside ten thousand tasks.
+/// Claims and releases 100 tasks in one commit, in a run with 10,000 tasks.
 fn claims(criterion: &mut Criterion) {
-    let world = World::new();
+    let fixture = Fixture::new();
     let drafts = vec![TaskDraft { key: String::new(), spec: TaskSpec::default(), depends_on: vec![] }; 1_000];
-    let run_id = world.run.id.clone();
+    let run_id = fixture.run.id.clone();
     for _ in 0..10 {
-        let (run_id, drafts) = (run_id.clone(), drafts.clone());
-        world.runtime.block_on(world.store.transact(move |tx| plan::add(tx, &run_id, &drafts))).unwrap();
+        let run_id = run_id.clone();
+        let drafts = drafts.clone();
+        fixture.runtime.block_on(fixture.store.transact(move |tx| plan::add(tx, &run_id, &drafts))).unwrap();
     }
     let overlaps = Arc::new(Overlaps::default());
     let mut group = criterion.benchmark_group("claim and release");
     group.throughput(Throughput::Elements(100));
     group.bench_function("100 in one commit", |bench| {
-        bench.to_async(&world.runtime).iter(|| {
-            let (wanted, overlaps) = (wanted(&run_id), Arc::clone(&overlaps));
-            let all =
-                world.store.transact(move |tx| (0..100).try_for_each(|_| claim_and_release(tx, &wanted, &overlaps)));
+        bench.to_async(&fixture.runtime).iter(|| {
+            let wanted = wanted(&run_id);
+            let overlaps = Arc::clone(&overlaps);
+            let all = fixture.store.transact(move |tx| {
+                for _ in 0..100 {
+                    claim_and_release(tx, &wanted, &overlaps)?;
+                }
+                Ok(())
+            });
             async move { all.await.unwrap() }
         });
     });
@@ -106,8 +111,8 @@ fn wanted(run_id: &str) -> Wanted {
     Wanted { run_id: Some(run_id.to_owned()), agent_id: "agent".into(), capabilities: vec![], lease_duration }
 }
 
-fn claim_and_release(tx: &mut dyn runhub_server::store::Tx, wanted: &Wanted, overlaps: &Overlaps) -> Result<(), Error> {
-    let claimed = claim::claim(tx, wanted, overlaps)?.ok_or_else(|| Error::internal("there is nothing to claim"))?;
+fn claim_and_release(tx: &mut dyn Tx, wanted: &Wanted, overlaps: &Overlaps) -> Result<(), Error> {
+    let claimed = claim::claim(tx, wanted, overlaps)?.ok_or_else(|| Error::internal("the run has no task to claim"))?;
     let ending = Ending {
         to: EndStatus::Released,
         summary: None,
@@ -119,13 +124,14 @@ fn claim_and_release(tx: &mut dyn runhub_server::store::Tx, wanted: &Wanted, ove
     end_task::end(tx, &EndTask { rpc: "ReleaseTask", task_id: claimed.task.id, caller, ending }).map(drop)
 }
 
-/// Payloads on their way into the store and out of it, and events on their way to watchers.
+/// Converts payloads for the store and from it, and encodes events for watchers.
 fn conversions(criterion: &mut Criterion) {
-    let payload = Json::parse(PAYLOAD).unwrap();
+    let payload = Json::parse(EXAMPLE_PAYLOAD).unwrap();
     criterion.bench_function("payload to JSON", |bench| {
         bench.iter(|| serde_json::to_string(&Json(black_box(&payload))).unwrap());
     });
-    criterion.bench_function("payload from JSON", |bench| bench.iter(|| Json::parse(black_box(PAYLOAD)).unwrap()));
+    criterion
+        .bench_function("payload from JSON", |bench| bench.iter(|| Json::parse(black_box(EXAMPLE_PAYLOAD)).unwrap()));
     let event = v1::Event { source: "agent".into(), payload: Some(payload), ..Default::default() };
     let response = v1::SubscribeEventsResponse { message: Some(Sent::Event(event)) };
     criterion.bench_function("event encoded once", |bench| bench.iter(|| Encoded::from(black_box(response.clone()))));

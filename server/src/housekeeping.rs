@@ -53,7 +53,7 @@ pub async fn run(store: Store, clock: Arc<dyn Clock>, keep: Keep, mut draining: 
 /// The store can't be written.
 pub async fn clean_up(store: &Store, clock: &dyn Clock, keep: Keep) -> Result<()> {
     let oldest_request = clock.now().minus(keep.requests_for);
-    in_batches(store, move |tx| requests::forget_before(tx, oldest_request)).await?;
+    in_batches(store, move |tx| requests::remove_before(tx, oldest_request)).await?;
     let Some(events_for) = keep.events_for else { return Ok(()) };
     let oldest_event = clock.now().minus(events_for);
     in_batches(store, move |tx| compaction::remove_before(tx, oldest_event)).await

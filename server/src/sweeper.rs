@@ -91,9 +91,9 @@ impl Sweeper {
             let now = self.check_clock();
             self.recover_from_stall().await?;
             let since = self.swept_at.minus(OVERLAP);
-            let due = self.watch_clock_during(store.read_as_server(move |tx| due::look(tx, since, now))).await?;
+            let due = self.watch_clock_during(store.read_as_server(move |tx| due::find(tx, since, now))).await?;
             self.swept_at = now;
-            for (run_key, tasks) in &due.in_time {
+            for (run_key, tasks) in &due.newly_ready {
                 self.waiters.handle(&Signal::Ready { run_key: *run_key, tasks: *tasks });
             }
             if due.changes_nothing() {

@@ -226,7 +226,7 @@ async fn a_list_of_what_is_due_that_is_acted_on_late_finds_nothing() {
     clock.advance(std::time::Duration::from_secs(3_600));
     use runhub_server::clock::Clock;
     let now = clock.now();
-    let due = store.read(move |tx| due::look(tx, now, now)).await.unwrap();
+    let due = store.read(move |tx| due::find(tx, now, now)).await.unwrap();
     assert_eq!((due.leases.len(), due.approvals.len()), (1, 1));
     for id in [run.id, expiring.id] {
         store.transact(move |tx| runhub_server::actions::delete_run::delete(tx, &id, None)).await.unwrap();

@@ -190,5 +190,5 @@ async fn a_duration_below_a_second_is_refused() {
     use crate::support::binary::run;
     let output = run(&["serve", "--keep-events-for", "999ms"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("under 1s"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("at least 1s"));
 }

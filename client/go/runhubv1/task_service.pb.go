@@ -26,14 +26,14 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What AddTasks takes.
+// Request message for TaskService.AddTasks.
 type AddTasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// The run's id. Required.
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	// At most 1,000, in plan order.
+	// The tasks to add, at most 1,000, in plan order.
 	Tasks []*TaskDraft `protobuf:"bytes,2,rep,name=tasks,proto3" json:"tasks,omitempty"`
-	// See RunService.
+	// Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -90,7 +90,7 @@ func (x *AddTasksRequest) GetRequestId() string {
 	return ""
 }
 
-// What AddTasks answers.
+// Response message for TaskService.AddTasks.
 type AddTasksResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The new tasks, in the order of the drafts.
@@ -136,18 +136,18 @@ func (x *AddTasksResponse) GetTasks() []*Task {
 	return nil
 }
 
-// What ReplacePendingTasks takes.
+// Request message for TaskService.ReplacePendingTasks.
 type ReplacePendingTasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// The run's id. Required.
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	// At most 1,000, in plan order; none is a plan too.
+	// The new tasks, at most 1,000, in plan order. Empty: the plan has no new tasks.
 	Tasks []*TaskDraft `protobuf:"bytes,2,rep,name=tasks,proto3" json:"tasks,omitempty"`
-	// If set, the plan is replaced only while the run has this plan_version.
+	// If set, the plan is replaced only if the run has this plan_version.
 	ExpectedPlanVersion *int32 `protobuf:"varint,3,opt,name=expected_plan_version,json=expectedPlanVersion,proto3,oneof" json:"expected_plan_version,omitempty"`
-	// What happens to tasks somebody holds; ABANDON by default.
+	// The treatment of the tasks that agents hold. Unset: ABANDON.
 	InProgress InProgressPolicy `protobuf:"varint,4,opt,name=in_progress,json=inProgress,proto3,enum=runhub.v1.InProgressPolicy" json:"in_progress,omitempty"`
-	// See RunService.
+	// Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -218,14 +218,14 @@ func (x *ReplacePendingTasksRequest) GetRequestId() string {
 	return ""
 }
 
-// What ReplacePendingTasks answers.
+// Response message for TaskService.ReplacePendingTasks.
 type ReplacePendingTasksResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The new tasks, in the order of the drafts.
 	Tasks []*Task `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
 	// How many tasks this call abandoned.
 	AbandonedCount int32 `protobuf:"varint,2,opt,name=abandoned_count,json=abandonedCount,proto3" json:"abandoned_count,omitempty"`
-	// The run's plan_version now.
+	// The run's plan_version after the replan.
 	PlanVersion   int32 `protobuf:"varint,3,opt,name=plan_version,json=planVersion,proto3" json:"plan_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -282,10 +282,10 @@ func (x *ReplacePendingTasksResponse) GetPlanVersion() int32 {
 	return 0
 }
 
-// What GetTask takes.
+// Request message for TaskService.GetTask.
 type GetTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// The task's id. Required.
 	TaskId        string `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -328,7 +328,7 @@ func (x *GetTaskRequest) GetTaskId() string {
 	return ""
 }
 
-// What GetTask answers.
+// Response message for TaskService.GetTask.
 type GetTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task as it is now.
@@ -374,16 +374,17 @@ func (x *GetTaskResponse) GetTask() *Task {
 	return nil
 }
 
-// What ListTasks takes.
+// Request message for TaskService.ListTasks.
 type ListTasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// The run's id. Required.
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	// Only tasks in one of these; empty: all.
+	// Lists only tasks with one of these statuses. Empty: all tasks.
 	Statuses []TaskStatus `protobuf:"varint,2,rep,packed,name=statuses,proto3,enum=runhub.v1.TaskStatus" json:"statuses,omitempty"`
-	// 0 means 100; above 1,000 it is cut to that. A page also ends before 3 MiB.
+	// The largest number of tasks on the page. 0 means 100; a value above 1,000 means 1,000. A page also ends before 3
+	// MiB.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// `next_page_token` of the page before, with the same run_id and statuses. Empty: the first page.
+	// The `next_page_token` of the previous page, with the same run_id and statuses. Empty: the first page.
 	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -447,12 +448,12 @@ func (x *ListTasksRequest) GetPageToken() string {
 	return ""
 }
 
-// What ListTasks answers.
+// Response message for TaskService.ListTasks.
 type ListTasksResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// In plan order.
+	// The tasks, in plan order.
 	Tasks []*Task `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
-	// Empty on the last page.
+	// The token of the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -502,20 +503,22 @@ func (x *ListTasksResponse) GetNextPageToken() string {
 	return ""
 }
 
-// What ClaimTask takes.
+// Request message for TaskService.ClaimTask.
 type ClaimTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Empty: a task of any run.
+	// The run to claim a task from. Empty: any run.
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	// Who claims, as it calls itself. Required, at most 256 bytes.
+	// The name of the agent that claims. Required, at most 256 bytes.
 	AgentId string `protobuf:"bytes,2,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
-	// What it can do; a task is given out only if all it requires is among these. At most 256.
+	// The agent's capabilities, at most 256, each at most 256 bytes. The agent can claim only tasks whose
+	// `required_capabilities` are all among these.
 	Capabilities []string `protobuf:"bytes,3,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
-	// 1 s to 24 h; absent: the server's default, 10 min unless a flag says otherwise.
+	// How long the lease lives without a heartbeat: 1 s to 24 h. Unset: the server's default, 10 min
+	// (`runhub serve --default-lease`).
 	LeaseDuration *durationpb.Duration `protobuf:"bytes,4,opt,name=lease_duration,json=leaseDuration,proto3,oneof" json:"lease_duration,omitempty"`
-	// How long to wait for something claimable. Absent or 0: not at all; above 5 min it is cut to that.
+	// How long to wait for a claimable task. Unset or 0: not at all; a value above 5 min means 5 min.
 	Wait *durationpb.Duration `protobuf:"bytes,5,opt,name=wait,proto3,oneof" json:"wait,omitempty"`
-	// See RunService.
+	// Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
 	RequestId     string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -593,12 +596,12 @@ func (x *ClaimTaskRequest) GetRequestId() string {
 	return ""
 }
 
-// What ClaimTask answers.
+// Response message for TaskService.ClaimTask.
 type ClaimTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Unset when nothing was claimable.
+	// The claim. Unset if nothing was claimable.
 	Claim *Claim `protobuf:"bytes,1,opt,name=claim,proto3,oneof" json:"claim,omitempty"`
-	// What was in the way; set only when `claim` is not.
+	// The obstacles to a claim, counted. Set only if `claim` is unset.
 	Unclaimable   *Unclaimable `protobuf:"bytes,2,opt,name=unclaimable,proto3,oneof" json:"unclaimable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -648,12 +651,12 @@ func (x *ClaimTaskResponse) GetUnclaimable() *Unclaimable {
 	return nil
 }
 
-// A sign of life for one lease.
+// The heartbeat of one lease.
 type Beat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The claim's token. Required.
+	// The claim's lease token. Required.
 	LeaseToken string `protobuf:"bytes,1,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
-	// How far the work is: any JSON, at most 1 MiB. Unset keeps the last.
+	// The progress of the work: any JSON, at most 1 MiB. Unset: the attempt keeps the last progress.
 	Progress      *structpb.Value `protobuf:"bytes,2,opt,name=progress,proto3" json:"progress,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -703,12 +706,12 @@ func (x *Beat) GetProgress() *structpb.Value {
 	return nil
 }
 
-// What Heartbeat takes.
+// Request message for TaskService.Heartbeat.
 type HeartbeatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At most 1,000.
+	// One beat for each lease to extend, at most 1,000.
 	Beats []*Beat `protobuf:"bytes,1,rep,name=beats,proto3" json:"beats,omitempty"`
-	// 1 s to 24 h, for all of them; absent: for each the duration of its claim.
+	// How long all of these leases are live from now: 1 s to 24 h. Unset: each lease for the duration of its claim.
 	LeaseDuration *durationpb.Duration `protobuf:"bytes,2,opt,name=lease_duration,json=leaseDuration,proto3,oneof" json:"lease_duration,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -758,12 +761,12 @@ func (x *HeartbeatRequest) GetLeaseDuration() *durationpb.Duration {
 	return nil
 }
 
-// What became of one beat.
+// The result of one beat.
 type BeatResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How the lease stands.
+	// The state of the lease.
 	State LeaseState `protobuf:"varint,1,opt,name=state,proto3,enum=runhub.v1.LeaseState" json:"state,omitempty"`
-	// When it ends unless it is extended again; unset when it is LOST.
+	// When the lease expires unless it is extended again. Unset if the lease is LOST.
 	LeaseExpireTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=lease_expire_time,json=leaseExpireTime,proto3,oneof" json:"lease_expire_time,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -813,10 +816,10 @@ func (x *BeatResult) GetLeaseExpireTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// What Heartbeat answers.
+// Response message for TaskService.Heartbeat.
 type HeartbeatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One for each beat, in their order.
+	// One result for each beat, in the order of the beats.
 	Results       []*BeatResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -859,18 +862,18 @@ func (x *HeartbeatResponse) GetResults() []*BeatResult {
 	return nil
 }
 
-// What CompleteTask takes.
+// Request message for TaskService.CompleteTask.
 type CompleteTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// The task's id. Required.
 	TaskId string `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
-	// The claim's token; unset for an operator's act.
+	// The claim's lease token. Unset: the call is an operator's act.
 	LeaseToken *string `protobuf:"bytes,2,opt,name=lease_token,json=leaseToken,proto3,oneof" json:"lease_token,omitempty"`
-	// What was done: becomes implementation_summary and the attempt's summary.
+	// A summary of the work; becomes the task's implementation_summary and the attempt's summary. At most 64 KiB.
 	Summary string `protobuf:"bytes,3,opt,name=summary,proto3" json:"summary,omitempty"`
-	// What came of it: any JSON, at most 1 MiB. Kept with the attempt and in the event.
+	// The result of the work: any JSON, at most 1 MiB. Kept in the attempt and in the event. Unset means null.
 	Result *structpb.Value `protobuf:"bytes,4,opt,name=result,proto3" json:"result,omitempty"`
-	// See RunService.
+	// Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -941,7 +944,7 @@ func (x *CompleteTaskRequest) GetRequestId() string {
 	return ""
 }
 
-// What CompleteTask answers.
+// Response message for TaskService.CompleteTask.
 type CompleteTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task, COMPLETED.
@@ -987,22 +990,22 @@ func (x *CompleteTaskResponse) GetTask() *Task {
 	return nil
 }
 
-// What FailTask takes.
+// Request message for TaskService.FailTask.
 type FailTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// The task's id. Required.
 	TaskId string `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
-	// The claim's token. Required.
+	// The claim's lease token. Required.
 	LeaseToken string `protobuf:"bytes,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
-	// What went wrong: becomes implementation_summary and the attempt's summary.
+	// A summary of the failure; becomes the task's implementation_summary and the attempt's summary. At most 64 KiB.
 	Summary string `protobuf:"bytes,3,opt,name=summary,proto3" json:"summary,omitempty"`
-	// Why, in a form that recurs. Unset clears the task's.
+	// Why the attempt failed, in a form that recurs. At most 64 KiB. Unset: clears the task's blocker_signature.
 	BlockerSignature *string `protobuf:"bytes,4,opt,name=blocker_signature,json=blockerSignature,proto3,oneof" json:"blocker_signature,omitempty"`
-	// What came of it all the same: any JSON.
+	// The result that the attempt has in spite of the failure: any JSON, at most 1 MiB. Unset means null.
 	Result *structpb.Value `protobuf:"bytes,5,opt,name=result,proto3" json:"result,omitempty"`
-	// How long not to give it out again, at most 365 days. Absent: at once.
+	// How long the task can't be claimed again, at most 365 days. Unset: it can be claimed at once.
 	RetryDelay *durationpb.Duration `protobuf:"bytes,6,opt,name=retry_delay,json=retryDelay,proto3,oneof" json:"retry_delay,omitempty"`
-	// See RunService.
+	// Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
 	RequestId     string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1087,7 +1090,7 @@ func (x *FailTaskRequest) GetRequestId() string {
 	return ""
 }
 
-// What FailTask answers.
+// Response message for TaskService.FailTask.
 type FailTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task, PENDING or BLOCKED (ABANDONED while the run is CANCELLING).
@@ -1133,16 +1136,16 @@ func (x *FailTaskResponse) GetTask() *Task {
 	return nil
 }
 
-// What ReleaseTask takes.
+// Request message for TaskService.ReleaseTask.
 type ReleaseTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// The task's id. Required.
 	TaskId string `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
-	// The claim's token. Required.
+	// The claim's lease token. Required.
 	LeaseToken string `protobuf:"bytes,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
-	// Why, for the log and the attempt's summary.
+	// Why the agent releases the task, for the log and the attempt's summary. At most 64 KiB. May be empty.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	// See RunService.
+	// Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
 	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1206,7 +1209,7 @@ func (x *ReleaseTaskRequest) GetRequestId() string {
 	return ""
 }
 
-// What ReleaseTask answers.
+// Response message for TaskService.ReleaseTask.
 type ReleaseTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task, PENDING (ABANDONED while the run is CANCELLING).
@@ -1252,18 +1255,18 @@ func (x *ReleaseTaskResponse) GetTask() *Task {
 	return nil
 }
 
-// What BlockTask takes.
+// Request message for TaskService.BlockTask.
 type BlockTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// The task's id. Required.
 	TaskId string `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
-	// The claim's token; unset for an operator's act.
+	// The claim's lease token. Unset: the call is an operator's act.
 	LeaseToken *string `protobuf:"bytes,2,opt,name=lease_token,json=leaseToken,proto3,oneof" json:"lease_token,omitempty"`
-	// Becomes implementation_summary; unset clears it.
+	// The task's new implementation_summary. At most 64 KiB. Unset: clears it.
 	Summary *string `protobuf:"bytes,3,opt,name=summary,proto3,oneof" json:"summary,omitempty"`
-	// Becomes blocker_signature; unset clears it.
+	// The task's new blocker_signature. At most 64 KiB. Unset: clears it.
 	BlockerSignature *string `protobuf:"bytes,4,opt,name=blocker_signature,json=blockerSignature,proto3,oneof" json:"blocker_signature,omitempty"`
-	// See RunService.
+	// Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1334,7 +1337,7 @@ func (x *BlockTaskRequest) GetRequestId() string {
 	return ""
 }
 
-// What BlockTask answers.
+// Response message for TaskService.BlockTask.
 type BlockTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task, BLOCKED.
@@ -1380,18 +1383,18 @@ func (x *BlockTaskResponse) GetTask() *Task {
 	return nil
 }
 
-// What AbandonTask takes.
+// Request message for TaskService.AbandonTask.
 type AbandonTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// The task's id. Required.
 	TaskId string `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
-	// The claim's token; unset for an operator's act.
+	// The claim's lease token. Unset: the call is an operator's act.
 	LeaseToken *string `protobuf:"bytes,2,opt,name=lease_token,json=leaseToken,proto3,oneof" json:"lease_token,omitempty"`
-	// Becomes implementation_summary; unset clears it.
+	// The task's new implementation_summary. At most 64 KiB. Unset: clears it.
 	Summary *string `protobuf:"bytes,3,opt,name=summary,proto3,oneof" json:"summary,omitempty"`
-	// Becomes blocker_signature; unset clears it.
+	// The task's new blocker_signature. At most 64 KiB. Unset: clears it.
 	BlockerSignature *string `protobuf:"bytes,4,opt,name=blocker_signature,json=blockerSignature,proto3,oneof" json:"blocker_signature,omitempty"`
-	// See RunService.
+	// Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1462,7 +1465,7 @@ func (x *AbandonTaskRequest) GetRequestId() string {
 	return ""
 }
 
-// What AbandonTask answers.
+// Response message for TaskService.AbandonTask.
 type AbandonTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task, ABANDONED.
@@ -1508,14 +1511,14 @@ func (x *AbandonTaskResponse) GetTask() *Task {
 	return nil
 }
 
-// What RequeueTask takes.
+// Request message for TaskService.RequeueTask.
 type RequeueTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// The task's id. Required.
 	TaskId string `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
-	// Why, for the log.
+	// Why the task is requeued, for the log. At most 64 KiB. May be empty.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	// See RunService.
+	// Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1572,7 +1575,7 @@ func (x *RequeueTaskRequest) GetRequestId() string {
 	return ""
 }
 
-// What RequeueTask answers.
+// Response message for TaskService.RequeueTask.
 type RequeueTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task, PENDING.
@@ -1618,12 +1621,12 @@ func (x *RequeueTaskResponse) GetTask() *Task {
 	return nil
 }
 
-// What RequeueInProgressTasks takes.
+// Request message for TaskService.RequeueInProgressTasks.
 type RequeueInProgressTasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// The run's id. Required.
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	// See RunService.
+	// Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
 	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1673,7 +1676,7 @@ func (x *RequeueInProgressTasksRequest) GetRequestId() string {
 	return ""
 }
 
-// What RequeueInProgressTasks answers.
+// Response message for TaskService.RequeueInProgressTasks.
 type RequeueInProgressTasksResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many tasks were in progress and are pending now.
@@ -1719,24 +1722,24 @@ func (x *RequeueInProgressTasksResponse) GetRequeuedCount() int32 {
 	return 0
 }
 
-// What RecordTaskAttempt takes.
+// Request message for TaskService.RecordTaskAttempt.
 type RecordTaskAttemptRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// The run's id. Required.
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	// Required; a task of that run.
+	// The id of a task of the run. Required.
 	TaskId string `protobuf:"bytes,2,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
-	// Not negative.
+	// The number of the attempt. Not negative.
 	AttemptNumber int32 `protobuf:"varint,3,opt,name=attempt_number,json=attemptNumber,proto3" json:"attempt_number,omitempty"`
-	// Required.
+	// The status of the attempt. Required.
 	Status AttemptStatus `protobuf:"varint,4,opt,name=status,proto3,enum=runhub.v1.AttemptStatus" json:"status,omitempty"`
-	// See TaskAttempt.
+	// A summary of the attempt. At most 64 KiB. May be empty.
 	Summary string `protobuf:"bytes,5,opt,name=summary,proto3" json:"summary,omitempty"`
-	// See TaskAttempt.
+	// Why the attempt did not succeed, in a form that recurs. At most 64 KiB. Unset: nothing is given.
 	BlockerSignature *string `protobuf:"bytes,6,opt,name=blocker_signature,json=blockerSignature,proto3,oneof" json:"blocker_signature,omitempty"`
-	// See TaskAttempt.
+	// The result of the attempt: any JSON, with the limits of TaskAttempt.result. Unset means null.
 	Result *structpb.Value `protobuf:"bytes,7,opt,name=result,proto3" json:"result,omitempty"`
-	// See RunService.
+	// Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
 	RequestId     string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1828,7 +1831,7 @@ func (x *RecordTaskAttemptRequest) GetRequestId() string {
 	return ""
 }
 
-// What RecordTaskAttempt answers.
+// Response message for TaskService.RecordTaskAttempt.
 type RecordTaskAttemptResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The attempt as stored.
@@ -1874,10 +1877,10 @@ func (x *RecordTaskAttemptResponse) GetAttempt() *TaskAttempt {
 	return nil
 }
 
-// What GetLatestTaskAttempt takes.
+// Request message for TaskService.GetLatestTaskAttempt.
 type GetLatestTaskAttemptRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// The task's id. Required.
 	TaskId        string `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1920,10 +1923,10 @@ func (x *GetLatestTaskAttemptRequest) GetTaskId() string {
 	return ""
 }
 
-// What GetLatestTaskAttempt answers.
+// Response message for TaskService.GetLatestTaskAttempt.
 type GetLatestTaskAttemptResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Unset when there was none.
+	// The newest attempt. Unset if there is none.
 	Attempt       *TaskAttempt `protobuf:"bytes,1,opt,name=attempt,proto3,oneof" json:"attempt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1966,14 +1969,14 @@ func (x *GetLatestTaskAttemptResponse) GetAttempt() *TaskAttempt {
 	return nil
 }
 
-// What ListTaskAttempts takes.
+// Request message for TaskService.ListTaskAttempts.
 type ListTaskAttemptsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// This or task_id, not both.
+	// The run whose attempts to list. Set this or `task_id`, not both.
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	// This or run_id, not both.
+	// The task whose attempts to list. Set this or `run_id`, not both.
 	TaskId string `protobuf:"bytes,2,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
-	// How many of the newest; 0 means 12, above 1,000 it is cut to that.
+	// How many of the newest attempts to return. 0 means 12; a value above 1,000 means 1,000.
 	Limit         int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2030,10 +2033,10 @@ func (x *ListTaskAttemptsRequest) GetLimit() int32 {
 	return 0
 }
 
-// What ListTaskAttempts answers.
+// Response message for TaskService.ListTaskAttempts.
 type ListTaskAttemptsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The oldest of them first.
+	// The newest attempts, the oldest of these first.
 	Attempts      []*TaskAttempt `protobuf:"bytes,1,rep,name=attempts,proto3" json:"attempts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2076,10 +2079,10 @@ func (x *ListTaskAttemptsResponse) GetAttempts() []*TaskAttempt {
 	return nil
 }
 
-// What ExplainTask takes.
+// Request message for TaskService.ExplainTask.
 type ExplainTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Required.
+	// The task's id. Required.
 	TaskId        string `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2122,12 +2125,12 @@ func (x *ExplainTaskRequest) GetTaskId() string {
 	return ""
 }
 
-// What ExplainTask answers.
+// Response message for TaskService.ExplainTask.
 type ExplainTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// An agent with the capabilities it requires would get it now, if nothing else goes before it.
+	// An agent with the required capabilities would get the task now, unless another task goes before it.
 	Claimable bool `protobuf:"varint,1,opt,name=claimable,proto3" json:"claimable,omitempty"`
-	// What is in the way.
+	// The obstacles, one reason for each. Empty: there is none.
 	Reasons       []*Obstacle `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

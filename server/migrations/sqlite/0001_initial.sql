@@ -1,16 +1,17 @@
--- What holds for every table:
---   key        counted by the writer (counters.last_key), ascending with insertion; other tables refer to it
---   id         the public id, opaque text; imported rows keep theirs
---   *_time     microseconds since 1970-01-01T00:00:00Z
---   status, verdict   the number of the API's enum
---   JSON       text columns that say so hold JSON as given, or a list of strings
+-- Conventions of all tables:
+--   key               the internal id to which other tables refer. The writer takes it from counters.last_key, so keys
+--                     ascend in the order of insertion.
+--   id                the public id, opaque text. Imported rows keep their ids.
+--   *_time            microseconds since 1970-01-01T00:00:00Z
+--   status, verdict   the number of the value in the API's enum
+--   JSON              columns marked so hold JSON text, as the caller sent it or as a list of strings
 
--- One row: what the writer has counted so far. Numbers are never given twice.
+-- One row with the last numbers that the writer has taken. No number is used twice.
 CREATE TABLE counters (
     one           INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
     last_position INTEGER NOT NULL,
     last_key      INTEGER NOT NULL,
-    -- Names this database. A cursor is good for one log_id.
+    -- Names this database. A cursor is valid for one log_id.
     log_id        TEXT    NOT NULL
 ) STRICT;
 
@@ -26,19 +27,19 @@ CREATE TABLE runs (
     cycle_count     INTEGER NOT NULL,
     replan_count    INTEGER NOT NULL,
     plan_version    INTEGER NOT NULL,
-    -- A task's id, not its key: an imported run may name a task that is not there any more.
+    -- The id of a task, not its key: an imported run may name a task that no longer exists.
     current_task_id TEXT,
     revision        INTEGER NOT NULL,
     create_time     INTEGER NOT NULL,
     update_time     INTEGER NOT NULL
 ) STRICT;
 
--- What a run counts, apart from its row, which may be wide: these change with every event.
+-- The numbers that a run takes. They change with every event, so they are not in the row of the run, which may be wide.
 CREATE TABLE run_counters (
     run_key      INTEGER NOT NULL PRIMARY KEY REFERENCES runs (key),
     last_seq     INTEGER NOT NULL,
     last_ordinal INTEGER NOT NULL,
-    -- The key of the attempt of the run's last claim: claims over all runs go to the smallest first.
+    -- The key of the attempt of the run's last claim. A claim over all runs prefers the run with the smallest.
     last_served  INTEGER NOT NULL
 ) STRICT;
 
@@ -62,11 +63,11 @@ CREATE TABLE tasks (
     ordinal                INTEGER NOT NULL,
     title                  TEXT    NOT NULL,
     objective              TEXT    NOT NULL,
-    -- JSON lists of strings, as are the four below.
+    -- JSON lists of strings, as are the four columns below.
     acceptance_criteria    TEXT    NOT NULL,
     verification_steps     TEXT    NOT NULL,
     allowed_paths          TEXT    NOT NULL,
-    -- Task ids, for showing. What is enforced stands in task_dependencies; both are written once.
+    -- Task ids, for answers only: task_dependencies is what is enforced. Both are written once.
     depends_on             TEXT    NOT NULL,
     required_capabilities  TEXT    NOT NULL,
     priority               INTEGER NOT NULL,
@@ -80,9 +81,9 @@ CREATE TABLE tasks (
     implementation_summary TEXT,
     blocker_signature      TEXT,
     agent_id               TEXT,
-    -- The token of the live claim; shown in the claim's answer only.
+    -- The token of the live claim. Only the answer of the claim contains it.
     lease_token            TEXT,
-    -- How many dependencies are not completed. Only ever falls, for COMPLETED is final.
+    -- The number of dependencies that are not completed. It only falls, because COMPLETED is final.
     open_dependencies      INTEGER NOT NULL,
     plan_version           INTEGER NOT NULL,
     revision               INTEGER NOT NULL,
@@ -92,7 +93,7 @@ CREATE TABLE tasks (
 
 CREATE UNIQUE INDEX tasks_by_plan ON tasks (run_key, ordinal);
 CREATE INDEX tasks_by_status ON tasks (run_key, status, ordinal);
--- The claim's: what is ready (status 1 is PENDING), in the order in which it is given out.
+-- For claims: the ready tasks (status 1 is PENDING) in claim order.
 CREATE INDEX tasks_ready ON tasks (run_key, priority DESC, ordinal) WHERE status = 1 AND open_dependencies = 0;
 
 CREATE TABLE task_dependencies (
@@ -115,7 +116,8 @@ CREATE TABLE task_attempts (
     blocker_signature TEXT,
     -- JSON.
     result            TEXT    NOT NULL,
-    -- The token of the claim that opened it, kept after its end to know a late holder by; null: it was recorded.
+    -- The token of the claim that opened the attempt, kept after its end to recognize a late holder. NULL if an
+    -- orchestrator has recorded the attempt.
     lease_token       TEXT,
     create_time       INTEGER NOT NULL,
     end_time          INTEGER
@@ -164,7 +166,7 @@ CREATE TABLE checkpoints (
     status      INTEGER NOT NULL,
     -- JSON.
     payload     TEXT    NOT NULL,
-    -- Of the run's newest event when it was taken.
+    -- The position of the run's newest event when the checkpoint was taken.
     position    INTEGER NOT NULL,
     create_time INTEGER NOT NULL
 ) STRICT;
@@ -187,23 +189,23 @@ CREATE TABLE artifacts (
 CREATE INDEX artifacts_by_run ON artifacts (run_key, key);
 CREATE INDEX artifacts_by_role ON artifacts (run_key, role, key);
 
--- Answers given to requests with a request_id, for giving them again.
+-- The answers to calls with a request_id, so that a duplicate request gets the same answer.
 CREATE TABLE requests (
     key         INTEGER NOT NULL PRIMARY KEY,
     rpc         TEXT    NOT NULL,
     request_id  TEXT    NOT NULL,
-    -- SHA-256 of the request's content.
+    -- SHA-256 of the content of the request.
     fingerprint BLOB    NOT NULL,
-    -- 0: `answer` is the encoded response. 1: it is an encoded google.rpc.Status, a refusal that wrote an event.
+    -- 0: `answer` is the encoded response. 1: `answer` is an encoded google.rpc.Status, of a rejection that wrote an event.
     refused     INTEGER NOT NULL,
     answer      BLOB    NOT NULL,
     create_time INTEGER NOT NULL,
     UNIQUE (rpc, request_id)
 ) STRICT;
 
--- What was imported, so that nothing is imported twice.
+-- The completed imports, so that nothing is imported twice.
 CREATE TABLE imports (
-    -- SHA-256 of what came in, in hexadecimal digits.
+    -- SHA-256 of the imported content, in hexadecimal digits.
     digest      TEXT    NOT NULL PRIMARY KEY,
     -- The name of the importer.
     kind        TEXT    NOT NULL,

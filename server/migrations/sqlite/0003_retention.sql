@@ -1,10 +1,10 @@
--- The log loses events: those of a deleted run, and those that are older than events are kept.
+-- Retention removes old events from the log, and the deletion of a run removes its events.
 
--- Without references: an event may outlive its run, and a deletion would look through the whole log for each row.
+-- Without foreign keys: an event may outlive its run, and with foreign keys each deleted row would cause a scan of the log.
 CREATE TABLE events_from_now_on (
     position       INTEGER NOT NULL PRIMARY KEY,
     run_key        INTEGER NOT NULL,
-    -- Only of run_deleted, whose run is not there any more to have it.
+    -- Set only in a run_deleted event, because the run that had the id no longer exists.
     deleted_run_id TEXT,
     seq            INTEGER NOT NULL,
     task_key       INTEGER,
@@ -22,11 +22,12 @@ DROP TABLE events;
 ALTER TABLE events_from_now_on RENAME TO events;
 CREATE INDEX events_by_run ON events (run_key, position);
 
--- The newest position that was removed because of its age: of any run, and of each. What a deletion takes is none.
+-- The newest position that retention has removed, of all runs and of each run. Events removed by the deletion of a run do
+-- not count.
 ALTER TABLE counters ADD COLUMN compacted_position INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE run_counters ADD COLUMN compacted_position INTEGER NOT NULL DEFAULT 0;
 
--- For deleting a run: what refers to a task, and who else has its paths.
+-- For the deletion of a run: the rows that refer to a task, and the other tasks with the same path set.
 CREATE INDEX approvals_by_task ON approvals (task_key) WHERE task_key IS NOT NULL;
 CREATE INDEX artifacts_by_task ON artifacts (task_key) WHERE task_key IS NOT NULL;
 CREATE INDEX tasks_by_path_set ON tasks (path_set_key) WHERE path_set_key IS NOT NULL;

@@ -8,7 +8,7 @@ use crate::domain::run::Run;
 use crate::domain::system_event;
 use crate::domain::task::{Task, TaskDraft, TaskStatus};
 use crate::error::{Error, Result};
-use crate::store::{self, Tx, events, path_sets, runs, tasks};
+use crate::store::{Tx, events, path_sets, runs, tasks};
 
 /// Appends tasks to a run's plan.
 pub fn add(tx: &mut dyn Tx, run_id: &str, drafts: &[TaskDraft]) -> Result<Vec<Task>> {
@@ -76,7 +76,7 @@ fn insert_all(tx: &mut dyn Tx, run: &Run, drafts: &[TaskDraft]) -> Result<Vec<Ta
         let task = Task::new(key, id, run, ordinal, draft.spec.clone(), tx.now());
         added.push(Task { path_set_key: path_sets::of_task(tx, run, &draft.spec.allowed_paths)?, ..task });
     }
-    store::plan::insert(tx, &mut added, &dependencies)?;
+    tasks::insert_with_dependencies(tx, &mut added, &dependencies)?;
     signal_pending(tx, &added);
     Ok(added)
 }

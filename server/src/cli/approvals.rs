@@ -1,4 +1,4 @@
-//! `runhub approvals`: what waits for a decision.
+//! `runhub approvals`: lists the approvals that need a decision.
 
 use std::io::{IsTerminal, Write, stdout};
 
@@ -16,20 +16,20 @@ Decide with:
   runhub approve APPROVAL
   runhub reject APPROVAL --because TEXT
 
-What is asked in full, with payload and digest: --json")]
+To see each approval in full, with payload and digest, use --json")]
 pub struct ApprovalsArgs {
-    /// Only those of this run
+    /// List only the approvals of this run
     #[arg(value_name = "RUN")]
     run: Option<String>,
 
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Also those that are decided, have expired or were cancelled
+    /// Also list approvals that are decided, expired or cancelled
     #[arg(long)]
     all: bool,
 
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -54,10 +54,10 @@ pub async fn run(args: ApprovalsArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn all_approvals(client: &Client, run: Option<&str>, decided_too: bool) -> Result<Vec<v1::Approval>, Failure> {
+async fn all_approvals(client: &Client, run: Option<&str>, also_decided: bool) -> Result<Vec<v1::Approval>, Failure> {
     let request = v1::ListApprovalsRequest {
         run_id: run.unwrap_or_default().to_owned(),
-        verdicts: if decided_too { vec![] } else { vec![ApprovalVerdict::Pending.into()] },
+        verdicts: if also_decided { vec![] } else { vec![ApprovalVerdict::Pending.into()] },
         page_size: 1_000,
         ..v1::ListApprovalsRequest::default()
     };
@@ -72,26 +72,26 @@ pub fn is_pending(approval: &v1::Approval) -> bool {
     approval.verdict() == ApprovalVerdict::Pending
 }
 
-/// What is asked; of a recorded one, which nobody asked for, why it was decided so.
-pub fn question(approval: &v1::Approval) -> &str {
+/// Returns the title, or the rationale of an approval that was recorded without a request and so has no title.
+pub fn title(approval: &v1::Approval) -> &str {
     if approval.title.is_empty() { &approval.rationale } else { &approval.title }
 }
 
-/// Which columns a table of approvals has.
+/// The optional columns of a table of approvals.
 pub struct Columns {
     pub run: RunShown,
     pub verdict: bool,
 }
 
-/// Where a table of approvals names their runs.
+/// The place in which a table of approvals shows their runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum RunShown {
-    /// They are all of one.
+    /// Nowhere, because all approvals belong to one run.
     Nowhere,
-    /// Under the approval's id: two ids beside each other leave a terminal no room for the question.
+    /// Below the approval's id, because two ids side by side leave a terminal no space for the title.
     Below,
-    /// In a column, so that one approval stays one line, for grep and awk.
-    Beside,
+    /// In a column, so that each approval stays on one line, for grep and awk.
+    Column,
 }
 
 impl RunShown {
@@ -99,7 +99,7 @@ impl RunShown {
         match (is_of_one_run, stdout().is_terminal()) {
             (true, _) => Self::Nowhere,
             (false, true) => Self::Below,
-            (false, false) => Self::Beside,
+            (false, false) => Self::Column,
         }
     }
 }
@@ -107,7 +107,7 @@ impl RunShown {
 impl Columns {
     pub fn new_table(&self) -> comfy_table::Table {
         let mut headings = vec!["APPROVAL"];
-        headings.extend((self.run == RunShown::Beside).then_some("RUN"));
+        headings.extend((self.run == RunShown::Column).then_some("RUN"));
         headings.extend(self.verdict.then_some("VERDICT"));
         headings.extend(["EXPIRES", "ASKED BY", "TITLE"]);
         table::new(&headings)
@@ -117,17 +117,17 @@ impl Columns {
         let mut cells = match self.run {
             RunShown::Nowhere => vec![Cell::new(&approval.id)],
             RunShown::Below => vec![Cell::new(format!("{}\nrun {}", approval.id, approval.run_id))],
-            RunShown::Beside => vec![Cell::new(&approval.id), Cell::new(&approval.run_id)],
+            RunShown::Column => vec![Cell::new(&approval.id), Cell::new(&approval.run_id)],
         };
         cells.extend(self.verdict.then(|| table::verdict(approval.verdict())));
         cells.push(Cell::new(expiry(approval)));
         cells.push(table::short_or_dash(&approval.requested_by));
-        cells.push(table::short(question(approval)));
+        cells.push(table::short(title(approval)));
         cells
     }
 }
 
-/// Until when it can be decided, and what happens then if that is more than its end.
+/// Returns the time at which a pending approval expires, and what happens then if it is more than a rejection.
 fn expiry(approval: &v1::Approval) -> String {
     let Some(time) = approval.expire_time.as_ref().filter(|_| is_pending(approval)) else {
         return if is_pending(approval) { "never" } else { "-" }.to_owned();

@@ -1,4 +1,4 @@
-//! `runhub approve` and `runhub reject`: what a person decides.
+//! `runhub approve` and `runhub reject`: decide an approval.
 
 use std::io::Write;
 
@@ -11,18 +11,18 @@ use super::{Failure, ServerArgs, approvals, json, table};
 
 #[derive(Args)]
 struct DecisionArgs {
-    /// The approval's id: runhub approvals lists them
+    /// The approval's id, as listed by runhub approvals
     #[arg(value_name = "APPROVAL")]
     approval: String,
 
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Who decides
+    /// The name under which the decision is recorded
     #[arg(long = "as", value_name = "NAME", default_value = "human")]
     source: String,
 
-    /// Decide only if this is the digest of what is asked for: what was looked at is what is decided
+    /// Decide only if the approval has this subject digest, so that the decision is about what you reviewed
     #[arg(long, value_name = "DIGEST")]
     digest: Option<String>,
 
@@ -36,7 +36,7 @@ pub struct ApproveArgs {
     #[command(flatten)]
     decision: DecisionArgs,
 
-    /// Why
+    /// The reason
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     because: String,
 }
@@ -46,11 +46,11 @@ pub struct RejectArgs {
     #[command(flatten)]
     decision: DecisionArgs,
 
-    /// Why: whoever asked has to know what to do next
+    /// The reason, which tells the requester what to do next
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     because: String,
 
-    /// Not a no, but a not like this
+    /// Request changes instead of rejecting
     #[arg(long)]
     request_changes: bool,
 }
@@ -87,12 +87,13 @@ async fn decide(args: DecisionArgs, verdict: ApprovalVerdict, rationale: String)
     Ok(())
 }
 
-/// What was decided, in one line.
+/// Returns the decision in one line.
 fn line(approval: &v1::Approval) -> String {
     let verdict = approval.verdict();
-    let (style, word) = (table::verdict_style(verdict), table::word(verdict.as_str_name(), "APPROVAL_VERDICT_"));
-    let (source, question) = (table::visible(&approval.source), table::visible(approvals::question(approval)));
+    let style = table::verdict_style(verdict);
+    let word = table::word(verdict.as_str_name(), "APPROVAL_VERDICT_").replace('_', " ");
+    let source = table::visible(&approval.source);
+    let title = table::visible(approvals::title(approval));
     let dim = table::DIM;
-    let word = word.replace('_', " ");
-    format!("{style}{word}{style:#} by {source}: {question}  {dim}{}{dim:#}", approval.id)
+    format!("{style}{word}{style:#} by {source}: {title}  {dim}{}{dim:#}", approval.id)
 }

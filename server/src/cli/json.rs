@@ -1,4 +1,4 @@
-//! Messages as JSON, in protobuf's own mapping: what grpcurl shows.
+//! Messages as JSON in the protobuf mapping, which is also what grpcurl prints.
 
 use std::io::Write;
 use std::sync::LazyLock;
@@ -11,12 +11,12 @@ use super::Failure;
 static POOL: LazyLock<Option<DescriptorPool>> =
     LazyLock::new(|| DescriptorPool::decode(runhub_api::FILE_DESCRIPTOR_SET).ok());
 
-/// One line of JSON for a message of the package; unset fields that have no presence are shown too.
+/// Returns a message of the package runhub.v1 as one line of JSON, with unset fields that have no presence.
 pub fn line(name: &str, message: &impl Message) -> Result<String, Failure> {
     to_json(name, message).map_err(|cause| Failure::failed(format!("can't show {name} as JSON: {cause}")))
 }
 
-/// One line for each message of a list.
+/// Prints one line for each message.
 pub fn lines<M: Message>(out: &mut impl Write, name: &str, messages: &[M]) -> Result<(), Failure> {
     for message in messages {
         writeln!(out, "{}", line(name, message)?)?;
@@ -25,8 +25,10 @@ pub fn lines<M: Message>(out: &mut impl Write, name: &str, messages: &[M]) -> Re
 }
 
 fn to_json(name: &str, message: &impl Message) -> Result<String, Box<dyn std::error::Error>> {
-    let pool = POOL.as_ref().ok_or("the descriptors can't be read")?;
-    let descriptor = pool.get_message_by_name(&format!("runhub.v1.{name}")).ok_or("no such message")?;
+    let pool = POOL.as_ref().ok_or("the built-in descriptors are invalid")?;
+    let descriptor = pool
+        .get_message_by_name(&format!("runhub.v1.{name}"))
+        .ok_or("the message is not in the built-in descriptors")?;
     let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?;
     let mut text = Vec::new();
     let options = SerializeOptions::new().skip_default_fields(false);
@@ -41,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_shown_as_grpcurl_shows_it() {
+    fn message_has_the_json_that_grpcurl_prints() {
         let payload = prost_types::Value::from("x");
         let event = v1::Event { position: 7, payload: Some(payload), ..v1::Event::default() };
         let shown: serde_json::Value = serde_json::from_str(&line("Event", &event).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! The command line: one file a command.
+//! The command line, with one file per command.
 
 mod approvals;
 mod bench;
@@ -20,14 +20,15 @@ mod why;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use runhub_client::{Client, Error};
+use runhub_client::Client;
 
 pub use self::exit::Failure;
 
 /// The coordination server for AI-agent runs.
 ///
-/// Without a command it serves: agents in any language plan a run over gRPC, claim its tasks, report attempts, ask
-/// for approval and leave checkpoints. Whoever watches sees every event, decides what is asked, and pauses or cancels runs.
+/// Without a command, runhub starts the server. Agents in any language plan a run over gRPC, claim its tasks, report
+/// attempts, ask for approval and save checkpoints. People watch every event live, decide approvals, and pause or cancel
+/// runs.
 #[derive(Parser)]
 #[command(name = "runhub", version, args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
 struct Cli {
@@ -39,72 +40,70 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Examples:
-  runhub                                  serve on 127.0.0.1:50051, data in ./runhub.db
-  runhub runs                             what runs there are, the newest first
-  runhub show RUN                         all about one run
-  runhub watch RUN                        its events, live
-  runhub approvals                        what waits for a decision, in all runs
-  runhub approve APPROVAL                 say yes; or: runhub reject APPROVAL --because TEXT
-  runhub pause RUN                        give out no more tasks; also: resume, cancel
-  runhub why TASK                         why nobody can claim it now
-  runhub import beads issues.jsonl        a beads ledger becomes a run (with no server running)
+  runhub                                  serve on 127.0.0.1:50051, with the data in ./runhub.db
+  runhub runs                             list the runs, newest first
+  runhub show RUN                         show a run in detail
+  runhub watch RUN                        show its events live
+  runhub approvals                        list the pending approvals of all runs
+  runhub approve APPROVAL                 approve; or: runhub reject APPROVAL --because TEXT
+  runhub pause RUN                        lease no more tasks of a run; also: resume, cancel
+  runhub why TASK                         explain why no agent can claim a task now
+  runhub import beads issues.jsonl        import a beads ledger as a run (stop the server first)
 
 Exit codes:
-  0  done
-  1  the server refused the call, or something failed
+  0  success
+  1  the server refused the call, or the command failed
   2  the command line is wrong
   3  no server answers
-  4  what was named does not exist";
+  4  the run, task or approval does not exist";
 
 #[derive(Subcommand)]
 enum Command {
     /// Run the server (the default command)
     Serve(serve::ServeArgs),
-    /// List the runs, the newest first
+    /// List the runs, newest first
     Runs(runs::RunsArgs),
-    /// Show a run and what is around it
+    /// Show a run with its tasks, attempts, agents, approvals, artifacts and newest events
     Show(show::ShowArgs),
     /// List the tasks of a run, in plan order
     Tasks(tasks::TasksArgs),
-    /// Show events as they happen, through restarts of the server
+    /// Show events live, also across restarts of the server
     Watch(watch::WatchArgs),
-    /// Say why a task can't be claimed now
+    /// Explain why a task can't be claimed now
     Why(why::WhyArgs),
-    /// List what waits for a decision, the oldest first
+    /// List the pending approvals, oldest first
     Approvals(approvals::ApprovalsArgs),
-    /// Say yes to what is asked
+    /// Approve a requested approval
     Approve(decide::ApproveArgs),
-    /// Say no to what is asked, or not like this
+    /// Reject a requested approval, or request changes
     Reject(decide::RejectArgs),
-    /// Give out no more tasks of a run; what agents hold goes on
+    /// Pause a run: its tasks can't be claimed, and agents keep the tasks that they hold
     Pause(run_control::ControlArgs),
-    /// Give a paused run the status it had before
+    /// Resume a paused run with the status that it had before
     Resume(run_control::ControlArgs),
-    /// End a run; agents get some time to finish what they hold
+    /// Cancel a run; agents get a grace period to finish the tasks that they hold
     Cancel(run_control::CancelArgs),
-    /// Delete a run that has ended: its plan, its log, and all else of it, for good
+    /// Delete a run that has ended, with its plan and its log, permanently
     Delete(run_control::DeleteArgs),
-    /// Measure how fast it is here, on a server of its own
+    /// Measure how fast the server is on this machine
     Bench(bench::BenchArgs),
-    /// Bring in real work, into a database that no server has open
+    /// Import existing work into a database that no server has open
     Import(import::ImportArgs),
 }
 
-/// Where the server is, for every command that is a client.
+/// The option of every command that calls a server.
 #[derive(Args)]
 struct ServerArgs {
-    /// The server: http://HOST:PORT, HOST:PORT or unix:PATH
+    /// The server's address: http://HOST:PORT, HOST:PORT or unix:PATH
     #[arg(long, env = "RUNHUB_SERVER", value_name = "URL", default_value = "http://127.0.0.1:50051")]
     server: String,
 }
 
 impl ServerArgs {
-    /// A person is told at once what the matter is.
+    /// Connects without retries, so that a person sees a failure at once.
     async fn connect(&self) -> Result<Client, Failure> {
-        let client = Client::connect(&self.server).await.map_err(|error| match error {
-            Error::Address(_) => Failure::from(error),
-            other => Failure::from(other).at(&self.server),
-        })?;
+        let client = Client::connect(&self.server).await;
+        let client = client.map_err(|error| Failure::from(error).at_server(&self.server))?;
         Ok(client.without_retry())
     }
 }
@@ -114,17 +113,17 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Parses the command line and does what it says.
+/// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return Failure::failed(format!("can't start: {error}")).report(),
+        Err(error) => return Failure::failed(format!("can't start the async runtime: {error}")).report(),
     };
-    let done = runtime.block_on(run(cli));
-    // A read that hangs in a blocking thread must not keep a server past its drain time.
+    let result = runtime.block_on(run(cli));
+    // A read that hangs in a blocking thread must not keep the server alive beyond its drain time.
     runtime.shutdown_background();
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
@@ -156,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn clap_accepts_the_command_line_definition() {
         command().debug_assert();
     }
 }

@@ -1,10 +1,10 @@
-//! Lists that come page by page.
+//! Paged lists.
 
 use runhub_client::Error;
 
 use super::Failure;
 
-/// All of a list: `page` gets a page token and answers with what is on that page and the token of the next.
+/// Returns all items of a paged list. `page` takes a page token and returns that page's items and the next page token.
 pub async fn all<T>(mut page: impl AsyncFnMut(String) -> Result<(Vec<T>, String), Error>) -> Result<Vec<T>, Failure> {
     let mut found = Vec::new();
     let mut page_token = String::new();

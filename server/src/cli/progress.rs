@@ -1,8 +1,8 @@
-//! How far a long command is.
+//! The progress bar of long commands.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Progress on standard error; nothing where that is no terminal.
+/// Returns a progress bar on standard error. It stays hidden if standard error is not a terminal.
 pub fn bar(length: usize) -> ProgressBar {
     let bar = ProgressBar::new(length as u64);
     if let Ok(style) = ProgressStyle::with_template("{msg:<12} {wide_bar} {pos}/{len}  {eta}") {

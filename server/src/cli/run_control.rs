@@ -1,4 +1,4 @@
-//! `runhub pause`, `resume`, `cancel` and `delete`: a run under a person's hand.
+//! `runhub pause`, `resume`, `cancel` and `delete`: control a run.
 
 use std::io::Write;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct ControlArgs {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Why, for the log and for who looks at the run
+    /// The reason, which the log and the run show
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     because: String,
 
@@ -35,14 +35,14 @@ pub struct CancelArgs {
     #[command(flatten)]
     control: ControlArgs,
 
-    /// How long agents have to finish what they hold, at most 24h; 0s: not at all
+    /// The time that agents get to finish the tasks that they hold, at most 24h. With 0s the run ends at once
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = grace)]
     grace: prost_types::Duration,
 }
 
 #[derive(Args)]
 pub struct DeleteArgs {
-    /// The run's id; the run has ended
+    /// The id of a run that has ended
     #[arg(value_name = "RUN")]
     run: String,
 
@@ -57,16 +57,14 @@ fn grace(text: &str) -> Result<prost_types::Duration, String> {
 
 pub async fn pause(args: ControlArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
-    let (run_id, reason) = (args.run, args.because);
-    let request = v1::PauseRunRequest { run_id, reason, ..v1::PauseRunRequest::default() };
+    let request = v1::PauseRunRequest { run_id: args.run, reason: args.because, ..v1::PauseRunRequest::default() };
     let run = client.pause_run(request).await?.run.unwrap_or_default();
     print(&run, args.json, "")
 }
 
 pub async fn resume(args: ControlArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
-    let (run_id, reason) = (args.run, args.because);
-    let request = v1::ResumeRunRequest { run_id, reason, ..v1::ResumeRunRequest::default() };
+    let request = v1::ResumeRunRequest { run_id: args.run, reason: args.because, ..v1::ResumeRunRequest::default() };
     let run = client.resume_run(request).await?.run.unwrap_or_default();
     print(&run, args.json, "")
 }
@@ -76,9 +74,9 @@ pub async fn cancel(args: CancelArgs) -> Result<(), Failure> {
     let client = server.connect().await?;
     let request = v1::CancelRunRequest { run_id, reason, grace: Some(args.grace), ..v1::CancelRunRequest::default() };
     let run = client.cancel_run(request).await?.run.unwrap_or_default();
-    // The run is cancelled, or will be, whatever comes of asking for the particulars.
+    // The cancellation is decided, so a failure to read the remaining tasks must not make the command fail.
     let note = match run.status() {
-        RunStatus::Cancelling if !json => holders(&client, &run.id).await.unwrap_or_default(),
+        RunStatus::Cancelling if !json => held_tasks(&client, &run.id).await.unwrap_or_default(),
         _ => String::new(),
     };
     print(&run, json, &note)
@@ -88,7 +86,7 @@ pub async fn delete(args: DeleteArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
     let request = v1::DeleteRunRequest { run_id: args.run.clone(), ..v1::DeleteRunRequest::default() };
     client.delete_run(request).await?;
-    writeln!(anstream::stdout(), "Run {} is deleted, and all of it", args.run)?;
+    writeln!(anstream::stdout(), "Run {} is deleted, with its plan and its log", args.run)?;
     Ok(())
 }
 
@@ -98,16 +96,19 @@ fn print(run: &v1::Run, as_json: bool, note: &str) -> Result<(), Failure> {
         writeln!(out, "{}", json::line("Run", run)?)?;
         return Ok(());
     }
-    let (bold, status) = (table::BOLD, table::word(run.status().as_str_name(), "RUN_STATUS_"));
+    let bold = table::BOLD;
+    let status = table::word(run.status().as_str_name(), "RUN_STATUS_");
     writeln!(out, "Run {} is {bold}{status}{bold:#}{note}", run.id)?;
     Ok(())
 }
 
-/// How many still hold tasks of a run that is being cancelled, and for how long at most.
-async fn holders(client: &Client, run_id: &str) -> Result<String, Failure> {
+/// Returns a note on how many tasks of a run that is being cancelled are still held, and when its grace ends.
+async fn held_tasks(client: &Client, run_id: &str) -> Result<String, Failure> {
     let held = tasks::all_tasks(client, run_id, &[TaskStatus::InProgress]).await?.len();
-    let until = grace_end(client, run_id).await?;
-    let until = until.map(|time| format!(", until {} at the latest", table::until(Some(&time)))).unwrap_or_default();
+    let until = match grace_end(client, run_id).await? {
+        Some(time) => format!(", until {} at the latest", table::until(Some(&time))),
+        None => String::new(),
+    };
     Ok(match held {
         0 => String::new(),
         1 => format!(": 1 task is still held{until}"),
@@ -115,7 +116,7 @@ async fn holders(client: &Client, run_id: &str) -> Result<String, Failure> {
     })
 }
 
-/// When the grace is over. Only the log says so: a cancellation asked for again with a longer grace keeps its end.
+/// Returns the end of the grace from the log, because a repeated cancellation does not change it.
 async fn grace_end(client: &Client, run_id: &str) -> Result<Option<Timestamp>, Failure> {
     let request = v1::ListEventsRequest {
         run_id: run_id.to_owned(),

@@ -1,4 +1,4 @@
-//! `runhub runs`: what runs there are.
+//! `runhub runs`: lists the runs.
 
 use clap::Args;
 use runhub_api::v1;
@@ -11,7 +11,7 @@ pub struct RunsArgs {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -25,11 +25,10 @@ pub async fn run(args: RunsArgs) -> Result<(), Failure> {
     }
     let mut rows = table::new(&["RUN", "STATUS", "CREATED", "GOAL"]);
     for run in &runs {
-        let created = table::time(run.create_time.as_ref());
         rows.add_row([
             run.id.as_str().into(),
             table::run_status(run.status()),
-            created.into(),
+            table::time(run.create_time.as_ref()).into(),
             table::short(&run.goal),
         ]);
     }
@@ -39,8 +38,8 @@ pub async fn run(args: RunsArgs) -> Result<(), Failure> {
 
 async fn all_runs(client: &Client) -> Result<Vec<v1::Run>, Failure> {
     pages::all(async |page_token| {
-        let page = v1::ListRunsRequest { page_size: 1_000, page_token, ..v1::ListRunsRequest::default() };
-        let page = client.list_runs(page).await?;
+        let request = v1::ListRunsRequest { page_size: 1_000, page_token, ..v1::ListRunsRequest::default() };
+        let page = client.list_runs(request).await?;
         Ok((page.runs, page.next_page_token))
     })
     .await

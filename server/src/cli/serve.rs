@@ -1,4 +1,4 @@
-//! `runhub serve`: the server.
+//! `runhub serve`: runs the server.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -19,48 +19,49 @@ use crate::server::Server;
 
 #[derive(Args)]
 pub struct ServeArgs {
-    /// Where to listen: IP:PORT (port 0: any free one) or unix:PATH
+    /// The address to listen on: IP:PORT (port 0: any free port) or unix:PATH
     #[arg(long, env = "RUNHUB_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
     listen: Listen,
 
-    /// The database file, made if it is not there
+    /// The database file, which the server creates if it does not exist
     #[arg(long, env = "RUNHUB_DB", value_name = "FILE", default_value = "runhub.db")]
     db: PathBuf,
 
-    /// How long open calls and streams get to end on SIGTERM or SIGINT
+    /// The time that open calls and streams get to end after SIGTERM or SIGINT
     #[arg(long, env = "RUNHUB_DRAIN", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     drain: Duration,
 
-    /// How long the answer to a request_id is kept, to be given again
+    /// The time for which the server keeps the answer to a request_id, to return it to duplicate requests
     #[arg(long, env = "RUNHUB_KEEP_REQUESTS_FOR", value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
     keep_requests_for: Duration,
 
-    /// How long events are kept, at least 1s; older ones go from the old end of the log. For ever, unless this is said
+    /// The time for which the server keeps events, at least 1s. It removes older events from the log. Default: forever
     #[arg(long, env = "RUNHUB_KEEP_EVENTS_FOR", value_name = "DURATION", value_parser = keep_events_for)]
     keep_events_for: Option<Duration>,
 
-    /// How long an agent may be silent before its task is taken back, if its claim does not say: 1s to 24h
+    /// The lease duration of claims that don't set one, 1s to 24h. A task returns to the queue if its agent sends no
+    /// heartbeat for this long
     #[arg(long, env = "RUNHUB_DEFAULT_LEASE", value_name = "DURATION", default_value = "10m", value_parser = lease_duration)]
     default_lease: Duration,
 
-    /// Allow an address that other machines can reach: there is no authentication and no encryption yet
+    /// Allow an address that other machines can reach. The server has no authentication and no encryption yet
     #[arg(long, env = "RUNHUB_INSECURE", value_parser = FalseyValueParser::new())]
     insecure: bool,
 
-    /// How log lines look, on standard error
+    /// The format of the log, which goes to standard error
     #[arg(long, env = "RUNHUB_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug, or tracing's directives
+    /// The log level (error, warn, info or debug), or directives of the tracing library
     #[arg(long, env = "RUNHUB_LOG", value_name = "FILTER", default_value = "info")]
     log: String,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum LogFormat {
-    /// For people
+    /// Text for people
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
@@ -68,8 +69,8 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     start_log(&args)?;
     if !args.listen.is_local() && !args.insecure {
         let message = format!(
-            "{} can be reached from other machines, and there is no authentication yet: \
-            listen on 127.0.0.1 or unix:PATH, or say --insecure",
+            "other machines can reach {}, and the server has no authentication yet: \
+            listen on 127.0.0.1 or unix:PATH, or pass --insecure",
             args.listen
         );
         return Err(Failure::usage(message));
@@ -84,7 +85,7 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     let db = config.db.display().to_string();
     let server = Server::bind(config, Arc::new(SystemClock)).await;
     let server = server.map_err(|error| Failure::failed(error.to_string()))?;
-    // Before the announcement: who reads it may send a signal at once.
+    // Handle signals before the announcement, because a program that reads it may send one at once.
     let shutdown = shutdown_signal()?;
     announce(&server.listens_on(), &db)?;
     server.run(shutdown).await.map_err(|error| Failure::failed(error.to_string()))?;
@@ -92,19 +93,19 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Watchers that are there are to have a chance.
-const SHORTEST_KEPT: Duration = Duration::from_secs(1);
+/// Shorter retention would remove events before live watchers receive them.
+const MIN_EVENT_RETENTION: Duration = Duration::from_secs(1);
 
 fn keep_events_for(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if duration >= SHORTEST_KEPT { Ok(duration) } else { Err("it is under 1s".to_owned()) }
+    if duration >= MIN_EVENT_RETENTION { Ok(duration) } else { Err("the duration must be at least 1s".to_owned()) }
 }
 
 fn lease_duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     match (lease::SHORTEST..=lease::LONGEST).contains(&duration) {
         true => Ok(duration),
-        false => Err("it is outside 1s to 24h".to_owned()),
+        false => Err("the duration must be between 1s and 24h".to_owned()),
     }
 }
 
@@ -113,28 +114,30 @@ fn start_log(args: &ServeArgs) -> Result<(), Failure> {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match args.log_format {
         LogFormat::Text => {
-            log.with_ansi(anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never).init();
+            let is_colored = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
+            log.with_ansi(is_colored).init();
         }
         LogFormat::Json => log.json().init(),
     }
     Ok(())
 }
 
-/// On standard output, for people and for programs that ask for any free port.
+/// Prints the address on standard output, for people and for programs that asked for any free port.
 fn announce(listen: &Listen, db: &str) -> Result<(), Failure> {
     let call = "runhub.v1.ServerService/GetServerInfo";
-    let try_it = match listen {
+    let grpcurl = match listen {
         Listen::Tcp(address) => format!("grpcurl -plaintext {address} {call}"),
         Listen::Unix(path) => format!("grpcurl -plaintext -unix {} {call}", path.display()),
     };
     let mut out = io::stdout().lock();
     writeln!(out, "runhub {} listens on {listen}, data in {db}", env!("CARGO_PKG_VERSION"))?;
-    writeln!(out, "try:  {try_it}")?;
+    writeln!(out, "try:  {grpcurl}")?;
     out.flush()?;
     tracing::info!(%listen, db, "listening");
     Ok(())
 }
 
+/// Returns a future that ends with the first SIGTERM or SIGINT.
 fn shutdown_signal() -> Result<impl Future<Output = ()>, Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,4 +1,4 @@
-//! `runhub show RUN`: a run's snapshot, readable.
+//! `runhub show RUN`: shows a run's snapshot.
 
 use std::io::{self, Write};
 
@@ -19,7 +19,7 @@ pub struct ShowArgs {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Show at most so many tasks of each kind; 0: all
+    /// The maximum number of tasks to show of each status. 0: all
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(i32).range(0..))]
     tasks: i32,
 
@@ -28,19 +28,27 @@ pub struct ShowArgs {
     json: bool,
 }
 
-/// What is shown of a run too large to be shown whole.
-const PART: i32 = 10;
+/// The number of events, attempts and tasks of each status to show if the snapshot is too large.
+const REDUCED_LIMIT: i32 = 10;
 
 const IN_PROGRESS: &str = "In progress";
 
 pub async fn run(args: ShowArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
-    // All tasks, to count them.
+    // Without limits, so that the headings can show the number of all tasks.
     let whole = v1::GetRunSnapshotRequest { run_id: args.run, ..v1::GetRunSnapshotRequest::default() };
     let snapshot = match client.get_run_snapshot(whole.clone()).await {
         Err(error) if error.reason() == Some(&Reason::SnapshotTooLarge) && !args.json => {
-            writeln!(anstream::stderr(), "The run is too large to show whole: this is the newest {PART} of each.")?;
-            let part = v1::GetRunSnapshotRequest { event_limit: PART, attempt_limit: PART, task_limit: PART, ..whole };
+            writeln!(
+                anstream::stderr(),
+                "The run is too large to show completely. This is the newest {REDUCED_LIMIT} of each kind."
+            )?;
+            let part = v1::GetRunSnapshotRequest {
+                event_limit: REDUCED_LIMIT,
+                attempt_limit: REDUCED_LIMIT,
+                task_limit: REDUCED_LIMIT,
+                ..whole
+            };
             client.get_run_snapshot(part).await?
         }
         other => other?,
@@ -112,7 +120,7 @@ fn print_tasks(out: &mut impl Write, snapshot: &v1::RunSnapshot, limit: usize) -
     ];
     for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
         let shown = list.len().min(limit);
-        // What comes next is at the front of what is pending, and at the back of what is over.
+        // The next tasks are first among the pending ones; the most recent are last in the other lists.
         let (which, part) = match name {
             "Pending" => ("first", &list[..shown]),
             _ => ("newest", &list[list.len() - shown..]),
@@ -124,7 +132,7 @@ fn print_tasks(out: &mut impl Write, snapshot: &v1::RunSnapshot, limit: usize) -
     Ok(())
 }
 
-/// Of what is held, when its lease ends; its status is said by the heading.
+/// Returns the table of a list of tasks. Tasks in progress show when their lease ends instead of their status.
 fn task_rows(list: &str, tasks: &[v1::Task]) -> comfy_table::Table {
     let mut rows = if list == IN_PROGRESS { tasks::new_held_table() } else { tasks::new_table() };
     for task in tasks {
@@ -165,7 +173,7 @@ fn print_agents(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<
     section(out, "Agents", rows)
 }
 
-/// Before all else, because somebody waits for it.
+/// Prints pending approvals before the tasks, because agents wait for the decisions.
 fn print_pending_approvals(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<()> {
     let columns = Columns { run: RunShown::Nowhere, verdict: false };
     let mut rows = columns.new_table();

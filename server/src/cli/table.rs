@@ -1,4 +1,4 @@
-//! Tables and short forms, for people. Colour only on a terminal.
+//! Tables and short forms of values, for people. Colors appear on a terminal only.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -8,15 +8,15 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, Conte
 use prost_types::Timestamp;
 use runhub_api::v1::{ApprovalVerdict, AttemptStatus, RunStatus, TaskStatus};
 
-/// What stands out in a line.
+/// The style of what stands out in a line.
 pub const BOLD: Style = Style::new().bold();
-/// What stands back in a line.
+/// The style of secondary parts of a line.
 pub const DIM: Style = Style::new().dimmed();
 
-/// Headings of what is one word, such as an id: one that is broken over two lines can't be copied.
+/// Headings of columns that never wrap, because an id that is split over two lines can't be copied.
 const UNBROKEN: [&str; 6] = ["RUN", "TASK", "APPROVAL", "ARTIFACT", "STATUS", "VERDICT"];
 
-/// A table with these headings.
+/// Returns an empty table with these headings.
 pub fn new(headings: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
@@ -25,13 +25,13 @@ pub fn new(headings: &[&str]) -> Table {
         column.set_constraint(ColumnConstraint::ContentWidth);
     }
     if anstream::AutoStream::choice(&io::stdout()) == ColorChoice::Never {
-        // Neither colours nor a width to fit into: one row stays one line, for grep and awk.
+        // Without colors and a maximum width, each row stays on one line, for grep and awk.
         table.force_no_tty();
     }
     table
 }
 
-/// Prints a table, or a word if it is empty.
+/// Prints a table, or the text `if_empty` if it has no rows.
 pub fn print(to: &mut impl Write, table: &mut Table, if_empty: &str) -> io::Result<()> {
     if table.row_iter().next().is_none() {
         return writeln!(to, "{if_empty}");
@@ -45,31 +45,33 @@ pub fn print(to: &mut impl Write, table: &mut Table, if_empty: &str) -> io::Resu
     Ok(())
 }
 
-/// A number, to the right.
+/// Returns a right-aligned cell.
 pub fn number(value: impl ToString) -> Cell {
     Cell::new(value.to_string()).set_alignment(CellAlignment::Right)
 }
 
-/// The first line of a text, cut short on a terminal.
+/// Returns a cell with the first line of a text, cut as by `shorten`.
 pub fn short(text: &str) -> Cell {
     Cell::new(shorten(text))
 }
 
-/// The same, or a dash where there is no text.
+/// Returns a cell as `short` does, or with a dash if the text is empty.
 pub fn short_or_dash(text: &str) -> Cell {
     short(if text.is_empty() { "-" } else { text })
 }
 
-/// The first line of a text. What an agent wrote must not steer the terminal of who reads it: control characters, and
-/// those that turn the direction of writing, are shown, not sent.
+/// Returns the first line of a text. Replaces control characters and characters that change the writing direction, so that
+/// text from an agent can't control the reader's terminal.
 pub fn visible(text: &str) -> String {
-    let steers =
-        |letter: char| letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let first = text.lines().next().unwrap_or_default();
-    first.chars().map(|letter| if steers(letter) { '\u{fffd}' } else { letter }).collect()
+    let first_line = text.lines().next().unwrap_or_default();
+    first_line.chars().map(|letter| if controls_terminal(letter) { '\u{fffd}' } else { letter }).collect()
 }
 
-/// The first line of a text, made visible, on a terminal cut to what a column can take.
+fn controls_terminal(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Returns the first line of a text as `visible` does, on a terminal cut to 60 characters.
 pub fn shorten(text: &str) -> String {
     const CHARS: usize = 60;
     let line = visible(text);
@@ -79,7 +81,7 @@ pub fn shorten(text: &str) -> String {
     line.chars().take(CHARS - 1).chain(['…']).collect()
 }
 
-/// A time to the second, in UTC.
+/// Returns a time in UTC, to the second; empty if there is none.
 pub fn time(time: Option<&Timestamp>) -> String {
     match time {
         Some(time) => Timestamp { nanos: 0, ..*time }.to_string().replace('T', " "),
@@ -87,22 +89,22 @@ pub fn time(time: Option<&Timestamp>) -> String {
     }
 }
 
-/// A time to the second, in UTC, without the year: for lines that follow each other.
+/// Returns a time in UTC, to the second and without the year, for event lines; empty if there is none.
 pub fn short_time(when: Option<&Timestamp>) -> String {
     time(when).trim_end_matches('Z').split_once('-').map(|(_, rest)| rest.to_owned()).unwrap_or_default()
 }
 
-/// When something ends: short, but of no doubtful time zone.
+/// Returns a time as `short_time` does, with the time zone; empty if there is none.
 pub fn until(when: Option<&Timestamp>) -> String {
     when.map(|when| format!("{}Z", short_time(Some(when)))).unwrap_or_default()
 }
 
-/// An enum's value without its prefix, small.
+/// Returns the name of an enum value in lower case, without its prefix.
 pub fn word(name: &str, prefix: &str) -> String {
     name.strip_prefix(prefix).unwrap_or(name).to_lowercase()
 }
 
-/// A run's status, coloured.
+/// Returns a cell with a run's status in its color.
 pub fn run_status(status: RunStatus) -> Cell {
     let color = match status {
         RunStatus::Running => Color::Cyan,
@@ -114,7 +116,7 @@ pub fn run_status(status: RunStatus) -> Cell {
     Cell::new(word(status.as_str_name(), "RUN_STATUS_")).fg(color)
 }
 
-/// A task's status, coloured.
+/// Returns a cell with a task's status in its color.
 pub fn task_status(status: TaskStatus) -> Cell {
     let color = match status {
         TaskStatus::InProgress => Color::Cyan,
@@ -126,12 +128,12 @@ pub fn task_status(status: TaskStatus) -> Cell {
     Cell::new(word(status.as_str_name(), "TASK_STATUS_")).fg(color)
 }
 
-/// An attempt's status.
+/// Returns a cell with an attempt's status.
 pub fn attempt_status(status: AttemptStatus) -> Cell {
     Cell::new(word(status.as_str_name(), "ATTEMPT_STATUS_"))
 }
 
-/// An approval's verdict, coloured.
+/// Returns a cell with an approval's verdict in its color.
 pub fn verdict(verdict: ApprovalVerdict) -> Cell {
     let color = match verdict {
         ApprovalVerdict::Pending => Color::Magenta,
@@ -144,7 +146,7 @@ pub fn verdict(verdict: ApprovalVerdict) -> Cell {
     Cell::new(word(verdict.as_str_name(), "APPROVAL_VERDICT_")).fg(color)
 }
 
-/// The same colours in a line of text, of what somebody can decide.
+/// Returns the style of a decided verdict in a line of text.
 pub fn verdict_style(verdict: ApprovalVerdict) -> Style {
     let color = match verdict {
         ApprovalVerdict::Approved => AnsiColor::Green,
@@ -159,13 +161,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_agent_wrote_steers_no_terminal() {
+    fn text_from_an_agent_does_not_control_the_terminal() {
         assert_eq!(visible("a\u{1b}[2Jb\u{7}\u{9b}\u{202e}c\nd"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}\u{fffd}c");
         assert_eq!(visible("Prüfe → ja"), "Prüfe → ja");
     }
 
     #[test]
-    fn an_end_is_short_and_in_utc() {
+    fn end_time_is_short_and_in_utc() {
         let time = Timestamp { seconds: 1_800_000_000, nanos: 5 };
         assert_eq!(until(Some(&time)), "01-15 08:00:00Z");
         assert_eq!(until(None), "");

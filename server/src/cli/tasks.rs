@@ -1,4 +1,4 @@
-//! `runhub tasks RUN`: its plan.
+//! `runhub tasks RUN`: lists a run's tasks.
 
 use clap::Args;
 use comfy_table::Cell;
@@ -17,7 +17,7 @@ pub struct TasksArgs {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -37,7 +37,7 @@ pub async fn run(args: TasksArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The tasks of a run in one of these statuses; none: all.
+/// Returns the tasks of a run in one of these statuses, or all its tasks if `statuses` is empty.
 pub async fn all_tasks(client: &Client, run_id: &str, statuses: &[TaskStatus]) -> Result<Vec<v1::Task>, Failure> {
     let request = v1::ListTasksRequest {
         run_id: run_id.to_owned(),
@@ -52,12 +52,12 @@ pub async fn all_tasks(client: &Client, run_id: &str, statuses: &[TaskStatus]) -
     .await
 }
 
-/// A table for `row`.
+/// Returns an empty table for rows of `row`.
 pub fn new_table() -> comfy_table::Table {
     table::new(&["#", "TASK", "STATUS", "PRIO", "TRIES", "AGENT", "TITLE"])
 }
 
-/// A task in a table.
+/// Returns a task's row.
 pub fn row(task: &v1::Task) -> [Cell; 7] {
     [
         table::number(task.ordinal),
@@ -70,12 +70,12 @@ pub fn row(task: &v1::Task) -> [Cell; 7] {
     ]
 }
 
-/// A table for `held_row`.
+/// Returns an empty table for rows of `held_row`.
 pub fn new_held_table() -> comfy_table::Table {
     table::new(&["#", "TASK", "TRIES", "AGENT", "LEASE ENDS", "TITLE"])
 }
 
-/// A task that somebody holds, in a table of such tasks.
+/// Returns the row of a task that an agent holds.
 pub fn held_row(task: &v1::Task) -> [Cell; 6] {
     [
         table::number(task.ordinal),

@@ -1,4 +1,4 @@
-//! `runhub watch`: events as they happen.
+//! `runhub watch`: shows events live.
 
 use std::io::Write;
 
@@ -11,40 +11,41 @@ use super::{Failure, ServerArgs, json, table};
 
 #[derive(Args)]
 pub struct WatchArgs {
-    /// The run's id: everything it has logged, then live, until it has ended. Without one: all runs, from now on
+    /// The run's id. Shows the run's whole log and then live events, until the run ends. Default: all runs, from now on
     #[arg(value_name = "RUN")]
     run: Option<String>,
 
-    /// All runs, as without a RUN
+    /// Watch all runs, which is the default without RUN
     #[arg(long, conflicts_with = "run")]
     all: bool,
 
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Begin after this position; 0 is the beginning
+    /// Begin after this position. 0 is the beginning of the log
     #[arg(long, value_name = "POSITION", value_parser = clap::value_parser!(i64).range(0..))]
     since: Option<i64>,
 
-    /// Only events of this kind; one that ends in * means all that begin so. May be said more than once
+    /// Show only events of this kind. KIND* means all kinds that begin with KIND. May be given several times
     #[arg(long = "kind", value_name = "KIND")]
     kinds: Vec<String>,
 
-    /// Go on when everything stored was shown (the default)
+    /// Continue with live events after the stored events (the default)
     #[arg(long, overrides_with = "no_follow")]
     follow: bool,
 
-    /// Show what is stored and end; of all runs, from the beginning
+    /// Show the stored events and exit. Without RUN, begin at the beginning of the log
     #[arg(long)]
     no_follow: bool,
 
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
 
 impl WatchArgs {
-    /// All runs from now on: what is stored is much. Who does not follow wants just that.
+    /// Returns where to begin: for all runs at the end of the log, because the log may be long, unless `--no-follow` asks for
+    /// the stored events.
     fn start(&self) -> v1::SubscribeStart {
         match self.run.is_none() && !self.no_follow {
             true => v1::SubscribeStart::FromNow,
@@ -55,7 +56,8 @@ impl WatchArgs {
 
 pub async fn run(args: WatchArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
-    let (all_runs, start) = (args.run.is_none(), args.start());
+    let all_runs = args.run.is_none();
+    let start = args.start();
     let mut subscription = client.subscribe(v1::SubscribeEventsRequest {
         run_id: args.run.unwrap_or_default(),
         after_position: args.since,
@@ -83,7 +85,7 @@ pub async fn run(args: WatchArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// An event in one line.
+/// Returns an event in one line.
 pub fn line(event: &v1::Event) -> String {
     let dim = table::DIM;
     let kind = kind_style(&event.kind);

@@ -1,4 +1,4 @@
-//! `runhub why TASK`: what keeps a task from being claimed.
+//! `runhub why TASK`: explains why a task can't be claimed.
 
 use std::io::{self, Write};
 
@@ -37,7 +37,7 @@ pub async fn run(args: WhyArgs) -> Result<(), Failure> {
 fn print(out: &mut impl Write, answer: &v1::ExplainTaskResponse) -> io::Result<()> {
     let (color, verdict) = match (answer.claimable, answer.reasons.is_empty()) {
         (true, true) => (AnsiColor::Green, "claimable now"),
-        // Capabilities are in nobody's way who has them.
+        // The reasons of a claimable task are capabilities, which some agents have.
         (true, false) => (AnsiColor::Green, "claimable now, by an agent with the right capabilities:"),
         (false, _) => (AnsiColor::Red, "can't be claimed now:"),
     };
@@ -49,15 +49,19 @@ fn print(out: &mut impl Write, answer: &v1::ExplainTaskResponse) -> io::Result<(
     Ok(())
 }
 
-/// One thing in the way, in one line.
+/// Returns one reason in one line.
 fn line(reason: &v1::Obstacle) -> String {
-    let (kind, dim) = (table::word(reason.kind().as_str_name(), "OBSTACLE_KIND_"), table::DIM);
-    let paths = reason.path.as_deref().zip(reason.other_path.as_deref());
-    let particulars = [
-        reason.task_id.clone(),
-        paths.map(|(own, other)| format!("{} ↔ {}", table::visible(own), table::visible(other))),
-        reason.time.as_ref().map(|time| format!("until {}", table::until(Some(time)))),
-    ];
-    let particulars: String = particulars.into_iter().flatten().map(|text| format!("  {text}")).collect();
+    let kind = table::word(reason.kind().as_str_name(), "OBSTACLE_KIND_");
+    let dim = table::DIM;
+    let mut particulars = String::new();
+    if let Some(task_id) = &reason.task_id {
+        particulars.push_str(&format!("  {task_id}"));
+    }
+    if let (Some(own), Some(other)) = (&reason.path, &reason.other_path) {
+        particulars.push_str(&format!("  {} ↔ {}", table::visible(own), table::visible(other)));
+    }
+    if reason.time.is_some() {
+        particulars.push_str(&format!("  until {}", table::until(reason.time.as_ref())));
+    }
     format!("{kind:<10}  {}{dim}{particulars}{dim:#}", table::visible(&reason.detail))
 }

@@ -59,7 +59,7 @@ impl ListEvents {
         let next_position = match (end, events.last()) {
             (_, Some(shown)) if events.len() < all => shown.position,
             (ScanEnd::Exhausted, _) => last,
-            (ScanEnd::Full(at) | ScanEnd::Looked(at), _) => at,
+            (ScanEnd::Full(at) | ScanEnd::Checked(at), _) => at,
         };
         v1::ListEventsResponse { events, next_position }
     }
@@ -133,8 +133,8 @@ impl Hub {
             events.extend(look.found.events);
             let bytes: usize = events.iter().map(|event| event.payload.text().len()).sum();
             match look.found.end {
-                ScanEnd::Looked(at) if events.len() < list.limit.rows && bytes < list.limit.bytes => {
-                    scan.go_on_from(at);
+                ScanEnd::Checked(at) if events.len() < list.limit.rows && bytes < list.limit.bytes => {
+                    scan.continue_from(at);
                 }
                 end => return Ok(list.answer(events, end, last)),
             }

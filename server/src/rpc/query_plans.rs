@@ -27,7 +27,7 @@ use crate::error::Result;
 use crate::store::events::Scan;
 use crate::store::requests::{self, StoredAnswer};
 use crate::store::{
-    Limit, Tx, agents, approvals, artifacts, attempts, checkpoints, compaction, due, events, plans, runs, tasks,
+    Limit, Tx, agents, approvals, artifacts, attempts, checkpoints, compaction, due, events, query_plans, runs, tasks,
 };
 
 const PAGE: Limit = Limit { rows: 10, bytes: 10_000 };
@@ -35,7 +35,7 @@ const PAGE: Limit = Limit { rows: 10, bytes: 10_000 };
 #[test]
 fn every_statement_finds_its_rows_by_an_index() {
     let folder = tempfile::tempdir().unwrap();
-    let plans = plans::explain(&folder.path().join("db"), &SystemClock, |tx| {
+    let plans = query_plans::explain(&folder.path().join("db"), &SystemClock, |tx| {
         let run = new_run(tx)?;
         work(tx, &run)?;
         keep(tx, &run)?;
@@ -44,7 +44,7 @@ fn every_statement_finds_its_rows_by_an_index() {
         control(tx, &run)?;
         sweep(tx, &run)
     });
-    let slow = plans::slow(&plans);
+    let slow = query_plans::slow(&plans);
     assert!(slow.is_empty(), "{slow:#?}");
     assert!(plans.len() > 105, "only {} statements were looked at", plans.len());
 }
@@ -212,14 +212,14 @@ fn look(tx: &mut dyn Tx, run: &Run) -> Result<()> {
 /// What the server does by itself.
 fn sweep(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     let now = SystemClock.now();
-    due::look(tx, now, now)?;
+    due::find(tx, now, now)?;
     due::next(tx, now)?;
     due::recover(tx, now, now)?;
     let held = claim(tx, run, true, &Overlaps::default())?;
     lease::expire(tx, held.task.key, now.plus(Duration::from_secs(3_600)))?;
     // It is heard of after all.
     lease::beat(tx, &Beat { token: held.lease.token, progress: None }, None, &Overlaps::default())?;
-    requests::forget_before(tx, now)?;
+    requests::remove_before(tx, now)?;
     compaction::remove_before(tx, now)?;
     compaction::oldest_position(tx, Some(run.key))?;
     let run = runs::get(tx, &run.id)?;

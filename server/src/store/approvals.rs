@@ -1,148 +1,89 @@
 //! Table `approvals`.
 
-use super::{Columns, Limit, Page, Tx, all, first, page, params, rows_of};
+use super::names::verdict;
+use super::table::{select, table};
+use super::{Limit, Page, Tx, all, first, page, params};
 use crate::domain::Key;
 use crate::domain::approval::{Approval, ApprovalVerdict};
 use crate::error::{Error, Resource, Result};
 
-rows_of!($ "SELECT a.key, a.id, a.run_key, r.id, a.task_key, t.id, a.source, a.verdict, a.title, a.rationale,
-        a.payload, a.requested_by, a.subject_digest, a.on_expiry, a.expire_time, a.has_expired, a.decide_time,
-        a.consume_time, a.revision, a.create_time
-    FROM approvals a JOIN runs r ON r.key = a.run_key LEFT JOIN tasks t ON t.key = a.task_key ");
-
-fn approval(row: &mut Columns) -> Result<Approval> {
-    Ok(Approval {
-        key: row.take()?,
-        id: row.take()?,
-        run_key: row.take()?,
-        run_id: row.take()?,
-        task_key: row.take()?,
-        task_id: row.take()?,
-        source: row.take()?,
-        verdict: row.take()?,
-        title: row.take()?,
-        rationale: row.take()?,
-        payload: row.take()?,
-        requested_by: row.take()?,
-        subject_digest: row.take()?,
-        on_expiry: row.take()?,
-        expire_time: row.take()?,
-        has_expired: row.take()?,
-        decide_time: row.take()?,
-        consume_time: row.take()?,
-        revision: row.take()?,
-        create_time: row.take()?,
-    })
+table! {
+    approvals a, approval: Approval;
+    fixed {
+        key, id, run_key, task_key, title, payload, requested_by, subject_digest, on_expiry, expire_time, create_time,
+    }
+    saved { source, verdict, rationale, has_expired, decide_time, consume_time, revision }
+    joined "JOIN runs r ON r.key = a.run_key LEFT JOIN tasks t ON t.key = a.task_key" { run_id: "r.id", task_id: "t.id" }
 }
 
-/// The approval with this id.
+/// Returns the approval with this id. Fails with NotFound if there is none.
 pub fn get(tx: &mut dyn Tx, id: &str) -> Result<Approval> {
-    let found = first(tx, select!("WHERE a.id = $1"), params![id], approval)?;
+    let found = first(tx, select!("WHERE a.id = $1"), params![id], read_row)?;
     found.ok_or_else(|| Error::not_found(Resource::Approval, id))
 }
 
-/// The approval with this key, unless it was deleted.
+/// Returns the approval with this key, or None if its run was deleted.
 pub fn find_by_key(tx: &mut dyn Tx, key: Key) -> Result<Option<Approval>> {
-    first(tx, select!("WHERE a.key = $1"), params![key], approval)
+    first(tx, select!("WHERE a.key = $1"), params![key], read_row)
 }
 
 /// Adds an approval.
 pub fn insert(tx: &mut dyn Tx, approval: &Approval) -> Result<()> {
-    let sql = "INSERT INTO approvals (key, id, run_key, task_key, source, verdict, title, rationale, payload,
-            requested_by, subject_digest, on_expiry, expire_time, has_expired, decide_time, consume_time, revision,
-            create_time)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
-    tx.execute(
-        sql,
-        params![
-            approval.key,
-            approval.id,
-            approval.run_key,
-            approval.task_key,
-            approval.source,
-            approval.verdict,
-            approval.title,
-            approval.rationale,
-            approval.payload,
-            approval.requested_by,
-            approval.subject_digest,
-            approval.on_expiry,
-            approval.expire_time,
-            approval.has_expired,
-            approval.decide_time,
-            approval.consume_time,
-            approval.revision,
-            approval.create_time,
-        ],
-    )
-    .map(drop)
+    insert_row(tx, approval)
 }
 
-/// Writes what of an approval can change.
+/// Updates the columns of an approval that can change.
 pub fn save(tx: &mut dyn Tx, approval: &Approval) -> Result<()> {
-    let sql = "UPDATE approvals SET source = $2, verdict = $3, rationale = $4, has_expired = $5, decide_time = $6,
-            consume_time = $7, revision = $8
-        WHERE key = $1";
-    tx.execute(
-        sql,
-        params![
-            approval.key,
-            approval.source,
-            approval.verdict,
-            approval.rationale,
-            approval.has_expired,
-            approval.decide_time,
-            approval.consume_time,
-            approval.revision,
-        ],
-    )
-    .map(drop)
+    save_row(tx, approval)
 }
 
-/// The approval of a source that was decided last, if one was.
+/// Returns the approval of a source that was decided last, or None if none was decided.
 pub fn latest(tx: &mut dyn Tx, run_key: Key, source: &str) -> Result<Option<Approval>> {
     let sql = select!(
         "WHERE a.run_key = $1 AND a.source = $2 AND a.decide_time IS NOT NULL
         ORDER BY a.decide_time DESC, a.key DESC LIMIT 1"
     );
-    first(tx, sql, params![run_key, source], approval)
+    first(tx, sql, params![run_key, source], read_row)
 }
 
-/// The approvals of a run that nobody has decided yet, the oldest first. 1 is PENDING.
+/// Returns the pending approvals of a run, the oldest first.
 pub fn pending_of_run(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<Approval>> {
-    all(tx, select!("WHERE a.run_key = $1 AND a.verdict = 1 ORDER BY a.key"), params![run_key], approval)
+    let sql = select!("WHERE a.run_key = $1 AND a.verdict = ", verdict!(PENDING), " ORDER BY a.key");
+    all(tx, sql, params![run_key], read_row)
 }
 
-/// Which approvals to list.
+/// The approvals to list.
 #[derive(Debug, Clone)]
-#[allow(missing_docs)]
 pub struct Filter {
-    /// None: of all runs.
+    /// The run. None: all runs.
     pub run_key: Option<Key>,
-    /// A set of verdicts.
+    /// The verdicts, a set of `ApprovalVerdict::bit`.
     pub verdicts: i64,
+    /// The source. None: all sources.
     pub source: Option<String>,
 }
 
-/// Approvals after a key, the oldest first.
+/// Returns the approvals after a key, the oldest first.
 pub fn list(tx: &mut dyn Tx, filter: &Filter, after: Key, limit: Limit) -> Result<Page<Approval>> {
-    let only_pending = filter.verdicts == ApprovalVerdict::Pending.bit();
-    let sql = match (filter.run_key, only_pending) {
-        (Some(_), _) => select!(
-            "WHERE a.key > $1 AND ((1 << a.verdict) & $2) <> 0 AND ($3 = '' OR a.source = $3) AND a.run_key = $4
-            ORDER BY a.key"
-        ),
-        // The inbox has an index of its own.
-        (None, true) => select!(
-            "WHERE a.verdict = 1 AND a.key > $1 AND $2 <> 0 AND ($3 = '' OR a.source = $3) AND $4 = 0
-            ORDER BY a.key"
-        ),
-        (None, false) => select!(
-            "WHERE a.key > $1 AND ((1 << a.verdict) & $2) <> 0 AND ($3 = '' OR a.source = $3) AND $4 = 0
-            ORDER BY a.key"
-        ),
-    };
+    let of_run = select!(
+        "WHERE a.key > $1 AND ($2 = '' OR a.source = $2) AND ((1 << a.verdict) & $3) <> 0 AND a.run_key = $4
+        ORDER BY a.key"
+    );
+    // The inbox. The verdict is a literal, so that SQLite uses the partial index of pending approvals.
+    let pending = select!(
+        "WHERE a.verdict = ",
+        verdict!(PENDING),
+        " AND a.key > $1 AND ($2 = '' OR a.source = $2) ORDER BY a.key"
+    );
+    let of_all_runs =
+        select!("WHERE a.key > $1 AND ($2 = '' OR a.source = $2) AND ((1 << a.verdict) & $3) <> 0 ORDER BY a.key");
     let source = filter.source.as_deref().unwrap_or_default();
-    let run_key = filter.run_key.unwrap_or_default();
-    page(tx, sql, params![after, filter.verdicts, source, run_key], limit, approval)
+    let verdicts = filter.verdicts;
+    match filter.run_key {
+        Some(run_key) => page(tx, of_run, params![after, source, verdicts, run_key], limit, read_row),
+        None if verdicts == ApprovalVerdict::Pending.bit() => {
+            page(tx, pending, params![after, source], limit, read_row)
+        }
+        None => page(tx, of_all_runs, params![after, source, verdicts], limit, read_row),
+    }
 }

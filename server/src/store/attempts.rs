@@ -1,18 +1,25 @@
 //! Table `task_attempts`.
 
-use super::{Columns, Limit, Page, Tx, first, page, params, rows_of};
+use super::table::{select, table};
+use super::{Limit, Page, Tx, first, page, params};
 use crate::domain::Key;
 use crate::domain::attempt::{AttemptReport, AttemptStatus, TaskAttempt};
 use crate::domain::json::Json;
 use crate::domain::task::{Ending, Task};
 use crate::error::{Error, Result};
 
-rows_of!($ "SELECT a.key, a.id, r.id, t.id, a.attempt_number, a.agent_id, a.status, a.summary,
-        a.blocker_signature, a.result, a.progress, a.create_time, a.end_time
-    FROM task_attempts a JOIN runs r ON r.key = a.run_key JOIN tasks t ON t.key = a.task_key ");
+table! {
+    task_attempts a, attempt: TaskAttempt;
+    fixed {
+        key, id, attempt_number, agent_id, status, summary, blocker_signature, result, progress, create_time, end_time,
+    }
+    given { run_key: Key, task_key: Key, lease_token: Option<&str> }
+    joined "JOIN runs r ON r.key = a.run_key JOIN tasks t ON t.key = a.task_key" { run_id: "r.id", task_id: "t.id" }
+}
 
-/// A statement about the attempt of the task `$1` that the claim with the token `$2` opened. It is one of the newest, and
-/// looked for from there: a task that is released again and again has thousands.
+/// Continues a statement with the attempt of the task `$1` that the claim with the lease token `$2` opened. The search
+/// begins at the newest attempt: the attempt is one of the newest, and a task that is released again and again has
+/// thousands.
 macro_rules! of_claim {
     ($statement:literal) => {
         concat!(
@@ -23,25 +30,7 @@ macro_rules! of_claim {
     };
 }
 
-fn attempt(row: &mut Columns) -> Result<TaskAttempt> {
-    Ok(TaskAttempt {
-        key: row.take()?,
-        id: row.take()?,
-        run_id: row.take()?,
-        task_id: row.take()?,
-        attempt_number: row.take()?,
-        agent_id: row.take()?,
-        status: row.take()?,
-        summary: row.take()?,
-        blocker_signature: row.take()?,
-        result: row.take()?,
-        progress: row.take()?,
-        create_time: row.take()?,
-        end_time: row.take()?,
-    })
-}
-
-/// Adds an attempt.
+/// Adds an attempt. `lease_token` is that of the claim that opens it; None if no claim does.
 pub fn insert(
     tx: &mut dyn Tx,
     run_key: Key,
@@ -49,31 +38,10 @@ pub fn insert(
     attempt: &TaskAttempt,
     lease_token: Option<&str>,
 ) -> Result<()> {
-    let sql = "INSERT INTO task_attempts (key, id, run_key, task_key, attempt_number, agent_id, status, summary,
-            blocker_signature, result, lease_token, create_time, end_time)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
-    tx.execute(
-        sql,
-        params![
-            attempt.key,
-            attempt.id,
-            run_key,
-            task_key,
-            attempt.attempt_number,
-            attempt.agent_id,
-            attempt.status,
-            attempt.summary,
-            attempt.blocker_signature,
-            attempt.result,
-            lease_token,
-            attempt.create_time,
-            attempt.end_time,
-        ],
-    )
-    .map(drop)
+    insert_row(tx, run_key, task_key, lease_token, attempt)
 }
 
-/// Opens the attempt of a claim; `task` is as it is after the claim. Returns its key.
+/// Opens the attempt of a claim and returns its key. `task` is the task after the claim.
 pub fn open(tx: &mut dyn Tx, task: &Task) -> Result<Key> {
     let attempt = TaskAttempt {
         key: tx.next_key()?,
@@ -94,28 +62,28 @@ pub fn open(tx: &mut dyn Tx, task: &Task) -> Result<Key> {
     Ok(attempt.key)
 }
 
-/// Ends the attempt of a claim; `task` is as it was before that. What the end brings overwrites what was recorded.
+/// Ends the attempt of a claim. `task` is the task before that. What `ending` leaves empty stays as it was recorded.
 pub fn end(tx: &mut dyn Tx, task: &Task, ending: &Ending) -> Result<()> {
     let sql = of_claim!(
         "UPDATE task_attempts SET status = $3, summary = COALESCE($4, summary),
             blocker_signature = COALESCE($5, blocker_signature), result = COALESCE($6, result), end_time = $7"
     );
+    let status = ending.to.attempt();
     let summary = ending.summary.as_deref().filter(|summary| !summary.is_empty());
     let result = Some(&ending.result).filter(|result| **result != Json::null());
-    let status = ending.to.attempt();
-    let (token, now) = (token(task), tx.now());
-    let bound = params![task.key, token, status, summary, ending.blocker_signature, result, now];
-    tx.execute(sql, bound).map(drop)
+    let now = tx.now();
+    tx.write(sql, params![task.key, token(task), status, summary, ending.blocker_signature, result, now])
 }
 
-/// Ends the attempt of a live claim from outside; what was recorded of it stays.
+/// Ends the attempt of a live claim by a change of its task that is not the holder's. What was recorded stays.
 pub fn cut_off(tx: &mut dyn Tx, task: &Task, status: AttemptStatus) -> Result<()> {
     let sql = of_claim!("UPDATE task_attempts SET status = $3, end_time = $4");
     let now = tx.now();
-    tx.execute(sql, params![task.key, token(task), status, now]).map(drop)
+    tx.write(sql, params![task.key, token(task), status, now])
 }
 
-/// Fills in the attempt of this number that a claim opened; None if no claim did. One that has ended is not reopened.
+/// Updates the attempt with the number of a report, if a claim opened it; returns None otherwise. A report that the
+/// attempt is running does not reopen one that has ended.
 pub fn fill_in(tx: &mut dyn Tx, task_key: Key, report: &AttemptReport) -> Result<Option<TaskAttempt>> {
     let sql = "UPDATE task_attempts SET status = $3, summary = $4, blocker_signature = $5, result = $6,
             end_time = CASE WHEN $7 IS NULL THEN NULL ELSE COALESCE(end_time, $7) END
@@ -130,7 +98,7 @@ pub fn fill_in(tx: &mut dyn Tx, task_key: Key, report: &AttemptReport) -> Result
         report.summary,
         report.blocker_signature,
         report.result,
-        end_time
+        end_time,
     ];
     let key: Option<Key> = first(tx, sql, bound, |row| row.take())?;
     key.map(|key| by_key(tx, key)).transpose()
@@ -140,41 +108,41 @@ fn token(task: &Task) -> Option<&str> {
     task.lease.as_ref().map(|lease| lease.token.as_str())
 }
 
-/// Takes up the attempt of a lease that ran out; `task` is as it is after that.
+/// Reopens the attempt of an expired lease whose holder has reported after all. `task` is the task after that.
 pub fn resume(tx: &mut dyn Tx, task: &Task) -> Result<()> {
     let sql = of_claim!("UPDATE task_attempts SET status = $3, end_time = NULL");
-    tx.execute(sql, params![task.key, token(task), AttemptStatus::Running]).map(drop)
+    tx.write(sql, params![task.key, token(task), AttemptStatus::Running])
 }
 
-/// Keeps what a holder says of how far it is.
+/// Records the progress that the holder of a task reports.
 pub fn note_progress(tx: &mut dyn Tx, task: &Task, progress: &Json) -> Result<()> {
     let sql = of_claim!("UPDATE task_attempts SET progress = $3");
-    tx.execute(sql, params![task.key, token(task), progress]).map(drop)
+    tx.write(sql, params![task.key, token(task), progress])
 }
 
-/// The newest attempt of a task before another.
+/// Returns the newest attempt of a task before another attempt, or None if there is none.
 pub fn newest_before(tx: &mut dyn Tx, task_key: Key, before: Key) -> Result<Option<TaskAttempt>> {
     let sql = select!("WHERE a.task_key = $1 AND a.key < $2 ORDER BY a.key DESC LIMIT 1");
-    first(tx, sql, params![task_key, before], attempt)
+    first(tx, sql, params![task_key, before], read_row)
 }
 
-/// Which claim of this task a token was given out for: its attempt number and agent.
+/// Returns the attempt number and the agent of the claim of a lease token, or None if no claim of this task had it.
 pub fn of_token(tx: &mut dyn Tx, task_key: Key, token: &str) -> Result<Option<(i32, Option<String>)>> {
     let sql = of_claim!("SELECT attempt_number, agent_id FROM task_attempts");
     first(tx, sql, params![task_key, token], |row| Ok((row.take()?, row.take()?)))
 }
 
 fn by_key(tx: &mut dyn Tx, key: Key) -> Result<TaskAttempt> {
-    let found = first(tx, select!("WHERE a.key = $1"), params![key], attempt)?;
+    let found = first(tx, select!("WHERE a.key = $1"), params![key], read_row)?;
     found.ok_or_else(|| Error::internal(format!("no attempt has the key {key}")))
 }
 
-/// The newest attempts of a task, the newest first.
+/// Returns the newest attempts of a task, the newest first.
 pub fn newest_of_task(tx: &mut dyn Tx, task_key: Key, limit: Limit) -> Result<Page<TaskAttempt>> {
-    page(tx, select!("WHERE a.task_key = $1 ORDER BY a.key DESC"), params![task_key], limit, attempt)
+    page(tx, select!("WHERE a.task_key = $1 ORDER BY a.key DESC"), params![task_key], limit, read_row)
 }
 
-/// The newest attempts of a run, the newest first.
+/// Returns the newest attempts of a run, the newest first.
 pub fn newest_of_run(tx: &mut dyn Tx, run_key: Key, limit: Limit) -> Result<Page<TaskAttempt>> {
-    page(tx, select!("WHERE a.run_key = $1 ORDER BY a.key DESC"), params![run_key], limit, attempt)
+    page(tx, select!("WHERE a.run_key = $1 ORDER BY a.key DESC"), params![run_key], limit, read_row)
 }

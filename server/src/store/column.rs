@@ -1,4 +1,4 @@
-//! Values on their way into SQL and out of it.
+//! Conversion of values between Rust and SQL.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::domain::task::TaskStatus;
 use crate::domain::time::Timestamp;
 use crate::error::Error;
 
-/// A value in a statement or a row.
+/// The value of a parameter or a column.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[allow(missing_docs)]
 pub enum SqlValue<'a> {
@@ -22,13 +22,13 @@ pub enum SqlValue<'a> {
     Blob(&'a [u8]),
 }
 
-/// A row, as a database shows it.
+/// A row of a query, as the database returns it.
 pub trait Row {
-    /// One of its columns.
+    /// Returns the value of a column, counted from 0.
     fn value(&self, at: usize) -> Result<SqlValue<'_>>;
 }
 
-/// The columns of a row, taken from the left in the order of the SELECT.
+/// The columns of a row, taken one after the other in the order of the SELECT.
 pub struct Columns<'a> {
     row: &'a dyn Row,
     at: usize,
@@ -36,12 +36,12 @@ pub struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// Begins at the first column.
+    /// Begins at the first column of a row.
     pub fn new(row: &'a dyn Row) -> Self {
         Self { row, at: 0, bytes: 0 }
     }
 
-    /// The next column.
+    /// Takes the next column. Fails if its value has another type.
     pub fn take<T: FromColumn>(&mut self) -> Result<T> {
         let value = self.row.value(self.at)?;
         self.at += 1;
@@ -53,21 +53,21 @@ impl<'a> Columns<'a> {
         T::from_column(value)
     }
 
-    /// How many bytes were taken so far.
+    /// Returns the size in bytes of the columns taken so far.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
-/// What a column can become.
+/// A type that a column can be converted to.
 pub trait FromColumn: Sized {
-    /// From what the database holds.
+    /// Converts the value of a column. Fails if it has another type.
     fn from_column(value: SqlValue) -> Result<Self>;
 }
 
-/// What can be bound to a parameter.
+/// A type that can be bound to a parameter.
 pub trait AsParam {
-    /// As the database takes it.
+    /// Returns the value for the database.
     fn as_param(&self) -> SqlValue<'_>;
 }
 
@@ -149,7 +149,7 @@ impl FromColumn for Labels {
     }
 }
 
-/// A list or object of strings as its column holds it.
+/// Returns the JSON text of a list or object of strings, as its column holds it.
 pub fn json_text(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(Error::internal)
 }
@@ -196,7 +196,7 @@ impl AsParam for Timestamp {
     }
 }
 
-/// In microseconds.
+/// Durations are stored in microseconds.
 impl FromColumn for Duration {
     fn from_column(value: SqlValue) -> Result<Self> {
         u64::try_from(i64::from_column(value)?).map(Self::from_micros).map_err(Error::internal)

@@ -1,70 +1,115 @@
-//! What falls due as time passes: leases, graces, approvals, and tasks that may be given out from now on.
-//!
-//! The literals make the partial indexes usable: of tasks 1 is PENDING and 2 IN_PROGRESS, of runs 5 is CANCELLING, of
-//! approvals 1 is PENDING.
+//! What becomes due as time passes: expired leases, graces that end, approvals that expire, and tasks whose
+//! `not_before_time` passes.
 
 use std::time::Duration;
 
+use super::names::{ready, run_status, task_status, verdict};
 use super::{Tx, all, first, params};
 use crate::domain::Key;
 use crate::domain::lease;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
+/// The condition of the partial index of leases.
+macro_rules! leased {
+    () => {
+        concat!("status = ", task_status!(IN_PROGRESS))
+    };
+}
+/// The condition of the partial index of graces.
+macro_rules! in_grace {
+    () => {
+        concat!("status = ", run_status!(CANCELLING))
+    };
+}
+/// The condition of the partial index of approvals that can expire.
+macro_rules! undecided {
+    () => {
+        concat!("verdict = ", verdict!(PENDING), " AND has_expired = 0")
+    };
+}
+
 /// What is due.
 #[derive(Debug, Clone, Default)]
 pub struct Due {
-    /// Tasks whose lease has run out.
+    /// Tasks whose lease has expired.
     pub leases: Vec<Key>,
-    /// Runs whose grace is over.
+    /// Runs whose grace has ended.
     pub graces: Vec<Key>,
-    /// Approvals nobody decided in time.
+    /// Approvals that were not decided in time.
     pub approvals: Vec<Key>,
-    /// Runs with tasks whose time has come since the last look, and how many.
-    pub in_time: Vec<(Key, usize)>,
+    /// Runs with tasks that have become ready, and the number of these tasks.
+    pub newly_ready: Vec<(Key, usize)>,
 }
 
 impl Due {
-    /// Nothing of it has to be written down.
+    /// Returns whether no transaction is necessary. Newly ready tasks need none.
     pub fn changes_nothing(&self) -> bool {
         self.leases.is_empty() && self.graces.is_empty() && self.approvals.is_empty()
     }
 }
 
-/// What is due now, so much of it as is taken up at once. Tasks are told of once: since one has looked before.
-pub fn look(tx: &mut dyn Tx, since: Timestamp, now: Timestamp) -> Result<Due> {
-    let leases = "SELECT key FROM tasks WHERE status = 2 AND lease_expire_time <= $1
-        ORDER BY lease_expire_time LIMIT 100";
-    let graces = "SELECT key FROM runs WHERE status = 5 AND grace_end_time <= $1 LIMIT 100";
-    let approvals = "SELECT key FROM approvals WHERE verdict = 1 AND has_expired = 0 AND expire_time <= $1
-        ORDER BY expire_time LIMIT 100";
-    let in_time = "SELECT run_key FROM tasks
-        WHERE status = 1 AND not_before_time IS NOT NULL AND not_before_time > $1 AND not_before_time <= $2";
+/// Returns what is due now, at most 100 of each kind, and the tasks that have become ready after `since`.
+pub fn find(tx: &mut dyn Tx, since: Timestamp, now: Timestamp) -> Result<Due> {
+    let leases = concat!(
+        "SELECT key FROM tasks WHERE ",
+        leased!(),
+        " AND lease_expire_time <= $1 ORDER BY lease_expire_time LIMIT 100"
+    );
+    let graces = concat!("SELECT key FROM runs WHERE ", in_grace!(), " AND grace_end_time <= $1 LIMIT 100");
+    let approvals = concat!(
+        "SELECT key FROM approvals WHERE ",
+        undecided!(),
+        " AND expire_time <= $1 ORDER BY expire_time LIMIT 100"
+    );
+    let newly_ready = concat!(
+        "SELECT run_key FROM tasks
+        WHERE ",
+        ready!(),
+        " AND not_before_time IS NOT NULL AND not_before_time > $1 AND not_before_time <= $2"
+    );
     Ok(Due {
         leases: all(tx, leases, params![now], |row| row.take())?,
         graces: all(tx, graces, params![now], |row| row.take())?,
         approvals: all(tx, approvals, params![now], |row| row.take())?,
-        in_time: counted(all(tx, in_time, params![since, now], |row| row.take())?),
+        newly_ready: count_by_run(all(tx, newly_ready, params![since, now], |row| row.take())?),
     })
 }
 
-fn counted(mut run_keys: Vec<Key>) -> Vec<(Key, usize)> {
+fn count_by_run(mut run_keys: Vec<Key>) -> Vec<(Key, usize)> {
     run_keys.sort_unstable();
     run_keys.chunk_by(|one, next| one == next).map(|of_run| (of_run[0], of_run.len())).collect()
 }
 
-/// When the next thing falls due after a time, as far as is known now.
+/// Returns when something becomes due next, or None if nothing does. What is overdue counts, except tasks whose
+/// `not_before_time` has passed.
 pub fn next(tx: &mut dyn Tx, now: Timestamp) -> Result<Option<Timestamp>> {
-    let leases = "SELECT lease_expire_time FROM tasks WHERE status = 2 AND lease_expire_time IS NOT NULL
-        ORDER BY lease_expire_time LIMIT 1";
-    let graces = "SELECT grace_end_time FROM runs WHERE status = 5 AND grace_end_time IS NOT NULL
-        ORDER BY grace_end_time LIMIT 1";
-    let approvals =
-        "SELECT expire_time FROM approvals WHERE verdict = 1 AND has_expired = 0 AND expire_time IS NOT NULL
-        ORDER BY expire_time LIMIT 1";
-    let tasks = "SELECT not_before_time FROM tasks
-        WHERE status = 1 AND not_before_time IS NOT NULL AND not_before_time > $1
-        ORDER BY not_before_time LIMIT 1";
+    let leases = concat!(
+        "SELECT lease_expire_time FROM tasks WHERE ",
+        leased!(),
+        " AND lease_expire_time IS NOT NULL
+        ORDER BY lease_expire_time LIMIT 1"
+    );
+    let graces = concat!(
+        "SELECT grace_end_time FROM runs WHERE ",
+        in_grace!(),
+        " AND grace_end_time IS NOT NULL
+        ORDER BY grace_end_time LIMIT 1"
+    );
+    let approvals = concat!(
+        "SELECT expire_time FROM approvals WHERE ",
+        undecided!(),
+        " AND expire_time IS NOT NULL
+        ORDER BY expire_time LIMIT 1"
+    );
+    // Also of tasks with open dependencies: nothing sets the timer again when these are completed.
+    let tasks = concat!(
+        "SELECT not_before_time FROM tasks
+        WHERE status = ",
+        task_status!(PENDING),
+        " AND not_before_time IS NOT NULL AND not_before_time > $1
+        ORDER BY not_before_time LIMIT 1"
+    );
     let times = [
         first(tx, leases, &[], |row| row.take())?,
         first(tx, graces, &[], |row| row.take())?,
@@ -74,18 +119,32 @@ pub fn next(tx: &mut dyn Tx, now: Timestamp) -> Result<Option<Timestamp>> {
     Ok(times.into_iter().flatten().min())
 }
 
-/// Lets every lease that was live at a time live its duration or 30 s from now, whichever is less, and graces with them:
-/// after a time without a server, holders report first.
+/// Extends every lease that was live at a time, so that it expires `RECOVERY` or its duration from now, whichever is
+/// less; graces likewise. Returns the number of extended leases and graces. After a time without a server, holders can
+/// report first.
 pub fn recover(tx: &mut dyn Tx, live_at: Timestamp, now: Timestamp) -> Result<u64> {
-    let short = "UPDATE tasks SET lease_expire_time = $2 + lease_duration
-        WHERE status = 2 AND lease_duration < $3 AND lease_expire_time > $1 AND lease_expire_time < $2 + lease_duration";
-    let long = "UPDATE tasks SET lease_expire_time = $2 + $3
-        WHERE status = 2 AND lease_duration >= $3 AND lease_expire_time > $1 AND lease_expire_time < $2 + $3";
-    let graces = "UPDATE runs SET grace_end_time = $2 + $3
-        WHERE status = 5 AND grace_end_time > $1 AND grace_end_time < $2 + $3";
+    let short_leases = concat!(
+        "UPDATE tasks SET lease_expire_time = $2 + lease_duration
+        WHERE ",
+        leased!(),
+        " AND lease_duration < $3 AND lease_expire_time > $1
+            AND lease_expire_time < $2 + lease_duration"
+    );
+    let long_leases = concat!(
+        "UPDATE tasks SET lease_expire_time = $2 + $3
+        WHERE ",
+        leased!(),
+        " AND lease_duration >= $3 AND lease_expire_time > $1 AND lease_expire_time < $2 + $3"
+    );
+    let graces = concat!(
+        "UPDATE runs SET grace_end_time = $2 + $3
+        WHERE ",
+        in_grace!(),
+        " AND grace_end_time > $1 AND grace_end_time < $2 + $3"
+    );
     let recovery: Duration = lease::RECOVERY;
     let mut extended = 0;
-    for sql in [short, long, graces] {
+    for sql in [short_leases, long_leases, graces] {
         extended += tx.execute(sql, params![live_at, now, recovery])?;
     }
     Ok(extended)

@@ -2,37 +2,69 @@
 
 use std::ops::ControlFlow;
 
-use super::{Columns, Limit, Tx, compaction, first, params, rows_of, runs};
+use super::table::{select, table};
+use super::{Columns, Limit, Tx, compaction, first, params, runs};
 use crate::domain::Key;
 use crate::domain::event::{Event, EventDraft, EventFilter};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-rows_of!($ "SELECT e.position, e.seq, COALESCE(r.id, e.deleted_run_id), t.id, e.source, e.kind, e.message, e.payload, e.create_time
-    FROM events e LEFT JOIN runs r ON r.key = e.run_key LEFT JOIN tasks t ON t.key = e.task_key ");
+/// A new row of the log.
+struct NewEvent<'a> {
+    position: i64,
+    seq: i64,
+    create_time: Timestamp,
+    draft: &'a EventDraft,
+}
 
-/// The event, if the filter lets it pass: of others not even the payload is read.
-fn event(row: &mut Columns, filter: &EventFilter) -> Result<(i64, Option<Event>)> {
-    let (position, seq) = (row.take()?, row.take()?);
-    let (run_id, task_id): (String, Option<String>) = (row.take()?, row.take()?);
-    let (source, kind): (String, String) = (row.take()?, row.take()?);
+table! {
+    events e, event: NewEvent;
+    fixed {
+        position, seq,
+        source = event.draft.source,
+        kind = event.draft.kind,
+        message = event.draft.message,
+        payload = event.draft.payload,
+        create_time,
+    }
+    given { run_key: Key, task_key: Option<Key> }
+    joined "LEFT JOIN runs r ON r.key = e.run_key LEFT JOIN tasks t ON t.key = e.task_key" {
+        run_id: "COALESCE(r.id, e.deleted_run_id)",
+        task_id: "t.id",
+    }
+    read by hand;
+}
+
+/// Maps a row of `select!` to its position and, if the filter matches, its event. The message and the payload of other
+/// events are not read.
+fn read_if_matching(row: &mut Columns, filter: &EventFilter) -> Result<(i64, Option<Event>)> {
+    let run_id: String = row.take()?;
+    let task_id: Option<String> = row.take()?;
+    let position = row.take()?;
+    let seq = row.take()?;
+    let source: String = row.take()?;
+    let kind: String = row.take()?;
     if !filter.passes(&kind, &source, task_id.as_deref()) {
         return Ok((position, None));
     }
-    let (message, payload, create_time) = (row.take()?, row.take()?, row.take()?);
+    let message = row.take()?;
+    let payload = row.take()?;
+    let create_time = row.take()?;
     Ok((position, Some(Event { position, seq, run_id, task_id, source, kind, message, payload, create_time })))
 }
 
-/// Where events were appended.
+/// The numbers of appended events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct Appended {
+    /// The seq of the first event.
     pub first_seq: i64,
+    /// The seq of the last event.
     pub last_seq: i64,
+    /// The position of the last event.
     pub last_position: i64,
 }
 
-/// Appends one event.
+/// Appends an event.
 pub fn append(tx: &mut dyn Tx, run_key: Key, draft: &EventDraft) -> Result<Appended> {
     append_all(tx, run_key, std::slice::from_ref(draft))
 }
@@ -43,7 +75,7 @@ pub fn append_all(tx: &mut dyn Tx, run_key: Key, drafts: &[EventDraft]) -> Resul
     append_at(tx, run_key, drafts.iter().map(|draft| (draft, now)))
 }
 
-/// Appends events that happened at a time of their own.
+/// Appends events in their order, each with its own time.
 pub fn append_at<'a>(
     tx: &mut dyn Tx,
     run_key: Key,
@@ -53,34 +85,31 @@ pub fn append_at<'a>(
     let last_seq = runs::take_seqs(tx, run_key, count)?;
     let first_seq = last_seq - count + 1;
     let mut last_position = 0;
-    for (seq, (draft, time)) in (first_seq..).zip(drafts) {
+    for (seq, (draft, create_time)) in (first_seq..).zip(drafts) {
         last_position = tx.next_position()?;
-        let sql = "INSERT INTO events (position, run_key, seq, task_key, source, kind, message, payload, create_time)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-        let EventDraft { task_key, source, kind, message, payload } = draft;
-        tx.execute(sql, params![last_position, run_key, seq, task_key, source, kind, message, payload, time])?;
+        insert_row(tx, run_key, draft.task_key, &NewEvent { position: last_position, seq, create_time, draft })?;
     }
     Ok(Appended { first_seq, last_seq, last_position })
 }
 
-/// Which events to look through.
+/// The events to scan, and in which order.
 #[derive(Debug, Clone, Default)]
 pub struct Scan {
-    /// None: of all runs.
+    /// The run. None: all runs.
     pub run_key: Option<Key>,
-    /// Only after this position.
+    /// The exclusive lower bound of positions.
     pub after: i64,
-    /// Only before this position.
+    /// The exclusive upper bound of positions. None: no bound.
     pub before: Option<i64>,
-    /// From the newest backwards.
+    /// Scan from the newest event backwards.
     pub newest_first: bool,
-    /// Only what it lets pass.
+    /// The events to return.
     pub filter: EventFilter,
 }
 
 impl Scan {
-    /// The same from where one scan has stopped.
-    pub fn go_on_from(&mut self, position: i64) {
+    /// Continues after the position where a scan has stopped.
+    pub fn continue_from(&mut self, position: i64) {
         if self.newest_first {
             self.before = Some(position);
         } else {
@@ -89,42 +118,42 @@ impl Scan {
     }
 }
 
-/// What was found.
+/// The result of a scan.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// In the order of the scan.
+    /// The matching events in the order of the scan.
     pub events: Vec<Event>,
-    /// Where it ended.
+    /// Why and where the scan has stopped.
     pub end: ScanEnd,
 }
 
-/// Where a scan ended.
+/// Why a scan has stopped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ScanEnd {
-    /// There is nothing more.
+    /// No more events follow.
     #[default]
     Exhausted,
-    /// The limit was reached; everything up to this position was looked at.
+    /// The limit was reached. Every event up to this position was checked.
     Full(i64),
-    /// Enough was looked at for one read; everything up to this position was.
-    Looked(i64),
+    /// `MAX_CHECKED` events were checked. Every event up to this position was.
+    Checked(i64),
 }
 
-/// How many events one read looks at when the filter lets few pass, so that others have their turn.
-const LOOK_AT: usize = 5_000;
+/// Maximum number of events that one scan checks when few match, so that a scan does not hold its connection for long.
+const MAX_CHECKED: usize = 5_000;
 
-/// Looks through events until enough are found, or enough were looked at.
+/// Scans events until it has found enough or has checked enough.
 pub fn scan(tx: &mut dyn Tx, scan: &Scan, limit: Limit) -> Result<Found> {
     let mut found = Found::default();
-    let (mut looked, mut bytes, mut last) = (0, 0, scan.after);
-    let before = scan.before.unwrap_or(i64::MAX);
-    let all_runs = scan.run_key.unwrap_or_default();
-    tx.query(scan_sql(scan), params![scan.after, before, all_runs], &mut |row| {
-        if looked == LOOK_AT {
-            found.end = ScanEnd::Looked(last);
+    let mut checked = 0;
+    let mut bytes = 0;
+    let mut last = scan.after;
+    let each = &mut |row: &mut Columns| -> Result<ControlFlow<()>> {
+        if checked == MAX_CHECKED {
+            found.end = ScanEnd::Checked(last);
             return Ok(ControlFlow::Break(()));
         }
-        let (position, event) = event(row, &scan.filter)?;
+        let (position, event) = read_if_matching(row, &scan.filter)?;
         if let Some(event) = event {
             bytes += row.bytes();
             if found.events.len() == limit.rows || (bytes > limit.bytes && !found.events.is_empty()) {
@@ -133,27 +162,37 @@ pub fn scan(tx: &mut dyn Tx, scan: &Scan, limit: Limit) -> Result<Found> {
             }
             found.events.push(event);
         }
-        (looked, last) = (looked + 1, position);
+        checked += 1;
+        last = position;
         Ok(ControlFlow::Continue(()))
-    })?;
+    };
+    let before = scan.before.unwrap_or(i64::MAX);
+    match scan.run_key {
+        Some(run_key) => tx.query(run_scan(scan.newest_first), params![scan.after, before, run_key], each)?,
+        None => tx.query(full_scan(scan.newest_first), params![scan.after, before], each)?,
+    }
     Ok(found)
 }
 
-/// One statement for each scope and direction, so that each has its index.
-fn scan_sql(scan: &Scan) -> &'static str {
-    match (scan.run_key.is_some(), scan.newest_first) {
-        (true, false) => {
-            select!("WHERE e.position > $1 AND e.position < $2 AND e.run_key = $3 ORDER BY e.position")
-        }
-        (true, true) => {
-            select!("WHERE e.position > $1 AND e.position < $2 AND e.run_key = $3 ORDER BY e.position DESC")
-        }
-        (false, false) => select!("WHERE e.position > $1 AND e.position < $2 AND $3 = 0 ORDER BY e.position"),
-        (false, true) => select!("WHERE e.position > $1 AND e.position < $2 AND $3 = 0 ORDER BY e.position DESC"),
+/// The scan of one run, which has an index.
+fn run_scan(newest_first: bool) -> &'static str {
+    if newest_first {
+        select!("WHERE e.position > $1 AND e.position < $2 AND e.run_key = $3 ORDER BY e.position DESC")
+    } else {
+        select!("WHERE e.position > $1 AND e.position < $2 AND e.run_key = $3 ORDER BY e.position")
     }
 }
 
-/// The position of a run's newest event, also if it was removed since; 0 if it never had one.
+/// The scan of all runs.
+fn full_scan(newest_first: bool) -> &'static str {
+    if newest_first {
+        select!("WHERE e.position > $1 AND e.position < $2 ORDER BY e.position DESC")
+    } else {
+        select!("WHERE e.position > $1 AND e.position < $2 ORDER BY e.position")
+    }
+}
+
+/// Returns the position of a run's newest event, even if retention has removed the event; 0 if the run never had one.
 pub fn newest_of_run(tx: &mut dyn Tx, run_key: Key) -> Result<i64> {
     let sql = "SELECT position FROM events WHERE run_key = $1 ORDER BY position DESC LIMIT 1";
     match first(tx, sql, params![run_key], |row| row.take())? {

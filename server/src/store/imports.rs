@@ -1,17 +1,17 @@
-//! Table `imports`: what was imported before.
+//! Table `imports`: what was imported, so that nothing is imported twice.
 
 use super::{Tx, first, params};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// When something with this digest was imported, if it was.
+/// Returns when content with this digest was imported, or None if it was not.
 pub fn find(tx: &mut dyn Tx, digest: &str) -> Result<Option<Timestamp>> {
     first(tx, "SELECT create_time FROM imports WHERE digest = $1", params![digest], |row| row.take())
 }
 
-/// Notes an import.
+/// Records an import.
 pub fn insert(tx: &mut dyn Tx, digest: &str, kind: &str, run_count: i64) -> Result<()> {
     let sql = "INSERT INTO imports (digest, kind, run_count, create_time) VALUES ($1, $2, $3, $4)";
     let now = tx.now();
-    tx.execute(sql, params![digest, kind, run_count, now]).map(drop)
+    tx.write(sql, params![digest, kind, run_count, now])
 }

@@ -1,7 +1,14 @@
-//! The store: all the SQL, one file a table, behind one struct, one small trait and a closure.
+//! The store: all tables and all SQL, behind `Store`, the trait `Tx` and a closure for each transaction.
 //!
-//! The SQL is written so that SQLite and PostgreSQL both take it: bound parameters `$1`, `$2` …, no database-made
-//! ids or times, no arrays. What is SQLite's own stands in `sqlite.rs`, `reader.rs` and `writer.rs`.
+//! - One file for each table or query: `runs`, `tasks`, `events` …, `ready`, `due` …
+//! - `tx` is what the body of a transaction can do. `column` converts values.
+//! - `table` generates the statements of a table from one declaration of its columns; `names` are statuses and conditions
+//!   by name.
+//! - `queue`, `writer` and `notifications` commit transactions in groups and tell others. They know no database.
+//! - `session` is the seam to the database; `sqlite` is what is SQLite's own.
+//!
+//! The SQL is one text for SQLite and PostgreSQL: parameters `$1`, `$2` …, no ids or times made by the database, no
+//! arrays.
 
 pub mod agents;
 pub mod approvals;
@@ -15,219 +22,92 @@ pub mod deletion;
 pub mod dependencies;
 pub mod due;
 pub mod events;
+#[cfg(test)]
+mod faulty;
 pub mod imports;
+mod names;
+mod notifications;
 pub mod path_sets;
 pub mod pending;
-pub mod plan;
-#[cfg(test)]
-pub mod plans;
 mod queue;
-pub mod raw;
-mod reader;
 pub mod ready;
 pub mod requests;
 pub mod runs;
-pub mod runstore;
-mod signal;
+mod session;
 mod sqlite;
+mod table;
 pub mod tasks;
+mod tx;
 mod writer;
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
 pub use self::column::{AsParam, Columns, Row, SqlValue};
+pub use self::notifications::{Listener, Signal};
+pub use self::queue::{JobOptions, Lane};
 pub use self::ready::IsFree;
-pub use self::signal::{Listener, Signal};
+use self::session::WriteSession;
+#[cfg(test)]
+pub use self::sqlite::query_plans;
 pub use self::sqlite::{OpenError, version};
+use self::sqlite::{Readers, SqliteSession};
+pub(crate) use self::tx::params;
+pub use self::tx::{Each, Limit, Page, Tx, all, any, first, page};
+use self::writer::Writer;
 use crate::clock::Clock;
-use crate::domain::Key;
-use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// Binds values to `$1`, `$2` …
-macro_rules! params {
-    ($($value:expr),* $(,)?) => { &[$($crate::store::AsParam::as_param(&$value)),*] };
-}
-pub(crate) use params;
-
-/// Declares `select!("WHERE …")`: the query of a table's whole rows, continued. A static text, as every statement is.
-#[rustfmt::skip] // It indents the inner macro further each time.
-macro_rules! rows_of {
-    ($dollar:tt $query:literal) => {
-        macro_rules! select {
-            ($dollar rest:literal) => {
-                concat!($query, $dollar rest)
-            };
-        }
-    };
-}
-pub(crate) use rows_of;
-
-/// What a body may do. Outside `transact` writing is an error.
-pub trait Tx {
-    /// The time of this transaction.
-    fn now(&self) -> Timestamp;
-    /// A new public id.
-    fn new_id(&self) -> String;
-    /// A new lease token.
-    fn new_token(&self) -> String;
-    /// A key for a new row.
-    fn next_key(&mut self) -> Result<Key>;
-    /// A position for a new event.
-    fn next_position(&mut self) -> Result<i64>;
-    /// Says something to those who wait, once this is committed.
-    fn signal(&mut self, signal: Signal);
-    /// This transaction has changed something.
-    fn has_written(&self) -> bool;
-    /// Runs a statement; returns how many rows it changed. A text made at run time is no statement.
-    fn execute(&mut self, sql: &'static str, params: &[SqlValue]) -> Result<u64>;
-    /// Runs a query and shows each row until told to stop.
-    fn query(&mut self, sql: &'static str, params: &[SqlValue], each: Each) -> Result<()>;
-}
-
-/// Looks at a row, and says whether to go on.
-pub type Each<'a> = &'a mut dyn FnMut(&mut Columns) -> Result<ControlFlow<()>>;
-
-/// The first row of a query.
-pub fn first<T>(
-    tx: &mut dyn Tx,
-    sql: &'static str,
-    params: &[SqlValue],
-    map: impl Fn(&mut Columns) -> Result<T>,
-) -> Result<Option<T>> {
-    let mut found = None;
-    tx.query(sql, params, &mut |row| {
-        found = Some(map(row)?);
-        Ok(ControlFlow::Break(()))
-    })?;
-    Ok(found)
-}
-
-/// All rows of a query; for queries that are bounded by their nature or by a LIMIT.
-pub fn all<T>(
-    tx: &mut dyn Tx,
-    sql: &'static str,
-    params: &[SqlValue],
-    map: impl Fn(&mut Columns) -> Result<T>,
-) -> Result<Vec<T>> {
-    let mut rows = Vec::new();
-    tx.query(sql, params, &mut |row| {
-        rows.push(map(row)?);
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(rows)
-}
-
-/// The rows of a query up to a count and to about so many bytes, but at least one; and whether that was all.
-pub fn page<T>(
-    tx: &mut dyn Tx,
-    sql: &'static str,
-    params: &[SqlValue],
-    limit: Limit,
-    map: impl Fn(&mut Columns) -> Result<T>,
-) -> Result<Page<T>> {
-    let mut page = Page { rows: Vec::new(), is_last: true };
-    let mut bytes = 0;
-    tx.query(sql, params, &mut |row| {
-        let mapped = map(row)?;
-        bytes += row.bytes();
-        if page.rows.len() == limit.rows || (bytes > limit.bytes && !page.rows.is_empty()) {
-            page.is_last = false;
-            return Ok(ControlFlow::Break(()));
-        }
-        page.rows.push(mapped);
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(page)
-}
-
-/// How much a page holds, or a group of calls.
-#[derive(Debug, Clone, Copy)]
-pub struct Limit {
-    /// In rows.
-    pub rows: usize,
-    /// In bytes, as stored.
-    pub bytes: usize,
-}
-
-/// Some rows of a query.
-#[derive(Debug)]
-pub struct Page<T> {
-    /// The rows.
-    pub rows: Vec<T>,
-    /// Nothing follows them.
-    pub is_last: bool,
-}
-
-/// How a transaction waits in the writer's queue.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct JobOptions {
-    /// The lane that the transaction waits in.
-    pub lane: Lane,
-    /// The queue never refuses the transaction: it is the server's own, or belongs to a call that was admitted before and
-    /// has waited.
-    pub is_exempt: bool,
-    /// Bytes of the request that is held in memory while the transaction waits.
-    pub bytes: usize,
-}
-
-/// A lane of the writer's queue.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Lane {
-    /// Served before the other lane: calls that keep agents at work or free tasks.
-    First,
-    /// All other calls.
-    #[default]
-    Normal,
-}
-
-impl JobOptions {
-    /// For the server's own transactions that agents wait for, such as taking back expired leases.
-    pub const SERVER_FIRST: Self = Self { lane: Lane::First, is_exempt: true, bytes: 0 };
-    /// For the server's own transactions that nobody waits for, such as retention.
-    pub const SERVER: Self = Self { lane: Lane::Normal, is_exempt: true, bytes: 0 };
-}
-
-/// The one database of a server.
+/// The one database of a server. Clones share it.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    writer: writer::Writer,
-    readers: reader::Readers,
+    writer: Writer,
+    readers: Readers,
     log_id: String,
-    // Held as long as the store: a second server on the same file is refused by it.
+    /// Held as long as the store, so that a second server can't open the file.
     _lock: std::fs::File,
 }
 
 impl Store {
-    /// Opens the database, makes or migrates it, and starts its writer. The listener hears what was committed.
+    /// Opens the database, creates or migrates it, and starts its writer. The listener receives the signals of each
+    /// commit.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     ///
     /// # Errors
-    /// Another server has it; its schema is newer than this program; it can't be read or written.
+    /// Another server has the file open; its schema is newer than this program; it can't be read or written.
     pub fn open(path: &Path, clock: Arc<dyn Clock>, listener: Listener) -> Result<Self, OpenError> {
-        let lock = sqlite::lock(path)?;
-        let conn = sqlite::open_writer(path)?;
-        let counters = sqlite::prepare(&conn, clock.as_ref())?;
-        let log_id = counters.log_id.clone();
-        let readers = reader::Readers::open(path, Arc::clone(&clock))?;
-        let writer = writer::Writer::start(conn, clock, counters, listener)?;
-        Ok(Self { inner: Arc::new(Inner { writer, readers, log_id, _lock: lock }) })
+        Self::open_with(path, clock, listener, |session| session)
     }
 
-    /// Runs a body that writes, when it is its turn; refused as overloaded when too many wait. It commits together with
-    /// others; when this returns it is on disk.
+    /// Opens the database with a session around the one that writes to it.
+    fn open_with<S: WriteSession>(
+        path: &Path,
+        clock: Arc<dyn Clock>,
+        listener: Listener,
+        wrap: impl FnOnce(SqliteSession) -> S,
+    ) -> Result<Self, OpenError> {
+        let database = sqlite::open(path, &clock)?;
+        let writer = Writer::start(wrap(database.session), database.counted, listener)
+            .map_err(|cause| OpenError::at("the writer thread".as_ref(), cause))?;
+        let inner = Inner { writer, readers: database.readers, log_id: database.log_id, _lock: database.lock };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Runs a body that writes and commits it, together with the bodies of other calls. Once this returns Ok, the
+    /// changes are on disk.
     ///
-    /// The body may run more than once and does nothing but use `tx`. Its `Err` undoes what it wrote.
+    /// The body may run more than once, so it does nothing but use `tx`. If it returns Err, its changes are rolled back.
+    ///
+    /// # Errors
+    /// That of the body or the commit; `Overloaded` if the queue is full; `Draining` if the store is closed.
     pub async fn transact<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -236,17 +116,22 @@ impl Store {
         self.transact_with(JobOptions::default(), body).await
     }
 
-    /// The same with a place of its own among those that wait.
-    pub async fn transact_with<T, F>(&self, ticket: JobOptions, body: F) -> Result<T>
+    /// Runs a body as `transact` does, and says how it waits in the queue.
+    ///
+    /// # Errors
+    /// Those of `transact`.
+    pub async fn transact_with<T, F>(&self, options: JobOptions, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
-        self.inner.writer.transact(ticket, body).await
+        self.inner.writer.transact(options, body).await
     }
 
-    /// Runs a body that reads, on one consistent state that has everything answered before. When too many wait for that
-    /// it is refused as overloaded.
+    /// Runs a body that reads one consistent state, which includes everything answered before.
+    ///
+    /// # Errors
+    /// That of the body; `Overloaded` if too many reads wait.
     pub async fn read<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -255,7 +140,10 @@ impl Store {
         self.inner.readers.read(body).await
     }
 
-    /// The same for one who has been let in and waits as long as it takes, a watcher: it is never refused.
+    /// Runs a body as `read` does and never refuses it: for a watcher, whose call was admitted before.
+    ///
+    /// # Errors
+    /// That of the body.
     pub async fn read_exempt<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -264,7 +152,10 @@ impl Store {
         self.inner.readers.read_exempt(body).await
     }
 
-    /// The same for the server itself, one at a time: it never waits behind callers, and is never refused.
+    /// Runs a body of the server itself, one at a time. It never waits for the reads of callers and is never refused.
+    ///
+    /// # Errors
+    /// That of the body.
     pub async fn read_as_server<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -273,22 +164,22 @@ impl Store {
         self.inner.readers.read_as_server(body).await
     }
 
-    /// The newest committed position, and a wake-up whenever it grows. It says only that the log has grown.
+    /// Returns a receiver of the newest committed position. It says only that the log has grown.
     pub fn log_growth(&self) -> watch::Receiver<i64> {
         self.inner.writer.log_growth()
     }
 
-    /// How many bodies wait for the writer.
+    /// Returns the number of calls in the writer's queue.
     pub fn waiting(&self) -> usize {
         self.inner.writer.waiting()
     }
 
-    /// Names this database.
+    /// Returns the name of this database. A cursor is good for one log_id.
     pub fn log_id(&self) -> &str {
         &self.inner.log_id
     }
 
-    /// Ends the writer once everything it has taken is committed. Later writes are refused.
+    /// Ends the writer once everything in its queue is committed. Later writes are refused.
     pub async fn close(&self) {
         self.inner.writer.close().await;
     }

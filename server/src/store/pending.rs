@@ -1,21 +1,20 @@
-//! Pending tasks in the order in which they would be given out, whether they can be or not.
-//!
-//! The literals make the partial indexes usable: of tasks 1 is PENDING, of runs 1, 2 and 4 give out tasks, 3 is PAUSED.
+//! Pending tasks in claim order, claimable or not: what a claim that finds nothing is explained by.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use super::{Columns, Tx, all, params, rows_of};
+use super::names::{ready, run_status, takes_claims, task_status};
+use super::{Columns, Tx, all, params};
 use crate::domain::Key;
 use crate::domain::limits;
 use crate::domain::run::RunStatus;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// A pending task, as far as one needs to know it to say what is in its way.
+/// The part of a pending task that decides whether it can be claimed.
 #[derive(Debug)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // As in `Task` and `Run`.
 pub struct Pending {
     pub open_dependencies: i32,
     pub not_before_time: Option<Timestamp>,
@@ -25,11 +24,22 @@ pub struct Pending {
     pub run_key: Key,
 }
 
-rows_of!($ "SELECT t.priority, t.ordinal, t.open_dependencies, t.not_before_time, t.path_set_key, t.required_capabilities,
-        r.status
-    FROM tasks t JOIN runs r ON r.key = t.run_key WHERE t.run_key = $1 AND t.status = 1 ");
+/// The query for pending tasks of the run `$1` with a condition, in claim order. Each condition has a partial index in
+/// this order: `tasks_ready` and `tasks_waiting`.
+macro_rules! pending_of_run {
+    ($condition:expr) => {
+        concat!(
+            "SELECT t.priority, t.ordinal, t.open_dependencies, t.not_before_time, t.path_set_key,
+                t.required_capabilities, r.status
+            FROM tasks t JOIN runs r ON r.key = t.run_key
+            WHERE t.run_key = $1 AND ",
+            $condition,
+            " ORDER BY t.priority DESC, t.ordinal"
+        )
+    };
+}
 
-/// Where it stands in the order in which tasks are given out.
+/// The claim order: priority, then the run served least recently, then plan order.
 type Rank = (Reverse<i32>, i64, Key, i32);
 
 fn ranked(row: &mut Columns, run_key: Key, last_served: i64) -> Result<(Rank, Pending)> {
@@ -45,17 +55,16 @@ fn ranked(row: &mut Columns, run_key: Key, last_served: i64) -> Result<(Rank, Pe
     Ok((rank, pending))
 }
 
-/// The first thousand, of a run or of all that have not ended.
+/// Returns the first `UNCLAIMABLE_TASKS` pending tasks of a run, or of all runs that have not ended.
 pub fn first(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<Vec<Pending>> {
+    let ready = pending_of_run!(ready!("t."));
+    let waiting = pending_of_run!(concat!("t.status = ", task_status!(PENDING), " AND t.open_dependencies > 0"));
     let runs = match run_key {
         Some(run_key) => vec![(0, run_key)],
-        None => living_runs(tx)?,
+        None => open_runs(tx)?,
     };
     let mut found = BTreeMap::new();
     for (last_served, run_key) in runs {
-        // Two indexes: of what depends on nothing open, and of the rest.
-        let ready = select!("AND t.open_dependencies = 0 ORDER BY t.priority DESC, t.ordinal");
-        let waiting = select!("AND t.open_dependencies > 0 ORDER BY t.priority DESC, t.ordinal");
         for sql in [ready, waiting] {
             merge(tx, sql, run_key, last_served, &mut found)?;
         }
@@ -63,7 +72,7 @@ pub fn first(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<Vec<Pending>> {
     Ok(found.into_values().collect())
 }
 
-/// Takes in those of a run that are among the first, up to the first that is not: behind it none is.
+/// Adds the tasks of a run that are among the first. Stops at the first task that is not, because no later one is.
 fn merge(
     tx: &mut dyn Tx,
     sql: &'static str,
@@ -84,13 +93,22 @@ fn merge(
     })
 }
 
-/// Those that give out tasks, and those that would if they were not paused; who was served least recently first.
-fn living_runs(tx: &mut dyn Tx) -> Result<Vec<(i64, Key)>> {
-    let giving_out = "SELECT c.last_served, r.key FROM runs r JOIN run_counters c ON c.run_key = r.key
-        WHERE r.status IN (1, 2, 4) ORDER BY r.key";
-    let paused = "SELECT c.last_served, r.key FROM runs r JOIN run_counters c ON c.run_key = r.key
-        WHERE r.status = 3 ORDER BY r.key";
-    let mut runs = all(tx, giving_out, &[], |row| Ok((row.take()?, row.take()?)))?;
+/// Returns the runs whose tasks can be claimed, and the paused ones; the run served least recently first. Each status has
+/// a partial index.
+fn open_runs(tx: &mut dyn Tx) -> Result<Vec<(i64, Key)>> {
+    let claimable = concat!(
+        "SELECT c.last_served, r.key FROM runs r JOIN run_counters c ON c.run_key = r.key
+        WHERE ",
+        takes_claims!(),
+        " ORDER BY r.key"
+    );
+    let paused = concat!(
+        "SELECT c.last_served, r.key FROM runs r JOIN run_counters c ON c.run_key = r.key
+        WHERE r.status = ",
+        run_status!(PAUSED),
+        " ORDER BY r.key"
+    );
+    let mut runs = all(tx, claimable, &[], |row| Ok((row.take()?, row.take()?)))?;
     runs.extend(all(tx, paused, &[], |row| Ok((row.take::<i64>()?, row.take::<Key>()?)))?);
     runs.sort_unstable();
     Ok(runs)

@@ -1,95 +1,112 @@
-//! What can be claimed: the tasks that are ready, in the order in which they are given out.
-//!
-//! The literals make the partial indexes usable: of tasks 1 is PENDING, of runs 1, 2 and 4 give out tasks, 3 is PAUSED.
+//! Claimable tasks: those that are ready, in claim order. `names::ready!` is the condition.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
+use super::names::{ready, ready_at, takes_claims};
 use super::{Columns, SqlValue, Tx, first, params};
 use crate::domain::Key;
 use crate::domain::task::covers;
 use crate::error::Result;
 
-/// Decides about path sets. The store knows which are held, not what they mean.
+/// Decides about path sets. The store knows which sets are held, but not which overlap.
 pub trait IsFree {
-    /// The set, of a task of this run, overlaps with none that is held.
+    /// Returns whether the path set of a task of this run overlaps with no held one.
     fn is_free(&mut self, tx: &mut dyn Tx, run_key: Key, set: Key) -> Result<bool>;
 }
 
 /// A task that can be claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Found {
+struct Claimable {
     key: Key,
     priority: i32,
     ordinal: i32,
 }
 
-/// A ready task, as far as a claim needs to know it.
+/// The part of a ready task that decides whether it can be claimed.
 struct Ready {
-    found: Found,
+    task: Claimable,
     path_set_key: Option<Key>,
     required_capabilities: Vec<String>,
 }
 
-fn ready(row: &mut Columns) -> Result<Ready> {
+/// The query for ready tasks of the run `$1` at the time `$2`, in claim order.
+macro_rules! ready_of_run {
+    ($($condition:literal)?) => {
+        concat!(
+            "SELECT key, priority, ordinal, path_set_key, required_capabilities FROM tasks
+            WHERE run_key = $1 AND ",
+            ready_at!("$2"),
+            $(" AND ", $condition,)?
+            " ORDER BY priority DESC, ordinal"
+        )
+    };
+}
+
+fn read_row(row: &mut Columns) -> Result<Ready> {
     Ok(Ready {
-        found: Found { key: row.take()?, priority: row.take()?, ordinal: row.take()? },
+        task: Claimable { key: row.take()?, priority: row.take()?, ordinal: row.take()? },
         path_set_key: row.take()?,
         required_capabilities: row.take()?,
     })
 }
 
-/// How many ready tasks are looked at one by one before the claim goes on by path sets: one that is in the way is then
-/// passed over with all its tasks.
-const ONE_BY_ONE: usize = 32;
+/// The number of ready tasks that a claim checks one by one before it goes on by path sets. One check then excludes all
+/// tasks of a set that is not free.
+const CHECKED_ONE_BY_ONE: usize = 32;
 
-/// The first task of a run that an agent with these capabilities can have now.
+/// Returns the first task of a run that an agent with these capabilities can claim now, or None if there is none.
 pub fn next_of_run(
     tx: &mut dyn Tx,
     run_key: Key,
     capabilities: &[String],
     paths: &mut dyn IsFree,
 ) -> Result<Option<Key>> {
-    Ok(best_of_run(tx, run_key, capabilities, paths)?.map(|found| found.key))
+    Ok(best_of_run(tx, run_key, capabilities, paths)?.map(|task| task.key))
 }
 
-/// The same of all runs that give out tasks: of the best of each the one with the highest priority, then that of the
-/// run served least recently.
+/// Returns the first task of all runs that an agent with these capabilities can claim now, or None if there is none: the
+/// task with the highest priority, and among equal ones that of the run served least recently.
 pub fn next_of_all(tx: &mut dyn Tx, capabilities: &[String], paths: &mut dyn IsFree) -> Result<Option<Key>> {
     let mut best: Option<(Rank, Key)> = None;
     for rank in runs_with_ready(tx)? {
-        // It may have none that this agent can have now, but none that comes before its first.
-        if best.is_some_and(|(found, _)| found <= rank) {
+        // Whichever of its tasks the agent can claim, it does not come before the run's first ready task.
+        if best.is_some_and(|(best, _)| best <= rank) {
             break;
         }
-        if let Some(found) = best_of_run(tx, rank.run_key, capabilities, paths)? {
-            let rank = Rank { priority: Reverse(found.priority), ..rank };
-            best = [best, Some((rank, found.key))].into_iter().flatten().min();
+        if let Some(task) = best_of_run(tx, rank.run_key, capabilities, paths)? {
+            let candidate = (Rank { priority: Reverse(task.priority), ..rank }, task.key);
+            best = Some(best.map_or(candidate, |best| best.min(candidate)));
         }
     }
     Ok(best.map(|(_, key)| key))
 }
 
-/// Where a run stands when it is to give out a task of a priority.
+/// The claim order of runs, by a task of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     priority: Reverse<i32>,
     last_served: i64,
-    /// So that two never stand at the same place.
+    /// Makes the order total.
     run_key: Key,
 }
 
-/// The runs that give out tasks and have some, in the order of their first ready tasks. A run that has ended or is
-/// paused costs nothing here, whatever it has left. (The order in the inner query is that of the index it is to use.)
+/// Returns the runs that have ready tasks, ranked by their first ready task. Runs that are paused or have ended are not
+/// visited, however many tasks they have left. The order of the inner query is that of its index.
 fn runs_with_ready(tx: &mut dyn Tx) -> Result<Vec<Rank>> {
-    let sql = "SELECT r.key, c.last_served,
-            (SELECT t.priority FROM tasks t WHERE t.run_key = r.key AND t.status = 1 AND t.open_dependencies = 0
-                ORDER BY t.priority DESC, t.ordinal LIMIT 1)
-        FROM runs r JOIN run_counters c ON c.run_key = r.key WHERE r.status IN (1, 2, 4)";
+    let sql = concat!(
+        "SELECT r.key, c.last_served,
+            (SELECT t.priority FROM tasks t WHERE t.run_key = r.key AND ",
+        ready!("t."),
+        " ORDER BY t.priority DESC, t.ordinal LIMIT 1)
+        FROM runs r JOIN run_counters c ON c.run_key = r.key WHERE ",
+        takes_claims!()
+    );
     let mut runs = Vec::new();
     tx.query(sql, &[], &mut |row| {
-        let (run_key, last_served) = (row.take()?, row.take()?);
+        let run_key = row.take()?;
+        let last_served = row.take()?;
         if let Some(priority) = row.take::<Option<i32>>()? {
             runs.push(Rank { priority: Reverse(priority), last_served, run_key });
         }
@@ -104,40 +121,38 @@ fn best_of_run(
     run_key: Key,
     capabilities: &[String],
     paths: &mut dyn IsFree,
-) -> Result<Option<Found>> {
+) -> Result<Option<Claimable>> {
     let (candidates, are_all) = first_ready(tx, run_key, capabilities)?;
     let mut free = HashMap::new();
-    for task in candidates {
-        if is_free_once(tx, &mut free, run_key, task.path_set_key, paths)? {
-            return Ok(Some(task.found));
+    for candidate in candidates {
+        if is_free_once(tx, &mut free, run_key, candidate.path_set_key, paths)? {
+            return Ok(Some(candidate.task));
         }
     }
     if are_all { Ok(None) } else { best_by_sets(tx, run_key, capabilities, &mut free, paths) }
 }
 
-/// The first tasks of a run that the agent can have if their paths are free, up to the first without paths: behind that
-/// nobody needs to look. And whether these are all.
+/// Returns the first ready tasks of a run whose capabilities the agent has, and whether no more follow. Stops at the first
+/// task without paths, because it can be claimed in any case.
 fn first_ready(tx: &mut dyn Tx, run_key: Key, capabilities: &[String]) -> Result<(Vec<Ready>, bool)> {
-    let sql = "SELECT key, priority, ordinal, path_set_key, required_capabilities FROM tasks
-        WHERE run_key = $1 AND status = 1 AND open_dependencies = 0
-            AND (not_before_time IS NULL OR not_before_time <= $2)
-        ORDER BY priority DESC, ordinal";
     let now = tx.now();
-    let (mut found, mut looked_at, mut is_decided) = (Vec::new(), 0, false);
-    tx.query(sql, params![run_key, now], &mut |row| {
-        let task = ready(row)?;
-        looked_at += 1;
-        if covers(capabilities, &task.required_capabilities) {
-            is_decided = task.path_set_key.is_none();
-            found.push(task);
+    let mut found = Vec::new();
+    let mut checked = 0;
+    tx.query(ready_of_run!(), params![run_key, now], &mut |row| {
+        let candidate = read_row(row)?;
+        checked += 1;
+        let mut is_decided = false;
+        if covers(capabilities, &candidate.required_capabilities) {
+            is_decided = candidate.path_set_key.is_none();
+            found.push(candidate);
         }
-        let is_enough = is_decided || looked_at == ONE_BY_ONE;
+        let is_enough = is_decided || checked == CHECKED_ONE_BY_ONE;
         Ok(if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
-    Ok((found, looked_at < ONE_BY_ONE))
+    Ok((found, checked < CHECKED_ONE_BY_ONE))
 }
 
-/// Asks about each set once.
+/// Returns whether a path set is free, and decides it once for each set.
 fn is_free_once(
     tx: &mut dyn Tx,
     free: &mut HashMap<Key, bool>,
@@ -154,39 +169,37 @@ fn is_free_once(
     Ok(decided)
 }
 
+/// Returns the first claimable task among the first ones of each free path set and of the tasks without paths.
 fn best_by_sets(
     tx: &mut dyn Tx,
     run_key: Key,
     capabilities: &[String],
     free: &mut HashMap<Key, bool>,
     paths: &mut dyn IsFree,
-) -> Result<Option<Found>> {
+) -> Result<Option<Claimable>> {
     let now = tx.now();
-    let sql = "SELECT key, priority, ordinal, path_set_key, required_capabilities FROM tasks
-        WHERE run_key = $1 AND status = 1 AND open_dependencies = 0 AND path_set_key IS NULL
-            AND (not_before_time IS NULL OR not_before_time <= $2)
-        ORDER BY priority DESC, ordinal";
-    let mut best = first_covered(tx, sql, params![run_key, now], capabilities)?;
+    let without_paths = ready_of_run!("path_set_key IS NULL");
+    let of_set = ready_of_run!("path_set_key = $3");
+    let mut best = first_covered(tx, without_paths, params![run_key, now], capabilities)?;
     let mut after = 0;
     while let Some(set) = next_ready_set(tx, run_key, after)? {
         after = set;
         if !is_free_once(tx, free, run_key, Some(set), paths)? {
             continue;
         }
-        let sql = "SELECT key, priority, ordinal, path_set_key, required_capabilities FROM tasks
-            WHERE run_key = $1 AND path_set_key = $3 AND status = 1 AND open_dependencies = 0
-                AND (not_before_time IS NULL OR not_before_time <= $2)
-            ORDER BY priority DESC, ordinal";
-        let found = first_covered(tx, sql, params![run_key, now, set], capabilities)?;
-        best = [best, found].into_iter().flatten().min_by_key(|found| (Reverse(found.priority), found.ordinal));
+        let found = first_covered(tx, of_set, params![run_key, now, set], capabilities)?;
+        best = [best, found].into_iter().flatten().min_by_key(|task| (Reverse(task.priority), task.ordinal));
     }
     Ok(best)
 }
 
+/// Returns the next path set, by key, that a ready task of a run has.
 fn next_ready_set(tx: &mut dyn Tx, run_key: Key, after: Key) -> Result<Option<Key>> {
-    let sql = "SELECT path_set_key FROM tasks
-        WHERE run_key = $1 AND status = 1 AND open_dependencies = 0 AND path_set_key > $2
-        ORDER BY path_set_key LIMIT 1";
+    let sql = concat!(
+        "SELECT path_set_key FROM tasks WHERE run_key = $1 AND ",
+        ready!(),
+        " AND path_set_key > $2 ORDER BY path_set_key LIMIT 1"
+    );
     first(tx, sql, params![run_key, after], |row| row.take())
 }
 
@@ -195,12 +208,12 @@ fn first_covered(
     sql: &'static str,
     params: &[SqlValue],
     capabilities: &[String],
-) -> Result<Option<Found>> {
+) -> Result<Option<Claimable>> {
     let mut found = None;
     tx.query(sql, params, &mut |row| {
-        let task = ready(row)?;
-        if covers(capabilities, &task.required_capabilities) {
-            found = Some(task.found);
+        let candidate = read_row(row)?;
+        if covers(capabilities, &candidate.required_capabilities) {
+            found = Some(candidate.task);
             return Ok(ControlFlow::Break(()));
         }
         Ok(ControlFlow::Continue(()))
@@ -208,20 +221,26 @@ fn first_covered(
     Ok(found)
 }
 
-/// How many tasks of a run are ready, counted up to a limit.
+/// Returns the number of ready tasks of a run, counted up to a limit.
 pub fn count(tx: &mut dyn Tx, run_key: Key, limit: usize) -> Result<usize> {
-    let sql = "SELECT COUNT(*) FROM
-        (SELECT 1 FROM tasks WHERE run_key = $1 AND status = 1 AND open_dependencies = 0
-            ORDER BY priority DESC, ordinal LIMIT $2) counted";
+    let sql = concat!(
+        "SELECT COUNT(*) FROM
+        (SELECT 1 FROM tasks WHERE run_key = $1 AND ",
+        ready!(),
+        " ORDER BY priority DESC, ordinal LIMIT $2) counted"
+    );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let count = first(tx, sql, params![run_key, limit], |row| row.take::<i64>())?;
     Ok(usize::try_from(count.unwrap_or(0)).unwrap_or(0))
 }
 
-/// How many tasks became ready because one they depend on was completed.
+/// Returns the number of tasks that have become ready because a task they depend on was completed.
 pub fn count_dependents(tx: &mut dyn Tx, completed_key: Key) -> Result<usize> {
-    let sql = "SELECT COUNT(*) FROM task_dependencies d JOIN tasks t ON t.key = d.task_key
-        WHERE d.depends_on_key = $1 AND t.status = 1 AND t.open_dependencies = 0";
+    let sql = concat!(
+        "SELECT COUNT(*) FROM task_dependencies d JOIN tasks t ON t.key = d.task_key
+        WHERE d.depends_on_key = $1 AND ",
+        ready!("t.")
+    );
     let count = first(tx, sql, params![completed_key], |row| row.take::<i64>())?;
     Ok(usize::try_from(count.unwrap_or(0)).unwrap_or(0))
 }

@@ -1,39 +1,40 @@
-//! Table `requests`: answers given to requests with a request_id.
+//! Table `requests`: the answers to calls with a request_id.
 
 use super::{Tx, first, params};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// An answer that was given.
+/// The answer to a call with a request_id.
 #[derive(Debug, Clone)]
 pub struct StoredAnswer {
-    /// Of the request's content.
+    /// SHA-256 of the content of the request.
     pub fingerprint: Vec<u8>,
-    /// What the bytes are: a response, or the status of a refusal that wrote an event.
+    /// `answer` is the status of a rejection that wrote an event, not a response.
     pub refused: bool,
     /// The encoded message.
     pub answer: Vec<u8>,
 }
 
-/// The answer given to this request before, if it was.
+/// Returns the answer to an earlier call of this RPC with this request_id, or None if there was none.
 pub fn find(tx: &mut dyn Tx, rpc: &str, request_id: &str) -> Result<Option<StoredAnswer>> {
     let sql = "SELECT fingerprint, refused, answer FROM requests WHERE rpc = $1 AND request_id = $2";
     first(tx, sql, params![rpc, request_id], |row| {
-        Ok(StoredAnswer { fingerprint: row.take()?, refused: row.take::<i64>()? != 0, answer: row.take()? })
+        Ok(StoredAnswer { fingerprint: row.take()?, refused: row.take()?, answer: row.take()? })
     })
 }
 
-/// Keeps an answer.
+/// Stores an answer.
 pub fn insert(tx: &mut dyn Tx, rpc: &str, request_id: &str, answer: &StoredAnswer) -> Result<()> {
     let sql = "INSERT INTO requests (key, rpc, request_id, fingerprint, refused, answer, create_time)
         VALUES ($1, $2, $3, $4, $5, $6, $7)";
-    let (key, now) = (tx.next_key()?, tx.now());
+    let key = tx.next_key()?;
+    let now = tx.now();
     let StoredAnswer { fingerprint, refused, answer } = answer;
-    tx.execute(sql, params![key, rpc, request_id, fingerprint, i64::from(*refused), answer, now]).map(drop)
+    tx.write(sql, params![key, rpc, request_id, fingerprint, refused, answer, now])
 }
 
-/// Forgets answers given before a time, the oldest thousand at most; returns how many.
-pub fn forget_before(tx: &mut dyn Tx, time: Timestamp) -> Result<u64> {
+/// Removes the answers older than `time`, the oldest thousand at most. Returns the number of removed answers.
+pub fn remove_before(tx: &mut dyn Tx, time: Timestamp) -> Result<u64> {
     let sql = "DELETE FROM requests WHERE key IN
         (SELECT key FROM (SELECT key, create_time FROM requests ORDER BY key LIMIT 1000) oldest
         WHERE create_time < $1)";

@@ -253,7 +253,7 @@ impl<T: Shown> Watch<T> {
         self.queue.extend(look.found.events.into_iter().map(|event| Message::Event(T::of(event))));
         // If this page has events, read again: more may follow before the end.
         self.run_may_have_ended = look.run == RunState::Ended;
-        if let ScanEnd::Full(stopped_at) | ScanEnd::Looked(stopped_at) = look.found.end {
+        if let ScanEnd::Full(stopped_at) | ScanEnd::Checked(stopped_at) = look.found.end {
             self.scan.after = stopped_at;
             return;
         }

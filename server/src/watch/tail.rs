@@ -185,7 +185,7 @@ impl<T: Shown> Tail<T> {
     pub(super) fn extend(&self, found: Found, newest: i64) {
         let end = match found.end {
             ScanEnd::Exhausted => newest,
-            ScanEnd::Full(at) | ScanEnd::Looked(at) => at,
+            ScanEnd::Full(at) | ScanEnd::Checked(at) => at,
         };
         let entries: Vec<Entry<T>> = found.events.into_iter().map(Entry::of).collect();
         let runs: BTreeSet<String> = entries.iter().map(|entry| entry.run_id.clone()).collect();

@@ -96,11 +96,20 @@ impl Api {
         Rpc::by_path(&path).unwrap_or_else(|| panic!("{path} is not in the catalogue"))
     }
 
-    /// Returns the paragraph of an RPC's comment that lists its errors, in one line and without the word "Errors".
-    pub fn errors(&self, rpc: &MethodDescriptor) -> Option<String> {
-        let paragraph = self.comment(rpc).split("\n\n").find(|paragraph| paragraph.starts_with("Errors:"))?;
-        let one_line = paragraph.split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
-        Some(one_line.trim_end_matches('.').to_owned())
+    /// Returns the entries of the list in an RPC's comment that begins with "Errors:", each in one line.
+    pub fn errors(&self, rpc: &MethodDescriptor) -> Vec<String> {
+        let paragraph = self.comment(rpc).split("\n\n").find(|paragraph| paragraph.starts_with("Errors:"));
+        let paragraph = paragraph.unwrap_or_else(|| panic!("the comment of {} lists no errors", rpc.full_name()));
+        let mut entries: Vec<String> = Vec::new();
+        for line in paragraph.lines().map(|line| line.trim()) {
+            match (line.strip_prefix("- "), entries.last_mut()) {
+                (Some(entry), _) => entries.push(entry.to_owned()),
+                (None, Some(last)) => *last = format!("{last} {line}"),
+                // The word "Errors:" itself, and "none of its own" after it.
+                (None, None) => {}
+            }
+        }
+        entries
     }
 
     /// Returns every name that the page must have.

@@ -49,12 +49,9 @@ fn rpcs_with(api: &Api, reason: &str) -> String {
     format!("RPCs: {}.", links.collect::<Vec<_>>().join(", "))
 }
 
-/// Returns the errors of an RPC, with those of another RPC that its comment refers to.
+/// Returns the errors of an RPC as one text.
 fn errors_of(api: &Api, rpc: &MethodDescriptor) -> String {
-    let own = api.errors(rpc).unwrap_or_default();
-    let others = api.rpcs().into_iter().filter(|other| other != rpc && own.contains(&format!("of {}", other.name())));
-    let others: String = others.filter_map(|other| api.errors(&other)).collect();
-    own + " " + &others
+    api.errors(rpc).join("\n")
 }
 
 fn names(text: &str, reason: &str) -> bool {

@@ -6,26 +6,36 @@ use super::text::Prose;
 /// The message whose comment lists the kinds.
 pub const MESSAGE: &str = "Event";
 
-/// One kind of event, and a description of its payload.
+/// One kind of event.
 pub struct EventKind {
     pub name: String,
-    pub payload: String,
+    /// When the server appends such an event.
+    pub meaning: String,
+    /// The keys of the payload, each with its meaning: "`key`: meaning".
+    pub keys: Vec<String>,
 }
 
-/// Reads the list in the comment: an entry is a kind and its payload, and an indented line that is no entry continues it.
+/// Reads the list in the comment: an entry is a kind, the entries below it are the keys of its payload.
 pub fn kinds(api: &Api) -> Vec<EventKind> {
     let mut kinds: Vec<EventKind> = Vec::new();
     for line in api.comment(&api.message(MESSAGE)).lines() {
-        match (entry(line), kinds.last_mut()) {
-            (Some(kind), _) => kinds.push(kind),
-            (None, Some(last)) if line.starts_with(INDENT) => {
-                last.payload = format!("{} {}", last.payload, line.trim())
-            }
-            _ => {}
+        if let Some(kind) = entry(line) {
+            kinds.push(kind);
+        } else if let Some(last) = kinds.last_mut().filter(|_| line.starts_with(INDENT)) {
+            add_line(last, line.trim());
         }
     }
     assert!(kinds.len() > 25, "the comment of the message Event lists {} kinds of events", kinds.len());
     kinds
+}
+
+/// Adds a key of the payload, or continues what the line before says.
+fn add_line(kind: &mut EventKind, line: &str) {
+    match (line.strip_prefix("- "), kind.keys.last_mut()) {
+        (Some(key), _) => kind.keys.push(key.to_owned()),
+        (None, Some(key)) => *key = format!("{key} {line}"),
+        (None, None) => kind.meaning = format!("{} {line}", kind.meaning),
+    }
 }
 
 /// Returns the comment without the list of kinds.
@@ -36,23 +46,18 @@ pub fn without_kinds(comment: &str) -> String {
 
 const INDENT: &str = "  ";
 
-/// Reads "  kind   payload", or the same as an entry of a Markdown list: "- `kind`: payload".
+/// Reads "- `kind`: meaning".
 fn entry(line: &str) -> Option<EventKind> {
-    let text = line.strip_prefix("- ").or_else(|| line.strip_prefix(INDENT))?;
-    let (name, payload) = text.split_once("  ").or_else(|| text.split_once(": "))?;
-    let name = name.trim_matches('`');
-    let is_kind = name.contains('_') && name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_');
-    is_kind.then(|| EventKind { name: name.to_owned(), payload: payload.trim().to_owned() })
+    let (name, meaning) = line.strip_prefix("- `")?.split_once("`: ")?;
+    Some(EventKind { name: name.to_owned(), meaning: meaning.to_owned(), keys: Vec::new() })
 }
 
 #[test]
-fn an_entry_is_a_kind_and_its_payload() {
-    for line in ["  run_paused    reason, statusBefore", "- `run_paused`: reason, statusBefore"] {
-        let kind = entry(line).unwrap();
-        assert_eq!((kind.name.as_str(), kind.payload.as_str()), ("run_paused", "reason, statusBefore"), "{line}");
-    }
-    assert!(entry("                 cycleCount, replanCount").is_none());
-    assert!(entry("Keys are only added: never removed.").is_none());
+fn entry_is_a_kind_and_its_meaning() {
+    let kind = entry("- `run_paused`: A run was paused.").unwrap();
+    assert_eq!((kind.name.as_str(), kind.meaning.as_str()), ("run_paused", "A run was paused."));
+    assert!(entry("  - `reason`: Why it was paused.").is_none());
+    assert!(entry("Keys are only added.").is_none());
 }
 
 pub fn section(api: &Api, prose: &Prose) -> String {
@@ -61,14 +66,21 @@ pub fn section(api: &Api, prose: &Prose) -> String {
 
 The server appends these events, with the source `system`, in the transaction of the change that they report. Agents append
 their own kinds with [AppendEvents](#appendevents). The names in a payload are the JSON names of the fields that they show.
-
-| Kind | Payload | See |
-|---|---|---|
 "
     .to_owned();
     for kind in kinds(api) {
-        let payload = prose.cell(&kind.payload);
-        text += &format!("| `{}` | {payload} | {} |\n", kind.name, items_that_name(api, &kind.name).join(", "));
+        text += &format!("\n### {}\n\n{}", kind.name, prose.linked(&kind.meaning));
+        let links = items_that_name(api, &kind.name);
+        if !links.is_empty() {
+            text += &format!(" See {}.", links.join(", "));
+        }
+        text += "\n";
+        if !kind.keys.is_empty() {
+            text += "\n| Payload | Meaning |\n|---|---|\n";
+        }
+        for (key, meaning) in kind.keys.iter().filter_map(|key| key.split_once(": ")) {
+            text += &format!("| {key} | {} |\n", prose.cell(meaning));
+        }
     }
     text
 }

@@ -4,7 +4,7 @@ use prost_reflect::{MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 use runhub_api::Rpc;
 
 use super::api::Api;
-use super::text::{Prose, first_sentence, split_list};
+use super::text::{Prose, first_sentence};
 use super::types::field_table;
 
 pub fn sections(api: &Api, prose: &Prose) -> String {
@@ -34,7 +34,7 @@ fn rpc_section(api: &Api, prose: &Prose, rpc: &MethodDescriptor) -> String {
     text += &prose.blocks(&without_errors(api.comment(rpc)));
     text += &message(api, prose, "Request", &rpc.input());
     text += &message(api, prose, "Response", &rpc.output());
-    text += &api.errors(rpc).map(|errors| error_list(prose, &errors)).unwrap_or_default();
+    text += &error_list(prose, &api.errors(rpc));
     text
 }
 
@@ -78,8 +78,10 @@ fn message(api: &Api, prose: &Prose, heading: &str, message: &MessageDescriptor)
 }
 
 /// Shows the errors as a list, one reason an entry.
-fn error_list(prose: &Prose, errors: &str) -> String {
-    let entries = split_list(errors).into_iter();
-    let lines: String = entries.map(|entry| format!("- {}\n", prose.linked(&entry))).collect();
+fn error_list(prose: &Prose, errors: &[String]) -> String {
+    if errors.is_empty() {
+        return "**Errors**: only those that [every RPC](#runservice) can answer.\n".to_owned();
+    }
+    let lines: String = errors.iter().map(|entry| format!("- {}\n", prose.linked(entry))).collect();
     format!("**Errors**\n\n{lines}")
 }

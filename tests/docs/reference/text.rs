@@ -58,7 +58,7 @@ impl Prose {
     }
 
     fn linked_code(&self, code: &str) -> String {
-        let anchor = self.names.get(code).cloned().or_else(|| self.kinds.contains(code).then(|| EVENTS.to_owned()));
+        let anchor = self.names.get(code).cloned().or_else(|| self.kinds.contains(code).then(|| code.to_owned()));
         match anchor {
             Some(anchor) => format!("[`{code}`](#{anchor})"),
             None => format!("`{code}`"),
@@ -143,42 +143,12 @@ pub fn first_sentence(comment: &str) -> String {
     end.map_or(first.clone(), |at| first[..=at].to_owned())
 }
 
-/// Splits a list at the semicolons that stand in no parenthesis, and at the commas there that a name in capitals follows.
-pub fn split_list(text: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut depth = 0_i32;
-    for (at, letter) in text.char_indices() {
-        match letter {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            ';' if depth == 0 => {
-                parts.push(String::new());
-                continue;
-            }
-            ',' if depth == 0 && begins_in_capitals(&text[at + 1..]) => {
-                parts.push(String::new());
-                continue;
-            }
-            _ => {}
-        }
-        parts.last_mut().unwrap().push(letter);
-    }
-    parts.into_iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
-}
-
-fn begins_in_capitals(text: &str) -> bool {
-    let text = text.trim_start();
-    let name = text.split(|letter: char| !letter.is_ascii_uppercase() && letter != '_').next().unwrap_or_default();
-    name.len() > 2 && !text[name.len()..].starts_with(char::is_alphanumeric)
-}
-
 #[test]
 fn a_comment_becomes_paragraphs_and_lists() {
     let comment = "One\nparagraph.\n\nA list:\n- first\n  goes on\n- second";
     let expected = [vec!["One paragraph."], vec!["A list:"], vec!["- first goes on", "- second"]];
     assert_eq!(blocks(comment), expected);
     assert_eq!(first_sentence("It says e.g. this. Then more."), "It says e.g. this.");
-    assert_eq!(split_list("ONE; TWO (c; D_E), THREE, or four."), ["ONE", "TWO (c; D_E)", "THREE, or four."]);
 }
 
 #[test]

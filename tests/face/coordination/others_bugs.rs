@@ -28,7 +28,7 @@ async fn a_completion_between_the_sweepers_look_and_its_write_stands() {
     let store = Store::open(&folder.path().join("runhub.db"), Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
     clock.advance(Duration::from_secs(60));
     let now = clock.now();
-    let due = store.read(move |tx| due::look(tx, now, now)).await.unwrap();
+    let due = store.read(move |tx| due::find(tx, now, now)).await.unwrap();
     assert_eq!(due.leases.len(), 3);
     store.close().await;
     drop(store);
@@ -71,7 +71,7 @@ async fn a_list_of_expired_leases_that_is_acted_on_late_takes_nothing_from_the_n
     clock.advance(Duration::from_secs(60));
     let (now, db) = (clock.now(), folder.path().join("runhub.db"));
     let store = Store::open(&db, Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
-    let due = store.read(move |tx| due::look(tx, now, now)).await.unwrap();
+    let due = store.read(move |tx| due::find(tx, now, now)).await.unwrap();
     sweeper::act(&store, due.clone(), now).await.unwrap();
     store.close().await;
     drop(store);

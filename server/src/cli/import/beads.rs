@@ -1,4 +1,4 @@
-//! `runhub import beads`: a beads ledger as one run.
+//! `runhub import beads`: imports a beads ledger as one run.
 
 mod ledger;
 
@@ -11,7 +11,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use self::ledger::{Issue, Ledger};
-use super::{Failure, IntoArgs, bring_in, digest, note_import, read, refused};
+use super::{Failure, TargetArgs, digest, failure, import, read, record_import};
 use crate::cli::progress;
 use crate::domain::plan::{self, Dependency};
 use crate::domain::run::{Run, RunDraft};
@@ -24,31 +24,31 @@ use crate::store::{self, Tx, events, runs};
 
 #[derive(Args)]
 pub struct BeadsArgs {
-    /// The ledger: one JSON object a line
+    /// The ledger file, with one JSON object per line
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
     #[command(flatten)]
-    into: IntoArgs,
+    target: TargetArgs,
 
     /// The run's goal
     #[arg(long, value_name = "TEXT", default_value = "Finish the work in the beads ledger")]
     goal: String,
 
-    /// The run's repo_path; the ledger's folder if not given
+    /// The run's repo_path. Default: the ledger's folder
     #[arg(long, value_name = "PATH")]
     repo_path: Option<String>,
 }
 
 pub async fn run(args: BeadsArgs) -> Result<(), Failure> {
     let bytes = read(&args.file)?;
-    let ledger = Ledger::parse(&bytes).map_err(|error| refused(&args.file, error))?;
-    let draft = run_draft(&args).map_err(|error| refused(&args.file, error))?;
+    let ledger = Ledger::parse(&bytes).map_err(|error| failure(&args.file, error))?;
+    let draft = run_draft(&args).map_err(|error| failure(&args.file, error))?;
     let bar = progress::bar(ledger.issues.len());
-    let import = Arc::new(Import { ledger, draft, digest: digest("beads", &bytes), bar });
-    let writing = Arc::clone(&import);
-    let run_id = bring_in(&args.file, &args.into, &import.bar, move |tx| writing.write(tx)).await?;
-    print_summary(&import.ledger, &run_id, &args)
+    let content = Arc::new(Import { ledger, draft, digest: digest("beads", &bytes), bar });
+    let to_write = Arc::clone(&content);
+    let run_id = import(&args.file, &args.target, &content.bar, move |tx| to_write.write(tx)).await?;
+    print_summary(&content.ledger, &run_id, &args)
 }
 
 fn run_draft(args: &BeadsArgs) -> Result<RunDraft> {
@@ -73,9 +73,9 @@ struct Import {
 }
 
 impl Import {
-    /// Writes the run; returns its id.
+    /// Writes the run with its tasks and events. Returns the run's id.
     fn write(&self, tx: &mut dyn Tx) -> Result<String> {
-        note_import(tx, &self.digest, "beads", 1)?;
+        record_import(tx, &self.digest, "beads", 1)?;
         let dependencies = plan::resolve(&self.ledger.drafts(), &Default::default())?;
         let run = Run::new(tx.next_key()?, tx.new_id(), self.draft.clone(), tx.now());
         runs::insert(tx, &run)?;
@@ -97,14 +97,14 @@ impl Import {
             tasks.push(new_task(tx, run, ordinal, issue)?);
             self.bar.inc(1);
         }
-        store::plan::insert(tx, &mut tasks, dependencies)?;
+        store::tasks::insert_with_dependencies(tx, &mut tasks, dependencies)?;
         Ok(tasks)
     }
 }
 
 fn new_task(tx: &mut dyn Tx, run: &Run, ordinal: i32, issue: &Issue) -> Result<Task> {
-    let (key, id) = (tx.next_key()?, tx.new_id());
-    let task = Task::new(key, id, run, ordinal, issue.spec.clone(), tx.now());
+    let key = tx.next_key()?;
+    let task = Task::new(key, tx.new_id(), run, ordinal, issue.spec.clone(), tx.now());
     let status = if issue.is_closed { TaskStatus::Completed } else { TaskStatus::Pending };
     Ok(Task {
         status,
@@ -120,19 +120,19 @@ fn print_summary(ledger: &Ledger, run_id: &str, args: &BeadsArgs) -> Result<(), 
     let closed = ledger.issues.iter().filter(|issue| issue.is_closed).count();
     let dependencies: usize = ledger.issues.iter().map(|issue| issue.blocked_by.len()).sum();
     let missing: Vec<_> = ledger.missing().collect();
-    writeln!(out, "Imported {} into {} as run {run_id}", args.file.display(), args.into.db.display())?;
+    writeln!(out, "Imported {} into {} as run {run_id}", args.file.display(), args.target.db.display())?;
     writeln!(out, "  {} tasks: {closed} completed, {} pending", ledger.issues.len(), ledger.issues.len() - closed)?;
     writeln!(out, "  {dependencies} dependencies")?;
     writeln!(out, "  kept as labels: id, status, type, parent, assignee, labels, other links (beads.*)")?;
-    writeln!(out, "  kept as summary: the reason given for closing")?;
+    writeln!(out, "  kept as summary: the reason for closing")?;
     if !missing.is_empty() {
-        writeln!(out, "  {} dependencies on issues the ledger does not have, kept as labels:", missing.len())?;
+        writeln!(out, "  {} dependencies on issues that are not in the ledger, kept as labels:", missing.len())?;
         for (issue, target) in missing {
             writeln!(out, "    {issue} is blocked by {target}")?;
         }
     }
     print_left_out(&mut out, &ledger.left_out)?;
-    writeln!(out, "Look at it:  runhub serve --db {}   then   runhub show {run_id}", args.into.db.display())?;
+    writeln!(out, "To see it:  runhub serve --db {}   then   runhub show {run_id}", args.target.db.display())?;
     Ok(())
 }
 
@@ -141,5 +141,5 @@ fn print_left_out(out: &mut impl Write, left_out: &BTreeMap<String, usize>) -> s
         return Ok(());
     }
     let fields: Vec<String> = left_out.iter().map(|(field, count)| format!("{field} ({count})")).collect();
-    writeln!(out, "  left out, for a task has no place for it: {}", fields.join(", "))
+    writeln!(out, "  left out, because tasks have no such field: {}", fields.join(", "))
 }

@@ -1,4 +1,4 @@
-//! `runhub import`: brings in real work, all of it or nothing.
+//! `runhub import`: imports existing work in one transaction.
 
 mod beads;
 mod runstore;
@@ -18,26 +18,26 @@ use crate::store::{Store, Tx, imports};
 #[derive(Args)]
 pub struct ImportArgs {
     #[command(subcommand)]
-    what: What,
+    source: Source,
 }
 
 #[derive(Subcommand)]
-enum What {
-    /// A database written by the TypeScript class RunStore
+enum Source {
+    /// Import a database that the TypeScript class RunStore wrote
     Runstore(runstore::RunstoreArgs),
-    /// A beads ledger (issues.jsonl), as one run
+    /// Import a beads ledger (issues.jsonl) as one run
     Beads(beads::BeadsArgs),
 }
 
-/// Where it goes.
+/// The option that names the target of an import.
 #[derive(Args)]
-struct IntoArgs {
-    /// The database file to bring it into; no server may have it open
+struct TargetArgs {
+    /// The database file to import into. No server may have it open
     #[arg(long, env = "RUNHUB_DB", value_name = "FILE", default_value = "runhub.db")]
     db: PathBuf,
 }
 
-impl IntoArgs {
+impl TargetArgs {
     fn open(&self) -> Result<Store, Failure> {
         Store::open(&self.db, Arc::new(SystemClock), Box::new(|_| {}))
             .map_err(|error| Failure::failed(error.to_string()))
@@ -45,46 +45,47 @@ impl IntoArgs {
 }
 
 pub async fn run(args: ImportArgs) -> Result<(), Failure> {
-    match args.what {
-        What::Runstore(args) => runstore::run(args).await,
-        What::Beads(args) => beads::run(args).await,
+    match args.source {
+        Source::Runstore(args) => runstore::run(args).await,
+        Source::Beads(args) => beads::run(args).await,
     }
 }
 
-/// Writes everything in one transaction, and says so if it was refused.
-async fn bring_in<T, F>(file: &Path, into: &IntoArgs, bar: &ProgressBar, write: F) -> Result<T, Failure>
+/// Runs `write` in one transaction on the target. Fails without a change if `write` fails.
+async fn import<T, F>(file: &Path, target: &TargetArgs, bar: &ProgressBar, write: F) -> Result<T, Failure>
 where
     T: Send + 'static,
     F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
 {
-    let store = into.open()?;
-    let done = store.transact(write).await;
+    let store = target.open()?;
+    let result = store.transact(write).await;
     store.close().await;
     bar.finish_and_clear();
-    done.map_err(|error| refused(file, error))
+    result.map_err(|error| failure(file, error))
 }
 
-/// Reads a file whole.
+/// Reads a whole file.
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(file).map_err(|error| Failure::failed(format!("can't read {}: {error}", file.display())))
 }
 
+/// Returns the digest by which a second import of the same work is recognized.
 fn digest(kind: &str, bytes: &[u8]) -> String {
     let digest = Sha256::new().chain_update(kind).chain_update(bytes).finalize();
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Notes what comes in; refuses what came in before.
-fn note_import(tx: &mut dyn Tx, digest: &str, kind: &str, run_count: usize) -> Result<()> {
+/// Records the import. Fails if an import with this digest is recorded already.
+fn record_import(tx: &mut dyn Tx, digest: &str, kind: &str, run_count: usize) -> Result<()> {
     if let Some(time) = imports::find(tx, digest)? {
         let when = super::table::time(Some(&time.into()));
-        return Err(Error::field("file", format!("was imported before, on {when}: nothing was changed")));
+        return Err(Error::field("file", format!("was imported before, on {when}, so nothing was changed")));
     }
     imports::insert(tx, digest, kind, i64::try_from(run_count).unwrap_or(i64::MAX))
 }
 
-/// What was refused, in the words of whoever runs the import.
-fn refused(file: &Path, error: Error) -> Failure {
+/// Returns the failure of an import, with the file's name in front of the problem.
+fn failure(file: &Path, error: Error) -> Failure {
     let problem = match error {
         Error::InvalidField { field, problem } if field == "file" => problem,
         other => other.to_string(),

@@ -1,5 +1,6 @@
-//! `runhub import runstore`: a database written by the class RunStore.
+//! `runhub import runstore`: imports a database that the class RunStore wrote.
 
+mod reader;
 mod statuses;
 mod write;
 
@@ -10,11 +11,11 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use self::reader::RunStoreFile;
 use self::statuses::{Mapping, Statuses};
 use self::write::Import;
-use super::{Failure, IntoArgs, bring_in, digest, refused};
+use super::{Failure, TargetArgs, digest, failure, import};
 use crate::cli::progress;
-use crate::store::runstore::RunStoreFile;
 
 #[derive(Args)]
 pub struct RunstoreArgs {
@@ -23,57 +24,57 @@ pub struct RunstoreArgs {
     file: PathBuf,
 
     #[command(flatten)]
-    into: IntoArgs,
+    target: TargetArgs,
 
-    /// What a status that Runhub does not know means, as KIND:OLD=NEW (task:parked=blocked); KIND is run, task,
+    /// The meaning of a status that Runhub does not know, as KIND:OLD=NEW (task:parked=blocked). KIND is run, task,
     /// attempt or approval. May be given several times
     #[arg(long, value_name = "KIND:OLD=NEW")]
     map_status: Vec<Mapping>,
 }
 
 pub async fn run(args: RunstoreArgs) -> Result<(), Failure> {
-    let file = RunStoreFile::read(&args.file).map_err(|error| refused(&args.file, error))?;
+    let file = RunStoreFile::read(&args.file).map_err(|error| failure(&args.file, error))?;
     if file.runs.is_empty() {
-        return Err(Failure::failed(format!("{}: has no runs", args.file.display())));
+        return Err(Failure::failed(format!("{}: the database has no runs", args.file.display())));
     }
     let ids: Vec<&str> = file.runs.iter().map(|run| run.id.as_str()).collect();
     let digest = digest("runstore", ids.join("\n").as_bytes());
-    let bar = progress::bar(file.len());
-    let import = Arc::new(Import { file, statuses: Statuses::new(args.map_status.clone()), digest, bar });
-    let writing = Arc::clone(&import);
-    let left_out = bring_in(&args.file, &args.into, &import.bar, move |tx| writing.write(tx)).await?;
-    print_summary(&import.file, &left_out, &args)
+    let bar = progress::bar(file.row_count());
+    let content = Arc::new(Import { file, statuses: Statuses::new(args.map_status.clone()), digest, bar });
+    let to_write = Arc::clone(&content);
+    let left_out = import(&args.file, &args.target, &content.bar, move |tx| to_write.write(tx)).await?;
+    print_summary(&content.file, &left_out, &args)
 }
 
+/// Prints how many rows of each table were imported and left out.
 fn print_summary(
     file: &RunStoreFile,
     left_out: &BTreeMap<&'static str, usize>,
     args: &RunstoreArgs,
 ) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
-    writeln!(out, "Imported {} into {}", args.file.display(), args.into.db.display())?;
+    writeln!(out, "Imported {} into {}", args.file.display(), args.target.db.display())?;
     let tables = [
         ("runs", file.runs.len(), "ids and times kept"),
-        ("agents", file.agents.len(), "one state for each role"),
-        ("tasks", file.tasks.len(), "ids, times and order kept; those in progress have no holder: requeue them"),
+        ("agents", file.agents.len(), "one state per role"),
+        ("tasks", file.tasks.len(), "ids, times and order kept; in-progress tasks have no holder, so requeue them"),
         ("attempts", file.attempts.len(), "ids and times kept"),
-        ("events", file.events.len(), "order and times kept, under new positions"),
+        ("events", file.events.len(), "order and times kept, with new positions"),
         ("artifacts", file.artifacts.len(), "ids and times kept"),
         ("checkpoints", file.checkpoints.len(), "ids and times kept"),
-        ("approvals", file.approvals.len(), "ids kept; decided when they were written"),
+        ("approvals", file.approvals.len(), "ids kept; decided at the time when they were written"),
     ];
     for (table, rows, how) in tables {
         let left_out = left_out.get(table).copied().unwrap_or(0);
-        let note = if left_out == 0 {
-            String::new()
-        } else {
-            format!("; {left_out} left out: their run or task is not there")
+        let note = match left_out {
+            0 => String::new(),
+            count => format!("; {count} left out, because their run or task does not exist"),
         };
         writeln!(out, "  {:>6} {table:<12} {how}{note}", rows - left_out)?;
     }
     for mapping in &args.map_status {
-        writeln!(out, "  statuses mapped: {mapping}")?;
+        writeln!(out, "  status mapped: {mapping}")?;
     }
-    writeln!(out, "Look at it:  runhub serve --db {}   then   runhub runs", args.into.db.display())?;
+    writeln!(out, "To see it:  runhub serve --db {}   then   runhub runs", args.target.db.display())?;
     Ok(())
 }

@@ -1,4 +1,6 @@
-//! The writer's promises, one test each.
+//! The promises of the writer, one test each.
+
+mod faults;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +29,7 @@ async fn exists(store: &Store, id: &'static str) -> bool {
     store.read(move |tx| Ok(runs::find(tx, id)?.is_some())).await.unwrap()
 }
 
-/// Holds the writer in a body, so that what is sent meanwhile becomes one group.
+/// Holds the writer in a body, so that the calls sent meanwhile become one group.
 struct Held {
     go_on: mpsc::Sender<()>,
     body: JoinHandle<Result<()>>,
@@ -56,9 +58,15 @@ impl Held {
         self.go_on.send(()).unwrap();
         self.body.await.unwrap().unwrap();
     }
+
+    /// Goes on to a commit that fails.
+    async fn go_on_and_fail(self, error: &Error) {
+        self.go_on.send(()).unwrap();
+        assert_eq!(self.body.await.unwrap().as_ref(), Err(error));
+    }
 }
 
-/// Sends a body and returns once it waits in the queue.
+/// Sends a body and returns once it is queued.
 async fn send<F>(store: &Store, body: F) -> JoinHandle<Result<()>>
 where
     F: Fn(&mut dyn Tx) -> Result<()> + Send + 'static,
@@ -80,7 +88,7 @@ where
     sent
 }
 
-/// The same with a body that adds a run, and how often it was run.
+/// Sends a body that adds a run, and counts how often the body runs.
 async fn send_counted(store: &Store, id: &'static str) -> (JoinHandle<Result<()>>, Arc<AtomicUsize>) {
     let times = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&times);
@@ -92,7 +100,7 @@ async fn send_counted(store: &Store, id: &'static str) -> (JoinHandle<Result<()>
 }
 
 #[tokio::test]
-async fn an_error_undoes_its_own_body_only() {
+async fn error_rolls_back_its_own_body_only() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     let held = Held::hold(&store).await;
@@ -107,7 +115,7 @@ async fn an_error_undoes_its_own_body_only() {
 }
 
 #[tokio::test]
-async fn a_panic_is_one_calls_and_the_writer_lives_on() {
+async fn panic_fails_its_own_call_only() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     let body = |tx: &mut dyn Tx| -> Result<()> {
@@ -120,7 +128,7 @@ async fn a_panic_is_one_calls_and_the_writer_lives_on() {
 }
 
 #[tokio::test]
-async fn a_body_whose_caller_is_gone_is_not_run() {
+async fn body_of_disconnected_caller_is_not_run() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     let held = Held::hold(&store).await;
@@ -132,26 +140,26 @@ async fn a_body_whose_caller_is_gone_is_not_run() {
     assert!(!exists(&store, "gone").await);
 }
 
-/// On a full disk, say, SQLite undoes the whole transaction: nobody else's write may be lost by that.
+/// SQLite rolls back the whole transaction on a full disk, for example. The other calls of the group must not fail.
 #[tokio::test]
-async fn when_sqlite_has_undone_the_group_every_body_is_run_again_by_itself() {
+async fn bodies_run_one_by_one_after_sqlite_rolled_back_group() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     let held = Held::hold(&store).await;
     let (good, runs) = send_counted(&store, "good").await;
-    let undoing = send(&store, |tx| tx.execute("ROLLBACK", &[]).and(Err(Error::LeaseRequired))).await;
+    let breaking = send(&store, |tx| tx.execute("ROLLBACK", &[]).and(Err(Error::LeaseRequired))).await;
     let last = send(&store, |tx| add_run(tx, "last")).await;
     held.go_on().await;
     assert_eq!(good.await.unwrap(), Ok(()));
-    assert_eq!(undoing.await.unwrap(), Err(Error::LeaseRequired));
+    assert_eq!(breaking.await.unwrap(), Err(Error::LeaseRequired));
     assert_eq!(last.await.unwrap(), Ok(()));
     assert_eq!(runs.load(Ordering::SeqCst), 2);
     assert!(exists(&store, "good").await && exists(&store, "last").await);
 }
 
-/// Also if the body took no notice: it must not be answered as done.
+/// The body ignores the error, so it returns Ok for changes that are gone.
 #[tokio::test]
-async fn a_body_that_goes_on_after_its_transaction_was_undone_has_failed() {
+async fn body_that_goes_on_after_rollback_fails() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     let held = Held::hold(&store).await;
@@ -164,9 +172,8 @@ async fn a_body_that_goes_on_after_its_transaction_was_undone_has_failed() {
     assert!(exists(&store, "good").await && exists(&store, "last").await);
 }
 
-/// A body that fails before it has written anything costs its neighbours nothing.
 #[tokio::test]
-async fn a_refusal_does_not_run_the_others_twice() {
+async fn error_before_any_write_does_not_rerun_group() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     let held = Held::hold(&store).await;
@@ -178,24 +185,24 @@ async fn a_refusal_does_not_run_the_others_twice() {
     assert_eq!(store.transact(|tx| tx.next_position()).await, Ok(1));
 }
 
-/// A store that goes without a word ends its thread, which has the database open.
+/// Otherwise the thread would keep the database open.
 #[tokio::test]
-async fn a_store_that_is_dropped_leaves_nothing_behind() {
+async fn dropped_store_ends_writer_thread() {
     let folder = tempfile::tempdir().unwrap();
-    let heard = Arc::new(());
+    let received = Arc::new(());
     let listener = {
-        let heard = Arc::clone(&heard);
-        Box::new(move |_: &[Signal]| drop(Arc::clone(&heard)))
+        let received = Arc::clone(&received);
+        Box::new(move |_: &[Signal]| drop(Arc::clone(&received)))
     };
     drop(Store::open(&folder.path().join("db"), Arc::new(SystemClock), listener).unwrap());
-    while Arc::strong_count(&heard) > 1 {
+    while Arc::strong_count(&received) > 1 {
         std::thread::yield_now();
     }
 }
 
-/// What only the commit finds wrong is one call's too.
+/// A deferred foreign key is checked by the commit.
 #[tokio::test]
-async fn when_a_commit_fails_every_body_is_run_again_by_itself() {
+async fn bodies_run_one_by_one_after_commit_failed() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     let held = Held::hold(&store).await;
@@ -214,7 +221,7 @@ async fn when_a_commit_fails_every_body_is_run_again_by_itself() {
 }
 
 #[tokio::test]
-async fn numbers_are_never_given_twice_also_not_after_a_restart() {
+async fn numbers_ascend_across_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     let first = store.transact(|tx| Ok((tx.next_key()?, tx.next_position()?))).await.unwrap();
@@ -226,20 +233,20 @@ async fn numbers_are_never_given_twice_also_not_after_a_restart() {
 }
 
 #[tokio::test]
-async fn the_wake_up_comes_after_the_commit() {
+async fn log_growth_is_sent_after_commit_of_events_only() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     let mut growth = store.log_growth();
     store.transact(|tx| tx.next_position()).await.unwrap();
     growth.changed().await.unwrap();
     assert_eq!(*growth.borrow_and_update(), 1);
-    // What appends nothing waiters nobody.
+    // A commit without events sends nothing.
     store.transact(|tx| add_run(tx, "quiet")).await.unwrap();
     assert!(!growth.has_changed().unwrap());
 }
 
 #[tokio::test]
-async fn a_reader_can_not_write() {
+async fn reader_can_not_write() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     assert!(matches!(store.read(|tx| tx.next_key()).await, Err(Error::Internal(_))));
@@ -247,7 +254,7 @@ async fn a_reader_can_not_write() {
 }
 
 #[test]
-fn a_path_that_is_no_file_is_refused() {
+fn path_without_folder_is_refused() {
     let clock = Arc::new(SystemClock);
     assert!(matches!(
         Store::open(Path::new("/nowhere/db"), clock, Box::new(|_| {})),
@@ -255,9 +262,8 @@ fn a_path_that_is_no_file_is_refused() {
     ));
 }
 
-/// Whose caller is gone when its body has run, but before the commit, leaves nothing behind; the others do not notice.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_gone_before_the_commit_has_changed_nothing() {
+async fn call_changes_nothing_if_caller_disconnects_before_commit() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     let held = Held::hold(&store).await;
@@ -279,14 +285,13 @@ async fn who_is_gone_before_the_commit_has_changed_nothing() {
     assert!(!exists(&store, "gone").await);
 }
 
-/// Who waits is told of what is committed, and only of that.
 #[tokio::test]
-async fn signals_are_of_what_was_committed() {
+async fn signals_of_failed_body_are_not_sent() {
     let folder = tempfile::tempdir().unwrap();
-    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let received = Arc::new(std::sync::Mutex::new(Vec::new()));
     let listener = {
-        let heard = Arc::clone(&heard);
-        Box::new(move |signals: &[Signal]| heard.lock().unwrap().extend_from_slice(signals))
+        let received = Arc::clone(&received);
+        Box::new(move |signals: &[Signal]| received.lock().unwrap().extend_from_slice(signals))
     };
     let store = Store::open(&folder.path().join("db"), Arc::new(SystemClock), listener).unwrap();
     let held = Held::hold(&store).await;
@@ -295,13 +300,13 @@ async fn signals_are_of_what_was_committed() {
         add_run(tx, "kept")
     });
     let kept = kept.await;
-    let undone = send(&store, |tx| {
+    let failed = send(&store, |tx| {
         tx.signal(Signal::RunEnded(2));
         Err(Error::LeaseRequired)
     });
-    let undone = undone.await;
+    let failed = failed.await;
     held.go_on().await;
     kept.await.unwrap().unwrap();
-    undone.await.unwrap().unwrap_err();
-    assert_eq!(*heard.lock().unwrap(), [Signal::RunEnded(1)]);
+    failed.await.unwrap().unwrap_err();
+    assert_eq!(*received.lock().unwrap(), [Signal::RunEnded(1)]);
 }

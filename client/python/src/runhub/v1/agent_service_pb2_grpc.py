@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AgentServiceStub(object):
-    """Keeps one state for each role of a run. What holds for every service is said at RunService.
+    """Keeps one state for each role of a run. The rules that hold for every service stand at RunService.
     """
 
     def __init__(self, channel):
@@ -53,33 +53,40 @@ class AgentServiceStub(object):
 
 
 class AgentServiceServicer(object):
-    """Keeps one state for each role of a run. What holds for every service is said at RunService.
+    """Keeps one state for each role of a run. The rules that hold for every service stand at RunService.
     """
 
     def SaveAgentState(self, request, context):
-        """Inserts or replaces the state of a role, whole. Taken also after the run has ended. Event:
-        `agent_state_saved`.
+        """Inserts or replaces the state of a role, as a whole. Allowed also after the run has ended.
 
-        Errors: INVALID_FIELD (no `state`, blank run_id or role, negative counts); RUN_NOT_FOUND; ABORTED /
-        REVISION_MISMATCH; REQUEST_ID_REUSED.
+        Events: `agent_state_saved`.
+
+        Errors:
+        - INVALID_ARGUMENT / INVALID_FIELD: `state` is missing, its run_id or role is blank, or one of its counts is
+        negative.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - ABORTED / REVISION_MISMATCH: the stored state has another revision than `expected_revision`.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAgentState(self, request, context):
-        """Returns the state of one role, unset when none was saved.
+        """Returns the state of one role. The state is unset if none was saved.
 
-        Errors: RUN_NOT_FOUND.
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAgentStates(self, request, context):
-        """Lists the states of a run, by role.
+        """Lists the states of a run, ordered by role.
 
-        Errors: RUN_NOT_FOUND.
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,7 +119,7 @@ def add_AgentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AgentService(object):
-    """Keeps one state for each role of a run. What holds for every service is said at RunService.
+    """Keeps one state for each role of a run. The rules that hold for every service stand at RunService.
     """
 
     @staticmethod

@@ -26,11 +26,13 @@ if _version_not_supported:
 
 
 class ApprovalServiceStub(object):
-    """Asks people and checkers, and keeps what they decided. What holds for every service is said at RunService.
+    """Requests decisions from people and checkers, and keeps the decisions. The rules that hold for every service stand at
+    RunService.
 
-    An approval is PENDING until it is decided, expires or is cancelled: exactly one of them. Who comes later gets
-    FAILED_PRECONDITION / ALREADY_DECIDED, which says what won (`verdict`, `source`). With on_expiry REJECT or APPROVE a
-    decision from expire_time on is too late, whether or not the server has got round to it.
+    An approval is PENDING until exactly one of three things happens: it is decided, it expires, or it is cancelled. A
+    later call is FAILED_PRECONDITION / ALREADY_DECIDED, whose metadata says what happened first (`verdict`, `source`).
+    With `on_expiry` REJECT or APPROVE, a decision at or after `expire_time` is too late, whether or not the server has
+    processed the expiry yet.
     """
 
     def __init__(self, channel):
@@ -87,39 +89,60 @@ class ApprovalServiceStub(object):
 
 
 class ApprovalServiceServicer(object):
-    """Asks people and checkers, and keeps what they decided. What holds for every service is said at RunService.
+    """Requests decisions from people and checkers, and keeps the decisions. The rules that hold for every service stand at
+    RunService.
 
-    An approval is PENDING until it is decided, expires or is cancelled: exactly one of them. Who comes later gets
-    FAILED_PRECONDITION / ALREADY_DECIDED, which says what won (`verdict`, `source`). With on_expiry REJECT or APPROVE a
-    decision from expire_time on is too late, whether or not the server has got round to it.
+    An approval is PENDING until exactly one of three things happens: it is decided, it expires, or it is cancelled. A
+    later call is FAILED_PRECONDITION / ALREADY_DECIDED, whose metadata says what happened first (`verdict`, `source`).
+    With `on_expiry` REJECT or APPROVE, a decision at or after `expire_time` is too late, whether or not the server has
+    processed the expiry yet.
     """
 
     def RecordApproval(self, request, context):
-        """Records what was decided elsewhere. Taken also after the run has ended. Event: `approval_recorded`.
+        """Records a decision that was made elsewhere. Allowed also after the run has ended.
 
-        Errors: RUN_NOT_FOUND; TASK_NOT_FOUND (a task_id that is no task of this run); INVALID_FIELD (blank source, the
-        source `system`, a verdict that is unset, unknown or PENDING); REQUEST_ID_REUSED.
+        Events: `approval_recorded`.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / TASK_NOT_FOUND: `task_id` names no task of this run.
+        - INVALID_ARGUMENT / INVALID_FIELD: `source` is blank or `system`, or `verdict` is unset, unknown or PENDING.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RequestApproval(self, request, context):
-        """Asks for a decision. The approval is PENDING. Event: `approval_requested`.
+        """Requests a decision. The new approval is PENDING.
 
-        Errors: RUN_NOT_FOUND; RUN_ENDED (also while CANCELLING); TASK_NOT_FOUND (a task_id that is no task of this run);
-        INVALID_FIELD (blank title, both expire_time and ttl, an unknown on_expiry); REQUEST_ID_REUSED.
+        Events: `approval_requested`.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
+        - NOT_FOUND / TASK_NOT_FOUND: `task_id` names no task of this run.
+        - INVALID_ARGUMENT / INVALID_FIELD: `title` is blank, both `expire_time` and `ttl` are set, `ttl` is negative or
+        over 365 days, or `on_expiry` is unknown.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DecideApproval(self, request, context):
-        """Decides. Taken also after the run has ended. Event: `approval_decided`.
+        """Decides an approval. Allowed also after the run has ended.
 
-        Errors: NOT_FOUND / APPROVAL_NOT_FOUND; ALREADY_DECIDED; FAILED_PRECONDITION / DIGEST_MISMATCH (the approval has
-        another subject_digest than the one expected); ABORTED / REVISION_MISMATCH; INVALID_FIELD (blank source, the source
-        `system`, a verdict other than APPROVED, REJECTED and CHANGES_REQUESTED); REQUEST_ID_REUSED.
+        Events: `approval_decided`.
+
+        Errors:
+        - NOT_FOUND / APPROVAL_NOT_FOUND: no approval has this id.
+        - FAILED_PRECONDITION / ALREADY_DECIDED: the approval has been decided, or has expired or been cancelled.
+        - FAILED_PRECONDITION / DIGEST_MISMATCH: the approval has another subject_digest than `expected_subject_digest`.
+        - ABORTED / REVISION_MISMATCH: the approval has another revision than `expected_revision`.
+        - INVALID_ARGUMENT / INVALID_FIELD: `source` is blank or `system`, or `verdict` is not APPROVED, REJECTED or
+        CHANGES_REQUESTED.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,26 +151,42 @@ class ApprovalServiceServicer(object):
     def WaitApproval(self, request, context):
         """Returns the approval as soon as it is no longer PENDING, or when the wait is over.
 
-        Errors: APPROVAL_NOT_FOUND; INVALID_FIELD (a negative wait).
+        Errors:
+        - NOT_FOUND / APPROVAL_NOT_FOUND: no approval has this id, also when its run is deleted during the wait.
+        - INVALID_ARGUMENT / INVALID_FIELD: `wait` is negative.
+        - UNAVAILABLE / DRAINING: the server is shutting down, also during the wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelApproval(self, request, context):
-        """Takes the question back. Event: `approval_cancelled`.
+        """Cancels a pending approval: the decision is no longer requested.
 
-        Errors: APPROVAL_NOT_FOUND, ALREADY_DECIDED, REQUEST_ID_REUSED.
+        Events: `approval_cancelled`.
+
+        Errors:
+        - NOT_FOUND / APPROVAL_NOT_FOUND: no approval has this id.
+        - FAILED_PRECONDITION / ALREADY_DECIDED: the approval has been decided, or has expired or been cancelled.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ConsumeApproval(self, request, context):
-        """Uses an approval, once, for what it was given for. Event: `approval_consumed`.
+        """Consumes an approval: uses it, once, for the subject that it was given for. An approval that its expiry approves
+        can be consumed from `expire_time` on, whether or not the server has processed the expiry yet.
 
-        Errors: APPROVAL_NOT_FOUND; FAILED_PRECONDITION / NOT_APPROVED, DIGEST_MISMATCH, ALREADY_CONSUMED; INVALID_FIELD
-        (blank subject_digest); REQUEST_ID_REUSED.
+        Events: `approval_consumed`. If this call is the first to process the expiry, `approval_expired` comes before it.
+
+        Errors:
+        - NOT_FOUND / APPROVAL_NOT_FOUND: no approval has this id.
+        - FAILED_PRECONDITION / NOT_APPROVED: the verdict is not APPROVED.
+        - FAILED_PRECONDITION / DIGEST_MISMATCH: the approval has another subject_digest than the request, or none.
+        - FAILED_PRECONDITION / ALREADY_CONSUMED: the approval was consumed before.
+        - INVALID_ARGUMENT / INVALID_FIELD: `subject_digest` is blank.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,28 +195,32 @@ class ApprovalServiceServicer(object):
     def GetApproval(self, request, context):
         """Returns one approval.
 
-        Errors: APPROVAL_NOT_FOUND.
+        Errors:
+        - NOT_FOUND / APPROVAL_NOT_FOUND: no approval has this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLatestApproval(self, request, context):
-        """Returns the approval of a source that was decided last, unset when there is none. Pending ones are never
-        latest.
+        """Returns the approval of a run that was decided last by one source. The approval is unset if there is none. A
+        pending approval is never returned.
 
-        Errors: RUN_NOT_FOUND.
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListApprovals(self, request, context):
-        """Lists approvals of one run or, without a run_id, of all: the oldest first. Those of all runs with the verdict PENDING
-        are the inbox.
+        """Lists the approvals of one run, or of all runs, the oldest first. The approvals of all runs with the verdict
+        PENDING are the inbox.
 
-        Errors: RUN_NOT_FOUND; INVALID_FIELD (unknown verdict, negative `page_size`, a `page_token` that is not of
-        this query).
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - INVALID_ARGUMENT / INVALID_FIELD: a verdict is unknown, `page_size` is negative, or `page_token` belongs to
+        another query.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -240,11 +283,13 @@ def add_ApprovalServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ApprovalService(object):
-    """Asks people and checkers, and keeps what they decided. What holds for every service is said at RunService.
+    """Requests decisions from people and checkers, and keeps the decisions. The rules that hold for every service stand at
+    RunService.
 
-    An approval is PENDING until it is decided, expires or is cancelled: exactly one of them. Who comes later gets
-    FAILED_PRECONDITION / ALREADY_DECIDED, which says what won (`verdict`, `source`). With on_expiry REJECT or APPROVE a
-    decision from expire_time on is too late, whether or not the server has got round to it.
+    An approval is PENDING until exactly one of three things happens: it is decided, it expires, or it is cancelled. A
+    later call is FAILED_PRECONDITION / ALREADY_DECIDED, whose metadata says what happened first (`verdict`, `source`).
+    With `on_expiry` REJECT or APPROVE, a decision at or after `expire_time` is too late, whether or not the server has
+    processed the expiry yet.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ArtifactServiceStub(object):
-    """Keeps notes of artifacts. What holds for every service is said at RunService.
+    """Keeps references to artifacts. The rules that hold for every service stand at RunService.
     """
 
     def __init__(self, channel):
@@ -48,14 +48,19 @@ class ArtifactServiceStub(object):
 
 
 class ArtifactServiceServicer(object):
-    """Keeps notes of artifacts. What holds for every service is said at RunService.
+    """Keeps references to artifacts. The rules that hold for every service stand at RunService.
     """
 
     def CreateArtifact(self, request, context):
-        """Notes an artifact. Taken also after the run has ended. Event: `artifact_created`.
+        """Records an artifact. Allowed also after the run has ended.
 
-        Errors: RUN_NOT_FOUND; TASK_NOT_FOUND (a task_id that is no task of this run); INVALID_FIELD (blank kind or
-        path, metadata over its limits); REQUEST_ID_REUSED.
+        Events: `artifact_created`.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / TASK_NOT_FOUND: `task_id` names no task of this run.
+        - INVALID_ARGUMENT / INVALID_FIELD: `kind` or `path` is blank, or `metadata` is over its limits.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -64,7 +69,9 @@ class ArtifactServiceServicer(object):
     def ListArtifacts(self, request, context):
         """Lists the artifacts of a run, the oldest first.
 
-        Errors: RUN_NOT_FOUND; INVALID_FIELD (negative `page_size`, a `page_token` that is not of this query).
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - INVALID_ARGUMENT / INVALID_FIELD: `page_size` is negative, or `page_token` belongs to another query.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,7 +99,7 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ArtifactService(object):
-    """Keeps notes of artifacts. What holds for every service is said at RunService.
+    """Keeps references to artifacts. The rules that hold for every service stand at RunService.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CheckpointServiceStub(object):
-    """Keeps checkpoints. What holds for every service is said at RunService.
+    """Keeps checkpoints. The rules that hold for every service stand at RunService.
     """
 
     def __init__(self, channel):
@@ -58,13 +58,18 @@ class CheckpointServiceStub(object):
 
 
 class CheckpointServiceServicer(object):
-    """Keeps checkpoints. What holds for every service is said at RunService.
+    """Keeps checkpoints. The rules that hold for every service stand at RunService.
     """
 
     def CreateCheckpoint(self, request, context):
-        """Saves a checkpoint. Taken also after the run has ended. Event: `checkpoint_created`.
+        """Saves a checkpoint. Allowed also after the run has ended.
 
-        Errors: RUN_NOT_FOUND; INVALID_FIELD (status unset or unknown, payload over its limits); REQUEST_ID_REUSED.
+        Events: `checkpoint_created`.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - INVALID_ARGUMENT / INVALID_FIELD: `status` is unset or unknown, or `payload` is over its limits.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,16 +78,18 @@ class CheckpointServiceServicer(object):
     def GetCheckpoint(self, request, context):
         """Returns one checkpoint.
 
-        Errors: NOT_FOUND / CHECKPOINT_NOT_FOUND.
+        Errors:
+        - NOT_FOUND / CHECKPOINT_NOT_FOUND: no checkpoint has this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLatestCheckpoint(self, request, context):
-        """Returns the newest checkpoint of a run, unset when there is none.
+        """Returns the newest checkpoint of a run. The checkpoint is unset if the run has none.
 
-        Errors: RUN_NOT_FOUND.
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,7 +98,9 @@ class CheckpointServiceServicer(object):
     def ListCheckpoints(self, request, context):
         """Lists the checkpoints of a run, the oldest first.
 
-        Errors: RUN_NOT_FOUND; INVALID_FIELD (negative `page_size`, a `page_token` that is not of this query).
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - INVALID_ARGUMENT / INVALID_FIELD: `page_size` is negative, or `page_token` belongs to another query.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,7 +138,7 @@ def add_CheckpointServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CheckpointService(object):
-    """Keeps checkpoints. What holds for every service is said at RunService.
+    """Keeps checkpoints. The rules that hold for every service stand at RunService.
     """
 
     @staticmethod

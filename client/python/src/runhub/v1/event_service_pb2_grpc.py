@@ -26,17 +26,19 @@ if _version_not_supported:
 
 
 class EventServiceStub(object):
-    """The log of all runs. What holds for every service is said at RunService.
+    """Appends events to the log and shows the log to watchers. The rules that hold for every service stand at RunService.
 
-    The cursor is a position, exclusive: `after_position` = the last position received, in whatever message. It is
-    good for the scope it was received in; one from all runs is good for any run, `last_position` of AppendEvents
-    for its own run. All of it is good for one `log_id` (ServerService.GetServerInfo).
+    Cursor. The cursor is a position, and it is exclusive: `after_position` is the last position received, in whatever
+    message. A cursor is valid for the scope (one run, or all runs) in which it was received. A cursor from all runs is
+    valid for any run, too. The `last_position` of AppendEvents is a cursor for its own run. Every cursor is valid for
+    one `log_id` only (ServerService.GetServerInfo).
 
-    A server may be told to keep events for some time only (`runhub serve --keep-events-for`); older ones go from the old
-    end of the log. A cursor after which an event of its scope was removed so (that run, or all runs; filters aside) is
-    OUT_OF_RANGE / POSITION_COMPACTED, never skipped without a word. Its metadata has `oldest_position`, the oldest event
-    kept: the cursor `oldest_position` - 1 has lost nothing more. A deleted run is no such loss: watchers of all runs
-    get its `run_deleted` in place of what they had not seen of it.
+    Retention. By default the server keeps events forever. With `runhub serve --keep-events-for` it removes events from
+    the old end of the log once they are older than that. If an event of the scope after a cursor was removed, whether or
+    not the filters match it, the cursor is OUT_OF_RANGE / POSITION_COMPACTED: events are never skipped silently. The
+    error's metadata has `oldest_position`, the position of the oldest event kept; the cursor `oldest_position` - 1
+    resumes there, with nothing more lost. The deletion of a run is not retention: watchers of all runs receive its
+    `run_deleted` instead of the events of the run that they had not received yet.
     """
 
     def __init__(self, channel):
@@ -63,64 +65,88 @@ class EventServiceStub(object):
 
 
 class EventServiceServicer(object):
-    """The log of all runs. What holds for every service is said at RunService.
+    """Appends events to the log and shows the log to watchers. The rules that hold for every service stand at RunService.
 
-    The cursor is a position, exclusive: `after_position` = the last position received, in whatever message. It is
-    good for the scope it was received in; one from all runs is good for any run, `last_position` of AppendEvents
-    for its own run. All of it is good for one `log_id` (ServerService.GetServerInfo).
+    Cursor. The cursor is a position, and it is exclusive: `after_position` is the last position received, in whatever
+    message. A cursor is valid for the scope (one run, or all runs) in which it was received. A cursor from all runs is
+    valid for any run, too. The `last_position` of AppendEvents is a cursor for its own run. Every cursor is valid for
+    one `log_id` only (ServerService.GetServerInfo).
 
-    A server may be told to keep events for some time only (`runhub serve --keep-events-for`); older ones go from the old
-    end of the log. A cursor after which an event of its scope was removed so (that run, or all runs; filters aside) is
-    OUT_OF_RANGE / POSITION_COMPACTED, never skipped without a word. Its metadata has `oldest_position`, the oldest event
-    kept: the cursor `oldest_position` - 1 has lost nothing more. A deleted run is no such loss: watchers of all runs
-    get its `run_deleted` in place of what they had not seen of it.
+    Retention. By default the server keeps events forever. With `runhub serve --keep-events-for` it removes events from
+    the old end of the log once they are older than that. If an event of the scope after a cursor was removed, whether or
+    not the filters match it, the cursor is OUT_OF_RANGE / POSITION_COMPACTED: events are never skipped silently. The
+    error's metadata has `oldest_position`, the position of the oldest event kept; the cursor `oldest_position` - 1
+    resumes there, with nothing more lost. The deletion of a run is not retention: watchers of all runs receive its
+    `run_deleted` instead of the events of the run that they had not received yet.
     """
 
     def AppendEvents(self, request, context):
-        """Appends events to a run's log, in order; all of them or none, and on disk when it answers. Taken also after
-        the run has ended.
+        """Appends events to a run's log, in order. Either all of the events are appended or none; they are on disk when the
+        call returns. Allowed also after the run has ended.
 
-        Errors: RUN_NOT_FOUND; TASK_NOT_FOUND (a task_id that is no task of this run); INVALID_FIELD (none or over
-        1,000 events, blank source or kind, the source `system`, a payload over 1 MiB, deeper than 24 levels, or with
-        a number that is not finite); REQUEST_ID_REUSED.
+        Events: those in the request.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / TASK_NOT_FOUND: a `task_id` names no task of this run.
+        - INVALID_ARGUMENT / INVALID_FIELD: there are no events or over 1,000, a source or kind is blank, a source is
+        `system`, or a payload is over 1 MiB, nests deeper than 24 levels, or has a number that is not finite.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListEvents(self, request, context):
-        """Lists events in ascending position: without `after_position` the newest `limit`, else the oldest `limit`
-        after it; both below `before_position`. A list also ends before 3 MiB.
+        """Lists events in ascending position. Without `after_position` these are the newest `limit` events, with it the
+        oldest `limit` events after it; in both cases only events before `before_position`. A list also ends before 3 MiB.
 
-        With `after_position` and `wait` it is a long poll: an answer without events is held until there is one, the wait
-        ends, or the server shuts down. `next_position` is the cursor of the next call, also when there was none.
+        With `after_position` and `wait` the call is a long poll: a response without events is held until there is an
+        event, the wait ends, or the server shuts down. `next_position` is the cursor of the next call, also when the
+        response has no events.
 
-        Errors: RUN_NOT_FOUND (also when it is deleted during the wait); TASK_NOT_FOUND (a task_id that is no task of the
-        scope); INVALID_FIELD (negative limit, position or wait); OUT_OF_RANGE / POSITION_IN_FUTURE (`newest_position`),
-        POSITION_COMPACTED (`oldest_position`, `newest_position`); UNAVAILABLE / DRAINING (also during the wait).
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id, also when the run is deleted during the wait.
+        - NOT_FOUND / TASK_NOT_FOUND: `task_id` names no task of the scope.
+        - INVALID_ARGUMENT / INVALID_FIELD: a limit, position or wait is negative.
+        - OUT_OF_RANGE / POSITION_IN_FUTURE: `after_position` is above every position of this log (metadata:
+        `newest_position`).
+        - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after `after_position` (metadata:
+        `oldest_position`, `newest_position`).
+        - UNAVAILABLE / DRAINING: the server is shutting down, also during the wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SubscribeEvents(self, request, context):
-        """Streams events in ascending position: first everything stored after the cursor, then one `caught_up`, then
-        each event as it is committed. Come back with the last position received and nothing is missed and nothing
-        comes twice. While idle, also when everything is filtered out, a `bookmark` moves the cursor.
+        """Streams events in ascending position: first every stored event after the cursor, then one `caught_up`, then each
+        event as it is committed. A watcher that resumes with the last position that it received misses no event and
+        receives none twice. While there is nothing to send, also when the filters match nothing, a `bookmark` moves the
+        cursor.
 
-        Without a cursor `start` says where it begins. FROM_SNAPSHOT sends the run as it is at a position p first, then
-        every event after p: no gap between reading and watching.
+        Without a cursor, `start` says where the stream begins. FROM_SNAPSHOT first sends the run as it is at a position p,
+        then every event after p: there is no gap between reading and watching.
 
-        A stream of one run ends with `end` and OK when the run has ended and everything was sent (RUN_ENDED), or when it
-        was deleted (RUN_DELETED); a stream of all runs does not. On shutdown: `end` with DRAINING, then UNAVAILABLE /
-        DRAINING.
+        A stream of one run ends with `end` and the status OK when the run has ended and everything was sent (RUN_ENDED),
+        or when the run was deleted (RUN_DELETED). A stream of all runs goes on. When the server shuts down, the stream
+        ends with `end` (DRAINING) and then UNAVAILABLE / DRAINING.
 
-        A slow reader loses nothing and holds nobody up. What the request is refused for comes before any message. Later only
-        POSITION_COMPACTED can come, when what was not sent yet has been removed meanwhile, and what any RPC may answer.
+        A slow watcher loses nothing and delays nobody. If the request is refused, the error comes before any message.
+        Later the stream can fail only with POSITION_COMPACTED, when retention has removed events that were not sent yet,
+        or with an error that any RPC may answer.
 
-        Errors: RUN_NOT_FOUND; TASK_NOT_FOUND; INVALID_FIELD (unknown start, FROM_SNAPSHOT without a run_id, negative
-        position, a bookmark_interval outside 100 ms to 1 h); OUT_OF_RANGE / POSITION_IN_FUTURE (`newest_position`),
-        POSITION_COMPACTED (`oldest_position`, `newest_position`); FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE (over 16 MiB).
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / TASK_NOT_FOUND: `task_id` names no task of the scope.
+        - INVALID_ARGUMENT / INVALID_FIELD: `start` is unknown, `start` is FROM_SNAPSHOT without a `run_id`, a position is
+        negative, or `bookmark_interval` is outside 100 ms to 1 h.
+        - OUT_OF_RANGE / POSITION_IN_FUTURE: `after_position` is above every position of this log (metadata:
+        `newest_position`).
+        - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
+        `newest_position`).
+        - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: `start` is FROM_SNAPSHOT and the snapshot is over 16 MiB.
+        - UNAVAILABLE / DRAINING: the server is shutting down, also while the stream is open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,17 +179,19 @@ def add_EventServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EventService(object):
-    """The log of all runs. What holds for every service is said at RunService.
+    """Appends events to the log and shows the log to watchers. The rules that hold for every service stand at RunService.
 
-    The cursor is a position, exclusive: `after_position` = the last position received, in whatever message. It is
-    good for the scope it was received in; one from all runs is good for any run, `last_position` of AppendEvents
-    for its own run. All of it is good for one `log_id` (ServerService.GetServerInfo).
+    Cursor. The cursor is a position, and it is exclusive: `after_position` is the last position received, in whatever
+    message. A cursor is valid for the scope (one run, or all runs) in which it was received. A cursor from all runs is
+    valid for any run, too. The `last_position` of AppendEvents is a cursor for its own run. Every cursor is valid for
+    one `log_id` only (ServerService.GetServerInfo).
 
-    A server may be told to keep events for some time only (`runhub serve --keep-events-for`); older ones go from the old
-    end of the log. A cursor after which an event of its scope was removed so (that run, or all runs; filters aside) is
-    OUT_OF_RANGE / POSITION_COMPACTED, never skipped without a word. Its metadata has `oldest_position`, the oldest event
-    kept: the cursor `oldest_position` - 1 has lost nothing more. A deleted run is no such loss: watchers of all runs
-    get its `run_deleted` in place of what they had not seen of it.
+    Retention. By default the server keeps events forever. With `runhub serve --keep-events-for` it removes events from
+    the old end of the log once they are older than that. If an event of the scope after a cursor was removed, whether or
+    not the filters match it, the cursor is OUT_OF_RANGE / POSITION_COMPACTED: events are never skipped silently. The
+    error's metadata has `oldest_position`, the position of the oldest event kept; the cursor `oldest_position` - 1
+    resumes there, with nothing more lost. The deletion of a run is not retention: watchers of all runs receive its
+    `run_deleted` instead of the events of the run that they had not received yet.
     """
 
     @staticmethod

@@ -26,23 +26,41 @@ if _version_not_supported:
 
 
 class RunServiceStub(object):
-    """Makes runs and keeps their status.
+    """Creates runs and keeps their status.
 
-    What holds for every service: an error of a handler carries google.rpc.ErrorInfo with `domain` "runhub" and
-    the `reason` named in the RPC's comment; match on it, never on text. Any RPC may also answer
-    INVALID_ARGUMENT / INVALID_FIELD (with a BadRequest that names the field), RESOURCE_EXHAUSTED / OVERLOADED,
-    UNAVAILABLE / DRAINING or STORE_BUSY, and INTERNAL / INTERNAL. A refused request changes nothing.
+    The rules below hold for every service.
 
-    OVERLOADED, DRAINING and STORE_BUSY come with google.rpc.RetryInfo: make the same call again, with the same
-    request_id, after its `retry_delay` (200 ms to 5 s). OVERLOADED is the answer while 512 calls are in service, or while
-    4,096 calls or 64 MiB of requests wait for the store. Heartbeats, what ends work or reports an attempt, PauseRun,
-    ResumeRun, CancelRun, DecideApproval, CancelApproval, GetServerInfo and calls that may wait are not counted in the 512;
-    what has begun to wait, and a stream that has begun, is not refused any more.
+    Errors of any RPC. Every error of a handler carries google.rpc.ErrorInfo with `domain` "runhub" and the `reason` that
+    the RPC's comment names. Match the reason, never the text. A refused request changes nothing; the only exception is
+    the event `stale_write_rejected`. Beside the errors in its own comment, any RPC may answer:
+    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed, or over a limit. A google.rpc.BadRequest names the
+    field.
+    - RESOURCE_EXHAUSTED / OVERLOADED: more calls are waiting than the server admits.
+    - UNAVAILABLE / DRAINING: the server is shutting down.
+    - UNAVAILABLE / STORE_BUSY: another program holds the database.
+    - INTERNAL / INTERNAL: a bug in the server, or a failing disk.
 
-    `request_id`, on every mutating request: 1 to 128 printable characters of the caller's choice, best a UUIDv7.
-    The same id seen again for the same RPC with the same content returns the first answer, field for field, also
-    after a restart; with other content it is INVALID_ARGUMENT / REQUEST_ID_REUSED. Kept for 24 hours (a flag of
-    the server). Empty: the call is not remembered. A call that changed nothing is not remembered either.
+    Retry. OVERLOADED, DRAINING and STORE_BUSY come with google.rpc.RetryInfo: repeat the call, with the same request_id,
+    after its `retry_delay` (200 ms to 5 s).
+
+    Overload. The server answers OVERLOADED in two cases. First, 512 calls are being served already. Heartbeat, the RPCs
+    that end or record an attempt (CompleteTask, FailTask, ReleaseTask, BlockTask, AbandonTask, RecordTaskAttempt),
+    PauseRun, ResumeRun, CancelRun, DecideApproval, CancelApproval, GetServerInfo and the RPCs that may wait (ClaimTask,
+    WaitApproval, ListEvents, SubscribeEvents) neither count towards the 512 nor are refused because of them. Second, the
+    store's queue is full: 4,096 calls or 64 MiB of requests wait to write (counted apart for the RPCs that are written
+    first and for all others), or 4,096 calls wait to read. A call that has begun to wait and a stream that has begun are
+    not refused any more.
+
+    Duplicate requests. Every mutating request but Heartbeat's has a `request_id`: 1 to 128 bytes of printable text of
+    the caller's choice, best a UUIDv7. A duplicate request, which has the request_id of an earlier call of the same RPC
+    and the same content, has no effect and returns the first answer, field for field, also after a restart. If its
+    content differs, it is INVALID_ARGUMENT / REQUEST_ID_REUSED. The server remembers a request_id for 24 hours
+    (`runhub serve --keep-requests-for`). If `request_id` is empty, the server does not remember the call. A call that
+    changed nothing is not remembered either. A rejected stale write is remembered, because it wrote an event: its
+    duplicate returns the same STALE_LEASE and writes no second event.
+
+    Pages. A list with `page_size` and `page_token` returns `next_page_token` until the last page. A token is valid only
+    for the query that returned it: the same RPC with the same filters.
     """
 
     def __init__(self, channel):
@@ -109,30 +127,52 @@ class RunServiceStub(object):
 
 
 class RunServiceServicer(object):
-    """Makes runs and keeps their status.
+    """Creates runs and keeps their status.
 
-    What holds for every service: an error of a handler carries google.rpc.ErrorInfo with `domain` "runhub" and
-    the `reason` named in the RPC's comment; match on it, never on text. Any RPC may also answer
-    INVALID_ARGUMENT / INVALID_FIELD (with a BadRequest that names the field), RESOURCE_EXHAUSTED / OVERLOADED,
-    UNAVAILABLE / DRAINING or STORE_BUSY, and INTERNAL / INTERNAL. A refused request changes nothing.
+    The rules below hold for every service.
 
-    OVERLOADED, DRAINING and STORE_BUSY come with google.rpc.RetryInfo: make the same call again, with the same
-    request_id, after its `retry_delay` (200 ms to 5 s). OVERLOADED is the answer while 512 calls are in service, or while
-    4,096 calls or 64 MiB of requests wait for the store. Heartbeats, what ends work or reports an attempt, PauseRun,
-    ResumeRun, CancelRun, DecideApproval, CancelApproval, GetServerInfo and calls that may wait are not counted in the 512;
-    what has begun to wait, and a stream that has begun, is not refused any more.
+    Errors of any RPC. Every error of a handler carries google.rpc.ErrorInfo with `domain` "runhub" and the `reason` that
+    the RPC's comment names. Match the reason, never the text. A refused request changes nothing; the only exception is
+    the event `stale_write_rejected`. Beside the errors in its own comment, any RPC may answer:
+    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed, or over a limit. A google.rpc.BadRequest names the
+    field.
+    - RESOURCE_EXHAUSTED / OVERLOADED: more calls are waiting than the server admits.
+    - UNAVAILABLE / DRAINING: the server is shutting down.
+    - UNAVAILABLE / STORE_BUSY: another program holds the database.
+    - INTERNAL / INTERNAL: a bug in the server, or a failing disk.
 
-    `request_id`, on every mutating request: 1 to 128 printable characters of the caller's choice, best a UUIDv7.
-    The same id seen again for the same RPC with the same content returns the first answer, field for field, also
-    after a restart; with other content it is INVALID_ARGUMENT / REQUEST_ID_REUSED. Kept for 24 hours (a flag of
-    the server). Empty: the call is not remembered. A call that changed nothing is not remembered either.
+    Retry. OVERLOADED, DRAINING and STORE_BUSY come with google.rpc.RetryInfo: repeat the call, with the same request_id,
+    after its `retry_delay` (200 ms to 5 s).
+
+    Overload. The server answers OVERLOADED in two cases. First, 512 calls are being served already. Heartbeat, the RPCs
+    that end or record an attempt (CompleteTask, FailTask, ReleaseTask, BlockTask, AbandonTask, RecordTaskAttempt),
+    PauseRun, ResumeRun, CancelRun, DecideApproval, CancelApproval, GetServerInfo and the RPCs that may wait (ClaimTask,
+    WaitApproval, ListEvents, SubscribeEvents) neither count towards the 512 nor are refused because of them. Second, the
+    store's queue is full: 4,096 calls or 64 MiB of requests wait to write (counted apart for the RPCs that are written
+    first and for all others), or 4,096 calls wait to read. A call that has begun to wait and a stream that has begun are
+    not refused any more.
+
+    Duplicate requests. Every mutating request but Heartbeat's has a `request_id`: 1 to 128 bytes of printable text of
+    the caller's choice, best a UUIDv7. A duplicate request, which has the request_id of an earlier call of the same RPC
+    and the same content, has no effect and returns the first answer, field for field, also after a restart. If its
+    content differs, it is INVALID_ARGUMENT / REQUEST_ID_REUSED. The server remembers a request_id for 24 hours
+    (`runhub serve --keep-requests-for`). If `request_id` is empty, the server does not remember the call. A call that
+    changed nothing is not remembered either. A rejected stale write is remembered, because it wrote an event: its
+    duplicate returns the same STALE_LEASE and writes no second event.
+
+    Pages. A list with `page_size` and `page_token` returns `next_page_token` until the last page. A token is valid only
+    for the query that returned it: the same RPC with the same filters.
     """
 
     def CreateRun(self, request, context):
-        """Makes a run with status PLANNING and its first event, `run_created`.
+        """Creates a run with the status PLANNING.
 
-        Errors: INVALID_FIELD (blank `goal` or `repo_path`, labels over their limits, a `path_policy` that is neither on nor
-        off), REQUEST_ID_REUSED.
+        Events: `run_created`, the first event of the run.
+
+        Errors:
+        - INVALID_ARGUMENT / INVALID_FIELD: `goal` or `repo_path` is blank, labels are over their limits, or the label
+        `path_policy` is neither `on` nor `off`.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,7 +181,8 @@ class RunServiceServicer(object):
     def GetRun(self, request, context):
         """Returns one run.
 
-        Errors: NOT_FOUND / RUN_NOT_FOUND.
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,96 +191,143 @@ class RunServiceServicer(object):
     def ListRuns(self, request, context):
         """Lists runs, the newest first.
 
-        Errors: INVALID_FIELD (unknown status, negative `page_size`, a `page_token` that is not of this query).
+        Errors:
+        - INVALID_ARGUMENT / INVALID_FIELD: a status is unknown, `page_size` is negative, or `page_token` belongs to
+        another query.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateRun(self, request, context):
-        """Changes what the mask names: a masked field left unset is cleared, except `status`, which can't be. An empty
-        mask means the fields that are set. Leaving a terminal status reopens the run, leaving PAUSED resumes it; no task is
-        touched. What changes nothing writes nothing. Event: `run_updated`.
+        """Changes the fields of a run that `update_mask` names. A masked field that is unset is cleared, except `status`,
+        which can't be cleared. An empty mask means the fields that are set. Leaving a terminal status reopens the run, and
+        leaving PAUSED resumes it; no task changes. An update that changes nothing writes nothing.
 
-        Errors: RUN_NOT_FOUND; TASK_NOT_FOUND (`current_task_id` is no task of this run); INVALID_FIELD (status
-        PAUSED, CANCELLING or CANCELLED, an unknown mask path, `status` in the mask and unset);
-        FAILED_PRECONDITION / WRONG_STATUS (the run is CANCELLING); ABORTED / REVISION_MISMATCH; REQUEST_ID_REUSED.
+        Events: `run_updated`, if a field changed.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / TASK_NOT_FOUND: `current_task_id` names no task of this run.
+        - INVALID_ARGUMENT / INVALID_FIELD: `status` is PAUSED, CANCELLING or CANCELLED, `status` is in the mask and unset,
+        or the mask has an unknown path.
+        - FAILED_PRECONDITION / WRONG_STATUS: the run is CANCELLING.
+        - ABORTED / REVISION_MISMATCH: the run has another revision than `expected_revision`.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def IncrementCycle(self, request, context):
-        """Adds one to `cycle_count`, atomically. Taken in every status. Event: `run_updated`.
+        """Adds one to `cycle_count`, atomically. Allowed in every status of the run.
 
-        Errors: RUN_NOT_FOUND, REQUEST_ID_REUSED.
+        Events: `run_updated`.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def IncrementReplan(self, request, context):
-        """Adds one to `replan_count`, atomically. Taken in every status. Event: `run_updated`.
+        """Adds one to `replan_count`, atomically. Allowed in every status of the run.
 
-        Errors: RUN_NOT_FOUND, REQUEST_ID_REUSED.
+        Events: `run_updated`.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PauseRun(self, request, context):
-        """Pauses a run: no task of it is given out any more. Leases run on, and heartbeats answer PAUSE_REQUESTED. A run that
-        is paused already stays as it is. Event: `run_paused`.
+        """Pauses a run: from then on none of its tasks can be claimed. Leases stay live, and heartbeats answer
+        PAUSE_REQUESTED. A run that is paused already stays as it is.
 
-        Errors: RUN_NOT_FOUND; RUN_ENDED (also while CANCELLING); REQUEST_ID_REUSED.
+        Events: `run_paused`, if the run was not paused.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeRun(self, request, context):
-        """Gives a paused run the status it had before, and wakes the claims that wait for it. A run that is not paused stays
-        as it is. Event: `run_resumed`.
+        """Resumes a paused run: gives it the status it had before and wakes the claims that wait for it. An imported run that
+        was paused before the import becomes RUNNING. A run that is not paused stays as it is.
 
-        Errors: RUN_NOT_FOUND; RUN_ENDED (also while CANCELLING); REQUEST_ID_REUSED.
+        Events: `run_resumed`, if the run was paused.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelRun(self, request, context):
-        """Cancels a run: it is CANCELLING, pending tasks are abandoned at once, claims are RUN_ENDED, also waiting ones.
-        Holders are told by their heartbeats and may still complete; what fails, is released or expires is abandoned. When
-        nobody holds anything any more, or the grace is over, what is left is abandoned, pending approvals are cancelled, and
-        the run is CANCELLED, in one transaction. Asked again it changes nothing, but a shorter grace brings the end forward.
-        Events: `run_cancel_requested`, for each task `task_abandoned` or what else ended it, `approval_cancelled`,
-        `run_cancelled`.
+        """Cancels a run. The run becomes CANCELLING, its pending tasks are abandoned at once, and claims in it, also those
+        that wait, answer RUN_ENDED. Heartbeats tell the agents that hold a task, and these may still complete it; a task
+        that fails, is released or expires is abandoned.
 
-        Errors: RUN_NOT_FOUND; RUN_ENDED (it is COMPLETED or FAILED); INVALID_FIELD (a negative grace, or one over 24 h);
-        REQUEST_ID_REUSED.
+        When no agent holds a task any more, or when the grace is over, one transaction abandons the remaining tasks,
+        cancels the pending approvals, and makes the run CANCELLED. If no agent holds a task when the call comes, the run
+        is CANCELLED at once.
+
+        A repeated call changes nothing, except that a shorter grace brings the end forward.
+
+        Events: `run_cancel_requested`; for each task `task_abandoned` or the event of what else ended it;
+        `approval_cancelled` for each pending approval (`approval_expired` if its expire_time has passed); last
+        `run_cancelled`. A shorter grace is another `run_cancel_requested`.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - FAILED_PRECONDITION / RUN_ENDED: the run is COMPLETED or FAILED.
+        - INVALID_ARGUMENT / INVALID_FIELD: `grace` is negative or over 24 h.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteRun(self, request, context):
-        """Deletes a run that has ended, and all of it at once: plan, attempts, approvals, checkpoints, artifacts, agent states
-        and log. Its last event, `run_deleted`, stays for watchers of all runs; a stream of this run ends with RUN_DELETED.
-        Answers given to a request_id are still given again. It is one transaction: with 100,000 tasks and as many events it
-        holds up other changes for a second or so.
+        """Deletes a run that has ended, with everything that belongs to it: plan, attempts, approvals, checkpoints,
+        artifacts, agent states and events. Only its last event, `run_deleted`, stays, for watchers of all runs. A stream
+        of this run ends with RUN_DELETED. Duplicates of requests that were answered before are still answered.
 
-        Errors: RUN_NOT_FOUND (also when it is deleted already); FAILED_PRECONDITION / WRONG_STATUS (it has not ended);
-        ABORTED / REVISION_MISMATCH; INVALID_FIELD (a negative `expected_revision`); REQUEST_ID_REUSED.
+        The deletion is one transaction: with 100,000 tasks and 100,000 events it delays other changes by about a second.
+
+        Events: `run_deleted`, the last event of the run.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id, for example because it was deleted already.
+        - FAILED_PRECONDITION / WRONG_STATUS: the run has not ended.
+        - ABORTED / REVISION_MISMATCH: the run has another revision than `expected_revision`.
+        - INVALID_ARGUMENT / INVALID_FIELD: `expected_revision` is negative.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRunSnapshot(self, request, context):
-        """Returns the run and what is around it in one consistent read. The answer may be up to 16 MiB, more than most
-        clients accept unless told to (grpcurl: `-max-msg-sz 16777216`).
+        """Returns a run and everything that belongs to it, from one consistent read. The response may have up to 16 MiB, more
+        than most clients accept by default (grpcurl: `-max-msg-sz 16777216`).
 
-        Errors: RUN_NOT_FOUND; FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE (over 16 MiB: ask for less by the limits).
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the snapshot is over 16 MiB. Ask for less with the limits.
+        - INVALID_ARGUMENT / INVALID_FIELD: a limit is negative.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -312,23 +400,41 @@ def add_RunServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RunService(object):
-    """Makes runs and keeps their status.
+    """Creates runs and keeps their status.
 
-    What holds for every service: an error of a handler carries google.rpc.ErrorInfo with `domain` "runhub" and
-    the `reason` named in the RPC's comment; match on it, never on text. Any RPC may also answer
-    INVALID_ARGUMENT / INVALID_FIELD (with a BadRequest that names the field), RESOURCE_EXHAUSTED / OVERLOADED,
-    UNAVAILABLE / DRAINING or STORE_BUSY, and INTERNAL / INTERNAL. A refused request changes nothing.
+    The rules below hold for every service.
 
-    OVERLOADED, DRAINING and STORE_BUSY come with google.rpc.RetryInfo: make the same call again, with the same
-    request_id, after its `retry_delay` (200 ms to 5 s). OVERLOADED is the answer while 512 calls are in service, or while
-    4,096 calls or 64 MiB of requests wait for the store. Heartbeats, what ends work or reports an attempt, PauseRun,
-    ResumeRun, CancelRun, DecideApproval, CancelApproval, GetServerInfo and calls that may wait are not counted in the 512;
-    what has begun to wait, and a stream that has begun, is not refused any more.
+    Errors of any RPC. Every error of a handler carries google.rpc.ErrorInfo with `domain` "runhub" and the `reason` that
+    the RPC's comment names. Match the reason, never the text. A refused request changes nothing; the only exception is
+    the event `stale_write_rejected`. Beside the errors in its own comment, any RPC may answer:
+    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed, or over a limit. A google.rpc.BadRequest names the
+    field.
+    - RESOURCE_EXHAUSTED / OVERLOADED: more calls are waiting than the server admits.
+    - UNAVAILABLE / DRAINING: the server is shutting down.
+    - UNAVAILABLE / STORE_BUSY: another program holds the database.
+    - INTERNAL / INTERNAL: a bug in the server, or a failing disk.
 
-    `request_id`, on every mutating request: 1 to 128 printable characters of the caller's choice, best a UUIDv7.
-    The same id seen again for the same RPC with the same content returns the first answer, field for field, also
-    after a restart; with other content it is INVALID_ARGUMENT / REQUEST_ID_REUSED. Kept for 24 hours (a flag of
-    the server). Empty: the call is not remembered. A call that changed nothing is not remembered either.
+    Retry. OVERLOADED, DRAINING and STORE_BUSY come with google.rpc.RetryInfo: repeat the call, with the same request_id,
+    after its `retry_delay` (200 ms to 5 s).
+
+    Overload. The server answers OVERLOADED in two cases. First, 512 calls are being served already. Heartbeat, the RPCs
+    that end or record an attempt (CompleteTask, FailTask, ReleaseTask, BlockTask, AbandonTask, RecordTaskAttempt),
+    PauseRun, ResumeRun, CancelRun, DecideApproval, CancelApproval, GetServerInfo and the RPCs that may wait (ClaimTask,
+    WaitApproval, ListEvents, SubscribeEvents) neither count towards the 512 nor are refused because of them. Second, the
+    store's queue is full: 4,096 calls or 64 MiB of requests wait to write (counted apart for the RPCs that are written
+    first and for all others), or 4,096 calls wait to read. A call that has begun to wait and a stream that has begun are
+    not refused any more.
+
+    Duplicate requests. Every mutating request but Heartbeat's has a `request_id`: 1 to 128 bytes of printable text of
+    the caller's choice, best a UUIDv7. A duplicate request, which has the request_id of an earlier call of the same RPC
+    and the same content, has no effect and returns the first answer, field for field, also after a restart. If its
+    content differs, it is INVALID_ARGUMENT / REQUEST_ID_REUSED. The server remembers a request_id for 24 hours
+    (`runhub serve --keep-requests-for`). If `request_id` is empty, the server does not remember the call. A call that
+    changed nothing is not remembered either. A rejected stale write is remembered, because it wrote an event: its
+    duplicate returns the same STALE_LEASE and writes no second event.
+
+    Pages. A list with `page_size` and `page_token` returns `next_page_token` until the last page. A token is valid only
+    for the query that returned it: the same RPC with the same filters.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ServerServiceStub(object):
-    """Says who is answering. What holds for every service is said at RunService.
+    """Describes the server that answers. The rules that hold for every service stand at RunService.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,12 @@ class ServerServiceStub(object):
 
 
 class ServerServiceServicer(object):
-    """Says who is answering. What holds for every service is said at RunService.
+    """Describes the server that answers. The rules that hold for every service stand at RunService.
     """
 
     def GetServerInfo(self, request, context):
-        """The empty call: reads nothing from the store, so it also measures the way there and back.
+        """Returns the server's version, log id, clock and limits. The call reads nothing from the store, so it also measures
+        the round trip to the server.
 
         Errors: none of its own.
         """
@@ -72,7 +73,7 @@ def add_ServerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ServerService(object):
-    """Says who is answering. What holds for every service is said at RunService.
+    """Describes the server that answers. The rules that hold for every service stand at RunService.
     """
 
     @staticmethod

@@ -26,24 +26,28 @@ if _version_not_supported:
 
 
 class TaskServiceStub(object):
-    """The plan of a run and the agents' work on it. What holds for every service is said at RunService.
+    """Keeps the plan of a run, leases its tasks to agents, and records the agents' attempts. The rules that hold for every
+    service stand at RunService.
 
-    A task moves so: Fail and Release start from IN_PROGRESS; Complete and Block from there or PENDING, Complete also from
-    BLOCKED; Abandon from those three; COMPLETED is final. Anything else is FAILED_PRECONDITION / WRONG_STATUS
-    (`current_status`).
+    Statuses. FailTask and ReleaseTask need a task that is IN_PROGRESS; BlockTask one that is IN_PROGRESS or PENDING;
+    CompleteTask and AbandonTask one that is IN_PROGRESS, PENDING or BLOCKED. COMPLETED is final. Any other move is
+    FAILED_PRECONDITION / WRONG_STATUS (metadata: `current_status`). While the run is CANCELLING, a task that fails, is
+    released or expires becomes ABANDONED.
 
-    With a `lease_token` the caller speaks as the holder. A token that is stale changes nothing but the log: the
-    answer is FAILED_PRECONDITION / STALE_LEASE (`attempt_number`, `current_attempt_number`, `current_status`) and
-    the event `stale_write_rejected` says who tried what. A token that is set but blank is INVALID_FIELD.
+    Holder and operator. A call with a `lease_token` is the act of the agent that holds the lease. A call without one is
+    the act of an operator. A token that is set but blank is INVALID_FIELD.
 
-    A lease that has run out is taken back within a second: the attempt ends LEASE_EXPIRED, the task is PENDING again, or
-    BLOCKED with `attempts_exhausted` when that was the last attempt it had (event `lease_expired`). That alone does not
-    make the token stale: until somebody else takes or moves the task, a late holder may still complete, fail, block or
-    abandon it, which replaces the attempt's LEASE_EXPIRED, or take the lease up again by a heartbeat. After a time without
-    a server, or a stall of it over a second, every lease that was live before lives at least its duration or 30 s from
-    then, whichever is less, so that holders can report first.
+    Stale tokens. A call with a stale token changes nothing but the log: the response is FAILED_PRECONDITION /
+    STALE_LEASE (metadata: `attempt_number`, `current_attempt_number`, `current_status`), and the event
+    `stale_write_rejected` records the call and the agent.
 
-    While the run is CANCELLING, what fails, is released or expires is ABANDONED.
+    Expired leases. The server takes an expired lease back within a second: the attempt ends LEASE_EXPIRED, and the task
+    is PENDING again, or BLOCKED with the blocker_signature `attempts_exhausted` if that was its last attempt (event
+    `lease_expired`). Expiry alone does not make the token stale. Until another caller claims or moves the task, the late
+    holder may still complete, fail, block or abandon it, which replaces the attempt's LEASE_EXPIRED, or take up the
+    lease again by a heartbeat. After a time without a server, or after the server has stalled for over a second, every
+    lease that was live before stays live for its duration or for 30 s from then, whichever is less, so that holders can
+    report first.
     """
 
     def __init__(self, channel):
@@ -140,46 +144,67 @@ class TaskServiceStub(object):
 
 
 class TaskServiceServicer(object):
-    """The plan of a run and the agents' work on it. What holds for every service is said at RunService.
+    """Keeps the plan of a run, leases its tasks to agents, and records the agents' attempts. The rules that hold for every
+    service stand at RunService.
 
-    A task moves so: Fail and Release start from IN_PROGRESS; Complete and Block from there or PENDING, Complete also from
-    BLOCKED; Abandon from those three; COMPLETED is final. Anything else is FAILED_PRECONDITION / WRONG_STATUS
-    (`current_status`).
+    Statuses. FailTask and ReleaseTask need a task that is IN_PROGRESS; BlockTask one that is IN_PROGRESS or PENDING;
+    CompleteTask and AbandonTask one that is IN_PROGRESS, PENDING or BLOCKED. COMPLETED is final. Any other move is
+    FAILED_PRECONDITION / WRONG_STATUS (metadata: `current_status`). While the run is CANCELLING, a task that fails, is
+    released or expires becomes ABANDONED.
 
-    With a `lease_token` the caller speaks as the holder. A token that is stale changes nothing but the log: the
-    answer is FAILED_PRECONDITION / STALE_LEASE (`attempt_number`, `current_attempt_number`, `current_status`) and
-    the event `stale_write_rejected` says who tried what. A token that is set but blank is INVALID_FIELD.
+    Holder and operator. A call with a `lease_token` is the act of the agent that holds the lease. A call without one is
+    the act of an operator. A token that is set but blank is INVALID_FIELD.
 
-    A lease that has run out is taken back within a second: the attempt ends LEASE_EXPIRED, the task is PENDING again, or
-    BLOCKED with `attempts_exhausted` when that was the last attempt it had (event `lease_expired`). That alone does not
-    make the token stale: until somebody else takes or moves the task, a late holder may still complete, fail, block or
-    abandon it, which replaces the attempt's LEASE_EXPIRED, or take the lease up again by a heartbeat. After a time without
-    a server, or a stall of it over a second, every lease that was live before lives at least its duration or 30 s from
-    then, whichever is less, so that holders can report first.
+    Stale tokens. A call with a stale token changes nothing but the log: the response is FAILED_PRECONDITION /
+    STALE_LEASE (metadata: `attempt_number`, `current_attempt_number`, `current_status`), and the event
+    `stale_write_rejected` records the call and the agent.
 
-    While the run is CANCELLING, what fails, is released or expires is ABANDONED.
+    Expired leases. The server takes an expired lease back within a second: the attempt ends LEASE_EXPIRED, and the task
+    is PENDING again, or BLOCKED with the blocker_signature `attempts_exhausted` if that was its last attempt (event
+    `lease_expired`). Expiry alone does not make the token stale. Until another caller claims or moves the task, the late
+    holder may still complete, fail, block or abandon it, which replaces the attempt's LEASE_EXPIRED, or take up the
+    lease again by a heartbeat. After a time without a server, or after the server has stalled for over a second, every
+    lease that was live before stays live for its duration or for 30 s from then, whichever is less, so that holders can
+    report first.
     """
 
     def AddTasks(self, request, context):
-        """Appends tasks to the run's plan, in order; all of them or none. Event: `tasks_added`.
+        """Appends tasks to the run's plan, in order. Either all of the tasks are added or none. A request without tasks
+        changes nothing.
 
-        Errors: RUN_NOT_FOUND; FAILED_PRECONDITION / RUN_ENDED; INVALID_FIELD (a blank title, a key given twice, a
-        dependency that is neither a key of this request nor a task of this run, over 1,000 tasks, a draft over
-        3 MiB, an answer over 4 MiB);
-        INVALID_ARGUMENT / DEPENDENCY_CYCLE (the text names the cycle); WRONG_STATUS (a dependency is abandoned);
-        REQUEST_ID_REUSED.
+        Events: `tasks_added`.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
+        - INVALID_ARGUMENT / INVALID_FIELD: a title is blank, two drafts have the same key, a dependency is neither a key
+        of this request nor a task of this run, there are over 1,000 tasks, a draft is over 3 MiB, or the response would
+        be over 4 MiB.
+        - INVALID_ARGUMENT / DEPENDENCY_CYCLE: the dependencies form a cycle, which the error's text names.
+        - FAILED_PRECONDITION / WRONG_STATUS: a dependency is abandoned.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplacePendingTasks(self, request, context):
-        """The replan: pending and, by default, in-progress tasks become ABANDONED (live attempts end so too), the new
-        ones follow, and `plan_version` grows by one; all of it or nothing. `replan_count` is the caller's to
-        increment. Events: one `plan_replaced`, and a `task_abandoned` for each task given up.
+        """Replaces the plan: abandons the pending and, by default, the in-progress tasks, ends the attempts of the latter as
+        ABANDONED, adds the new tasks, and increments `plan_version`. Either all of this happens or nothing. The call does
+        not change `replan_count`: that is for the caller to increment.
 
-        Errors: those of AddTasks, where a dependency that this call abandons counts as abandoned; ABORTED /
-        PLAN_VERSION_MISMATCH.
+        Events: one `plan_replaced`, then a `task_abandoned` for each task that was abandoned.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
+        - ABORTED / PLAN_VERSION_MISMATCH: the run has another plan_version than `expected_plan_version`.
+        - INVALID_ARGUMENT / INVALID_FIELD: a title is blank, two drafts have the same key, a dependency is neither a key
+        of this request nor a task of this run, there are over 1,000 tasks, a draft is over 3 MiB, the response would be
+        over 4 MiB, `expected_plan_version` is negative, or `in_progress` is unknown.
+        - INVALID_ARGUMENT / DEPENDENCY_CYCLE: the dependencies form a cycle, which the error's text names.
+        - FAILED_PRECONDITION / WRONG_STATUS: a dependency is abandoned, also by this call.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -188,7 +213,8 @@ class TaskServiceServicer(object):
     def GetTask(self, request, context):
         """Returns one task.
 
-        Errors: NOT_FOUND / TASK_NOT_FOUND.
+        Errors:
+        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -197,162 +223,233 @@ class TaskServiceServicer(object):
     def ListTasks(self, request, context):
         """Lists the tasks of a run in plan order.
 
-        Errors: RUN_NOT_FOUND; INVALID_FIELD (unknown status, negative `page_size`, a `page_token` that is not of
-        this query).
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - INVALID_ARGUMENT / INVALID_FIELD: a status is unknown, `page_size` is negative, or `page_token` belongs to
+        another query.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ClaimTask(self, request, context):
-        """Gives the caller one task, atomically: however many ask, no task is given twice. Of the claimable ones
-        (pending, every dependency completed, `not_before_time` passed, `required_capabilities` among those given, no
-        overlap of its `allowed_paths` with those of a task in progress, run neither paused nor ended) it is the one with
-        the highest priority; across runs then one of the run served least recently; then the first in plan order. It opens
-        attempt `attempt_count` + 1. An answer without a claim is not an error: nothing was claimable, and `unclaimable`
-        counts what is in the way. Event: `task_claimed`.
+        """Leases one claimable task to the caller, atomically: however many agents claim at once, no task is leased twice. A
+        task is claimable if it is pending, every dependency is completed, its `not_before_time` has passed, its
+        `required_capabilities` are among those of the caller, its `allowed_paths` overlap with those of no task in
+        progress, and its run is neither paused nor ended. Among the claimable tasks the claim takes one with the highest
+        priority; across runs, then one of the run served least recently; then the first in plan order. The claim opens the
+        attempt with the number `attempt_count` + 1.
 
-        With `wait` the call is held until something becomes claimable, the run ends, or the wait is over. A caller that is
-        gone before its claim is committed holds nothing.
+        A response without a claim is not an error: nothing was claimable, and `unclaimable` counts what is in the way.
 
-        Repeated with its request_id it returns the same claim while that attempt is not stale, else STALE_LEASE;
-        never another task. An empty answer is not remembered, and `wait` is no part of the content.
+        With `wait` the call is held until a task becomes claimable, the run ends, or the wait is over. A caller that
+        disconnects before its claim is committed holds nothing.
 
-        Errors: RUN_NOT_FOUND; RUN_ENDED (also while CANCELLING, and when that happens during the wait); INVALID_FIELD
-        (blank agent_id, a lease_duration outside 1 s to 24 h, a negative wait); STALE_LEASE, REQUEST_ID_REUSED.
+        A duplicate request returns the same claim while its attempt is not stale, else STALE_LEASE; never another task. A
+        response without a claim is not remembered. `wait` is not part of the content that duplicates are compared by.
+
+        Events: `task_claimed`, if a task was claimed.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING, also when that happens during the wait.
+        - INVALID_ARGUMENT / INVALID_FIELD: `agent_id` is blank, `lease_duration` is outside 1 s to 24 h, or `wait` is
+        negative.
+        - FAILED_PRECONDITION / STALE_LEASE: the request is a duplicate, and the lease of its claim is stale.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - UNAVAILABLE / DRAINING: the server is shutting down, also during the wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Heartbeat(self, request, context):
-        """Extends leases: each lives from now for `lease_duration`, by default the one of its claim; while the run is being
-        cancelled no further than the grace. A lease that has run out
-        is taken up again (event `lease_resumed`) if the task could be claimed now, else it is LOST. This alone changes a
-        task's `lease_expire_time` and an attempt's `progress`: no event, no revision. Repeating it does no harm, so it
-        takes no request_id.
+        """Extends leases: each lease is live from now for `lease_duration`, by default the duration of its claim. While the
+        run is being cancelled, a lease is not extended beyond the grace. An expired lease is taken up again if the task
+        could be claimed now, else it is LOST. A token that no lease has is LOST too, not an error.
 
-        Errors: INVALID_FIELD (a blank token, a progress over 1 MiB, over 1,000 beats, a lease_duration outside 1 s to
-        24 h). A token nobody knows
-        is LOST, not an error.
+        A heartbeat for a live lease changes only the task's `lease_expire_time` and the attempt's `progress`, without an
+        event and without a new revision. Repeating a heartbeat does no harm, so the request has no request_id.
+
+        Events: `lease_resumed` for each expired lease that is taken up again.
+
+        Errors:
+        - INVALID_ARGUMENT / INVALID_FIELD: a token is blank, a progress is over 1 MiB, nests deeper than 24 levels or has
+        a number that is not finite, there are over 1,000 beats, or `lease_duration` is outside 1 s to 24 h.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompleteTask(self, request, context):
-        """Completes a task and clears its blocker_signature. With the token it is the holder's act and ends the
-        attempt. Without one it is an operator's, for a task nobody holds. Event: `task_completed`.
+        """Completes a task and clears its blocker_signature. With a lease token the call ends the holder's attempt as
+        COMPLETED. Without one an operator completes a task that no agent holds.
 
-        Errors: TASK_NOT_FOUND; STALE_LEASE; FAILED_PRECONDITION / LEASE_REQUIRED (held, and no token); WRONG_STATUS
-        (completed or abandoned already, or a dependency is not completed yet); REQUEST_ID_REUSED.
+        Events: `task_completed`.
+
+        Errors:
+        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+        - FAILED_PRECONDITION / STALE_LEASE: the lease token is stale.
+        - FAILED_PRECONDITION / LEASE_REQUIRED: the task is IN_PROGRESS, and the request has no lease token.
+        - FAILED_PRECONDITION / WRONG_STATUS: the task is completed or abandoned already, or one of its dependencies is not
+        completed.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FailTask(self, request, context):
-        """Ends an attempt as FAILED. The task is pending again, not before `retry_delay` from now; or BLOCKED when
-        `failure_count` reaches `max_attempts`, with the blocker_signature given, else `attempts_exhausted`. Event:
-        `task_failed`.
+        """Ends the holder's attempt as FAILED. The task is pending again and can't be claimed before `retry_delay` from now
+        has passed. If `failure_count` reaches `max_attempts`, the task is BLOCKED instead, with the given
+        blocker_signature or, if there is none, `attempts_exhausted`.
 
-        Errors: TASK_NOT_FOUND; STALE_LEASE; WRONG_STATUS; INVALID_FIELD (blank lease_token, a retry_delay that is negative
-        or over 365 days); REQUEST_ID_REUSED.
+        Events: `task_failed`.
+
+        Errors:
+        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+        - FAILED_PRECONDITION / STALE_LEASE: the lease token is stale.
+        - INVALID_ARGUMENT / INVALID_FIELD: `lease_token` is blank, or `retry_delay` is negative or over 365 days.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseTask(self, request, context):
-        """Hands a task back: it is pending again, its attempt ends RELEASED and counts as no failure. Event: `task_released`.
+        """Releases a task: the task is pending again, and the holder's attempt ends RELEASED, which does not count as a
+        failure.
 
-        Errors: TASK_NOT_FOUND; STALE_LEASE; WRONG_STATUS (the lease has run out: it is handed back already); INVALID_FIELD
-        (blank lease_token); REQUEST_ID_REUSED.
+        Events: `task_released`.
+
+        Errors:
+        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+        - FAILED_PRECONDITION / STALE_LEASE: the lease token is stale.
+        - FAILED_PRECONDITION / WRONG_STATUS: the lease has expired, and the server has taken the task back already.
+        - INVALID_ARGUMENT / INVALID_FIELD: `lease_token` is blank.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BlockTask(self, request, context):
-        """Blocks a task. With the token it is the holder's act; without one an operator's, which ends a live claim.
-        An unset `summary` or `blocker_signature` clears the field. Event: `task_blocked`.
+        """Blocks a task. With a lease token the call is the holder's act. Without one it is an operator's act, which also
+        ends a live claim. In both cases a live attempt ends BLOCKED. An unset `summary` or `blocker_signature` clears the
+        field of the task.
 
-        Errors: TASK_NOT_FOUND, STALE_LEASE, WRONG_STATUS, REQUEST_ID_REUSED.
+        Events: `task_blocked`.
+
+        Errors:
+        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+        - FAILED_PRECONDITION / STALE_LEASE: the lease token is stale.
+        - FAILED_PRECONDITION / WRONG_STATUS: the task is blocked, completed or abandoned already.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AbandonTask(self, request, context):
-        """Gives a task up, as BlockTask blocks it. Pending tasks that depend on it become BLOCKED with
-        `blocker_signature` `dependency_abandoned`. Events: `task_abandoned`, and `task_blocked` for each of those.
+        """Abandons a task. With a lease token the call is the holder's act. Without one it is an operator's act, which also
+        ends a live claim. In both cases a live attempt ends ABANDONED. An unset `summary` or `blocker_signature` clears
+        the field of the task. Pending tasks that depend on the abandoned task become BLOCKED with the blocker_signature
+        `dependency_abandoned`.
 
-        Errors: TASK_NOT_FOUND, STALE_LEASE, WRONG_STATUS, REQUEST_ID_REUSED.
+        Events: `task_abandoned` for the task, then `task_blocked` for each task that becomes BLOCKED.
+
+        Errors:
+        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+        - FAILED_PRECONDITION / STALE_LEASE: the lease token is stale.
+        - FAILED_PRECONDITION / WRONG_STATUS: the task is completed or abandoned already.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RequeueTask(self, request, context):
-        """Puts a blocked, abandoned or held task back into the plan: it is pending, `failure_count` starts at 0, attempt
-        numbers go on, a live attempt ends RELEASED and its token is stale. What was blocked because this task was abandoned
-        is pending again too. Event: `task_requeued`, for each of them.
+        """Returns a blocked, abandoned or held task to the queue: the task is pending again, `failure_count` starts at 0, and
+        attempt numbers go on. A live attempt ends RELEASED, and its token becomes stale. Tasks that were blocked because
+        this task was abandoned are pending again too, unless another of their dependencies is abandoned.
 
-        Errors: TASK_NOT_FOUND; WRONG_STATUS (pending or completed, or a dependency of it is abandoned); RUN_ENDED (only
-        while the run is CANCELLING); REQUEST_ID_REUSED.
+        Events: `task_requeued` for each task that becomes pending.
+
+        Errors:
+        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+        - FAILED_PRECONDITION / WRONG_STATUS: the task is pending or completed, or one of its dependencies is abandoned.
+        - FAILED_PRECONDITION / RUN_ENDED: the run is CANCELLING. A run that has ended is no obstacle.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RequeueInProgressTasks(self, request, context):
-        """For an orchestrator that starts again: all in-progress tasks of the run are pending again, their attempts
-        end RELEASED and their tokens are stale. Events, only if there were any: a `task_requeued` for each task and
-        one `requeue_in_progress`.
+        """Returns all in-progress tasks of a run to the queue, for an orchestrator that restarts. The tasks are pending
+        again, their attempts end RELEASED, and their tokens become stale.
 
-        Errors: RUN_NOT_FOUND; RUN_ENDED (only while the run is CANCELLING); REQUEST_ID_REUSED.
+        Events: if a task was in progress, `task_requeued` for each such task, then one `requeue_in_progress`.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - FAILED_PRECONDITION / RUN_ENDED: the run is CANCELLING. A run that has ended is no obstacle.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RecordTaskAttempt(self, request, context):
-        """For orchestrators that keep their own attempts: a row of that number opened by a claim is filled in (the
-        claim goes on; what ends it later overwrites what it brings), else a row is added as given. Taken also after
-        the run has ended. Event: `attempt_recorded`.
+        """Records an attempt, for an orchestrator that keeps its own attempts. If a claim opened an attempt with this number,
+        that attempt is filled in: the claim goes on, and the call that ends the claim later overwrites the fields that it
+        gives. Else an attempt is added as given. A report of RUNNING does not reopen an attempt that has ended: it adds
+        one. Allowed also after the run has ended.
 
-        Errors: RUN_NOT_FOUND; TASK_NOT_FOUND (also when the task is of another run); INVALID_FIELD (unknown or unset
-        status, negative attempt_number); REQUEST_ID_REUSED.
+        Events: `attempt_recorded`.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / TASK_NOT_FOUND: no task has this id, or the task belongs to another run.
+        - INVALID_ARGUMENT / INVALID_FIELD: `status` is unset or unknown, or `attempt_number` is negative.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLatestTaskAttempt(self, request, context):
-        """Returns the newest attempt of a task, unset when there was none.
+        """Returns the newest attempt of a task. The attempt is unset if there is none.
 
-        Errors: TASK_NOT_FOUND.
+        Errors:
+        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTaskAttempts(self, request, context):
-        """Lists the newest attempts of a run or of a task, the oldest of them first. The list also ends before 3 MiB,
-        keeping the newest.
+        """Lists the newest attempts of a run or of a task, the oldest of these first. The list also ends before 3 MiB, and
+        then has the newest attempts that fit.
 
-        Errors: RUN_NOT_FOUND, TASK_NOT_FOUND, INVALID_FIELD (not exactly one of run_id and task_id, negative limit).
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+        - INVALID_ARGUMENT / INVALID_FIELD: not exactly one of `run_id` and `task_id` is set, or `limit` is negative.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExplainTask(self, request, context):
-        """Says why a task can't be claimed now: one reason for each thing in the way. A task that needs capabilities has a
-        reason CAPABILITY that names them, but is `claimable` all the same: by an agent that has them. Of dependencies of
-        dependencies the first 1,000 are looked at.
+        """Explains why a task can't be claimed now, with one reason for each obstacle. A task that requires capabilities has
+        a reason CAPABILITY that names them, but is `claimable` all the same: by an agent that has them. Dependencies are
+        reported if the task depends on them directly, or if it waits for them through others and they are BLOCKED or
+        ABANDONED. The search for dependencies ends after 1,000 tasks. For a task that is neither PENDING nor BLOCKED, only
+        its status and that of its run are reported.
 
-        Errors: TASK_NOT_FOUND.
+        Errors:
+        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -455,24 +552,28 @@ def add_TaskServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TaskService(object):
-    """The plan of a run and the agents' work on it. What holds for every service is said at RunService.
+    """Keeps the plan of a run, leases its tasks to agents, and records the agents' attempts. The rules that hold for every
+    service stand at RunService.
 
-    A task moves so: Fail and Release start from IN_PROGRESS; Complete and Block from there or PENDING, Complete also from
-    BLOCKED; Abandon from those three; COMPLETED is final. Anything else is FAILED_PRECONDITION / WRONG_STATUS
-    (`current_status`).
+    Statuses. FailTask and ReleaseTask need a task that is IN_PROGRESS; BlockTask one that is IN_PROGRESS or PENDING;
+    CompleteTask and AbandonTask one that is IN_PROGRESS, PENDING or BLOCKED. COMPLETED is final. Any other move is
+    FAILED_PRECONDITION / WRONG_STATUS (metadata: `current_status`). While the run is CANCELLING, a task that fails, is
+    released or expires becomes ABANDONED.
 
-    With a `lease_token` the caller speaks as the holder. A token that is stale changes nothing but the log: the
-    answer is FAILED_PRECONDITION / STALE_LEASE (`attempt_number`, `current_attempt_number`, `current_status`) and
-    the event `stale_write_rejected` says who tried what. A token that is set but blank is INVALID_FIELD.
+    Holder and operator. A call with a `lease_token` is the act of the agent that holds the lease. A call without one is
+    the act of an operator. A token that is set but blank is INVALID_FIELD.
 
-    A lease that has run out is taken back within a second: the attempt ends LEASE_EXPIRED, the task is PENDING again, or
-    BLOCKED with `attempts_exhausted` when that was the last attempt it had (event `lease_expired`). That alone does not
-    make the token stale: until somebody else takes or moves the task, a late holder may still complete, fail, block or
-    abandon it, which replaces the attempt's LEASE_EXPIRED, or take the lease up again by a heartbeat. After a time without
-    a server, or a stall of it over a second, every lease that was live before lives at least its duration or 30 s from
-    then, whichever is less, so that holders can report first.
+    Stale tokens. A call with a stale token changes nothing but the log: the response is FAILED_PRECONDITION /
+    STALE_LEASE (metadata: `attempt_number`, `current_attempt_number`, `current_status`), and the event
+    `stale_write_rejected` records the call and the agent.
 
-    While the run is CANCELLING, what fails, is released or expires is ABANDONED.
+    Expired leases. The server takes an expired lease back within a second: the attempt ends LEASE_EXPIRED, and the task
+    is PENDING again, or BLOCKED with the blocker_signature `attempts_exhausted` if that was its last attempt (event
+    `lease_expired`). Expiry alone does not make the token stale. Until another caller claims or moves the task, the late
+    holder may still complete, fail, block or abandon it, which replaces the attempt's LEASE_EXPIRED, or take up the
+    lease again by a heartbeat. After a time without a server, or after the server has stalled for over a second, every
+    lease that was live before stays live for its duration or for 30 s from then, whichever is less, so that holders can
+    report first.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-//! What stands in a beads ledger, as tasks.
+//! Parses a beads ledger into tasks.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,31 +12,31 @@ use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::rpc::field;
 
-/// A ledger that was read.
+/// A parsed ledger.
 pub struct Ledger {
     /// In the order of the file.
     pub issues: Vec<Issue>,
-    /// Fields that no task has a place for, and how many issues have them.
+    /// The fields that tasks do not have, with the number of issues that have them.
     pub left_out: BTreeMap<String, usize>,
 }
 
-/// An issue as a task.
+/// An issue, parsed into the fields of a task.
 pub struct Issue {
-    /// The ledger's id.
+    /// The issue's id in the ledger.
     pub id: String,
-    /// closed → completed; everything else is pending.
+    /// A closed issue becomes a completed task, any other issue a pending one.
     pub is_closed: bool,
-    /// What the task says.
+    /// The content of the task.
     pub spec: TaskSpec,
-    /// Ids of issues of the ledger.
+    /// Ids of the issues in the ledger that block this one.
     pub blocked_by: Vec<String>,
-    /// Ids of issues it does not have.
+    /// Ids of blocking issues that are not in the ledger.
     pub missing: Vec<String>,
-    /// Becomes the task's summary.
+    /// The reason for closing, which becomes the task's summary.
     pub close_reason: Option<String>,
-    /// As the ledger says.
+    /// None: the time of the import.
     pub create_time: Option<Timestamp>,
-    /// As the ledger says.
+    /// None: the time of the import.
     pub update_time: Option<Timestamp>,
 }
 
@@ -62,7 +62,7 @@ struct Line {
     close_reason: Option<String>,
     created_at: Option<String>,
     updated_at: Option<String>,
-    /// What is said twice (counts) or has no place in a task.
+    /// All other fields: counts, and fields that tasks do not have.
     #[serde(flatten)]
     rest: BTreeMap<String, Value>,
 }
@@ -74,31 +74,32 @@ struct Link {
     kind: String,
 }
 
-/// What says again what other fields say.
-const SAID_TWICE: [&str; 4] = ["dependency_count", "dependent_count", "comment_count", "closed_at"];
+/// Fields that repeat what other fields say.
+const REDUNDANT_FIELDS: [&str; 4] = ["dependency_count", "dependent_count", "comment_count", "closed_at"];
 
 impl Ledger {
-    /// Parses a ledger: one JSON object a line.
+    /// Parses a ledger with one JSON object per line. Fails if a line is invalid, an id occurs twice, or there is no issue.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let text = std::str::from_utf8(bytes).map_err(|_| Error::field("file", "is not UTF-8 text"))?;
         let mut lines = Vec::new();
-        for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let parsed = serde_json::from_str::<Line>(line);
-            lines.push((at + 1, parsed.map_err(|error| Error::field(format!("line {}", at + 1), error.to_string()))?));
+        for (at, text) in (1..).zip(text.lines()) {
+            if !text.trim().is_empty() {
+                lines.push((at, parse_line(at, text)?));
+            }
         }
         if lines.is_empty() {
             return Err(Error::field("file", "has no issues"));
         }
         let mut ids = HashSet::new();
         if let Some((at, line)) = lines.iter().find(|(_, line)| !ids.insert(line.id.clone())) {
-            return Err(Error::field(format!("line {at}"), format!("the id {} stands in the ledger twice", line.id)));
+            return Err(Error::field(format!("line {at}"), format!("the id {} occurs twice in the ledger", line.id)));
         }
         let left_out = left_out(lines.iter().map(|(_, line)| line));
         let issues = lines.into_iter().map(|(at, line)| issue(at, line, &ids)).collect::<Result<_>>()?;
         Ok(Self { issues, left_out })
     }
 
-    /// The issues as drafts, by their ids in the ledger.
+    /// Returns a draft of each issue with its id as the key, to resolve dependencies.
     pub fn drafts(&self) -> Vec<TaskDraft> {
         let draft = |issue: &Issue| TaskDraft {
             key: issue.id.clone(),
@@ -108,56 +109,60 @@ impl Ledger {
         self.issues.iter().map(draft).collect()
     }
 
-    /// Which issue is blocked by one that the ledger does not have.
+    /// Returns pairs of an issue and a blocking issue that is not in the ledger.
     pub fn missing(&self) -> impl Iterator<Item = (&str, &str)> {
         self.issues.iter().flat_map(|issue| issue.missing.iter().map(|target| (issue.id.as_str(), target.as_str())))
     }
 }
 
+fn parse_line(at: usize, text: &str) -> Result<Line> {
+    serde_json::from_str(text).map_err(|error| Error::field(format!("line {at}"), error.to_string()))
+}
+
 fn left_out<'a>(lines: impl Iterator<Item = &'a Line>) -> BTreeMap<String, usize> {
     let mut left_out = BTreeMap::new();
-    for name in lines.flat_map(|line| line.rest.keys()).filter(|name| !SAID_TWICE.contains(&name.as_str())) {
+    for name in lines.flat_map(|line| line.rest.keys()).filter(|name| !REDUNDANT_FIELDS.contains(&name.as_str())) {
         *left_out.entry(name.clone()).or_default() += 1;
     }
     left_out
 }
 
 fn issue(at: usize, line: Line, ids: &HashSet<String>) -> Result<Issue> {
-    let of = |name: &str| format!("line {at}: {name}");
-    field::name(&of("id"), &line.id)?;
+    let name = |name: &str| format!("line {at}: {name}");
+    field::name(&name("id"), &line.id)?;
     let blocks = line.dependencies.iter().filter(|link| link.kind == "blocks").map(|link| link.depends_on_id.clone());
     let (blocked_by, missing): (Vec<_>, Vec<_>) = blocks.partition(|id| ids.contains(id));
     Ok(Issue {
         is_closed: line.status == "closed",
-        spec: spec(&of, &line, &missing)?,
+        spec: spec(&name, &line, &missing)?,
         blocked_by,
         missing,
-        close_reason: field::optional_text(&of("close_reason"), line.close_reason.as_deref())?,
-        create_time: time(&of("created_at"), line.created_at.as_deref())?,
-        update_time: time(&of("updated_at"), line.updated_at.as_deref())?,
+        close_reason: field::optional_text(&name("close_reason"), line.close_reason.as_deref())?,
+        create_time: time(&name("created_at"), line.created_at.as_deref())?,
+        update_time: time(&name("updated_at"), line.updated_at.as_deref())?,
         id: line.id,
     })
 }
 
-fn spec(of: &impl Fn(&str) -> String, line: &Line, missing: &[String]) -> Result<TaskSpec> {
+fn spec(name: &impl Fn(&str) -> String, line: &Line, missing: &[String]) -> Result<TaskSpec> {
     let description = if line.description.trim().is_empty() { &line.title } else { &line.description };
     let criteria: Vec<String> =
         line.acceptance_criteria.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
     Ok(TaskSpec {
-        title: field::required_text(&of("title"), &line.title)?,
-        objective: field::text(&of("description"), description)?,
-        acceptance_criteria: field::texts(&of("acceptance_criteria"), &criteria)?,
-        priority: priority(&of("priority"), line.priority)?,
-        labels: field::labels(&of("labels"), &labels(line, missing))?,
+        title: field::required_text(&name("title"), &line.title)?,
+        objective: field::text(&name("description"), description)?,
+        acceptance_criteria: field::texts(&name("acceptance_criteria"), &criteria)?,
+        priority: priority(&name("priority"), line.priority)?,
+        labels: field::labels(&name("labels"), &labels(line, missing))?,
         ..TaskSpec::default()
     })
 }
 
-/// P0 is the most urgent there; here the highest number is. P2 is what beads gives an issue without one.
+/// Returns the task's priority. In beads 0 is the most urgent, in Runhub the highest number. The default in beads is 2.
 fn priority(field: &str, priority: Option<i64>) -> Result<i32> {
     match priority.unwrap_or(2) {
         known @ 0..=4 => i32::try_from(4 - known).map_err(Error::internal),
-        other => Err(Error::field(field, format!("{other} is none of 0 to 4"))),
+        other => Err(Error::field(field, format!("is {other}, but must be between 0 and 4"))),
     }
 }
 
@@ -189,7 +194,8 @@ fn labels(line: &Line, missing: &[String]) -> Labels {
 
 fn time(field: &str, text: Option<&str>) -> Result<Option<Timestamp>> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    let time = text.parse::<ProtoTimestamp>().map_err(|_| Error::field(field, format!("{text:?} is no time")))?;
+    let time =
+        text.parse::<ProtoTimestamp>().map_err(|_| Error::field(field, format!("{text:?} is not an RFC 3339 time")))?;
     field::time(field, Some(&time))
 }
 
@@ -205,7 +211,7 @@ mod tests {
     const B: &str = r#"{"id":"b","title":"B","status":"hooked","description":"d"}"#;
 
     #[test]
-    fn an_issue_becomes_a_task() {
+    fn issue_becomes_a_task() {
         let ledger = parse(&[A, "", B]).unwrap();
         let a = &ledger.issues[0];
         assert_eq!((a.is_closed, a.spec.priority, a.spec.objective.as_str()), (true, 4, "A"));
@@ -217,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_field_is_kept_as_labels() {
+    fn fields_that_tasks_do_not_have_are_kept_as_labels() {
         let ledger = parse(&[A, B]).unwrap();
         let labels: Vec<(&str, &str)> =
             ledger.issues[0].spec.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
@@ -236,14 +242,14 @@ mod tests {
     }
 
     #[test]
-    fn blocks_become_dependencies_and_what_is_missing_is_reported() {
+    fn blocks_become_dependencies_and_missing_issues_are_reported() {
         let ledger = parse(&[A, B]).unwrap();
         assert_eq!(ledger.issues[0].blocked_by, ["b"]);
         assert_eq!(ledger.missing().collect::<Vec<_>>(), [("a", "gone")]);
     }
 
     #[test]
-    fn a_bad_line_is_named() {
+    fn invalid_line_is_named() {
         for (lines, field) in [
             (vec![B, "{"], "line 2"),
             (vec![B, B], "line 2"),

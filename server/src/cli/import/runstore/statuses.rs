@@ -1,4 +1,4 @@
-//! What RunStore's status words mean here.
+//! Maps RunStore's status words to statuses.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use crate::domain::run::RunStatus;
 use crate::domain::task::TaskStatus;
 use crate::error::{Error, Result};
 
-/// What the caller says a word means: KIND:OLD=NEW.
+/// The option `--map-status KIND:OLD=NEW`: the status that a word means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
     kind: String,
@@ -31,23 +31,23 @@ impl FromStr for Mapping {
 
 impl fmt::Display for Mapping {
     fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
-        write!(to, "{} {} is {} here", self.kind, self.old, self.new)
+        write!(to, "{} {} became {}", self.kind, self.old, self.new)
     }
 }
 
 const KINDS: [&str; 4] = ["run", "task", "attempt", "approval"];
 
-/// How words become statuses.
+/// The mappings that the user gave.
 #[derive(Debug, Default)]
 pub struct Statuses(Vec<Mapping>);
 
 /// An enum whose values RunStore wrote as words.
 pub trait Word: Copy + Sized + 'static {
-    /// As in a Mapping.
+    /// The kind in a mapping.
     const KIND: &'static str;
-    /// Of the names on the wire.
+    /// The prefix of the names in the API.
     const PREFIX: &'static str;
-    /// Every value with its name on the wire.
+    /// Returns every value with its name in the API.
     fn all() -> Vec<(Self, &'static str)>;
 }
 
@@ -72,29 +72,29 @@ words! {
 }
 
 impl Statuses {
-    /// With what the caller says of unknown words.
+    /// Returns statuses with mappings for unknown words.
     pub fn new(mappings: Vec<Mapping>) -> Self {
         Self(mappings)
     }
 
-    /// The status a word means; `row` is whose it is, for the error.
-    pub fn of<T: Word>(&self, row: &str, word: &str) -> Result<T> {
+    /// Returns the status that a word means. Fails if the word is unknown; the error names `column`, where the word was found.
+    pub fn parse<T: Word>(&self, column: &str, word: &str) -> Result<T> {
         let mapped = self.0.iter().find(|mapping| mapping.kind == T::KIND && mapping.old == word);
         let word = mapped.map_or(word, |mapping| &mapping.new);
-        let known: Vec<(T, String)> = T::all()
-            .into_iter()
-            .map(|(value, name)| (value, name.trim_start_matches(T::PREFIX).to_lowercase()))
-            .collect();
-        if let Some((value, _)) = known.iter().find(|(_, name)| name.eq_ignore_ascii_case(word)) {
-            return Ok(*value);
+        let mut names = Vec::new();
+        for (value, api_name) in T::all() {
+            let name = api_name.trim_start_matches(T::PREFIX).to_lowercase();
+            if name.eq_ignore_ascii_case(word) {
+                return Ok(value);
+            }
+            names.push(name);
         }
-        let names: Vec<&str> = known.iter().map(|(_, name)| name.as_str()).collect();
         let problem = format!(
-            "the status {word:?} is not known; say what it means with --map-status '{}:{word}=NEW', NEW one of {}",
+            "has the unknown status {word:?}: pass --map-status '{}:{word}=NEW', where NEW is one of {}",
             T::KIND,
             names.join(", ")
         );
-        Err(Error::field(row, problem))
+        Err(Error::field(column, problem))
     }
 }
 
@@ -103,24 +103,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_known_word_is_a_status() {
-        assert_eq!(Statuses::default().of("task t", "in_progress"), Ok(TaskStatus::InProgress));
-        assert_eq!(Statuses::default().of("approval a", "changes_requested"), Ok(ApprovalVerdict::ChangesRequested));
+    fn known_word_is_parsed() {
+        assert_eq!(Statuses::default().parse("task t", "in_progress"), Ok(TaskStatus::InProgress));
+        assert_eq!(Statuses::default().parse("approval a", "changes_requested"), Ok(ApprovalVerdict::ChangesRequested));
     }
 
     #[test]
-    fn an_unknown_word_is_named_with_the_way_to_map_it() {
-        let refused = Statuses::default().of::<TaskStatus>("task t", "parked");
+    fn unknown_word_is_refused_with_the_option_that_maps_it() {
+        let refused = Statuses::default().parse::<TaskStatus>("task t", "parked");
         let Err(Error::InvalidField { field, problem }) = refused else { panic!("{refused:?}") };
         assert_eq!(field, "task t");
         assert!(problem.contains("--map-status 'task:parked=NEW'") && problem.contains("blocked"), "{problem}");
     }
 
     #[test]
-    fn a_mapping_is_for_its_kind_only() {
+    fn mapping_applies_to_its_kind_only() {
         let statuses = Statuses::new(vec!["task:parked=blocked".parse().unwrap()]);
-        assert_eq!(statuses.of("task t", "parked"), Ok(TaskStatus::Blocked));
-        assert!(statuses.of::<RunStatus>("run r", "parked").is_err());
+        assert_eq!(statuses.parse("task t", "parked"), Ok(TaskStatus::Blocked));
+        assert!(statuses.parse::<RunStatus>("run r", "parked").is_err());
         assert!("tusk:a=b".parse::<Mapping>().is_err());
         assert!("task:a".parse::<Mapping>().is_err());
     }

@@ -20,27 +20,27 @@ export const file_runhub_v1_task_service: GenFile = /*@__PURE__*/
   fileDesc("ChxydW5odWIvdjEvdGFza19zZXJ2aWNlLnByb3RvEglydW5odWIudjEiWgoPQWRkVGFza3NSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIjCgV0YXNrcxgCIAMoCzIULnJ1bmh1Yi52MS5UYXNrRHJhZnQSEgoKcmVxdWVzdF9pZBgDIAEoCSIyChBBZGRUYXNrc1Jlc3BvbnNlEh4KBXRhc2tzGAEgAygLMg8ucnVuaHViLnYxLlRhc2si1QEKGlJlcGxhY2VQZW5kaW5nVGFza3NSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIjCgV0YXNrcxgCIAMoCzIULnJ1bmh1Yi52MS5UYXNrRHJhZnQSIgoVZXhwZWN0ZWRfcGxhbl92ZXJzaW9uGAMgASgFSACIAQESMAoLaW5fcHJvZ3Jlc3MYBCABKA4yGy5ydW5odWIudjEuSW5Qcm9ncmVzc1BvbGljeRISCgpyZXF1ZXN0X2lkGAUgASgJQhgKFl9leHBlY3RlZF9wbGFuX3ZlcnNpb24ibAobUmVwbGFjZVBlbmRpbmdUYXNrc1Jlc3BvbnNlEh4KBXRhc2tzGAEgAygLMg8ucnVuaHViLnYxLlRhc2sSFwoPYWJhbmRvbmVkX2NvdW50GAIgASgFEhQKDHBsYW5fdmVyc2lvbhgDIAEoBSIhCg5HZXRUYXNrUmVxdWVzdBIPCgd0YXNrX2lkGAEgASgJIjAKD0dldFRhc2tSZXNwb25zZRIdCgR0YXNrGAEgASgLMg8ucnVuaHViLnYxLlRhc2sicgoQTGlzdFRhc2tzUmVxdWVzdBIOCgZydW5faWQYASABKAkSJwoIc3RhdHVzZXMYAiADKA4yFS5ydW5odWIudjEuVGFza1N0YXR1cxIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJMChFMaXN0VGFza3NSZXNwb25zZRIeCgV0YXNrcxgBIAMoCzIPLnJ1bmh1Yi52MS5UYXNrEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLgAQoQQ2xhaW1UYXNrUmVxdWVzdBIOCgZydW5faWQYASABKAkSEAoIYWdlbnRfaWQYAiABKAkSFAoMY2FwYWJpbGl0aWVzGAMgAygJEjYKDmxlYXNlX2R1cmF0aW9uGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uSACIAQESLAoEd2FpdBgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkgBiAEBEhIKCnJlcXVlc3RfaWQYBiABKAlCEQoPX2xlYXNlX2R1cmF0aW9uQgcKBV93YWl0IoUBChFDbGFpbVRhc2tSZXNwb25zZRIkCgVjbGFpbRgBIAEoCzIQLnJ1bmh1Yi52MS5DbGFpbUgAiAEBEjAKC3VuY2xhaW1hYmxlGAIgASgLMhYucnVuaHViLnYxLlVuY2xhaW1hYmxlSAGIAQFCCAoGX2NsYWltQg4KDF91bmNsYWltYWJsZSJFCgRCZWF0EhMKC2xlYXNlX3Rva2VuGAEgASgJEigKCHByb2dyZXNzGAIgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlIn0KEEhlYXJ0YmVhdFJlcXVlc3QSHgoFYmVhdHMYASADKAsyDy5ydW5odWIudjEuQmVhdBI2Cg5sZWFzZV9kdXJhdGlvbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkgAiAEBQhEKD19sZWFzZV9kdXJhdGlvbiKEAQoKQmVhdFJlc3VsdBIkCgVzdGF0ZRgBIAEoDjIVLnJ1bmh1Yi52MS5MZWFzZVN0YXRlEjoKEWxlYXNlX2V4cGlyZV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEgAiAEBQhQKEl9sZWFzZV9leHBpcmVfdGltZSI7ChFIZWFydGJlYXRSZXNwb25zZRImCgdyZXN1bHRzGAEgAygLMhUucnVuaHViLnYxLkJlYXRSZXN1bHQinQEKE0NvbXBsZXRlVGFza1JlcXVlc3QSDwoHdGFza19pZBgBIAEoCRIYCgtsZWFzZV90b2tlbhgCIAEoCUgAiAEBEg8KB3N1bW1hcnkYAyABKAkSJgoGcmVzdWx0GAQgASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlEhIKCnJlcXVlc3RfaWQYBSABKAlCDgoMX2xlYXNlX3Rva2VuIjUKFENvbXBsZXRlVGFza1Jlc3BvbnNlEh0KBHRhc2sYASABKAsyDy5ydW5odWIudjEuVGFzayL/AQoPRmFpbFRhc2tSZXF1ZXN0Eg8KB3Rhc2tfaWQYASABKAkSEwoLbGVhc2VfdG9rZW4YAiABKAkSDwoHc3VtbWFyeRgDIAEoCRIeChFibG9ja2VyX3NpZ25hdHVyZRgEIAEoCUgAiAEBEiYKBnJlc3VsdBgFIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZRIzCgtyZXRyeV9kZWxheRgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkgBiAEBEhIKCnJlcXVlc3RfaWQYByABKAlCFAoSX2Jsb2NrZXJfc2lnbmF0dXJlQg4KDF9yZXRyeV9kZWxheSIxChBGYWlsVGFza1Jlc3BvbnNlEh0KBHRhc2sYASABKAsyDy5ydW5odWIudjEuVGFzayJeChJSZWxlYXNlVGFza1JlcXVlc3QSDwoHdGFza19pZBgBIAEoCRITCgtsZWFzZV90b2tlbhgCIAEoCRIOCgZyZWFzb24YAyABKAkSEgoKcmVxdWVzdF9pZBgEIAEoCSI0ChNSZWxlYXNlVGFza1Jlc3BvbnNlEh0KBHRhc2sYASABKAsyDy5ydW5odWIudjEuVGFzayK5AQoQQmxvY2tUYXNrUmVxdWVzdBIPCgd0YXNrX2lkGAEgASgJEhgKC2xlYXNlX3Rva2VuGAIgASgJSACIAQESFAoHc3VtbWFyeRgDIAEoCUgBiAEBEh4KEWJsb2NrZXJfc2lnbmF0dXJlGAQgASgJSAKIAQESEgoKcmVxdWVzdF9pZBgFIAEoCUIOCgxfbGVhc2VfdG9rZW5CCgoIX3N1bW1hcnlCFAoSX2Jsb2NrZXJfc2lnbmF0dXJlIjIKEUJsb2NrVGFza1Jlc3BvbnNlEh0KBHRhc2sYASABKAsyDy5ydW5odWIudjEuVGFzayK7AQoSQWJhbmRvblRhc2tSZXF1ZXN0Eg8KB3Rhc2tfaWQYASABKAkSGAoLbGVhc2VfdG9rZW4YAiABKAlIAIgBARIUCgdzdW1tYXJ5GAMgASgJSAGIAQESHgoRYmxvY2tlcl9zaWduYXR1cmUYBCABKAlIAogBARISCgpyZXF1ZXN0X2lkGAUgASgJQg4KDF9sZWFzZV90b2tlbkIKCghfc3VtbWFyeUIUChJfYmxvY2tlcl9zaWduYXR1cmUiNAoTQWJhbmRvblRhc2tSZXNwb25zZRIdCgR0YXNrGAEgASgLMg8ucnVuaHViLnYxLlRhc2siSQoSUmVxdWV1ZVRhc2tSZXF1ZXN0Eg8KB3Rhc2tfaWQYASABKAkSDgoGcmVhc29uGAIgASgJEhIKCnJlcXVlc3RfaWQYAyABKAkiNAoTUmVxdWV1ZVRhc2tSZXNwb25zZRIdCgR0YXNrGAEgASgLMg8ucnVuaHViLnYxLlRhc2siQwodUmVxdWV1ZUluUHJvZ3Jlc3NUYXNrc1JlcXVlc3QSDgoGcnVuX2lkGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkiOAoeUmVxdWV1ZUluUHJvZ3Jlc3NUYXNrc1Jlc3BvbnNlEhYKDnJlcXVldWVkX2NvdW50GAEgASgFIoACChhSZWNvcmRUYXNrQXR0ZW1wdFJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEg8KB3Rhc2tfaWQYAiABKAkSFgoOYXR0ZW1wdF9udW1iZXIYAyABKAUSKAoGc3RhdHVzGAQgASgOMhgucnVuaHViLnYxLkF0dGVtcHRTdGF0dXMSDwoHc3VtbWFyeRgFIAEoCRIeChFibG9ja2VyX3NpZ25hdHVyZRgGIAEoCUgAiAEBEiYKBnJlc3VsdBgHIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZRISCgpyZXF1ZXN0X2lkGAggASgJQhQKEl9ibG9ja2VyX3NpZ25hdHVyZSJEChlSZWNvcmRUYXNrQXR0ZW1wdFJlc3BvbnNlEicKB2F0dGVtcHQYASABKAsyFi5ydW5odWIudjEuVGFza0F0dGVtcHQiLgobR2V0TGF0ZXN0VGFza0F0dGVtcHRSZXF1ZXN0Eg8KB3Rhc2tfaWQYASABKAkiWAocR2V0TGF0ZXN0VGFza0F0dGVtcHRSZXNwb25zZRIsCgdhdHRlbXB0GAEgASgLMhYucnVuaHViLnYxLlRhc2tBdHRlbXB0SACIAQFCCgoIX2F0dGVtcHQiSQoXTGlzdFRhc2tBdHRlbXB0c1JlcXVlc3QSDgoGcnVuX2lkGAEgASgJEg8KB3Rhc2tfaWQYAiABKAkSDQoFbGltaXQYAyABKAUiRAoYTGlzdFRhc2tBdHRlbXB0c1Jlc3BvbnNlEigKCGF0dGVtcHRzGAEgAygLMhYucnVuaHViLnYxLlRhc2tBdHRlbXB0IiUKEkV4cGxhaW5UYXNrUmVxdWVzdBIPCgd0YXNrX2lkGAEgASgJIk4KE0V4cGxhaW5UYXNrUmVzcG9uc2USEQoJY2xhaW1hYmxlGAEgASgIEiQKB3JlYXNvbnMYAiADKAsyEy5ydW5odWIudjEuT2JzdGFjbGUynwwKC1Rhc2tTZXJ2aWNlEk0KCEFkZFRhc2tzEhoucnVuaHViLnYxLkFkZFRhc2tzUmVxdWVzdBobLnJ1bmh1Yi52MS5BZGRUYXNrc1Jlc3BvbnNlIgjK8xgECAEQAxJuChNSZXBsYWNlUGVuZGluZ1Rhc2tzEiUucnVuaHViLnYxLlJlcGxhY2VQZW5kaW5nVGFza3NSZXF1ZXN0GiYucnVuaHViLnYxLlJlcGxhY2VQZW5kaW5nVGFza3NSZXNwb25zZSIIyvMYBAgBEAMSSAoHR2V0VGFzaxIZLnJ1bmh1Yi52MS5HZXRUYXNrUmVxdWVzdBoaLnJ1bmh1Yi52MS5HZXRUYXNrUmVzcG9uc2UiBsrzGAIQAxJQCglMaXN0VGFza3MSGy5ydW5odWIudjEuTGlzdFRhc2tzUmVxdWVzdBocLnJ1bmh1Yi52MS5MaXN0VGFza3NSZXNwb25zZSIIyvMYBBADGAESUAoJQ2xhaW1UYXNrEhsucnVuaHViLnYxLkNsYWltVGFza1JlcXVlc3QaHC5ydW5odWIudjEuQ2xhaW1UYXNrUmVzcG9uc2UiCMrzGAQIARACElAKCUhlYXJ0YmVhdBIbLnJ1bmh1Yi52MS5IZWFydGJlYXRSZXF1ZXN0GhwucnVuaHViLnYxLkhlYXJ0YmVhdFJlc3BvbnNlIgjK8xgECAEQARJZCgxDb21wbGV0ZVRhc2sSHi5ydW5odWIudjEuQ29tcGxldGVUYXNrUmVxdWVzdBofLnJ1bmh1Yi52MS5Db21wbGV0ZVRhc2tSZXNwb25zZSIIyvMYBAgBEAESTQoIRmFpbFRhc2sSGi5ydW5odWIudjEuRmFpbFRhc2tSZXF1ZXN0GhsucnVuaHViLnYxLkZhaWxUYXNrUmVzcG9uc2UiCMrzGAQIARABElYKC1JlbGVhc2VUYXNrEh0ucnVuaHViLnYxLlJlbGVhc2VUYXNrUmVxdWVzdBoeLnJ1bmh1Yi52MS5SZWxlYXNlVGFza1Jlc3BvbnNlIgjK8xgECAEQARJQCglCbG9ja1Rhc2sSGy5ydW5odWIudjEuQmxvY2tUYXNrUmVxdWVzdBocLnJ1bmh1Yi52MS5CbG9ja1Rhc2tSZXNwb25zZSIIyvMYBAgBEAESVgoLQWJhbmRvblRhc2sSHS5ydW5odWIudjEuQWJhbmRvblRhc2tSZXF1ZXN0Gh4ucnVuaHViLnYxLkFiYW5kb25UYXNrUmVzcG9uc2UiCMrzGAQIARABElYKC1JlcXVldWVUYXNrEh0ucnVuaHViLnYxLlJlcXVldWVUYXNrUmVxdWVzdBoeLnJ1bmh1Yi52MS5SZXF1ZXVlVGFza1Jlc3BvbnNlIgjK8xgECAEQAxJ3ChZSZXF1ZXVlSW5Qcm9ncmVzc1Rhc2tzEigucnVuaHViLnYxLlJlcXVldWVJblByb2dyZXNzVGFza3NSZXF1ZXN0GikucnVuaHViLnYxLlJlcXVldWVJblByb2dyZXNzVGFza3NSZXNwb25zZSIIyvMYBAgBEAMSaAoRUmVjb3JkVGFza0F0dGVtcHQSIy5ydW5odWIudjEuUmVjb3JkVGFza0F0dGVtcHRSZXF1ZXN0GiQucnVuaHViLnYxLlJlY29yZFRhc2tBdHRlbXB0UmVzcG9uc2UiCMrzGAQIARABEm8KFEdldExhdGVzdFRhc2tBdHRlbXB0EiYucnVuaHViLnYxLkdldExhdGVzdFRhc2tBdHRlbXB0UmVxdWVzdBonLnJ1bmh1Yi52MS5HZXRMYXRlc3RUYXNrQXR0ZW1wdFJlc3BvbnNlIgbK8xgCEAMSYwoQTGlzdFRhc2tBdHRlbXB0cxIiLnJ1bmh1Yi52MS5MaXN0VGFza0F0dGVtcHRzUmVxdWVzdBojLnJ1bmh1Yi52MS5MaXN0VGFza0F0dGVtcHRzUmVzcG9uc2UiBsrzGAIQAxJUCgtFeHBsYWluVGFzaxIdLnJ1bmh1Yi52MS5FeHBsYWluVGFza1JlcXVlc3QaHi5ydW5odWIudjEuRXhwbGFpblRhc2tSZXNwb25zZSIGyvMYAhADQpwBCg1jb20ucnVuaHViLnYxQhBUYXNrU2VydmljZVByb3RvUAFaNGdpdGh1Yi5jb20vcnVuaHViL3J1bmh1Yi9jbGllbnQvZ28vcnVuaHVidjE7cnVuaHVidjGiAgNSWFiqAglSdW5odWIuVjHKAglSdW5odWJcVjHiAhVSdW5odWJcVjFcR1BCTWV0YWRhdGHqAgpSdW5odWI6OlYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_runhub_v1_options, file_runhub_v1_task]);
 
 /**
- * What AddTasks takes.
+ * Request message for TaskService.AddTasks.
  *
  * @generated from message runhub.v1.AddTasksRequest
  */
 export type AddTasksRequest = Message<"runhub.v1.AddTasksRequest"> & {
   /**
-   * Required.
+   * The run's id. Required.
    *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * At most 1,000, in plan order.
+   * The tasks to add, at most 1,000, in plan order.
    *
    * @generated from field: repeated runhub.v1.TaskDraft tasks = 2;
    */
   tasks: TaskDraft[];
 
   /**
-   * See RunService.
+   * Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
    *
    * @generated from field: string request_id = 3;
    */
@@ -55,7 +55,7 @@ export const AddTasksRequestSchema: GenMessage<AddTasksRequest> = /*@__PURE__*/
   messageDesc(file_runhub_v1_task_service, 0);
 
 /**
- * What AddTasks answers.
+ * Response message for TaskService.AddTasks.
  *
  * @generated from message runhub.v1.AddTasksResponse
  */
@@ -76,41 +76,41 @@ export const AddTasksResponseSchema: GenMessage<AddTasksResponse> = /*@__PURE__*
   messageDesc(file_runhub_v1_task_service, 1);
 
 /**
- * What ReplacePendingTasks takes.
+ * Request message for TaskService.ReplacePendingTasks.
  *
  * @generated from message runhub.v1.ReplacePendingTasksRequest
  */
 export type ReplacePendingTasksRequest = Message<"runhub.v1.ReplacePendingTasksRequest"> & {
   /**
-   * Required.
+   * The run's id. Required.
    *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * At most 1,000, in plan order; none is a plan too.
+   * The new tasks, at most 1,000, in plan order. Empty: the plan has no new tasks.
    *
    * @generated from field: repeated runhub.v1.TaskDraft tasks = 2;
    */
   tasks: TaskDraft[];
 
   /**
-   * If set, the plan is replaced only while the run has this plan_version.
+   * If set, the plan is replaced only if the run has this plan_version.
    *
    * @generated from field: optional int32 expected_plan_version = 3;
    */
   expectedPlanVersion?: number | undefined;
 
   /**
-   * What happens to tasks somebody holds; ABANDON by default.
+   * The treatment of the tasks that agents hold. Unset: ABANDON.
    *
    * @generated from field: runhub.v1.InProgressPolicy in_progress = 4;
    */
   inProgress: InProgressPolicy;
 
   /**
-   * See RunService.
+   * Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
    *
    * @generated from field: string request_id = 5;
    */
@@ -125,7 +125,7 @@ export const ReplacePendingTasksRequestSchema: GenMessage<ReplacePendingTasksReq
   messageDesc(file_runhub_v1_task_service, 2);
 
 /**
- * What ReplacePendingTasks answers.
+ * Response message for TaskService.ReplacePendingTasks.
  *
  * @generated from message runhub.v1.ReplacePendingTasksResponse
  */
@@ -145,7 +145,7 @@ export type ReplacePendingTasksResponse = Message<"runhub.v1.ReplacePendingTasks
   abandonedCount: number;
 
   /**
-   * The run's plan_version now.
+   * The run's plan_version after the replan.
    *
    * @generated from field: int32 plan_version = 3;
    */
@@ -160,13 +160,13 @@ export const ReplacePendingTasksResponseSchema: GenMessage<ReplacePendingTasksRe
   messageDesc(file_runhub_v1_task_service, 3);
 
 /**
- * What GetTask takes.
+ * Request message for TaskService.GetTask.
  *
  * @generated from message runhub.v1.GetTaskRequest
  */
 export type GetTaskRequest = Message<"runhub.v1.GetTaskRequest"> & {
   /**
-   * Required.
+   * The task's id. Required.
    *
    * @generated from field: string task_id = 1;
    */
@@ -181,7 +181,7 @@ export const GetTaskRequestSchema: GenMessage<GetTaskRequest> = /*@__PURE__*/
   messageDesc(file_runhub_v1_task_service, 4);
 
 /**
- * What GetTask answers.
+ * Response message for TaskService.GetTask.
  *
  * @generated from message runhub.v1.GetTaskResponse
  */
@@ -202,34 +202,35 @@ export const GetTaskResponseSchema: GenMessage<GetTaskResponse> = /*@__PURE__*/
   messageDesc(file_runhub_v1_task_service, 5);
 
 /**
- * What ListTasks takes.
+ * Request message for TaskService.ListTasks.
  *
  * @generated from message runhub.v1.ListTasksRequest
  */
 export type ListTasksRequest = Message<"runhub.v1.ListTasksRequest"> & {
   /**
-   * Required.
+   * The run's id. Required.
    *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * Only tasks in one of these; empty: all.
+   * Lists only tasks with one of these statuses. Empty: all tasks.
    *
    * @generated from field: repeated runhub.v1.TaskStatus statuses = 2;
    */
   statuses: TaskStatus[];
 
   /**
-   * 0 means 100; above 1,000 it is cut to that. A page also ends before 3 MiB.
+   * The largest number of tasks on the page. 0 means 100; a value above 1,000 means 1,000. A page also ends before 3
+   * MiB.
    *
    * @generated from field: int32 page_size = 3;
    */
   pageSize: number;
 
   /**
-   * `next_page_token` of the page before, with the same run_id and statuses. Empty: the first page.
+   * The `next_page_token` of the previous page, with the same run_id and statuses. Empty: the first page.
    *
    * @generated from field: string page_token = 4;
    */
@@ -244,20 +245,20 @@ export const ListTasksRequestSchema: GenMessage<ListTasksRequest> = /*@__PURE__*
   messageDesc(file_runhub_v1_task_service, 6);
 
 /**
- * What ListTasks answers.
+ * Response message for TaskService.ListTasks.
  *
  * @generated from message runhub.v1.ListTasksResponse
  */
 export type ListTasksResponse = Message<"runhub.v1.ListTasksResponse"> & {
   /**
-   * In plan order.
+   * The tasks, in plan order.
    *
    * @generated from field: repeated runhub.v1.Task tasks = 1;
    */
   tasks: Task[];
 
   /**
-   * Empty on the last page.
+   * The token of the next page. Empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -272,48 +273,50 @@ export const ListTasksResponseSchema: GenMessage<ListTasksResponse> = /*@__PURE_
   messageDesc(file_runhub_v1_task_service, 7);
 
 /**
- * What ClaimTask takes.
+ * Request message for TaskService.ClaimTask.
  *
  * @generated from message runhub.v1.ClaimTaskRequest
  */
 export type ClaimTaskRequest = Message<"runhub.v1.ClaimTaskRequest"> & {
   /**
-   * Empty: a task of any run.
+   * The run to claim a task from. Empty: any run.
    *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * Who claims, as it calls itself. Required, at most 256 bytes.
+   * The name of the agent that claims. Required, at most 256 bytes.
    *
    * @generated from field: string agent_id = 2;
    */
   agentId: string;
 
   /**
-   * What it can do; a task is given out only if all it requires is among these. At most 256.
+   * The agent's capabilities, at most 256, each at most 256 bytes. The agent can claim only tasks whose
+   * `required_capabilities` are all among these.
    *
    * @generated from field: repeated string capabilities = 3;
    */
   capabilities: string[];
 
   /**
-   * 1 s to 24 h; absent: the server's default, 10 min unless a flag says otherwise.
+   * How long the lease lives without a heartbeat: 1 s to 24 h. Unset: the server's default, 10 min
+   * (`runhub serve --default-lease`).
    *
    * @generated from field: optional google.protobuf.Duration lease_duration = 4;
    */
   leaseDuration?: Duration | undefined;
 
   /**
-   * How long to wait for something claimable. Absent or 0: not at all; above 5 min it is cut to that.
+   * How long to wait for a claimable task. Unset or 0: not at all; a value above 5 min means 5 min.
    *
    * @generated from field: optional google.protobuf.Duration wait = 5;
    */
   wait?: Duration | undefined;
 
   /**
-   * See RunService.
+   * Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
    *
    * @generated from field: string request_id = 6;
    */
@@ -328,20 +331,20 @@ export const ClaimTaskRequestSchema: GenMessage<ClaimTaskRequest> = /*@__PURE__*
   messageDesc(file_runhub_v1_task_service, 8);
 
 /**
- * What ClaimTask answers.
+ * Response message for TaskService.ClaimTask.
  *
  * @generated from message runhub.v1.ClaimTaskResponse
  */
 export type ClaimTaskResponse = Message<"runhub.v1.ClaimTaskResponse"> & {
   /**
-   * Unset when nothing was claimable.
+   * The claim. Unset if nothing was claimable.
    *
    * @generated from field: optional runhub.v1.Claim claim = 1;
    */
   claim?: Claim | undefined;
 
   /**
-   * What was in the way; set only when `claim` is not.
+   * The obstacles to a claim, counted. Set only if `claim` is unset.
    *
    * @generated from field: optional runhub.v1.Unclaimable unclaimable = 2;
    */
@@ -356,20 +359,20 @@ export const ClaimTaskResponseSchema: GenMessage<ClaimTaskResponse> = /*@__PURE_
   messageDesc(file_runhub_v1_task_service, 9);
 
 /**
- * A sign of life for one lease.
+ * The heartbeat of one lease.
  *
  * @generated from message runhub.v1.Beat
  */
 export type Beat = Message<"runhub.v1.Beat"> & {
   /**
-   * The claim's token. Required.
+   * The claim's lease token. Required.
    *
    * @generated from field: string lease_token = 1;
    */
   leaseToken: string;
 
   /**
-   * How far the work is: any JSON, at most 1 MiB. Unset keeps the last.
+   * The progress of the work: any JSON, at most 1 MiB. Unset: the attempt keeps the last progress.
    *
    * @generated from field: google.protobuf.Value progress = 2;
    */
@@ -384,20 +387,20 @@ export const BeatSchema: GenMessage<Beat> = /*@__PURE__*/
   messageDesc(file_runhub_v1_task_service, 10);
 
 /**
- * What Heartbeat takes.
+ * Request message for TaskService.Heartbeat.
  *
  * @generated from message runhub.v1.HeartbeatRequest
  */
 export type HeartbeatRequest = Message<"runhub.v1.HeartbeatRequest"> & {
   /**
-   * At most 1,000.
+   * One beat for each lease to extend, at most 1,000.
    *
    * @generated from field: repeated runhub.v1.Beat beats = 1;
    */
   beats: Beat[];
 
   /**
-   * 1 s to 24 h, for all of them; absent: for each the duration of its claim.
+   * How long all of these leases are live from now: 1 s to 24 h. Unset: each lease for the duration of its claim.
    *
    * @generated from field: optional google.protobuf.Duration lease_duration = 2;
    */
@@ -412,20 +415,20 @@ export const HeartbeatRequestSchema: GenMessage<HeartbeatRequest> = /*@__PURE__*
   messageDesc(file_runhub_v1_task_service, 11);
 
 /**
- * What became of one beat.
+ * The result of one beat.
  *
  * @generated from message runhub.v1.BeatResult
  */
 export type BeatResult = Message<"runhub.v1.BeatResult"> & {
   /**
-   * How the lease stands.
+   * The state of the lease.
    *
    * @generated from field: runhub.v1.LeaseState state = 1;
    */
   state: LeaseState;
 
   /**
-   * When it ends unless it is extended again; unset when it is LOST.
+   * When the lease expires unless it is extended again. Unset if the lease is LOST.
    *
    * @generated from field: optional google.protobuf.Timestamp lease_expire_time = 2;
    */
@@ -440,13 +443,13 @@ export const BeatResultSchema: GenMessage<BeatResult> = /*@__PURE__*/
   messageDesc(file_runhub_v1_task_service, 12);
 
 /**
- * What Heartbeat answers.
+ * Response message for TaskService.Heartbeat.
  *
  * @generated from message runhub.v1.HeartbeatResponse
  */
 export type HeartbeatResponse = Message<"runhub.v1.HeartbeatResponse"> & {
   /**
-   * One for each beat, in their order.
+   * One result for each beat, in the order of the beats.
    *
    * @generated from field: repeated runhub.v1.BeatResult results = 1;
    */
@@ -461,41 +464,41 @@ export const HeartbeatResponseSchema: GenMessage<HeartbeatResponse> = /*@__PURE_
   messageDesc(file_runhub_v1_task_service, 13);
 
 /**
- * What CompleteTask takes.
+ * Request message for TaskService.CompleteTask.
  *
  * @generated from message runhub.v1.CompleteTaskRequest
  */
 export type CompleteTaskRequest = Message<"runhub.v1.CompleteTaskRequest"> & {
   /**
-   * Required.
+   * The task's id. Required.
    *
    * @generated from field: string task_id = 1;
    */
   taskId: string;
 
   /**
-   * The claim's token; unset for an operator's act.
+   * The claim's lease token. Unset: the call is an operator's act.
    *
    * @generated from field: optional string lease_token = 2;
    */
   leaseToken?: string | undefined;
 
   /**
-   * What was done: becomes implementation_summary and the attempt's summary.
+   * A summary of the work; becomes the task's implementation_summary and the attempt's summary. At most 64 KiB.
    *
    * @generated from field: string summary = 3;
    */
   summary: string;
 
   /**
-   * What came of it: any JSON, at most 1 MiB. Kept with the attempt and in the event.
+   * The result of the work: any JSON, at most 1 MiB. Kept in the attempt and in the event. Unset means null.
    *
    * @generated from field: google.protobuf.Value result = 4;
    */
   result?: Value | undefined;
 
   /**
-   * See RunService.
+   * Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
    *
    * @generated from field: string request_id = 5;
    */
@@ -510,7 +513,7 @@ export const CompleteTaskRequestSchema: GenMessage<CompleteTaskRequest> = /*@__P
   messageDesc(file_runhub_v1_task_service, 14);
 
 /**
- * What CompleteTask answers.
+ * Response message for TaskService.CompleteTask.
  *
  * @generated from message runhub.v1.CompleteTaskResponse
  */
@@ -531,55 +534,55 @@ export const CompleteTaskResponseSchema: GenMessage<CompleteTaskResponse> = /*@_
   messageDesc(file_runhub_v1_task_service, 15);
 
 /**
- * What FailTask takes.
+ * Request message for TaskService.FailTask.
  *
  * @generated from message runhub.v1.FailTaskRequest
  */
 export type FailTaskRequest = Message<"runhub.v1.FailTaskRequest"> & {
   /**
-   * Required.
+   * The task's id. Required.
    *
    * @generated from field: string task_id = 1;
    */
   taskId: string;
 
   /**
-   * The claim's token. Required.
+   * The claim's lease token. Required.
    *
    * @generated from field: string lease_token = 2;
    */
   leaseToken: string;
 
   /**
-   * What went wrong: becomes implementation_summary and the attempt's summary.
+   * A summary of the failure; becomes the task's implementation_summary and the attempt's summary. At most 64 KiB.
    *
    * @generated from field: string summary = 3;
    */
   summary: string;
 
   /**
-   * Why, in a form that recurs. Unset clears the task's.
+   * Why the attempt failed, in a form that recurs. At most 64 KiB. Unset: clears the task's blocker_signature.
    *
    * @generated from field: optional string blocker_signature = 4;
    */
   blockerSignature?: string | undefined;
 
   /**
-   * What came of it all the same: any JSON.
+   * The result that the attempt has in spite of the failure: any JSON, at most 1 MiB. Unset means null.
    *
    * @generated from field: google.protobuf.Value result = 5;
    */
   result?: Value | undefined;
 
   /**
-   * How long not to give it out again, at most 365 days. Absent: at once.
+   * How long the task can't be claimed again, at most 365 days. Unset: it can be claimed at once.
    *
    * @generated from field: optional google.protobuf.Duration retry_delay = 6;
    */
   retryDelay?: Duration | undefined;
 
   /**
-   * See RunService.
+   * Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
    *
    * @generated from field: string request_id = 7;
    */
@@ -594,7 +597,7 @@ export const FailTaskRequestSchema: GenMessage<FailTaskRequest> = /*@__PURE__*/
   messageDesc(file_runhub_v1_task_service, 16);
 
 /**
- * What FailTask answers.
+ * Response message for TaskService.FailTask.
  *
  * @generated from message runhub.v1.FailTaskResponse
  */
@@ -615,34 +618,34 @@ export const FailTaskResponseSchema: GenMessage<FailTaskResponse> = /*@__PURE__*
   messageDesc(file_runhub_v1_task_service, 17);
 
 /**
- * What ReleaseTask takes.
+ * Request message for TaskService.ReleaseTask.
  *
  * @generated from message runhub.v1.ReleaseTaskRequest
  */
 export type ReleaseTaskRequest = Message<"runhub.v1.ReleaseTaskRequest"> & {
   /**
-   * Required.
+   * The task's id. Required.
    *
    * @generated from field: string task_id = 1;
    */
   taskId: string;
 
   /**
-   * The claim's token. Required.
+   * The claim's lease token. Required.
    *
    * @generated from field: string lease_token = 2;
    */
   leaseToken: string;
 
   /**
-   * Why, for the log and the attempt's summary.
+   * Why the agent releases the task, for the log and the attempt's summary. At most 64 KiB. May be empty.
    *
    * @generated from field: string reason = 3;
    */
   reason: string;
 
   /**
-   * See RunService.
+   * Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
    *
    * @generated from field: string request_id = 4;
    */
@@ -657,7 +660,7 @@ export const ReleaseTaskRequestSchema: GenMessage<ReleaseTaskRequest> = /*@__PUR
   messageDesc(file_runhub_v1_task_service, 18);
 
 /**
- * What ReleaseTask answers.
+ * Response message for TaskService.ReleaseTask.
  *
  * @generated from message runhub.v1.ReleaseTaskResponse
  */
@@ -678,41 +681,41 @@ export const ReleaseTaskResponseSchema: GenMessage<ReleaseTaskResponse> = /*@__P
   messageDesc(file_runhub_v1_task_service, 19);
 
 /**
- * What BlockTask takes.
+ * Request message for TaskService.BlockTask.
  *
  * @generated from message runhub.v1.BlockTaskRequest
  */
 export type BlockTaskRequest = Message<"runhub.v1.BlockTaskRequest"> & {
   /**
-   * Required.
+   * The task's id. Required.
    *
    * @generated from field: string task_id = 1;
    */
   taskId: string;
 
   /**
-   * The claim's token; unset for an operator's act.
+   * The claim's lease token. Unset: the call is an operator's act.
    *
    * @generated from field: optional string lease_token = 2;
    */
   leaseToken?: string | undefined;
 
   /**
-   * Becomes implementation_summary; unset clears it.
+   * The task's new implementation_summary. At most 64 KiB. Unset: clears it.
    *
    * @generated from field: optional string summary = 3;
    */
   summary?: string | undefined;
 
   /**
-   * Becomes blocker_signature; unset clears it.
+   * The task's new blocker_signature. At most 64 KiB. Unset: clears it.
    *
    * @generated from field: optional string blocker_signature = 4;
    */
   blockerSignature?: string | undefined;
 
   /**
-   * See RunService.
+   * Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
    *
    * @generated from field: string request_id = 5;
    */
@@ -727,7 +730,7 @@ export const BlockTaskRequestSchema: GenMessage<BlockTaskRequest> = /*@__PURE__*
   messageDesc(file_runhub_v1_task_service, 20);
 
 /**
- * What BlockTask answers.
+ * Response message for TaskService.BlockTask.
  *
  * @generated from message runhub.v1.BlockTaskResponse
  */
@@ -748,41 +751,41 @@ export const BlockTaskResponseSchema: GenMessage<BlockTaskResponse> = /*@__PURE_
   messageDesc(file_runhub_v1_task_service, 21);
 
 /**
- * What AbandonTask takes.
+ * Request message for TaskService.AbandonTask.
  *
  * @generated from message runhub.v1.AbandonTaskRequest
  */
 export type AbandonTaskRequest = Message<"runhub.v1.AbandonTaskRequest"> & {
   /**
-   * Required.
+   * The task's id. Required.
    *
    * @generated from field: string task_id = 1;
    */
   taskId: string;
 
   /**
-   * The claim's token; unset for an operator's act.
+   * The claim's lease token. Unset: the call is an operator's act.
    *
    * @generated from field: optional string lease_token = 2;
    */
   leaseToken?: string | undefined;
 
   /**
-   * Becomes implementation_summary; unset clears it.
+   * The task's new implementation_summary. At most 64 KiB. Unset: clears it.
    *
    * @generated from field: optional string summary = 3;
    */
   summary?: string | undefined;
 
   /**
-   * Becomes blocker_signature; unset clears it.
+   * The task's new blocker_signature. At most 64 KiB. Unset: clears it.
    *
    * @generated from field: optional string blocker_signature = 4;
    */
   blockerSignature?: string | undefined;
 
   /**
-   * See RunService.
+   * Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
    *
    * @generated from field: string request_id = 5;
    */
@@ -797,7 +800,7 @@ export const AbandonTaskRequestSchema: GenMessage<AbandonTaskRequest> = /*@__PUR
   messageDesc(file_runhub_v1_task_service, 22);
 
 /**
- * What AbandonTask answers.
+ * Response message for TaskService.AbandonTask.
  *
  * @generated from message runhub.v1.AbandonTaskResponse
  */
@@ -818,27 +821,27 @@ export const AbandonTaskResponseSchema: GenMessage<AbandonTaskResponse> = /*@__P
   messageDesc(file_runhub_v1_task_service, 23);
 
 /**
- * What RequeueTask takes.
+ * Request message for TaskService.RequeueTask.
  *
  * @generated from message runhub.v1.RequeueTaskRequest
  */
 export type RequeueTaskRequest = Message<"runhub.v1.RequeueTaskRequest"> & {
   /**
-   * Required.
+   * The task's id. Required.
    *
    * @generated from field: string task_id = 1;
    */
   taskId: string;
 
   /**
-   * Why, for the log.
+   * Why the task is requeued, for the log. At most 64 KiB. May be empty.
    *
    * @generated from field: string reason = 2;
    */
   reason: string;
 
   /**
-   * See RunService.
+   * Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
    *
    * @generated from field: string request_id = 3;
    */
@@ -853,7 +856,7 @@ export const RequeueTaskRequestSchema: GenMessage<RequeueTaskRequest> = /*@__PUR
   messageDesc(file_runhub_v1_task_service, 24);
 
 /**
- * What RequeueTask answers.
+ * Response message for TaskService.RequeueTask.
  *
  * @generated from message runhub.v1.RequeueTaskResponse
  */
@@ -874,20 +877,20 @@ export const RequeueTaskResponseSchema: GenMessage<RequeueTaskResponse> = /*@__P
   messageDesc(file_runhub_v1_task_service, 25);
 
 /**
- * What RequeueInProgressTasks takes.
+ * Request message for TaskService.RequeueInProgressTasks.
  *
  * @generated from message runhub.v1.RequeueInProgressTasksRequest
  */
 export type RequeueInProgressTasksRequest = Message<"runhub.v1.RequeueInProgressTasksRequest"> & {
   /**
-   * Required.
+   * The run's id. Required.
    *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * See RunService.
+   * Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
    *
    * @generated from field: string request_id = 2;
    */
@@ -902,7 +905,7 @@ export const RequeueInProgressTasksRequestSchema: GenMessage<RequeueInProgressTa
   messageDesc(file_runhub_v1_task_service, 26);
 
 /**
- * What RequeueInProgressTasks answers.
+ * Response message for TaskService.RequeueInProgressTasks.
  *
  * @generated from message runhub.v1.RequeueInProgressTasksResponse
  */
@@ -923,62 +926,62 @@ export const RequeueInProgressTasksResponseSchema: GenMessage<RequeueInProgressT
   messageDesc(file_runhub_v1_task_service, 27);
 
 /**
- * What RecordTaskAttempt takes.
+ * Request message for TaskService.RecordTaskAttempt.
  *
  * @generated from message runhub.v1.RecordTaskAttemptRequest
  */
 export type RecordTaskAttemptRequest = Message<"runhub.v1.RecordTaskAttemptRequest"> & {
   /**
-   * Required.
+   * The run's id. Required.
    *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * Required; a task of that run.
+   * The id of a task of the run. Required.
    *
    * @generated from field: string task_id = 2;
    */
   taskId: string;
 
   /**
-   * Not negative.
+   * The number of the attempt. Not negative.
    *
    * @generated from field: int32 attempt_number = 3;
    */
   attemptNumber: number;
 
   /**
-   * Required.
+   * The status of the attempt. Required.
    *
    * @generated from field: runhub.v1.AttemptStatus status = 4;
    */
   status: AttemptStatus;
 
   /**
-   * See TaskAttempt.
+   * A summary of the attempt. At most 64 KiB. May be empty.
    *
    * @generated from field: string summary = 5;
    */
   summary: string;
 
   /**
-   * See TaskAttempt.
+   * Why the attempt did not succeed, in a form that recurs. At most 64 KiB. Unset: nothing is given.
    *
    * @generated from field: optional string blocker_signature = 6;
    */
   blockerSignature?: string | undefined;
 
   /**
-   * See TaskAttempt.
+   * The result of the attempt: any JSON, with the limits of TaskAttempt.result. Unset means null.
    *
    * @generated from field: google.protobuf.Value result = 7;
    */
   result?: Value | undefined;
 
   /**
-   * See RunService.
+   * Makes duplicates of this request harmless: see RunService. Empty: the call is not remembered.
    *
    * @generated from field: string request_id = 8;
    */
@@ -993,7 +996,7 @@ export const RecordTaskAttemptRequestSchema: GenMessage<RecordTaskAttemptRequest
   messageDesc(file_runhub_v1_task_service, 28);
 
 /**
- * What RecordTaskAttempt answers.
+ * Response message for TaskService.RecordTaskAttempt.
  *
  * @generated from message runhub.v1.RecordTaskAttemptResponse
  */
@@ -1014,13 +1017,13 @@ export const RecordTaskAttemptResponseSchema: GenMessage<RecordTaskAttemptRespon
   messageDesc(file_runhub_v1_task_service, 29);
 
 /**
- * What GetLatestTaskAttempt takes.
+ * Request message for TaskService.GetLatestTaskAttempt.
  *
  * @generated from message runhub.v1.GetLatestTaskAttemptRequest
  */
 export type GetLatestTaskAttemptRequest = Message<"runhub.v1.GetLatestTaskAttemptRequest"> & {
   /**
-   * Required.
+   * The task's id. Required.
    *
    * @generated from field: string task_id = 1;
    */
@@ -1035,13 +1038,13 @@ export const GetLatestTaskAttemptRequestSchema: GenMessage<GetLatestTaskAttemptR
   messageDesc(file_runhub_v1_task_service, 30);
 
 /**
- * What GetLatestTaskAttempt answers.
+ * Response message for TaskService.GetLatestTaskAttempt.
  *
  * @generated from message runhub.v1.GetLatestTaskAttemptResponse
  */
 export type GetLatestTaskAttemptResponse = Message<"runhub.v1.GetLatestTaskAttemptResponse"> & {
   /**
-   * Unset when there was none.
+   * The newest attempt. Unset if there is none.
    *
    * @generated from field: optional runhub.v1.TaskAttempt attempt = 1;
    */
@@ -1056,27 +1059,27 @@ export const GetLatestTaskAttemptResponseSchema: GenMessage<GetLatestTaskAttempt
   messageDesc(file_runhub_v1_task_service, 31);
 
 /**
- * What ListTaskAttempts takes.
+ * Request message for TaskService.ListTaskAttempts.
  *
  * @generated from message runhub.v1.ListTaskAttemptsRequest
  */
 export type ListTaskAttemptsRequest = Message<"runhub.v1.ListTaskAttemptsRequest"> & {
   /**
-   * This or task_id, not both.
+   * The run whose attempts to list. Set this or `task_id`, not both.
    *
    * @generated from field: string run_id = 1;
    */
   runId: string;
 
   /**
-   * This or run_id, not both.
+   * The task whose attempts to list. Set this or `run_id`, not both.
    *
    * @generated from field: string task_id = 2;
    */
   taskId: string;
 
   /**
-   * How many of the newest; 0 means 12, above 1,000 it is cut to that.
+   * How many of the newest attempts to return. 0 means 12; a value above 1,000 means 1,000.
    *
    * @generated from field: int32 limit = 3;
    */
@@ -1091,13 +1094,13 @@ export const ListTaskAttemptsRequestSchema: GenMessage<ListTaskAttemptsRequest> 
   messageDesc(file_runhub_v1_task_service, 32);
 
 /**
- * What ListTaskAttempts answers.
+ * Response message for TaskService.ListTaskAttempts.
  *
  * @generated from message runhub.v1.ListTaskAttemptsResponse
  */
 export type ListTaskAttemptsResponse = Message<"runhub.v1.ListTaskAttemptsResponse"> & {
   /**
-   * The oldest of them first.
+   * The newest attempts, the oldest of these first.
    *
    * @generated from field: repeated runhub.v1.TaskAttempt attempts = 1;
    */
@@ -1112,13 +1115,13 @@ export const ListTaskAttemptsResponseSchema: GenMessage<ListTaskAttemptsResponse
   messageDesc(file_runhub_v1_task_service, 33);
 
 /**
- * What ExplainTask takes.
+ * Request message for TaskService.ExplainTask.
  *
  * @generated from message runhub.v1.ExplainTaskRequest
  */
 export type ExplainTaskRequest = Message<"runhub.v1.ExplainTaskRequest"> & {
   /**
-   * Required.
+   * The task's id. Required.
    *
    * @generated from field: string task_id = 1;
    */
@@ -1133,20 +1136,20 @@ export const ExplainTaskRequestSchema: GenMessage<ExplainTaskRequest> = /*@__PUR
   messageDesc(file_runhub_v1_task_service, 34);
 
 /**
- * What ExplainTask answers.
+ * Response message for TaskService.ExplainTask.
  *
  * @generated from message runhub.v1.ExplainTaskResponse
  */
 export type ExplainTaskResponse = Message<"runhub.v1.ExplainTaskResponse"> & {
   /**
-   * An agent with the capabilities it requires would get it now, if nothing else goes before it.
+   * An agent with the required capabilities would get the task now, unless another task goes before it.
    *
    * @generated from field: bool claimable = 1;
    */
   claimable: boolean;
 
   /**
-   * What is in the way.
+   * The obstacles, one reason for each. Empty: there is none.
    *
    * @generated from field: repeated runhub.v1.Obstacle reasons = 2;
    */
@@ -1161,36 +1164,47 @@ export const ExplainTaskResponseSchema: GenMessage<ExplainTaskResponse> = /*@__P
   messageDesc(file_runhub_v1_task_service, 35);
 
 /**
- * The plan of a run and the agents' work on it. What holds for every service is said at RunService.
+ * Keeps the plan of a run, leases its tasks to agents, and records the agents' attempts. The rules that hold for every
+ * service stand at RunService.
  *
- * A task moves so: Fail and Release start from IN_PROGRESS; Complete and Block from there or PENDING, Complete also from
- * BLOCKED; Abandon from those three; COMPLETED is final. Anything else is FAILED_PRECONDITION / WRONG_STATUS
- * (`current_status`).
+ * Statuses. FailTask and ReleaseTask need a task that is IN_PROGRESS; BlockTask one that is IN_PROGRESS or PENDING;
+ * CompleteTask and AbandonTask one that is IN_PROGRESS, PENDING or BLOCKED. COMPLETED is final. Any other move is
+ * FAILED_PRECONDITION / WRONG_STATUS (metadata: `current_status`). While the run is CANCELLING, a task that fails, is
+ * released or expires becomes ABANDONED.
  *
- * With a `lease_token` the caller speaks as the holder. A token that is stale changes nothing but the log: the
- * answer is FAILED_PRECONDITION / STALE_LEASE (`attempt_number`, `current_attempt_number`, `current_status`) and
- * the event `stale_write_rejected` says who tried what. A token that is set but blank is INVALID_FIELD.
+ * Holder and operator. A call with a `lease_token` is the act of the agent that holds the lease. A call without one is
+ * the act of an operator. A token that is set but blank is INVALID_FIELD.
  *
- * A lease that has run out is taken back within a second: the attempt ends LEASE_EXPIRED, the task is PENDING again, or
- * BLOCKED with `attempts_exhausted` when that was the last attempt it had (event `lease_expired`). That alone does not
- * make the token stale: until somebody else takes or moves the task, a late holder may still complete, fail, block or
- * abandon it, which replaces the attempt's LEASE_EXPIRED, or take the lease up again by a heartbeat. After a time without
- * a server, or a stall of it over a second, every lease that was live before lives at least its duration or 30 s from
- * then, whichever is less, so that holders can report first.
+ * Stale tokens. A call with a stale token changes nothing but the log: the response is FAILED_PRECONDITION /
+ * STALE_LEASE (metadata: `attempt_number`, `current_attempt_number`, `current_status`), and the event
+ * `stale_write_rejected` records the call and the agent.
  *
- * While the run is CANCELLING, what fails, is released or expires is ABANDONED.
+ * Expired leases. The server takes an expired lease back within a second: the attempt ends LEASE_EXPIRED, and the task
+ * is PENDING again, or BLOCKED with the blocker_signature `attempts_exhausted` if that was its last attempt (event
+ * `lease_expired`). Expiry alone does not make the token stale. Until another caller claims or moves the task, the late
+ * holder may still complete, fail, block or abandon it, which replaces the attempt's LEASE_EXPIRED, or take up the
+ * lease again by a heartbeat. After a time without a server, or after the server has stalled for over a second, every
+ * lease that was live before stays live for its duration or for 30 s from then, whichever is less, so that holders can
+ * report first.
  *
  * @generated from service runhub.v1.TaskService
  */
 export const TaskService: GenService<{
   /**
-   * Appends tasks to the run's plan, in order; all of them or none. Event: `tasks_added`.
+   * Appends tasks to the run's plan, in order. Either all of the tasks are added or none. A request without tasks
+   * changes nothing.
    *
-   * Errors: RUN_NOT_FOUND; FAILED_PRECONDITION / RUN_ENDED; INVALID_FIELD (a blank title, a key given twice, a
-   * dependency that is neither a key of this request nor a task of this run, over 1,000 tasks, a draft over
-   * 3 MiB, an answer over 4 MiB);
-   * INVALID_ARGUMENT / DEPENDENCY_CYCLE (the text names the cycle); WRONG_STATUS (a dependency is abandoned);
-   * REQUEST_ID_REUSED.
+   * Events: `tasks_added`.
+   *
+   * Errors:
+   * - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+   * - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
+   * - INVALID_ARGUMENT / INVALID_FIELD: a title is blank, two drafts have the same key, a dependency is neither a key
+   *   of this request nor a task of this run, there are over 1,000 tasks, a draft is over 3 MiB, or the response would
+   *   be over 4 MiB.
+   * - INVALID_ARGUMENT / DEPENDENCY_CYCLE: the dependencies form a cycle, which the error's text names.
+   * - FAILED_PRECONDITION / WRONG_STATUS: a dependency is abandoned.
+   * - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
    *
    * @generated from rpc runhub.v1.TaskService.AddTasks
    */
@@ -1200,12 +1214,22 @@ export const TaskService: GenService<{
     output: typeof AddTasksResponseSchema;
   },
   /**
-   * The replan: pending and, by default, in-progress tasks become ABANDONED (live attempts end so too), the new
-   * ones follow, and `plan_version` grows by one; all of it or nothing. `replan_count` is the caller's to
-   * increment. Events: one `plan_replaced`, and a `task_abandoned` for each task given up.
+   * Replaces the plan: abandons the pending and, by default, the in-progress tasks, ends the attempts of the latter as
+   * ABANDONED, adds the new tasks, and increments `plan_version`. Either all of this happens or nothing. The call does
+   * not change `replan_count`: that is for the caller to increment.
    *
-   * Errors: those of AddTasks, where a dependency that this call abandons counts as abandoned; ABORTED /
-   * PLAN_VERSION_MISMATCH.
+   * Events: one `plan_replaced`, then a `task_abandoned` for each task that was abandoned.
+   *
+   * Errors:
+   * - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+   * - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
+   * - ABORTED / PLAN_VERSION_MISMATCH: the run has another plan_version than `expected_plan_version`.
+   * - INVALID_ARGUMENT / INVALID_FIELD: a title is blank, two drafts have the same key, a dependency is neither a key
+   *   of this request nor a task of this run, there are over 1,000 tasks, a draft is over 3 MiB, the response would be
+   *   over 4 MiB, `expected_plan_version` is negative, or `in_progress` is unknown.
+   * - INVALID_ARGUMENT / DEPENDENCY_CYCLE: the dependencies form a cycle, which the error's text names.
+   * - FAILED_PRECONDITION / WRONG_STATUS: a dependency is abandoned, also by this call.
+   * - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
    *
    * @generated from rpc runhub.v1.TaskService.ReplacePendingTasks
    */
@@ -1217,7 +1241,8 @@ export const TaskService: GenService<{
   /**
    * Returns one task.
    *
-   * Errors: NOT_FOUND / TASK_NOT_FOUND.
+   * Errors:
+   * - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
    *
    * @generated from rpc runhub.v1.TaskService.GetTask
    */
@@ -1229,8 +1254,10 @@ export const TaskService: GenService<{
   /**
    * Lists the tasks of a run in plan order.
    *
-   * Errors: RUN_NOT_FOUND; INVALID_FIELD (unknown status, negative `page_size`, a `page_token` that is not of
-   * this query).
+   * Errors:
+   * - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+   * - INVALID_ARGUMENT / INVALID_FIELD: a status is unknown, `page_size` is negative, or `page_token` belongs to
+   *   another query.
    *
    * @generated from rpc runhub.v1.TaskService.ListTasks
    */
@@ -1240,21 +1267,31 @@ export const TaskService: GenService<{
     output: typeof ListTasksResponseSchema;
   },
   /**
-   * Gives the caller one task, atomically: however many ask, no task is given twice. Of the claimable ones
-   * (pending, every dependency completed, `not_before_time` passed, `required_capabilities` among those given, no
-   * overlap of its `allowed_paths` with those of a task in progress, run neither paused nor ended) it is the one with
-   * the highest priority; across runs then one of the run served least recently; then the first in plan order. It opens
-   * attempt `attempt_count` + 1. An answer without a claim is not an error: nothing was claimable, and `unclaimable`
-   * counts what is in the way. Event: `task_claimed`.
+   * Leases one claimable task to the caller, atomically: however many agents claim at once, no task is leased twice. A
+   * task is claimable if it is pending, every dependency is completed, its `not_before_time` has passed, its
+   * `required_capabilities` are among those of the caller, its `allowed_paths` overlap with those of no task in
+   * progress, and its run is neither paused nor ended. Among the claimable tasks the claim takes one with the highest
+   * priority; across runs, then one of the run served least recently; then the first in plan order. The claim opens the
+   * attempt with the number `attempt_count` + 1.
    *
-   * With `wait` the call is held until something becomes claimable, the run ends, or the wait is over. A caller that is
-   * gone before its claim is committed holds nothing.
+   * A response without a claim is not an error: nothing was claimable, and `unclaimable` counts what is in the way.
    *
-   * Repeated with its request_id it returns the same claim while that attempt is not stale, else STALE_LEASE;
-   * never another task. An empty answer is not remembered, and `wait` is no part of the content.
+   * With `wait` the call is held until a task becomes claimable, the run ends, or the wait is over. A caller that
+   * disconnects before its claim is committed holds nothing.
    *
-   * Errors: RUN_NOT_FOUND; RUN_ENDED (also while CANCELLING, and when that happens during the wait); INVALID_FIELD
-   * (blank agent_id, a lease_duration outside 1 s to 24 h, a negative wait); STALE_LEASE, REQUEST_ID_REUSED.
+   * A duplicate request returns the same claim while its attempt is not stale, else STALE_LEASE; never another task. A
+   * response without a claim is not remembered. `wait` is not part of the content that duplicates are compared by.
+   *
+   * Events: `task_claimed`, if a task was claimed.
+   *
+   * Errors:
+   * - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+   * - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING, also when that happens during the wait.
+   * - INVALID_ARGUMENT / INVALID_FIELD: `agent_id` is blank, `lease_duration` is outside 1 s to 24 h, or `wait` is
+   *   negative.
+   * - FAILED_PRECONDITION / STALE_LEASE: the request is a duplicate, and the lease of its claim is stale.
+   * - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+   * - UNAVAILABLE / DRAINING: the server is shutting down, also during the wait.
    *
    * @generated from rpc runhub.v1.TaskService.ClaimTask
    */
@@ -1264,15 +1301,18 @@ export const TaskService: GenService<{
     output: typeof ClaimTaskResponseSchema;
   },
   /**
-   * Extends leases: each lives from now for `lease_duration`, by default the one of its claim; while the run is being
-   * cancelled no further than the grace. A lease that has run out
-   * is taken up again (event `lease_resumed`) if the task could be claimed now, else it is LOST. This alone changes a
-   * task's `lease_expire_time` and an attempt's `progress`: no event, no revision. Repeating it does no harm, so it
-   * takes no request_id.
+   * Extends leases: each lease is live from now for `lease_duration`, by default the duration of its claim. While the
+   * run is being cancelled, a lease is not extended beyond the grace. An expired lease is taken up again if the task
+   * could be claimed now, else it is LOST. A token that no lease has is LOST too, not an error.
    *
-   * Errors: INVALID_FIELD (a blank token, a progress over 1 MiB, over 1,000 beats, a lease_duration outside 1 s to
-   * 24 h). A token nobody knows
-   * is LOST, not an error.
+   * A heartbeat for a live lease changes only the task's `lease_expire_time` and the attempt's `progress`, without an
+   * event and without a new revision. Repeating a heartbeat does no harm, so the request has no request_id.
+   *
+   * Events: `lease_resumed` for each expired lease that is taken up again.
+   *
+   * Errors:
+   * - INVALID_ARGUMENT / INVALID_FIELD: a token is blank, a progress is over 1 MiB, nests deeper than 24 levels or has
+   *   a number that is not finite, there are over 1,000 beats, or `lease_duration` is outside 1 s to 24 h.
    *
    * @generated from rpc runhub.v1.TaskService.Heartbeat
    */
@@ -1282,11 +1322,18 @@ export const TaskService: GenService<{
     output: typeof HeartbeatResponseSchema;
   },
   /**
-   * Completes a task and clears its blocker_signature. With the token it is the holder's act and ends the
-   * attempt. Without one it is an operator's, for a task nobody holds. Event: `task_completed`.
+   * Completes a task and clears its blocker_signature. With a lease token the call ends the holder's attempt as
+   * COMPLETED. Without one an operator completes a task that no agent holds.
    *
-   * Errors: TASK_NOT_FOUND; STALE_LEASE; FAILED_PRECONDITION / LEASE_REQUIRED (held, and no token); WRONG_STATUS
-   * (completed or abandoned already, or a dependency is not completed yet); REQUEST_ID_REUSED.
+   * Events: `task_completed`.
+   *
+   * Errors:
+   * - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+   * - FAILED_PRECONDITION / STALE_LEASE: the lease token is stale.
+   * - FAILED_PRECONDITION / LEASE_REQUIRED: the task is IN_PROGRESS, and the request has no lease token.
+   * - FAILED_PRECONDITION / WRONG_STATUS: the task is completed or abandoned already, or one of its dependencies is not
+   *   completed.
+   * - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
    *
    * @generated from rpc runhub.v1.TaskService.CompleteTask
    */
@@ -1296,12 +1343,17 @@ export const TaskService: GenService<{
     output: typeof CompleteTaskResponseSchema;
   },
   /**
-   * Ends an attempt as FAILED. The task is pending again, not before `retry_delay` from now; or BLOCKED when
-   * `failure_count` reaches `max_attempts`, with the blocker_signature given, else `attempts_exhausted`. Event:
-   * `task_failed`.
+   * Ends the holder's attempt as FAILED. The task is pending again and can't be claimed before `retry_delay` from now
+   * has passed. If `failure_count` reaches `max_attempts`, the task is BLOCKED instead, with the given
+   * blocker_signature or, if there is none, `attempts_exhausted`.
    *
-   * Errors: TASK_NOT_FOUND; STALE_LEASE; WRONG_STATUS; INVALID_FIELD (blank lease_token, a retry_delay that is negative
-   * or over 365 days); REQUEST_ID_REUSED.
+   * Events: `task_failed`.
+   *
+   * Errors:
+   * - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+   * - FAILED_PRECONDITION / STALE_LEASE: the lease token is stale.
+   * - INVALID_ARGUMENT / INVALID_FIELD: `lease_token` is blank, or `retry_delay` is negative or over 365 days.
+   * - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
    *
    * @generated from rpc runhub.v1.TaskService.FailTask
    */
@@ -1311,10 +1363,17 @@ export const TaskService: GenService<{
     output: typeof FailTaskResponseSchema;
   },
   /**
-   * Hands a task back: it is pending again, its attempt ends RELEASED and counts as no failure. Event: `task_released`.
+   * Releases a task: the task is pending again, and the holder's attempt ends RELEASED, which does not count as a
+   * failure.
    *
-   * Errors: TASK_NOT_FOUND; STALE_LEASE; WRONG_STATUS (the lease has run out: it is handed back already); INVALID_FIELD
-   * (blank lease_token); REQUEST_ID_REUSED.
+   * Events: `task_released`.
+   *
+   * Errors:
+   * - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+   * - FAILED_PRECONDITION / STALE_LEASE: the lease token is stale.
+   * - FAILED_PRECONDITION / WRONG_STATUS: the lease has expired, and the server has taken the task back already.
+   * - INVALID_ARGUMENT / INVALID_FIELD: `lease_token` is blank.
+   * - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
    *
    * @generated from rpc runhub.v1.TaskService.ReleaseTask
    */
@@ -1324,10 +1383,17 @@ export const TaskService: GenService<{
     output: typeof ReleaseTaskResponseSchema;
   },
   /**
-   * Blocks a task. With the token it is the holder's act; without one an operator's, which ends a live claim.
-   * An unset `summary` or `blocker_signature` clears the field. Event: `task_blocked`.
+   * Blocks a task. With a lease token the call is the holder's act. Without one it is an operator's act, which also
+   * ends a live claim. In both cases a live attempt ends BLOCKED. An unset `summary` or `blocker_signature` clears the
+   * field of the task.
    *
-   * Errors: TASK_NOT_FOUND, STALE_LEASE, WRONG_STATUS, REQUEST_ID_REUSED.
+   * Events: `task_blocked`.
+   *
+   * Errors:
+   * - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+   * - FAILED_PRECONDITION / STALE_LEASE: the lease token is stale.
+   * - FAILED_PRECONDITION / WRONG_STATUS: the task is blocked, completed or abandoned already.
+   * - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
    *
    * @generated from rpc runhub.v1.TaskService.BlockTask
    */
@@ -1337,10 +1403,18 @@ export const TaskService: GenService<{
     output: typeof BlockTaskResponseSchema;
   },
   /**
-   * Gives a task up, as BlockTask blocks it. Pending tasks that depend on it become BLOCKED with
-   * `blocker_signature` `dependency_abandoned`. Events: `task_abandoned`, and `task_blocked` for each of those.
+   * Abandons a task. With a lease token the call is the holder's act. Without one it is an operator's act, which also
+   * ends a live claim. In both cases a live attempt ends ABANDONED. An unset `summary` or `blocker_signature` clears
+   * the field of the task. Pending tasks that depend on the abandoned task become BLOCKED with the blocker_signature
+   * `dependency_abandoned`.
    *
-   * Errors: TASK_NOT_FOUND, STALE_LEASE, WRONG_STATUS, REQUEST_ID_REUSED.
+   * Events: `task_abandoned` for the task, then `task_blocked` for each task that becomes BLOCKED.
+   *
+   * Errors:
+   * - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+   * - FAILED_PRECONDITION / STALE_LEASE: the lease token is stale.
+   * - FAILED_PRECONDITION / WRONG_STATUS: the task is completed or abandoned already.
+   * - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
    *
    * @generated from rpc runhub.v1.TaskService.AbandonTask
    */
@@ -1350,12 +1424,17 @@ export const TaskService: GenService<{
     output: typeof AbandonTaskResponseSchema;
   },
   /**
-   * Puts a blocked, abandoned or held task back into the plan: it is pending, `failure_count` starts at 0, attempt
-   * numbers go on, a live attempt ends RELEASED and its token is stale. What was blocked because this task was abandoned
-   * is pending again too. Event: `task_requeued`, for each of them.
+   * Returns a blocked, abandoned or held task to the queue: the task is pending again, `failure_count` starts at 0, and
+   * attempt numbers go on. A live attempt ends RELEASED, and its token becomes stale. Tasks that were blocked because
+   * this task was abandoned are pending again too, unless another of their dependencies is abandoned.
    *
-   * Errors: TASK_NOT_FOUND; WRONG_STATUS (pending or completed, or a dependency of it is abandoned); RUN_ENDED (only
-   * while the run is CANCELLING); REQUEST_ID_REUSED.
+   * Events: `task_requeued` for each task that becomes pending.
+   *
+   * Errors:
+   * - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+   * - FAILED_PRECONDITION / WRONG_STATUS: the task is pending or completed, or one of its dependencies is abandoned.
+   * - FAILED_PRECONDITION / RUN_ENDED: the run is CANCELLING. A run that has ended is no obstacle.
+   * - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
    *
    * @generated from rpc runhub.v1.TaskService.RequeueTask
    */
@@ -1365,11 +1444,15 @@ export const TaskService: GenService<{
     output: typeof RequeueTaskResponseSchema;
   },
   /**
-   * For an orchestrator that starts again: all in-progress tasks of the run are pending again, their attempts
-   * end RELEASED and their tokens are stale. Events, only if there were any: a `task_requeued` for each task and
-   * one `requeue_in_progress`.
+   * Returns all in-progress tasks of a run to the queue, for an orchestrator that restarts. The tasks are pending
+   * again, their attempts end RELEASED, and their tokens become stale.
    *
-   * Errors: RUN_NOT_FOUND; RUN_ENDED (only while the run is CANCELLING); REQUEST_ID_REUSED.
+   * Events: if a task was in progress, `task_requeued` for each such task, then one `requeue_in_progress`.
+   *
+   * Errors:
+   * - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+   * - FAILED_PRECONDITION / RUN_ENDED: the run is CANCELLING. A run that has ended is no obstacle.
+   * - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
    *
    * @generated from rpc runhub.v1.TaskService.RequeueInProgressTasks
    */
@@ -1379,12 +1462,18 @@ export const TaskService: GenService<{
     output: typeof RequeueInProgressTasksResponseSchema;
   },
   /**
-   * For orchestrators that keep their own attempts: a row of that number opened by a claim is filled in (the
-   * claim goes on; what ends it later overwrites what it brings), else a row is added as given. Taken also after
-   * the run has ended. Event: `attempt_recorded`.
+   * Records an attempt, for an orchestrator that keeps its own attempts. If a claim opened an attempt with this number,
+   * that attempt is filled in: the claim goes on, and the call that ends the claim later overwrites the fields that it
+   * gives. Else an attempt is added as given. A report of RUNNING does not reopen an attempt that has ended: it adds
+   * one. Allowed also after the run has ended.
    *
-   * Errors: RUN_NOT_FOUND; TASK_NOT_FOUND (also when the task is of another run); INVALID_FIELD (unknown or unset
-   * status, negative attempt_number); REQUEST_ID_REUSED.
+   * Events: `attempt_recorded`.
+   *
+   * Errors:
+   * - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+   * - NOT_FOUND / TASK_NOT_FOUND: no task has this id, or the task belongs to another run.
+   * - INVALID_ARGUMENT / INVALID_FIELD: `status` is unset or unknown, or `attempt_number` is negative.
+   * - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
    *
    * @generated from rpc runhub.v1.TaskService.RecordTaskAttempt
    */
@@ -1394,9 +1483,10 @@ export const TaskService: GenService<{
     output: typeof RecordTaskAttemptResponseSchema;
   },
   /**
-   * Returns the newest attempt of a task, unset when there was none.
+   * Returns the newest attempt of a task. The attempt is unset if there is none.
    *
-   * Errors: TASK_NOT_FOUND.
+   * Errors:
+   * - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
    *
    * @generated from rpc runhub.v1.TaskService.GetLatestTaskAttempt
    */
@@ -1406,10 +1496,13 @@ export const TaskService: GenService<{
     output: typeof GetLatestTaskAttemptResponseSchema;
   },
   /**
-   * Lists the newest attempts of a run or of a task, the oldest of them first. The list also ends before 3 MiB,
-   * keeping the newest.
+   * Lists the newest attempts of a run or of a task, the oldest of these first. The list also ends before 3 MiB, and
+   * then has the newest attempts that fit.
    *
-   * Errors: RUN_NOT_FOUND, TASK_NOT_FOUND, INVALID_FIELD (not exactly one of run_id and task_id, negative limit).
+   * Errors:
+   * - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+   * - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+   * - INVALID_ARGUMENT / INVALID_FIELD: not exactly one of `run_id` and `task_id` is set, or `limit` is negative.
    *
    * @generated from rpc runhub.v1.TaskService.ListTaskAttempts
    */
@@ -1419,11 +1512,14 @@ export const TaskService: GenService<{
     output: typeof ListTaskAttemptsResponseSchema;
   },
   /**
-   * Says why a task can't be claimed now: one reason for each thing in the way. A task that needs capabilities has a
-   * reason CAPABILITY that names them, but is `claimable` all the same: by an agent that has them. Of dependencies of
-   * dependencies the first 1,000 are looked at.
+   * Explains why a task can't be claimed now, with one reason for each obstacle. A task that requires capabilities has
+   * a reason CAPABILITY that names them, but is `claimable` all the same: by an agent that has them. Dependencies are
+   * reported if the task depends on them directly, or if it waits for them through others and they are BLOCKED or
+   * ABANDONED. The search for dependencies ends after 1,000 tasks. For a task that is neither PENDING nor BLOCKED, only
+   * its status and that of its run are reported.
    *
-   * Errors: TASK_NOT_FOUND.
+   * Errors:
+   * - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
    *
    * @generated from rpc runhub.v1.TaskService.ExplainTask
    */

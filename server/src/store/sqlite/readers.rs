@@ -1,4 +1,4 @@
-//! Readers: a pool of connections that only read, each read on one consistent state.
+//! Readers: a pool of connections that only read. Each read sees one consistent state.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,32 +6,36 @@ use std::sync::Arc;
 use r2d2_sqlite::SqliteConnectionManager;
 use tokio::sync::Semaphore;
 
-use super::Tx;
-use super::sqlite::{self, OpenError, SqliteTx, sql_error};
+use super::{OpenError, SqliteTx, sql_error};
 use crate::clock::{Clock, Ids};
 use crate::error::{Error, Result};
+use crate::store::Tx;
 
-/// Reads at the same time. More would only take turns on the processors.
+/// Maximum number of reads at the same time. More reads would only compete for the processors.
 const READERS: u32 = 8;
 
-/// Beyond so many waiting reads the next is refused at once.
-const QUEUE: usize = 4_096;
+/// Maximum number of waiting reads. Further reads are refused with OVERLOADED.
+const MAX_WAITING: usize = 4_096;
 
-pub(super) struct Readers {
+pub(in crate::store) struct Readers {
     pool: r2d2::Pool<SqliteConnectionManager>,
-    // So many reads as there are connections, and no thread ever waits for one.
-    turns: Arc<Semaphore>,
-    /// The same for the server's own reads: one connection more.
-    own_turn: Arc<Semaphore>,
-    /// Reads that have their turn or wait for it.
-    places: Semaphore,
+    /// One permit for each of `READERS` connections, so that no thread ever waits for a connection.
+    connections: Arc<Semaphore>,
+    /// The permit for the connection of the server's own reads.
+    server_connection: Arc<Semaphore>,
+    /// One permit for each read that runs or waits.
+    admitted: Semaphore,
     clock: Arc<dyn Clock>,
 }
 
 impl Readers {
+    /// Opens the pool.
+    ///
+    /// # Errors
+    /// The file can't be opened.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let manager =
-            SqliteConnectionManager::file(path).with_flags(sqlite::reader_flags()).with_init(sqlite::prepare_reader);
+            SqliteConnectionManager::file(path).with_flags(super::reader_flags()).with_init(super::prepare_reader);
         let pool = r2d2::Pool::builder()
             .max_size(READERS + 1)
             .min_idle(Some(1))
@@ -41,49 +45,54 @@ impl Readers {
             .map_err(|cause| OpenError::at(path, cause))?;
         Ok(Self {
             pool,
-            turns: Arc::new(Semaphore::new(READERS as usize)),
-            own_turn: Arc::new(Semaphore::new(1)),
-            places: Semaphore::new(READERS as usize + QUEUE),
+            connections: Arc::new(Semaphore::new(READERS as usize)),
+            server_connection: Arc::new(Semaphore::new(1)),
+            admitted: Semaphore::new(READERS as usize + MAX_WAITING),
             clock,
         })
     }
 
+    /// Runs a body that reads.
+    ///
+    /// # Errors
+    /// That of the body; `Overloaded` if too many reads wait.
     pub async fn read<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
-        let _place = self.places.try_acquire().map_err(|_| Error::Overloaded)?;
+        let _admission = self.admitted.try_acquire().map_err(|_| Error::Overloaded)?;
         self.read_exempt(body).await
     }
 
-    /// Waits in the same line, and is not refused.
+    /// Runs a body that waits with the others and is never refused.
     pub async fn read_exempt<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
-        self.read_in_turn(&self.turns, body).await
+        self.read_with_permit(&self.connections, body).await
     }
 
-    /// Neither waits for the others nor is refused.
+    /// Runs a body of the server, which neither waits for the reads of callers nor is refused.
     pub async fn read_as_server<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
-        self.read_in_turn(&self.own_turn, body).await
+        self.read_with_permit(&self.server_connection, body).await
     }
 
-    async fn read_in_turn<T, F>(&self, turns: &Arc<Semaphore>, body: F) -> Result<T>
+    async fn read_with_permit<T, F>(&self, permits: &Arc<Semaphore>, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
-        let turn = Arc::clone(turns).acquire_owned().await.map_err(Error::internal)?;
-        let (pool, clock) = (self.pool.clone(), Arc::clone(&self.clock));
+        let permit = Arc::clone(permits).acquire_owned().await.map_err(Error::internal)?;
+        let pool = self.pool.clone();
+        let clock = Arc::clone(&self.clock);
         let done = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
+            let _permit = permit;
             read_once(&pool, clock.as_ref(), &body)
         });
         done.await.map_err(Error::internal)?
@@ -96,7 +105,7 @@ fn read_once<T>(
     body: &impl Fn(&mut dyn Tx) -> Result<T>,
 ) -> Result<T> {
     let conn = pool.get().map_err(Error::internal)?;
-    // Ends, by a rollback that has nothing to undo, when it is dropped.
+    // Dropping it rolls back a transaction that has changed nothing.
     let _snapshot = conn.unchecked_transaction().map_err(sql_error)?;
     body(&mut SqliteTx::new(&conn, clock, &Ids::new(), None))
 }
@@ -111,15 +120,14 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
 
-    /// Each poll puts a read into the line.
     #[tokio::test(flavor = "multi_thread")]
-    async fn when_too_many_wait_only_who_was_not_let_in_is_refused() {
+    async fn full_queue_refuses_reads_that_are_not_exempt() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
-        drop(sqlite::open_writer(&path).unwrap());
+        drop(super::super::open_writer(&path).unwrap());
         let readers = Readers::open(&path, Arc::new(SystemClock)).unwrap();
         let gate = Arc::new(Barrier::new(READERS as usize + 1));
-        let busy = (0..READERS).map(|_| {
+        let running = (0..READERS).map(|_| {
             let gate = Arc::clone(&gate);
             readers
                 .read(move |_| {
@@ -128,15 +136,16 @@ mod tests {
                 })
                 .boxed()
         });
-        let waiting = (0..QUEUE).map(|_| readers.read(|_| Ok(())).boxed());
-        let mut line = join_all(busy.chain(waiting)).boxed();
-        assert!((&mut line).now_or_never().is_none());
+        let waiting = (0..MAX_WAITING).map(|_| readers.read(|_| Ok(())).boxed());
+        // The first poll of a read queues it.
+        let mut admitted = join_all(running.chain(waiting)).boxed();
+        assert!((&mut admitted).now_or_never().is_none());
         assert_eq!(readers.read(|_| Ok(())).await, Err(Error::Overloaded));
         assert_eq!(readers.read_as_server(|_| Ok(1)).await, Ok(1));
-        let mut patient = readers.read_exempt(|_| Ok(2)).boxed();
-        assert!((&mut patient).now_or_never().is_none());
+        let mut exempt = readers.read_exempt(|_| Ok(2)).boxed();
+        assert!((&mut exempt).now_or_never().is_none());
         tokio::task::spawn_blocking(move || gate.wait()).await.unwrap();
-        assert!(line.await.into_iter().all(|read| read.is_ok()));
-        assert_eq!(patient.await, Ok(2));
+        assert!(admitted.await.into_iter().all(|read| read.is_ok()));
+        assert_eq!(exempt.await, Ok(2));
     }
 }

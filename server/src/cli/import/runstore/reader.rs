@@ -1,4 +1,4 @@
-//! Reads a database written by the TypeScript class RunStore. Its schema is that class's, not ours.
+//! Reads a database that the TypeScript class RunStore wrote. The schema is RunStore's, so its SQL is here and not in `store/`.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use rusqlite::{Connection, OpenFlags, Row};
 
 use crate::error::{Error, Result};
 
-/// Everything in it; rows as they are, in the order in which they were written.
+/// All rows of a RunStore database, unchanged, in the order in which they were written.
 #[derive(Debug, Default)]
 #[allow(missing_docs)]
 pub struct RunStoreFile {
@@ -20,7 +20,7 @@ pub struct RunStoreFile {
     pub approvals: Vec<ApprovalRow>,
 }
 
-/// Declares a table's row and how it is read: fields are columns, by name.
+/// Declares the row of a table. Each field has the name of its column.
 macro_rules! table {
     ($row:ident, $table:literal, $order:literal, { $($field:ident: $type:ty,)+ }) => {
         #[derive(Debug, Clone)]
@@ -129,17 +129,16 @@ table!(ApprovalRow, "approvals", "created_at, rowid", {
 });
 
 impl RunStoreFile {
-    /// Reads the file, without changing it, in one transaction.
+    /// Reads the whole file in one transaction, without changing it.
     ///
     /// # Errors
-    /// It is not there, or no database of that class.
+    /// Fails if the file does not exist or is not a RunStore database.
     pub fn read(path: &Path) -> Result<Self> {
-        read(path)
-            .map_err(|cause| Error::field("file", format!("is no database of RunStore that can be read: {cause}")))
+        read_tables(path).map_err(|cause| Error::field("file", format!("is not a readable RunStore database: {cause}")))
     }
 
-    /// How many rows it has.
-    pub fn len(&self) -> usize {
+    /// Returns the number of rows in all tables.
+    pub fn row_count(&self) -> usize {
         self.runs.len()
             + self.agents.len()
             + self.tasks.len()
@@ -149,28 +148,24 @@ impl RunStoreFile {
             + self.checkpoints.len()
             + self.approvals.len()
     }
-
-    /// It has nothing.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
-fn read(path: &Path) -> rusqlite::Result<RunStoreFile> {
+fn read_tables(path: &Path) -> rusqlite::Result<RunStoreFile> {
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let _one_state = conn.unchecked_transaction()?;
+    // One transaction, so that the tables fit together even if another program writes to the file.
+    let _transaction = conn.unchecked_transaction()?;
     Ok(RunStoreFile {
-        runs: rows(&conn, RunRow::SQL, RunRow::from_row)?,
-        agents: rows(&conn, AgentRow::SQL, AgentRow::from_row)?,
-        tasks: rows(&conn, TaskRow::SQL, TaskRow::from_row)?,
-        attempts: rows(&conn, AttemptRow::SQL, AttemptRow::from_row)?,
-        events: rows(&conn, EventRow::SQL, EventRow::from_row)?,
-        artifacts: rows(&conn, ArtifactRow::SQL, ArtifactRow::from_row)?,
-        checkpoints: rows(&conn, CheckpointRow::SQL, CheckpointRow::from_row)?,
-        approvals: rows(&conn, ApprovalRow::SQL, ApprovalRow::from_row)?,
+        runs: read_rows(&conn, RunRow::SQL, RunRow::from_row)?,
+        agents: read_rows(&conn, AgentRow::SQL, AgentRow::from_row)?,
+        tasks: read_rows(&conn, TaskRow::SQL, TaskRow::from_row)?,
+        attempts: read_rows(&conn, AttemptRow::SQL, AttemptRow::from_row)?,
+        events: read_rows(&conn, EventRow::SQL, EventRow::from_row)?,
+        artifacts: read_rows(&conn, ArtifactRow::SQL, ArtifactRow::from_row)?,
+        checkpoints: read_rows(&conn, CheckpointRow::SQL, CheckpointRow::from_row)?,
+        approvals: read_rows(&conn, ApprovalRow::SQL, ApprovalRow::from_row)?,
     })
 }
 
-fn rows<T>(conn: &Connection, sql: &str, map: fn(&Row) -> rusqlite::Result<T>) -> rusqlite::Result<Vec<T>> {
+fn read_rows<T>(conn: &Connection, sql: &str, map: fn(&Row) -> rusqlite::Result<T>) -> rusqlite::Result<Vec<T>> {
     conn.prepare(sql)?.query_map([], map)?.collect()
 }

@@ -1,0 +1,87 @@
+//! ClaimTask and CompleteTask at the highest rate that a number of agents reach.
+
+use std::sync::Arc;
+
+use indicatif::HumanCount;
+use runhub_api::v1;
+use runhub_api::v1::task_service_client::TaskServiceClient;
+use tonic::Status;
+use tonic::transport::Channel;
+
+use crate::Error;
+use crate::bench::Bench;
+use crate::load::{self, EmptyCalls, Load, Until, Work, closed_loop};
+use crate::row::{Row, Target};
+
+/// Target: the smallest share of the empty call's rate.
+const MIN_SHARE_OF_EMPTY_CALL: f64 = 0.18;
+
+/// Number of ready tasks of one run. They have no allowed_paths.
+const TASKS: usize = 40_000;
+/// The API's limit on tasks per AddTasks call.
+const TASKS_PER_CALL: usize = 1_000;
+
+/// Measures agents that claim a task, complete it, and claim the next.
+pub async fn claim_and_complete(bench: &Bench) -> Result<Vec<Row>, Error> {
+    let run_id = bench.create_run().await?;
+    let tasks = bench.scaled(TASKS);
+    add_tasks(bench, &run_id, tasks).await?;
+    let connections = load::connections(&bench.url, bench.agents).await?;
+    let empty_calls = Arc::new(EmptyCalls(connections.clone()));
+    let working = Arc::new(Working { connections, run_id });
+    let pairs_per_agent = tasks / bench.rounds() / bench.agents;
+    bench.start_progress("claims", 2 * bench.rounds());
+    let mut empty = Load::new()?;
+    let mut pairs = Load::new()?;
+    for _ in 0..bench.rounds() {
+        empty.extend(closed_loop(&empty_calls, bench.round_end(), bench.agents).await?);
+        bench.advance(1);
+        pairs.extend(closed_loop(&working, Until::Calls(pairs_per_agent), bench.agents).await?);
+        bench.advance(1);
+    }
+    let tasks = HumanCount(tasks as u64);
+    let name = format!("claim + complete, {} agents, {tasks} ready tasks; of the empty call", bench.agents);
+    let row = Row::rate(name, "pairs/s", &pairs).compared_with(empty.per_second());
+    Ok(vec![row.with_target(Target::AtLeast(MIN_SHARE_OF_EMPTY_CALL))])
+}
+
+/// Adds `count` ready tasks to a run.
+pub async fn add_tasks(bench: &Bench, run_id: &str, count: usize) -> Result<(), Error> {
+    bench.start_progress("tasks", count);
+    let draft = v1::TaskDraft { title: "task".to_owned(), ..Default::default() };
+    for added in (0..count).step_by(TASKS_PER_CALL) {
+        let tasks = vec![draft.clone(); TASKS_PER_CALL.min(count - added)];
+        bench.client.add_tasks(v1::AddTasksRequest { run_id: run_id.to_owned(), tasks, ..Default::default() }).await?;
+        bench.advance(TASKS_PER_CALL);
+    }
+    Ok(())
+}
+
+/// Agents that claim and complete tasks of one run.
+struct Working {
+    connections: Vec<Channel>,
+    run_id: String,
+}
+
+impl Work for Working {
+    async fn call(&self, caller: usize) -> Result<(), Status> {
+        let mut tasks = TaskServiceClient::new(load::connection_of(&self.connections, caller));
+        let claimed = tasks.claim_task(claim_request(self.run_id.clone(), None)).await?.into_inner().claim;
+        let claim = claimed.ok_or_else(|| Status::aborted("the run has no more tasks to claim"))?;
+        tasks.complete_task(completion(&claim)).await.map(drop)
+    }
+}
+
+/// Returns the request that completes a claimed task.
+pub fn completion(claim: &v1::Claim) -> v1::CompleteTaskRequest {
+    v1::CompleteTaskRequest {
+        task_id: claim.task.as_ref().map(|task| task.id.clone()).unwrap_or_default(),
+        lease_token: Some(claim.lease_token.clone()),
+        ..Default::default()
+    }
+}
+
+/// Returns a request that claims a task of the run, or of any run if `run_id` is empty.
+pub fn claim_request(run_id: String, wait: Option<prost_types::Duration>) -> v1::ClaimTaskRequest {
+    v1::ClaimTaskRequest { run_id, agent_id: "bench".to_owned(), wait, ..Default::default() }
+}

@@ -1,0 +1,216 @@
+//! Compares calls on a small log with calls on a log that has 1,000 times as many events.
+
+use std::fmt;
+use std::time::Instant;
+
+use indicatif::HumanCount;
+use runhub_api::v1;
+use tokio::task::JoinSet;
+
+use crate::bench::Bench;
+use crate::claims::claim_request;
+use crate::own_server::OwnServer;
+use crate::row::{Row, Target};
+use crate::sample::Sample;
+use crate::{Error, idle, wake, watchers};
+
+/// Target: the largest ratio of a call's time on the large log to its time on the small one.
+const MAX_RATIO: f64 = 1.3;
+
+/// The API's limit on events per AppendEvents call.
+const EVENTS_PER_CALL: usize = 1_000;
+/// Number of tasks per ready task. The others depend on the ready one.
+const TASKS_PER_READY_TASK: usize = 10;
+/// Tasks of the run whose snapshot is measured, on both servers.
+const SNAPSHOT_TASKS: usize = 100;
+const CALLS: usize = 500;
+/// The run_id of a claim that takes a task of any run.
+const ANY_RUN: &str = "";
+
+/// The number of runs, tasks and events that a server holds.
+#[derive(Clone, Copy)]
+struct Size {
+    runs: usize,
+    tasks_per_run: usize,
+    events_per_run: usize,
+}
+
+const SMALL: Size = Size { runs: 1, tasks_per_run: 100, events_per_run: 1_000 };
+const LARGE: Size = Size { runs: 100, tasks_per_run: 1_000, events_per_run: 10_000 };
+/// The large size with `--quick`.
+const QUICK: Size = Size { runs: 10, tasks_per_run: 100, events_per_run: 1_000 };
+
+impl fmt::Display for Size {
+    fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
+        write!(to, "{} events", HumanCount((self.runs * self.events_per_run) as u64))
+    }
+}
+
+/// A server that the bench started and filled.
+struct FilledServer {
+    bench: Bench,
+    size: Size,
+    /// A run in the middle, neither the oldest nor the newest.
+    run_id: String,
+    /// A run with `SNAPSHOT_TASKS` tasks.
+    snapshot_run_id: String,
+    server: OwnServer,
+}
+
+/// Measures one caller alternately on both servers, and then the rows of three other groups on each of them.
+pub async fn rows(bench: &Bench) -> Result<Vec<Row>, Error> {
+    let small = FilledServer::start(bench, SMALL).await?;
+    let large = FilledServer::start(bench, if bench.quick { QUICK } else { LARGE }).await?;
+    let mut rows = compare(&small, &large).await?;
+    for filled in [small, large] {
+        rows.extend(filled.other_groups().await?);
+    }
+    Ok(rows)
+}
+
+async fn compare(small: &FilledServer, large: &FilledServer) -> Result<Vec<Row>, Error> {
+    let calls = large.bench.scaled(CALLS);
+    let mut on_small = Times::new()?;
+    let mut on_large = Times::new()?;
+    large.bench.start_progress("growth", calls);
+    for _ in 0..calls {
+        small.measure(&mut on_small).await?;
+        large.measure(&mut on_large).await?;
+        large.bench.advance(1);
+    }
+    let sizes = format!("at {}; of that at {}", large.size, small.size);
+    let row = |name: &str, small: &Sample, large: &Sample| {
+        let row = Row::p50(format!("{name} {sizes}"), large).compared_with(small.percentile(50));
+        row.with_target(Target::AtMost(MAX_RATIO))
+    };
+    let claim_any = format!("claim of any of {} runs", HumanCount(large.size.runs as u64));
+    Ok(vec![
+        row("append", &on_small.append, &on_large.append),
+        row("claim", &on_small.claim, &on_large.claim),
+        row(&claim_any, &on_small.claim_any, &on_large.claim_any),
+        row("snapshot of 100 tasks", &on_small.snapshot, &on_large.snapshot),
+    ])
+}
+
+struct Times {
+    append: Sample,
+    /// Claims of one run.
+    claim: Sample,
+    /// Claims of any run.
+    claim_any: Sample,
+    snapshot: Sample,
+}
+
+impl Times {
+    fn new() -> Result<Self, Error> {
+        Ok(Self { append: Sample::new()?, claim: Sample::new()?, claim_any: Sample::new()?, snapshot: Sample::new()? })
+    }
+}
+
+impl FilledServer {
+    async fn start(bench: &Bench, size: Size) -> Result<Self, Error> {
+        let server = OwnServer::start(bench.program())?;
+        let bench = bench.for_server(&server.url).await?;
+        let snapshot_run_id = bench.create_run().await?;
+        plan(&bench, &snapshot_run_id, SNAPSHOT_TASKS).await?;
+        bench.start_progress("growing", size.runs);
+        let mut run_ids = Vec::new();
+        for _ in 0..size.runs {
+            let run_id = bench.create_run().await?;
+            plan(&bench, &run_id, size.tasks_per_run).await?;
+            append(&bench, &run_id, size.events_per_run).await?;
+            run_ids.push(run_id);
+            bench.advance(1);
+        }
+        let run_id = run_ids.swap_remove(size.runs / 2);
+        Ok(Self { bench, size, run_id, snapshot_run_id, server })
+    }
+
+    /// Measures rows on this server that other groups measure on an empty one.
+    async fn other_groups(self) -> Result<Vec<Row>, Error> {
+        let mut rows = wake::after_completion(&self.bench).await?;
+        rows.extend(watchers::with_unread_stream(&self.bench).await?);
+        rows.extend(idle::of_restarted_server(&self.bench, self.server).await?);
+        for row in &mut rows {
+            row.name = format!("at {}: {}", self.size, row.name);
+        }
+        Ok(rows)
+    }
+
+    async fn measure(&self, times: &mut Times) -> Result<(), Error> {
+        self.measure_append(&mut times.append).await?;
+        self.measure_claim(&self.run_id, &mut times.claim).await?;
+        self.measure_claim(ANY_RUN, &mut times.claim_any).await?;
+        self.measure_snapshot(&mut times.snapshot).await
+    }
+
+    async fn measure_append(&self, times: &mut Sample) -> Result<(), Error> {
+        let events = vec![self.bench.event.clone()];
+        let request = v1::AppendEventsRequest { run_id: self.run_id.clone(), events, ..Default::default() };
+        let started = Instant::now();
+        self.bench.client.append_events(request).await?;
+        times.record(started.elapsed());
+        Ok(())
+    }
+
+    /// Releases the task again, so that every claim finds the same number of ready tasks.
+    async fn measure_claim(&self, run_id: &str, times: &mut Sample) -> Result<(), Error> {
+        let request = claim_request(run_id.to_owned(), None);
+        let started = Instant::now();
+        let claim = self.bench.client.claim_task(request).await?.claim;
+        times.record(started.elapsed());
+        let claim = claim.ok_or(Error::NothingToClaim)?;
+        let task_id = claim.task.unwrap_or_default().id;
+        let release = v1::ReleaseTaskRequest { task_id, lease_token: claim.lease_token, ..Default::default() };
+        self.bench.client.release_task(release).await?;
+        Ok(())
+    }
+
+    async fn measure_snapshot(&self, times: &mut Sample) -> Result<(), Error> {
+        let request = v1::GetRunSnapshotRequest { run_id: self.snapshot_run_id.clone(), ..Default::default() };
+        let started = Instant::now();
+        self.bench.client.get_run_snapshot(request).await?;
+        times.record(started.elapsed());
+        Ok(())
+    }
+}
+
+/// Adds tasks to a run, of which one in `TASKS_PER_READY_TASK` is ready.
+async fn plan(bench: &Bench, run_id: &str, count: usize) -> Result<(), Error> {
+    let mut tasks = Vec::with_capacity(count);
+    for number in 0..count {
+        let ready = number - number % TASKS_PER_READY_TASK;
+        let depends_on = if number == ready { vec![] } else { vec![ready.to_string()] };
+        let draft =
+            v1::TaskDraft { key: number.to_string(), title: "task".to_owned(), depends_on, ..Default::default() };
+        tasks.push(draft);
+    }
+    bench.client.add_tasks(v1::AddTasksRequest { run_id: run_id.to_owned(), tasks, ..Default::default() }).await?;
+    Ok(())
+}
+
+/// Appends events to a run, with all calls in flight at once.
+async fn append(bench: &Bench, run_id: &str, count: usize) -> Result<(), Error> {
+    let mut calls = JoinSet::new();
+    for _ in 0..count / EVENTS_PER_CALL {
+        let client = bench.client.clone();
+        let events = vec![bench.event.clone(); EVENTS_PER_CALL];
+        let request = v1::AppendEventsRequest { run_id: run_id.to_owned(), events, ..Default::default() };
+        calls.spawn(async move { client.append_events(request).await });
+    }
+    while let Some(joined) = calls.join_next().await {
+        joined??;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn size_is_shown_with_thousands_separators() {
+        assert_eq!(SMALL.to_string(), "1,000 events");
+        assert_eq!(LARGE.to_string(), "1,000,000 events");
+    }
+}

@@ -1,0 +1,85 @@
+//! Claims that wait.
+
+use std::time::{Duration, Instant};
+
+use runhub_api::v1;
+use runhub_client::Client;
+use tokio::task::JoinSet;
+
+use crate::Error;
+use crate::bench::{Bench, connect};
+use crate::claims::{claim_request, completion};
+use crate::row::{Row, Target};
+use crate::sample::Sample;
+
+/// Target: the p99 of a claim that another agent's completion wakes.
+const MAX_MILLIS: f64 = 100.0;
+
+const COMPLETIONS: usize = 300;
+
+/// Number of other claims that wait at the same time, each for a run of its own in which nothing happens.
+const OTHER_WAITERS: usize = 64;
+
+const WAIT: prost_types::Duration = prost_types::Duration { seconds: 60, nanos: 0 };
+
+/// The time that a claim gets to start waiting. A claim that finds its task at once would not measure a wake-up.
+const WAIT_START: Duration = Duration::from_millis(5);
+
+/// Measures the time from a completion until the claim that waits for its dependent has the task.
+pub async fn after_completion(bench: &Bench) -> Result<Vec<Row>, Error> {
+    let completions = bench.scaled(COMPLETIONS);
+    bench.start_progress("woken claims", completions);
+    let other_waiters = start_other_waiters(bench).await?;
+    let waiter = connect(&bench.url).await?;
+    let mut times = Sample::new()?;
+    for _ in 0..completions {
+        times.record(wake_once(bench, &waiter).await?);
+        bench.advance(1);
+    }
+    drop(other_waiters);
+    let row = Row::p99("claim woken by a completion elsewhere, 64 others waiting", &times);
+    Ok(vec![row.with_target(Target::AtMost(MAX_MILLIS))])
+}
+
+/// Starts claims that wait until the returned value is dropped.
+async fn start_other_waiters(bench: &Bench) -> Result<JoinSet<()>, Error> {
+    let mut waiters = JoinSet::new();
+    for _ in 0..OTHER_WAITERS {
+        let client = bench.client.clone();
+        let run_id = bench.create_run().await?;
+        waiters.spawn(async move {
+            // The run stays empty, so this claim never returns a task.
+            let _ = client.claim_task(claim_request(run_id, Some(WAIT))).await;
+        });
+    }
+    Ok(waiters)
+}
+
+async fn wake_once(bench: &Bench, waiter: &Client) -> Result<Duration, Error> {
+    let run_id = bench.create_run().await?;
+    add_dependent_tasks(bench, &run_id).await?;
+    let worker = &bench.client;
+    let claim = worker.claim_task(claim_request(run_id.clone(), None)).await?.claim.unwrap_or_default();
+    let waiting = tokio::spawn({
+        let waiter = waiter.clone();
+        async move {
+            let answer = waiter.claim_task(claim_request(run_id, Some(WAIT))).await;
+            answer.map(|_| Instant::now())
+        }
+    });
+    tokio::time::sleep(WAIT_START).await;
+    let completed = Instant::now();
+    worker.complete_task(completion(&claim)).await?;
+    let claimed = waiting.await??;
+    Ok(claimed - completed)
+}
+
+/// Adds a task and a second one that depends on it.
+async fn add_dependent_tasks(bench: &Bench, run_id: &str) -> Result<(), Error> {
+    let first = v1::TaskDraft { key: "first".to_owned(), title: "first".to_owned(), ..Default::default() };
+    let depends_on = vec!["first".to_owned()];
+    let second = v1::TaskDraft { title: "second".to_owned(), depends_on, ..Default::default() };
+    let tasks = vec![first, second];
+    bench.client.add_tasks(v1::AddTasksRequest { run_id: run_id.to_owned(), tasks, ..Default::default() }).await?;
+    Ok(())
+}

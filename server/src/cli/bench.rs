@@ -1,0 +1,96 @@
+//! `runhub bench`: runs the crate `runhub-bench` with this binary, and prints its rows.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use comfy_table::{Cell, Color};
+use runhub_bench::{Host, Options, Row};
+use serde::Serialize;
+
+use super::{Failure, progress, table};
+use crate::domain::limits;
+
+#[derive(Args)]
+#[command(after_help = "\
+VALUE is a rate, a time or a size. P50 and P99 are the times of one call, in milliseconds. CEILING is what VALUE is \
+compared with, measured in the same run: the name says it after the semicolon. RATIO is VALUE divided by CEILING. TARGET \
+applies to RATIO, or to VALUE where there is no CEILING.
+
+A full run takes about four minutes and some hundred megabytes in the folder for temporary files.
+
+Examples:
+  runhub bench
+  runhub bench appends claims --agents 16
+  runhub bench growth --json | jq '.rows[] | select(.met == false)'")]
+pub struct BenchArgs {
+    #[command(flatten)]
+    options: Options,
+
+    /// Print one JSON object: {"rows": [{"name", "value", "ceiling", "ratio", "target", "met"}]}
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    rows: Vec<Row>,
+}
+
+pub async fn run(args: BenchArgs) -> Result<(), Failure> {
+    let host = Host {
+        program: std::env::current_exe()?,
+        max_calls_in_service: limits::CALLS_IN_SERVICE,
+        progress: progress::bar(0),
+    };
+    let rows = runhub_bench::run(&args.options, host).await?;
+    let mut out = anstream::stdout().lock();
+    if args.json {
+        let report = serde_json::to_string(&Report { rows }).map_err(|error| Failure::failed(error.to_string()))?;
+        writeln!(out, "{report}")?;
+        return Ok(());
+    }
+    print(&mut out, &rows)?;
+    Ok(())
+}
+
+fn print(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
+    let mut shown = table::new(&["WHAT", "VALUE", "P50 MS", "P99 MS", "CEILING", "RATIO", "TARGET", "MET"]);
+    for row in rows {
+        let figure = |figure: Option<f64>| table::number(figure.map_or("-".to_owned(), round));
+        let met = match row.met {
+            Some(true) => Cell::new("yes").fg(Color::Green),
+            Some(false) => Cell::new("no").fg(Color::Red),
+            None => Cell::new("-"),
+        };
+        shown.add_row(vec![
+            Cell::new(&row.name),
+            table::number(format!("{} {}", round(row.value), row.unit)),
+            figure(row.p50),
+            figure(row.p99),
+            figure(row.ceiling),
+            figure(row.ratio),
+            table::number(row.target.map_or("-".to_owned(), |target| target.to_string())),
+            met,
+        ]);
+    }
+    table::print(out, &mut shown, "nothing was measured")
+}
+
+/// Returns a figure with at most two decimals, because the figures are not more precise; `-` if it was not measured.
+fn round(figure: f64) -> String {
+    match figure {
+        unmeasured if unmeasured.is_nan() => "-".to_owned(),
+        small if small < 100.0 => format!("{small:.2}"),
+        large => format!("{large:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unmeasured_figure_is_shown_as_a_dash() {
+        assert_eq!([f64::NAN, 0.456, 99.994, 100.4].map(round), ["-", "0.46", "99.99", "100"]);
+    }
+}

@@ -1,0 +1,142 @@
+//! Names in SQL: statuses and conditions that several statements share.
+//!
+//! Each macro expands to a literal, so that `concat!` takes it and SQLite sees the same text as in the condition of a
+//! partial index. A parameter or a column in its place would keep SQLite from using the index.
+
+/// The number of a `TaskStatus`.
+#[rustfmt::skip] // One line for each status.
+macro_rules! task_status {
+    (PENDING) => { 1 };
+    (IN_PROGRESS) => { 2 };
+    (COMPLETED) => { 3 };
+    (BLOCKED) => { 4 };
+    (ABANDONED) => { 5 };
+}
+pub(super) use task_status;
+
+/// The number of a `RunStatus`.
+#[rustfmt::skip]
+macro_rules! run_status {
+    (PLANNING) => { 1 };
+    (RUNNING) => { 2 };
+    (PAUSED) => { 3 };
+    (BLOCKED) => { 4 };
+    (CANCELLING) => { 5 };
+    (COMPLETED) => { 6 };
+    (FAILED) => { 7 };
+    (CANCELLED) => { 8 };
+}
+pub(super) use run_status;
+
+/// The number of an `ApprovalVerdict`.
+#[rustfmt::skip]
+macro_rules! verdict {
+    (PENDING) => { 1 };
+    (APPROVED) => { 2 };
+    (REJECTED) => { 3 };
+    (CHANGES_REQUESTED) => { 4 };
+    (EXPIRED) => { 5 };
+    (CANCELLED) => { 6 };
+}
+pub(super) use verdict;
+
+/// The condition that a task is ready, its time aside: it is pending and all its dependencies are completed. The argument
+/// is the prefix of the columns, such as `"t."`. The partial indexes `tasks_ready` and `tasks_ready_by_paths` have this
+/// condition.
+macro_rules! ready {
+    () => {
+        $crate::store::names::ready!("")
+    };
+    ($prefix:literal) => {
+        concat!(
+            $prefix,
+            "status = ",
+            $crate::store::names::task_status!(PENDING),
+            " AND ",
+            $prefix,
+            "open_dependencies = 0"
+        )
+    };
+}
+pub(super) use ready;
+
+/// The condition that a task is ready at a time, given by a parameter: `ready_at!("$2")`.
+macro_rules! ready_at {
+    ($now:literal) => {
+        concat!($crate::store::names::ready!(), " AND (not_before_time IS NULL OR not_before_time <= ", $now, ")")
+    };
+}
+pub(super) use ready_at;
+
+/// The condition that tasks of the run `r` can be claimed, as in the partial index `runs_giving_out`.
+macro_rules! takes_claims {
+    () => {
+        concat!(
+            "r.status IN (",
+            $crate::store::names::run_status!(PLANNING),
+            ", ",
+            $crate::store::names::run_status!(RUNNING),
+            ", ",
+            $crate::store::names::run_status!(BLOCKED),
+            ")"
+        )
+    };
+}
+pub(super) use takes_claims;
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::approval::ApprovalVerdict;
+    use crate::domain::run::RunStatus;
+    use crate::domain::task::TaskStatus;
+
+    #[test]
+    fn literals_equal_codes_of_task_statuses() {
+        let literals = [
+            (TaskStatus::Pending, task_status!(PENDING)),
+            (TaskStatus::InProgress, task_status!(IN_PROGRESS)),
+            (TaskStatus::Completed, task_status!(COMPLETED)),
+            (TaskStatus::Blocked, task_status!(BLOCKED)),
+            (TaskStatus::Abandoned, task_status!(ABANDONED)),
+        ];
+        let codes: Vec<_> = TaskStatus::ALL.iter().map(|status| (*status, status.code())).collect();
+        assert_eq!(codes, literals);
+    }
+
+    #[test]
+    fn literals_equal_codes_of_run_statuses() {
+        let literals = [
+            (RunStatus::Planning, run_status!(PLANNING)),
+            (RunStatus::Running, run_status!(RUNNING)),
+            (RunStatus::Paused, run_status!(PAUSED)),
+            (RunStatus::Blocked, run_status!(BLOCKED)),
+            (RunStatus::Cancelling, run_status!(CANCELLING)),
+            (RunStatus::Completed, run_status!(COMPLETED)),
+            (RunStatus::Failed, run_status!(FAILED)),
+            (RunStatus::Cancelled, run_status!(CANCELLED)),
+        ];
+        let codes: Vec<_> = RunStatus::ALL.iter().map(|status| (*status, status.code())).collect();
+        assert_eq!(codes, literals);
+    }
+
+    #[test]
+    fn literals_equal_codes_of_verdicts() {
+        let literals = [
+            (ApprovalVerdict::Pending, verdict!(PENDING)),
+            (ApprovalVerdict::Approved, verdict!(APPROVED)),
+            (ApprovalVerdict::Rejected, verdict!(REJECTED)),
+            (ApprovalVerdict::ChangesRequested, verdict!(CHANGES_REQUESTED)),
+            (ApprovalVerdict::Expired, verdict!(EXPIRED)),
+            (ApprovalVerdict::Cancelled, verdict!(CANCELLED)),
+        ];
+        let codes: Vec<_> = ApprovalVerdict::ALL.iter().map(|verdict| (*verdict, verdict.code())).collect();
+        assert_eq!(codes, literals);
+    }
+
+    #[test]
+    fn takes_claims_lists_statuses_that_give_out_tasks() {
+        let claimable = RunStatus::ALL.iter().filter(|status| status.gives_out_tasks());
+        let codes: Vec<String> = claimable.map(|status| status.code().to_string()).collect();
+        assert_eq!(takes_claims!(), format!("r.status IN ({})", codes.join(", ")));
+    }
+}

@@ -1,0 +1,55 @@
+//! Checkpoints: copy the write-ahead log into the database file, as SQLite does by itself, and log what they did.
+
+use std::ffi::c_int;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use rusqlite::hooks::{CheckpointMode, Wal};
+
+/// Pages in the write-ahead log from which a commit starts a checkpoint. This is SQLite's default.
+const CHECKPOINT_PAGES: c_int = 1_000;
+
+/// A checkpoint that takes this long is logged as a warning, because the writer waits for it.
+const SLOW_CHECKPOINT: Duration = Duration::from_secs(1);
+
+/// Replaces SQLite's automatic checkpoints on this connection by equal ones that are logged.
+pub fn log_checkpoints(conn: &Connection) {
+    conn.wal_hook(Some(after_commit));
+}
+
+/// Runs a checkpoint if the log is long enough. It returns Ok even if the checkpoint fails, because the commit before it is
+/// durable; the next commit tries again.
+fn after_commit(wal: &Wal, pages: c_int) -> rusqlite::Result<()> {
+    if pages < CHECKPOINT_PAGES {
+        return Ok(());
+    }
+    let begun = Instant::now();
+    let result = wal.checkpoint_v2(CheckpointMode::PASSIVE);
+    let duration = begun.elapsed();
+    let duration_ms = duration.as_millis();
+    match result {
+        Ok((pages, written)) if duration >= SLOW_CHECKPOINT => {
+            tracing::warn!(pages, written, duration_ms, "slow checkpoint");
+        }
+        Ok((pages, written)) => tracing::debug!(pages, written, duration_ms, "checkpoint"),
+        Err(error) => tracing::warn!(%error, pages, "checkpoint failed"),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::open_writer;
+
+    #[test]
+    fn long_write_ahead_log_is_checkpointed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let conn = open_writer(&path).unwrap();
+        conn.execute_batch("CREATE TABLE filled (bytes BLOB)").unwrap();
+        let size_before = std::fs::metadata(&path).unwrap().len();
+        // One commit of more pages than the threshold.
+        conn.execute_batch("INSERT INTO filled VALUES (zeroblob(8000000))").unwrap();
+        assert!(std::fs::metadata(&path).unwrap().len() > size_before + 7_000_000);
+    }
+}

@@ -1,0 +1,104 @@
+//! The schema, as numbered steps. `PRAGMA user_version` holds the number of the last step that a database has had.
+
+use std::path::Path;
+
+use rusqlite::{Connection, Transaction};
+use rusqlite_migration::{HookError, HookResult, M, MigrationDefinitionError, Migrations};
+
+use super::{OpenError, SqliteTx};
+use crate::clock::{Ids, SystemClock};
+use crate::error::Error;
+use crate::store::{counters, path_sets};
+
+/// Returns all steps, the oldest first. A step that has landed never changes.
+fn migrations() -> Migrations<'static> {
+    Migrations::new(vec![
+        M::up(include_str!("../../../migrations/sqlite/0001_initial.sql")),
+        M::up_with_hook(include_str!("../../../migrations/sqlite/0002_coordination.sql"), declare_paths),
+        M::up(include_str!("../../../migrations/sqlite/0003_retention.sql")),
+        M::up(include_str!("../../../migrations/sqlite/0004_paused_runs.sql")),
+        M::up(include_str!("../../../migrations/sqlite/0005_claim_order.sql")),
+    ])
+}
+
+/// Runs the steps that the database has not had.
+///
+/// # Errors
+/// A newer program has migrated the database further, or a step fails.
+pub fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
+    migrations().to_latest(conn).map_err(|cause| match cause {
+        rusqlite_migration::Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
+            OpenError::TooNew(path.to_owned())
+        }
+        other => OpenError::at(path, other),
+    })
+}
+
+/// Makes path sets of the paths of older tasks, so that path exclusion holds for them as well.
+fn declare_paths(migration: &Transaction) -> HookResult {
+    let failed = |cause: Error| HookError::Hook(cause.to_string());
+    let ids = Ids::new();
+    let mut reading = SqliteTx::new(migration, &SystemClock, &ids, None);
+    let Some(counters) = counters::load(&mut reading).map_err(failed)? else { return Ok(()) };
+    let mut tx = SqliteTx::new(migration, &SystemClock, &ids, Some(counters.counted));
+    path_sets::declare_all(&mut tx).map_err(failed)?;
+    let counted = tx.counted().unwrap_or(counters.counted);
+    counters::save(&mut tx, counted).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::open_writer;
+    use super::*;
+    use crate::store::{Limit, Store, events, tasks};
+
+    #[test]
+    fn migrations_are_valid() {
+        migrations().validate().unwrap();
+    }
+
+    #[tokio::test]
+    async fn database_of_version_1_keeps_its_rows_and_gets_path_sets() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let conn = Connection::open(&path).unwrap();
+        conn.execute_batch(include_str!("../../../migrations/sqlite/0001_initial.sql")).unwrap();
+        conn.execute_batch(
+            "INSERT INTO counters VALUES (1, 5, 7, 'log');
+            INSERT INTO runs VALUES (1, 'run', 'g', '/repo', '{}', 2, NULL, 0, 0, 0, NULL, 1, 0, 0);
+            INSERT INTO run_counters VALUES (1, 0, 2, 0);
+            INSERT INTO tasks VALUES (2, 'held', 1, 1, 't', '', '[]', '[]', '[\"src\"]', '[]', '[]', 0, '{}', 0, NULL, 2, 1,
+                0, NULL, NULL, 'agent', 'token', 0, 0, 2, 0, 0);
+            INSERT INTO tasks VALUES (3, 'next', 1, 2, 't', '', '[]', '[]', '[\"src/a\", \"/no/glob\"]', '[]', '[]', 0, '{}', 0,
+                NULL, 1, 0, 0, NULL, NULL, NULL, NULL, 0, 0, 1, 0, 0);
+            INSERT INTO events VALUES (5, 1, 1, 2, 'system', 'task_claimed', 'm', '{}', 0);
+            PRAGMA user_version = 1;",
+        )
+        .unwrap();
+        drop(conn);
+        let store = Store::open(&path, Arc::new(SystemClock), Box::new(|_| {})).unwrap();
+        let (held, next) = store.read(|tx| Ok((tasks::get(tx, "held")?, tasks::get(tx, "next")?))).await.unwrap();
+        assert_eq!(held.lease.map(|lease| lease.duration), Some(Duration::from_secs(600)));
+        assert_eq!((held.path_set_key, next.path_set_key), (Some(8), Some(9)));
+        assert_eq!(store.log_id(), "log");
+        let found = store.read(|tx| events::scan(tx, &events::Scan::default(), Limit { rows: 9, bytes: 999 })).await;
+        let event = found.unwrap().events.remove(0);
+        assert_eq!((event.position, event.run_id.as_str(), event.task_id.as_deref()), (5, "run", Some("held")));
+    }
+
+    /// Step 4 has had two forms. Databases of both must have the same schema in the end.
+    #[test]
+    fn databases_of_both_forms_of_version_4_get_all_indexes() {
+        for before in ["PRAGMA user_version = 4", "PRAGMA user_version = 4; DROP INDEX tasks_waiting"] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("db");
+            open_writer(&path).unwrap().execute_batch(before).unwrap();
+            let index = "SELECT name FROM sqlite_master WHERE name = 'tasks_waiting'";
+            let found: String = open_writer(&path).unwrap().query_row(index, (), |row| row.get(0)).unwrap();
+            assert_eq!(found, "tasks_waiting", "{before}");
+        }
+    }
+}

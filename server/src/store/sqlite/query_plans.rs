@@ -1,0 +1,162 @@
+//! For tests: the query plan of each statement that a body runs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::{SqliteTx, open_writer};
+use crate::clock::{Clock, Ids};
+use crate::domain::Key;
+use crate::domain::time::Timestamp;
+use crate::error::{Error, Result};
+use crate::store::{Each, Signal, SqlValue, Tx, counters};
+
+/// The steps of the query plan of each statement.
+pub type Plans = BTreeMap<&'static str, Vec<String>>;
+
+/// Runs a body on a new database and returns the query plan of each statement that it ran.
+pub fn explain(path: &Path, clock: &dyn Clock, body: impl FnOnce(&mut dyn Tx) -> Result<()>) -> Plans {
+    let conn = open_writer(path).unwrap();
+    let ids = Ids::new();
+    let counters = counters::load_or_create(&mut SqliteTx::new(&conn, clock, &ids, None)).unwrap();
+    let tx = SqliteTx::new(&conn, clock, &ids, Some(counters.counted));
+    let mut explaining = Explaining { tx, conn: &conn, plans: Plans::new() };
+    body(&mut explaining).unwrap();
+    explaining.plans
+}
+
+/// A step that visits more rows than it returns, or sorts them, in a statement for which that is acceptable.
+struct Exception {
+    /// Part of the statement's text.
+    statement: &'static str,
+    step: &'static str,
+    reason: &'static str,
+}
+
+const EXCEPTIONS: [Exception; 10] = [
+    Exception { statement: "counters", step: "SCAN counters", reason: "the table has one row" },
+    Exception {
+        statement: "FROM runs r",
+        step: "SCAN r USING INDEX runs_giving_out",
+        reason: "the partial index holds exactly the runs whose tasks can be claimed",
+    },
+    Exception {
+        statement: "FROM runs r",
+        step: "SCAN r USING COVERING INDEX runs_paused",
+        reason: "the partial index holds exactly the paused runs",
+    },
+    Exception {
+        statement: "d.depends_on_key = $1 AND",
+        step: "USE TEMP B-TREE FOR ORDER BY",
+        reason: "the dependents of one task, all of which are changed",
+    },
+    Exception {
+        statement: "d.task_key = $1 AND",
+        step: "USE TEMP B-TREE FOR ORDER BY",
+        reason: "the dependencies of one task",
+    },
+    Exception {
+        statement: "LIMIT $2) counted",
+        step: "SCAN counted",
+        reason: "the inner query finds its rows by an index and has a LIMIT",
+    },
+    Exception {
+        statement: "DISTINCT path_set_key",
+        step: "USE TEMP B-TREE FOR DISTINCT",
+        reason: "the tasks of a deleted run, all of which are removed",
+    },
+    Exception {
+        statement: "DELETE FROM requests",
+        step: "SCAN requests",
+        reason: "the first thousand rows of the table",
+    },
+    Exception {
+        statement: "DELETE FROM requests",
+        step: "SCAN oldest",
+        reason: "the thousand rows of the inner query",
+    },
+    Exception {
+        statement: "FROM events ORDER BY position LIMIT 1000",
+        step: "SCAN events",
+        reason: "the first thousand rows of the table",
+    },
+];
+
+/// Returns the statements that find their rows without an index or sort them, exceptions aside.
+///
+/// # Panics
+/// If an exception applies to no statement any more.
+pub fn slow(plans: &Plans) -> Vec<(&'static str, &[String])> {
+    for Exception { statement, step, reason } in EXCEPTIONS {
+        let applies =
+            |(sql, steps): (&&str, &Vec<String>)| sql.contains(statement) && steps.iter().any(|one| one == step);
+        assert!(plans.iter().any(applies), "{statement}: {step}: {reason}");
+    }
+    let is_exception =
+        |sql: &str, step: &str| EXCEPTIONS.iter().any(|other| sql.contains(other.statement) && step == other.step);
+    let is_slow = |step: &str| ["SCAN", "TEMP B-TREE", "AUTOMATIC"].iter().any(|word| step.contains(word));
+    let slow = plans.iter().filter(|(sql, steps)| steps.iter().any(|step| is_slow(step) && !is_exception(sql, step)));
+    slow.map(|(sql, steps)| (*sql, steps.as_slice())).collect()
+}
+
+/// Records the query plan of each statement before it runs.
+struct Explaining<'a> {
+    tx: SqliteTx<'a>,
+    conn: &'a Connection,
+    plans: Plans,
+}
+
+impl Explaining<'_> {
+    fn record(&mut self, sql: &'static str) -> Result<()> {
+        if self.plans.contains_key(sql) {
+            return Ok(());
+        }
+        let mut plan = self.conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).map_err(Error::internal)?;
+        let nulls = rusqlite::params_from_iter(std::iter::repeat_n(rusqlite::types::Null, plan.parameter_count()));
+        let steps = plan.query_map(nulls, |row| row.get::<_, String>("detail")).map_err(Error::internal)?;
+        let steps = steps.collect::<rusqlite::Result<_>>().map_err(Error::internal)?;
+        self.plans.insert(sql, steps);
+        Ok(())
+    }
+}
+
+impl Tx for Explaining<'_> {
+    fn now(&self) -> Timestamp {
+        self.tx.now()
+    }
+
+    fn new_id(&self) -> String {
+        self.tx.new_id()
+    }
+
+    fn new_token(&self) -> String {
+        self.tx.new_token()
+    }
+
+    fn next_key(&mut self) -> Result<Key> {
+        self.tx.next_key()
+    }
+
+    fn next_position(&mut self) -> Result<i64> {
+        self.tx.next_position()
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        self.tx.signal(signal);
+    }
+
+    fn has_written(&self) -> bool {
+        self.tx.has_written()
+    }
+
+    fn execute(&mut self, sql: &'static str, params: &[SqlValue]) -> Result<u64> {
+        self.record(sql)?;
+        self.tx.execute(sql, params)
+    }
+
+    fn query(&mut self, sql: &'static str, params: &[SqlValue], each: Each) -> Result<()> {
+        self.record(sql)?;
+        self.tx.query(sql, params, each)
+    }
+}

@@ -1,0 +1,171 @@
+//! The writer on a database that fails.
+
+use std::sync::{Arc, Barrier, Mutex};
+
+use super::*;
+use crate::store::faulty::{Fault, Faults, Faulty, broken, full_disk};
+
+fn open_faulty(folder: &TempDir) -> (Store, Faults) {
+    open_faulty_with(folder, |_| {})
+}
+
+fn open_faulty_with(folder: &TempDir, listener: impl Fn(&[Signal]) + Send + Sync + 'static) -> (Store, Faults) {
+    let faults = Faults::default();
+    let wrap = {
+        let faults = faults.clone();
+        |session| Faulty::new(session, faults)
+    };
+    let clock = Arc::new(SystemClock);
+    let store = Store::open_with(&folder.path().join("db"), clock, Box::new(listener), wrap).unwrap();
+    (store, faults)
+}
+
+/// Adds a run and takes a position, as most calls do.
+fn add_run_and_event(tx: &mut dyn Tx, id: &str) -> Result<i64> {
+    add_run(tx, id)?;
+    tx.next_position()
+}
+
+/// Opens both sides of a `SlowCommit` barrier without blocking the runtime.
+async fn pass(barrier: &Arc<Barrier>) {
+    let barrier = Arc::clone(barrier);
+    tokio::task::spawn_blocking(move || barrier.wait()).await.unwrap();
+}
+
+/// The disk becomes full in the middle of a group, after its first body has written.
+#[tokio::test]
+async fn full_disk_fails_writes_of_its_group_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, faults) = open_faulty(&folder);
+    let held = Held::hold(&store).await;
+    let first = send(&store, |tx| add_run_and_event(tx, "first").map(drop)).await;
+    let filling = {
+        let faults = faults.clone();
+        send(&store, move |tx| {
+            faults.set(Fault::FullDisk);
+            add_run(tx, "filling")
+        })
+    };
+    let filling = filling.await;
+    let reading = send(&store, |tx| runs::find(tx, "first").map(drop)).await;
+    held.go_on().await;
+    assert_eq!((first.await.unwrap(), filling.await.unwrap()), (Err(full_disk()), Err(full_disk())));
+    assert_eq!(reading.await.unwrap(), Ok(()), "a call that only reads succeeds");
+    faults.clear();
+    assert!(!exists(&store, "first").await && !exists(&store, "filling").await);
+    assert_eq!(store.transact(|tx| add_run_and_event(tx, "next")).await, Ok(1));
+    assert!(exists(&store, "next").await);
+}
+
+#[tokio::test]
+async fn full_disk_at_commit_fails_its_group_and_next_group_succeeds() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, faults) = open_faulty(&folder);
+    let growth = store.log_growth();
+    let held = Held::hold(&store).await;
+    let good = send(&store, |tx| add_run_and_event(tx, "good").map(drop)).await;
+    let rejected = send(&store, |_| Err(Error::LeaseRequired)).await;
+    faults.set(Fault::FullDiskAtCommit);
+    held.go_on_and_fail(&full_disk()).await;
+    assert_eq!(good.await.unwrap(), Err(full_disk()));
+    assert!(rejected.await.unwrap().is_err());
+    faults.clear();
+    assert!(!exists(&store, "good").await);
+    assert!(!growth.has_changed().unwrap());
+    assert_eq!(store.transact(|tx| add_run_and_event(tx, "next")).await, Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_commit_delays_later_calls_and_keeps_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, faults) = open_faulty(&folder);
+    let barrier = Arc::new(Barrier::new(2));
+    faults.set(Fault::SlowCommit(Arc::clone(&barrier)));
+    let first = send(&store, |tx| add_run_and_event(tx, "first").map(drop)).await;
+    pass(&barrier).await;
+    faults.clear();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut later = Vec::new();
+    for number in 0..300 {
+        let order = Arc::clone(&order);
+        let body = move |tx: &mut dyn Tx| {
+            order.lock().unwrap().push((number, add_run_and_event(tx, &number.to_string())?));
+            Ok(())
+        };
+        later.push(send(&store, body).await);
+    }
+    assert!(!first.is_finished() && !exists(&store, "first").await, "the commit is not answered before it succeeds");
+    assert_eq!(store.waiting(), 300);
+    pass(&barrier).await;
+    assert_eq!(first.await.unwrap(), Ok(()));
+    for call in later {
+        assert_eq!(call.await.unwrap(), Ok(()));
+    }
+    let expected: Vec<(i32, i64)> = (0..300).zip(2..).collect();
+    assert_eq!(*order.lock().unwrap(), expected);
+    assert!(exists(&store, "first").await && exists(&store, "299").await);
+}
+
+/// The caller must not be told that the call has succeeded, nor may a position be taken twice.
+#[tokio::test]
+async fn unknown_commit_that_happened_fails_call_and_keeps_its_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let listener = {
+        let received = Arc::clone(&received);
+        move |signals: &[Signal]| received.lock().unwrap().extend_from_slice(signals)
+    };
+    let (store, faults) = open_faulty_with(&folder, listener);
+    let growth = store.log_growth();
+    faults.set(Fault::LostSuccess);
+    let lost = store.transact(|tx| {
+        tx.signal(Signal::RunEnded(1));
+        add_run_and_event(tx, "lost")
+    });
+    assert_eq!(lost.await, Err(Error::StoreBusy));
+    faults.clear();
+    assert!(exists(&store, "lost").await);
+    assert_eq!(*growth.borrow(), 1, "watchers are told, for they could read the event");
+    assert_eq!(*received.lock().unwrap(), [Signal::RunEnded(1)]);
+    assert_eq!(store.transact(|tx| add_run_and_event(tx, "next")).await, Ok(2));
+}
+
+#[tokio::test]
+async fn unknown_commit_that_did_not_happen_fails_call_and_returns_its_position() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, faults) = open_faulty(&folder);
+    let growth = store.log_growth();
+    let before = store.transact(|tx| tx.next_key()).await.unwrap();
+    faults.set(Fault::LostFailure);
+    assert_eq!(store.transact(|tx| add_run_and_event(tx, "lost")).await, Err(Error::StoreBusy));
+    faults.clear();
+    assert!(!exists(&store, "lost").await && !growth.has_changed().unwrap());
+    let (key, position) = store.transact(|tx| Ok((tx.next_key()?, tx.next_position()?))).await.unwrap();
+    assert_eq!(position, 1);
+    assert!(key > before + 1, "a key that a body has seen is not taken again");
+}
+
+#[tokio::test]
+async fn broken_database_fails_calls_until_it_is_repaired() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, faults) = open_faulty(&folder);
+    faults.set(Fault::Broken);
+    for _ in 0..3 {
+        assert_eq!(store.transact(|tx| add_run_and_event(tx, "lost")).await, Err(broken()));
+    }
+    faults.clear();
+    assert_eq!(store.transact(|tx| add_run_and_event(tx, "next")).await, Ok(1));
+    assert!(!exists(&store, "lost").await && exists(&store, "next").await);
+}
+
+/// The numbers of the session are those of the file, so a restart continues them.
+#[tokio::test]
+async fn numbers_continue_after_unknown_commit_and_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, faults) = open_faulty(&folder);
+    faults.set(Fault::LostSuccess);
+    assert_eq!(store.transact(|tx| add_run_and_event(tx, "lost")).await, Err(Error::StoreBusy));
+    store.close().await;
+    drop(store);
+    assert_eq!(open(&folder).transact(|tx| add_run_and_event(tx, "next")).await, Ok(2));
+}
