@@ -14,38 +14,42 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// The server cuts a longer `wait` to this.
+// The server reduces a longer `wait` to this.
 const longestWait = 5 * time.Minute
 
-// repeated makes calls until they are answered, within a deadline. Streams are opened once.
-type repeated struct {
-	tries
+// retryConn repeats a call within its deadline. It opens a stream once.
+type retryConn struct {
+	singleTryConn
+	// The time for all tries of a call, to which the request's `wait` is added.
 	deadline time.Duration
 }
 
-func (r repeated) Invoke(ctx context.Context, method string, args, reply any, options ...grpc.CallOption) error {
+// Invoke makes a call, and repeats it while its error is temporary.
+func (r retryConn) Invoke(ctx context.Context, method string, args, reply any, options ...grpc.CallOption) error {
 	request, ok := args.(proto.Message)
 	if !ok {
-		return r.tries.Invoke(ctx, method, args, reply, options...)
+		return r.singleTryConn.Invoke(ctx, method, args, reply, options...)
 	}
-	request = identified(request)
-	asked, begun := wait(request), time.Now()
-	limit := r.deadline + asked
+	request = withRequestID(request)
+	wait := waitOf(request)
+	limit := r.deadline + wait
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	begun := time.Now()
 	err := r.repeat(limited, limit, func() error {
-		return r.tries.Invoke(limited, method, waiting(request, asked, time.Since(begun)), reply, options...)
+		next := withRemainingWait(request, wait, time.Since(begun))
+		return r.singleTryConn.Invoke(limited, method, next, reply, options...)
 	})
-	var met *Error
-	if isPassing(err) && errors.As(err, &met) {
-		return r.givenUp(ctx, met)
+	var last *Error
+	if isTemporary(err) && errors.As(err, &last) {
+		return r.finalError(ctx, last)
 	}
 	return err
 }
 
-// identified is the request with a request_id, if it takes one: all tries are one call then. The caller's own message
-// stays as it is.
-func identified(request proto.Message) proto.Message {
+// withRequestID returns the request with a request_id, if the RPC takes one and the caller set none. The server therefore
+// sees all tries as one call. The caller's message is not changed: if the caller sends it again, that is another call.
+func withRequestID(request proto.Message) proto.Message {
 	field := request.ProtoReflect().Descriptor().Fields().ByName("request_id")
 	if field == nil || request.ProtoReflect().Has(field) {
 		return request
@@ -55,103 +59,109 @@ func identified(request proto.Message) proto.Message {
 	return request
 }
 
-// wait is how long the server is asked to hold the call.
-func wait(request proto.Message) time.Duration {
+// waitOf returns how long the server may hold the call. 0 if the request has no `wait`.
+func waitOf(request proto.Message) time.Duration {
 	field := waitField(request)
 	if field == nil || field.Message() == nil {
 		return 0
 	}
-	asked, ok := request.ProtoReflect().Get(field).Message().Interface().(*durationpb.Duration)
+	wait, ok := request.ProtoReflect().Get(field).Message().Interface().(*durationpb.Duration)
 	if !ok {
 		return 0
 	}
-	return min(max(asked.AsDuration(), 0), longestWait)
+	return min(max(wait.AsDuration(), 0), longestWait)
 }
 
 func waitField(request proto.Message) protoreflect.FieldDescriptor {
 	return request.ProtoReflect().Descriptor().Fields().ByName("wait")
 }
 
-// waiting is the request as it is sent after some time: a further try waits for what is left, so that it is answered
-// within the deadline. What is waited for is no part of a call's content: with its request_id it stays the same call.
-func waiting(request proto.Message, asked, gone time.Duration) proto.Message {
-	// The first try, which is sent as it is.
-	if asked == 0 || gone < firstDelay/2 {
+// withRemainingWait returns the request with the rest of its wait, so that the answer to a further try arrives before the
+// deadline. The wait is not part of the call's content, so the server still sees all tries as one call.
+func withRemainingWait(request proto.Message, wait, elapsed time.Duration) proto.Message {
+	// The first try is sent unchanged. Every further try comes at least half of the first delay later.
+	if wait == 0 || elapsed < firstDelay/2 {
 		return request
 	}
 	request = proto.Clone(request)
-	left := durationpb.New(max(asked-gone, 0)).ProtoReflect()
-	request.ProtoReflect().Set(waitField(request), protoreflect.ValueOfMessage(left))
+	rest := durationpb.New(max(wait-elapsed, 0)).ProtoReflect()
+	request.ProtoReflect().Set(waitField(request), protoreflect.ValueOfMessage(rest))
 	return request
 }
 
-// tries makes calls once, and says by an [Error] why they failed.
-type tries struct {
+// singleTryConn makes each call once. Its errors are of the type Error.
+type singleTryConn struct {
 	conn *grpc.ClientConn
 	// Ends when the client is closed.
-	open context.Context
+	lifetime context.Context
 }
 
-func (t tries) Invoke(ctx context.Context, method string, args, reply any, options ...grpc.CallOption) error {
-	return t.failure(ctx, args, t.conn.Invoke(ctx, method, args, reply, options...))
+// Invoke makes one try of a call.
+func (s singleTryConn) Invoke(ctx context.Context, method string, args, reply any, options ...grpc.CallOption) error {
+	return s.typedError(ctx, args, s.conn.Invoke(ctx, method, args, reply, options...))
 }
 
-func (t tries) NewStream(
+// NewStream opens a stream whose errors are of the type Error.
+func (s singleTryConn) NewStream(
 	ctx context.Context, desc *grpc.StreamDesc, method string, options ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
-	raw, err := t.conn.NewStream(ctx, desc, method, options...)
+	raw, err := s.conn.NewStream(ctx, desc, method, options...)
 	if err != nil {
-		return nil, t.failure(ctx, nil, err)
+		return nil, s.typedError(ctx, nil, err)
 	}
-	return stream{raw, ctx, t}, nil
+	return typedStream{ClientStream: raw, ctx: ctx, conn: s}, nil
 }
 
-// stream is one whose errors are typed too.
-type stream struct {
+// typedStream is a stream whose errors are of the type Error.
+type typedStream struct {
 	grpc.ClientStream
-	// Of the caller. The stream's own also ends when the stream does.
-	ctx   context.Context
-	tries tries
+	// The caller's context. The context of ClientStream also ends when the stream ends.
+	ctx  context.Context
+	conn singleTryConn
 }
 
-func (s stream) SendMsg(message any) error {
-	return s.tries.failure(s.ctx, message, s.ClientStream.SendMsg(message))
+func (s typedStream) SendMsg(message any) error {
+	return s.conn.typedError(s.ctx, message, s.ClientStream.SendMsg(message))
 }
 
-func (s stream) RecvMsg(message any) error {
-	return s.tries.failure(s.ctx, nil, s.ClientStream.RecvMsg(message))
+func (s typedStream) RecvMsg(message any) error {
+	return s.conn.typedError(s.ctx, nil, s.ClientStream.RecvMsg(message))
 }
 
-// failure is the typed error of what was sent, if anything.
-func (t tries) failure(ctx context.Context, sent any, err error) error {
+// typedError converts the error of a try to an Error. It returns nil and io.EOF unchanged. `sent` is the message that the
+// try sent, or nil.
+func (s singleTryConn) typedError(ctx context.Context, sent any, err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
-	failure := fromStatus(err)
-	switch {
-	case failure.Reason != "":
-		return failure
-	case failure.Code == codes.Internal:
-		// Would look like a broken connection: text that is not UTF-8, say.
-		if unfit := encode(sent); unfit != nil {
-			return &Error{Code: codes.InvalidArgument, Message: unfit.Error(), behind: []error{unfit}}
+	typed := fromStatus(err)
+	if typed.Reason != "" {
+		return typed
+	}
+	if typed.Code == codes.Internal {
+		// gRPC reports a message that can't be encoded, for example text that is not UTF-8, under the same code as a broken
+		// connection. Such a call must not be repeated.
+		if encodeErr := encode(sent); encodeErr != nil {
+			return &Error{Code: codes.InvalidArgument, Message: encodeErr.Error(), causes: []error{encodeErr}}
 		}
 	}
-	return t.givenUp(ctx, failure)
+	return s.finalError(ctx, typed)
 }
 
-// givenUp is the error of what was not tried again: what it had met, unless it was this side that ended it.
-func (t tries) givenUp(ctx context.Context, met *Error) *Error {
+// finalError returns the error of a call that is not repeated: the error of the last try, unless the caller's context or
+// the close of the client ended the call.
+func (s singleTryConn) finalError(ctx context.Context, last *Error) *Error {
 	switch {
 	case ctx.Err() != nil:
-		return ended(ctx, met)
-	case t.open.Err() != nil:
-		return closed()
+		return contextError(ctx, last)
+	case s.lifetime.Err() != nil:
+		return closedError()
 	default:
-		return met
+		return last
 	}
 }
 
+// encode returns the error of encoding the message. Nil if there is none, or if the message is not a protobuf message.
 func encode(message any) error {
 	request, ok := message.(proto.Message)
 	if !ok {

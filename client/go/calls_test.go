@@ -15,9 +15,10 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-var away = status.Error(codes.Unavailable, "away")
+// down is the error of a call if the server is down.
+var down = status.Error(codes.Unavailable, "down")
 
-// failing fails so many calls, then lets them through.
+// failing returns a handler that fails the first `calls` calls.
 func failing(calls int, with error) func(context.Context, int) error {
 	return func(_ context.Context, call int) error {
 		if call <= calls {
@@ -27,25 +28,26 @@ func failing(calls int, with error) func(context.Context, int) error {
 	}
 }
 
+// always returns a handler that fails every call.
 func always(err error) func(context.Context, int) error {
 	return func(context.Context, int) error { return err }
 }
 
-// hang answers when nobody waits any more.
+// hang is a handler that returns when the caller has given up.
 func hang(ctx context.Context, _ int) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
 
-func TestWhatMayPassIsTriedAgainAsTheSameCall(t *testing.T) {
-	passing := map[string]error{
-		"unavailable": away,
+func TestTemporaryErrorIsRetriedWithTheSameRequestID(t *testing.T) {
+	temporary := map[string]error{
+		"unavailable": down,
 		"overloaded":  refusal(codes.ResourceExhausted, Overloaded),
 		"draining":    refusal(codes.Unavailable, Draining),
-		"not known":   refusal(codes.Unavailable, "NEW_ONE"),
+		"unknown":     refusal(codes.Unavailable, "REASON_OF_A_NEWER_SERVER"),
 		"reset":       status.Error(codes.Canceled, "stream terminated by RST_STREAM with error code: CANCEL"),
 	}
-	for name, err := range passing {
+	for name, err := range temporary {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server := &fake{createRun: failing(3, err)}
@@ -63,55 +65,57 @@ func TestWhatMayPassIsTriedAgainAsTheSameCall(t *testing.T) {
 	}
 }
 
+// checkSameID checks the number of tries and that they have the same request_id.
 func checkSameID(t *testing.T, requests []*v1.CreateRunRequest, count int) {
 	t.Helper()
 	if len(requests) != count {
-		t.Fatalf("%d tries", len(requests))
+		t.Fatalf("got %d tries, expected %d", len(requests), count)
 	}
 	for _, request := range requests {
 		if id := request.GetRequestId(); id == "" || id != requests[0].GetRequestId() {
-			t.Errorf("request_id %q, at first %q", id, requests[0].GetRequestId())
+			t.Errorf("request_id is %q, but %q in the first try", id, requests[0].GetRequestId())
 		}
 	}
 }
 
-func TestNoTryIsSoonerThanTheServerSays(t *testing.T) {
+func TestRetryWaitsAtLeastTheRetryDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		err := refusal(codes.ResourceExhausted, Overloaded, retryAfter(3*time.Second))
 		server := &fake{createRun: failing(2, err)}
 		if _, err := server.serve(t).Runs.CreateRun(t.Context(), &v1.CreateRunRequest{}); err != nil {
 			t.Fatal(err)
 		}
-		for i, time := range server.times[1:] {
-			if gap := time.Sub(server.times[i]); gap < 3e9 {
-				t.Error("tried again after ", gap)
+		for i, at := range server.times[1:] {
+			if gap := at.Sub(server.times[i]); gap < 3*time.Second {
+				t.Error("the next try came after ", gap)
 			}
 		}
 	})
 }
 
-func TestTriesComeLessAndLessOften(t *testing.T) {
+func TestDelaysGrowUpToTheLongestDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{createRun: failing(12, away)}
+		server := &fake{createRun: failing(12, down)}
 		if _, err := server.serve(t).Runs.CreateRun(t.Context(), &v1.CreateRunRequest{}); err != nil {
 			t.Fatal(err)
 		}
-		first, last := server.times[1].Sub(server.times[0]), server.times[12].Sub(server.times[11])
+		first := server.times[1].Sub(server.times[0])
+		last := server.times[12].Sub(server.times[11])
 		if first > 100*time.Millisecond || last < time.Second || last > longestDelay {
 			t.Error(first, last)
 		}
 	})
 }
 
-func TestWhatDoesNotPassIsNotTriedAgain(t *testing.T) {
-	final := map[string]error{
-		"too large":            status.Error(codes.ResourceExhausted, "too large"),
-		"a refusal":            refusal(codes.InvalidArgument, InvalidField),
-		"an error of a server": refusal(codes.Internal, Internal),
-		"an unknown reason":    refusal(codes.Aborted, "NEW_ONE"),
-		"no such method":       status.Error(codes.Unimplemented, "what?"),
+func TestPermanentErrorIsNotRetried(t *testing.T) {
+	permanent := map[string]error{
+		"message too large":    status.Error(codes.ResourceExhausted, "too large"),
+		"invalid field":        refusal(codes.InvalidArgument, InvalidField),
+		"internal error":       refusal(codes.Internal, Internal),
+		"unknown reason":       refusal(codes.Aborted, "REASON_OF_A_NEWER_SERVER"),
+		"unimplemented method": status.Error(codes.Unimplemented, "unknown method"),
 	}
-	for name, err := range final {
+	for name, err := range permanent {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server := &fake{createRun: always(err)}
@@ -124,7 +128,7 @@ func TestWhatDoesNotPassIsNotTriedAgain(t *testing.T) {
 	}
 }
 
-func TestAnAnswerMayHave16MiBAndNoMore(t *testing.T) {
+func TestAnswerMayHave16MiB(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &fake{createRun: always(nil)}
 		client := server.serve(t)
@@ -140,9 +144,9 @@ func TestAnAnswerMayHave16MiBAndNoMore(t *testing.T) {
 	})
 }
 
-func TestTheDeadlineIsOverAllTries(t *testing.T) {
+func TestDeadlineCoversAllTries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{createRun: always(away)}
+		server := &fake{createRun: always(down)}
 		client := server.serve(t, WithDeadline(3*time.Second))
 		begin := time.Now()
 		_, err := client.Runs.CreateRun(t.Context(), &v1.CreateRunRequest{})
@@ -150,16 +154,16 @@ func TestTheDeadlineIsOverAllTries(t *testing.T) {
 			t.Error(took, err)
 		}
 		if len(server.runs) < leastTries {
-			t.Error("tries: ", len(server.runs))
+			t.Errorf("the client made %d tries", len(server.runs))
 		}
 	})
 }
 
-func TestACallThatRunsOutOfTimeSaysWhatTheLastWholeTryMet(t *testing.T) {
+func TestCallEndsAtDeadlineWithErrorOfLastEndedTry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &fake{createRun: func(ctx context.Context, call int) error {
 			if call == 1 {
-				return away
+				return down
 			}
 			return hang(ctx, call)
 		}}
@@ -170,40 +174,46 @@ func TestACallThatRunsOutOfTimeSaysWhatTheLastWholeTryMet(t *testing.T) {
 	})
 }
 
-func TestACallWithoutAnAnswerEndsAtTheDeadlineAndItsWaitComesOnTop(t *testing.T) {
+func TestWaitIsAddedToTheDeadlineOfAHangingCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := (&fake{claim: hang}).serve(t)
-		for wait, want := range map[time.Duration]time.Duration{
-			0: 30 * time.Second, 20 * time.Second: 50 * time.Second, 24 * time.Hour: 330 * time.Second, -time.Hour: 30 * time.Second,
-		} {
+		limits := map[time.Duration]time.Duration{
+			0:                30 * time.Second,
+			20 * time.Second: 50 * time.Second,
+			24 * time.Hour:   330 * time.Second,
+			-time.Hour:       30 * time.Second,
+		}
+		for wait, want := range limits {
 			begin := time.Now()
 			_, err := client.Tasks.ClaimTask(t.Context(), &v1.ClaimTaskRequest{Wait: durationpb.New(wait)})
 			if took := time.Since(begin); took != want || status.Code(err) != codes.DeadlineExceeded {
-				t.Errorf("wait %v: ended after %v: %v", wait, took, err)
+				t.Errorf("the call with a wait of %v ended after %v: %v", wait, took, err)
 			}
 		}
 	})
 }
 
-func TestACallThatIsMadeAgainWaitsForTheRestOfItsTime(t *testing.T) {
+func TestFurtherTryAsksForTheRestOfTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &fake{claim: func(_ context.Context, call int) error {
 			if call > 1 {
 				return nil
 			}
 			time.Sleep(50 * time.Second)
-			return away
+			return down
 		}}
 		request := &v1.ClaimTaskRequest{Wait: durationpb.New(time.Minute)}
 		if _, err := server.serve(t).Tasks.ClaimTask(t.Context(), request); err != nil {
 			t.Fatal(err)
 		}
-		first, second := server.claims[0].GetWait().AsDuration(), server.claims[1].GetWait().AsDuration()
-		if gone := server.times[1].Sub(server.times[0]); first != time.Minute || second != time.Minute-gone {
-			t.Errorf("first %v, then %v after %v", first, second, gone)
+		first := server.claims[0].GetWait().AsDuration()
+		second := server.claims[1].GetWait().AsDuration()
+		elapsed := server.times[1].Sub(server.times[0])
+		if first != time.Minute || second != time.Minute-elapsed {
+			t.Errorf("the first wait is %v, and the second is %v after %v", first, second, elapsed)
 		}
 		if server.claims[0].GetRequestId() != server.claims[1].GetRequestId() {
-			t.Error("it is another call")
+			t.Error("the tries have different request_ids")
 		}
 		if request.GetWait().AsDuration() != time.Minute {
 			t.Error("the caller's request was changed")
@@ -211,8 +221,9 @@ func TestACallThatIsMadeAgainWaitsForTheRestOfItsTime(t *testing.T) {
 	})
 }
 
-func TestTheCallersOwnDeadlineBoundsAllTries(t *testing.T) {
-	for name, handler := range map[string]func(context.Context, int) error{"away": always(away), "hangs": hang} {
+func TestEarlierDeadlineOfTheCallerAppliesToAllTries(t *testing.T) {
+	handlers := map[string]func(context.Context, int) error{"down": always(down), "hangs": hang}
+	for name, handler := range handlers {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client := (&fake{createRun: handler}).serve(t)
@@ -231,28 +242,28 @@ func TestTheCallersOwnDeadlineBoundsAllTries(t *testing.T) {
 	}
 }
 
-func TestWhatTheCallerCancelsIsNotTriedAgain(t *testing.T) {
+func TestCallCancelledByItsCallerIsNotRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &fake{createRun: hang}
 		client := server.serve(t)
 		ctx, cancel := context.WithCancelCause(t.Context())
-		why := errors.New("lunch")
+		why := errors.New("the user pressed stop")
 		time.AfterFunc(time.Second, func() { cancel(why) })
 		_, err := client.Runs.CreateRun(ctx, &v1.CreateRunRequest{})
 		if !errors.Is(err, context.Canceled) || !errors.Is(err, why) || status.Code(err) != codes.Canceled {
 			t.Error(err)
 		}
-		// A server hears of it later.
+		// The server notices the cancellation later than the caller.
 		synctest.Wait()
 		if len(server.runs) != 1 {
-			t.Error("tries: ", len(server.runs))
+			t.Errorf("the client made %d tries", len(server.runs))
 		}
 	})
 }
 
-func TestTheCallersOwnRequestIDIsKept(t *testing.T) {
+func TestCallersRequestIDIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{createRun: failing(1, away)}
+		server := &fake{createRun: failing(1, down)}
 		_, err := server.serve(t).Runs.CreateRun(t.Context(), &v1.CreateRunRequest{RequestId: "mine"})
 		if err != nil || server.runs[0].GetRequestId() != "mine" {
 			t.Error(err)
@@ -261,24 +272,24 @@ func TestTheCallersOwnRequestIDIsKept(t *testing.T) {
 	})
 }
 
-func TestWhatTakesNoRequestIDGetsNone(t *testing.T) {
+func TestRequestWithoutFieldRequestIDIsUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0
-		server := &fake{beat: func(_ context.Context, call int) (v1.LeaseState, error) {
+		server := &fake{heartbeat: func(_ context.Context, call int) (v1.LeaseState, error) {
 			tries = call
-			return v1.LeaseState_LEASE_STATE_EXTENDED, failing(1, away)(nil, call)
+			return v1.LeaseState_LEASE_STATE_EXTENDED, failing(1, down)(nil, call)
 		}}
 		request := &v1.HeartbeatRequest{Beats: []*v1.Beat{{LeaseToken: "a"}}}
 		if _, err := server.serve(t).Tasks.Heartbeat(t.Context(), request); err != nil || tries != 2 {
 			t.Error(tries, err)
 		}
-		if identified(request) != request {
-			t.Error("a heartbeat was given something")
+		if withRequestID(request) != request {
+			t.Error("the heartbeat was copied")
 		}
 	})
 }
 
-func TestWhatCannotBeEncodedIsNotTriedAgain(t *testing.T) {
+func TestMessageThatCannotBeEncodedIsNotRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		_, err := (&fake{}).serve(t).Runs.CreateRun(t.Context(), &v1.CreateRunRequest{Goal: "\xff"})

@@ -1,9 +1,9 @@
-// Package runhub is the Go client of Runhub: a thin layer over the code generated from its protos.
+// Package runhub is the Go client of Runhub: a thin layer over the code generated from the protos.
 //
-// [Connect] once and share the [Client] between goroutines. Its fields are the services, whose calls have a deadline,
-// are made again through restarts of the server, and fail with an [Error] that has a [Reason] to match on.
-// [Client.KeepLease] keeps a claimed task while it is worked on, and cancels the work when the lease is lost.
-// [Client.Subscribe] watches the log without a gap or a duplicate.
+// Call [Connect] once and share the [Client] between goroutines. Its fields are the services. A call has a deadline, is
+// repeated while the server restarts or is overloaded, and fails with an [Error] that has a [Reason] to match on.
+// [Client.KeepLease] keeps the lease of a claimed task during the work, and cancels the work if the lease is lost.
+// [Client.Subscribe] follows the event log without a gap or a duplicate, through broken connections.
 package runhub
 
 import (
@@ -17,7 +17,7 @@ import (
 
 const defaultDeadline = 30 * time.Second
 
-// Client is a connection to a server, with its services. It is safe for concurrent use.
+// Client is a connection to a server. Each exported field is a service. It is safe for concurrent use.
 type Client struct {
 	Runs        v1.RunServiceClient
 	Agents      v1.AgentServiceClient
@@ -28,15 +28,16 @@ type Client struct {
 	Artifacts   v1.ArtifactServiceClient
 	Server      v1.ServerServiceClient
 
-	conn  *grpc.ClientConn
-	calls grpc.ClientConnInterface
-	// For who repeats by itself: the lease keeper, and subscriptions.
-	once tries
-	// Ends `once.open`.
-	shut context.CancelFunc
+	conn *grpc.ClientConn
+	// Repeats calls within their deadline.
+	retrying retryConn
+	// Makes each call once. The lease keeper and subscriptions use it, because they retry by themselves.
+	single singleTryConn
+	// Ends `single.lifetime`.
+	endLifetime context.CancelFunc
 }
 
-// Option changes what [Connect] does by default.
+// Option changes a default of [Connect].
 type Option func(*settings)
 
 type settings struct {
@@ -44,19 +45,20 @@ type settings struct {
 	dialOptions []grpc.DialOption
 }
 
-// WithDeadline sets how long a call may take, all its tries together: 30 s by default. A request's `wait` comes on top.
-// A deadline of the call's own context that is earlier holds as well.
+// WithDeadline sets the time for all tries of a call. The default is 30 s. The client adds a request's `wait` to it. An
+// earlier deadline of the call's own context applies too.
 func WithDeadline(deadline time.Duration) Option {
 	return func(settings *settings) { settings.deadline = deadline }
 }
 
-// WithDialOptions adds options of gRPC, which win over the client's own. Interceptors among them see every try.
+// WithDialOptions adds options of gRPC, which override the client's own. An interceptor sees every try of a call.
 func WithDialOptions(options ...grpc.DialOption) Option {
 	return func(settings *settings) { settings.dialOptions = append(settings.dialOptions, options...) }
 }
 
-// Connect makes a client of the server at HOST:PORT, http://HOST:PORT or unix:PATH. It connects with the first call, and
-// again whenever the connection breaks. The error is [ErrAddress], or what gRPC has against an option.
+// Connect returns a client of the server at HOST:PORT, http://HOST:PORT or unix:PATH. The client connects with the first
+// call, and reconnects when the connection breaks. Connect fails with [ErrAddress] if the address has none of these forms,
+// and with gRPC's error if an option is not valid.
 func Connect(server string, options ...Option) (*Client, error) {
 	settings := settings{deadline: defaultDeadline}
 	for _, option := range options {
@@ -66,34 +68,34 @@ func Connect(server string, options ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	open, shut := context.WithCancel(context.Background())
-	once := tries{conn: conn, open: open}
-	calls := repeated{tries: once, deadline: settings.deadline}
+	lifetime, endLifetime := context.WithCancel(context.Background())
+	single := singleTryConn{conn: conn, lifetime: lifetime}
+	retrying := retryConn{singleTryConn: single, deadline: settings.deadline}
 	return &Client{
-		Runs:        v1.NewRunServiceClient(calls),
-		Agents:      v1.NewAgentServiceClient(calls),
-		Tasks:       v1.NewTaskServiceClient(calls),
-		Events:      v1.NewEventServiceClient(calls),
-		Approvals:   v1.NewApprovalServiceClient(calls),
-		Checkpoints: v1.NewCheckpointServiceClient(calls),
-		Artifacts:   v1.NewArtifactServiceClient(calls),
-		Server:      v1.NewServerServiceClient(calls),
+		Runs:        v1.NewRunServiceClient(retrying),
+		Agents:      v1.NewAgentServiceClient(retrying),
+		Tasks:       v1.NewTaskServiceClient(retrying),
+		Events:      v1.NewEventServiceClient(retrying),
+		Approvals:   v1.NewApprovalServiceClient(retrying),
+		Checkpoints: v1.NewCheckpointServiceClient(retrying),
+		Artifacts:   v1.NewArtifactServiceClient(retrying),
+		Server:      v1.NewServerServiceClient(retrying),
 		conn:        conn,
-		calls:       calls,
-		once:        once,
-		shut:        shut,
+		retrying:    retrying,
+		single:      single,
+		endLifetime: endLifetime,
 	}, nil
 }
 
-// Conn is the connection under the services, for stubs of another make: calls over it have the same deadline, tries and
-// errors.
+// Conn returns the connection under the services, for stubs that other code generators made. Calls on it have the same
+// deadline, retries and errors.
 func (c *Client) Conn() grpc.ClientConnInterface {
-	return c.calls
+	return c.retrying
 }
 
-// Close ends the connection, and with it what is still under way, at once: calls and subscriptions end with [ErrClosed],
-// and leases are lost as [Unanswered].
+// Close closes the connection. Running and later calls and subscriptions end with [ErrClosed], and leases are lost as
+// [Unanswered].
 func (c *Client) Close() error {
-	c.shut()
+	c.endLifetime()
 	return c.conn.Close()
 }

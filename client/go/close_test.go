@@ -13,14 +13,15 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-// In all of these the client is closed after a second. A goroutine that stays fails its bubble.
+// Each of these tests closes the client after a second. A goroutine that is still running fails the synctest bubble.
 
-// later makes a client pause before its next try.
+// later is an error after which the client waits before the next try.
 var later = refusal(codes.ResourceExhausted, Overloaded, retryAfter(20*time.Second))
 
-// closeSoon returns a function that checks whether it was the end of the client that ended something, and at once.
+// closeSoon closes the client after a second. The returned function checks that the error is that of a closed client and
+// that it came at once.
 func closeSoon(t *testing.T, client *Client) func(error) {
-	closed := time.Now().Add(time.Second)
+	closedAt := time.Now().Add(time.Second)
 	time.AfterFunc(time.Second, func() { _ = client.Close() })
 	return func(err error) {
 		t.Helper()
@@ -29,17 +30,18 @@ func closeSoon(t *testing.T, client *Client) func(error) {
 			t.Error(err)
 		}
 		if errors.Is(err, context.Canceled) {
-			t.Error("no context has ended: ", err)
+			t.Error("the error names a context, but no context has ended: ", err)
 		}
-		if late := time.Since(closed); late != 0 {
-			t.Error("ended late: ", late)
+		if late := time.Since(closedAt); late != 0 {
+			t.Errorf("the error came %v after the close", late)
 		}
 	}
 }
 
-func TestACallEndsWithItsClient(t *testing.T) {
-	for name, handler := range map[string]func(context.Context, int) error{"answer": hang, "next try": always(later)} {
-		t.Run("awaits its "+name, func(t *testing.T) {
+func TestCloseEndsCall(t *testing.T) {
+	handlers := map[string]func(context.Context, int) error{"answer": hang, "next try": always(later)}
+	for name, handler := range handlers {
+		t.Run("during the wait for the "+name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client := (&fake{createRun: handler}).serve(t)
 				check := closeSoon(t, client)
@@ -52,17 +54,18 @@ func TestACallEndsWithItsClient(t *testing.T) {
 	}
 }
 
-func TestASubscriptionEndsWithItsClient(t *testing.T) {
-	pausing := func(int, grpc.ServerStreamingServer[update]) error { return later }
-	for name, handler := range map[string]func(int, grpc.ServerStreamingServer[update]) error{
-		"message": saying(), "next try": pausing,
-	} {
-		t.Run("awaits its "+name, func(t *testing.T) {
+func TestCloseEndsSubscription(t *testing.T) {
+	handlers := map[string]func(int, grpc.ServerStreamingServer[update]) error{
+		"message":  streaming(),
+		"next try": func(int, grpc.ServerStreamingServer[update]) error { return later },
+	}
+	for name, handler := range handlers {
+		t.Run("during the wait for the "+name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client := (&fake{subscribe: handler}).serve(t)
 				check := closeSoon(t, client)
 				for range 2 {
-					_, err := drain(t.Context(), client.Subscribe(&v1.SubscribeEventsRequest{}))
+					_, err := readAll(t.Context(), client.Subscribe(&v1.SubscribeEventsRequest{}))
 					check(err)
 				}
 			})
@@ -70,20 +73,21 @@ func TestASubscriptionEndsWithItsClient(t *testing.T) {
 	}
 }
 
-func TestALeaseOfAClosedClientIsLostAsUnanswered(t *testing.T) {
-	for name, handler := range map[string]func(context.Context, int) (v1.LeaseState, error){
-		"answer":    func(ctx context.Context, call int) (v1.LeaseState, error) { return 0, hang(ctx, call) },
-		"next try":  refusing(later),
-		"next beat": answering(extended),
-	} {
-		t.Run("awaits its "+name, func(t *testing.T) {
+func TestLeaseOfClosedClientIsLostAsUnanswered(t *testing.T) {
+	handlers := map[string]func(context.Context, int) (v1.LeaseState, error){
+		"answer":         func(ctx context.Context, call int) (v1.LeaseState, error) { return 0, hang(ctx, call) },
+		"next try":       refusing(later),
+		"next heartbeat": answering(extended),
+	}
+	for name, handler := range handlers {
+		t.Run("during the wait for the "+name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				client := (&fake{beat: handler}).serve(t)
+				client := (&fake{heartbeat: handler}).serve(t)
 				check := closeSoon(t, client)
 				began := time.Now()
 				ctx, keeper := client.KeepLease(t.Context(), claimFor(time.Minute))
 				<-ctx.Done()
-				check(context.Cause(ctx).(*LeaseLost).behind)
+				check(context.Cause(ctx).(*LeaseLost).cause)
 				wantLost(t, context.Cause(ctx), Unanswered, began, time.Second)
 				<-keeper.ended
 				_, keeper = client.KeepLease(t.Context(), claimFor(time.Minute))

@@ -9,32 +9,35 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
+	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 )
 
-// ErrAddress is what [Connect] says of an address that is none.
-var ErrAddress = errors.New("no address of a server: it takes HOST:PORT, http://HOST:PORT or unix:PATH")
+// ErrAddress is the error of [Connect] if the address has none of the valid forms.
+var ErrAddress = errors.New("not a valid server address: use HOST:PORT, http://HOST:PORT or unix:PATH")
 
 const (
-	// As much as a snapshot may have.
+	// The largest answer is a snapshot.
 	maxResponseBytes = 16 << 20
-	// How much of a stream is taken ahead of its reader.
+	// How many bytes of a stream the client buffers before the reader takes them.
 	streamWindow = 1 << 20
-	// The same of all streams of a connection, so that one nobody reads doesn't hold up the calls beside it.
+	// How many bytes of all streams of a connection the client buffers. It is larger than streamWindow, because a stream
+	// that nobody reads would otherwise block the calls on the same connection.
 	connectionWindow = 16 << 20
 
 	connectTimeout = 5 * time.Second
-	// How soon a server that is gone without a word is noticed.
+	// How often the connection is checked, so that a server that has disappeared is noticed.
 	keepaliveInterval = 20 * time.Second
-	keepaliveTimeout  = 10 * time.Second
+	// How long the client waits for the answer to a check.
+	keepaliveTimeout = 10 * time.Second
 )
 
-// gRPC's own delays go up to two minutes. A server that is back should be found by the next try, so they are shorter
-// than those between tries.
-var reconnect = backoff.Config{BaseDelay: firstDelay, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second}
+// The delays between gRPC's attempts to connect. gRPC's default goes up to two minutes. These delays are shorter than those
+// between the tries of a call, so that the next try finds a server that has returned.
+var reconnect = grpcbackoff.Config{BaseDelay: firstDelay, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second}
 
+// dial makes a connection that is opened by the first call. It fails if the address or an option is not valid.
 func dial(server string, options []grpc.DialOption) (*grpc.ClientConn, error) {
 	target, err := target(server)
 	if err != nil {
@@ -54,7 +57,8 @@ func dial(server string, options []grpc.DialOption) (*grpc.ClientConn, error) {
 	return grpc.NewClient(target, append(ours, options...)...)
 }
 
-// target is the address as gRPC takes it. Passed through, a name is looked up at each connect, by the dialer.
+// target returns gRPC's name for the address. It fails with ErrAddress if the address has none of the valid forms. With the
+// scheme passthrough, the dialer resolves the host name at each connect.
 func target(server string) (string, error) {
 	if path, ok := strings.CutPrefix(server, "unix:"); ok && path != "" {
 		return server, nil

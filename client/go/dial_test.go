@@ -11,7 +11,7 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-func TestAnAddressIsHostAndPortOrHTTPOrASocket(t *testing.T) {
+func TestClientConnectsToHostAndPortAndHTTPAddressAndUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	tcp := listen(t, "tcp", "127.0.0.1:0")
 	listen(t, "unix", path)
@@ -23,7 +23,7 @@ func TestAnAddressIsHostAndPortOrHTTPOrASocket(t *testing.T) {
 	}
 }
 
-// listen serves a fake on a real socket until the test ends.
+// listen serves a fake server on a real socket until the test ends, and returns its address.
 func listen(t *testing.T, network, address string) string {
 	t.Helper()
 	listener, err := net.Listen(network, address)
@@ -41,7 +41,7 @@ func listen(t *testing.T, network, address string) string {
 	return listener.Addr().String()
 }
 
-func TestWhatIsNoAddressIsRefused(t *testing.T) {
+func TestInvalidAddressIsAnError(t *testing.T) {
 	for _, address := range []string{"", "localhost", ":50051", "host:", "https://host:1", "http://host", "host:1/path", "unix:"} {
 		if _, err := Connect(address); !errors.Is(err, ErrAddress) {
 			t.Error(address, err)
@@ -49,7 +49,15 @@ func TestWhatIsNoAddressIsRefused(t *testing.T) {
 	}
 }
 
-func TestAnIPv6AddressIsOne(t *testing.T) {
+func TestErrorOfInvalidAddressNamesItAndTheValidForms(t *testing.T) {
+	_, err := Connect("localhost")
+	want := `"localhost" is not a valid server address: use HOST:PORT, http://HOST:PORT or unix:PATH`
+	if err == nil || err.Error() != want {
+		t.Error(err)
+	}
+}
+
+func TestIPv6AddressIsValid(t *testing.T) {
 	if _, err := Connect("[::1]:50051"); err != nil {
 		t.Error(err)
 	}

@@ -11,48 +11,52 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Of the ErrorInfo of every refusal by a Runhub server.
+// The domain in the ErrorInfo of every error that a Runhub server returns.
 const domain = "runhub"
 
 var (
-	// ErrClosed is behind what failed because the client was closed.
+	// ErrClosed is the cause of errors of a closed client.
 	ErrClosed = errors.New("the client is closed")
-	// ErrOtherLog is the end of a subscription whose server has another database than when it began, or than it was begun
-	// for by [InLog], where its cursor means nothing.
-	ErrOtherLog = errors.New("the server's log is another one now: a cursor of the old one means nothing in it")
+	// ErrOtherLog ends a subscription if the server's log is not the one that the subscription follows or that [InLog]
+	// names, because the subscription's cursor is not valid in it.
+	ErrOtherLog = errors.New(
+		"the server's log_id has changed, so the subscription's cursor is not valid: subscribe without a cursor")
 )
 
-// Error is why a call did not do what it was for.
+// Error is why a call failed.
 //
-// When the caller's context ended, errors.Is finds context.Canceled or context.DeadlineExceeded in it, and the context's
-// cause: the [LeaseLost], for example.
+// If the caller's context ended the call, errors.Is finds context.Canceled or context.DeadlineExceeded in the error, and
+// the context's cause, for example a [LeaseLost].
 type Error struct {
-	// What to match on. Empty when the call never reached a handler, or its answer got lost.
+	// Why the server refused the call. Empty if the call did not reach the server's handler, or if its answer was lost.
 	Reason Reason
-	// gRPC's code, as status.Code(err) also says.
+	// The gRPC status code, which status.Code(err) returns too.
 	Code codes.Code
-	// For people only.
+	// An explanation for people. Programs must not parse it.
 	Message string
-	// The particulars that the reason documents.
+	// Further facts about the error, as v1.ErrorReason documents them.
 	Metadata map[string]string
-	// What could not be taken.
+	// The invalid fields of the request.
 	Fields []FieldError
-	// After how long to make the same call again. 0: the server has not said.
+	// How long to wait before repeating the call. 0 if the server gives no delay.
 	RetryDelay time.Duration
 
+	// The status that gRPC returned. Nil if this client made the error.
 	answer *status.Status
-	// What on this side ended the call, and what it had met by then.
-	behind []error
+	// What ended the call on the client's side, and the error of the last try. Nil if the server or the network failed the
+	// call.
+	causes []error
 }
 
-// FieldError is a field that could not be taken.
+// FieldError is an invalid field of a request.
 type FieldError struct {
-	// Its path in the request: tasks[1].title.
+	// The path of the field in the request, such as tasks[1].title.
 	Field string
-	// What is wrong with it, for people.
+	// What is wrong with the field, for people.
 	Problem string
 }
 
+// Error returns the reason and the message, or the code and the message if there is no reason.
 func (e *Error) Error() string {
 	if e.Reason == "" {
 		return fmt.Sprintf("%v: %s", e.Code, e.Message)
@@ -60,18 +64,19 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %s", e.Reason, e.Message)
 }
 
-// Is matches the reason.
+// Is returns whether the target is the error's reason.
 func (e *Error) Is(target error) bool {
 	reason, ok := target.(Reason)
 	return ok && reason == e.Reason
 }
 
-// Unwrap returns what on this side ended the call, if something did.
+// Unwrap returns what ended the call on the client's side, and the error of the last try. Nil if the server or the network
+// failed the call.
 func (e *Error) Unwrap() []error {
-	return e.behind
+	return e.causes
 }
 
-// GRPCStatus is the error as gRPC has it.
+// GRPCStatus returns the error as a gRPC status.
 func (e *Error) GRPCStatus() *status.Status {
 	if e.answer == nil {
 		return status.New(e.Code, e.Message)
@@ -79,7 +84,7 @@ func (e *Error) GRPCStatus() *status.Status {
 	return e.answer
 }
 
-// fromStatus takes apart what gRPC returned.
+// fromStatus converts gRPC's error to the client's error.
 func fromStatus(err error) *Error {
 	answer := status.Convert(err)
 	lost := &Error{Code: answer.Code(), Message: answer.Message(), answer: answer}
@@ -88,11 +93,13 @@ func fromStatus(err error) *Error {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
 			if detail.GetDomain() == domain {
-				refused.Reason, refused.Metadata = Reason(detail.GetReason()), detail.GetMetadata()
+				refused.Reason = Reason(detail.GetReason())
+				refused.Metadata = detail.GetMetadata()
 			}
 		case *errdetails.BadRequest:
 			for _, violation := range detail.GetFieldViolations() {
-				refused.Fields = append(refused.Fields, FieldError{violation.GetField(), violation.GetDescription()})
+				field := FieldError{Field: violation.GetField(), Problem: violation.GetDescription()}
+				refused.Fields = append(refused.Fields, field)
 			}
 		case *errdetails.RetryInfo:
 			refused.RetryDelay = detail.GetRetryDelay().AsDuration()
@@ -104,31 +111,31 @@ func fromStatus(err error) *Error {
 	return &refused
 }
 
-// ended is the error of a call whose context ended. It keeps what the call had met until then.
-func ended(ctx context.Context, met *Error) *Error {
+// contextError returns the error of a call whose context has ended. It keeps the error of the last try.
+func contextError(ctx context.Context, last *Error) *Error {
 	code := status.FromContextError(ctx.Err()).Code()
 	message := ctx.Err().Error()
-	if met.Code != code {
-		message += "; before that: " + met.Error()
+	if last.Code != code {
+		message += "; the last try failed with: " + last.Error()
 	}
-	return &Error{Code: code, Message: message, behind: []error{ctx.Err(), context.Cause(ctx), met}}
+	return &Error{Code: code, Message: message, causes: []error{ctx.Err(), context.Cause(ctx), last}}
 }
 
-// closed is the error of a call on a closed client.
-func closed() *Error {
-	return &Error{Code: codes.Canceled, Message: ErrClosed.Error(), behind: []error{ErrClosed}}
+// closedError returns the error of a call on a closed client.
+func closedError() *Error {
+	return &Error{Code: codes.Canceled, Message: ErrClosed.Error(), causes: []error{ErrClosed}}
 }
 
-// isPassing tells whether the same call may well succeed later: the server is away, shutting down or too busy, or the
+// isTemporary returns whether the same call may succeed later: the server is down, shutting down or overloaded, or the
 // connection broke.
-func isPassing(err error) bool {
+func isTemporary(err error) bool {
 	var e *Error
-	if !errors.As(err, &e) || e.behind != nil {
+	if !errors.As(err, &e) || e.causes != nil {
 		return false
 	}
 	switch e.Reason {
 	case "":
-		return isBroken(e.Code)
+		return mayBeBrokenConnection(e.Code)
 	case Overloaded:
 		return true
 	default:
@@ -136,9 +143,10 @@ func isPassing(err error) bool {
 	}
 }
 
-// isBroken tells whether a broken connection shows so. gRPC for Go says UNAVAILABLE however it breaks; what stands between
-// may reset a stream alone, which is INTERNAL or CANCELLED, or answer in its own words, which is UNKNOWN.
-func isBroken(code codes.Code) bool {
+// mayBeBrokenConnection returns whether an error without a reason has this code if the connection broke. gRPC for Go
+// reports every broken connection as UNAVAILABLE. A proxy may reset only the stream, which gRPC reports as INTERNAL or
+// CANCELLED, or may answer without a gRPC status, which gRPC reports as UNKNOWN.
+func mayBeBrokenConnection(code codes.Code) bool {
 	switch code {
 	case codes.Unavailable, codes.Internal, codes.Canceled, codes.Unknown:
 		return true

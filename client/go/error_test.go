@@ -13,20 +13,23 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-func TestARefusalHasItsReasonAndParticulars(t *testing.T) {
+func TestErrorHasAllDetailsOfTheServer(t *testing.T) {
 	bad := &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
 		{Field: "goal", Description: "is blank"}, {Field: "tasks[1].title", Description: "is too long"},
 	}}
 	var err error = fromStatus(refusal(codes.InvalidArgument, InvalidField, bad, retryAfter(2*time.Second)))
 	if !errors.Is(fmt.Errorf("planning: %w", err), InvalidField) || errors.Is(err, StaleLease) {
-		t.Error("the reason does not match")
+		t.Error("errors.Is does not find the reason")
 	}
 	if status.Code(err) != codes.InvalidArgument || len(status.Convert(err).Details()) != 3 {
-		t.Error("gRPC has lost it")
+		t.Error("gRPC does not find the status")
 	}
 	var e *Error
-	if !errors.As(err, &e) || e.Error() != "INVALID_FIELD: no" || e.Message != "no" || e.Metadata["who"] != "somebody" {
-		t.Error(err)
+	if !errors.As(err, &e) || e.Error() != "INVALID_FIELD: refused by the test" || e.Message != "refused by the test" {
+		t.Fatal(err)
+	}
+	if e.Metadata["current_status"] != "RUNNING" {
+		t.Error(e.Metadata)
 	}
 	if !slices.Equal(e.Fields, []FieldError{{"goal", "is blank"}, {"tasks[1].title", "is too long"}}) {
 		t.Error(e.Fields)
@@ -36,32 +39,33 @@ func TestARefusalHasItsReasonAndParticulars(t *testing.T) {
 	}
 }
 
-func TestAReasonThatIsNotKnownIsKept(t *testing.T) {
-	err := fromStatus(refusal(codes.Aborted, "NEW_ONE"))
-	if err.Reason != "NEW_ONE" || !errors.Is(err, Reason("NEW_ONE")) {
+func TestUnknownReasonIsKeptAsText(t *testing.T) {
+	err := fromStatus(refusal(codes.Aborted, "REASON_OF_A_NEWER_SERVER"))
+	if err.Reason != "REASON_OF_A_NEWER_SERVER" || !errors.Is(err, Reason("REASON_OF_A_NEWER_SERVER")) {
 		t.Error(err.Reason)
 	}
 }
 
-func TestWhatReachedNoHandlerHasNoReason(t *testing.T) {
-	foreign, detailsErr := status.New(codes.Unavailable, "busy").WithDetails(&errdetails.ErrorInfo{Domain: "proxy", Reason: "X"})
+func TestErrorThatIsNotTheServersHasNoReason(t *testing.T) {
+	info := &errdetails.ErrorInfo{Domain: "proxy", Reason: "NO_ROUTE"}
+	foreign, detailsErr := status.New(codes.Unavailable, "no route").WithDetails(info)
 	if detailsErr != nil {
 		t.Fatal(detailsErr)
 	}
-	for _, err := range []error{away, foreign.Err()} {
+	for _, err := range []error{down, foreign.Err()} {
 		if e := fromStatus(err); e.Reason != "" || e.Metadata != nil || e.Code != codes.Unavailable {
 			t.Error(e)
 		}
 	}
 }
 
-func TestAnErrorMadeByHandHasItsCode(t *testing.T) {
+func TestErrorWithoutAnAnswerHasItsCode(t *testing.T) {
 	if code := status.Code(&Error{Reason: StaleLease, Code: codes.FailedPrecondition}); code != codes.FailedPrecondition {
 		t.Error(code)
 	}
 }
 
-func TestAValueIsAnyJSON(t *testing.T) {
+func TestValueTakesAnyJSON(t *testing.T) {
 	type file struct {
 		Path string `json:"path"`
 	}
@@ -70,11 +74,11 @@ func TestAValueIsAnyJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var again any = value.GetStructValue().GetFields()["lines"].GetNumberValue()
-	if again != 120.0 {
+	var lines any = value.GetStructValue().GetFields()["lines"].GetNumberValue()
+	if lines != 120.0 {
 		t.Error(string(text))
 	}
 	if _, err := Value(math.Inf(1)); err == nil {
-		t.Error("infinity is no JSON")
+		t.Error("Value has accepted infinity, which JSON can't represent")
 	}
 }

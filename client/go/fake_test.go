@@ -19,38 +19,39 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-// fake is a server that answers as a test says, and notes what it was asked and when. Its connections are in memory, so
-// that within a synctest bubble time is the test's own.
+// fake is a server whose answers a test chooses. It records the requests and their times. Its connections are in memory, so
+// that a synctest bubble controls the time.
 type fake struct {
 	v1.UnimplementedRunServiceServer
 	v1.UnimplementedTaskServiceServer
 	v1.UnimplementedEventServiceServer
 	v1.UnimplementedServerServiceServer
 
-	// Each answers one call, the number of which it is given, from 1.
+	// The handlers. Each gets the number of the call, which starts at 1.
 	createRun func(ctx context.Context, call int) error
 	claim     func(ctx context.Context, call int) error
-	beat      func(ctx context.Context, call int) (v1.LeaseState, error)
+	heartbeat func(ctx context.Context, call int) (v1.LeaseState, error)
 	subscribe func(call int, stream grpc.ServerStreamingServer[v1.SubscribeEventsResponse]) error
 	logID     func(ctx context.Context, call int) string
 
 	lock       sync.Mutex
 	runs       []*v1.CreateRunRequest
 	claims     []*v1.ClaimTaskRequest
-	beats      []*v1.HeartbeatRequest
+	heartbeats []*v1.HeartbeatRequest
 	subscribed []*v1.SubscribeEventsRequest
 	times      []time.Time
 	infos      int
 }
 
-// serve starts the fake and returns a client of it. Both end with the test.
+// serve starts the server and returns a client of it. Both end with the test.
 func (f *fake) serve(t *testing.T, options ...Option) *Client {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer(
-		// Requests too large for most servers: their echo is too large for the client.
+		// Accepts requests that are larger than the largest answer, so that a test can make the answer too large for the
+		// client.
 		grpc.MaxRecvMsgSize(2*maxResponseBytes),
-		// Pings at any time, as a Runhub server takes them.
+		// Accepts keepalive pings at any time, as a Runhub server does.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 	)
 	f.register(server)
@@ -77,13 +78,13 @@ func connect(t *testing.T, address string, options ...Option) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Some tests have closed it by then.
+	// Some tests have closed the client before.
 	t.Cleanup(func() { _ = client.Close() })
 	return client
 }
 
-// note keeps a request and when it came, and says the how manieth it is.
-func note[T any](f *fake, requests *[]T, request T) int {
+// record records a request and its time, and returns the number of the call.
+func record[T any](f *fake, requests *[]T, request T) int {
 	f.lock.Lock()
 	defer f.lock.Unlock()
 	*requests = append(*requests, request)
@@ -92,23 +93,23 @@ func note[T any](f *fake, requests *[]T, request T) int {
 }
 
 func (f *fake) CreateRun(ctx context.Context, request *v1.CreateRunRequest) (*v1.CreateRunResponse, error) {
-	call := note(f, &f.runs, request)
+	call := record(f, &f.runs, request)
 	return &v1.CreateRunResponse{Run: &v1.Run{Goal: request.GetGoal()}}, f.createRun(ctx, call)
 }
 
 func (f *fake) ClaimTask(ctx context.Context, request *v1.ClaimTaskRequest) (*v1.ClaimTaskResponse, error) {
-	return &v1.ClaimTaskResponse{}, f.claim(ctx, note(f, &f.claims, request))
+	return &v1.ClaimTaskResponse{}, f.claim(ctx, record(f, &f.claims, request))
 }
 
 func (f *fake) Heartbeat(ctx context.Context, request *v1.HeartbeatRequest) (*v1.HeartbeatResponse, error) {
-	state, err := f.beat(ctx, note(f, &f.beats, request))
+	state, err := f.heartbeat(ctx, record(f, &f.heartbeats, request))
 	return &v1.HeartbeatResponse{Results: []*v1.BeatResult{{State: state}}}, err
 }
 
 func (f *fake) SubscribeEvents(
 	request *v1.SubscribeEventsRequest, stream grpc.ServerStreamingServer[v1.SubscribeEventsResponse],
 ) error {
-	return f.subscribe(note(f, &f.subscribed, request), stream)
+	return f.subscribe(record(f, &f.subscribed, request), stream)
 }
 
 func (f *fake) GetServerInfo(ctx context.Context, _ *v1.GetServerInfoRequest) (*v1.GetServerInfoResponse, error) {
@@ -122,16 +123,17 @@ func (f *fake) GetServerInfo(ctx context.Context, _ *v1.GetServerInfoRequest) (*
 	return &v1.GetServerInfoResponse{LogId: f.logID(ctx, call)}, nil
 }
 
-// refusal is an error as a Runhub server makes it.
+// refusal returns an error like those of a Runhub server.
 func refusal(code codes.Code, reason Reason, details ...protoadapt.MessageV1) error {
-	info := &errdetails.ErrorInfo{Domain: domain, Reason: string(reason), Metadata: map[string]string{"who": "somebody"}}
-	refused, err := status.New(code, "no").WithDetails(append(details, info)...)
+	info := &errdetails.ErrorInfo{Domain: domain, Reason: string(reason), Metadata: map[string]string{"current_status": "RUNNING"}}
+	refused, err := status.New(code, "refused by the test").WithDetails(append(details, info)...)
 	if err != nil {
 		return err
 	}
 	return refused.Err()
 }
 
+// retryAfter returns the detail of an error that has this retry delay.
 func retryAfter(delay time.Duration) protoadapt.MessageV1 {
 	return &errdetails.RetryInfo{RetryDelay: durationpb.New(delay)}
 }

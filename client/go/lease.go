@@ -12,59 +12,72 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-// Cause is why a lease is over.
+// Cause is why a lease is lost.
 type Cause string
 
 const (
-	// Taken means that the server says so: the task was taken back, moved or given to somebody else. A report would be
-	// refused.
+	// Taken means that the server answered LOST: the task was requeued, moved, or claimed by another agent. The server
+	// would reject a report.
 	Taken Cause = "taken"
-	// Unanswered means that no beat was answered for as long as the lease lasts: by now somebody else may have the task. A
-	// report is still taken if nobody has it, by another client if this one was closed.
+	// Unanswered means that the server has answered no heartbeat for a whole lease duration, or that the client was closed.
+	// Another agent may hold the task. The server still accepts a report if no agent has claimed the task.
 	Unanswered Cause = "unanswered"
-	// Refused means that the server refused a beat and would refuse it again: a progress over 1 MiB, say.
+	// Refused means that the server refused a heartbeat and would refuse it again, for example because its progress is over
+	// 1 MiB.
 	Refused Cause = "refused"
 )
 
-// LeaseLost is the cause (context.Cause) of a context whose lease is over.
+var lostTexts = map[Cause]string{
+	Taken:      "the lease is lost: the task was requeued, moved, or claimed by another agent",
+	Unanswered: "the lease may be lost: the server has answered no heartbeat for a whole lease duration",
+	Refused:    "the lease can't be kept: the server refuses its heartbeats",
+}
+
+// LeaseLost is the cause (context.Cause) of a context that ended because the lease is lost.
 type LeaseLost struct {
 	Because Cause
-	behind  error
+	// The error of the last heartbeat. Nil if the server answered it.
+	cause error
 }
 
+// Error returns why the lease is lost, and the error of the last heartbeat.
 func (l *LeaseLost) Error() string {
-	if l.behind == nil {
-		return fmt.Sprintf("the lease is lost (%s)", l.Because)
+	if l.cause == nil {
+		return lostTexts[l.Because]
 	}
-	return fmt.Sprintf("the lease is lost (%s): %v", l.Because, l.behind)
+	return fmt.Sprintf("%s: %v", lostTexts[l.Because], l.cause)
 }
 
-// Unwrap returns what the last try of a beat met; nil when the task was taken.
+// Unwrap returns the error of the last heartbeat. Nil if the server answered it.
 func (l *LeaseLost) Unwrap() error {
-	return l.behind
+	return l.cause
 }
 
-// Lease is a lease that is kept by heartbeats in the background. It is safe for concurrent use.
+// Lease is a lease that heartbeats keep in the background. It is safe for concurrent use.
 type Lease struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	ended  chan struct{}
+	// Closed when no further heartbeat is sent.
+	ended chan struct{}
 
-	lock     sync.Mutex
+	// Protects the fields below.
+	lock sync.Mutex
+	// The latest progress that no answered heartbeat has carried. Nil if there is none.
 	progress *structpb.Value
 	state    v1.LeaseState
-	reached  map[v1.LeaseState]chan struct{}
+	// The channels that callers wait on. The channel of the current state is closed.
+	reached map[v1.LeaseState]chan struct{}
 }
 
-// KeepLease keeps the lease of a claim until [Lease.Stop], or until the context ends. The work is done under the context
-// it returns, which ends when the lease is lost, with a *[LeaseLost] as its cause.
+// KeepLease keeps the lease of a claim until [Lease.Stop] or until the context ends. Do the work under the returned
+// context. It ends when the lease is lost; its cause is then a *[LeaseLost].
 //
-// The report on the task follows after Stop, under the context given here: a beat after a completion would be answered
-// that the lease is lost. [Lease.Run] takes care of that.
+// Report on the task after Stop and under the context that you passed in: a heartbeat that is sent after the completion is
+// answered LOST. [Lease.Run] stops the heartbeats when the work ends.
 //
-// The first beat goes out at once: how long ago the claim was answered is unknown here, and who lost the task meanwhile
-// hears of it before much work. Then it beats at a third of the lease, but every 10 s at the latest. A client that is
-// closed keeps no lease: it is lost as unanswered, at once.
+// The keeper sends the first heartbeat at once, because the claim may have been answered long before this call. A holder
+// that has lost the task in the meantime then learns of it early. Each further heartbeat follows after a third of the
+// lease duration, but after 10 s at the latest. If the client is closed, the lease is lost as [Unanswered] at once.
 func (c *Client) KeepLease(ctx context.Context, claim *v1.Claim) (context.Context, *Lease) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	lease := &Lease{
@@ -73,30 +86,31 @@ func (c *Client) KeepLease(ctx context.Context, claim *v1.Claim) (context.Contex
 		ended:   make(chan struct{}),
 		reached: make(map[v1.LeaseState]chan struct{}),
 	}
-	lease.enter(v1.LeaseState_LEASE_STATE_EXTENDED)
-	beater := &beater{
-		lease:    lease,
-		once:     c.once,
-		tasks:    v1.NewTaskServiceClient(c.once),
-		token:    claim.GetLeaseToken(),
-		duration: max(claim.GetLeaseDuration().AsDuration(), shortestLease),
-		answered: time.Now(),
+	lease.setState(v1.LeaseState_LEASE_STATE_EXTENDED)
+	heartbeats := &heartbeats{
+		lease:        lease,
+		conn:         c.single,
+		tasks:        v1.NewTaskServiceClient(c.single),
+		token:        claim.GetLeaseToken(),
+		duration:     max(claim.GetLeaseDuration().AsDuration(), shortestLease),
+		extendedFrom: time.Now(),
 	}
-	go beater.keep(ctx)
+	go heartbeats.sendUntilLost(ctx)
 	return ctx, lease
 }
 
-// Stop ends the beating and the work's context. It returns when no beat is under way any more; the lease itself lives on
-// until it expires. To be called once the work has come to its end; again does no harm.
+// Stop stops the heartbeats and ends the context of the work. It returns when no heartbeat is being sent. The lease itself
+// is valid until it expires. Call Stop when the work has ended. Further calls do nothing.
 func (l *Lease) Stop() {
 	l.cancel(nil)
 	<-l.ended
 }
 
-// Run does the work under the lease's context, then stops beating, so that the report can follow.
+// Run does the work under the lease's context and then stops the heartbeats, so that the caller can report on the task.
 //
-// The error is the work's own. If the lease was lost it is the *[LeaseLost], also when the work came to its end; an error
-// of the work that is more than the cancellation is joined to it.
+// Run returns the work's error. If the lease is lost, it returns a *[LeaseLost], even if the work ended without an error;
+// an error of the work that is not only the cancellation is joined to it. If the lease is lost before Run is called, Run
+// does not begin the work.
 func (l *Lease) Run(work func(ctx context.Context) error) error {
 	defer l.Stop()
 	if l.ctx.Err() != nil {
@@ -107,15 +121,16 @@ func (l *Lease) Run(work func(ctx context.Context) error) error {
 	if !errors.As(context.Cause(l.ctx), &lost) {
 		return err
 	}
-	// Not errors.Is: what only wraps the cancellation may say more.
+	// Compares without errors.Is, because an error that wraps the cancellation may contain other errors too.
 	if err == nil || err == context.Canceled || err == error(lost) {
 		return lost
 	}
 	return errors.Join(lost, err)
 }
 
-// Progress sets what the next beat says of how far the work is: what encoding/json takes, at most 1 MiB. Until a beat is
-// answered the latest wins; once it is answered it is not sent again. The error is one of encoding/json.
+// Progress sets the progress that the next heartbeat carries: any value that encoding/json takes, at most 1 MiB as JSON. It
+// replaces a progress that is not answered yet. An answered progress is not sent again. Progress fails if encoding/json
+// fails.
 func (l *Lease) Progress(progress any) error {
 	value, err := Value(progress)
 	if err != nil {
@@ -127,71 +142,73 @@ func (l *Lease) Progress(progress any) error {
 	return nil
 }
 
-// State is how the lease stands by the last answered beat: EXTENDED before the first, LOST from when it is over, by
-// answer or by silence.
+// State returns the state in the last answered heartbeat: EXTENDED before the first one, LOST once the lease is lost.
 func (l *Lease) State() v1.LeaseState {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	return l.state
 }
 
-// CancelRequested is closed when the run is being cancelled: finish or release the task within the grace. That does not
-// end the work's context. To be waited for beside that context's Done, as the two below.
+// CancelRequested returns a channel that is closed when the run is being cancelled. The task should then be finished or
+// released within the grace. The context of the work does not end. If the lease is lost first, the channel stays open, so
+// also wait for the context's Done.
 func (l *Lease) CancelRequested() <-chan struct{} {
-	return l.reaches(v1.LeaseState_LEASE_STATE_CANCEL_REQUESTED)
+	return l.reachedChannel(v1.LeaseState_LEASE_STATE_CANCEL_REQUESTED)
 }
 
-// PauseRequested is closed when the run is paused: come to a good place to stop. The lease is kept. Asked for again, it
-// waits for the next pause once this one is over.
+// PauseRequested returns a channel that is closed when the run is paused. The work should then stop at a good point; the
+// keeper goes on keeping the lease. To wait for a later pause, call PauseRequested again after this one is over. If the
+// lease is lost first, the channel stays open, so also wait for the context's Done.
 func (l *Lease) PauseRequested() <-chan struct{} {
-	return l.reaches(v1.LeaseState_LEASE_STATE_PAUSE_REQUESTED)
+	return l.reachedChannel(v1.LeaseState_LEASE_STATE_PAUSE_REQUESTED)
 }
 
-// Resumed is closed when the run is neither paused nor being cancelled.
+// Resumed returns a channel that is closed when the run is neither paused nor being cancelled. If the lease is lost first,
+// the channel stays open, so also wait for the context's Done.
 func (l *Lease) Resumed() <-chan struct{} {
-	return l.reaches(v1.LeaseState_LEASE_STATE_EXTENDED)
+	return l.reachedChannel(v1.LeaseState_LEASE_STATE_EXTENDED)
 }
 
-func (l *Lease) reaches(state v1.LeaseState) <-chan struct{} {
+func (l *Lease) reachedChannel(state v1.LeaseState) <-chan struct{} {
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	return l.waiting(state)
+	return l.reachedChannelLocked(state)
 }
 
-// waiting is what those hear who wait for a state. Only under the lock.
-func (l *Lease) waiting(state v1.LeaseState) chan struct{} {
+// reachedChannelLocked returns the channel that is closed when the lease reaches the state. The caller must hold the lock.
+func (l *Lease) reachedChannelLocked(state v1.LeaseState) chan struct{} {
 	if l.reached[state] == nil {
 		l.reached[state] = make(chan struct{})
 	}
 	return l.reached[state]
 }
 
-func (l *Lease) enter(state v1.LeaseState) {
+func (l *Lease) setState(state v1.LeaseState) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	if state == l.state {
 		return
 	}
-	// Who asks for the state that is left waits for its return.
+	// The channel of the old state is closed. Callers that ask for that state from now on wait for its return.
 	delete(l.reached, l.state)
-	close(l.waiting(state))
+	close(l.reachedChannelLocked(state))
 	l.state = state
 }
 
-func (l *Lease) lose(lost *LeaseLost) {
-	l.enter(v1.LeaseState_LEASE_STATE_LOST)
+func (l *Lease) setLost(lost *LeaseLost) {
+	l.setState(v1.LeaseState_LEASE_STATE_LOST)
 	l.cancel(lost)
 }
 
-// unsent is the progress that no answered beat has brought yet.
-func (l *Lease) unsent() *structpb.Value {
+// pendingProgress returns the progress that no answered heartbeat has carried. Nil if there is none.
+func (l *Lease) pendingProgress() *structpb.Value {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	return l.progress
 }
 
-// brought forgets a progress that was answered, unless a newer one was set meanwhile.
-func (l *Lease) brought(progress *structpb.Value) {
+// progressAnswered forgets an answered progress, unless a newer one was set in the meantime.
+func (l *Lease) progressAnswered(progress *structpb.Value) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	if l.progress == progress {

@@ -21,64 +21,70 @@ const (
 	cancelRequested = v1.LeaseState_LEASE_STATE_CANCEL_REQUESTED
 )
 
+// claimFor returns a claim with this lease duration.
 func claimFor(lease time.Duration) *v1.Claim {
 	return &v1.Claim{LeaseToken: "token", LeaseDuration: durationpb.New(lease)}
 }
 
-// answering answers the beats with these, and all others with the last of them.
+// answering returns a handler that answers the heartbeats with these states, and further ones with the last state.
 func answering(states ...v1.LeaseState) func(context.Context, int) (v1.LeaseState, error) {
 	return func(_ context.Context, call int) (v1.LeaseState, error) {
 		return states[min(call, len(states))-1], nil
 	}
 }
 
+// refusing returns a handler that refuses every heartbeat.
 func refusing(err error) func(context.Context, int) (v1.LeaseState, error) {
 	return func(context.Context, int) (v1.LeaseState, error) { return 0, err }
 }
 
+// untilCancelled is work that ends only when it is cancelled.
 func untilCancelled(ctx context.Context) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
 
-// wantLost checks why a lease was lost, and how long it took.
+// wantLost checks why a lease was lost, and after which time.
 func wantLost(t *testing.T, err error, because Cause, began time.Time, after time.Duration) *LeaseLost {
 	t.Helper()
 	var lost *LeaseLost
 	if !errors.As(err, &lost) || lost.Because != because {
-		t.Fatalf("wanted the lease lost (%s), came: %v", because, err)
+		t.Fatalf("expected a lost lease (%s), got: %v", because, err)
 	}
 	if took := time.Since(began); took != after {
-		t.Errorf("lost after %v, not %v", took, after)
+		t.Errorf("the lease was lost after %v, not after %v", took, after)
 	}
 	return lost
 }
 
-func TestTheFirstBeatGoesOutAtOnceAndTheOthersAtAThird(t *testing.T) {
-	for lease, interval := range map[time.Duration]time.Duration{
-		3 * time.Second: time.Second, 10 * time.Minute: 10 * time.Second, 0: time.Second / 3,
-	} {
+func TestFirstHeartbeatIsSentAtOnceAndTheOthersAtAThirdOfTheLease(t *testing.T) {
+	intervals := map[time.Duration]time.Duration{
+		3 * time.Second:  time.Second,
+		10 * time.Minute: 10 * time.Second,
+		0:                time.Second / 3,
+	}
+	for lease, interval := range intervals {
 		synctest.Test(t, func(t *testing.T) {
-			server := &fake{beat: answering(extended)}
+			server := &fake{heartbeat: answering(extended)}
 			began := time.Now()
 			_, keeper := server.serve(t).KeepLease(t.Context(), claimFor(lease))
 			time.Sleep(2*interval + interval/2)
 			keeper.Stop()
-			if len(server.beats) != 3 || server.beats[0].GetBeats()[0].GetLeaseToken() != "token" {
-				t.Fatal(server.beats)
+			if len(server.heartbeats) != 3 || server.heartbeats[0].GetBeats()[0].GetLeaseToken() != "token" {
+				t.Fatal(server.heartbeats)
 			}
 			for i, at := range server.times {
 				if at.Sub(began) != time.Duration(i)*interval {
-					t.Errorf("lease %v: beat %d after %v", lease, i, at.Sub(began))
+					t.Errorf("with a lease of %v, heartbeat %d was sent after %v", lease, i, at.Sub(began))
 				}
 			}
 		})
 	}
 }
 
-func TestALeaseThatIsTakenCancelsTheWork(t *testing.T) {
+func TestLostLeaseCancelsTheWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{beat: answering(extended, lost)}
+		server := &fake{heartbeat: answering(extended, lost)}
 		began := time.Now()
 		ctx, keeper := server.serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		err := keeper.Run(untilCancelled)
@@ -88,22 +94,22 @@ func TestALeaseThatIsTakenCancelsTheWork(t *testing.T) {
 			t.Error(keeper.State())
 		}
 		time.Sleep(time.Minute)
-		if len(server.beats) != 2 {
-			t.Error("beats: ", len(server.beats))
+		if len(server.heartbeats) != 2 {
+			t.Errorf("the keeper sent %d heartbeats", len(server.heartbeats))
 		}
 	})
 }
 
-func TestALeaseIsLostAfterItsDurationOfSilence(t *testing.T) {
-	silences := map[string]func(context.Context, int) error{"away": always(away), "hangs": hang}
-	for name, silence := range silences {
+func TestLeaseIsLostIfNoHeartbeatIsAnsweredForItsDuration(t *testing.T) {
+	handlers := map[string]func(context.Context, int) error{"down": always(down), "hangs": hang}
+	for name, handler := range handlers {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server := &fake{beat: func(ctx context.Context, call int) (v1.LeaseState, error) {
+				server := &fake{heartbeat: func(ctx context.Context, call int) (v1.LeaseState, error) {
 					if call == 1 {
 						return extended, nil
 					}
-					return 0, silence(ctx, call)
+					return 0, handler(ctx, call)
 				}}
 				began := time.Now()
 				_, keeper := server.serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
@@ -113,17 +119,17 @@ func TestALeaseIsLostAfterItsDurationOfSilence(t *testing.T) {
 					t.Error(lost)
 				}
 				synctest.Wait()
-				if len(server.beats) < 3 {
-					t.Error("beats: ", len(server.beats))
+				if len(server.heartbeats) < 3 {
+					t.Errorf("the keeper sent %d heartbeats", len(server.heartbeats))
 				}
 			})
 		})
 	}
 }
 
-func TestABeatThatHangsIsTriedAgainAfterAThird(t *testing.T) {
+func TestHangingHeartbeatIsRetriedAfterAThirdOfTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{beat: func(ctx context.Context, call int) (v1.LeaseState, error) {
+		server := &fake{heartbeat: func(ctx context.Context, call int) (v1.LeaseState, error) {
 			if call == 1 {
 				return 0, hang(ctx, call)
 			}
@@ -131,31 +137,37 @@ func TestABeatThatHangsIsTriedAgainAfterAThird(t *testing.T) {
 		}}
 		_, keeper := server.serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		time.Sleep(10 * time.Second)
-		if keeper.Stop(); keeper.State() != extended {
+		keeper.Stop()
+		if keeper.State() != extended {
 			t.Error(keeper.State())
 		}
-		if again := server.times[1].Sub(server.times[0]); again < time.Second || again > 1100*time.Millisecond {
-			t.Error(again)
+		gap := server.times[1].Sub(server.times[0])
+		if gap < time.Second || gap > 1100*time.Millisecond {
+			t.Error("the second try came after ", gap)
 		}
 	})
 }
 
-func TestABeatThatIsRefusedEndsTheLease(t *testing.T) {
+func TestRefusedHeartbeatEndsTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{beat: refusing(refusal(codes.InvalidArgument, InvalidField))}
+		server := &fake{heartbeat: refusing(refusal(codes.InvalidArgument, InvalidField))}
 		began := time.Now()
 		_, keeper := server.serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		err := keeper.Run(untilCancelled)
-		if wantLost(t, err, Refused, began, 0); !errors.Is(err, InvalidField) {
+		wantLost(t, err, Refused, began, 0)
+		if !errors.Is(err, InvalidField) {
 			t.Error(err)
 		}
 	})
 }
 
-func TestAProgressIsSentOnceAndTheLatestWins(t *testing.T) {
+func TestLatestProgressIsSentUntilItIsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{beat: func(_ context.Context, call int) (v1.LeaseState, error) {
-			return extended, map[int]error{2: away}[call]
+		server := &fake{heartbeat: func(_ context.Context, call int) (v1.LeaseState, error) {
+			if call == 2 {
+				return extended, down
+			}
+			return extended, nil
 		}}
 		_, keeper := server.serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		time.Sleep(time.Millisecond)
@@ -171,16 +183,16 @@ func TestAProgressIsSentOnceAndTheLatestWins(t *testing.T) {
 		})
 		time.Sleep(2500 * time.Millisecond)
 		keeper.Stop()
-		checkProgress(t, server.beats, nil, map[string]any{"percent": 50.0}, 75.0, nil)
+		checkProgress(t, server.heartbeats, nil, map[string]any{"percent": 50.0}, 75.0, nil)
 		if keeper.Progress(func() {}) == nil {
-			t.Error("a function is no JSON")
+			t.Error("Progress has accepted a function, which JSON can't represent")
 		}
 	})
 }
 
-func TestAProgressSetWhileABeatIsUnderWayIsNotLost(t *testing.T) {
+func TestProgressSetDuringAHeartbeatIsSentWithTheNextOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{beat: func(context.Context, int) (v1.LeaseState, error) {
+		server := &fake{heartbeat: func(context.Context, int) (v1.LeaseState, error) {
 			time.Sleep(500 * time.Millisecond)
 			return extended, nil
 		}}
@@ -194,26 +206,27 @@ func TestAProgressSetWhileABeatIsUnderWayIsNotLost(t *testing.T) {
 		}
 		time.Sleep(3750 * time.Millisecond)
 		keeper.Stop()
-		checkProgress(t, server.beats, nil, "early", "late", nil)
+		checkProgress(t, server.heartbeats, nil, "early", "late", nil)
 	})
 }
 
-func checkProgress(t *testing.T, beats []*v1.HeartbeatRequest, wanted ...any) {
+// checkProgress checks the progress of each heartbeat; nil means none.
+func checkProgress(t *testing.T, heartbeats []*v1.HeartbeatRequest, wanted ...any) {
 	t.Helper()
-	if len(beats) != len(wanted) {
-		t.Fatal(beats)
+	if len(heartbeats) != len(wanted) {
+		t.Fatal(heartbeats)
 	}
 	for i, want := range wanted {
-		got := beats[i].GetBeats()[0].GetProgress()
+		got := heartbeats[i].GetBeats()[0].GetProgress()
 		if (got == nil) != (want == nil) || got != nil && got.String() != MustValue(want).String() {
-			t.Errorf("beat %d has %v, not %v", i+1, got, want)
+			t.Errorf("heartbeat %d has the progress %v, not %v", i+1, got, want)
 		}
 	}
 }
 
-func TestAStoppedKeeperBeatsNoMore(t *testing.T) {
+func TestStoppedKeeperSendsNoHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{beat: answering(extended)}
+		server := &fake{heartbeat: answering(extended)}
 		ctx, keeper := server.serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		time.Sleep(time.Millisecond)
 		keeper.Stop()
@@ -222,24 +235,25 @@ func TestAStoppedKeeperBeatsNoMore(t *testing.T) {
 			t.Error(cause)
 		}
 		time.Sleep(time.Minute)
-		if len(server.beats) != 1 || keeper.State() != extended {
-			t.Error(len(server.beats), keeper.State())
+		if len(server.heartbeats) != 1 || keeper.State() != extended {
+			t.Error(len(server.heartbeats), keeper.State())
 		}
 	})
 }
 
-func TestTheWorkHearsThatItIsAskedToStop(t *testing.T) {
+func TestWorkCanWaitForRequestsToStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{beat: answering(extended, pauseRequested, extended, pauseRequested, cancelRequested)}
+		server := &fake{heartbeat: answering(extended, pauseRequested, extended, pauseRequested, cancelRequested)}
 		_, keeper := server.serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		began := time.Now()
 		err := keeper.Run(func(ctx context.Context) error {
-			for after, asked := range []func() <-chan struct{}{
+			requests := []func() <-chan struct{}{
 				keeper.Resumed, keeper.PauseRequested, keeper.Resumed, keeper.PauseRequested, keeper.CancelRequested,
-			} {
-				<-asked()
+			}
+			for after, request := range requests {
+				<-request()
 				if took := time.Since(began); took != time.Duration(after)*time.Second {
-					t.Errorf("answer %d was heard after %v", after, took)
+					t.Errorf("the work learned of answer %d after %v", after, took)
 				}
 			}
 			return ctx.Err()
@@ -250,9 +264,9 @@ func TestTheWorkHearsThatItIsAskedToStop(t *testing.T) {
 	})
 }
 
-func TestTheWorksOwnErrorPassesUnchanged(t *testing.T) {
+func TestErrorOfTheWorkIsReturnedUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, keeper := (&fake{beat: answering(extended)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
+		_, keeper := (&fake{heartbeat: answering(extended)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		own := errors.New("the disk is full")
 		if err := keeper.Run(func(context.Context) error { return own }); err != own {
 			t.Error(err)
@@ -260,37 +274,39 @@ func TestTheWorksOwnErrorPassesUnchanged(t *testing.T) {
 	})
 }
 
-func TestAnErrorBesideALostLeaseIsNotSwallowed(t *testing.T) {
+func TestErrorOfTheWorkIsJoinedToLeaseLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		_, keeper := (&fake{beat: answering(extended, lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
+		_, keeper := (&fake{heartbeat: answering(extended, lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		own := errors.New("the disk is full")
 		err := keeper.Run(func(ctx context.Context) error {
 			<-ctx.Done()
 			return own
 		})
-		if wantLost(t, err, Taken, began, time.Second); !errors.Is(err, own) {
+		wantLost(t, err, Taken, began, time.Second)
+		if !errors.Is(err, own) {
 			t.Error(err)
 		}
 	})
 }
 
-func TestWhatIsWrappedWithTheCancellationIsNotSwallowed(t *testing.T) {
+func TestErrorJoinedToTheCancellationIsJoinedToLeaseLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		_, keeper := (&fake{beat: answering(extended, lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
+		_, keeper := (&fake{heartbeat: answering(extended, lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		own := errors.New("the disk is full")
 		err := keeper.Run(func(ctx context.Context) error { return errors.Join(untilCancelled(ctx), own) })
-		if wantLost(t, err, Taken, began, time.Second); !errors.Is(err, own) {
+		wantLost(t, err, Taken, began, time.Second)
+		if !errors.Is(err, own) {
 			t.Error(err)
 		}
 	})
 }
 
-func TestALostLeaseIsReportedAlsoWhenTheWorkCameToItsEnd(t *testing.T) {
+func TestWorkThatEndsWithoutErrorAfterTheLossGetsLeaseLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		_, keeper := (&fake{beat: answering(extended, lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
+		_, keeper := (&fake{heartbeat: answering(extended, lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		err := keeper.Run(func(context.Context) error {
 			time.Sleep(2 * time.Second)
 			return nil
@@ -299,9 +315,9 @@ func TestALostLeaseIsReportedAlsoWhenTheWorkCameToItsEnd(t *testing.T) {
 	})
 }
 
-func TestACancellationFromOutsideIsNoLostLease(t *testing.T) {
+func TestCancellationByTheCallerIsNotALostLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{beat: func(ctx context.Context, call int) (v1.LeaseState, error) {
+		server := &fake{heartbeat: func(ctx context.Context, call int) (v1.LeaseState, error) {
 			if call == 1 {
 				return extended, nil
 			}
@@ -309,39 +325,40 @@ func TestACancellationFromOutsideIsNoLostLease(t *testing.T) {
 		}}
 		outside, cancel := context.WithCancel(t.Context())
 		_, keeper := server.serve(t).KeepLease(outside, claimFor(3*time.Second))
-		// While the second beat is under way.
+		// The second heartbeat is being sent at this time.
 		time.AfterFunc(1500*time.Millisecond, cancel)
 		if err := keeper.Run(untilCancelled); err != context.Canceled {
 			t.Error(err)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if len(server.beats) != 2 || keeper.State() != extended {
-			t.Error(len(server.beats), keeper.State())
+		if len(server.heartbeats) != 2 || keeper.State() != extended {
+			t.Error(len(server.heartbeats), keeper.State())
 		}
 	})
 }
 
-func TestWhatIsLostAlreadyIsNotBegun(t *testing.T) {
+func TestWorkIsNotBegunAfterTheLeaseIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, keeper := (&fake{beat: answering(lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
+		ctx, keeper := (&fake{heartbeat: answering(lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		<-ctx.Done()
 		err := keeper.Run(func(context.Context) error {
-			t.Error("it was begun")
+			t.Error("Run has begun the work")
 			return nil
 		})
 		wantLost(t, err, Taken, time.Now(), 0)
 	})
 }
 
-func TestACallOfTheWorkSaysThatTheLeaseIsLost(t *testing.T) {
+func TestCallOfTheWorkFailsWithLeaseLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		client := (&fake{beat: answering(extended, lost), createRun: hang}).serve(t)
+		client := (&fake{heartbeat: answering(extended, lost), createRun: hang}).serve(t)
 		began := time.Now()
 		ctx, keeper := client.KeepLease(t.Context(), claimFor(3*time.Second))
 		defer keeper.Stop()
 		_, err := client.Runs.CreateRun(ctx, &v1.CreateRunRequest{})
-		if wantLost(t, err, Taken, began, time.Second); !errors.Is(err, context.Canceled) {
+		wantLost(t, err, Taken, began, time.Second)
+		if !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 	})

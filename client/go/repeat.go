@@ -6,47 +6,51 @@ import (
 	"math"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
+	exponential "github.com/cenkalti/backoff/v5"
 )
 
 const (
 	firstDelay   = 50 * time.Millisecond
 	longestDelay = 2 * time.Second
-	jitter       = 0.25
-	// So many delays fit into the time there is: a server that is back late in it is still found.
+	// Jitter spreads the calls of clients that lost their server at the same time.
+	jitter = 0.25
+	// A delay is at most a tenth of the available time, so that a server that returns late is still found in time.
 	leastTries = 10
 
 	noLimit time.Duration = math.MaxInt64
 )
 
-// repeat makes a call, and again while what stopped it may pass, until the context ends or the client is closed, in at
-// most limit. When that ends it, the error is what the last whole try met.
-func (t tries) repeat(ctx context.Context, limit time.Duration, try func() error) error {
-	delays := t.newDelays(limit)
-	var met error
+// repeat makes a call, and repeats it while its error is temporary. `limit` is the time for all tries, which the caller's
+// context enforces. Repeat returns the first error that is not temporary. If the context ends or the client is closed, it
+// returns the error of the last try that ended.
+func (s singleTryConn) repeat(ctx context.Context, limit time.Duration, try func() error) error {
+	backoff := s.newBackoff(limit)
+	var last error
 	for {
 		err := try()
-		if met != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-			return met
+		// The context's error does not tell the cause. The error of an earlier try does.
+		if last != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return last
 		}
-		if err == nil || !isPassing(err) {
+		if err == nil || !isTemporary(err) {
 			return err
 		}
-		met = err
-		if !delays.wait(ctx, err) {
-			return met
+		last = err
+		if !backoff.wait(ctx, err) {
+			return last
 		}
 	}
 }
 
-// delays are the times between tries: with jitter, so that those who lost the same server don't come back as one.
-type delays struct {
-	tries   tries
-	backoff backoff.ExponentialBackOff
+// backoff is the delays before each further try.
+type backoff struct {
+	conn   singleTryConn
+	delays exponential.ExponentialBackOff
 }
 
-func (t tries) newDelays(limit time.Duration) *delays {
-	return &delays{tries: t, backoff: backoff.ExponentialBackOff{
+// newBackoff returns the delays for tries that have this limit in total.
+func (s singleTryConn) newBackoff(limit time.Duration) *backoff {
+	return &backoff{conn: s, delays: exponential.ExponentialBackOff{
 		InitialInterval:     firstDelay,
 		Multiplier:          2,
 		RandomizationFactor: jitter,
@@ -54,23 +58,24 @@ func (t tries) newDelays(limit time.Duration) *delays {
 	}}
 }
 
-func (d *delays) reset() {
-	d.backoff.Reset()
+// reset makes the next delay the first one again.
+func (b *backoff) reset() {
+	b.delays.Reset()
 }
 
-// wait waits until it is worth trying again after err, and not less than the server told. It returns false when the
-// context ends before that, or the client is closed.
-func (d *delays) wait(ctx context.Context, err error) bool {
-	delay := min(d.backoff.NextBackOff(), longestDelay)
+// wait waits before the next try, at least for the retry delay in the error of the last one. It returns false if the
+// context ends or the client is closed before that.
+func (b *backoff) wait(ctx context.Context, last error) bool {
+	delay := min(b.delays.NextBackOff(), longestDelay)
 	var e *Error
-	if errors.As(err, &e) {
+	if errors.As(last, &e) {
 		delay = max(delay, e.RetryDelay)
 	}
-	return d.tries.sleep(ctx, delay)
+	return b.conn.sleep(ctx, delay)
 }
 
-// sleep returns false when the context ended first, or the client was closed.
-func (t tries) sleep(ctx context.Context, delay time.Duration) bool {
+// sleep returns false if the context ends or the client is closed before the delay is over.
+func (s singleTryConn) sleep(ctx context.Context, delay time.Duration) bool {
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	select {
@@ -78,7 +83,7 @@ func (t tries) sleep(ctx context.Context, delay time.Duration) bool {
 		return true
 	case <-ctx.Done():
 		return false
-	case <-t.open.Done():
+	case <-s.lifetime.Done():
 		return false
 	}
 }

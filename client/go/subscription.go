@@ -14,153 +14,108 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-// Subscription is a stream of events without a gap or a duplicate, however often the connection breaks or the server
-// restarts. It is for one goroutine at a time.
+// Subscription is a stream of events without a gap or a duplicate, through broken connections and restarts of the server.
+// Only one goroutine at a time may use it.
 type Subscription struct {
-	events  v1.EventServiceClient
-	server  v1.ServerServiceClient
-	once    tries
-	request *v1.SubscribeEventsRequest
-	// Of the server it was subscribed to first, here or in another process.
-	logID string
-	// What has come of the snapshot so far, while parts of it come.
-	snapshot   *v1.RunSnapshot
-	isCaughtUp bool
-	isOver     bool
+	events v1.EventServiceClient
+	server v1.ServerServiceClient
+	conn   singleTryConn
+	state  subscriptionState
 }
 
-// SubscribeOption says more about a subscription than its request does.
+// SubscribeOption changes a default of [Client.Subscribe].
 type SubscribeOption func(*Subscription)
 
-// InLog says for which log the request's position is good: the [Subscription.LogID] of the subscription it comes from. If
-// the server's is another one, the subscription brings [ErrOtherLog] and nothing else.
+// InLog names the log in which the request's position is valid: the [Subscription.LogID] of the subscription that the
+// position comes from. If the server has another log, the subscription yields only [ErrOtherLog].
 func InLog(id string) SubscribeOption {
-	return func(subscription *Subscription) { subscription.logID = id }
+	return func(subscription *Subscription) { subscription.state.logID = id }
 }
 
-// Subscribe makes a subscription. It connects when its updates are ranged over.
+// Subscribe returns a subscription. It opens its stream when the caller ranges over its updates.
 func (c *Client) Subscribe(request *v1.SubscribeEventsRequest, options ...SubscribeOption) *Subscription {
-	subscription := &Subscription{events: c.Events, server: c.Server, once: c.once, request: proto.CloneOf(request)}
+	subscription := &Subscription{
+		events: c.Events,
+		server: c.Server,
+		conn:   c.single,
+		state:  subscriptionState{request: proto.CloneOf(request)},
+	}
 	for _, option := range options {
 		option(subscription)
 	}
 	return subscription
 }
 
-// LogID names the server's log, which the position is good for. Empty before it is known.
+// LogID returns the server's log in which the position is valid. Empty before the first message, unless [InLog] set it.
 func (s *Subscription) LogID() string {
-	return s.logID
+	return s.state.logID
 }
 
-// Position is the cursor, to go on with in another process, with [InLog]: the last position received. False before the
-// first of a subscription that began without one.
+// Position returns the cursor: the last position received, or the request's cursor. Together with [InLog], the cursor lets
+// another process continue the subscription. Position returns false if there is no cursor yet.
 func (s *Subscription) Position() (int64, bool) {
-	return s.request.GetAfterPosition(), s.request.AfterPosition != nil
+	return s.state.request.GetAfterPosition(), s.state.request.AfterPosition != nil
 }
 
-// Updates brings what the server sends:
-//   - `snapshot`, with FROM_SNAPSHOT: the run, whole, once and first;
-//   - `event`, and `bookmark` while there is none;
-//   - `caught_up`, once, when everything stored was brought;
-//   - `end` with RUN_ENDED or RUN_DELETED, after which nothing follows.
+// Updates returns the messages of the subscription:
+//   - `snapshot`: the whole state of the run if the request starts with FROM_SNAPSHOT, once and first;
+//   - `event`: an event that matches the request;
+//   - `bookmark`: every matching event up to its position has been yielded;
+//   - `caught_up`: all stored events have been yielded, once;
+//   - `end`: the last message, with RUN_ENDED or RUN_DELETED.
 //
-// It waits for as long as the context allows while the server is away. An error is the last that comes: the context's,
-// what the server refuses ([RunNotFound], [PositionCompacted]), or [ErrOtherLog].
+// While the server is down, the loop waits until the context ends. An error is the last item: the context's error, an error
+// that is not temporary ([RunNotFound], [PositionCompacted]), or [ErrOtherLog].
 //
-// Leaving the loop closes the stream. Ranging again goes on after the last position.
+// Leaving the loop closes the stream. A later loop resumes after the last position.
 func (s *Subscription) Updates(ctx context.Context) iter.Seq2[*v1.SubscribeEventsResponse, error] {
 	return func(yield func(*v1.SubscribeEventsResponse, error) bool) {
 		ctx, closeStream := context.WithCancel(ctx)
 		defer closeStream()
-		reader := &reader{Subscription: s, delays: s.once.newDelays(noLimit)}
-		for !s.isOver {
+		reader := &reader{Subscription: s, backoff: s.conn.newBackoff(noLimit)}
+		for !s.state.hasEnded {
 			response, err := reader.receive(ctx)
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			if update := s.take(response); update != nil && !yield(update, nil) {
+			if update := s.state.receive(response); update != nil && !yield(update, nil) {
 				return
 			}
 		}
 	}
 }
 
-// take moves the cursor, and returns what of a message is to be shown.
-func (s *Subscription) take(response *v1.SubscribeEventsResponse) *v1.SubscribeEventsResponse {
-	switch message := response.GetMessage().(type) {
-	case *v1.SubscribeEventsResponse_Snapshot:
-		return s.takePart(message.Snapshot)
-	case *v1.SubscribeEventsResponse_Event:
-		s.moveTo(message.Event.GetPosition())
-	case *v1.SubscribeEventsResponse_Bookmark:
-		s.moveTo(message.Bookmark.GetPosition())
-	case *v1.SubscribeEventsResponse_CaughtUp:
-		s.moveTo(message.CaughtUp.GetPosition())
-		if s.isCaughtUp {
-			return nil
-		}
-		s.isCaughtUp = true
-	case *v1.SubscribeEventsResponse_End:
-		s.moveTo(message.End.GetPosition())
-		// Its successor goes on from here.
-		if message.End.GetReason() == v1.EndReason_END_REASON_DRAINING {
-			return nil
-		}
-		s.isOver = true
-	default:
-		return nil
-	}
-	return response
-}
-
-// takePart puts a snapshot together. Only its last part has a position.
-func (s *Subscription) takePart(part *v1.RunSnapshot) *v1.SubscribeEventsResponse {
-	if s.snapshot == nil {
-		s.snapshot = new(v1.RunSnapshot)
-	}
-	proto.Merge(s.snapshot, part)
-	if part.GetPosition() == 0 {
-		return nil
-	}
-	whole := s.snapshot
-	s.snapshot = nil
-	s.moveTo(whole.GetPosition())
-	return &v1.SubscribeEventsResponse{Message: &v1.SubscribeEventsResponse_Snapshot{Snapshot: whole}}
-}
-
-func (s *Subscription) moveTo(position int64) {
-	s.request.AfterPosition = &position
-}
-
-// reader is one loop over a subscription.
+// reader is one loop over a subscription. It receives messages from one stream after the other.
 type reader struct {
 	*Subscription
-	delays *delays
-	// Nil while it is to be opened.
+	backoff *backoff
+	// Nil if the next receive must open a stream.
 	stream grpc.ServerStreamingClient[v1.SubscribeEventsResponse]
 }
 
-// receive returns the next message, from as many streams as it takes.
+// receive returns the next message. It opens streams until one of them has a message, and fails with the first error that
+// is not temporary.
 func (r *reader) receive(ctx context.Context) (*v1.SubscribeEventsResponse, error) {
 	for {
 		response, err := r.try(ctx)
 		if err == nil {
-			r.delays.reset()
+			r.backoff.reset()
 			return response, nil
 		}
 		r.stream = nil
-		if !isPassing(err) && !isOutOfTime(err) {
+		if !isTemporary(err) && !hasTimedOut(err) {
 			return nil, err
 		}
-		if !r.delays.wait(ctx, err) {
-			return nil, r.once.givenUp(ctx, fromStatus(err))
+		if !r.backoff.wait(ctx, err) {
+			return nil, r.conn.finalError(ctx, fromStatus(err))
 		}
 	}
 }
 
-// isOutOfTime tells whether the call for the log's id had no answer in its deadline. A subscription has none.
-func isOutOfTime(err error) bool {
+// hasTimedOut returns whether the call for the server's log_id has reached its deadline. The subscription itself has no
+// deadline, so it goes on.
+func hasTimedOut(err error) bool {
 	return status.Code(err) == codes.DeadlineExceeded
 }
 
@@ -172,32 +127,20 @@ func (r *reader) try(ctx context.Context) (*v1.SubscribeEventsResponse, error) {
 	}
 	response, err := r.stream.Recv()
 	if errors.Is(err, io.EOF) {
-		return nil, &Error{Code: codes.Unavailable, Message: "the stream broke off before its end"}
+		return nil, &Error{Code: codes.Unavailable, Message: "the stream ended without a message `end`"}
 	}
 	return response, err
 }
 
 func (r *reader) open(ctx context.Context) error {
-	if err := r.checkLog(ctx); err != nil {
-		return err
-	}
-	// Broken off within the snapshot it begins anew.
-	r.snapshot = nil
-	stream, err := r.events.SubscribeEvents(ctx, r.request)
-	r.stream = stream
-	return err
-}
-
-// checkLog makes sure that the cursor is good for this server: after a restore, say, it would skip or repeat without a
-// word.
-func (r *reader) checkLog(ctx context.Context) error {
 	info, err := r.server.GetServerInfo(ctx, &v1.GetServerInfoRequest{})
 	if err != nil {
 		return err
 	}
-	if r.logID != "" && r.logID != info.GetLogId() {
-		return ErrOtherLog
+	request, err := r.state.begin(info.GetLogId())
+	if err != nil {
+		return err
 	}
-	r.logID = info.GetLogId()
-	return nil
+	r.stream, err = r.events.SubscribeEvents(ctx, request)
+	return err
 }

@@ -17,24 +17,24 @@ import (
 
 type update = v1.SubscribeEventsResponse
 
-// said is what the fake server sends on one stream, and how that ends.
-type said struct {
+// streamScript is what the fake server sends on one stream, and the error that ends the stream.
+type streamScript struct {
 	updates []*update
 	err     error
 }
 
-// saying brings these, a stream each; a further stream is silent until it is closed.
-func saying(streams ...said) func(int, grpc.ServerStreamingServer[update]) error {
+// streaming returns a handler that plays one script for each stream. A further stream sends nothing until it is closed.
+func streaming(scripts ...streamScript) func(int, grpc.ServerStreamingServer[update]) error {
 	return func(call int, stream grpc.ServerStreamingServer[update]) error {
-		if call > len(streams) {
+		if call > len(scripts) {
 			return hang(stream.Context(), call)
 		}
-		for _, update := range streams[call-1].updates {
+		for _, update := range scripts[call-1].updates {
 			if err := stream.Send(update); err != nil {
 				return err
 			}
 		}
-		return streams[call-1].err
+		return scripts[call-1].err
 	}
 }
 
@@ -62,8 +62,8 @@ func part(snapshot *v1.RunSnapshot) *update {
 	return &update{Message: &v1.SubscribeEventsResponse_Snapshot{Snapshot: snapshot}}
 }
 
-// drain ranges to the end.
-func drain(ctx context.Context, subscription *Subscription) (updates []*update, err error) {
+// readAll reads the subscription until its end or its error.
+func readAll(ctx context.Context, subscription *Subscription) (updates []*update, err error) {
 	for update, failure := range subscription.Updates(ctx) {
 		if failure != nil {
 			err = failure
@@ -78,11 +78,11 @@ func checkUpdates(t *testing.T, got []*update, want ...*update) {
 	t.Helper()
 	isSame := func(a, b *update) bool { return a.String() == b.String() }
 	if !slices.EqualFunc(got, want, isSame) {
-		t.Errorf("came %v, wanted %v", got, want)
+		t.Errorf("the subscription yielded %v, not %v", got, want)
 	}
 }
 
-// positions are the cursors that it was subscribed with, -1 for none.
+// positions returns the cursors of the requests; -1 means none.
 func positions(server *fake) (cursors []int64) {
 	for _, request := range server.subscribed {
 		if request.AfterPosition == nil {
@@ -94,21 +94,21 @@ func positions(server *fake) (cursors []int64) {
 	return cursors
 }
 
-func TestASubscriptionGoesOnAfterTheLastPositionOfWhateverMessage(t *testing.T) {
+func TestSubscriptionResumesAfterLastPositionOfAnyMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{subscribe: saying(
-			said{[]*update{event(3), event(5)}, away},
-			said{[]*update{bookmark(7)}, status.Error(codes.Canceled, "reset")},
-			said{[]*update{caughtUp(8)}, nil},
-			said{nil, refusal(codes.Unavailable, Draining)},
-			said{[]*update{caughtUp(8), event(9), runEnded(9)}, nil},
+		server := &fake{subscribe: streaming(
+			streamScript{[]*update{event(3), event(5)}, down},
+			streamScript{[]*update{bookmark(7)}, status.Error(codes.Canceled, "reset")},
+			streamScript{[]*update{caughtUp(8)}, nil},
+			streamScript{nil, refusal(codes.Unavailable, Draining)},
+			streamScript{[]*update{caughtUp(8), event(9), runEnded(9)}, nil},
 		)}
 		request := &v1.SubscribeEventsRequest{RunId: "run"}
 		subscription := server.serve(t).Subscribe(request)
 		if _, ok := subscription.Position(); ok {
-			t.Error("a position before the first message")
+			t.Error("the subscription has a position before the first message")
 		}
-		updates, err := drain(t.Context(), subscription)
+		updates, err := readAll(t.Context(), subscription)
 		if err != nil {
 			t.Error(err)
 		}
@@ -122,14 +122,14 @@ func TestASubscriptionGoesOnAfterTheLastPositionOfWhateverMessage(t *testing.T) 
 	})
 }
 
-func TestAfterTheEndNothingFollows(t *testing.T) {
+func TestSubscriptionYieldsNothingAfterTheEnd(t *testing.T) {
 	for _, reason := range []v1.EndReason{v1.EndReason_END_REASON_RUN_ENDED, v1.EndReason_END_REASON_RUN_DELETED} {
 		synctest.Test(t, func(t *testing.T) {
-			server := &fake{subscribe: saying(said{[]*update{end(reason, 2)}, nil})}
+			server := &fake{subscribe: streaming(streamScript{[]*update{end(reason, 2)}, nil})}
 			subscription := server.serve(t).Subscribe(&v1.SubscribeEventsRequest{})
-			updates, err := drain(t.Context(), subscription)
+			updates, err := readAll(t.Context(), subscription)
 			checkUpdates(t, updates, end(reason, 2))
-			again, againErr := drain(t.Context(), subscription)
+			again, againErr := readAll(t.Context(), subscription)
 			if err != nil || againErr != nil || len(again) != 0 || len(server.subscribed) != 1 {
 				t.Error(err, againErr, again, len(server.subscribed))
 			}
@@ -137,16 +137,16 @@ func TestAfterTheEndNothingFollows(t *testing.T) {
 	}
 }
 
-func TestASnapshotIsPutTogetherAndBeginsAnewWhenBrokenOff(t *testing.T) {
+func TestSnapshotPartsAreJoinedAndBrokenSnapshotStartsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first := part(&v1.RunSnapshot{Run: &v1.Run{Id: "run"}, PendingTasks: []*v1.Task{{Id: "a"}}})
 		last := part(&v1.RunSnapshot{PendingTasks: []*v1.Task{{Id: "b"}}, Position: 4})
-		server := &fake{subscribe: saying(
-			said{[]*update{first}, away},
-			said{[]*update{first, last}, away},
-			said{[]*update{runEnded(5)}, nil},
+		server := &fake{subscribe: streaming(
+			streamScript{[]*update{first}, down},
+			streamScript{[]*update{first, last}, down},
+			streamScript{[]*update{runEnded(5)}, nil},
 		)}
-		updates, err := drain(t.Context(), server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}))
+		updates, err := readAll(t.Context(), server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}))
 		if err != nil {
 			t.Error(err)
 		}
@@ -158,14 +158,14 @@ func TestASnapshotIsPutTogetherAndBeginsAnewWhenBrokenOff(t *testing.T) {
 	})
 }
 
-func TestDrainingIsNotShown(t *testing.T) {
+func TestDrainingIsNotYielded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		draining := end(v1.EndReason_END_REASON_DRAINING, 6)
-		server := &fake{subscribe: saying(
-			said{[]*update{event(3), draining}, refusal(codes.Unavailable, Draining, retryAfter(5*time.Second))},
-			said{[]*update{runEnded(7)}, nil},
+		server := &fake{subscribe: streaming(
+			streamScript{[]*update{event(3), draining}, refusal(codes.Unavailable, Draining, retryAfter(5*time.Second))},
+			streamScript{[]*update{runEnded(7)}, nil},
 		)}
-		updates, err := drain(t.Context(), server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}))
+		updates, err := readAll(t.Context(), server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}))
 		if err != nil {
 			t.Error(err)
 		}
@@ -174,34 +174,37 @@ func TestDrainingIsNotShown(t *testing.T) {
 			t.Error(cursors)
 		}
 		if waited := server.times[1].Sub(server.times[0]); waited != 5*time.Second {
-			t.Error("came back after ", waited)
+			t.Error("the next try came after ", waited)
 		}
 	})
 }
 
-func TestARefusalIsTheLastThingASubscriptionBrings(t *testing.T) {
+func TestPermanentErrorEndsTheSubscription(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		refused := refusal(codes.OutOfRange, PositionCompacted)
-		server := &fake{subscribe: saying(said{[]*update{event(3)}, refused}, said{nil, refused})}
+		server := &fake{subscribe: streaming(streamScript{[]*update{event(3)}, refused}, streamScript{nil, refused})}
 		subscription := server.serve(t).Subscribe(&v1.SubscribeEventsRequest{})
-		updates, err := drain(t.Context(), subscription)
+		updates, err := readAll(t.Context(), subscription)
 		checkUpdates(t, updates, event(3))
 		if !errors.Is(err, PositionCompacted) {
 			t.Error(err)
 		}
-		if _, err := drain(t.Context(), subscription); !errors.Is(err, PositionCompacted) {
-			t.Error("ranged over again: ", err)
+		if _, err := readAll(t.Context(), subscription); !errors.Is(err, PositionCompacted) {
+			t.Error("a second loop ended with: ", err)
 		}
 	})
 }
 
-func TestAnotherLogEndsASubscription(t *testing.T) {
+func TestAnotherLogEndsTheSubscription(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{subscribe: saying(said{[]*update{event(3)}, away}, said{[]*update{event(4)}, away})}
+		server := &fake{subscribe: streaming(streamScript{[]*update{event(3)}, down}, streamScript{[]*update{event(4)}, down})}
 		server.logID = func(_ context.Context, call int) string {
-			return map[int]string{1: "old", 2: "old"}[call]
+			if call <= 2 {
+				return "old"
+			}
+			return "new"
 		}
-		updates, err := drain(t.Context(), server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}))
+		updates, err := readAll(t.Context(), server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}))
 		checkUpdates(t, updates, event(3), event(4))
 		if !errors.Is(err, ErrOtherLog) || len(server.subscribed) != 2 {
 			t.Error(err, len(server.subscribed))
@@ -209,13 +212,13 @@ func TestAnotherLogEndsASubscription(t *testing.T) {
 	})
 }
 
-func TestASubscriptionShowsItsLogToGoOnInAnotherProcess(t *testing.T) {
+func TestNewSubscriptionContinuesInTheSameLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{subscribe: saying(said{[]*update{event(3)}, nil}, said{[]*update{runEnded(4)}, nil})}
+		server := &fake{subscribe: streaming(streamScript{[]*update{event(3)}, nil}, streamScript{[]*update{runEnded(4)}, nil})}
 		client := server.serve(t)
 		before := client.Subscribe(&v1.SubscribeEventsRequest{})
 		if before.LogID() != "" {
-			t.Error("a log before it is known")
+			t.Error("the subscription has a log before the first message")
 		}
 		for range before.Updates(t.Context()) {
 			break
@@ -225,7 +228,7 @@ func TestASubscriptionShowsItsLogToGoOnInAnotherProcess(t *testing.T) {
 		}
 		position, _ := before.Position()
 		after := client.Subscribe(&v1.SubscribeEventsRequest{AfterPosition: &position}, InLog(before.LogID()))
-		updates, err := drain(t.Context(), after)
+		updates, err := readAll(t.Context(), after)
 		if err != nil || after.LogID() != "log" {
 			t.Error(after.LogID(), err)
 		}
@@ -233,11 +236,11 @@ func TestASubscriptionShowsItsLogToGoOnInAnotherProcess(t *testing.T) {
 	})
 }
 
-func TestAPositionOfAnotherLogBringsNothing(t *testing.T) {
+func TestNewSubscriptionYieldsNothingInAnotherLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{subscribe: saying(said{[]*update{event(3)}, nil})}
+		server := &fake{subscribe: streaming(streamScript{[]*update{event(3)}, nil})}
 		subscription := server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}, InLog("old"))
-		updates, err := drain(t.Context(), subscription)
+		updates, err := readAll(t.Context(), subscription)
 		if !errors.Is(err, ErrOtherLog) || len(updates) != 0 || len(server.subscribed) != 0 {
 			t.Error(err, updates, server.subscribed)
 		}
@@ -247,7 +250,7 @@ func TestAPositionOfAnotherLogBringsNothing(t *testing.T) {
 	})
 }
 
-func TestLeavingTheLoopClosesTheStreamAndRangingAgainGoesOn(t *testing.T) {
+func TestLeavingTheLoopClosesTheStreamAndALaterLoopResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		closed := make(chan struct{})
 		server := &fake{}
@@ -266,7 +269,7 @@ func TestLeavingTheLoopClosesTheStreamAndRangingAgainGoesOn(t *testing.T) {
 			break
 		}
 		<-closed
-		updates, err := drain(t.Context(), subscription)
+		updates, err := readAll(t.Context(), subscription)
 		if err != nil {
 			t.Error(err)
 		}
@@ -277,19 +280,19 @@ func TestLeavingTheLoopClosesTheStreamAndRangingAgainGoesOn(t *testing.T) {
 	})
 }
 
-func TestASubscriptionWaitsAsLongAsItsContext(t *testing.T) {
-	silences := map[string]func(int, grpc.ServerStreamingServer[update]) error{
-		"idle": saying(),
-		"away": func(int, grpc.ServerStreamingServer[update]) error { return away },
+func TestSubscriptionWaitsUntilItsContextEnds(t *testing.T) {
+	handlers := map[string]func(int, grpc.ServerStreamingServer[update]) error{
+		"idle": streaming(),
+		"down": func(int, grpc.ServerStreamingServer[update]) error { return down },
 	}
-	for name, silence := range silences {
+	for name, handler := range handlers {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				client := (&fake{subscribe: silence}).serve(t)
+				client := (&fake{subscribe: handler}).serve(t)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()
 				began := time.Now()
-				_, err := drain(ctx, client.Subscribe(&v1.SubscribeEventsRequest{}))
+				_, err := readAll(ctx, client.Subscribe(&v1.SubscribeEventsRequest{}))
 				if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Hour {
 					t.Error(time.Since(began), err)
 				}
@@ -298,16 +301,16 @@ func TestASubscriptionWaitsAsLongAsItsContext(t *testing.T) {
 	}
 }
 
-func TestASubscriptionOutlivesTheDeadlineOfItsCalls(t *testing.T) {
+func TestSubscriptionSurvivesTheDeadlineOfItsCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{subscribe: saying(said{[]*update{runEnded(1)}, nil})}
+		server := &fake{subscribe: streaming(streamScript{[]*update{runEnded(1)}, nil})}
 		server.logID = func(ctx context.Context, call int) string {
 			if call == 1 {
 				<-ctx.Done()
 			}
 			return "log"
 		}
-		updates, err := drain(t.Context(), server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}))
+		updates, err := readAll(t.Context(), server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}))
 		if err != nil {
 			t.Error(err)
 		}

@@ -7,7 +7,8 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// Value makes a field of any JSON (a payload, a result, a progress) from what encoding/json takes: maps, slices, structs.
+// Value converts a Go value to a field that holds any JSON: a payload, a result or a progress. It takes what encoding/json
+// takes, such as maps, slices and structs, and fails if encoding/json fails.
 func Value(of any) (*structpb.Value, error) {
 	text, err := json.Marshal(of)
 	if err != nil {
@@ -17,7 +18,7 @@ func Value(of any) (*structpb.Value, error) {
 	return value, value.UnmarshalJSON(text)
 }
 
-// MustValue is Value for literals. It panics on what is no JSON: a channel, say.
+// MustValue converts a literal as [Value] does. It panics if encoding/json can't encode the value, for example a channel.
 func MustValue(of any) *structpb.Value {
 	value, err := Value(of)
 	if err != nil {

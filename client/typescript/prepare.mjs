@@ -1,5 +1,5 @@
-// Compiles the package. npm runs it after `npm install` in this folder; and when another project installs the folder. Then
-// npm only links it, and puts not one of its dependencies into it: that is done here first.
+// Compiles the package. npm runs this script after `npm install` in this folder, and when another project installs the
+// folder. In the second case npm only links the folder and does not install its dependencies, so the script installs them.
 import { execSync } from "node:child_process";
 import { realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";

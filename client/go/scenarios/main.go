@@ -1,4 +1,4 @@
-// The scenarios' runner in Go: client/scenarios/README.md says what it does.
+// The scenario runner in Go. client/scenarios/README.md explains its arguments and its output.
 package main
 
 import (
@@ -14,27 +14,30 @@ import (
 
 func main() {
 	var player scenario.Player
-	flag.StringVar(&player.Server, "server", "", "play against this `address`, not against stages")
-	flag.StringVar(&player.Part, "part", "", "play only this part")
+	flag.StringVar(&player.Server, "server", "", "play against the server at this `address` instead of against stages")
+	flag.StringVar(&player.Part, "part", "", "play only the part with this `name`")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	isPassed := playAll(ctx, player, flag.Args())
+	hasPassed := playAll(ctx, player, flag.Args())
 	stop()
-	if !isPassed {
+	if !hasPassed {
 		os.Exit(1)
 	}
 }
 
+// playAll plays the scenarios and prints a line for each. It returns whether all of them have passed.
 func playAll(ctx context.Context, player scenario.Player, files []string) bool {
-	isPassed := true
+	hasPassed := true
 	for _, file := range files {
-		begin, verdict := time.Now(), "ok"
+		begun := time.Now()
+		verdict := "ok"
 		if err := player.Play(ctx, file); err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", file, err)
-			verdict, isPassed = "FAILED", false
+			verdict = "FAILED"
+			hasPassed = false
 		}
-		name, took := scenario.Name(file), time.Since(begin).Milliseconds()
-		fmt.Printf("%s\t%s\t%s\t%d\n", name, scenario.Language, verdict, took)
+		took := time.Since(begun).Milliseconds()
+		fmt.Printf("%s\t%s\t%s\t%d\n", scenario.Name(file), scenario.Language, verdict, took)
 	}
-	return isPassed
+	return hasPassed
 }

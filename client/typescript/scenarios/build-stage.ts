@@ -1,7 +1,7 @@
-/** Builds the stage before the tests, which have a time limit: from nothing that takes minutes. Without cargo it does nothing. */
+/** Builds the stage before the tests, because the build takes longer than their time limit. Without cargo it does nothing. */
 
-import { canStage, stageFile } from "./stage.js";
+import { canHaveStage, stageFile } from "./stage.js";
 
-if (canStage()) {
+if (canHaveStage()) {
   stageFile();
 }

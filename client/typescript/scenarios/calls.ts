@@ -1,10 +1,10 @@
-/** Calls by name, in JSON. */
+/** Calls by name, with requests and answers in JSON. */
 
 import { type DescMessage, type DescService, fromJson, type Message, toJson } from "@bufbuild/protobuf";
 import type { Client } from "../src/client.js";
 import { Code, RunhubError } from "../src/index.js";
 import * as v1 from "../src/v1.js";
-import { expectMatch, Failure, type Json, type JsonObject } from "./compare.js";
+import { expectMatch, type Json, type JsonObject, StepFailed } from "./matching.js";
 
 type Stub = Record<string, (request: Message) => Promise<Message>>;
 
@@ -22,45 +22,45 @@ function serviceOf(client: Client, name: string): [DescService, unknown] {
   return services[name] ?? fail(`there is no service ${name}`);
 }
 
-/** Makes the call `TaskService/AddTasks` by the client. */
+/** Makes a call by its name, such as `TaskService/AddTasks`, and returns the answer. */
 export async function call(client: Client, name: string, request: JsonObject): Promise<Json> {
   const [serviceName = "", rpc = ""] = name.split("/");
   const [service, stub] = serviceOf(client, serviceName);
   const method = service.methods.find((method) => method.name === rpc) ?? fail(`there is no RPC ${name}`);
-  const make = (stub as Stub)[method.localName] ?? fail(`the client has no ${method.localName}`);
-  return inJson(method.output, await make(fromJson(method.input, request)));
+  const make = (stub as Stub)[method.localName] ?? fail(`the client has no method ${method.localName}`);
+  return toProtoJson(method.output, await make(fromJson(method.input, request)));
 }
 
-/** With the proto's field names. */
-export function inJson(schema: DescMessage, message: Message): Json {
+/** Returns a message in the JSON format of the scenarios, which has the proto's field names. */
+export function toProtoJson(schema: DescMessage, message: Message): Json {
   return toJson(schema, message, { useProtoFieldName: true }) as Json;
 }
 
-/** Waits for a call's answer, which must be as expected; or for it to be refused, if it must be. */
-export async function settled(answer: Promise<Json>, step: JsonObject): Promise<Json> {
+/** Waits for the answer of a call, or for its error if the step has `refused`. Throws StepFailed if it does not match. */
+export async function checkedAnswer(call: Promise<Json>, step: JsonObject): Promise<Json> {
   if (step.refused === undefined) {
-    const came = await answer;
-    expectMatch(step.expect, came);
-    return came;
+    const answer = await call;
+    expectMatch(step.expect, answer);
+    return answer;
   }
-  const came = await answer.then(
-    (came) => fail(`it was not refused, but answered: ${JSON.stringify(came)}`),
-    (error) => refusal(error),
+  const error = await call.then(
+    (answer) => fail(`expected an error, got the answer ${JSON.stringify(answer)}`),
+    (error) => errorToJson(error),
   );
-  expectMatch(step.refused, came);
-  return came;
+  expectMatch(step.refused, error);
+  return error;
 }
 
-function refusal(error: unknown): Json {
+function errorToJson(error: unknown): Json {
   if (!(error instanceof RunhubError)) {
     throw error;
   }
   const { reason = null, metadata, fields } = error;
-  // FailedPrecondition is written FAILED_PRECONDITION elsewhere.
+  // Connect names a code FailedPrecondition, and the scenarios name it FAILED_PRECONDITION.
   const code = (Code[error.code] ?? "").replace(/(?<=[a-z])[A-Z]/g, "_$&").toUpperCase();
   return { reason, code, metadata: { ...metadata }, fields: fields.map(({ field }) => field), message: error.message };
 }
 
 function fail(text: string): never {
-  throw new Failure(text);
+  throw new StepFailed(text);
 }

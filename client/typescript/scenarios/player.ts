@@ -1,4 +1,4 @@
-/** A part of a scenario: its steps, one after the other, with a client of its own. */
+/** Plays scenarios with the TypeScript client. */
 
 import { execFile } from "node:child_process";
 import { once } from "node:events";
@@ -10,104 +10,107 @@ import { fromJson } from "@bufbuild/protobuf";
 import type { Client } from "../src/client.js";
 import { connect, type LeaseKeeper, LeaseLost, RunhubError } from "../src/index.js";
 import { type Claim, ClaimSchema, type ClaimTaskRequest, ClaimTaskRequestSchema } from "../src/v1.js";
-import { call, settled } from "./calls.js";
-import { at, expectMatch, Failure, filled, isObject, type Json, type JsonObject } from "./compare.js";
-import type { Venue } from "./stage.js";
+import { call, checkedAnswer } from "./calls.js";
+import { Collector } from "./collector.js";
+import { expectMatch, isObject, type Json, type JsonObject, StepFailed, substitute, valueAt } from "./matching.js";
+import type { Server } from "./stage.js";
 import { checkMembers, limitMs } from "./steps.js";
-import { Watcher } from "./watcher.js";
 
 const LANGUAGE = "typescript";
 
-/** A lease that is held around work in the background. */
-interface Hold {
+/** A lease that is kept around background work. */
+interface HeldLease {
   readonly keeper: LeaseKeeper;
+  /** Ends the work. */
   readonly letGo: () => void;
-  /** How the work ended: let go, or cancelled because. */
+  /** How the work ended: `let go`, or why the lease was lost. */
   readonly ended: Promise<string>;
 }
 
+/** Plays the steps of one part. Holds the part's client, variables and background work. */
 export class Player {
-  readonly #venue: Venue;
+  readonly #server: Server;
   readonly #client: Client;
   readonly #variables = new Map<string, Json>();
-  readonly #answers = new Map<string, Promise<Json>>();
-  readonly #holds = new Map<string, Hold>();
-  readonly #watchers = new Map<string, Watcher>();
+  readonly #calls = new Map<string, Promise<Json>>();
+  readonly #leases = new Map<string, HeldLease>();
+  readonly #collectors = new Map<string, Collector>();
 
-  constructor(venue: Venue) {
-    this.#venue = venue;
-    this.#client = connect(venue.address);
+  constructor(server: Server) {
+    this.#server = server;
+    this.#client = connect(server.address);
   }
 
+  /** Plays the steps one after the other. Throws StepFailed with the first step whose result is not as expected. */
   async play(steps: readonly JsonObject[]): Promise<void> {
     for (const [index, step] of steps.entries()) {
       try {
-        await this.#inTime(step);
+        await this.#playWithinLimit(step);
       } catch (error) {
-        throw new Failure(
-          `step ${index + 1}: ${JSON.stringify(step)}\n${error instanceof Error ? error.message : error}`,
-        );
+        const text = error instanceof Error ? error.message : error;
+        throw new StepFailed(`step ${index + 1}: ${JSON.stringify(step)}\n${text}`);
       }
     }
   }
 
+  /** Ends the background work and closes the client. */
   async close(): Promise<void> {
-    for (const watcher of this.#watchers.values()) {
-      watcher.stop();
+    for (const collector of this.#collectors.values()) {
+      collector.stop();
     }
-    for (const { keeper, letGo } of this.#holds.values()) {
+    for (const { keeper, letGo } of this.#leases.values()) {
       letGo();
       await keeper.stop();
     }
     await this.#client.close();
   }
 
-  async #inTime(step: JsonObject): Promise<void> {
+  async #playWithinLimit(step: JsonObject): Promise<void> {
     const done = new AbortController();
-    const longestMs = limitMs(step);
-    const late = sleep(longestMs, "late", { signal: done.signal }).catch(() => "done");
+    const limit = limitMs(step);
+    const timedOut = sleep(limit, "timed out", { signal: done.signal }).catch(() => "done");
     try {
-      if ((await Promise.race([late, this.#step(step)])) === "late") {
-        throw new Failure(`it took longer than ${longestMs} ms`);
+      if ((await Promise.race([timedOut, this.#play(step)])) === "timed out") {
+        throw new StepFailed(`the step took longer than ${limit} ms`);
       }
     } finally {
       done.abort();
     }
   }
 
-  async #step(written: JsonObject): Promise<void> {
-    checkMembers(written);
-    const { save, ...rest } = written;
-    const step = filled(rest, this.#variables) as JsonObject;
+  async #play(raw: JsonObject): Promise<void> {
+    checkMembers(raw);
+    const { save, ...rest } = raw;
+    const step = substitute(rest, this.#variables) as JsonObject;
     const answer = await this.#act(step);
     for (const [name, path] of Object.entries(isObject(save) ? save : {})) {
-      this.#variables.set(name, at(String(path), answer));
+      this.#variables.set(name, valueAt(String(path), answer));
     }
   }
 
-  /** Does what the step's verb says; returns the answer. */
+  /** Does what the step's verb says, and returns its answer. Null if the verb has no answer. */
   async #act(step: JsonObject): Promise<Json> {
     if (typeof step.call === "string") return await this.#call(step.call, step);
-    if (typeof step.answer === "string") return await settled(named(this.#answers, step.answer), step);
-    if (typeof step.server === "string") return await nothing(this.#venue.tell(step.server));
+    if (typeof step.answer === "string") return await checkedAnswer(named(this.#calls, step.answer), step);
+    if (typeof step.server === "string") return await withoutAnswer(this.#server.execute(step.server));
     if (step.hold !== undefined) return this.#hold(step.hold, String(step.as));
     if (typeof step.lost === "string") return await this.#lost(step.lost, step.because);
     if (typeof step.let_go === "string") return await this.#letGo(step.let_go);
-    if (isObject(step.work)) return await settled(this.#work(step.work), step);
+    if (isObject(step.work)) return await checkedAnswer(this.#work(step.work), step);
     if (isObject(step.subscribe)) return this.#subscribe(step.subscribe, String(step.as));
     if (typeof step.seen === "string") return await this.#seen(step.seen, step);
     if (Array.isArray(step.cli)) return await this.#cli(step.cli.map(String));
-    throw new Failure("a step without a verb");
+    throw new StepFailed("the step has no verb");
   }
 
   async #call(name: string, step: JsonObject): Promise<Json> {
     const answer = call(this.#client, name, isObject(step.with) ? step.with : {});
     if (typeof step.as !== "string") {
-      return await settled(answer, step);
+      return await checkedAnswer(answer, step);
     }
-    // What it meets shows when it is waited for.
+    // A later step reads the error. Until then the rejection must not count as unhandled.
     answer.catch(() => {});
-    this.#answers.set(step.as, answer);
+    this.#calls.set(step.as, answer);
     return null;
   }
 
@@ -120,38 +123,39 @@ export class Player {
         () => "let go",
         (error) => (error instanceof LeaseLost ? error.because : String(error)),
       );
-    this.#holds.set(name, { keeper, letGo: () => letGo.abort(), ended });
+    this.#leases.set(name, { keeper, letGo: () => letGo.abort(), ended });
     return null;
   }
 
   async #lost(name: string, because: Json | undefined): Promise<Json> {
-    const { ended } = named(this.#holds, name);
+    const { ended } = named(this.#leases, name);
     expectMatch(because, await ended);
     return null;
   }
 
   async #letGo(name: string): Promise<Json> {
-    const { keeper, letGo, ended } = named(this.#holds, name);
+    const { keeper, letGo, ended } = named(this.#leases, name);
     letGo();
     expectMatch("let go", await ended);
-    return await nothing(keeper.stop());
+    return await withoutAnswer(keeper.stop());
   }
 
-  /** An agent, until nothing is pending. */
+  /** Works as one agent until nothing is left to claim. */
   async #work(fields: JsonObject): Promise<Json> {
     const request = fromJson(ClaimTaskRequestSchema, fields);
     for (let done = 0; ; done += 1) {
-      const claimed = await this.#claim(request);
-      if (claimed === undefined) {
+      const claim = await this.#claim(request);
+      if (claim === undefined) {
         return { done };
       }
-      await using lease = this.#client.keepLease(claimed);
+      await using lease = this.#client.keepLease(claim);
       await lease.run(() => {});
-      const { task, leaseToken } = claimed;
+      const { task, leaseToken } = claim;
       await this.#client.tasks.completeTask({ taskId: task?.id ?? "", leaseToken, summary: `done in ${LANGUAGE}` });
     }
   }
 
+  /** Claims a task. Returns undefined if nothing is left to claim. */
   async #claim(request: ClaimTaskRequest): Promise<Claim | undefined> {
     for (;;) {
       try {
@@ -169,31 +173,31 @@ export class Player {
   }
 
   #subscribe(request: JsonObject, name: string): Json {
-    this.#watchers.set(name, new Watcher(this.#client, request));
+    this.#collectors.set(name, new Collector(this.#client, request));
     return null;
   }
 
   async #seen(name: string, { event, end, kinds }: JsonObject): Promise<Json> {
-    const watcher = named(this.#watchers, name);
-    return event === undefined ? await watcher.end(end ?? null, kinds) : await watcher.event(event);
+    const collector = named(this.#collectors, name);
+    return event === undefined ? await collector.end(end ?? null, kinds) : await collector.event(event);
   }
 
   async #cli(args: string[]): Promise<Json> {
-    await promisify(execFile)(this.#venue.binary, [...args, "--server", this.#venue.direct]);
+    await promisify(execFile)(this.#server.binary, [...args, "--server", this.#server.direct]);
     return null;
   }
 }
 
-function named<T>(things: ReadonlyMap<string, T>, name: string): T {
-  const thing = things.get(name);
-  if (thing === undefined) {
-    throw new Failure(`there is no ${name}`);
+/** Returns the entry with this name, which an earlier step has set with `as`. Throws StepFailed if there is none. */
+function named<T>(entries: ReadonlyMap<string, T>, name: string): T {
+  const entry = entries.get(name);
+  if (entry === undefined) {
+    throw new StepFailed(`no earlier step has the name ${name}`);
   }
-  return thing;
+  return entry;
 }
 
-/** The answer of a step that has none. */
-async function nothing(done: Promise<void>): Promise<Json> {
+async function withoutAnswer(done: Promise<void>): Promise<Json> {
   await done;
   return null;
 }

@@ -1,41 +1,42 @@
-/** A scenario: its parts, played at the same time. */
+/** Plays the parts of a scenario at the same time. */
 
 import { readFileSync } from "node:fs";
 
-import { Failure, type JsonObject } from "./compare.js";
+import { type JsonObject, StepFailed } from "./matching.js";
 import { Player } from "./player.js";
-import { Stage, stageFile, type Venue } from "./stage.js";
+import { type Server, Stage, stageFile } from "./stage.js";
 
+/** The content of a scenario's file. */
 interface Scenario {
   readonly about: string;
   readonly parts: Readonly<Record<string, readonly JsonObject[]>>;
 }
 
 export interface Options {
-  /** Play against this one; without it on a stage of its own. */
-  readonly venue?: Venue | undefined;
-  /** Only this part. */
+  /** The server to play against. Without it, the scenario has a stage of its own. */
+  readonly server?: Server | undefined;
+  /** The only part to play. Without it, all parts are played. */
   readonly part?: string | undefined;
 }
 
-/** Plays the scenario in a file; throws a Failure if it is not passed. */
-export async function play(file: string, { venue, part }: Options = {}): Promise<void> {
+/** Plays the scenario in a file. Throws StepFailed with the first step whose result is not as expected. */
+export async function play(file: string, { server, part }: Options = {}): Promise<void> {
   const scenario: Scenario = JSON.parse(readFileSync(file, "utf8"));
   const parts = Object.entries(scenario.parts).filter(([name]) => part === undefined || name === part);
   if (parts.length === 0) {
-    throw new Failure(`${file} has no part ${part}`);
+    throw new StepFailed(`${file} has no part ${part}`);
   }
-  if (venue !== undefined) {
-    await playParts(parts, venue);
+  if (server !== undefined) {
+    await playParts(parts, server);
     return;
   }
   await using stage = await Stage.open(stageFile());
   await playParts(parts, stage);
 }
 
-/** The first that fails ends the others. */
-async function playParts(parts: readonly [string, readonly JsonObject[]][], venue: Venue): Promise<void> {
-  const players = parts.map(([name, steps]) => ({ name, steps, player: new Player(venue) }));
+/** Plays the parts at the same time. If a part fails, the other parts are ended. */
+async function playParts(parts: readonly [string, readonly JsonObject[]][], server: Server): Promise<void> {
+  const players = parts.map(([name, steps]) => ({ name, steps, player: new Player(server) }));
   try {
     await Promise.all(players.map(({ name, steps, player }) => playPart(name, steps, player)));
   } finally {
@@ -47,6 +48,6 @@ async function playPart(name: string, steps: readonly JsonObject[], player: Play
   try {
     await player.play(steps);
   } catch (error) {
-    throw new Failure(`part ${name}, ${error instanceof Error ? error.message : error}`);
+    throw new StepFailed(`part ${name}, ${error instanceof Error ? error.message : error}`);
   }
 }

@@ -1,4 +1,4 @@
-/** The stage: a server of a scenario's own, to be killed and started. */
+/** The server that a scenario is played against. */
 
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -8,28 +8,29 @@ import { fileURLToPath } from "node:url";
 const ROOT = fileURLToPath(new URL("../../../../", import.meta.url));
 const BUILD = ["build", "--release", "--locked", "--bin", "runhub", "--example", "stage"];
 
-/** Where a scenario is played. */
-export interface Venue {
+/** The server that a scenario is played against. */
+export interface Server {
+  /** The address to which clients connect. */
   readonly address: string;
-  /** Where the server itself is, without the stage's proxy. */
+  /** The server's own address, for the verb `cli`. It bypasses the stage's proxy. */
   readonly direct: string;
-  /** The command line `runhub`. */
+  /** The `runhub` binary for the verb `cli`. */
   readonly binary: string;
-  /** Tells the stage to do something to its server, and waits until it is done. */
-  tell(order: string): Promise<void>;
+  /** Sends a command to the stage and waits until it is done. Throws if the command fails or there is no stage. */
+  execute(command: string): Promise<void>;
 }
 
-/** Whether there is a stage, or cargo to build one. */
-export function canStage(): boolean {
+/** Returns whether RUNHUB_STAGE names a stage or cargo can build one. */
+export function canHaveStage(): boolean {
   return process.env.RUNHUB_STAGE !== undefined || spawnSync("cargo", ["--version"]).status === 0;
 }
 
-let built: string | undefined;
+let file: string | undefined;
 
-/** The stage's file; built first, once, unless RUNHUB_STAGE says where it is. */
+/** Returns the path of the stage's executable. Builds it once, unless RUNHUB_STAGE names one. */
 export function stageFile(): string {
-  built ??= process.env.RUNHUB_STAGE ?? build();
-  return built;
+  file ??= process.env.RUNHUB_STAGE ?? build();
+  return file;
 }
 
 function build(): string {
@@ -37,8 +38,8 @@ function build(): string {
   return `${ROOT}target/release/examples/stage`;
 }
 
-/** A running stage, until it is disposed. */
-export class Stage implements Venue, AsyncDisposable {
+/** A process that runs a server behind a proxy and takes commands, until it is disposed. */
+export class Stage implements Server, AsyncDisposable {
   private constructor(
     readonly address: string,
     readonly direct: string,
@@ -47,25 +48,27 @@ export class Stage implements Venue, AsyncDisposable {
     readonly lines: AsyncIterator<string>,
   ) {}
 
+  /** Starts a stage. Throws if the stage does not get ready. */
   static async open(file: string): Promise<Stage> {
     const stage = spawn(file, { stdio: ["pipe", "pipe", "ignore"] });
     const lines = createInterface(stage.stdout)[Symbol.asyncIterator]();
-    const [ready, address, binary, direct] = ((await lines.next()).value ?? "").split(" ");
+    const line = (await lines.next()).value ?? "";
+    const [ready, address, binary, direct] = line.split(" ");
     if (ready !== "ready" || address === undefined || binary === undefined || direct === undefined) {
-      throw new Error(`the stage at ${file} did not get ready`);
+      throw new Error(`the stage ${file} printed "${line}", not \`ready ADDRESS BINARY DIRECT\``);
     }
     return new Stage(address, direct, binary, stage, lines);
   }
 
-  async tell(order: string): Promise<void> {
-    this.process.stdin?.write(`${order}\n`);
+  async execute(command: string): Promise<void> {
+    this.process.stdin?.write(`${command}\n`);
     const { value: answer } = await this.lines.next();
     if (answer !== "ok") {
-      throw new Error(`the stage, told to ${order}: ${answer ?? "it is gone"}`);
+      throw new Error(`the stage answered ${command} with: ${answer ?? "nothing, because it has ended"}`);
     }
   }
 
-  /** It ends with its input, and takes its server with it. */
+  /** Ends the stage and waits until it has ended. The stage ends its server when its input ends. */
   async [Symbol.asyncDispose](): Promise<void> {
     const ended = once(this.process, "close");
     this.process.stdin?.end();
@@ -73,12 +76,14 @@ export class Stage implements Venue, AsyncDisposable {
   }
 }
 
-/** A server that was there before, which nobody here may kill. */
-export function givenServer(address: string): Venue {
+/** Returns a server that is running already. It takes no commands. */
+export function runningServer(address: string): Server {
   return {
     address,
     direct: address,
     binary: process.env.RUNHUB_BIN ?? "runhub",
-    tell: (order) => Promise.reject(new Error(`there is no stage to ${order} the server with --server`)),
+    async execute(command) {
+      throw new Error(`the command ${command} needs a stage, but --server names a server without one`);
+    },
   };
 }

@@ -1,4 +1,4 @@
-/** Finding the server. */
+/** The address of the server. */
 
 import { connect as connectSocket, type NetConnectOpts, type Socket } from "node:net";
 
@@ -8,17 +8,17 @@ import { RunhubError } from "./errors.js";
 
 const CONNECT_TIMEOUT_MS = 5_000;
 
-/** Where a server is. */
+/** The address of a server, as the HTTP client needs it. */
 export interface Address {
-  /** What requests are made to. HTTP needs a host, though with a unix socket nobody looks at it. */
+  /** The URL of requests. HTTP requires a host name; for a unix socket the server does not use it. */
   readonly baseUrl: string;
   readonly socket: NetConnectOpts;
 }
 
 /**
- * Reads `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`.
+ * Parses `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`.
  *
- * @throws RunhubError INVALID_ARGUMENT: it is none of these.
+ * @throws RunhubError with INVALID_ARGUMENT if the address has none of these forms.
  */
 export function parseAddress(server: string): Address {
   const [, path] = /^unix:(.+)$/s.exec(server) ?? [];
@@ -28,7 +28,7 @@ export function parseAddress(server: string): Address {
   const [, host, port] = /^(?:http:\/\/)?([^/:@?#\s]+|\[[\da-f:.]+\]):(\d+)\/?$/i.exec(server) ?? [];
   if (host === undefined || port === undefined || Number(port) > 65_535) {
     throw new RunhubError(
-      `"${server}" is no address of a server: it takes http://HOST:PORT, HOST:PORT or unix:PATH`,
+      `"${server}" is not a valid server address: use HOST:PORT, http://HOST:PORT or unix:PATH`,
       Code.InvalidArgument,
     );
   }
@@ -36,7 +36,7 @@ export function parseAddress(server: string): Address {
   return { baseUrl: `http://${host}:${port}`, socket: { host: plainHost, port: Number(port), noDelay: true } };
 }
 
-/** Connects, but does not try for minutes when nobody says a word. */
+/** Opens a socket to the server. The socket fails after 5 s without an answer; by default that takes minutes. */
 export function dial(address: Address): Socket {
   const socket = connectSocket(address.socket);
   socket.setTimeout(CONNECT_TIMEOUT_MS, () => {

@@ -1,4 +1,4 @@
-/** The connection to a server, and what can be done with it. */
+/** The connection to a server, with its services. */
 
 import { setMaxListeners } from "node:events";
 
@@ -10,7 +10,7 @@ import { type Address, dial, parseAddress } from "./address.js";
 import { Closed } from "./errors.js";
 import { LeaseKeeper } from "./lease.js";
 import { Subscription, type SubscriptionOptions } from "./subscription.js";
-import { OnceTransport, RepeatingTransport } from "./transports.js";
+import { RetryTransport, SingleTryTransport } from "./transports.js";
 import {
   AgentService,
   ApprovalService,
@@ -27,35 +27,36 @@ import {
 const DEFAULT_SERVER = "127.0.0.1:50051";
 const DEFAULT_DEADLINE_MS = 30_000;
 
-/** A snapshot may be so large. */
+/** The largest answer is a snapshot. */
 const MAX_RESPONSE_BYTES = 16 * 1024 * 1024;
 
 /**
- * How soon a server that is gone without a word is looked for, while a call or a stream is open. A connection without one
- * is looked at when it is needed again (connect-node's `pingIdleConnection` would ping it after it is closed, and crash).
+ * How often the connection is checked while a call or a stream is open, so that a server that has disappeared is noticed. An
+ * idle connection is checked before its next use. connect-node's option `pingIdleConnection` is not set, because it would
+ * ping a connection after its close and then crash.
  */
 const PING_INTERVAL_MS = 20_000;
 
-/** How much of a stream is taken ahead of its reader. One that nobody reads does not hold up the others. */
+/** How many bytes of a stream the client buffers before the reader takes them. Unread streams don't block other calls. */
 const STREAM_WINDOW = 1024 * 1024;
 
-/** What `connect` can be told. */
+/** The options of `connect`. */
 export interface ConnectOptions {
-  /** How long a call may take, all tries together, when it says nothing itself; a request's `wait` comes on top. */
+  /** The time for all tries of a call without a `timeoutMs`. A request's `wait` is added to it. The default is 30 s. */
   deadlineMs?: number;
 }
 
 /**
- * A client of the server at `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`. It connects with the first call, and again by
- * itself whenever the connection has broken.
+ * Returns a client of the server at `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`. The client connects with the first call,
+ * and reconnects when the connection breaks.
  *
- * @throws RunhubError INVALID_ARGUMENT: the address is none of these.
+ * @throws RunhubError with INVALID_ARGUMENT if the address has none of these forms.
  */
 export function connect(server = DEFAULT_SERVER, { deadlineMs = DEFAULT_DEADLINE_MS }: ConnectOptions = {}): Client {
   return new Client(server, deadlineMs);
 }
 
-/** The services of a server, each RPC as a method; and what takes more than a call. What they throw is a RunhubError. */
+/** A connection to a server. Each property is a service, whose methods are the RPCs. They throw a RunhubError if they fail. */
 export class Client implements AsyncDisposable {
   readonly runs: ServiceClient<typeof RunService>;
   readonly agents: ServiceClient<typeof AgentService>;
@@ -67,19 +68,19 @@ export class Client implements AsyncDisposable {
   readonly server: ServiceClient<typeof ServerService>;
 
   readonly #session: Http2SessionManager;
-  readonly #once: OnceTransport;
+  readonly #single: SingleTryTransport;
   readonly #deadlineMs: number;
   readonly #closed = new AbortController();
 
   /** @internal Use `connect`. */
   constructor(server: string, deadlineMs: number) {
     const address = parseAddress(server);
-    // Each call that goes on listens.
+    // Each running call listens to this signal. Node would warn from 10 listeners on.
     setMaxListeners(0, this.#closed.signal);
     this.#session = openSession(address);
-    this.#once = new OnceTransport(openTransport(address, this.#session), this.#closed.signal);
+    this.#single = new SingleTryTransport(openTransport(address, this.#session), this.#closed.signal);
     this.#deadlineMs = deadlineMs;
-    const transport = new RepeatingTransport(this.#once, deadlineMs);
+    const transport = new RetryTransport(this.#single, deadlineMs);
     this.runs = createClient(RunService, transport);
     this.agents = createClient(AgentService, transport);
     this.tasks = createClient(TaskService, transport);
@@ -91,24 +92,24 @@ export class Client implements AsyncDisposable {
   }
 
   /**
-   * Subscribes to events, and goes on by itself after the last one it received, however often the connection breaks. It
-   * connects when it is iterated.
+   * Subscribes to events. The subscription connects when it is iterated, and resumes after the last position that it
+   * received if the connection breaks.
    */
   subscribe(
     request: MessageInitShape<typeof SubscribeEventsRequestSchema> = {},
     options: SubscriptionOptions = {},
   ): Subscription {
-    return new Subscription(this.#once, this.#deadlineMs, request, options);
+    return new Subscription(this.#single, this.#deadlineMs, request, options);
   }
 
-  /** Keeps the lease of a claim by heartbeats in the background, from now until it is disposed. */
+  /** Keeps the lease of a claim with heartbeats in the background, until the keeper is disposed. */
   keepLease(claim: Claim): LeaseKeeper {
-    return new LeaseKeeper(this.#once, claim);
+    return new LeaseKeeper(this.#single, claim);
   }
 
   /**
-   * Calls off what goes on and closes the connection. Later calls are refused as CANCELED; the leases that are still kept
-   * are lost as `unanswered`, for nobody beats any more.
+   * Closes the connection. Running calls and later calls end with CANCELED. Leases that are still kept are lost as
+   * `unanswered`, because no further heartbeats are sent.
    */
   async close(): Promise<void> {
     this.#closed.abort(new Closed());

@@ -4,60 +4,40 @@ import { durationMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
+import type { ErrorReason } from "./gen/runhub/v1/error_pb.js";
 
-/** Of the ErrorInfo of every refusal by a Runhub server. */
+/** The `domain` in the ErrorInfo of every error that a Runhub server returns. */
 const DOMAIN = "runhub";
 
-/** What may pass without a reason. An answer that breaks off half-way is UNKNOWN or INTERNAL. */
-const PASSING: ReadonlySet<Code> = new Set([Code.Unavailable, Code.Unknown, Code.Internal]);
+/** The codes of a temporary error without a reason. An answer that breaks off is UNKNOWN or INTERNAL. */
+const TEMPORARY_CODES: ReadonlySet<Code> = new Set([Code.Unavailable, Code.Unknown, Code.Internal]);
 
-/** Why the server refused a call. The protos say which RPC gives which. */
-export type Reason =
-  | "INVALID_FIELD"
-  | "DEPENDENCY_CYCLE"
-  | "REQUEST_ID_REUSED"
-  | "RUN_NOT_FOUND"
-  | "TASK_NOT_FOUND"
-  | "APPROVAL_NOT_FOUND"
-  | "CHECKPOINT_NOT_FOUND"
-  | "STALE_LEASE"
-  | "LEASE_REQUIRED"
-  | "WRONG_STATUS"
-  | "RUN_ENDED"
-  | "ALREADY_DECIDED"
-  | "NOT_APPROVED"
-  | "ALREADY_CONSUMED"
-  | "DIGEST_MISMATCH"
-  | "SNAPSHOT_TOO_LARGE"
-  | "REVISION_MISMATCH"
-  | "PLAN_VERSION_MISMATCH"
-  | "POSITION_IN_FUTURE"
-  | "POSITION_COMPACTED"
-  | "OVERLOADED"
-  | "DRAINING"
-  | "STORE_BUSY"
-  | "INTERNAL";
+/**
+ * Why the server refused a call: the name of a value of the enum `ErrorReason` in `runhub/v1`, which documents the reasons.
+ * The protos list the reasons of each RPC.
+ */
+export type Reason = Exclude<keyof typeof ErrorReason, "UNSPECIFIED">;
 
-/** A reason that this client does not know yet. Written so that an editor still offers the known ones. */
+/** A reason that this client does not know. The type is not `string`, so that an editor still suggests the known reasons. */
 type OtherReason = string & Record<never, never>;
 
-/** What a client aborts its calls with when it is closed. */
+/** The reason with which a client aborts its calls when it is closed. */
 export class Closed extends Error {
   constructor() {
     super("the client is closed");
   }
 }
 
-/** A field that could not be taken. */
+/** An invalid field of a request. */
 export interface FieldProblem {
-  /** Its path in the request: `tasks[1].title`. */
+  /** The path of the field in the request, such as `tasks[1].title`. */
   readonly field: string;
-  /** What is wrong with it, for people. */
+  /** What is wrong with the field, for people. */
   readonly problem: string;
 }
 
-/** What a RunhubError says beside its message. */
-interface Particulars {
+/** The parts of a RunhubError beside its message and code. */
+interface ErrorDetails {
   reason?: string | undefined;
   metadata?: Readonly<Record<string, string>>;
   fields?: readonly FieldProblem[];
@@ -66,34 +46,34 @@ interface Particulars {
   cause?: unknown;
 }
 
-/** Why a call did not do what it was for. Match on its `reason`, or on its `code` when it has none. */
+/** Why a call failed. Match on its `reason`, or on its `code` if it has no reason. */
 export class RunhubError extends Error {
   override readonly name: string = "RunhubError";
-  /** What the server refused it for; undefined if it never reached a handler, or its answer got lost. */
+  /** Why the server refused the call. Undefined if the call did not reach the server's handler, or its answer was lost. */
   readonly reason: Reason | OtherReason | undefined;
-  /** gRPC's code. */
+  /** The gRPC status code. */
   readonly code: Code;
-  /** The particulars that the reason documents. */
+  /** Further facts about the error, as the enum `ErrorReason` documents them. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** The fields that could not be taken. */
+  /** The invalid fields of the request. */
   readonly fields: readonly FieldProblem[];
-  /** When to make the same call again, in milliseconds from now, if the server has said so. */
+  /** How many milliseconds to wait before repeating the call. Undefined if the server gives no delay. */
   readonly retryDelayMs: number | undefined;
-  /** The same call may well succeed later: the server is away, shutting down or too busy, or the connection broke. */
+  /** Whether the same call may succeed later: the server is down, shutting down or overloaded, or the connection broke. */
   readonly isPassing: boolean;
 
   /** @internal */
-  constructor(message: string, code: Code, particulars: Particulars = {}) {
-    super(message, particulars.cause === undefined ? undefined : { cause: particulars.cause });
+  constructor(message: string, code: Code, details: ErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.code = code;
-    this.reason = particulars.reason;
-    this.metadata = particulars.metadata ?? {};
-    this.fields = particulars.fields ?? [];
-    this.retryDelayMs = particulars.retryDelayMs;
-    this.isPassing = particulars.isPassing ?? false;
+    this.reason = details.reason;
+    this.metadata = details.metadata ?? {};
+    this.fields = details.fields ?? [];
+    this.retryDelayMs = details.retryDelayMs;
+    this.isPassing = details.isPassing ?? false;
   }
 
-  /** From whatever a transport throws. */
+  /** Converts any error of a transport to a RunhubError. */
   static from(thrown: unknown): RunhubError {
     if (thrown instanceof RunhubError) {
       return thrown;
@@ -104,13 +84,16 @@ export class RunhubError extends Error {
   }
 }
 
-/** The server has another database than when the subscription began, in which its cursor means nothing. */
+/** The server's log is not the one that the subscription follows, so the subscription's cursor is not valid in it. */
 export class OtherLog extends RunhubError {
   override readonly name = "OtherLog";
 
   /** @internal */
   constructor() {
-    super("the server's log is another one now: a cursor of the old one means nothing in it", Code.FailedPrecondition);
+    super(
+      "the server's log_id has changed, so the subscription's cursor is not valid: subscribe without a cursor",
+      Code.FailedPrecondition,
+    );
   }
 }
 
@@ -129,14 +112,14 @@ function refused(error: ConnectError, reason: string, metadata: Record<string, s
 
 function lost(error: ConnectError): RunhubError {
   const { message, code } = isBroken(error) ? new ConnectError(error.rawMessage, Code.Unavailable) : error;
-  return new RunhubError(message, code, { isPassing: PASSING.has(code), cause: error });
+  return new RunhubError(message, code, { isPassing: TEMPORARY_CODES.has(code), cause: error });
 }
 
 /**
- * Whether the connection broke, or there was none. Connect says CANCELED when the server was killed or a proxy hung up,
- * ABORTED when the connection was reset, and INTERNAL for most of what Node meets.
+ * Returns whether the connection broke or could not be opened. Connect reports CANCELED if the server was killed or a proxy
+ * closed the connection, ABORTED if the connection was reset, and INTERNAL for most errors of Node.
  */
 function isBroken({ code, cause }: ConnectError): boolean {
-  const isNodes = cause instanceof Error && "code" in cause;
-  return code === Code.Canceled || code === Code.Aborted || (code === Code.Internal && isNodes);
+  const isErrorOfNode = cause instanceof Error && "code" in cause;
+  return code === Code.Canceled || code === Code.Aborted || (code === Code.Internal && isErrorOfNode);
 }

@@ -1,10 +1,10 @@
 /**
- * The TypeScript client of Runhub: a thin layer over the generated clients.
+ * The TypeScript client of Runhub: a thin layer over the generated code.
  *
- * `connect` once and share it. Every RPC is a method of its service (`client.tasks.claimTask({ … })`) that is made again
- * until the server answers, and throws a RunhubError with a `reason` to match on. `client.subscribe` brings events and
- * survives lost connections and restarts of the server. `client.keepLease` keeps a claimed task while it is worked on.
- * The messages and enums are in `runhub/v1`.
+ * Call `connect` once and share the client. Each RPC is a method of its service (`client.tasks.claimTask({ … })`). A call is
+ * repeated while the server restarts or is overloaded, and throws a RunhubError with a `reason` to match on.
+ * `client.subscribe` follows the event log through broken connections and restarts of the server. `client.keepLease` keeps
+ * the lease of a claimed task during the work. The messages and enums are in `runhub/v1`.
  */
 
 /// <reference lib="esnext.disposable" preserve="true" />

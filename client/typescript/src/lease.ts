@@ -1,4 +1,4 @@
-/** Keeping a claimed task while it is worked on. */
+/** Keeping the lease of a claimed task during the work. */
 
 import { EventEmitter, once, setMaxListeners } from "node:events";
 import { clearInterval, setInterval } from "node:timers";
@@ -10,58 +10,64 @@ import { Code, createClient, type Client as ServiceClient } from "@connectrpc/co
 import { Closed, RunhubError } from "./errors.js";
 import { Limit } from "./limit.js";
 import { repeat } from "./repeat.js";
-import type { OnceTransport } from "./transports.js";
+import type { SingleTryTransport } from "./transports.js";
 import { type Claim, LeaseState, TaskService } from "./v1.js";
 import { value } from "./values.js";
 
-/** A lease is beaten for so often while it lasts: two beats may come late. */
-const BEATS_PER_LEASE = 3;
+/** With three heartbeats per lease duration, two may be late without losing the lease. */
+const HEARTBEATS_PER_LEASE = 3;
 
-/** However long the lease, the holder hears within this that it is asked to stop: a cancel's usual grace is 30 s. */
+/**
+ * The longest time between two heartbeats. The holder learns of a request to stop with the next heartbeat, and the usual
+ * grace of a cancellation is 30 s.
+ */
 const LONGEST_INTERVAL_MS = 10_000;
 
-/** No server gives a shorter lease. It bounds how often is beaten for a claim that does not say. */
+/** The shortest lease that a server grants. It limits the rate of heartbeats if a claim has no lease duration. */
 const SHORTEST_LEASE_MS = 1_000;
 
-/** Any number of milliseconds: it only has to be there. */
-const LONG_MS = 1_000_000_000;
+/** The interval of a timer that only keeps the process alive. Its value does not matter. */
+const KEEP_ALIVE_INTERVAL_MS = 1_000_000_000;
 
-/** How long work may clean up after a loss before `run` goes on without it: what it fails with is told till then. */
+/** How long `run` waits after a loss for an error of the work. */
 const CLEANUP_MS = 1_000;
 
-const TEXTS = {
-  taken: "the lease is lost: the task was taken back, moved or given to somebody else",
-  unanswered: "the lease may be lost: no beat was answered for as long as it lasts",
-  refused: "the lease can't be kept: a beat was refused",
+const LOST_TEXTS = {
+  taken: "the lease is lost: the task was requeued, moved, or claimed by another agent",
+  unanswered: "the lease may be lost: the server has answered no heartbeat for a whole lease duration",
+  refused: "the lease can't be kept: the server refuses its heartbeats",
 };
 
-/** Why a lease is over. Its `cause` is what the last beat met, if it was not answered. */
+/** The lease was lost. The `cause` is the error of the last heartbeat, or undefined if the server answered it. */
 export class LeaseLost extends Error {
   override readonly name = "LeaseLost";
 
   /**
-   * - `taken`: the server says so. A report would be refused.
-   * - `unanswered`: no beat was answered for as long as the lease lasts; by now somebody else may have the task. A report
-   *   is still taken if nobody has it. Also when the client was closed: nobody beats any more.
-   * - `refused`: the server refused a beat, and would refuse it again: a progress over 1 MiB, say.
+   * Why the lease is lost.
+   *
+   * - `taken`: the server answered LOST. It would reject a report.
+   * - `unanswered`: the server has answered no heartbeat for a whole lease duration, or the client was closed. Another agent
+   *   may hold the task. The server still accepts a report if no agent has claimed the task.
+   * - `refused`: the server refused a heartbeat and would refuse it again, for example because its progress is over 1 MiB.
    */
   readonly because: "taken" | "unanswered" | "refused";
-  /** What the work failed with on its own beside the loss, cleaning up, say. Undefined if it did not. */
+  /** The error with which the work itself failed after the loss, for example during its cleanup. Undefined if none. */
   readonly workError: unknown;
 
   /** @internal */
   constructor(because: LeaseLost["because"], cause?: unknown, workError?: unknown) {
-    super(TEXTS[because], cause === undefined ? undefined : { cause });
+    super(LOST_TEXTS[because], cause === undefined ? undefined : { cause });
     this.because = because;
     this.workError = workError;
   }
 }
 
 /**
- * Keeps a lease by heartbeats in the background: at once, then at a third of the lease, but at least every 10 s.
+ * Keeps a lease with heartbeats in the background: one at once, and further ones after a third of the lease duration, but at
+ * least every 10 s.
  *
- * What a holder does: `run` the work, report on the task, dispose the keeper. The report stands outside of `run`: a beat
- * that comes right after a completion is answered LOST, which would cut off the wait for its answer.
+ * A holder runs the work with `run`, reports on the task, and disposes the keeper. Report outside of `run`: a heartbeat that
+ * is sent after the completion is answered LOST, so `run` would not wait for the answer to the report.
  */
 export class LeaseKeeper implements AsyncDisposable {
   readonly #tasks: ServiceClient<typeof TaskService>;
@@ -70,26 +76,28 @@ export class LeaseKeeper implements AsyncDisposable {
   readonly #leaseMs: number;
   readonly #lost = new AbortController();
   readonly #stopped = new AbortController();
+  /** Emits `change` when the state changes, and when the keeper is stopped. */
   readonly #changes = new EventEmitter().setMaxListeners(0);
-  readonly #beating: Promise<void>;
+  /** Resolves when no further heartbeat is sent. */
+  readonly #heartbeats: Promise<void>;
   #state = LeaseState.EXTENDED;
-  /** Set, and not answered yet. */
+  /** The latest progress that no answered heartbeat has carried. Undefined if there is none. */
   #progress: Value | undefined;
   /**
-   * When the last beat that was answered was sent, or the keeper began. The server extends from later than that, so the
-   * lease is ours for at least its duration from here, whatever the clocks say.
+   * When the last answered heartbeat was sent, or when the keeper began. The server extends the lease from a later time, so
+   * the lease is valid for at least its duration from here, whatever the clocks say.
    */
-  #answeredAt = performance.now();
+  #extendedFrom = performance.now();
 
   /** @internal Use `Client.keepLease`. */
-  constructor(once: OnceTransport, claim: Claim) {
-    this.#tasks = createClient(TaskService, once);
-    this.#closed = once.closed;
+  constructor(single: SingleTryTransport, claim: Claim) {
+    this.#tasks = createClient(TaskService, single);
+    this.#closed = single.closed;
     this.#leaseToken = claim.leaseToken;
-    const given = claim.leaseDuration === undefined ? 0 : durationMs(claim.leaseDuration);
-    this.#leaseMs = Math.max(given, SHORTEST_LEASE_MS);
+    const durationOfClaim = claim.leaseDuration === undefined ? 0 : durationMs(claim.leaseDuration);
+    this.#leaseMs = Math.max(durationOfClaim, SHORTEST_LEASE_MS);
     setMaxListeners(0, this.#lost.signal);
-    this.#beating = this.#keep();
+    this.#heartbeats = this.#sendUntilLost();
   }
 
   /** Aborted when the lease is lost, with a LeaseLost as its reason. */
@@ -97,27 +105,27 @@ export class LeaseKeeper implements AsyncDisposable {
     return this.#lost.signal;
   }
 
-  /** How the lease stands by the last answered beat; EXTENDED before the first, LOST from when it is over. */
+  /** The state in the last answered heartbeat: EXTENDED before the first one, LOST once the lease is lost. */
   get state(): LeaseState {
     return this.#state;
   }
 
   /**
-   * Runs the work for as long as the lease is kept. Its signal is `this.signal`: work that heeds it stops where it waits,
-   * and has a second to clean up. `run` does not wait for longer: it returns before work that does not heed the signal has
-   * cleaned up, or even stopped; that goes on unseen, and must see to its end itself.
+   * Runs the work while the lease is kept. The work gets `this.signal`, which is aborted when the lease is lost. The work
+   * then has 1 s to clean up. After that time `run` returns even if the work has not ended; such work must be ended by the
+   * caller.
    *
-   * Being asked to stop does not end the work: the lease lives on and the report is taken. Work that wants to stop waits
-   * for `cancelRequested` beside what it does.
+   * A request to stop does not end the work: the keeper goes on keeping the lease, and the server accepts a report. Work
+   * that should stop must also wait for `cancelRequested`.
    *
-   * @throws LeaseLost it was lost before the work was done, however that ended; an error of the work's own is its
-   *   `workError`. Without a loss what the work itself throws, as it is.
+   * @throws LeaseLost if the lease is lost before the work ends. An error of the work is then its `workError`. Without a
+   *   loss, `run` throws the work's error unchanged.
    */
   async run<T>(work: (signal: AbortSignal) => T | Promise<T>): Promise<T> {
-    // What is lost already is not begun.
+    // Work is not begun after the lease is lost.
     this.signal.throwIfAborted();
-    // Beats alone don't keep the process alive; work that only waits for the signal must.
-    const alive = setInterval(() => {}, LONG_MS);
+    // Heartbeats don't keep the process alive, but the work must, even if it only waits for the signal.
+    const alive = setInterval(() => {}, KEEP_ALIVE_INTERVAL_MS);
     using lost = whenAborted(this.signal);
     const ended = (async () => await work(this.signal))();
     try {
@@ -132,45 +140,45 @@ export class LeaseKeeper implements AsyncDisposable {
   }
 
   /**
-   * Sets what the next beat says of how far the work is: any JSON, at most 1 MiB. Until it is answered the latest wins;
-   * once it is answered it is not sent again.
+   * Sets the progress that the next heartbeat carries: any JSON of at most 1 MiB. It replaces a progress that is not answered
+   * yet. An answered progress is not sent again.
    */
   progress(json: JsonValue): void {
     this.#progress = value(json);
   }
 
   /**
-   * Waits until the run is being cancelled: to finish or release the task within the grace.
+   * Waits until the run is being cancelled. The task should then be finished or released within the grace.
    *
-   * @throws LeaseLost the lease was lost before; RunhubError CANCELED: the keeper was stopped before.
+   * @throws LeaseLost if the lease is lost before. RunhubError with CANCELED if the keeper is stopped before.
    */
   cancelRequested(): Promise<void> {
     return this.#reached(LeaseState.CANCEL_REQUESTED);
   }
 
   /**
-   * Waits until the run is paused: to come to a good place to stop. The lease is kept.
+   * Waits until the run is paused. The work should then stop at a good point; the keeper goes on keeping the lease.
    *
-   * @throws LeaseLost the lease was lost before; RunhubError CANCELED: the keeper was stopped before.
+   * @throws LeaseLost if the lease is lost before. RunhubError with CANCELED if the keeper is stopped before.
    */
   pauseRequested(): Promise<void> {
     return this.#reached(LeaseState.PAUSE_REQUESTED);
   }
 
   /**
-   * Waits until the run goes on after a pause; returns at once when it is neither paused nor being cancelled.
+   * Waits until a paused run is resumed. Returns at once if the run is neither paused nor being cancelled.
    *
-   * @throws LeaseLost the lease was lost before; RunhubError CANCELED: the keeper was stopped before.
+   * @throws LeaseLost if the lease is lost before. RunhubError with CANCELED if the keeper is stopped before.
    */
   resumed(): Promise<void> {
     return this.#reached(LeaseState.EXTENDED);
   }
 
-  /** Stops beating. The lease itself lives on until it runs out or the task is reported on. */
+  /** Stops the heartbeats. The lease itself is valid until it expires or the task is reported on. */
   async stop(): Promise<void> {
     this.#stopped.abort();
     this.#changes.emit("change");
-    await this.#beating;
+    await this.#heartbeats;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -178,78 +186,79 @@ export class LeaseKeeper implements AsyncDisposable {
   }
 
   #reached(wanted: LeaseState): Promise<void> {
-    const reached = this.#waitFor(wanted);
-    // Who no longer looks at it when the keeper ends need not catch what it ends with.
+    const reached = this.#waitForState(wanted);
+    // A caller that no longer awaits this promise need not catch its rejection.
     reached.catch(() => {});
     return reached;
   }
 
-  async #waitFor(wanted: LeaseState): Promise<void> {
+  async #waitForState(wanted: LeaseState): Promise<void> {
     while (this.#state !== wanted) {
       this.signal.throwIfAborted();
       if (this.#stopped.signal.aborted) {
-        throw new RunhubError("the lease is no longer kept: nobody hears what is asked", Code.Canceled);
+        throw new RunhubError("the lease keeper is stopped, so it no longer learns of requests to stop", Code.Canceled);
       }
       await once(this.#changes, "change");
     }
   }
 
-  /** Beats until the lease is lost or nobody needs it any more. */
-  async #keep(): Promise<void> {
-    const intervalMs = Math.min(this.#leaseMs / BEATS_PER_LEASE, LONGEST_INTERVAL_MS);
-    // When the client is closed the next beat says so, at once.
-    using whole = new Limit(undefined, [this.#stopped.signal, this.#closed], { ref: false });
+  /** Sends heartbeats until the lease is lost or the keeper is stopped. */
+  async #sendUntilLost(): Promise<void> {
+    const intervalMs = Math.min(this.#leaseMs / HEARTBEATS_PER_LEASE, LONGEST_INTERVAL_MS);
+    // If the close of the client ends the pause, the next heartbeat fails at once.
+    using limit = new Limit(undefined, [this.#stopped.signal, this.#closed], { ref: false });
     while (!this.#stopped.signal.aborted) {
       try {
-        this.#become(await this.#beat());
+        this.#setState(await this.#sendHeartbeat());
       } catch (error) {
-        this.#lose(error);
+        this.#setLost(error);
         return;
       }
-      await whole.pause(this.#answeredAt + intervalMs - performance.now());
+      await limit.pause(this.#extendedFrom + intervalMs - performance.now());
     }
   }
 
-  /** One beat, repeated until it is answered or the lease may be over. */
-  async #beat(): Promise<LeaseState> {
-    const leftMs = this.#answeredAt + this.#leaseMs - performance.now();
+  /** Sends one heartbeat, and repeats it until it is answered or the lease may have expired. Throws why the lease is lost. */
+  async #sendHeartbeat(): Promise<LeaseState> {
+    const leftMs = this.#extendedFrom + this.#leaseMs - performance.now();
     using limit = new Limit(leftMs, [this.#stopped.signal, this.#closed], { ref: false });
-    const state = await repeat(limit, () => this.#send(limit.signal), isUnanswered);
+    const state = await repeat(limit, () => this.#tryHeartbeat(limit.signal), isUnanswered);
     if (state === LeaseState.LOST) {
       throw new LeaseLost("taken");
     }
     return state;
   }
 
-  /** One try. One that hangs, on a connection that is dead, say, must not use up the lease. */
-  async #send(signal: AbortSignal): Promise<LeaseState> {
+  /** Makes one try. A try that hangs, for example on a dead connection, must leave time for another one. */
+  async #tryHeartbeat(signal: AbortSignal): Promise<LeaseState> {
     const progress = this.#progress;
     const sentAt = performance.now();
     const beat = { leaseToken: this.#leaseToken, ...(progress && { progress }) };
-    const timeoutMs = this.#leaseMs / BEATS_PER_LEASE;
+    const timeoutMs = this.#leaseMs / HEARTBEATS_PER_LEASE;
     const { results } = await this.#tasks.heartbeat({ beats: [beat] }, { signal, timeoutMs });
     const [result] = results;
     if (result === undefined) {
-      throw new RunhubError("an answer to no beat", Code.Unavailable, { isPassing: true });
+      throw new RunhubError("the answer has no result for the heartbeat", Code.Unavailable, { isPassing: true });
     }
-    this.#answeredAt = sentAt;
+    this.#extendedFrom = sentAt;
+    // A progress that was set in the meantime is sent with the next heartbeat.
     if (this.#progress === progress) {
       this.#progress = undefined;
     }
     return result.state;
   }
 
-  #become(state: LeaseState): void {
+  #setState(state: LeaseState): void {
     this.#state = state;
     this.#changes.emit("change");
   }
 
-  #lose(met: unknown): void {
+  #setLost(error: unknown): void {
     if (this.#stopped.signal.aborted) {
       return;
     }
     this.#state = LeaseState.LOST;
-    this.#lost.abort(met instanceof LeaseLost ? met : lostBy(RunhubError.from(met)));
+    this.#lost.abort(error instanceof LeaseLost ? error : lostBy(RunhubError.from(error)));
     this.#changes.emit("change");
   }
 }
@@ -258,32 +267,31 @@ function isUnanswered(error: RunhubError): boolean {
   return error.isPassing || error.code === Code.DeadlineExceeded;
 }
 
-function lostBy(met: RunhubError): LeaseLost {
-  const isClosed = met.cause instanceof Closed;
-  return new LeaseLost(isClosed || isUnanswered(met) ? "unanswered" : "refused", met);
+/** Returns the loss that the error of the last try means. */
+function lostBy(error: RunhubError): LeaseLost {
+  const isClosed = error.cause instanceof Closed;
+  return new LeaseLost(isClosed || isUnanswered(error) ? "unanswered" : "refused", error);
 }
 
-/** The loss, with the error of the work's own, if it ends with one while it is waited for. */
+/** Returns the loss, with the error of the work if the work fails with an error of its own within CLEANUP_MS. */
 async function withWorkError(lost: LeaseLost, ended: Promise<unknown>): Promise<LeaseLost> {
   using limit = new Limit(CLEANUP_MS, []);
-  const over = once(limit.signal, "abort").then(() => undefined);
-  const workError = await Promise.race([
-    over,
-    ended.then(
-      () => undefined,
-      (error: unknown) => error,
-    ),
-  ]);
-  const isOwn = workError !== undefined && !isCancellation(workError, lost);
-  return isOwn ? new LeaseLost(lost.because, lost.cause, workError) : lost;
+  const timedOut = once(limit.signal, "abort").then(() => undefined);
+  const failed = ended.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  const workError = await Promise.race([timedOut, failed]);
+  const isOwnError = workError !== undefined && !isCancellation(workError, lost);
+  return isOwnError ? new LeaseLost(lost.because, lost.cause, workError) : lost;
 }
 
-/** Whether it is only what heeding the signal leads to: its reason, an error caused by it, or a plain AbortError. */
+/** Returns whether the error only tells that the signal was aborted: its reason, an error caused by it, or an AbortError. */
 function isCancellation(error: unknown, lost: LeaseLost): boolean {
   return error === lost || (error instanceof Error && (error.cause === lost || error.name === "AbortError"));
 }
 
-/** Rejected with the signal's reason when it is aborted; to be disposed, so that no listener is left. */
+/** Returns a promise that is rejected with the signal's reason when the signal is aborted. Dispose it to stop listening. */
 function whenAborted(signal: AbortSignal): Disposable & { readonly promise: Promise<never> } {
   let abort = () => {};
   const promise = new Promise<never>((_, reject) => {

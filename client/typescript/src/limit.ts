@@ -1,4 +1,4 @@
-/** Until when something may go on. */
+/** The time limit and the cancellation of a call. */
 
 import { setMaxListeners } from "node:events";
 import { clearTimeout, setTimeout } from "node:timers";
@@ -8,18 +8,17 @@ import { Code } from "@connectrpc/connect";
 
 import { Closed, RunhubError } from "./errors.js";
 
-/** A longer timer would go off at once. */
+/** Node fires a timer with a longer delay at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** How a Limit counts. */
 interface LimitOptions {
-  /** Whether its timers alone keep the process alive; true by default. */
+  /** Whether the timers of the limit keep the process alive. The default is true. */
   ref?: boolean;
 }
 
 /**
- * Until when something may go on: for so many milliseconds, and while nobody calls it off. To be disposed, so that no
- * timer and no listener is left of it.
+ * Ends something after a number of milliseconds, or when one of its callers aborts it. Dispose the limit to remove its timer
+ * and its listeners.
  */
 export class Limit implements Disposable {
   readonly #over = new AbortController();
@@ -28,6 +27,7 @@ export class Limit implements Disposable {
   readonly #ref: boolean;
   #error: RunhubError | undefined;
 
+  /** `ms` undefined means that there is no time limit. */
   constructor(
     readonly ms: number | undefined,
     callers: readonly (AbortSignal | undefined)[],
@@ -37,10 +37,10 @@ export class Limit implements Disposable {
     setMaxListeners(0, this.signal);
     this.#callers = callers.filter((caller) => caller !== undefined);
     for (const caller of this.#callers) {
-      caller.addEventListener("abort", this.#callOff);
+      caller.addEventListener("abort", this.#cancel);
     }
     if (this.#callers.some((caller) => caller.aborted)) {
-      this.#callOff();
+      this.#cancel();
     }
     if (ms !== undefined) {
       this.#timer = setTimeout(this.#timeOut, Math.min(ms, LONGEST_TIMER_MS));
@@ -50,12 +50,15 @@ export class Limit implements Disposable {
     }
   }
 
-  /** Aborted when it is over. Its reason is plain, so that a stream ends with CANCEL; `error` says why. */
+  /**
+   * Aborted at the limit. The signal has no reason of its own, because Connect then ends a stream with CANCEL. `error` has
+   * the reason.
+   */
   get signal(): AbortSignal {
     return this.#over.signal;
   }
 
-  /** Why it is over: CANCELED by a caller, or DEADLINE_EXCEEDED. Undefined while it goes on. */
+  /** CANCELED if a caller aborted, DEADLINE_EXCEEDED after the time limit. Undefined before. */
   get error(): RunhubError | undefined {
     return this.#error;
   }
@@ -64,24 +67,22 @@ export class Limit implements Disposable {
     return this.#error?.code === Code.DeadlineExceeded;
   }
 
-  /** Waits for so long, or until it is over. */
+  /** Waits for `ms` milliseconds, or until the limit is reached. */
   async pause(ms: number): Promise<void> {
-    // It is only ever rejected by the signal.
+    // Only the signal rejects this promise.
     await sleep(Math.min(ms, LONGEST_TIMER_MS), undefined, { signal: this.signal, ref: this.#ref }).catch(() => {});
   }
 
   [Symbol.dispose](): void {
     clearTimeout(this.#timer);
     for (const caller of this.#callers) {
-      caller.removeEventListener("abort", this.#callOff);
+      caller.removeEventListener("abort", this.#cancel);
     }
   }
 
-  readonly #callOff = (): void => {
+  readonly #cancel = (): void => {
     const cause = this.#callers.find((caller) => caller.aborted)?.reason;
-    const why = cause instanceof Error ? cause.message : "by the caller";
-    const text = cause instanceof Closed ? why : `called off: ${why}`;
-    this.#end(new RunhubError(text, Code.Canceled, { cause }));
+    this.#end(new RunhubError(cancellationText(cause), Code.Canceled, { cause }));
   };
 
   readonly #timeOut = (): void => {
@@ -92,4 +93,11 @@ export class Limit implements Disposable {
     this.#error ??= error;
     this.#over.abort();
   }
+}
+
+function cancellationText(cause: unknown): string {
+  if (cause instanceof Closed) {
+    return cause.message;
+  }
+  return cause instanceof Error ? `cancelled by the caller: ${cause.message}` : "cancelled by the caller";
 }

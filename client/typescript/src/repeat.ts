@@ -1,4 +1,4 @@
-/** Calls that are made again until they are answered. */
+/** Repeating calls that fail for a temporary reason. */
 
 import { RunhubError } from "./errors.js";
 import type { Limit } from "./limit.js";
@@ -6,64 +6,66 @@ import type { Limit } from "./limit.js";
 const FIRST_DELAY_MS = 50;
 const LONGEST_DELAY_MS = 2_000;
 
-/** So many delays fit into the time there is: a server that is back late in it is still found. */
+/** A delay is at most a tenth of the available time, so that a server that returns late is still found in time. */
 const LEAST_TRIES = 10;
 
-/** How long to wait before each further try: twice as long each time, up to a longest. */
+/** The delays before each further try, in milliseconds. Each delay is twice as long as the one before, up to the longest. */
 export class Backoff {
   readonly #longestMs: number;
   #nextMs = FIRST_DELAY_MS;
 
-  /** For tries that go on for `limitMs`; undefined is for ever. */
+  /** `limitMs` is the time for all tries. Undefined means that it is unlimited. */
   constructor(limitMs?: number) {
     this.#longestMs = Math.min(LONGEST_DELAY_MS, (limitMs ?? Number.POSITIVE_INFINITY) / LEAST_TRIES);
   }
 
-  /** The next delay; never less than the server has said in what was met. */
-  next(met?: RunhubError): number {
+  /** Returns the next delay, which is at least the retry delay in the error of the last try. */
+  next(lastError?: RunhubError): number {
     const delayMs = Math.min(this.#nextMs, this.#longestMs);
     this.#nextMs = delayMs * 2;
-    // Jitter, so that those who lost the same server don't come back as one.
+    // Jitter spreads the calls of clients that lost their server at the same time.
     const jittered = delayMs * (0.5 + Math.random() / 2);
-    return Math.max(jittered, met?.retryDelayMs ?? 0);
+    return Math.max(jittered, lastError?.retryDelayMs ?? 0);
   }
 
-  /** Begins anew: the server was there. */
+  /** Makes the next delay the first one again. */
   reset(): void {
     this.#nextMs = FIRST_DELAY_MS;
   }
 }
 
 /**
- * Makes a call, and again within the limit while what it meets passes.
+ * Makes a call, and repeats it while its error is temporary, until the limit is reached.
  *
- * @throws RunhubError what does not pass, at once; when time is up what the last try met, or DEADLINE_EXCEEDED if that
- *   was the first one; CANCELED as soon as a caller calls it off.
+ * @throws RunhubError the first error that is not temporary. After the time limit, the error of the last try that ended, or
+ *   DEADLINE_EXCEEDED if no try ended. CANCELED as soon as a caller aborts.
  */
 export async function repeat<T>(
   limit: Limit,
   call: () => Promise<T>,
-  passes = (error: RunhubError) => error.isPassing,
+  isTemporary = (error: RunhubError) => error.isPassing,
 ): Promise<T> {
   const backoff = new Backoff(limit.ms);
-  let met: RunhubError | undefined;
+  let lastError: RunhubError | undefined;
   for (;;) {
     try {
       return await call();
     } catch (error) {
-      throwIfOver(limit, met);
-      if (!(error instanceof RunhubError && passes(error))) {
+      throwIfOver(limit, lastError);
+      if (!(error instanceof RunhubError && isTemporary(error))) {
         throw error;
       }
-      met = error;
+      lastError = error;
     }
-    await limit.pause(backoff.next(met));
-    throwIfOver(limit, met);
+    await limit.pause(backoff.next(lastError));
+    throwIfOver(limit, lastError);
   }
 }
 
-function throwIfOver(limit: Limit, met: RunhubError | undefined): void {
-  if (limit.error !== undefined) {
-    throw limit.isTimedOut ? (met ?? limit.error) : limit.error;
+function throwIfOver(limit: Limit, lastError: RunhubError | undefined): void {
+  if (limit.error === undefined) {
+    return;
   }
+  // DEADLINE_EXCEEDED does not tell the cause. The error of an earlier try does.
+  throw limit.isTimedOut ? (lastError ?? limit.error) : limit.error;
 }

@@ -1,114 +1,100 @@
-/** A subscription that resumes by itself. */
+/** Subscriptions that resume after broken connections. */
 
-import { create, type MessageInitShape, merge } from "@bufbuild/protobuf";
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, createClient, type Client as ServiceClient } from "@connectrpc/connect";
 
-import { OtherLog, RunhubError } from "./errors.js";
+import { RunhubError } from "./errors.js";
 import { Limit } from "./limit.js";
-import { ownCopy } from "./messages.js";
 import { Backoff } from "./repeat.js";
-import type { OnceTransport } from "./transports.js";
-import {
-  EndReason,
-  EventService,
-  type RunSnapshot,
-  RunSnapshotSchema,
-  ServerService,
-  type SubscribeEventsRequest,
-  SubscribeEventsRequestSchema,
-  type SubscribeEventsResponse,
-} from "./v1.js";
+import { SubscriptionState } from "./subscription-state.js";
+import type { SingleTryTransport } from "./transports.js";
+import { EventService, ServerService, type SubscribeEventsRequestSchema, type SubscribeEventsResponse } from "./v1.js";
 
-/** What `subscribe` can be told. */
+/** The options of `subscribe`. */
 export interface SubscriptionOptions {
-  /** Ends the subscription: its loop throws a RunhubError with CANCELED. */
+  /** Ends the subscription when it is aborted. The loop then throws a RunhubError with CANCELED. */
   signal?: AbortSignal;
-  /** The `logId` of the subscription whose `position` it goes on from: with another server's log it ends as OtherLog. */
+  /**
+   * The `logId` of the subscription from which the request's cursor comes. If the server has another log, the subscription
+   * throws OtherLog.
+   */
   logId?: string | undefined;
 }
 
 /**
- * Events without a gap or a duplicate, however often the connection breaks or the server restarts. To be iterated: each
- * message's `message.case` says what it is. Leaving the loop closes the stream; a later loop goes on after it.
+ * A stream of events without a gap or a duplicate, through broken connections and restarts of the server. Iterate over it;
+ * each update's `message.case` says which message it is. Leaving the loop closes the stream. A later loop resumes.
  *
- * - `snapshot`, with FROM_SNAPSHOT: comes once, first and whole.
- * - `event` and `bookmark`.
- * - `caughtUp`: comes once; what follows is live.
- * - `end`: the run has ended or was deleted. Nothing follows.
+ * - `snapshot`: the whole state of the run if the request starts with FROM_SNAPSHOT, once and first.
+ * - `event`: an event that matches the request.
+ * - `bookmark`: every matching event up to its position has been yielded.
+ * - `caughtUp`: all stored events have been yielded, once. The following events are live.
+ * - `end`: the last message. The run has ended or was deleted.
  *
- * The loop throws a RunhubError for what does not pass (POSITION_COMPACTED, RUN_NOT_FOUND), and OtherLog.
+ * The loop throws a RunhubError that is not temporary (POSITION_COMPACTED, RUN_NOT_FOUND), and OtherLog.
  */
 export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
   readonly #closed: AbortSignal;
   readonly #deadlineMs: number;
   readonly #events: ServiceClient<typeof EventService>;
   readonly #server: ServiceClient<typeof ServerService>;
-  readonly #request: SubscribeEventsRequest;
   readonly #signal: AbortSignal | undefined;
-  /** Of the server it was subscribed to first, here or elsewhere. */
-  #logId: string | undefined;
-  /** What has come of the snapshot so far, while parts of it come. */
-  #snapshot: RunSnapshot | undefined;
-  #isCaughtUp = false;
-  #isOver = false;
+  readonly #state: SubscriptionState;
 
   /** @internal Use `Client.subscribe`. */
   constructor(
-    once: OnceTransport,
+    single: SingleTryTransport,
     deadlineMs: number,
     request: MessageInitShape<typeof SubscribeEventsRequestSchema>,
     { signal, logId }: SubscriptionOptions,
   ) {
-    this.#closed = once.closed;
+    this.#closed = single.closed;
     this.#deadlineMs = deadlineMs;
-    this.#events = createClient(EventService, once);
-    this.#server = createClient(ServerService, once);
-    this.#request = ownCopy(SubscribeEventsRequestSchema, request);
+    this.#events = createClient(EventService, single);
+    this.#server = createClient(ServerService, single);
     this.#signal = signal;
-    this.#logId = logId;
+    this.#state = new SubscriptionState(request, logId);
   }
 
-  /** The server's log that `position` is good for. Undefined before it is known. */
+  /** The server's log in which `position` is valid. Undefined before the first message, unless the options have a logId. */
   get logId(): string | undefined {
-    return this.#logId;
+    return this.#state.logId;
   }
 
-  /** The cursor: the last position received. Undefined before the first message of a subscription without one. */
+  /** The cursor: the last position received. Undefined before the first message, unless the request has a cursor. */
   get position(): bigint | undefined {
-    return this.#request.afterPosition;
+    return this.#state.position;
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<SubscribeEventsResponse, void, undefined> {
     using limit = new Limit(undefined, [this.#signal, this.#closed]);
     const backoff = new Backoff();
-    while (!this.#isOver) {
-      let met: RunhubError | undefined;
+    while (!this.#state.hasEnded) {
+      let lastError: RunhubError | undefined;
       try {
-        for await (const response of this.#receive(limit.signal)) {
+        for await (const response of this.#openStream(limit.signal)) {
           backoff.reset();
-          const update = this.#normalised(response);
+          const update = this.#state.receive(response);
           if (update !== undefined) {
             yield update;
           }
         }
       } catch (error) {
-        met = passing(limit.error ?? error);
+        lastError = temporaryError(limit.error ?? error);
       }
-      if (!this.#isOver) {
-        await limit.pause(backoff.next(met));
+      if (!this.#state.hasEnded) {
+        await limit.pause(backoff.next(lastError));
       }
     }
   }
 
-  /** One stream, from the cursor to its `end`; it is closed when nobody reads on. */
-  async *#receive(signal: AbortSignal): AsyncGenerator<SubscribeEventsResponse, void, undefined> {
+  /** Yields the messages of one stream until its `end`. Closes the stream when the caller stops reading. */
+  async *#openStream(signal: AbortSignal): AsyncGenerator<SubscribeEventsResponse, void, undefined> {
     const closing = new AbortController();
     const streamSignal = AbortSignal.any([signal, closing.signal]);
     try {
-      await this.#checkLog(streamSignal);
-      // Broken off within the snapshot it begins anew.
-      this.#snapshot = undefined;
-      for await (const response of this.#events.subscribeEvents(this.#request, { signal: streamSignal })) {
+      const request = this.#state.begin(await this.#readLogId(streamSignal));
+      for await (const response of this.#events.subscribeEvents(request, { signal: streamSignal })) {
         yield response;
         if (response.message.case === "end") {
           return;
@@ -119,19 +105,11 @@ export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
     }
   }
 
-  /** A cursor is good for one log: after a restore, say, it would skip or repeat without a word. */
-  async #checkLog(signal: AbortSignal): Promise<void> {
-    const logId = await this.#serversLog(signal);
-    this.#logId ??= logId;
-    if (this.#logId !== logId) {
-      throw new OtherLog();
-    }
-  }
-
-  /** A server that does not say so within the deadline is asked again. */
-  async #serversLog(signal: AbortSignal): Promise<string> {
+  /** Returns the log that the server has now. A subscription has no deadline, so DEADLINE_EXCEEDED is temporary here. */
+  async #readLogId(signal: AbortSignal): Promise<string> {
     try {
-      return (await this.#server.getServerInfo({}, { signal, timeoutMs: this.#deadlineMs })).logId;
+      const info = await this.#server.getServerInfo({}, { signal, timeoutMs: this.#deadlineMs });
+      return info.logId;
     } catch (error) {
       if (error instanceof RunhubError && error.code === Code.DeadlineExceeded) {
         throw new RunhubError(error.message, error.code, { isPassing: true, cause: error });
@@ -139,44 +117,10 @@ export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
       throw error;
     }
   }
-
-  /** Moves the cursor; returns what is to be shown of it. */
-  #normalised(response: SubscribeEventsResponse): SubscribeEventsResponse | undefined {
-    const { message } = response;
-    if (message.case === "snapshot") {
-      return this.#whole(response, message.value);
-    }
-    if (message.case === undefined) {
-      return undefined;
-    }
-    this.#request.afterPosition = message.value.position;
-    if (message.case === "caughtUp") {
-      const isFirst = !this.#isCaughtUp;
-      this.#isCaughtUp = true;
-      return isFirst ? response : undefined;
-    }
-    if (message.case === "end") {
-      // After DRAINING its successor goes on from here.
-      this.#isOver = message.value.reason !== EndReason.DRAINING;
-      return this.#isOver ? response : undefined;
-    }
-    return response;
-  }
-
-  /** The whole snapshot, once its last part has come: the only one with a position. */
-  #whole(response: SubscribeEventsResponse, part: RunSnapshot): SubscribeEventsResponse | undefined {
-    const snapshot = this.#snapshot ?? create(RunSnapshotSchema);
-    merge(RunSnapshotSchema, snapshot, part);
-    if (part.position === 0n) {
-      this.#snapshot = snapshot;
-      return undefined;
-    }
-    this.#request.afterPosition = part.position;
-    return { ...response, message: { case: "snapshot", value: snapshot } };
-  }
 }
 
-function passing(error: unknown): RunhubError {
+/** Returns the error if it is temporary, and throws it if it is not. */
+function temporaryError(error: unknown): RunhubError {
   if (error instanceof RunhubError && error.isPassing) {
     return error;
   }

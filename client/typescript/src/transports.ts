@@ -1,4 +1,4 @@
-/** What every call goes through, between the generated clients and Connect's transport. */
+/** The transports between the generated clients and Connect's transport. */
 
 import {
   type DescMessage,
@@ -17,11 +17,11 @@ import { Limit } from "./limit.js";
 import { ownCopy } from "./messages.js";
 import { repeat } from "./repeat.js";
 
-/** Makes each call once; what it throws is a RunhubError. */
-export class OnceTransport implements Transport {
+/** Makes each call once, and throws errors as RunhubError. */
+export class SingleTryTransport implements Transport {
   readonly #inner: Transport;
 
-  /** Ends all calls when `closed` is aborted. What makes them again is to end then, too. */
+  /** `closed` ends all calls when it is aborted. Code that repeats calls must stop then too. */
   constructor(
     inner: Transport,
     readonly closed: AbortSignal,
@@ -64,7 +64,7 @@ export class OnceTransport implements Transport {
   }
 }
 
-/** The messages of a stream, whose limit ends with them. */
+/** Yields the messages of a stream, and disposes the limit when they end. Throws errors as RunhubError. */
 async function* withTypedErrors<T>(messages: AsyncIterable<T>, limit: Limit): AsyncGenerator<T> {
   try {
     yield* messages;
@@ -75,15 +75,18 @@ async function* withTypedErrors<T>(messages: AsyncIterable<T>, limit: Limit): As
   }
 }
 
-/** Sees calls through: a deadline over all tries, a `request_id`, and tries until the server answers. Not for streams. */
-export class RepeatingTransport implements Transport {
+/**
+ * Repeats each call that fails for a temporary reason, with one `request_id` and one deadline for all tries. Opens each
+ * stream once.
+ */
+export class RetryTransport implements Transport {
   readonly stream: Transport["stream"];
-  readonly #once: OnceTransport;
+  readonly #single: SingleTryTransport;
   readonly #deadlineMs: number;
 
-  constructor(once: OnceTransport, deadlineMs: number) {
-    this.stream = once.stream.bind(once);
-    this.#once = once;
+  constructor(single: SingleTryTransport, deadlineMs: number) {
+    this.stream = single.stream.bind(single);
+    this.#single = single;
     this.#deadlineMs = deadlineMs;
   }
 
@@ -96,15 +99,15 @@ export class RepeatingTransport implements Transport {
     contextValues?: ContextValues,
   ): Promise<UnaryResponse<I, O>> {
     const request = prepared(method.input, input);
-    const wait = new Wait(request);
-    using limit = new Limit(this.#limitMs(timeoutMs, wait.ms), [signal, this.#once.closed]);
+    const wait = new RemainingWait(request);
+    using limit = new Limit(this.#limitMs(timeoutMs, wait.ms), [signal, this.#single.closed]);
     return await repeat(limit, () => {
       wait.beforeTry();
-      return this.#once.unary(method, limit.signal, undefined, header, request as MessageInitShape<I>, contextValues);
+      return this.#single.unary(method, limit.signal, undefined, header, request as MessageInitShape<I>, contextValues);
     });
   }
 
-  /** What the caller says is for all of the call; 0 is no limit, as in Connect. */
+  /** Returns the time for all tries. A caller's timeout replaces deadline and wait; as in Connect, 0 means no limit. */
   #limitMs(timeoutMs: number | undefined, waitMs: number): number | undefined {
     if (timeoutMs !== undefined) {
       return timeoutMs > 0 ? timeoutMs : undefined;
@@ -113,45 +116,49 @@ export class RepeatingTransport implements Transport {
   }
 }
 
-/** The server cuts a longer `wait` to this. */
+/** The server reduces a longer `wait` to this. */
 const LONGEST_WAIT_MS = 300_000;
 
 /**
- * How long the server may hold a call. A further try waits for the rest of the time, so that it is answered within the
- * deadline; with its `request_id` it stays the same call, for the wait is no part of its content.
+ * Reduces the `wait` of each further try to the rest of the time, so that the answer arrives before the deadline. The wait is
+ * not part of the call's content, so the server still sees all tries as one call.
  */
-class Wait {
-  /** 0 for a call that is not held, and for a wait that the server will refuse. */
+class RemainingWait {
+  /** How long the server may hold the call. 0 if the request has no wait, or a negative one that the server refuses. */
   readonly ms: number;
-  readonly #request: Known;
+  readonly #request: KnownFields;
   #begunAt: number | undefined;
 
-  constructor(request: Known) {
+  constructor(request: KnownFields) {
     this.#request = request;
-    const askedMs = request.wait === undefined ? 0 : durationMs(request.wait);
-    this.ms = Math.min(Math.max(askedMs, 0), LONGEST_WAIT_MS);
+    const waitMs = request.wait === undefined ? 0 : durationMs(request.wait);
+    this.ms = Math.min(Math.max(waitMs, 0), LONGEST_WAIT_MS);
   }
 
-  /** To be said before each try. */
+  /** Updates the request. Must be called before each try. */
   beforeTry(): void {
     if (this.#begunAt === undefined) {
       this.#begunAt = performance.now();
     } else if (this.ms > 0) {
-      const goneMs = performance.now() - this.#begunAt;
-      this.#request.wait = durationFromMs(Math.max(0, Math.round(this.ms - goneMs)));
+      const elapsedMs = performance.now() - this.#begunAt;
+      this.#request.wait = durationFromMs(Math.max(0, Math.round(this.ms - elapsedMs)));
     }
   }
 }
 
-/** What some requests have, whatever else is in them. */
-interface Known {
+/** The fields that the client reads and sets in the requests that have them. */
+interface KnownFields {
   requestId?: string;
   wait?: Duration;
 }
 
-/** The request as each try sends it: with a `request_id`, if it takes one, so that all tries are one call. */
-function prepared<I extends DescMessage>(schema: I, input: MessageInitShape<I>): MessageShape<I> & Known {
-  const request = ownCopy(schema, input) as MessageShape<I> & Known;
+/**
+ * Returns the request to send in each try, with a `request_id` if the RPC takes one and the caller set none.
+ *
+ * @throws RunhubError with INVALID_ARGUMENT if the request can't be encoded.
+ */
+function prepared<I extends DescMessage>(schema: I, input: MessageInitShape<I>): MessageShape<I> & KnownFields {
+  const request = ownCopy(schema, input) as MessageShape<I> & KnownFields;
   if (request.requestId === "") {
     request.requestId = uuidv7();
   }
@@ -159,7 +166,7 @@ function prepared<I extends DescMessage>(schema: I, input: MessageInitShape<I>):
   return request;
 }
 
-/** What can't be encoded would look like a connection that broke, and be tried until the deadline. */
+/** Throws if the message can't be encoded. Connect reports this like a broken connection, so the call would be repeated. */
 function assertEncodable<I extends DescMessage>(schema: I, request: MessageShape<I>): void {
   try {
     toBinary(schema, request);

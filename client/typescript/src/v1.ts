@@ -1,4 +1,4 @@
-/** All messages, enums and services of the API `runhub.v1`, as generated. Their comments are the contract. */
+/** The generated messages, enums and services of the API `runhub.v1`. Their comments document the API. */
 export * from "./gen/runhub/v1/agent_pb.js";
 export * from "./gen/runhub/v1/agent_service_pb.js";
 export * from "./gen/runhub/v1/approval_pb.js";

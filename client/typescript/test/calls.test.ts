@@ -13,16 +13,16 @@ import { Code, connect } from "../src/index.js";
 import { CreateRunRequestSchema, HeartbeatRequestSchema, RunService, ServerService } from "../src/v1.js";
 import { errorOf, FakeServer, flaky, newRun, refusal, serveRuns } from "./fake.js";
 
-describe("tries", () => {
-  const passing = {
-    "UNAVAILABLE without a reason": new ConnectError("away", Code.Unavailable),
+describe("a call", () => {
+  const temporary = {
+    "UNAVAILABLE without a reason": new ConnectError("down", Code.Unavailable),
     DRAINING: refusal(Code.Unavailable, "DRAINING"),
     STORE_BUSY: refusal(Code.Unavailable, "STORE_BUSY"),
     OVERLOADED: refusal(Code.ResourceExhausted, "OVERLOADED"),
-    "a connection that breaks": "cut",
+    "a broken connection": "cut",
   } as const;
-  for (const [name, error] of Object.entries(passing)) {
-    it(`goes on after ${name}, with the same request_id`, async () => {
+  for (const [name, error] of Object.entries(temporary)) {
+    it(`is repeated after ${name} with the same request_id`, async () => {
       const { server, ids } = await flaky(error, error);
       await using _server = server;
       await using client = server.connect();
@@ -34,15 +34,15 @@ describe("tries", () => {
     });
   }
 
-  const lasting = {
+  const permanent = {
     "RESOURCE_EXHAUSTED without a reason": new ConnectError("too large", Code.ResourceExhausted),
-    "a refusal": refusal(Code.InvalidArgument, "INVALID_FIELD"),
+    "INVALID_ARGUMENT / INVALID_FIELD": refusal(Code.InvalidArgument, "INVALID_FIELD"),
     "INTERNAL / INTERNAL": refusal(Code.Internal, "INTERNAL"),
     "ABORTED / REVISION_MISMATCH": refusal(Code.Aborted, "REVISION_MISMATCH"),
-    UNIMPLEMENTED: new ConnectError("no such thing", Code.Unimplemented),
+    UNIMPLEMENTED: new ConnectError("unknown method", Code.Unimplemented),
   };
-  for (const [name, error] of Object.entries(lasting)) {
-    it(`stops at ${name}`, async () => {
+  for (const [name, error] of Object.entries(permanent)) {
+    it(`is not repeated after ${name}`, async () => {
       const { server, ids } = await flaky(error);
       await using _server = server;
       await using client = server.connect();
@@ -51,7 +51,7 @@ describe("tries", () => {
     });
   }
 
-  it("comes back no sooner than RetryInfo says", async () => {
+  it("waits at least the retry delay before the next try", async () => {
     const retryDelayMs = 300;
     const { server, times } = await flaky(refusal(Code.ResourceExhausted, "OVERLOADED", { retryDelayMs }));
     await using _server = server;
@@ -61,13 +61,13 @@ describe("tries", () => {
     assert.ok(second - first >= retryDelayMs - 1, `${second - first} ms`);
   });
 
-  it("finds a server that comes only later", async () => {
-    // Nobody else can come to listen there, as at a port.
+  it("finds a server that starts late", async () => {
+    // A unix socket, because another process could listen on a TCP port.
     const folder = await mkdtemp(join(tmpdir(), "runhub-"));
     const path = join(folder, "runhub.sock");
     {
-      await using gone = connect(`unix:${path}`, { deadlineMs: 1_000 });
-      assert.equal((await errorOf(gone.runs.createRun(newRun))).code, Code.Unavailable);
+      await using early = connect(`unix:${path}`, { deadlineMs: 1_000 });
+      assert.equal((await errorOf(early.runs.createRun(newRun))).code, Code.Unavailable);
       await using client = connect(`unix:${path}`);
       const answer = client.runs.createRun(newRun);
       await using _server = await FakeServer.start(
@@ -79,14 +79,14 @@ describe("tries", () => {
     await rm(folder, { recursive: true });
   });
 
-  it("says UNAVAILABLE when every answer is cut off", async () => {
+  it("ends with UNAVAILABLE if every connection breaks", async () => {
     const { server } = await flaky(...Array<"cut">(1_000).fill("cut"));
     await using _server = server;
     await using client = server.connect({ deadlineMs: 1_000 });
     assert.equal((await errorOf(client.runs.createRun(newRun))).code, Code.Unavailable);
   });
 
-  it("says UNAVAILABLE where nobody listens", async () => {
+  it("ends with UNAVAILABLE if no server listens", async () => {
     await using port = await closedPort();
     await using refused = connect(`127.0.0.1:${port.number}`, { deadlineMs: 1_000 });
     assert.equal((await errorOf(refused.runs.createRun(newRun))).code, Code.Unavailable);
@@ -94,7 +94,7 @@ describe("tries", () => {
     assert.equal((await errorOf(noSocket.runs.createRun(newRun))).code, Code.Unavailable);
   });
 
-  it("does not try what can't be encoded", async () => {
+  it("is not sent if its request can't be encoded", async () => {
     const { server, ids } = await flaky();
     await using _server = server;
     await using client = server.connect();
@@ -103,13 +103,13 @@ describe("tries", () => {
   });
 });
 
-/** A port where nobody listens, nor can: it is the near end of a connection. */
+/** Returns a port on which no process can listen, because an open connection uses it. */
 async function closedPort() {
   const server = await serveRuns({});
   const socket = connectSocket(server.port, "127.0.0.1");
   await once(socket, "connect");
   return {
-    number: socket.localPort ?? assert.fail("it is not connected"),
+    number: socket.localPort ?? assert.fail("the socket is not connected"),
     async [Symbol.asyncDispose]() {
       socket.destroy();
       await server[Symbol.asyncDispose]();
@@ -118,15 +118,15 @@ async function closedPort() {
 }
 
 describe("request_id", () => {
-  it("is the caller's own, if it has one", async () => {
-    const { server, ids } = await flaky(new ConnectError("away", Code.Unavailable));
+  it("is the caller's own if the request has one", async () => {
+    const { server, ids } = await flaky(new ConnectError("down", Code.Unavailable));
     await using _server = server;
     await using client = server.connect();
     await client.runs.createRun({ ...newRun, requestId: "mine" });
     assert.deepEqual(ids, ["mine", "mine"]);
   });
 
-  it("is another one for each call, also with the same message, which stays as it is", async () => {
+  it("differs between calls with the same message, which is not changed", async () => {
     const { server, ids } = await flaky();
     await using _server = server;
     await using client = server.connect();
@@ -144,7 +144,7 @@ describe("request_id", () => {
 });
 
 describe("a client", () => {
-  it("makes many calls at the same time, over one connection", async () => {
+  it("makes many calls at the same time on one connection", async () => {
     const warnings: Error[] = [];
     const keep = (warning: Error) => warnings.push(warning);
     process.on("warning", keep);
@@ -154,15 +154,15 @@ describe("a client", () => {
     await Promise.all(Array.from({ length: 100 }, () => client.runs.createRun(newRun)));
     assert.equal(new Set(ids).size, 100);
     assert.equal(server.sockets.size, 1);
-    // Warnings come in a later tick.
+    // Node emits warnings in a later tick.
     await new Promise(setImmediate);
     process.off("warning", keep);
     assert.deepEqual(warnings, []);
   });
 });
 
-describe("a large answer", () => {
-  it("may have up to 16 MiB", async () => {
+describe("an answer", () => {
+  it("may have 16 MiB", async () => {
     const answer = (mib: number) => ({ version: "x".repeat(mib * 1024 * 1024) });
     let mib = 15;
     await using server = await FakeServer.start((router) =>

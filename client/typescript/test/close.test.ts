@@ -8,7 +8,7 @@ import { Code, connect, LeaseLost, type RunhubError, seconds } from "../src/inde
 import { ClaimSchema, EventService, LeaseState, ServerService, TaskService } from "../src/v1.js";
 import { errorOf, FakeServer, flaky, Gate, never, newRun, refusal, serveRuns } from "./fake.js";
 
-/** What tells to come back in a minute. */
+/** Returns an error with a retry delay of a minute. */
 const later = () => refusal(Code.ResourceExhausted, "OVERLOADED", { retryDelayMs: 60_000 });
 
 function assertClosed(error: RunhubError): void {
@@ -17,7 +17,7 @@ function assertClosed(error: RunhubError): void {
 }
 
 describe("close", () => {
-  it("calls off what goes on, and leaves no connection", async () => {
+  it("ends running calls and closes the connection", async () => {
     const begun = new Gate();
     await using server = await serveRuns({
       async createRun(_, { signal }) {
@@ -29,14 +29,14 @@ describe("close", () => {
     const error = errorOf(client.runs.createRun(newRun));
     await begun.opened;
     const [socket] = server.sockets;
-    const closed = once(socket ?? assert.fail("no connection"), "close");
+    const closed = once(socket ?? assert.fail("the server has no connection"), "close");
     await client.close();
     assertClosed(await error);
     await closed;
     assertClosed(await errorOf(client.runs.createRun(newRun)));
   });
 
-  it("refuses later calls without a try, and may be said twice", async () => {
+  it("ends later calls without a try, also when it is called twice", async () => {
     const { server, ids } = await flaky();
     await using _server = server;
     const client = server.connect();
@@ -47,8 +47,8 @@ describe("close", () => {
     assert.equal(ids.length, 0);
   });
 
-  it("ends a connection that does not come about", async () => {
-    // An address of nobody (RFC 5737).
+  it("ends a call that is still connecting", async () => {
+    // No server has this address (RFC 5737).
     const client = connect("192.0.2.1:1");
     const error = errorOf(client.runs.createRun(newRun));
     await new Promise(setImmediate);
@@ -67,7 +67,7 @@ describe("close", () => {
     const client = server.connect({ deadlineMs: 120_000 });
     const error = errorOf(client.runs.createRun(newRun));
     await begun.opened;
-    // By then the client pauses, or soon.
+    // Gives the client time to begin its pause.
     await new Promise((resolve) => setTimeout(resolve, 50));
     await client.close();
     assertClosed(await error);
@@ -78,7 +78,7 @@ describe("close", () => {
     await using server = await FakeServer.start((router) => {
       router.service(ServerService, { getServerInfo: () => ({ logId: "log" }) });
       router.service(EventService, {
-        // biome-ignore lint/correctness/useYield: it is refused before it brings anything
+        // biome-ignore lint/correctness/useYield: the stream fails before its first message
         async *subscribeEvents() {
           begun.resolve();
           throw later();
@@ -93,7 +93,7 @@ describe("close", () => {
     assertClosed(await error);
   });
 
-  it("leaves nobody to beat: a lease is lost as unanswered, at once", async () => {
+  it("loses leases as unanswered at once", async () => {
     const answered = new Gate();
     await using server = await FakeServer.start((router) =>
       router.service(TaskService, {

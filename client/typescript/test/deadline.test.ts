@@ -9,12 +9,12 @@ import { Code, seconds } from "../src/index.js";
 import { errorOf, flaky, Gate, never, newRun, refusal, serveRuns, serveTasks, type Tasks } from "./fake.js";
 
 describe("the deadline", () => {
-  it("is over all tries, and says what the last one met", async () => {
+  it("covers all tries and ends the call with the error of the last one", async () => {
     const ids: string[] = [];
     await using server = await serveRuns({
       createRun({ requestId }) {
         ids.push(requestId);
-        throw new ConnectError("away", Code.Unavailable);
+        throw new ConnectError("down", Code.Unavailable);
       },
     });
     await using client = server.connect({ deadlineMs: 1_000 });
@@ -26,7 +26,7 @@ describe("the deadline", () => {
     assert.ok(ids.length > 2, `${ids.length} tries`);
   });
 
-  it("ends a try that hangs, on the server too", async () => {
+  it("ends a hanging try, also on the server", async () => {
     const ended = new Gate();
     await using server = await serveRuns({
       async createRun(_, { signal }) {
@@ -34,28 +34,28 @@ describe("the deadline", () => {
         return await never(signal);
       },
     });
-    // Long enough that the try gets there.
+    // The deadline leaves the try time to reach the server.
     await using client = server.connect({ deadlineMs: 1_000 });
     assert.equal((await errorOf(client.runs.createRun(newRun))).code, Code.DeadlineExceeded);
     await ended.opened;
   });
 
-  /** Holds a claim for longer than the deadline of the tests below; without a `wait` for ever. */
-  const held: Tasks = {
+  /** Answers a claim after a longer time than the deadline of the test below, and never if the claim has no `wait`. */
+  const slow: Tasks = {
     async claimTask({ wait }, { signal }) {
       await (wait === undefined ? never(signal) : sleep(300));
       return {};
     },
   };
 
-  it("begins after the request's wait", async () => {
-    await using server = await serveTasks(held);
+  it("is extended by the request's wait", async () => {
+    await using server = await serveTasks(slow);
     await using client = server.connect({ deadlineMs: 200 });
     await client.tasks.claimTask({ agentId: "me", wait: seconds(60) });
     assert.equal((await errorOf(client.tasks.claimTask({ agentId: "me" }))).code, Code.DeadlineExceeded);
   });
 
-  it("is the caller's own timeoutMs, if it has one", async () => {
+  it("is replaced by the caller's timeoutMs", async () => {
     await using server = await serveTasks({
       async claimTask({ agentId }, { signal }) {
         await (agentId === "forever" ? never(signal) : sleep(300));
@@ -68,25 +68,25 @@ describe("the deadline", () => {
     assert.equal(error.code, Code.DeadlineExceeded);
   });
 
-  it("of a further try is for the rest of the request's wait", async () => {
-    const asked: { id: string; waitMs: number }[] = [];
+  it("leads each further try to ask for the rest of the wait", async () => {
+    const received: { id: string; waitMs: number }[] = [];
     await using server = await serveTasks({
       claimTask({ requestId, wait }) {
-        asked.push({ id: requestId, waitMs: wait === undefined ? 0 : durationMs(wait) });
-        if (asked.length < 3) {
-          throw new ConnectError("away", Code.Unavailable);
+        received.push({ id: requestId, waitMs: wait === undefined ? 0 : durationMs(wait) });
+        if (received.length < 3) {
+          throw new ConnectError("down", Code.Unavailable);
         }
         return {};
       },
     });
     await using client = server.connect();
     await client.tasks.claimTask({ agentId: "me", wait: seconds(60) });
-    const [first = 0, second = 0, third = 0] = asked.map(({ waitMs }) => waitMs);
+    const [first = 0, second = 0, third = 0] = received.map(({ waitMs }) => waitMs);
     assert.ok(first === 60_000 && second < first && third < second && third > 50_000, `${first}, ${second}, ${third}`);
-    assert.equal(new Set(asked.map(({ id }) => id)).size, 1);
+    assert.equal(new Set(received.map(({ id }) => id)).size, 1);
   });
 
-  it("is not shortened by a wait that the server refuses", async () => {
+  it("is not shortened by a negative wait", async () => {
     await using server = await serveTasks({
       claimTask: () => Promise.reject(refusal(Code.InvalidArgument, "INVALID_FIELD")),
     });
@@ -109,9 +109,9 @@ describe("a caller's signal", () => {
     const stop = new AbortController();
     const error = errorOf(client.runs.createRun(newRun, { signal: stop.signal }));
     await begun.opened;
-    stop.abort(new Error("enough"));
+    stop.abort(new Error("the user pressed stop"));
     assert.equal((await error).code, Code.Canceled);
-    assert.equal(((await error).cause as Error).message, "enough");
+    assert.equal(((await error).cause as Error).message, "the user pressed stop");
   });
 
   it("ends the pause between tries", async () => {
@@ -126,7 +126,7 @@ describe("a caller's signal", () => {
     assert.equal((await errorOf(client.runs.createRun(newRun, { signal: stop.signal }))).code, Code.Canceled);
   });
 
-  it("ends a call before it begins", async () => {
+  it("ends a call before its first try if it is aborted already", async () => {
     const { server, ids } = await flaky();
     await using _server = server;
     await using client = server.connect();

@@ -1,17 +1,17 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { Code } from "../src/index.js";
-import { EventService } from "../src/v1.js";
+import { Code, type Reason, RunhubError } from "../src/index.js";
+import { ErrorReason, ErrorReasonSchema, EventService } from "../src/v1.js";
 import { errorOf, FakeServer, flaky, newRun, refusal } from "./fake.js";
 
 describe("an error", () => {
-  it("carries what the server says", async () => {
+  it("has all details of the server", async () => {
     const metadata = { verdict: "APPROVED" };
     const { server } = await flaky(
       refusal(Code.FailedPrecondition, "ALREADY_DECIDED", {
         metadata,
-        fields: [{ field: "goal", description: "it is blank" }],
+        fields: [{ field: "goal", description: "is blank" }],
         retryDelayMs: 250,
       }),
     );
@@ -20,22 +20,22 @@ describe("an error", () => {
     const error = await errorOf(client.runs.createRun(newRun));
     assert.equal(error.reason, "ALREADY_DECIDED");
     assert.equal(error.code, Code.FailedPrecondition);
-    assert.equal(error.message, "ALREADY_DECIDED: no");
+    assert.equal(error.message, "ALREADY_DECIDED: refused by the test");
     assert.deepEqual(error.metadata, metadata);
-    assert.deepEqual(error.fields, [{ field: "goal", problem: "it is blank" }]);
+    assert.deepEqual(error.fields, [{ field: "goal", problem: "is blank" }]);
     assert.equal(error.retryDelayMs, 250);
     assert.equal(error.isPassing, false);
   });
 
-  it("keeps a reason that is not known yet", async () => {
-    const { server } = await flaky(refusal(Code.FailedPrecondition, "MOON_FULL"));
+  it("keeps the text of an unknown reason", async () => {
+    const { server } = await flaky(refusal(Code.FailedPrecondition, "REASON_OF_A_NEWER_SERVER"));
     await using _server = server;
     await using client = server.connect();
-    assert.equal((await errorOf(client.runs.createRun(newRun))).reason, "MOON_FULL");
+    assert.equal((await errorOf(client.runs.createRun(newRun))).reason, "REASON_OF_A_NEWER_SERVER");
   });
 
-  it("has no reason when it is somebody else's", async () => {
-    const { server } = await flaky(refusal(Code.NotFound, "ROUTE_NOT_FOUND", { domain: "a.proxy" }));
+  it("has no reason if it comes from another domain", async () => {
+    const { server } = await flaky(refusal(Code.NotFound, "ROUTE_NOT_FOUND", { domain: "proxy.example" }));
     await using _server = server;
     await using client = server.connect();
     const error = await errorOf(client.runs.createRun(newRun));
@@ -43,7 +43,7 @@ describe("an error", () => {
     assert.equal(error.code, Code.NotFound);
   });
 
-  it("is given for a stream, too, at its begin and later", async () => {
+  it("has a reason in a stream, before and after the first message", async () => {
     await using server = await FakeServer.start((router) =>
       router.service(EventService, {
         async *subscribeEvents({ runId }) {
@@ -60,5 +60,28 @@ describe("an error", () => {
     const deleted = client.events.subscribeEvents({ runId: "run" })[Symbol.asyncIterator]();
     await deleted.next();
     assert.equal((await errorOf(deleted.next())).reason, "RUN_NOT_FOUND");
+  });
+});
+
+describe("a reason", () => {
+  const values = ErrorReasonSchema.values.filter(({ number }) => number !== ErrorReason.UNSPECIFIED);
+
+  it("is known for every value of the enum, under its name without the prefix", () => {
+    assert.ok(values.length > 0);
+    for (const { name, number } of values) {
+      const known = ErrorReason[number];
+      assert.equal(`ERROR_REASON_${known}`, name);
+      assert.equal(RunhubError.from(refusal(Code.FailedPrecondition, known ?? "")).reason, known);
+    }
+  });
+
+  it("has a type of the names that the server can send", () => {
+    const known: Reason = "STALE_LEASE";
+    assert.equal(known, ErrorReason[ErrorReason.STALE_LEASE]);
+    // @ts-expect-error: the server never sends UNSPECIFIED.
+    const unspecified: Reason = "UNSPECIFIED";
+    // @ts-expect-error: the enum has no such value.
+    const misspelled: Reason = "STALE_LEAS";
+    assert.ok(unspecified !== misspelled);
   });
 });

@@ -1,4 +1,4 @@
-/** A server in this process, which does what a test says. */
+/** A server in the test's process whose answers a test chooses. */
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -15,7 +15,7 @@ import { RunService, TaskService } from "../src/v1.js";
 
 export class FakeServer implements AsyncDisposable {
   readonly #server: Http2Server;
-  /** The connections that are open. */
+  /** The open connections. */
   readonly sockets = new Set<Socket>();
 
   private constructor(server: Http2Server) {
@@ -40,12 +40,12 @@ export class FakeServer implements AsyncDisposable {
     return (this.#server.address() as AddressInfo).port;
   }
 
-  /** A client of it. */
+  /** Returns a client of this server. */
   connect(options?: ConnectOptions): Client {
     return connect(`127.0.0.1:${this.port}`, options);
   }
 
-  /** Cuts all connections, as a killed server does. */
+  /** Breaks all connections, as if the server were killed. */
   cut(): void {
     for (const socket of this.sockets) {
       socket.destroy();
@@ -67,17 +67,17 @@ interface RefusalDetails {
   domain?: string;
 }
 
-/** What a handler throws to refuse a call, as Runhub does. */
+/** Returns an error like those of a Runhub server. */
 export function refusal(code: Code, reason: string, details: RefusalDetails = {}): ConnectError {
   const { metadata = {}, fields, retryDelayMs, domain = "runhub" } = details;
-  return new ConnectError("no", code, undefined, [
+  return new ConnectError("refused by the test", code, undefined, [
     { desc: ErrorInfoSchema, value: { reason, domain, metadata } },
     ...(fields ? [{ desc: BadRequestSchema, value: { fieldViolations: fields } }] : []),
     ...(retryDelayMs ? [{ desc: RetryInfoSchema, value: { retryDelay: durationFromMs(retryDelayMs) } }] : []),
   ]);
 }
 
-/** Resolves when the signal is aborted: a handler that never answers. */
+/** A handler that never answers. It throws when the signal is aborted. */
 export async function never(signal: AbortSignal): Promise<never> {
   if (!signal.aborted) {
     await once(signal, "abort");
@@ -85,7 +85,7 @@ export async function never(signal: AbortSignal): Promise<never> {
   throw signal.reason;
 }
 
-/** A promise to be kept from outside. */
+/** A promise that a test resolves. */
 export class Gate<T = void> {
   resolve!: (value: T) => void;
   readonly opened = new Promise<T>((resolve) => {
@@ -99,17 +99,17 @@ export type Tasks = Partial<ServiceImpl<typeof TaskService>>;
 export const serveRuns = (runs: Runs) => FakeServer.start((router) => router.service(RunService, runs));
 export const serveTasks = (tasks: Tasks) => FakeServer.start((router) => router.service(TaskService, tasks));
 
-/** What the call is refused with. */
+/** Returns the error of a call, and fails if the call succeeds. */
 export async function errorOf(call: Promise<unknown>): Promise<RunhubError> {
   const error = await call.then(
     () => undefined,
     (error) => error,
   );
-  assert.ok(error instanceof RunhubError, `it was no RunhubError but ${error}`);
+  assert.ok(error instanceof RunhubError, `expected a RunhubError, got ${error}`);
   return error;
 }
 
-/** Serves CreateRun, first with these errors; collects the ids and times of the tries. */
+/** Serves CreateRun and fails its first calls with these errors. Records the request_ids and the times of the tries. */
 export async function flaky(...errors: (ConnectError | "cut")[]) {
   const ids: string[] = [];
   const times: number[] = [];

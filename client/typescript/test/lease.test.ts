@@ -11,11 +11,12 @@ import { FakeServer, Gate, never, refusal } from "./fake.js";
 
 type Answer = (beat: Beat, context: HandlerContext) => LeaseState | Promise<LeaseState>;
 
+/** Returns a claim with this lease duration. */
 const claimOf = (leaseSeconds: number, leaseToken = "token") =>
   create(ClaimSchema, { leaseToken, leaseDuration: seconds(leaseSeconds) });
 
-/** A server that answers each beat so. */
-function beaten(answer: Answer): Promise<FakeServer> {
+/** Starts a server that answers each heartbeat with this function. */
+function serveHeartbeats(answer: Answer): Promise<FakeServer> {
   return FakeServer.start((router) =>
     router.service(TaskService, {
       async heartbeat({ beats }, context) {
@@ -27,24 +28,24 @@ function beaten(answer: Answer): Promise<FakeServer> {
   );
 }
 
-/** Why the work was lost. */
+/** Returns the loss with which the work ends, and fails if the work ends otherwise. */
 async function lostOf(work: Promise<unknown>): Promise<LeaseLost> {
   const error = await work.then(
     () => undefined,
     (error) => error,
   );
-  assert.ok(error instanceof LeaseLost, `the lease was not lost, but: ${error}`);
+  assert.ok(error instanceof LeaseLost, `expected LeaseLost, got ${error}`);
   return error;
 }
 
-/** Work that ends only by being cancelled. */
+/** Work that ends only when it is cancelled. */
 const endless = (signal: AbortSignal) => once(signal, "abort");
 
 describe("the lease keeper", () => {
-  it("beats at once, then again before the lease is over", async () => {
+  it("sends the first heartbeat at once and the next one before the lease expires", async () => {
     const times: number[] = [];
     const second = new Gate();
-    await using server = await beaten(({ leaseToken }) => {
+    await using server = await serveHeartbeats(({ leaseToken }) => {
       assert.equal(leaseToken, "token");
       times.push(performance.now());
       if (times.length === 2) {
@@ -57,33 +58,33 @@ describe("the lease keeper", () => {
     await using _lease = client.keepLease(claimOf(6));
     await second.opened;
     const [first = 0, next = 0] = times;
-    assert.ok(first - begin < 2_000, `${first - begin} ms until the first beat`);
-    assert.ok(next - first > 1_000 && next - first < 6_000, `${next - first} ms between beats`);
+    assert.ok(first - begin < 2_000, `${first - begin} ms until the first heartbeat`);
+    assert.ok(next - first > 1_000 && next - first < 6_000, `${next - first} ms between heartbeats`);
   });
 
-  it("does not beat after its end", async () => {
+  it("sends no heartbeat after it is stopped", async () => {
     const tokens: string[] = [];
-    let beaten3 = new Gate();
-    await using server = await beaten(({ leaseToken }) => {
+    let threeHeartbeats = new Gate();
+    await using server = await serveHeartbeats(({ leaseToken }) => {
       tokens.push(leaseToken);
       if (tokens.filter((token) => token === leaseToken).length % 3 === 0) {
-        beaten3.resolve();
+        threeHeartbeats.resolve();
       }
       return LeaseState.EXTENDED;
     });
     await using client = server.connect();
     const first = client.keepLease(claimOf(1, "first"));
-    await beaten3.opened;
+    await threeHeartbeats.opened;
     await first.stop();
-    beaten3 = new Gate();
-    // While another one beats so often, it would have.
+    threeHeartbeats = new Gate();
+    // If the first keeper were still running, it would send heartbeats while the second one sends three.
     await using _other = client.keepLease(claimOf(1, "other"));
-    await beaten3.opened;
+    await threeHeartbeats.opened;
     assert.deepEqual(tokens, [...Array(3).fill("first"), ...Array(3).fill("other")]);
   });
 
-  it("ends the work when a beat is answered LOST", async () => {
-    await using server = await beaten(() => LeaseState.LOST);
+  it("ends the work if a heartbeat is answered LOST", async () => {
+    await using server = await serveHeartbeats(() => LeaseState.LOST);
     await using client = server.connect();
     await using lease = client.keepLease(claimOf(60));
     let seen: unknown;
@@ -98,13 +99,13 @@ describe("the lease keeper", () => {
     assert.equal(lease.state, LeaseState.LOST);
     await assert.rejects(lease.cancelRequested(), LeaseLost);
     await assert.rejects(
-      lease.run(() => assert.fail("what is lost already is not begun")),
+      lease.run(() => assert.fail("run has begun the work after the loss")),
       LeaseLost,
     );
   });
 
-  it("ends the work when no beat was answered for as long as the lease lasts", async () => {
-    await using server = await beaten((_, { signal }) => never(signal));
+  it("ends the work if no heartbeat is answered for a lease duration", async () => {
+    await using server = await serveHeartbeats((_, { signal }) => never(signal));
     await using client = server.connect();
     const begin = performance.now();
     await using lease = client.keepLease(claimOf(1));
@@ -114,26 +115,26 @@ describe("the lease keeper", () => {
     assert.ok(took >= 995 && took < 20_000, `${took} ms`);
   });
 
-  it("ends the work when the server is away for as long as the lease lasts", async () => {
-    let beats = 0;
-    await using server = await beaten(() => {
-      beats += 1;
-      throw new ConnectError("away", Code.Unavailable);
+  it("ends the work if the server is down for a lease duration", async () => {
+    let heartbeats = 0;
+    await using server = await serveHeartbeats(() => {
+      heartbeats += 1;
+      throw new ConnectError("down", Code.Unavailable);
     });
     await using client = server.connect();
     await using lease = client.keepLease(claimOf(2));
     const lost = await lostOf(lease.run(endless));
     assert.equal(lost.because, "unanswered");
     assert.ok(lost.cause instanceof RunhubError && lost.cause.code === Code.Unavailable);
-    assert.ok(beats > 2, `${beats} beats`);
+    assert.ok(heartbeats > 2, `${heartbeats} heartbeats`);
   });
 
-  it("tries a beat that hangs again after a third of the lease", async () => {
-    let beats = 0;
+  it("retries a hanging heartbeat after a third of the lease", async () => {
+    let heartbeats = 0;
     const answered = new Gate();
-    await using server = await beaten(async (_, { signal }) => {
-      beats += 1;
-      if (beats === 1) {
+    await using server = await serveHeartbeats(async (_, { signal }) => {
+      heartbeats += 1;
+      if (heartbeats === 1) {
         return await never(signal);
       }
       answered.resolve();
@@ -144,10 +145,10 @@ describe("the lease keeper", () => {
     await lease.run(() => answered.opened);
   });
 
-  it("ends the work when a beat is refused for good", async () => {
-    let beats = 0;
-    await using server = await beaten(() => {
-      beats += 1;
+  it("ends the work if the server refuses a heartbeat", async () => {
+    let heartbeats = 0;
+    await using server = await serveHeartbeats(() => {
+      heartbeats += 1;
       throw refusal(Code.InvalidArgument, "INVALID_FIELD");
     });
     await using client = server.connect();
@@ -155,19 +156,19 @@ describe("the lease keeper", () => {
     const lost = await lostOf(lease.run(endless));
     assert.equal(lost.because, "refused");
     assert.ok(lost.cause instanceof RunhubError && lost.cause.reason === "INVALID_FIELD");
-    assert.equal(beats, 1);
+    assert.equal(heartbeats, 1);
   });
 
-  it("sends a progress until it is answered, the latest one, and once", async () => {
+  it("sends the latest progress until it is answered", async () => {
     const progresses: unknown[] = [];
     const done = new Gate();
-    await using server = await beaten(({ progress }) => {
+    await using server = await serveHeartbeats(({ progress }) => {
       progresses.push(json(progress));
-      const brought = progresses.filter((one) => one !== undefined).length;
-      if (progress !== undefined && brought === 1) {
-        throw new ConnectError("away", Code.Unavailable);
+      const sent = progresses.filter((one) => one !== undefined).length;
+      if (progress !== undefined && sent === 1) {
+        throw new ConnectError("down", Code.Unavailable);
       }
-      if (progress === undefined && brought === 2) {
+      if (progress === undefined && sent === 2) {
         done.resolve();
       }
       return LeaseState.EXTENDED;
@@ -180,9 +181,9 @@ describe("the lease keeper", () => {
     assert.deepEqual(progresses, [undefined, { percent: 50 }, { percent: 50 }, undefined]);
   });
 
-  it("tells of requests to stop, without ending the work", async () => {
+  it("reports requests to stop without ending the work", async () => {
     const states = [LeaseState.PAUSE_REQUESTED, LeaseState.EXTENDED, LeaseState.CANCEL_REQUESTED];
-    await using server = await beaten(() => states.shift() ?? LeaseState.CANCEL_REQUESTED);
+    await using server = await serveHeartbeats(() => states.shift() ?? LeaseState.CANCEL_REQUESTED);
     await using client = server.connect();
     await using lease = client.keepLease(claimOf(1));
     assert.equal(lease.state, LeaseState.EXTENDED);
@@ -197,12 +198,12 @@ describe("the lease keeper", () => {
     assert.equal(lease.state, LeaseState.CANCEL_REQUESTED);
   });
 
-  it("passes on what the work returns and throws, as it is", async () => {
-    await using server = await beaten(() => LeaseState.EXTENDED);
+  it("returns the result and throws the error of the work unchanged", async () => {
+    await using server = await serveHeartbeats(() => LeaseState.EXTENDED);
     await using client = server.connect();
     await using lease = client.keepLease(claimOf(60));
     assert.equal(await lease.run(() => 7), 7);
-    const own = new Error("mine");
+    const own = new Error("the disk is full");
     await assert.rejects(
       lease.run(() => Promise.reject(own)),
       (error) => error === own,
@@ -216,8 +217,8 @@ describe("the lease keeper", () => {
     assert.equal(lease.signal.aborted, false);
   });
 
-  it("does not take for lost what the caller itself called off", async () => {
-    await using server = await beaten(() => LeaseState.EXTENDED);
+  it("does not lose the lease if the caller cancels a call of the work", async () => {
+    await using server = await serveHeartbeats(() => LeaseState.EXTENDED);
     await using client = server.connect();
     await using lease = client.keepLease(claimOf(60));
     const stop = AbortSignal.timeout(10);
@@ -226,9 +227,9 @@ describe("the lease keeper", () => {
     assert.equal(lease.signal.aborted, false);
   });
 
-  it("is not lost when it is stopped while a beat is on its way", async () => {
+  it("does not lose the lease if it is stopped during a heartbeat", async () => {
     const begun = new Gate();
-    await using server = await beaten((_, { signal }) => {
+    await using server = await serveHeartbeats((_, { signal }) => {
       begun.resolve();
       return never(signal);
     });

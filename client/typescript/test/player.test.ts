@@ -1,28 +1,27 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import type { JsonObject } from "../scenarios/compare.js";
+import type { JsonObject } from "../scenarios/matching.js";
 import { Player } from "../scenarios/player.js";
-import type { Venue } from "../scenarios/stage.js";
 import { checkMembers, limitMs } from "../scenarios/steps.js";
 
-/** Plays one step where there is no server; returns what the stage was told. */
-async function played(step: JsonObject, venue: Partial<Venue> = {}): Promise<string[]> {
-  const orders: string[] = [];
-  const tell = async (order: string) => {
-    orders.push(order);
+/** Plays one step without a server, and returns the commands that the stage received. */
+async function commandsOf(step: JsonObject): Promise<string[]> {
+  const commands: string[] = [];
+  const execute = async (command: string) => {
+    commands.push(command);
   };
-  const player = new Player({ address: "127.0.0.1:1", direct: "127.0.0.1:2", binary: "false", tell, ...venue });
+  const player = new Player({ address: "127.0.0.1:1", direct: "127.0.0.1:2", binary: "false", execute });
   try {
     await player.play([step]);
   } finally {
     await player.close();
   }
-  return orders;
+  return commands;
 }
 
 describe("a step", () => {
-  it("fails after 10 s when it wants a refusal or a loss, else after 60 s", () => {
+  it("fails after 10 s if it expects an error or a lost lease, and after 60 s otherwise", () => {
     assert.equal(limitMs({ call: "RunService/CreateRun", refused: { reason: "INVALID_FIELD" } }), 10_000);
     assert.equal(limitMs({ answer: "name", refused: {} }), 10_000);
     assert.equal(limitMs({ lost: "name", because: "taken" }), 10_000);
@@ -30,19 +29,19 @@ describe("a step", () => {
     assert.equal(limitMs({ seen: "name", end: "END_REASON_RUN_ENDED" }), 60_000);
   });
 
-  it("is refused with a member that nobody looks at", async () => {
-    await assert.rejects(played({ server: "kill", expcet: {} }), /expcet/);
+  it("fails if it has an unknown member or no verb", async () => {
+    await assert.rejects(commandsOf({ server: "kill", expcet: {} }), /expcet/);
     assert.throws(() => checkMembers({ call: "RunService/CreateRun", kinds: [] }), /kinds/);
     assert.throws(() => checkMembers({ server: "kill", cli: [] }), /cli/);
-    assert.throws(() => checkMembers({ why: "no verb" }), /without a verb/);
-    checkMembers({ seen: "name", event: {}, save: {}, why: "all of it is known" });
+    assert.throws(() => checkMembers({ why: "no verb" }), /has no verb/);
+    checkMembers({ seen: "name", event: {}, save: {}, why: "all members are known" });
   });
 
-  it("passes on to the stage whatever it is told", async () => {
-    assert.deepEqual(await played({ server: "hide" }), ["hide"]);
+  it("sends its command to the stage", async () => {
+    assert.deepEqual(await commandsOf({ server: "hide" }), ["hide"]);
   });
 
-  it("calls the command line with the server's own address", async () => {
-    await assert.rejects(played({ cli: ["approve", "it"] }), /false approve it --server 127\.0\.0\.1:2/);
+  it("runs the command line with the server's own address", async () => {
+    await assert.rejects(commandsOf({ cli: ["approve", "it"] }), /false approve it --server 127\.0\.0\.1:2/);
   });
 });

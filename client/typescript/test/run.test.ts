@@ -10,7 +10,7 @@ import { FakeServer, Gate, never } from "./fake.js";
 
 type Work = (signal: AbortSignal, lose: () => void) => unknown;
 
-/** What comes of work whose lease is taken when it says so. */
+/** Runs the work, whose lease is lost when it calls `lose`, and returns the loss. */
 async function lossOf(work: Work): Promise<LeaseLost> {
   const taken = new Gate();
   await using server = await FakeServer.start((router) =>
@@ -24,7 +24,7 @@ async function lossOf(work: Work): Promise<LeaseLost> {
   await using client = server.connect();
   await using lease = client.keepLease(create(ClaimSchema, { leaseToken: "token", leaseDuration: seconds(60) }));
   const lost = await lease.run((signal) => work(signal, taken.resolve)).catch((error) => error);
-  assert.ok(lost instanceof LeaseLost, `the lease was not lost, but: ${lost}`);
+  assert.ok(lost instanceof LeaseLost, `expected LeaseLost, got ${lost}`);
   assert.equal(lost.because, "taken");
   return lost;
 }
@@ -34,13 +34,13 @@ describe("a loss", () => {
     "without an error": (signal) => never(signal).catch(() => "done"),
     "with the signal's reason": never,
     "with Node's AbortError": (signal) => sleep(60_000, undefined, { signal }),
-    "with an error by it": (signal) =>
+    "with an error caused by the reason": (signal) =>
       never(signal).catch((cause) => {
         throw new Error("stopped", { cause });
       }),
   };
   for (const [how, end] of Object.entries(ends)) {
-    it(`is all there is to say of work that ends ${how}`, async () => {
+    it(`has no workError if the work ends ${how}`, async () => {
       const lost = await lossOf((signal, lose) => {
         lose();
         return end(signal);
@@ -49,7 +49,7 @@ describe("a loss", () => {
     });
   }
 
-  it("brings the work's own error with it, of its cleaning up, too", async () => {
+  it("has the error of the work's cleanup as its workError", async () => {
     const own = new Error("the disk is full");
     const lost = await lossOf(async (signal, lose) => {
       lose();
@@ -57,14 +57,14 @@ describe("a loss", () => {
         await never(signal);
       } finally {
         await sleep(20);
-        // biome-ignore lint/correctness/noUnsafeFinally: what goes wrong here is what it is about
+        // biome-ignore lint/correctness/noUnsafeFinally: this test needs an error of the cleanup
         throw own;
       }
     });
     assert.equal(lost.workError, own);
   });
 
-  it("does not wait for work that does not heed the signal", async () => {
+  it("does not wait for work that ignores the signal", async () => {
     const forever = new Gate();
     const lost = await lossOf((_, lose) => {
       lose();
@@ -74,7 +74,7 @@ describe("a loss", () => {
   });
 });
 
-describe("the end of a keeper", () => {
+describe("stopping a keeper", () => {
   for (const wait of ["cancelRequested", "pauseRequested", "resumed"] as const) {
     it(`ends ${wait}`, async () => {
       const state = wait === "resumed" ? LeaseState.PAUSE_REQUESTED : LeaseState.EXTENDED;
@@ -87,7 +87,7 @@ describe("the end of a keeper", () => {
         await lease.pauseRequested();
       }
       const waiting = assert.rejects(lease[wait](), RunhubError);
-      // Nobody needs to look at it.
+      // This promise is rejected too, and must not become an unhandled rejection.
       void lease[wait]();
       await lease.stop();
       await waiting;

@@ -21,31 +21,34 @@ describe("the stage", () => {
   const script = (name: string, lines: string) =>
     writeFile(join(folder, name), `#!/bin/sh\n${lines}\n`, { mode: 0o755 }).then(() => join(folder, name));
 
-  /** What cargo is told before the tests. */
-  async function told(env: Record<string, string>): Promise<string> {
-    await script("cargo", `echo "$@" >>"${folder}/told"`);
-    await writeFile(join(folder, "told"), "");
+  /** Runs build-stage with a fake cargo, and returns the arguments of its calls. */
+  async function cargoCalls(env: Record<string, string>): Promise<string> {
+    await script("cargo", `echo "$@" >>"${folder}/calls"`);
+    await writeFile(join(folder, "calls"), "");
     await promisify(execFile)(process.execPath, [BUILD_STAGE], { env });
-    return await readFile(join(folder, "told"), "utf8");
+    return await readFile(join(folder, "calls"), "utf8");
   }
 
   it("is built before the tests", async () => {
-    const came = await told({ PATH: folder });
-    assert.equal(came, "--version\nbuild --release --locked --bin runhub --example stage\n");
+    const calls = await cargoCalls({ PATH: folder });
+    assert.equal(calls, "--version\nbuild --release --locked --bin runhub --example stage\n");
   });
 
-  it("is not built when RUNHUB_STAGE says where it is, or without cargo", async () => {
-    assert.equal(await told({ PATH: folder, RUNHUB_STAGE: "/there" }), "");
-    assert.equal(await told({ PATH: "/nowhere" }), "");
+  it("is not built if RUNHUB_STAGE names it or cargo is not installed", async () => {
+    assert.equal(await cargoCalls({ PATH: folder, RUNHUB_STAGE: "/there" }), "");
+    assert.equal(await cargoCalls({ PATH: "/nowhere" }), "");
   });
 
-  it("says where clients connect, the command line, and where the server itself is", async () => {
+  it("reports the proxy's address, the binary and the server's own address", async () => {
     const file = await script("ready", "echo ready 127.0.0.1:1 /bin/runhub 127.0.0.1:2; read end");
     await using stage = await Stage.open(file);
     assert.deepEqual([stage.address, stage.binary, stage.direct], ["127.0.0.1:1", "/bin/runhub", "127.0.0.1:2"]);
   });
 
-  it("is not ready without all of them", async () => {
-    await assert.rejects(Stage.open(await script("old", "echo ready 127.0.0.1:1 /bin/runhub")), /did not get ready/);
+  it("is not ready if it does not report all of them", async () => {
+    await assert.rejects(
+      Stage.open(await script("old", "echo ready 127.0.0.1:1 /bin/runhub")),
+      /not `ready ADDRESS BINARY DIRECT`/,
+    );
   });
 });

@@ -34,20 +34,20 @@ const end = (reason: EndReason, position: number): Response => ({
 const part = (value: MessageInitShape<typeof RunSnapshotSchema>): Response => ({
   message: { case: "snapshot", value },
 });
-const over = (position: number) => end(EndReason.RUN_ENDED, position);
+const runEnded = (position: number) => end(EndReason.RUN_ENDED, position);
 
-/** What breaks a stream so that it goes on. */
-const broken = () => new ConnectError("away", Code.Unavailable);
+/** Returns an error after which a subscription resumes. */
+const broken = () => new ConnectError("down", Code.Unavailable);
 
-/** A server whose streams are these, one after the other; it keeps the requests. */
-async function streams(scripts: Stream[], logIds: string[] = []) {
+/** Starts a server that plays one script for each stream, and records the requests. */
+async function serveStreams(scripts: Stream[], logIds: string[] = []) {
   const requests: SubscribeEventsRequest[] = [];
   const server = await FakeServer.start((router) => {
     router.service(ServerService, { getServerInfo: () => ({ logId: logIds.shift() ?? "log" }) });
     router.service(EventService, {
       subscribeEvents(request, context) {
         requests.push(request);
-        const script = scripts.shift() ?? assert.fail("one stream too many");
+        const script = scripts.shift() ?? assert.fail("there are more streams than scripts");
         return script(request, context);
       },
     });
@@ -55,7 +55,7 @@ async function streams(scripts: Stream[], logIds: string[] = []) {
   return { server, requests, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
 }
 
-/** A stream that sends these and ends, with an error if there is one. */
+/** Returns a script that sends these messages and then ends, with the error if there is one. */
 function sends(responses: Response[], error?: ConnectError): Stream {
   return async function* () {
     yield* responses;
@@ -65,29 +65,38 @@ function sends(responses: Response[], error?: ConnectError): Stream {
   };
 }
 
-const shown = ({ message }: SubscribeEventsResponse) =>
-  message.case === undefined ? "nothing" : `${message.case} ${message.value.position}`;
+/** Returns the kind and the position of an update. */
+const summary = ({ message }: SubscribeEventsResponse) =>
+  message.case === undefined ? "no message" : `${message.case} ${message.value.position}`;
 
-async function all(updates: AsyncIterable<SubscribeEventsResponse>): Promise<string[]> {
-  const came: string[] = [];
+/** Reads a subscription until its end. */
+async function readAll(updates: AsyncIterable<SubscribeEventsResponse>): Promise<string[]> {
+  const received: string[] = [];
   for await (const update of updates) {
-    came.push(shown(update));
+    received.push(summary(update));
   }
-  return came;
+  return received;
 }
 
 describe("a subscription", () => {
-  it("goes on after the last position received, in whatever message, and is caught up once", async () => {
-    await using fake = await streams([
+  it("resumes after the last position of any message and yields caughtUp once", async () => {
+    await using fake = await serveStreams([
       sends([event(1), event(3)], broken()),
       sends([caughtUp(4)]),
       sends([caughtUp(4), bookmark(7)], new ConnectError("reset", Code.Aborted)),
-      sends([event(8), caughtUp(8), over(9)]),
+      sends([event(8), caughtUp(8), runEnded(9)]),
     ]);
     await using client = fake.server.connect();
     const subscription = client.subscribe({ runId: "run", kinds: ["step_*"] });
     assert.equal(subscription.position, undefined);
-    assert.deepEqual(await all(subscription), ["event 1", "event 3", "caughtUp 4", "bookmark 7", "event 8", "end 9"]);
+    assert.deepEqual(await readAll(subscription), [
+      "event 1",
+      "event 3",
+      "caughtUp 4",
+      "bookmark 7",
+      "event 8",
+      "end 9",
+    ]);
     assert.deepEqual(
       fake.requests.map(({ afterPosition }) => afterPosition),
       [undefined, 3n, 4n, 7n],
@@ -96,45 +105,45 @@ describe("a subscription", () => {
     assert.equal(subscription.position, 9n);
   });
 
-  it("goes on when the connection is cut", async () => {
-    const staying: Stream = async function* (_, { signal }) {
+  it("resumes after a broken connection", async () => {
+    const open: Stream = async function* (_, { signal }) {
       yield event(1);
       await never(signal);
     };
-    await using fake = await streams([staying, sends([over(2)])]);
+    await using fake = await serveStreams([open, sends([runEnded(2)])]);
     await using client = fake.server.connect();
-    const came: string[] = [];
+    const received: string[] = [];
     for await (const update of client.subscribe({ afterPosition: 0n })) {
-      came.push(shown(update));
+      received.push(summary(update));
       fake.server.cut();
     }
-    assert.deepEqual(came, ["event 1", "end 2"]);
+    assert.deepEqual(received, ["event 1", "end 2"]);
     assert.equal(fake.requests[1]?.afterPosition, 1n);
   });
 
-  it("leaves the caller's request as it is", async () => {
-    await using fake = await streams([sends([over(9)])]);
+  it("does not change the caller's request", async () => {
+    await using fake = await serveStreams([sends([runEnded(9)])]);
     await using client = fake.server.connect();
     const request = create(SubscribeEventsRequestSchema, { runId: "run" });
-    await all(client.subscribe(request));
+    await readAll(client.subscribe(request));
     assert.equal(request.afterPosition, undefined);
   });
 
-  it("puts a snapshot together, anew when it was broken off", async () => {
-    const begun = part({ run: { goal: "goal" }, completedTasks: [{ id: "a" }] });
+  it("joins the parts of a snapshot and starts again if the stream breaks within it", async () => {
+    const first = part({ run: { goal: "goal" }, completedTasks: [{ id: "a" }] });
     const last = part({ completedTasks: [{ id: "b" }], agents: [{ role: "checker" }], position: 5n });
-    await using fake = await streams([
-      sends([begun], broken()),
-      sends([begun, last, caughtUp(5)], broken()),
-      sends([over(6)]),
+    await using fake = await serveStreams([
+      sends([first], broken()),
+      sends([first, last, caughtUp(5)], broken()),
+      sends([runEnded(6)]),
     ]);
     await using client = fake.server.connect();
-    const came: SubscribeEventsResponse[] = [];
+    const received: SubscribeEventsResponse[] = [];
     for await (const update of client.subscribe({ runId: "run", start: SubscribeStart.FROM_SNAPSHOT })) {
-      came.push(update);
+      received.push(update);
     }
-    assert.deepEqual(came.map(shown), ["snapshot 5", "caughtUp 5", "end 6"]);
-    const message = came[0]?.message;
+    assert.deepEqual(received.map(summary), ["snapshot 5", "caughtUp 5", "end 6"]);
+    const message = received[0]?.message;
     assert.ok(message?.case === "snapshot");
     assert.equal(message.value.run?.goal, "goal");
     assert.deepEqual(
@@ -148,21 +157,21 @@ describe("a subscription", () => {
     );
   });
 
-  it("does not show DRAINING, and goes on with the successor", async () => {
-    await using fake = await streams([
+  it("does not yield DRAINING and resumes at the next server", async () => {
+    await using fake = await serveStreams([
       sends([event(1), end(EndReason.DRAINING, 2)], refusal(Code.Unavailable, "DRAINING")),
       sends([end(EndReason.RUN_DELETED, 3)]),
     ]);
     await using client = fake.server.connect();
-    assert.deepEqual(await all(client.subscribe()), ["event 1", "end 3"]);
+    assert.deepEqual(await readAll(client.subscribe()), ["event 1", "end 3"]);
     assert.equal(fake.requests[1]?.afterPosition, 2n);
   });
 
-  it("throws what does not pass", async () => {
+  it("throws an error that is not temporary", async () => {
     const refused = refusal(Code.OutOfRange, "POSITION_COMPACTED", { metadata: { oldest_position: "9" } });
-    await using fake = await streams([sends([], refused)]);
+    await using fake = await serveStreams([sends([], refused)]);
     await using client = fake.server.connect();
-    await assert.rejects(all(client.subscribe({ afterPosition: 1n })), (error) => {
+    await assert.rejects(readAll(client.subscribe({ afterPosition: 1n })), (error) => {
       assert.ok(error instanceof RunhubError);
       assert.equal(error.reason, "POSITION_COMPACTED");
       assert.equal(error.metadata.oldest_position, "9");
@@ -171,62 +180,62 @@ describe("a subscription", () => {
     assert.equal(fake.requests.length, 1);
   });
 
-  it("throws OtherLog when the server has another database than before", async () => {
-    await using fake = await streams([sends([event(5)], broken())], ["log", "another"]);
+  it("throws OtherLog if the server's log changes", async () => {
+    await using fake = await serveStreams([sends([event(5)], broken())], ["log", "another"]);
     await using client = fake.server.connect();
-    await assert.rejects(all(client.subscribe()), OtherLog);
+    await assert.rejects(readAll(client.subscribe()), OtherLog);
     assert.equal(fake.requests.length, 1);
   });
 
-  it("shows its logId beside the position, and goes on with both elsewhere", async () => {
-    await using fake = await streams([sends([event(5), over(6)]), sends([over(7)])]);
+  it("has a logId and a position with which another subscription continues", async () => {
+    await using fake = await serveStreams([sends([event(5), runEnded(6)]), sends([runEnded(7)])]);
     await using client = fake.server.connect();
     const first = client.subscribe();
     assert.equal(first.logId, undefined);
-    await all(first);
+    await readAll(first);
     assert.equal(first.logId, "log");
-    const further = client.subscribe({ afterPosition: first.position ?? 0n }, { logId: first.logId });
-    assert.equal(further.logId, "log");
-    assert.deepEqual(await all(further), ["end 7"]);
+    const second = client.subscribe({ afterPosition: first.position ?? 0n }, { logId: first.logId });
+    assert.equal(second.logId, "log");
+    assert.deepEqual(await readAll(second), ["end 7"]);
   });
 
-  it("throws OtherLog before anything is shown when its logId is not the server's", async () => {
-    await using fake = await streams([]);
+  it("throws OtherLog before any update if its logId is not the server's", async () => {
+    await using fake = await serveStreams([]);
     await using client = fake.server.connect();
-    await assert.rejects(all(client.subscribe({ afterPosition: 5n }, { logId: "mine" })), OtherLog);
+    await assert.rejects(readAll(client.subscribe({ afterPosition: 5n }, { logId: "another" })), OtherLog);
     assert.equal(fake.requests.length, 0);
   });
 
-  it("asks for the log again when it is not told within the client's deadline", async () => {
-    let asked = 0;
+  it("reads the log_id again if the first try reaches the client's deadline", async () => {
+    let reads = 0;
     await using server = await FakeServer.start((router) => {
       router.service(ServerService, {
         async getServerInfo(_, { signal }) {
-          asked += 1;
-          return asked === 1 ? await never(signal) : { logId: "log" };
+          reads += 1;
+          return reads === 1 ? await never(signal) : { logId: "log" };
         },
       });
-      router.service(EventService, { subscribeEvents: sends([over(1)]) });
+      router.service(EventService, { subscribeEvents: sends([runEnded(1)]) });
     });
     await using client = server.connect({ deadlineMs: 1_000 });
-    assert.deepEqual(await all(client.subscribe()), ["end 1"]);
-    assert.equal(asked, 2);
+    assert.deepEqual(await readAll(client.subscribe()), ["end 1"]);
+    assert.equal(reads, 2);
   });
 
-  it("waits no less than it is told", async () => {
+  it("waits at least the retry delay before the next stream", async () => {
     const retryDelayMs = 300;
-    await using fake = await streams([
+    await using fake = await serveStreams([
       sends([], refusal(Code.ResourceExhausted, "OVERLOADED", { retryDelayMs })),
-      sends([over(1)]),
+      sends([runEnded(1)]),
     ]);
     await using client = fake.server.connect();
     const begin = performance.now();
-    await all(client.subscribe());
+    await readAll(client.subscribe());
     assert.ok(performance.now() - begin >= retryDelayMs - 1);
   });
 
-  /** A stream that sends one event and stays; it tells when it is closed. */
-  function staying() {
+  /** Returns a script that sends one event and stays open, and a promise that resolves when the stream is closed. */
+  function openStream() {
     const closed = new Gate();
     const stream: Stream = async function* (_, { signal }) {
       signal.addEventListener("abort", () => closed.resolve());
@@ -236,23 +245,23 @@ describe("a subscription", () => {
     return { stream, closed: closed.opened };
   }
 
-  it("closes its stream when the loop is left, and goes on in the next one", async () => {
-    const { stream, closed } = staying();
-    await using fake = await streams([stream, sends([over(2)])]);
+  it("closes its stream when the loop is left and resumes in a later loop", async () => {
+    const { stream, closed } = openStream();
+    await using fake = await serveStreams([stream, sends([runEnded(2)])]);
     await using client = fake.server.connect();
     const subscription = client.subscribe();
     for await (const update of subscription) {
-      assert.equal(shown(update), "event 1");
+      assert.equal(summary(update), "event 1");
       break;
     }
     await closed;
-    assert.deepEqual(await all(subscription), ["end 2"]);
+    assert.deepEqual(await readAll(subscription), ["end 2"]);
     assert.equal(fake.requests[1]?.afterPosition, 1n);
   });
 
-  it("ends with CANCELED, and closes its stream, when its signal is aborted", async () => {
-    const { stream, closed } = staying();
-    await using fake = await streams([stream]);
+  it("ends with CANCELED and closes its stream when its signal is aborted", async () => {
+    const { stream, closed } = openStream();
+    await using fake = await serveStreams([stream]);
     await using client = fake.server.connect();
     const stop = new AbortController();
     const loop = (async () => {

@@ -20,13 +20,13 @@ import (
 
 const protoPackage = "runhub.v1."
 
-// outcome is what came of a call in the background.
-type outcome struct {
+// result is the answer of a call, or its error.
+type result struct {
 	answer any
 	err    error
 }
 
-// refused is how a call must be refused.
+// refused is the error with which the server must refuse a call. Only the reason is required.
 type refused struct {
 	Reason   runhub.Reason `json:"reason"`
 	Code     *codes.Code   `json:"code"`
@@ -34,7 +34,7 @@ type refused struct {
 	Fields   []string      `json:"fields"`
 }
 
-// call makes a call by its name, as TaskService/AddTasks, with a request and an answer in JSON.
+// call makes a call by its name, such as TaskService/AddTasks, with a request in JSON. It returns the answer in JSON.
 func (p *part) call(ctx context.Context, name string, with json.RawMessage) (any, error) {
 	request, answer, err := messages(name)
 	if err != nil {
@@ -51,63 +51,76 @@ func (p *part) call(ctx context.Context, name string, with json.RawMessage) (any
 	return toJSON(answer)
 }
 
-func (p *part) begin(step *step) error {
-	// Holds the answer if nobody comes for it.
-	answer := make(chan outcome, 1)
-	p.calls[step.As] = answer
+// startCall starts a call in the background.
+func (p *part) startCall(step *step) error {
+	// The buffer holds the result if no step asks for it.
+	results := make(chan result, 1)
+	p.calls[step.As] = results
 	p.background.Go(func() {
-		came, err := p.call(p.ctx, step.Call, step.With)
-		answer <- outcome{came, err}
+		answer, err := p.call(p.ctx, step.Call, step.With)
+		results <- result{answer, err}
 	})
 	return nil
 }
 
+// answer waits for the result of a call in the background.
 func (p *part) answer(ctx context.Context, step *step) (any, error) {
-	call, ok := p.calls[step.Answer]
+	results, ok := p.calls[step.Answer]
 	if !ok {
-		return nil, fmt.Errorf("no call %q", step.Answer)
+		return nil, fmt.Errorf("no call was started as %q", step.Answer)
 	}
 	select {
-	case came := <-call:
-		return step.Refused.check(came.answer, came.err)
+	case result := <-results:
+		return step.Refused.check(result.answer, result.err)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-// check compares how a call was refused with what was wanted; nil means not at all.
+// check compares the error of a call with the expected one. If r is nil, the call must not be refused.
 func (r *refused) check(answer any, err error) (any, error) {
 	if r == nil {
 		return answer, err
 	}
 	var e *runhub.Error
 	if !errors.As(err, &e) {
-		return nil, fmt.Errorf("wanted a refusal by %s, came %s (%v)", r.Reason, show(answer), err)
+		return nil, fmt.Errorf("expected the error %s, got the answer %s (error: %v)", r.Reason, show(answer), err)
 	}
 	if e.Reason != r.Reason {
-		return nil, differs("reason", r.Reason, err.Error())
+		return nil, difference("reason", r.Reason, err.Error())
 	}
 	if r.Code != nil && *r.Code != e.Code {
-		return nil, differs("code", r.Code.String(), e.Code.String())
+		return nil, difference("code", r.Code.String(), e.Code.String())
 	}
+	if err := r.checkFields(e.Fields); err != nil {
+		return nil, err
+	}
+	return nil, r.checkMetadata(e.Metadata)
+}
+
+func (r *refused) checkFields(got []runhub.FieldError) error {
 	var fields []string
-	for _, field := range e.Fields {
+	for _, field := range got {
 		fields = append(fields, field.Field)
 	}
 	if r.Fields != nil && !slices.Equal(r.Fields, fields) {
-		return nil, differs("fields", r.Fields, fields)
+		return difference("fields", r.Fields, fields)
 	}
-	metadata := make(map[string]any)
-	for key, value := range e.Metadata {
-		metadata[key] = value
-	}
-	if r.Metadata == nil {
-		return nil, nil
-	}
-	return nil, match("metadata", r.Metadata, metadata)
+	return nil
 }
 
-// messages are an empty request and an empty answer of an RPC.
+func (r *refused) checkMetadata(got map[string]string) error {
+	if r.Metadata == nil {
+		return nil
+	}
+	metadata := make(map[string]any)
+	for key, value := range got {
+		metadata[key] = value
+	}
+	return match("metadata", r.Metadata, metadata)
+}
+
+// messages returns an empty request and an empty answer of an RPC. It fails if there is no such RPC.
 func messages(name string) (request, answer proto.Message, err error) {
 	path := protoreflect.FullName(protoPackage + strings.Replace(name, "/", ".", 1))
 	found, err := protoregistry.GlobalFiles.FindDescriptorByName(path)
@@ -116,7 +129,7 @@ func messages(name string) (request, answer proto.Message, err error) {
 	}
 	method, ok := found.(protoreflect.MethodDescriptor)
 	if !ok {
-		return nil, nil, fmt.Errorf("%s is no RPC", name)
+		return nil, nil, fmt.Errorf("%s is not an RPC", name)
 	}
 	input, err := protoregistry.GlobalTypes.FindMessageByName(method.Input().FullName())
 	if err != nil {
@@ -129,7 +142,7 @@ func messages(name string) (request, answer proto.Message, err error) {
 	return input.New().Interface(), output.New().Interface(), nil
 }
 
-// toJSON is a message as the scenarios show it.
+// toJSON returns a message in the JSON format of the scenarios.
 func toJSON(message proto.Message) (any, error) {
 	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(message)
 	if err != nil {
@@ -139,6 +152,7 @@ func toJSON(message proto.Message) (any, error) {
 	return value, json.Unmarshal(text, &value)
 }
 
+// commandLine runs `runhub` with these arguments against the server's own address. It fails if the command fails.
 func (p *part) commandLine(ctx context.Context, arguments []string) error {
 	command := exec.CommandContext(ctx, p.server.binary, append(arguments, "--server", p.server.direct)...)
 	if output, err := command.CombinedOutput(); err != nil {

@@ -8,42 +8,44 @@ import (
 	"strings"
 )
 
-// match compares what came with what was wanted: an object must have these members and may have others; a list must have
-// this length; null means absent; anything else is equal.
-func match(where string, want, got any) error {
-	switch want := want.(type) {
+// match compares the actual value with the expected one: an object must have the expected members and may have others; a
+// list must have the expected length; null means absent; any other value must be equal. `where` names the value in the
+// error.
+func match(where string, expected, actual any) error {
+	switch expected := expected.(type) {
 	case map[string]any:
-		members, ok := got.(map[string]any)
+		members, ok := actual.(map[string]any)
 		if !ok {
-			return differs(where, want, got)
+			return difference(where, expected, actual)
 		}
-		for key, member := range want {
+		for key, member := range expected {
 			if err := match(where+"."+key, member, members[key]); err != nil {
 				return err
 			}
 		}
 		return nil
 	case []any:
-		entries, ok := got.([]any)
-		if !ok || len(entries) != len(want) {
-			return differs(where, want, got)
+		entries, ok := actual.([]any)
+		if !ok || len(entries) != len(expected) {
+			return difference(where, expected, actual)
 		}
-		for i, entry := range want {
+		for i, entry := range expected {
 			if err := match(fmt.Sprintf("%s[%d]", where, i), entry, entries[i]); err != nil {
 				return err
 			}
 		}
 		return nil
 	default:
-		if !reflect.DeepEqual(want, got) {
-			return differs(where, want, got)
+		if !reflect.DeepEqual(expected, actual) {
+			return difference(where, expected, actual)
 		}
 		return nil
 	}
 }
 
-func differs(where string, want, got any) error {
-	return fmt.Errorf("%s: wanted %s, came %s", where, show(want), show(got))
+// difference returns the error that names the expected and the actual value.
+func difference(where string, expected, actual any) error {
+	return fmt.Errorf("%s: expected %s, got %s", where, show(expected), show(actual))
 }
 
 func show(value any) string {
@@ -54,7 +56,7 @@ func show(value any) string {
 	return string(text)
 }
 
-// find follows a path like tasks.0.id; "." is all of it.
+// find returns the value at a path such as tasks.0.id; "." is the whole value. It fails if there is no such value.
 func find(in any, path string) (any, error) {
 	if path == "." {
 		return in, nil
@@ -67,15 +69,19 @@ func find(in any, path string) (any, error) {
 		case []any:
 			i, err := strconv.Atoi(name)
 			if err != nil || i < 0 || i >= len(within) {
-				return nil, fmt.Errorf("%s leads nowhere in %s", path, show(in))
+				return nil, noValue(in, path)
 			}
 			found = within[i]
 		default:
 			found = nil
 		}
 		if found == nil {
-			return nil, fmt.Errorf("%s leads nowhere in %s", path, show(in))
+			return nil, noValue(in, path)
 		}
 	}
 	return found, nil
+}
+
+func noValue(in any, path string) error {
+	return fmt.Errorf("there is no value at %s in %s", path, show(in))
 }

@@ -14,33 +14,37 @@ import (
 )
 
 const (
+	// The time limit of a step.
 	stepLimit = 60 * time.Second
-	// Of what a client must not try again, or must notice soon.
-	shortLimit = 10 * time.Second
+	// The time limit of a step that expects an error or a lost lease. After more time, the client has retried a refused
+	// call, or the lease was lost for another reason.
+	shortStepLimit = 10 * time.Second
 )
 
-// part is one part while it is played.
+// part plays the steps of one part. It holds the part's variables and background work.
 type part struct {
-	// Of all that goes on in the background.
+	// The context of the background work.
 	ctx        context.Context
 	background sync.WaitGroup
 	server     server
 	client     *runhub.Client
 
-	variables     map[string]any
-	calls         map[string]chan outcome
-	held          map[string]*held
-	subscriptions map[string]*collected
+	variables  map[string]any
+	calls      map[string]chan result
+	leases     map[string]*heldLease
+	collectors map[string]*collector
 }
 
-// step is one step with its variables filled in. Which verb it is shows by what is set.
+// step is one step with its variables substituted. Exactly one of the verbs is set.
 type step struct {
+	// A comment in the scenario.
 	Why     string            `json:"why"`
 	Expect  any               `json:"expect"`
 	Save    map[string]string `json:"save"`
 	Refused *refused          `json:"refused"`
 	As      string            `json:"as"`
 
+	// The verbs and their members. The README of the scenarios explains them.
 	Call      string          `json:"call"`
 	With      json.RawMessage `json:"with"`
 	Answer    string          `json:"answer"`
@@ -60,19 +64,19 @@ type step struct {
 
 func newPart(ctx context.Context, server server, client *runhub.Client) *part {
 	return &part{
-		ctx:           ctx,
-		server:        server,
-		client:        client,
-		variables:     make(map[string]any),
-		calls:         make(map[string]chan outcome),
-		held:          make(map[string]*held),
-		subscriptions: make(map[string]*collected),
+		ctx:        ctx,
+		server:     server,
+		client:     client,
+		variables:  make(map[string]any),
+		calls:      make(map[string]chan result),
+		leases:     make(map[string]*heldLease),
+		collectors: make(map[string]*collector),
 	}
 }
 
-// play plays one step: does it, compares its answer, and keeps what is to be kept of it.
+// play plays one step, compares its answer with the expected one, and saves its variables.
 func (p *part) play(raw map[string]any) error {
-	step, err := p.filledIn(raw)
+	step, err := p.parse(raw)
 	if err != nil {
 		return err
 	}
@@ -90,23 +94,25 @@ func (p *part) play(raw map[string]any) error {
 	return p.save(step.Save, answer)
 }
 
+// limit returns the time limit of the step.
 func (s *step) limit() time.Duration {
 	if s.Refused != nil || s.Lost != "" {
-		return shortLimit
+		return shortStepLimit
 	}
 	return stepLimit
 }
 
+// do does what the step's verb says, and returns its answer. Nil if the verb has no answer.
 func (p *part) do(ctx context.Context, step *step) (any, error) {
 	switch {
 	case step.Call != "" && step.As != "":
-		return nil, p.begin(step)
+		return nil, p.startCall(step)
 	case step.Call != "":
 		return step.Refused.check(p.call(ctx, step.Call, step.With))
 	case step.Answer != "":
 		return p.answer(ctx, step)
 	case step.Server != "":
-		return nil, p.tell(step.Server)
+		return nil, p.sendToStage(step.Server)
 	case step.Hold != nil:
 		return nil, p.hold(step)
 	case step.Lost != "":
@@ -122,23 +128,26 @@ func (p *part) do(ctx context.Context, step *step) (any, error) {
 	case step.CLI != nil:
 		return nil, p.commandLine(ctx, step.CLI)
 	default:
-		return nil, errors.New("a step without a verb")
+		return nil, errors.New("the step has no verb")
 	}
 }
 
-func (p *part) tell(command string) error {
+// sendToStage sends a command to the stage and waits until it is done.
+func (p *part) sendToStage(command string) error {
 	if p.server.stage == nil {
-		return errors.New("there is no stage to tell")
+		return errors.New("the verb server needs a stage, but --server names a server without one")
 	}
-	return p.server.stage.tell(command)
+	return p.server.stage.execute(command)
 }
 
-func (p *part) filledIn(raw map[string]any) (*step, error) {
-	filled, err := p.fillIn(raw)
+// parse substitutes the variables in a step and parses it. It fails if the step has an unknown member, because the member
+// would be a check that this runner does not make.
+func (p *part) parse(raw map[string]any) (*step, error) {
+	substituted, err := p.substitute(raw)
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(filled)
+	text, err := json.Marshal(substituted)
 	if err != nil {
 		return nil, err
 	}
@@ -148,8 +157,8 @@ func (p *part) filledIn(raw map[string]any) (*step, error) {
 	return step, decoder.Decode(step)
 }
 
-// fillIn puts the variables where "$name" stands as a whole string.
-func (p *part) fillIn(value any) (any, error) {
+// substitute returns the value with each string "$name" replaced by the variable. It fails if a variable is not set.
+func (p *part) substitute(value any) (any, error) {
 	switch value := value.(type) {
 	case string:
 		name, ok := strings.CutPrefix(value, "$")
@@ -158,34 +167,35 @@ func (p *part) fillIn(value any) (any, error) {
 		}
 		known, ok := p.variables[name]
 		if !ok {
-			return nil, fmt.Errorf("no variable %q", name)
+			return nil, fmt.Errorf("the variable %s is not set", name)
 		}
 		return known, nil
 	case map[string]any:
-		filled := make(map[string]any, len(value))
+		substituted := make(map[string]any, len(value))
 		for key, member := range value {
 			var err error
-			if filled[key], err = p.fillIn(member); err != nil {
+			if substituted[key], err = p.substitute(member); err != nil {
 				return nil, err
 			}
 		}
-		return filled, nil
+		return substituted, nil
 	case []any:
-		filled := make([]any, len(value))
+		substituted := make([]any, len(value))
 		for i, member := range value {
 			var err error
-			if filled[i], err = p.fillIn(member); err != nil {
+			if substituted[i], err = p.substitute(member); err != nil {
 				return nil, err
 			}
 		}
-		return filled, nil
+		return substituted, nil
 	default:
 		return value, nil
 	}
 }
 
-func (p *part) save(wanted map[string]string, answer any) error {
-	for name, path := range wanted {
+// save sets the variables from the paths in the answer. It fails if a path names nothing.
+func (p *part) save(paths map[string]string, answer any) error {
+	for name, path := range paths {
 		value, err := find(answer, path)
 		if err != nil {
 			return err

@@ -1,5 +1,4 @@
-// Package scenario plays the scenarios that all clients of Runhub are held to: client/scenarios/README.md says what
-// they are.
+// Package scenario plays scenarios with the Go client. client/scenarios/README.md explains them.
 package scenario
 
 import (
@@ -15,37 +14,41 @@ import (
 	runhub "github.com/runhub/runhub/client/go"
 )
 
-// Language is what this runner calls itself.
+// Language is the name of this runner's language in its output.
 const Language = "go"
 
 // Player plays scenarios.
 type Player struct {
-	// The server to play against. Empty: each scenario has a stage of its own.
+	// The address of the server to play against. If it is empty, each scenario has a stage of its own.
 	Server string
-	// The only part to play. Empty: all.
+	// The only part to play. If it is empty, all parts are played.
 	Part string
 }
 
-// server is what a scenario is played against.
+// server is the server that a scenario is played against.
 type server struct {
+	// The address to which clients connect.
 	address string
-	// The `runhub` for the command line, and where that connects: past the stage's proxy.
-	binary, direct string
-	// Nil when the server is somebody else's.
+	// The `runhub` binary for the verb `cli`.
+	binary string
+	// The server's own address, for the verb `cli`. It bypasses the stage's proxy.
+	direct string
+	// Nil if the server is running already; the verb `server` then fails.
 	stage *stage
 }
 
+// file is the content of a scenario's file.
 type file struct {
 	About string                      `json:"about"`
 	Parts map[string][]map[string]any `json:"parts"`
 }
 
-// Name is what a scenario's file is called without its ending.
+// Name returns the name of the scenario in a file: the file's name without its extension.
 func Name(path string) string {
 	return strings.TrimSuffix(filepath.Base(path), ".json")
 }
 
-// Play plays the scenario in a file. The error says which part failed at which step.
+// Play plays the scenario in a file. It fails with the first step whose result is not as expected.
 func (p Player) Play(ctx context.Context, path string) (err error) {
 	parts, err := p.parts(path)
 	if err != nil {
@@ -63,6 +66,7 @@ func (p Player) Play(ctx context.Context, path string) (err error) {
 	return playAll(ctx, server, parts)
 }
 
+// parts returns the steps of each part to play. It fails if the file is not a scenario or has no such part.
 func (p Player) parts(path string) (map[string][]map[string]any, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -82,7 +86,7 @@ func (p Player) parts(path string) (map[string][]map[string]any, error) {
 	return map[string][]map[string]any{p.Part: steps}, nil
 }
 
-// playAll plays the parts at the same time. The first that fails ends the others.
+// playAll plays the parts at the same time. If a part fails, playAll ends the other parts and returns the error.
 func playAll(ctx context.Context, server server, parts map[string][]map[string]any) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)

@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-func TestScenarios(t *testing.T) {
+func TestEveryScenarioPasses(t *testing.T) {
 	files, err := filepath.Glob("../../../scenarios/*.json")
 	if err != nil || len(files) == 0 {
-		t.Fatal("no scenarios: ", err)
+		t.Fatal("there are no scenarios: ", err)
 	}
 	for _, file := range files {
 		t.Run(Name(file), func(t *testing.T) {
 			err := Player{}.Play(t.Context(), file)
 			if errors.Is(err, ErrNoStage) && os.Getenv("CI") == "" {
-				t.Skip("!!! NOT PLAYED: ", err, " !!!")
+				t.Skip("!!! SCENARIO SKIPPED: ", err, " !!!")
 			}
 			if err != nil {
 				t.Error(err)
@@ -26,13 +26,15 @@ func TestScenarios(t *testing.T) {
 	}
 }
 
-func TestWhatMustBeSoonHasLessTime(t *testing.T) {
-	for limit, steps := range map[time.Duration][]map[string]any{
-		10 * time.Second: {{"call": "x", "refused": map[string]any{}}, {"answer": "x", "refused": map[string]any{}}, {"lost": "x"}},
+func TestStepThatExpectsAnErrorHasAShortLimit(t *testing.T) {
+	refused := map[string]any{}
+	stepsByLimit := map[time.Duration][]map[string]any{
+		10 * time.Second: {{"call": "x", "refused": refused}, {"answer": "x", "refused": refused}, {"lost": "x"}},
 		60 * time.Second: {{"call": "x"}, {"let_go": "x"}},
-	} {
+	}
+	for limit, steps := range stepsByLimit {
 		for _, raw := range steps {
-			step, err := new(part).filledIn(raw)
+			step, err := new(part).parse(raw)
 			if err != nil || step.limit() != limit {
 				t.Error(raw, step, err)
 			}
@@ -40,12 +42,12 @@ func TestWhatMustBeSoonHasLessTime(t *testing.T) {
 	}
 }
 
-func TestAMemberThatNoVerbKnowsIsRefused(t *testing.T) {
+func TestUnknownMemberFailsTheStep(t *testing.T) {
 	for _, raw := range []map[string]any{
 		{"call": "x", "expects": 1}, {"call": "x", "refused": map[string]any{"raeson": "STALE_LEASE"}},
 	} {
-		if _, err := new(part).filledIn(raw); err == nil {
-			t.Error("taken: ", raw)
+		if _, err := new(part).parse(raw); err == nil {
+			t.Error("the step was accepted: ", raw)
 		}
 	}
 }

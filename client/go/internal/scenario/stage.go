@@ -13,26 +13,32 @@ import (
 	"sync"
 )
 
-// ErrNoStage means that there is no stage and no cargo to build it.
-var ErrNoStage = errors.New("RUNHUB_STAGE is not set, and there is no cargo to build the stage")
+// ErrNoStage means that RUNHUB_STAGE names no stage and that cargo is not installed to build one.
+var ErrNoStage = errors.New("RUNHUB_STAGE is not set and cargo is not installed, so there is no stage: set RUNHUB_STAGE")
 
-// stage is a server behind a proxy, which is told when to break.
+// stage is a process that runs a server behind a proxy and takes commands.
 type stage struct {
-	address, binary, direct string
+	// The proxy's address, to which clients connect.
+	address string
+	// The `runhub` binary of the server.
+	binary string
+	// The server's own address, which bypasses the proxy.
+	direct string
 
 	process *exec.Cmd
 	input   io.WriteCloser
 	output  *bufio.Reader
-	// One command at a time.
+	// Held while a command is executed, so that its answer is not read by another one.
 	lock sync.Mutex
 }
 
+// startStage starts a stage. It fails if the stage does not get ready. `root` is the project's root.
 func startStage(ctx context.Context, root string) (*stage, error) {
 	path, err := stagePath(ctx, root)
 	if err != nil {
 		return nil, err
 	}
-	// Not ended with the context: it ends with its input, and takes the database with it.
+	// The stage does not end with the context. It ends when its input ends, and removes its database before.
 	process := exec.Command(path)
 	process.Stderr = os.Stderr
 	input, err := process.StdinPipe()
@@ -52,7 +58,7 @@ func startStage(ctx context.Context, root string) (*stage, error) {
 		_, err = fmt.Sscanf(ready, "ready %s %s %s", &stage.address, &stage.binary, &stage.direct)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("the stage said %q: %w", ready, err), stage.close())
+		return nil, errors.Join(fmt.Errorf("the stage printed %q, not `ready ADDRESS BINARY DIRECT`: %w", ready, err), stage.close())
 	}
 	return stage, nil
 }
@@ -61,7 +67,7 @@ func (s *stage) server() server {
 	return server{address: s.address, binary: s.binary, direct: s.direct, stage: s}
 }
 
-// stagePath is where the stage is, once it is built.
+// stagePath returns the path of the stage's executable. It builds the stage unless RUNHUB_STAGE names one.
 func stagePath(ctx context.Context, root string) (string, error) {
 	if path := os.Getenv("RUNHUB_STAGE"); path != "" {
 		return path, nil
@@ -72,13 +78,13 @@ func stagePath(ctx context.Context, root string) (string, error) {
 	build := exec.CommandContext(ctx, "cargo", "build", "--release", "--locked", "--bin", "runhub", "--example", "stage")
 	build.Dir, build.Stderr = root, os.Stderr
 	if err := build.Run(); err != nil {
-		return "", fmt.Errorf("building the stage: %w", err)
+		return "", fmt.Errorf("can't build the stage: %w", err)
 	}
 	return filepath.Join(root, "target", "release", "examples", "stage"), nil
 }
 
-// tell has the stage do something, and returns when it is done.
-func (s *stage) tell(command string) error {
+// execute sends a command to the stage and waits until it is done. It fails if the command fails.
+func (s *stage) execute(command string) error {
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	if _, err := fmt.Fprintln(s.input, command); err != nil {
@@ -86,14 +92,15 @@ func (s *stage) tell(command string) error {
 	}
 	answer, err := s.output.ReadString('\n')
 	if err != nil {
-		return fmt.Errorf("the stage is gone: %w", err)
+		return fmt.Errorf("the stage has ended: %w", err)
 	}
 	if answer = strings.TrimSpace(answer); answer != "ok" {
-		return fmt.Errorf("the stage: %s: %s", command, answer)
+		return fmt.Errorf("the stage answered %s with: %s", command, answer)
 	}
 	return nil
 }
 
+// close ends the stage and waits until it has ended.
 func (s *stage) close() error {
 	return errors.Join(s.input.Close(), s.process.Wait())
 }

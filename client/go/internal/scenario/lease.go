@@ -11,20 +11,22 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-// held is work in the background whose lease is kept.
-type held struct {
+// heldLease is a lease that is kept around background work.
+type heldLease struct {
+	// Closed to end the work.
 	letGo chan struct{}
-	// How the work ended: nil when it was let go.
+	// The error of the work. Nil if a step has ended the work.
 	ended chan error
 }
 
+// hold keeps a lease around work that ends only when it is cancelled or let go.
 func (p *part) hold(step *step) error {
 	claim := new(v1.Claim)
 	if err := protojson.Unmarshal(step.Hold, claim); err != nil {
 		return err
 	}
-	held := &held{letGo: make(chan struct{}), ended: make(chan error, 1)}
-	p.held[step.As] = held
+	held := &heldLease{letGo: make(chan struct{}), ended: make(chan error, 1)}
+	p.leases[step.As] = held
 	_, lease := p.client.KeepLease(p.ctx, claim)
 	p.background.Go(func() {
 		held.ended <- lease.Run(func(ctx context.Context) error {
@@ -38,35 +40,48 @@ func (p *part) hold(step *step) error {
 	return nil
 }
 
+// lost waits until the work is cancelled, and fails if the lease was not lost for the expected reason.
 func (p *part) lost(ctx context.Context, step *step) error {
-	err := p.end(ctx, step.Lost, func(*held) {})
+	held, err := p.lease(step.Lost)
+	if err != nil {
+		return err
+	}
 	var lost *runhub.LeaseLost
-	if !errors.As(err, &lost) || lost.Because != step.Because {
-		return fmt.Errorf("wanted the lease lost (%s), came: %v", step.Because, err)
+	if err := held.wait(ctx); !errors.As(err, &lost) || lost.Because != step.Because {
+		return fmt.Errorf("expected a lost lease (%s), got: %v", step.Because, err)
 	}
 	return nil
 }
 
+// letGo ends the work, and fails if the work was cancelled.
 func (p *part) letGo(ctx context.Context, step *step) error {
-	return p.end(ctx, step.LetGo, func(held *held) { close(held.letGo) })
+	held, err := p.lease(step.LetGo)
+	if err != nil {
+		return err
+	}
+	close(held.letGo)
+	return held.wait(ctx)
 }
 
-// end waits for how the work ends after what is done about it.
-func (p *part) end(ctx context.Context, name string, do func(*held)) error {
-	held, ok := p.held[name]
+func (p *part) lease(name string) (*heldLease, error) {
+	held, ok := p.leases[name]
 	if !ok {
-		return fmt.Errorf("nothing is held as %q", name)
+		return nil, fmt.Errorf("no lease is held as %q", name)
 	}
-	do(held)
+	return held, nil
+}
+
+// wait waits until the work has ended, and returns its error.
+func (h *heldLease) wait(ctx context.Context) error {
 	select {
-	case err := <-held.ended:
+	case err := <-h.ended:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// work is an agent that works until there is nothing left to do.
+// work works as one agent until nothing is left to claim.
 func (p *part) work(ctx context.Context, step *step) (any, error) {
 	request := new(v1.ClaimTaskRequest)
 	if err := protojson.Unmarshal(step.Work, request); err != nil {
@@ -77,7 +92,7 @@ func (p *part) work(ctx context.Context, step *step) (any, error) {
 		answer, err := p.client.Tasks.ClaimTask(ctx, request)
 		switch {
 		case errors.Is(err, runhub.RunEnded):
-			return doneSoFar(done), nil
+			return workAnswer(done), nil
 		case err != nil:
 			return nil, err
 		case answer.GetClaim() != nil:
@@ -86,13 +101,14 @@ func (p *part) work(ctx context.Context, step *step) (any, error) {
 			}
 			done++
 		case answer.GetUnclaimable().GetPending() == 0:
-			return doneSoFar(done), nil
+			return workAnswer(done), nil
 		}
 	}
 }
 
-func doneSoFar(count int) any {
-	return map[string]any{"done": float64(count)}
+// workAnswer returns the answer of the verb `work`.
+func workAnswer(done int) any {
+	return map[string]any{"done": float64(done)}
 }
 
 func (p *part) workOn(ctx context.Context, claim *v1.Claim) error {

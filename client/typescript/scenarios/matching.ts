@@ -1,0 +1,74 @@
+/** Variables of a scenario, and the comparison of expected and actual JSON. */
+
+import { isDeepStrictEqual } from "node:util";
+
+export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
+export type JsonObject = { [name: string]: Json };
+
+/** The result of a step is not as expected. */
+export class StepFailed extends Error {}
+
+export function isObject(json: Json | undefined): json is JsonObject {
+  return typeof json === "object" && json !== null && !Array.isArray(json);
+}
+
+/**
+ * Returns whether the actual JSON matches the expected one: an object must have the expected members and may have others; a
+ * list must have the expected length; null means absent; any other value must be equal.
+ */
+export function matches(expected: Json, actual: Json | undefined): boolean {
+  if (expected === null) {
+    return actual === undefined || actual === null;
+  }
+  if (Array.isArray(expected)) {
+    if (!Array.isArray(actual) || actual.length !== expected.length) {
+      return false;
+    }
+    return expected.every((entry, index) => matches(entry, actual[index]));
+  }
+  if (isObject(expected)) {
+    return isObject(actual) && Object.entries(expected).every(([name, member]) => matches(member, actual[name]));
+  }
+  return isDeepStrictEqual(expected, actual);
+}
+
+/** Throws StepFailed if the actual JSON does not match. If `expected` is undefined, any JSON matches. */
+export function expectMatch(expected: Json | undefined, actual: Json): void {
+  if (expected !== undefined && !matches(expected, actual)) {
+    throw new StepFailed(`expected: ${JSON.stringify(expected)}\ngot:      ${JSON.stringify(actual)}`);
+  }
+}
+
+/** Returns the value at a path such as `tasks.0.id`; `.` is the whole value. Throws StepFailed if there is no such value. */
+export function valueAt(path: string, json: Json): Json {
+  let value: Json | undefined = json;
+  for (const name of path.split(".").filter((name) => name !== "")) {
+    if (Array.isArray(value)) {
+      value = value[Number(name)];
+    } else {
+      value = isObject(value) ? value[name] : undefined;
+    }
+  }
+  if (value === undefined) {
+    throw new StepFailed(`there is no value at ${path} in ${JSON.stringify(json)}`);
+  }
+  return value;
+}
+
+/** Returns the JSON with each string `"$name"` replaced by the variable. Throws StepFailed if a variable is not set. */
+export function substitute(json: Json, variables: ReadonlyMap<string, Json>): Json {
+  if (Array.isArray(json)) {
+    return json.map((entry) => substitute(entry, variables));
+  }
+  if (isObject(json)) {
+    return Object.fromEntries(Object.entries(json).map(([name, member]) => [name, substitute(member, variables)]));
+  }
+  if (typeof json !== "string" || !json.startsWith("$")) {
+    return json;
+  }
+  const variable = variables.get(json.slice(1));
+  if (variable === undefined) {
+    throw new StepFailed(`the variable ${json.slice(1)} is not set`);
+  }
+  return variable;
+}
