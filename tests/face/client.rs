@@ -30,7 +30,7 @@ async fn a_refusal_has_its_reason_its_fields_and_its_particulars() {
     let refused = server.client.create_run(CreateRunRequest::default()).await.unwrap_err();
     let Error::Refused { reason, code, fields, .. } = &refused else { panic!("{refused:?}") };
     assert_eq!((reason, *code), (&Reason::InvalidField, tonic::Code::InvalidArgument));
-    assert_eq!(fields[0], ("goal".to_owned(), "is blank".to_owned()));
+    assert_eq!(fields[0], ("goal".to_owned(), "must not be blank".to_owned()));
     assert!(!refused.is_passing());
     assert_eq!(refused.to_string(), "INVALID_FIELD: goal: must not be blank");
 }

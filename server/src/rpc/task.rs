@@ -75,12 +75,12 @@ impl TaskService for Hub {
     async fn claim_task(&self, request: Request<v1::ClaimTaskRequest>) -> Reply<v1::ClaimTaskResponse> {
         let request = request.into_inner();
         let call = Call::new(&request)?;
-        let lease_duration = field::lease_duration("lease_duration", request.lease_duration.as_ref())?;
         let claim = ClaimRequest {
             run_id: field::id_or_any("run_id", &request.run_id)?,
             agent_id: field::name("agent_id", &request.agent_id)?,
             capabilities: field::names("capabilities", &request.capabilities)?,
-            lease_duration: lease_duration.unwrap_or(self.default_lease),
+            lease_duration: field::lease_duration("lease_duration", request.lease_duration.as_ref())?
+                .unwrap_or(self.default_lease),
         };
         self.claim(call, claim, field::wait(request.wait.as_ref())?).await
     }
@@ -219,8 +219,8 @@ fn parse_heartbeat(request: &v1::HeartbeatRequest) -> Result<Heartbeat> {
     for (at, beat) in request.beats.iter().enumerate() {
         let progress = beat.progress.as_ref();
         beats.push(Beat {
-            progress: progress.map(|value| field::json(&format!("beats[{at}].progress"), Some(value))).transpose()?,
             token: field::id(&format!("beats[{at}].lease_token"), &beat.lease_token)?,
+            progress: progress.map(|value| field::json(&format!("beats[{at}].progress"), Some(value))).transpose()?,
         });
     }
     let duration = field::lease_duration("lease_duration", request.lease_duration.as_ref())?;
