@@ -112,7 +112,8 @@ fn claim_request(run_id: &str) -> ClaimRequest {
 }
 
 fn claim_and_release(tx: &mut dyn Tx, request: &ClaimRequest, overlaps: &Overlaps) -> Result<(), Error> {
-    let claimed = claim::claim(tx, request, overlaps)?.ok_or_else(|| Error::internal("the run has no task to claim"))?;
+    let claimed =
+        claim::claim(tx, request, overlaps)?.ok_or_else(|| Error::internal("the run has no task to claim"))?;
     let ending = Ending::new(EndStatus::Released);
     let caller = Caller::Holder(claimed.lease.token);
     task::end(tx, &EndTask { rpc: "ReleaseTask", task_id: claimed.task.id, caller, ending }).map(drop)

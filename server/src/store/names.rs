@@ -7,38 +7,74 @@
 //! the compiler then can't resolve the name.
 
 /// The number of a `TaskStatus`.
-#[rustfmt::skip] // One line for each status.
 macro_rules! task_status {
-    (PENDING) => { 1 };
-    (IN_PROGRESS) => { 2 };
-    (COMPLETED) => { 3 };
-    (BLOCKED) => { 4 };
-    (ABANDONED) => { 5 };
+    (PENDING) => {
+        1
+    };
+    (IN_PROGRESS) => {
+        2
+    };
+    (COMPLETED) => {
+        3
+    };
+    (BLOCKED) => {
+        4
+    };
+    (ABANDONED) => {
+        5
+    };
 }
 pub(super) use task_status;
 
 /// The number of a `RunStatus`.
-#[rustfmt::skip]
 macro_rules! run_status {
-    (PLANNING) => { 1 };
-    (RUNNING) => { 2 };
-    (PAUSED) => { 3 };
-    (BLOCKED) => { 4 };
-    (CANCELLING) => { 5 };
-    (COMPLETED) => { 6 };
-    (FAILED) => { 7 };
-    (CANCELLED) => { 8 };
+    (PLANNING) => {
+        1
+    };
+    (RUNNING) => {
+        2
+    };
+    (PAUSED) => {
+        3
+    };
+    (BLOCKED) => {
+        4
+    };
+    (CANCELLING) => {
+        5
+    };
+    (COMPLETED) => {
+        6
+    };
+    (FAILED) => {
+        7
+    };
+    (CANCELLED) => {
+        8
+    };
 }
 pub(super) use run_status;
 
 /// The number of an `ApprovalVerdict`.
 macro_rules! verdict {
-    (PENDING) => { 1 };
-    (APPROVED) => { 2 };
-    (REJECTED) => { 3 };
-    (CHANGES_REQUESTED) => { 4 };
-    (EXPIRED) => { 5 };
-    (CANCELLED) => { 6 };
+    (PENDING) => {
+        1
+    };
+    (APPROVED) => {
+        2
+    };
+    (REJECTED) => {
+        3
+    };
+    (CHANGES_REQUESTED) => {
+        4
+    };
+    (EXPIRED) => {
+        5
+    };
+    (CANCELLED) => {
+        6
+    };
 }
 pub(super) use verdict;
 

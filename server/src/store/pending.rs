@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use super::names::{ready, run_status, allows_claims, task_status};
+use super::names::{allows_claims, ready, run_status, task_status};
 use super::{Columns, Tx, all, params};
 use crate::domain::Key;
 use crate::domain::limits;

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use super::names::{ready, ready_at, allows_claims};
+use super::names::{allows_claims, ready, ready_at};
 use super::{Columns, SqlValue, Tx, first, params};
 use crate::domain::Key;
 use crate::domain::task::covers;
