@@ -15,7 +15,7 @@ pub enum Error {
     #[error("the server returned no ready task to claim")]
     NothingToClaim,
     #[error("{url}: {cause}")]
-    Connect { url: String, cause: runhub_client::Error },
+    Connect { url: String, cause: Box<runhub_client::Error> },
     #[error(transparent)]
     Client(#[from] runhub_client::Error),
     #[error("can't connect to the server: {0}")]

@@ -79,7 +79,7 @@ impl From<io::Error> for Failure {
 impl From<runhub_bench::Error> for Failure {
     fn from(error: runhub_bench::Error) -> Self {
         match error {
-            runhub_bench::Error::Connect { url, cause } => Self::from(cause).at_server(&url),
+            runhub_bench::Error::Connect { url, cause } => Self::from(*cause).at_server(&url),
             runhub_bench::Error::Client(cause) => cause.into(),
             runhub_bench::Error::Io(cause) => cause.into(),
             runhub_bench::Error::Payload(_) | runhub_bench::Error::Address(_) => Self::usage(error.to_string()),
