@@ -1,14 +1,10 @@
 //! Bad input, over every RPC: the documented code and reason, the field by its name, and an unchanged database.
 
-#[path = "bad_input/cases.rs"]
 #[allow(clippy::field_reassign_with_default)] // Its macros set the id in whatever request they are given.
 mod cases;
-#[path = "bad_input/coordination.rs"]
 #[allow(clippy::field_reassign_with_default)]
 mod coordination;
-#[path = "bad_input/limits.rs"]
 mod limits;
-#[path = "bad_input/records.rs"]
 #[allow(clippy::field_reassign_with_default)]
 mod records;
 

@@ -1,6 +1,5 @@
 //! C5: the same request_id, the same answer.
 
-#[path = "repeat/every_rpc.rs"]
 mod every_rpc;
 
 use std::time::Duration;

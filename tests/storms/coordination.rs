@@ -1,6 +1,5 @@
 //! Many agents on one plan, some of which die, come back late, or say everything twice.
 
-#[path = "coordination/history.rs"]
 mod history;
 
 use std::collections::BTreeMap;

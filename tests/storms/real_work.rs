@@ -2,7 +2,6 @@
 //! has the whole log. `RUNHUB_REAL_WORK` names the folder with the recorded data; without it the same happens with
 //! a ledger and steps made here.
 
-#[path = "real_work/data.rs"]
 mod data;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,19 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../support/mod.rs"]
 mod support;
 
-#[path = "storms/coordination.rs"]
 mod coordination;
-#[path = "storms/crash.rs"]
 mod crash;
-#[path = "storms/crash_coordination.rs"]
 mod crash_coordination;
-#[path = "storms/many.rs"]
 mod many;
-#[path = "storms/model/mod.rs"]
 mod model;
-#[path = "storms/real_work.rs"]
 mod real_work;
-#[path = "storms/stream/mod.rs"]
 mod stream;

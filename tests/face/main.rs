@@ -1,0 +1,32 @@
+//! The public face: the API over real sockets, and the binary as its users run it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_input;
+mod broken_snapshot;
+mod cli;
+mod cli_people;
+mod cli_watch;
+mod client;
+mod coordination;
+mod deletion;
+mod event;
+mod event_wait;
+mod house;
+mod import;
+mod lease_keeper;
+mod oracle;
+mod overload;
+mod plan;
+mod repeat;
+mod retention;
+mod run;
+mod scenarios;
+mod seed;
+mod server;
+mod snapshot_stream;
+mod stream;
+mod task;
