@@ -1,4 +1,4 @@
-//! The public face: the API over real sockets, and the binary as its users run it.
+//! Tests from outside: the API over real sockets, and the binary as its users run it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

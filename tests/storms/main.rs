@@ -1,14 +1,15 @@
-//! The long ones: many at once, a model, crashes, real work. cargo runs them after the face, not beside it.
+//! Long tests: many clients at once, a model, crashes, real work. Cargo runs them after `face`, not in parallel with
+//! it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod concurrency;
 mod coordination;
 mod crash;
 mod crash_coordination;
-mod many;
 mod model;
 mod real_work;
 mod stream;
