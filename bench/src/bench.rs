@@ -170,6 +170,7 @@ impl Bench {
 
 /// Connects without retries, because a repeated call would be measured as one.
 pub async fn connect(url: &str) -> Result<Client, Error> {
-    let client = Client::connect(url).await.map_err(|cause| Error::Connect { url: url.to_owned(), cause: Box::new(cause) })?;
+    let client =
+        Client::connect(url).await.map_err(|cause| Error::Connect { url: url.to_owned(), cause: Box::new(cause) })?;
     Ok(client.without_retry())
 }

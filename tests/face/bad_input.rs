@@ -1,6 +1,6 @@
-//! Bad input, over every RPC: the documented code and reason, the field by its name, and an unchanged database.
+//! Bad input for every RPC: the server answers the documented code and reason, names the field, and changes nothing.
 
-#[allow(clippy::field_reassign_with_default)] // Its macros set the id in whatever request they are given.
+#[allow(clippy::field_reassign_with_default)] // The macros set the id field of whatever request they are given.
 mod cases;
 #[allow(clippy::field_reassign_with_default)]
 mod coordination;
@@ -19,7 +19,7 @@ use crate::support::TestServer;
 use crate::support::calls::*;
 use crate::support::dump::dump;
 
-/// One call that must be refused.
+/// One call that the server must refuse.
 pub struct Case {
     rpc: &'static str,
     what: String,
@@ -27,21 +27,22 @@ pub struct Case {
     expected: Expected,
 }
 
-/// How it must be refused.
+/// The expected refusal.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expected {
-    /// INVALID_ARGUMENT / INVALID_FIELD with this field in the BadRequest.
+    /// INVALID_ARGUMENT / INVALID_FIELD, with this field in the BadRequest.
     Field(String),
-    /// With this reason.
+    /// An error with this reason.
     Reason(Reason),
-    /// By gRPC itself: too large for a handler to see.
+    /// A refusal by gRPC itself: the message is too large to reach a handler.
     TooLarge,
 }
 
-/// A case: the call is made when it is its turn.
+/// Adds a case. The call is made when its future is awaited.
 macro_rules! case {
     ($cases:expr, $client:expr, $rpc:ident, $what:expr, $request:expr, $expected:expr) => {{
-        let (client, request) = ($client.clone(), $request);
+        let client = $client.clone();
+        let request = $request;
         let call = Box::pin(async move { client.$rpc(request).await.err() });
         let what = String::from($what);
         $cases.push($crate::bad_input::Case { rpc: stringify!($rpc), what, call, expected: $expected });
@@ -49,7 +50,7 @@ macro_rules! case {
 }
 pub(crate) use case;
 
-/// Everything that is no id, for a call that is about a run.
+/// Adds a case for each bad `run_id` of an RPC.
 macro_rules! run_ids {
     ($cases:expr, $world:expr, $rpc:ident, $request:expr) => {
         for (what, id, expected) in $crate::bad_input::bad_ids("run_id", &$world.task, Reason::RunNotFound) {
@@ -60,7 +61,7 @@ macro_rules! run_ids {
     };
 }
 
-/// The same for a call that is about a task.
+/// Adds a case for each bad `task_id` of an RPC.
 macro_rules! task_ids {
     ($cases:expr, $world:expr, $rpc:ident, $request:expr) => {
         for (what, id, expected) in $crate::bad_input::bad_ids("task_id", &$world.run, Reason::TaskNotFound) {
@@ -72,7 +73,7 @@ macro_rules! task_ids {
 }
 pub(crate) use {run_ids, task_ids};
 
-/// Ids that are missing, blank or too long, of nothing, and of another kind.
+/// Returns ids that are missing, blank, too long, unused, or of another kind of thing, each with the expected refusal.
 pub fn bad_ids(name: &str, of_another_kind: &str, not_found: Reason) -> [(String, String, Expected); 5] {
     let not_found = refused(not_found);
     [
@@ -85,7 +86,7 @@ pub fn bad_ids(name: &str, of_another_kind: &str, not_found: Reason) -> [(String
     .map(|(what, id, expected)| (format!("{what} {name}"), id.to_owned(), expected))
 }
 
-/// No id of anything.
+/// A well-formed id that nothing has.
 const NOTHING: &str = "01890000-0000-7000-8000-000000000000";
 
 pub fn field(name: &str) -> Expected {
@@ -96,7 +97,7 @@ pub fn refused(reason: Reason) -> Expected {
     Expected::Reason(reason)
 }
 
-/// What there is to refer to.
+/// The objects that the cases refer to.
 pub struct World {
     pub client: Client,
     pub run: String,
@@ -106,25 +107,27 @@ pub struct World {
     pub abandoned_task: String,
     pub checkpoint: String,
     pub ended_run: String,
-    /// With a task that somebody holds.
+    /// Has a task that an agent holds.
     pub cancelling_run: String,
     pub cancelling_task: String,
-    /// Blocked, because it depends on the abandoned one.
+    /// Blocked, because it depends on `abandoned_task`.
     pub orphaned_task: String,
     /// Pending, with a digest.
     pub approval: String,
-    /// Approved for `digest`, and used.
+    /// Approved for the digest `digest`, and consumed.
     pub decided_approval: String,
 }
 
 impl World {
     async fn make(client: &Client) -> Self {
-        let (run, other) = (new_run(client).await.id, new_run(client).await.id);
+        let run = new_run(client).await.id;
+        let other = new_run(client).await.id;
         let ended_run = new_run(client).await.id;
         set_status(client, &ended_run, RunStatus::Completed).await;
         let task = add_task(client, &run, draft("t")).await.id;
         let pair = add_tasks(client, &run, vec![keyed("a", &[]), keyed("b", &["a"])]).await;
-        let (abandoned_task, orphaned_task) = (pair[0].id.clone(), pair[1].id.clone());
+        let abandoned_task = pair[0].id.clone();
+        let orphaned_task = pair[1].id.clone();
         let abandon = AbandonTaskRequest { task_id: abandoned_task.clone(), ..unset() };
         client.abandon_task(abandon).await.unwrap();
         let foreign_task = add_task(client, &other, draft("f")).await.id;
@@ -159,17 +162,18 @@ impl World {
     }
 
     async fn make_approvals(client: &Client, run: &str) -> (String, String) {
-        let open = ask(client, run, "digest").await;
-        let used = ask(client, run, "digest").await;
+        let open = request_approval(client, run, "digest").await;
+        let used = request_approval(client, run, "digest").await;
         decide(client, &used.id, ApprovalVerdict::Approved).await.unwrap();
-        let (approval_id, subject_digest) = (used.id.clone(), "digest".to_owned());
+        let approval_id = used.id.clone();
+        let subject_digest = "digest".to_owned();
         client.consume_approval(ConsumeApprovalRequest { approval_id, subject_digest, ..unset() }).await.unwrap();
         (open.id, used.id)
     }
 }
 
 #[tokio::test]
-async fn is_refused_by_its_reason_and_changes_nothing() {
+async fn bad_input_is_refused_with_its_reason_and_changes_nothing() {
     let server = TestServer::start().await;
     let world = World::make(&server.client).await;
     let before = dump(&server.db());
@@ -178,7 +182,7 @@ async fn is_refused_by_its_reason_and_changes_nothing() {
         .flatten();
     let mut seen = BTreeSet::new();
     for Case { rpc, what, call, expected } in cases {
-        let refused = call.await.unwrap_or_else(|| panic!("{rpc} took {what}"));
+        let refused = call.await.unwrap_or_else(|| panic!("{rpc} accepted {what}"));
         assert_eq!(refusal(&refused, &expected), Some(expected), "{rpc} with {what}: {refused:?}");
         assert_eq!(dump(&server.db()), before, "{rpc} with {what} changed something");
         seen.insert(rpc.to_owned());
@@ -187,9 +191,9 @@ async fn is_refused_by_its_reason_and_changes_nothing() {
     assert_eq!(seen, all, "every RPC has a case");
 }
 
-/// 5 MiB never reach a handler, whatever RPC they are for.
+/// A request of 5 MiB never reaches a handler, whichever RPC it is for.
 #[tokio::test]
-async fn five_mib_are_out_of_range_for_every_rpc() {
+async fn every_rpc_refuses_five_mib_as_out_of_range() {
     let server = TestServer::start().await;
     let channel = tonic::transport::Channel::from_shared(server.url.clone()).unwrap().connect().await.unwrap();
     let before = dump(&server.db());
@@ -210,7 +214,7 @@ fn paths() -> Vec<String> {
     methods.map(|method| format!("/{}/{}", method.parent_service().full_name(), method.name())).collect()
 }
 
-/// What the error is, in the terms of what is expected.
+/// Converts an error to the form that the cases expect.
 fn refusal(error: &Error, expected: &Expected) -> Option<Expected> {
     use tonic::Code;
     match (error, expected) {
@@ -227,7 +231,7 @@ fn refusal(error: &Error, expected: &Expected) -> Option<Expected> {
     }
 }
 
-/// The table of the API.
+/// Returns the status code that the API documents for a reason.
 fn code_of(reason: &Reason) -> tonic::Code {
     use tonic::Code;
     match reason {
@@ -245,7 +249,7 @@ fn code_of(reason: &Reason) -> tonic::Code {
     }
 }
 
-/// Every RPC of the package, in snake_case.
+/// Returns the name of every RPC of the package in snake_case.
 fn rpcs() -> Vec<String> {
     let pool = prost_reflect::DescriptorPool::decode(runhub_api::FILE_DESCRIPTOR_SET).unwrap();
     let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());

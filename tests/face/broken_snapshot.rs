@@ -1,4 +1,5 @@
-//! A stream that breaks off in the middle of a snapshot. A real server can't be told to do that at the right moment.
+//! A stream that breaks off in the middle of a snapshot. A fake server sends it, because a real one can't be told to
+//! break off at the right moment.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::support::soon;
 
 const POSITION: i64 = 9;
 
-/// Breaks the first stream off after the first of two parts.
+/// A server whose first stream breaks off after the first of two snapshot parts.
 #[derive(Clone, Default)]
 struct Breaking {
     subscribed: Arc<AtomicUsize>,
@@ -43,7 +44,7 @@ impl EventService for Breaking {
         &self,
         request: Request<SubscribeEventsRequest>,
     ) -> Result<Response<Self::SubscribeEventsStream>, Status> {
-        assert_eq!(request.into_inner().after_position, None, "half a snapshot is no cursor");
+        assert_eq!(request.into_inner().after_position, None, "an incomplete snapshot must not become a cursor");
         let messages = match self.subscribed.fetch_add(1, Ordering::SeqCst) {
             0 => vec![part("first", 0), Err(Status::unavailable("broken off"))],
             _ => vec![
@@ -56,11 +57,11 @@ impl EventService for Breaking {
     }
 
     async fn append_events(&self, _: Request<AppendEventsRequest>) -> Result<Response<AppendEventsResponse>, Status> {
-        Err(Status::unimplemented("not asked for here"))
+        Err(Status::unimplemented("not used by this test"))
     }
 
     async fn list_events(&self, _: Request<ListEventsRequest>) -> Result<Response<ListEventsResponse>, Status> {
-        Err(Status::unimplemented("not asked for here"))
+        Err(Status::unimplemented("not used by this test"))
     }
 }
 
@@ -75,7 +76,7 @@ impl ServerService for Breaking {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_breaks_off_begins_anew() {
+async fn interrupted_snapshot_starts_over() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let breaking = Breaking::default();
@@ -90,7 +91,7 @@ async fn a_snapshot_that_breaks_off_begins_anew() {
     let first = soon(subscription.next()).await.unwrap().unwrap();
     let Update::Snapshot(snapshot) = first else { panic!("{first:?}") };
     let titles: Vec<&str> = snapshot.pending_tasks.iter().map(|task| task.title.as_str()).collect();
-    assert_eq!((titles, snapshot.position), (vec!["first", "second"], POSITION), "each part once");
+    assert_eq!((titles, snapshot.position), (vec!["first", "second"], POSITION), "each part must appear once");
     assert_eq!(soon(subscription.next()).await.unwrap().unwrap(), Update::CaughtUp(POSITION));
     assert_eq!(breaking.subscribed.load(Ordering::SeqCst), 2);
     serving.abort();

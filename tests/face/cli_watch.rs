@@ -6,16 +6,17 @@ use std::process::Stdio;
 use runhub_client::v1::*;
 use serde_json::Value;
 
-use super::cli::shown;
+use super::cli::cli_output;
 use crate::support::TestServer;
 use crate::support::binary::{Binary, run, runhub};
 use crate::support::calls::*;
 
-/// `watch --json` is one event a line, goes on through a restart of the server, and ends with the run.
+/// `watch --json` prints one event a line, resumes after a restart of the server, and ends with the run.
 #[tokio::test(flavor = "multi_thread")]
-async fn watch_goes_on_when_the_server_restarts() {
+async fn watch_resumes_when_the_server_restarts() {
     let folder = tempfile::tempdir().unwrap();
-    let (db, socket) = (folder.path().join("runhub.db"), format!("unix:{}/sock", folder.path().display()));
+    let db = folder.path().join("runhub.db");
+    let socket = format!("unix:{}/sock", folder.path().display());
     let server = Binary::start_on(&socket, &db, &[]);
     let run = new_run(&server.connect().await).await;
     let mut watch = runhub(&["watch", &run.id, "--json", "--server", &socket]).stdout(Stdio::piped()).spawn().unwrap();
@@ -34,52 +35,55 @@ async fn watch_goes_on_when_the_server_restarts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watch_begins_after_a_position_if_told_to() {
+async fn watch_since_starts_after_the_position() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let last = append(&server.client, &run.id, vec![event("a"), event("b")]).await.last_position;
     set_status(&server.client, &run.id, RunStatus::Completed).await;
     let since = (last - 1).to_string();
-    let shown = shown(&server, &["watch", &run.id, "--since", &since]).await;
+    let shown = cli_output(&server, &["watch", &run.id, "--since", &since]).await;
     let kinds: Vec<_> = shown.lines().map(|line| line.split_whitespace().nth(3).unwrap()).collect();
     assert_eq!(kinds, ["b", "run_updated"], "{shown}");
 }
 
-/// What `--json` printed: the kind of each line.
+/// Returns the kind of each line that `--json` printed.
 fn kinds_of(lines: &str) -> Vec<String> {
     let kind = |line| serde_json::from_str::<Value>(line).unwrap()["kind"].as_str().unwrap().to_owned();
     lines.lines().map(kind).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_follow_shows_what_is_stored_and_ends() {
+async fn no_follow_prints_stored_events_and_exits() {
     let server = TestServer::start().await;
-    let (one, two) = (new_run(&server.client).await, new_run(&server.client).await);
+    let one = new_run(&server.client).await;
+    let two = new_run(&server.client).await;
     append(&server.client, &one.id, vec![event("note_a"), event("other")]).await;
     append(&server.client, &two.id, vec![event("note_b")]).await;
-    let json =
-        async |args: &[&str]| kinds_of(&shown(&server, &[&["watch", "--json", "--no-follow"], args].concat()).await);
+    let json = async |args: &[&str]| {
+        kinds_of(&cli_output(&server, &[&["watch", "--json", "--no-follow"], args].concat()).await)
+    };
     assert_eq!(json(&[&one.id]).await, ["run_created", "note_a", "other"]);
     assert_eq!(json(&["--all"]).await, ["run_created", "run_created", "note_a", "other", "note_b"]);
     assert_eq!(json(&["--kind", "note_*"]).await, ["note_a", "note_b"]);
     assert_eq!(json(&["--kind", "note_b", "--kind", "other"]).await, ["other", "note_b"]);
     assert_eq!(json(&["--all", "--since", "2", "--kind", "note_*"]).await, ["note_a", "note_b"]);
-    assert_eq!(json(&["--follow", "--no-follow", &one.id]).await.len(), 3, "the last of the two counts");
+    assert_eq!(json(&["--follow", "--no-follow", &one.id]).await.len(), 3, "the last of the two flags wins");
     let far = run(&["watch", "--all", "--since", "99", "--server", &server.url]);
     assert_eq!(far.status.code(), Some(1));
 }
 
 #[test]
-fn a_run_and_all_runs_are_not_watched_at_once() {
+fn watch_refuses_a_run_together_with_all() {
     assert_eq!(run(&["watch", "RUN", "--all"]).status.code(), Some(2));
     assert_eq!(run(&["watch", "--since", "-1"]).status.code(), Some(2));
 }
 
-/// Nothing twice, nothing left out, whatever happens to the server while it is full of writers.
+/// The output has no duplicate and no gap, although the server is killed while events are appended.
 #[tokio::test(flavor = "multi_thread")]
-async fn all_runs_are_watched_through_crashes_without_a_gap() {
+async fn watch_all_has_no_gap_across_crashes() {
     let folder = tempfile::tempdir().unwrap();
-    let (db, socket) = (folder.path().join("runhub.db"), format!("unix:{}/sock", folder.path().display()));
+    let db = folder.path().join("runhub.db");
+    let socket = format!("unix:{}/sock", folder.path().display());
     let mut server = Binary::start_on(&socket, &db, &[]);
     let run_id = new_run(&server.connect().await).await.id;
     let args = ["watch", "--all", "--follow", "--since", "0", "--json", "--server", &socket];
@@ -102,13 +106,13 @@ async fn all_runs_are_watched_through_crashes_without_a_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn delete_removes_a_run_that_has_ended() {
+async fn delete_removes_an_ended_run() {
     let server = TestServer::start().await;
     let going_on = new_run(&server.client).await;
     let refused = run(&["delete", &going_on.id, "--server", &server.url]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("only a run that has ended"));
     set_status(&server.client, &going_on.id, RunStatus::Completed).await;
-    assert!(shown(&server, &["delete", &going_on.id]).await.contains("is deleted"));
+    assert!(cli_output(&server, &["delete", &going_on.id]).await.contains("is deleted"));
     assert_eq!(run(&["show", &going_on.id, "--server", &server.url]).status.code(), Some(4));
 }

@@ -1,4 +1,4 @@
-//! The Rust client: connecting, errors, and what a subscription gives up on.
+//! The Rust client: connecting, errors, and when a subscription ends.
 
 use runhub_client::v1::*;
 use runhub_client::{Client, Error, Reason, Update};
@@ -7,7 +7,7 @@ use crate::support::calls::*;
 use crate::support::{TestServer, soon};
 
 #[tokio::test]
-async fn an_address_may_be_short_and_a_wrong_one_says_what_is_wrong() {
+async fn short_address_works_and_invalid_address_is_explained() {
     let server = TestServer::start().await;
     let short = server.url.strip_prefix("http://").unwrap();
     new_run(&Client::connect(short).await.unwrap()).await;
@@ -19,13 +19,13 @@ async fn an_address_may_be_short_and_a_wrong_one_says_what_is_wrong() {
         assert!(matches!(refused, Error::Unreachable(_)), "{nowhere}: {refused:?}");
         assert!(!refused.to_string().ends_with("transport error"), "{refused}");
     }
-    // Lazily, the first call says so.
+    // With a lazy connection, the first call reports that nothing listens.
     let lazy = Client::connect_lazy("127.0.0.1:1").unwrap().without_retry();
     assert!(lazy.get_server_info(GetServerInfoRequest {}).await.unwrap_err().is_passing());
 }
 
 #[tokio::test]
-async fn a_refusal_has_its_reason_its_fields_and_its_particulars() {
+async fn refusal_carries_reason_code_and_fields() {
     let server = TestServer::start().await;
     let refused = server.client.create_run(CreateRunRequest::default()).await.unwrap_err();
     let Error::Refused { reason, code, fields, .. } = &refused else { panic!("{refused:?}") };
@@ -36,7 +36,7 @@ async fn a_refusal_has_its_reason_its_fields_and_its_particulars() {
 }
 
 #[tokio::test]
-async fn a_subscription_gives_up_on_a_refusal_and_on_nothing_else() {
+async fn subscription_ends_after_a_refusal() {
     let server = TestServer::start().await;
     let mut nowhere = server.client.subscribe(SubscribeEventsRequest { run_id: "nope".into(), ..unset() });
     assert_eq!(reason(nowhere.next().await.unwrap()), Reason::RunNotFound);
@@ -44,7 +44,7 @@ async fn a_subscription_gives_up_on_a_refusal_and_on_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_subscription_is_a_stream() {
+async fn subscription_can_be_used_as_a_stream() {
     use tokio_stream::StreamExt;
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
@@ -56,9 +56,9 @@ async fn a_subscription_is_a_stream() {
     assert!(matches!(updates[3], Update::CaughtUp(_)) && matches!(updates[4], Update::End(EndReason::RunEnded, _)));
 }
 
-/// One window for all streams of a connection, as is usual, would be full of what nobody takes.
+/// A single flow-control window for all streams of a connection would fill up with the unread events.
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_that_nobody_reads_do_not_hold_up_the_calls_beside_them() {
+async fn unread_streams_do_not_block_calls_on_their_connection() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let payload = value(serde_json::json!("x".repeat(500_000)));

@@ -1,4 +1,4 @@
-//! Deleting a run: all of it goes at once, and everybody who has to do with it hears of it.
+//! Deleting a run removes all of it at once, and every watcher and waiting call learns of it.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ async fn delete(client: &Client, run_id: &str) {
     client.delete_run(DeleteRunRequest { run_id: run_id.into(), ..unset() }).await.unwrap();
 }
 
-/// A run with something in every table that can have something of it.
+/// Creates a run with a row in every table that can hold rows of a run.
 async fn full_run(client: &Client) -> (Run, Claim) {
     let run = new_run(client).await;
     let run_id = run.id.clone();
@@ -24,12 +24,13 @@ async fn full_run(client: &Client) -> (Run, Claim) {
     let state = AgentState { run_id: run_id.clone(), role: "checker".into(), ..unset() };
     client.save_agent_state(SaveAgentStateRequest { state: Some(state), ..unset() }).await.unwrap();
     let task_id = Some(tasks[0].id.clone());
-    let question =
+    let approval =
         RequestApprovalRequest { run_id: run_id.clone(), task_id: task_id.clone(), title: "?".into(), ..unset() };
-    client.request_approval(question).await.unwrap();
+    client.request_approval(approval).await.unwrap();
     let status = RunStatus::Running.into();
     client.create_checkpoint(CreateCheckpointRequest { run_id: run_id.clone(), status, ..unset() }).await.unwrap();
-    let (kind, path) = ("log".into(), "a.log".into());
+    let kind = "log".into();
+    let path = "a.log".into();
     client
         .create_artifact(CreateArtifactRequest { run_id: run_id.clone(), task_id, kind, path, ..unset() })
         .await
@@ -40,7 +41,7 @@ async fn full_run(client: &Client) -> (Run, Claim) {
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_it_but_its_last_event() {
+async fn deleted_run_leaves_only_its_run_deleted_event() {
     let server = TestServer::start().await;
     let client = &server.client;
     let other = new_run(client).await;
@@ -49,20 +50,21 @@ async fn nothing_is_left_of_it_but_its_last_event() {
     let before = rows();
     let (run, _) = full_run(client).await;
     let tables = |rows: &BTreeSet<String>| rows.iter().map(|row| row.split(':').next().unwrap().to_owned()).collect();
-    let (in_all, has_rows): (BTreeSet<String>, usize) = (tables(&rows()), rows().len());
+    let has_rows = rows().len();
+    let in_all: BTreeSet<String> = tables(&rows());
     assert!(in_all.len() >= 11 && has_rows > before.len() + 15, "{in_all:?}");
 
     delete(client, &run.id).await;
     let left: Vec<String> = rows().difference(&before).cloned().collect();
     assert!(left.len() == 1 && left[0].starts_with("events: "), "{left:?}");
-    assert!(before.is_subset(&rows()), "of the other run nothing is gone");
-    let of_all = log(client, "").await;
-    let last = of_all.last().unwrap();
+    assert!(before.is_subset(&rows()), "the other run must keep all its rows");
+    let all_events = log(client, "").await;
+    let last = all_events.last().unwrap();
     assert_eq!((&last.run_id, last.kind.as_str(), last.source.as_str()), (&run.id, "run_deleted", "system"));
     assert_eq!(last.seq, 10);
     let payload = serde_json::json!({ "goal": "goal", "repoPath": "/repo", "status": "RUN_STATUS_COMPLETED" });
     assert_eq!(json(&last.payload), payload);
-    assert_eq!(of_all.iter().filter(|event| event.run_id == run.id).count(), 1);
+    assert_eq!(all_events.iter().filter(|event| event.run_id == run.id).count(), 1);
 
     let get = GetRunRequest { run_id: run.id.clone() };
     assert_eq!(reason(client.get_run(get).await), Reason::RunNotFound);
@@ -73,7 +75,7 @@ async fn nothing_is_left_of_it_but_its_last_event() {
 }
 
 #[tokio::test]
-async fn positions_go_on_after_it_and_its_last_event_outlives_a_restart() {
+async fn run_deleted_event_survives_a_restart_and_positions_continue() {
     let server = TestServer::start().await;
     let (run, _) = full_run(&server.client).await;
     delete(&server.client, &run.id).await;
@@ -85,40 +87,41 @@ async fn positions_go_on_after_it_and_its_last_event_outlives_a_restart() {
 }
 
 #[tokio::test]
-async fn a_watcher_of_it_is_told_and_a_watcher_of_all_runs_gets_its_last_event() {
+async fn run_watcher_gets_an_end_and_all_runs_watcher_gets_run_deleted() {
     let server = TestServer::start().await;
-    server.keep_everything();
+    server.archive_events();
     let client = &server.client;
     let run = new_run(client).await;
     let watch = |run_id: &str| server.watch(SubscribeEventsRequest { run_id: run_id.into(), ..unset() });
-    let (mut of_it, mut of_all) = (watch(&run.id), watch(""));
-    for watcher in [&mut of_it, &mut of_all] {
+    let mut run_watcher = watch(&run.id);
+    let mut all_watcher = watch("");
+    for watcher in [&mut run_watcher, &mut all_watcher] {
         assert_eq!(watcher.next_event().await.kind, "run_created");
         assert!(matches!(watcher.next().await, Some(Ok(Update::CaughtUp(_)))));
     }
-    // It ends at its run's end before it can be deleted: one that is reopened does not.
+    // A run's stream ends with the run, which is before the run can be deleted. Reopen the run to watch it again.
     set_status(client, &run.id, RunStatus::Failed).await;
-    while !matches!(of_it.next().await.unwrap().unwrap(), Update::End(EndReason::RunEnded, _)) {}
+    while !matches!(run_watcher.next().await.unwrap().unwrap(), Update::End(EndReason::RunEnded, _)) {}
     set_status(client, &run.id, RunStatus::Running).await;
     let request = SubscribeEventsRequest { run_id: run.id.clone(), kinds: vec!["never".into()], ..unset() };
-    let mut of_it = server.watch(request);
-    assert!(matches!(of_it.next().await, Some(Ok(Update::CaughtUp(_)))));
-    end_and_delete_at_once(client, &run.id).await;
-    let end = soon(of_it.next()).await.unwrap().unwrap();
-    let mut last = of_all.next_event().await;
+    let mut run_watcher = server.watch(request);
+    assert!(matches!(run_watcher.next().await, Some(Ok(Update::CaughtUp(_)))));
+    end_and_delete_concurrently(client, &run.id).await;
+    let end = soon(run_watcher.next()).await.unwrap().unwrap();
+    let mut last = all_watcher.next_event().await;
     while last.kind != "run_deleted" {
-        last = of_all.next_event().await;
+        last = all_watcher.next_event().await;
     }
-    // Whichever of the two it came to see first.
+    // The stream may see the end of the run or its deletion first.
     let Update::End(reason, position) = end else { panic!("{end:?}") };
     assert!(matches!(reason, EndReason::RunEnded | EndReason::RunDeleted) && position <= last.position);
 
     let from_the_start = watch("").next_event().await;
-    assert_eq!(from_the_start, last, "in place of what it had not seen of it");
+    assert_eq!(from_the_start, last, "run_deleted must stand in for the removed events");
 }
 
-/// As fast as two calls can be.
-async fn end_and_delete_at_once(client: &Client, run_id: &str) {
+/// Ends and deletes a run with two concurrent calls.
+async fn end_and_delete_concurrently(client: &Client, run_id: &str) {
     let status = Some(RunStatus::Completed.into());
     let end = client.update_run(UpdateRunRequest { run_id: run_id.into(), status, ..unset() });
     let delete = client.delete_run(DeleteRunRequest { run_id: run_id.into(), ..unset() });
@@ -129,11 +132,11 @@ async fn end_and_delete_at_once(client: &Client, run_id: &str) {
     }
 }
 
-/// A stream that its reader has not read yet, or not to the end.
+/// The watcher has not read its stream to the end when the run is deleted.
 #[tokio::test]
-async fn a_watcher_that_is_behind_hears_of_it_in_place_of_the_rest() {
+async fn lagging_watcher_gets_the_end_instead_of_unread_events() {
     let server = TestServer::start().await;
-    server.keep_everything();
+    server.archive_events();
     let client = &server.client;
     let run = new_run(client).await;
     let payload = value(serde_json::json!("x".repeat(500_000)));
@@ -160,12 +163,12 @@ async fn a_watcher_that_is_behind_hears_of_it_in_place_of_the_rest() {
             other => panic!("{other:?}"),
         }
     }
-    assert!(seq < 31, "it was behind");
+    assert!(seq < 31, "the watcher must have been behind");
     assert!(behind.next().await.is_none());
 }
 
 #[tokio::test]
-async fn who_waits_for_something_of_it_hears_that_it_is_gone() {
+async fn waiting_calls_end_when_the_run_is_deleted() {
     let server = TestServer::start().await;
     let client = &server.client;
     let (run, held) = full_run(client).await;
@@ -174,7 +177,8 @@ async fn who_waits_for_something_of_it_hears_that_it_is_gone() {
     let same_files = new_run(client).await;
     add_task(client, &same_files.id, TaskDraft { allowed_paths: vec!["src".into()], ..draft("t") }).await;
     let waiting = |client: &Client| {
-        let (client, wait) = (client.clone(), seconds(60));
+        let client = client.clone();
+        let wait = seconds(60);
         let decision = WaitApprovalRequest { approval_id: approval_id.clone(), wait };
         let task = ClaimTaskRequest { wait, ..claim_request(&same_files.id, "next") };
         async move { tokio::join!(client.wait_approval(decision), client.claim_task(task)) }
@@ -186,13 +190,13 @@ async fn who_waits_for_something_of_it_hears_that_it_is_gone() {
     delete(client, &run.id).await;
     let (decision, claimed) = soon(calls).await.unwrap();
     assert_eq!(reason(decision), Reason::ApprovalNotFound);
-    assert!(claimed.unwrap().claim.is_some(), "its paths are free");
+    assert!(claimed.unwrap().claim.is_some(), "the paths of the deleted run must be free");
     assert_eq!(beat(client, &held).await.state(), LeaseState::Lost);
     assert_eq!(reason(client.complete_task(completion(&held)).await), Reason::TaskNotFound);
 }
 
 #[tokio::test]
-async fn an_answer_given_before_is_given_again_but_no_lease_of_it() {
+async fn repeated_request_gets_its_answer_but_no_lease_of_a_deleted_run() {
     let server = TestServer::start().await;
     let client = &server.client;
     let request = CreateRunRequest { goal: "g".into(), repo_path: "/r".into(), request_id: "run".into(), ..unset() };
@@ -206,18 +210,18 @@ async fn an_answer_given_before_is_given_again_but_no_lease_of_it() {
     assert_eq!(reason(client.claim_task(task).await), Reason::StaleLease);
 }
 
-/// What the sweeper had found due is gone when it comes to act.
+/// The sweeper acts on a list of due leases and approvals whose runs have been deleted meanwhile.
 #[tokio::test]
-async fn a_list_of_what_is_due_that_is_acted_on_late_finds_nothing() {
+async fn stale_due_list_changes_nothing_after_a_deletion() {
     use runhub_server::store::{Store, due};
     use runhub_server::sweeper;
     let server = TestServer::start().await;
     let client = &server.client;
     let (run, _) = full_run(client).await;
     let expiring = new_run(client).await;
-    let question =
+    let approval =
         RequestApprovalRequest { run_id: expiring.id.clone(), title: "?".into(), ttl: seconds(1), ..unset() };
-    client.request_approval(question).await.unwrap();
+    client.request_approval(approval).await.unwrap();
     set_status(client, &expiring.id, RunStatus::Completed).await;
     let clock = server.clock.clone();
     let folder = server.stop().await;
@@ -236,9 +240,9 @@ async fn a_list_of_what_is_due_that_is_acted_on_late_finds_nothing() {
     assert_eq!(dump(&path), before);
 }
 
-/// A long poll of a run ends with it.
+/// A long poll on a run ends when the run is deleted.
 #[tokio::test]
-async fn a_list_that_waits_hears_of_it() {
+async fn waiting_list_ends_when_the_run_is_deleted() {
     let server = TestServer::start().await;
     let client = &server.client;
     let run = new_run(client).await;
@@ -247,7 +251,7 @@ async fn a_list_that_waits_hears_of_it() {
     let request = ListEventsRequest { run_id: run.id.clone(), after_position, wait: seconds(60), ..unset() };
     let waiting = client.clone();
     let call = tokio::spawn(async move { waiting.list_events(request).await });
-    server.until_somebody_listens().await;
+    server.until_reader_waits().await;
     delete(client, &run.id).await;
     assert_eq!(reason(soon(call).await.unwrap()), Reason::RunNotFound);
 }

@@ -1,4 +1,4 @@
-//! The log: appending to it, listing it.
+//! The event log: appending and listing.
 
 use runhub_client::v1::*;
 
@@ -6,10 +6,11 @@ use crate::support::TestServer;
 use crate::support::calls::*;
 
 #[tokio::test]
-async fn seq_counts_a_run_and_position_the_server() {
+async fn seq_counts_per_run_and_position_per_server() {
     let server = TestServer::start().await;
     let client = &server.client;
-    let (a, b) = (new_run(client).await, new_run(client).await);
+    let a = new_run(client).await;
+    let b = new_run(client).await;
     for _ in 0..3 {
         append(client, &a.id, vec![event("x"), event("y")]).await;
         append(client, &b.id, vec![event("z")]).await;
@@ -26,7 +27,7 @@ async fn seq_counts_a_run_and_position_the_server() {
 }
 
 #[tokio::test]
-async fn many_events_are_all_or_nothing() {
+async fn append_is_all_or_nothing() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let events = vec![event("good"), EventDraft { task_id: Some("nope".into()), ..event("bad") }];
@@ -41,7 +42,7 @@ async fn list(server: &TestServer, request: ListEventsRequest) -> (Vec<String>, 
 }
 
 #[tokio::test]
-async fn a_list_is_the_newest_or_the_oldest_after_a_cursor_and_below_before() {
+async fn list_returns_the_newest_events_or_the_oldest_after_the_cursor() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let last = append(&server.client, &run.id, (1..=9).map(|at| event(&at.to_string())).collect()).await.last_position;
@@ -61,11 +62,13 @@ async fn a_list_is_the_newest_or_the_oldest_after_a_cursor_and_below_before() {
     assert_eq!(list(&server, at_the_end).await, (vec![], last));
 }
 
-/// next_position is what was looked at, not what was found: a filter that lets nothing pass still moves the cursor.
+/// `next_position` covers every event that was read, matching or not, so a filter that matches nothing still moves the
+/// cursor.
 #[tokio::test]
-async fn a_filtered_list_moves_the_cursor_past_what_it_left_out() {
+async fn filtered_list_moves_the_cursor_past_skipped_events() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let task = add_task(client, &run.id, draft("t")).await;
     append(client, &run.id, vec![EventDraft { task_id: Some(task.id.clone()), ..event("note") }]).await;
     let last = append(client, &run.id, vec![event("other"); 5]).await.last_position;
@@ -81,9 +84,9 @@ async fn a_filtered_list_moves_the_cursor_past_what_it_left_out() {
     assert_eq!(list(&server, of_task).await.0, ["note"]);
 }
 
-/// What is looked at in one read is bounded; the answer is not.
+/// One read covers a bounded number of events. The answer combines as many reads as it needs.
 #[tokio::test]
-async fn a_rare_kind_is_found_however_far_away() {
+async fn rare_kind_is_found_behind_many_other_events() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let first = append(&server.client, &run.id, vec![event("rare")]).await.last_position;
@@ -101,7 +104,7 @@ async fn a_rare_kind_is_found_however_far_away() {
 }
 
 #[tokio::test]
-async fn a_list_ends_before_3_mib() {
+async fn list_ends_before_3_mib() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let payload = value(serde_json::json!("x".repeat(1_000_000)));
@@ -110,12 +113,12 @@ async fn a_list_ends_before_3_mib() {
     }
     let request = ListEventsRequest { run_id: run.id.clone(), after_position: Some(0), limit: 1_000, ..unset() };
     let listed = server.client.list_events(request).await.unwrap();
-    assert_eq!(listed.events.len(), 4, "run_created and three of a megabyte");
+    assert_eq!(listed.events.len(), 4, "run_created and three events of 1 MB");
     assert_eq!(log(&server.client, &run.id).await.len(), 8);
 }
 
 #[tokio::test]
-async fn any_json_comes_back_by_value() {
+async fn json_payloads_round_trip_by_value() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let values = [

@@ -1,4 +1,4 @@
-//! ListEvents with `wait`: the same cursor by long poll.
+//! ListEvents with `wait`: long polling with the same cursor as a stream.
 
 use std::time::Duration;
 
@@ -25,14 +25,15 @@ async fn newest(server: &TestServer) -> i64 {
 }
 
 #[tokio::test]
-async fn an_empty_answer_is_held_until_there_is_an_event() {
+async fn empty_list_is_held_until_an_event_is_appended() {
     let server = TestServer::start().await;
     let client = &server.client;
-    let (run, other) = (new_run(client).await, new_run(client).await);
+    let run = new_run(client).await;
+    let other = new_run(client).await;
     let position = newest(&server).await;
     let of_run = poll(&server, after(&run.id, position));
     let of_all = poll(&server, after("", position));
-    server.until_somebody_listens().await;
+    server.until_reader_waits().await;
     let elsewhere = append(client, &other.id, vec![event("elsewhere")]).await.last_position;
     let answer = soon(of_all).await.unwrap().unwrap();
     assert_eq!((answer.events[0].kind.as_str(), answer.next_position), ("elsewhere", elsewhere));
@@ -41,14 +42,14 @@ async fn an_empty_answer_is_held_until_there_is_an_event() {
     assert_eq!((answer.events.len(), answer.next_position), (2, here));
 }
 
-/// The cursor moves on though nothing matched: what was looked at in vain is not looked at again.
+/// The cursor moves past events that did not match, so that the next call does not read them again.
 #[tokio::test]
-async fn what_is_filtered_out_does_not_end_the_wait_but_moves_the_cursor() {
+async fn filtered_events_move_the_cursor_without_ending_the_wait() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let request = ListEventsRequest { kinds: vec!["wanted".into()], ..after(&run.id, newest(&server).await) };
     let call = poll(&server, request.clone());
-    server.until_somebody_listens().await;
+    server.until_reader_waits().await;
     let last = append(&server.client, &run.id, vec![event("other"); 3]).await.last_position;
     until(|| async {
         server.clock.advance(Duration::from_secs(1));
@@ -59,13 +60,13 @@ async fn what_is_filtered_out_does_not_end_the_wait_but_moves_the_cursor() {
     assert_eq!((answer.events.len(), answer.next_position), (0, last));
 
     let call = poll(&server, request);
-    server.until_somebody_listens().await;
+    server.until_reader_waits().await;
     append(&server.client, &run.id, vec![event("other"), event("wanted"), event("other")]).await;
     assert_eq!(soon(call).await.unwrap().unwrap().events[0].kind, "wanted");
 }
 
 #[tokio::test]
-async fn what_can_have_no_answer_is_not_held() {
+async fn list_without_cursor_or_with_closed_range_is_answered_at_once() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let position = newest(&server).await;
@@ -74,12 +75,12 @@ async fn what_can_have_no_answer_is_not_held() {
     let no_cursor = ListEventsRequest { run_id: run.id.clone(), kinds: vec!["never".into()], ..unset() };
     assert!(soon(poll(&server, no_cursor)).await.unwrap().unwrap().events.is_empty());
     let found = soon(poll(&server, after(&run.id, 0))).await.unwrap().unwrap();
-    assert_eq!(found.events.len(), 1, "what is there is not waited for");
+    assert_eq!(found.events.len(), 1, "stored events must be returned at once");
 }
 
-/// A range that is not closed yet is waited for, and its end is kept.
+/// A call waits while its range can still grow, and ends when the range is closed.
 #[tokio::test]
-async fn a_range_that_is_still_open_is_waited_for() {
+async fn list_waits_while_its_range_is_open() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let position = newest(&server).await;
@@ -89,34 +90,41 @@ async fn a_range_that_is_still_open_is_waited_for() {
         ..after(&run.id, position)
     };
     let call = poll(&server, request);
-    server.until_somebody_listens().await;
+    server.until_reader_waits().await;
     append(&server.client, &run.id, vec![event("other"); 5]).await;
     let answer = soon(call).await.unwrap().unwrap();
-    assert_eq!((answer.events.len(), answer.next_position), (0, position + 2), "nothing more can come below it");
+    assert_eq!(
+        (answer.events.len(), answer.next_position),
+        (0, position + 2),
+        "no event below before_position follows"
+    );
 }
 
 #[tokio::test]
-async fn draining_ends_the_wait() {
+async fn draining_ends_a_waiting_list() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let call = poll(&server, after(&run.id, newest(&server).await));
-    server.until_somebody_listens().await;
+    server.until_reader_waits().await;
     server.stop().await;
     assert_eq!(reason(soon(call).await.unwrap()), Reason::Draining);
 }
 
-/// A caller that can't hold a stream has the whole log all the same.
+/// A caller that can't keep a stream open still reads the whole log.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_loop_of_long_polls_has_the_whole_log() {
+async fn long_poll_loop_reads_the_whole_log() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
-    let (writer, run_id) = (server.connect().await, run.id.clone());
+    let client = &server.client;
+    let run = new_run(&server.client).await;
+    let writer = server.connect().await;
+    let run_id = run.id.clone();
     let writing = tokio::spawn(async move {
         for _ in 0..300 {
             append(&writer, &run_id, vec![event("x")]).await;
         }
     });
-    let (mut seqs, mut position) = (Vec::new(), 0);
+    let mut seqs = Vec::new();
+    let mut position = 0;
     while seqs.len() < 301 {
         let page =
             client.list_events(ListEventsRequest { wait: seconds(60), ..after(&run.id, position) }).await.unwrap();

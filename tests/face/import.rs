@@ -1,4 +1,4 @@
-//! Importing: what comes in, how it is kept, and what is refused.
+//! Importing: what is imported, how it is stored, and what is refused.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::support::binary::{self, Binary, stdout};
 use crate::support::calls::*;
 use crate::support::dump::dump;
 
-/// The class's own CREATE TABLE statements.
+/// The CREATE TABLE statements of the class RunStore.
 const SEED_SCHEMA: &str = include_str!("import/runstore.sql");
 
 fn runstore(path: &Path) -> Connection {
@@ -25,9 +25,10 @@ fn import(kind: &str, file: &Path, db: &Path, more: &[&str]) -> std::process::Ou
 }
 
 #[tokio::test]
-async fn a_runstore_database_comes_in_whole() {
+async fn runstore_database_is_imported_completely() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, db) = (folder.path().join("old.db"), folder.path().join("runhub.db"));
+    let file = folder.path().join("old.db");
+    let db = folder.path().join("runhub.db");
     drop(runstore(&file));
     let output = import("runstore", &file, &db, &[]);
     let summary = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -37,7 +38,7 @@ async fn a_runstore_database_comes_in_whole() {
     {
         assert!(summary.contains(expected), "{expected} in {summary}");
     }
-    assert!(summary.contains("1 left out"), "the event of a run that is not there: {summary}");
+    assert!(summary.contains("1 left out"), "the event of a missing run must be left out: {summary}");
 
     let server = Binary::start(&db, &[]);
     let client = server.connect().await;
@@ -70,22 +71,23 @@ async fn a_runstore_database_comes_in_whole() {
 
     let latest = GetLatestCheckpointRequest { run_id: "run-1".into() };
     let checkpoint = client.get_latest_checkpoint(latest).await.unwrap().checkpoint.unwrap();
-    assert_eq!(checkpoint.position, snapshot.recent_events[1].position, "the newest event when it was taken");
-    // And it goes on from there.
+    assert_eq!(checkpoint.position, snapshot.recent_events[1].position, "the newest event at the checkpoint's time");
+    // The imported run can be continued.
     let requeue = RequeueInProgressTasksRequest { run_id: "run-1".into(), ..unset() };
     assert_eq!(client.requeue_in_progress_tasks(requeue).await.unwrap().requeued_count, 1);
     assert_eq!(task_id(&claim(&client, "run-1").await.unwrap()), "task-b");
 }
 
 #[test]
-fn the_same_database_is_not_imported_twice() {
+fn runstore_database_is_not_imported_twice() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, db) = (folder.path().join("old.db"), folder.path().join("runhub.db"));
+    let file = folder.path().join("old.db");
+    let db = folder.path().join("runhub.db");
     let old = runstore(&file);
     assert!(import("runstore", &file, &db, &[]).status.success());
     let before = dump(&db);
     assert!(String::from_utf8_lossy(&import("runstore", &file, &db, &[]).stderr).contains("was imported before"));
-    // Nor when it has a run more meanwhile.
+    // The database is refused even after it has gained a run.
     old.execute_batch(
         "INSERT INTO runs SELECT 'run-3', goal, repo_path, status, summary, cycle_count, replan_count,
         current_task_id, created_at, updated_at FROM runs WHERE id = 'run-1'",
@@ -97,34 +99,37 @@ fn the_same_database_is_not_imported_twice() {
 }
 
 #[test]
-fn an_unknown_status_is_named_with_the_way_to_map_it_and_nothing_comes_in() {
+fn unknown_status_is_refused_with_the_flag_that_maps_it() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, db) = (folder.path().join("old.db"), folder.path().join("runhub.db"));
+    let file = folder.path().join("old.db");
+    let db = folder.path().join("runhub.db");
     let old = runstore(&file);
     old.execute_batch("UPDATE tasks SET status = 'parked' WHERE id = 'task-c'").unwrap();
     let refused = import("runstore", &file, &db, &[]);
     let problem = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1));
     assert!(problem.contains("task-c") && problem.contains("--map-status 'task:parked=NEW'"), "{problem}");
-    assert!(dump(&db).iter().all(|row| row.starts_with("counters")), "nothing but the empty database");
+    assert!(dump(&db).iter().all(|row| row.starts_with("counters")), "the database must stay empty");
     assert!(import("runstore", &file, &db, &["--map-status", "task:parked=blocked"]).status.success());
 }
 
 #[test]
-fn what_is_no_such_file_is_refused() {
+fn missing_or_invalid_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, db) = (folder.path().join("no.db"), folder.path().join("runhub.db"));
+    let file = folder.path().join("no.db");
+    let db = folder.path().join("runhub.db");
     assert_eq!(import("runstore", &file, &db, &[]).status.code(), Some(1));
-    std::fs::write(&file, "not a database, but long enough to look at as one").unwrap();
+    std::fs::write(&file, "not a database, but long enough to be read as one").unwrap();
     assert_eq!(import("runstore", &file, &db, &[]).status.code(), Some(1));
     assert_eq!(import("beads", &file, &db, &[]).status.code(), Some(1));
     assert_eq!(import("beads", &folder.path().join("none"), &db, &[]).status.code(), Some(1));
 }
 
 #[tokio::test]
-async fn nothing_is_imported_beside_a_running_server() {
+async fn import_is_refused_while_a_server_runs() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, db) = (folder.path().join("old.db"), folder.path().join("runhub.db"));
+    let file = folder.path().join("old.db");
+    let db = folder.path().join("runhub.db");
     drop(runstore(&file));
     let _server = Binary::start(&db, &[]);
     assert!(String::from_utf8_lossy(&import("runstore", &file, &db, &[]).stderr).contains("another runhub has"));
@@ -136,9 +141,10 @@ const LEDGER: &str = r#"{"id":"x-1","title":"First","status":"closed","priority"
 "#;
 
 #[tokio::test]
-async fn a_beads_ledger_becomes_a_run() {
+async fn beads_ledger_becomes_a_run() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, db) = (folder.path().join("issues.jsonl"), folder.path().join("runhub.db"));
+    let file = folder.path().join("issues.jsonl");
+    let db = folder.path().join("runhub.db");
     std::fs::write(&file, LEDGER).unwrap();
     let arguments = ["import", "beads", file.to_str().unwrap(), "--db", db.to_str().unwrap(), "--goal", "All of it"];
     let summary = stdout(&arguments);
@@ -163,9 +169,10 @@ async fn a_beads_ledger_becomes_a_run() {
 }
 
 #[test]
-fn a_ledger_with_a_cycle_is_refused_whole() {
+fn ledger_with_a_cycle_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, db) = (folder.path().join("issues.jsonl"), folder.path().join("runhub.db"));
+    let file = folder.path().join("issues.jsonl");
+    let db = folder.path().join("runhub.db");
     let circle = LEDGER.replace(r#""depends_on_id":"x-9""#, r#""depends_on_id":"x-3""#);
     std::fs::write(&file, circle).unwrap();
     let refused = import("beads", &file, &db, &[]);

@@ -1,6 +1,7 @@
-//! The Rust client's lease keeper: it keeps a lease, ends the work of a lost one, and tells what the server asks for.
+//! The Rust client's lease keeper: it extends a lease, ends the work of a lost one, and reports pause and cancel
+//! requests.
 //!
-//! Its beats go by real time, the leases of a `TestServer` by a clock that is moved by hand.
+//! The keeper sends its heartbeats in real time. The leases of a `TestServer` follow a clock that the test moves.
 
 use std::future::pending;
 use std::path::Path;
@@ -18,7 +19,7 @@ use crate::support::binary::Binary;
 use crate::support::calls::*;
 use crate::support::{TestServer, soon, until};
 
-/// A claim of a new run's only task.
+/// Creates a run with one task and claims the task.
 async fn claim_for(client: &Client, lease: Duration) -> Claim {
     let run = new_run(client).await;
     add_task(client, &run.id, draft("t")).await;
@@ -31,17 +32,17 @@ fn run_id(claim: &Claim) -> String {
     claim.task.as_ref().unwrap().run_id.clone()
 }
 
-/// The beats come every second: there is time for two to be late.
+/// The keeper sends a heartbeat for this lease every second, so two heartbeats may be late.
 const SHORT: Duration = Duration::from_secs(3);
 
-/// Waits until the lease was extended from the time it is now.
+/// Waits until the lease has been extended at the current time of the clock.
 async fn until_extended(server: &TestServer, claim: &Claim) {
     let (seconds, nanos) = server.clock.now().plus(SHORT).seconds_and_nanos();
     let extended = Some(prost_types::Timestamp { seconds, nanos });
     until(async || get_task(&server.client, &task_id(claim)).await.lease_expire_time == extended).await;
 }
 
-/// Null when none was said.
+/// Returns the progress of the latest attempt, or null if none was reported.
 async fn progress_of(client: &Client, claim: &Claim) -> serde_json::Value {
     let request = GetLatestTaskAttemptRequest { task_id: task_id(claim) };
     json(&client.get_latest_task_attempt(request).await.unwrap().attempt.unwrap().progress)
@@ -55,7 +56,7 @@ fn abandon(claim: &Claim) -> AbandonTaskRequest {
     AbandonTaskRequest { task_id: task_id(claim), ..unset() }
 }
 
-/// Says when it is dropped.
+/// Records that it was dropped.
 struct Guard(Arc<AtomicBool>);
 
 impl Drop for Guard {
@@ -65,7 +66,7 @@ impl Drop for Guard {
 }
 
 #[tokio::test]
-async fn a_lease_is_kept_for_longer_than_it_lasts() {
+async fn keeper_extends_a_lease_beyond_its_duration() {
     let server = TestServer::start().await;
     let claim = claim_for(&server.client, SHORT).await;
     let keeper = server.client.keep_lease(&claim);
@@ -83,9 +84,9 @@ async fn a_lease_is_kept_for_longer_than_it_lasts() {
     assert_eq!(seen, ["run_created", "tasks_added", "task_claimed", "task_completed"]);
 }
 
-/// Without its keeper a lease runs out.
+/// Without its keeper, a lease expires.
 #[tokio::test]
-async fn a_dropped_keeper_beats_no_more() {
+async fn dropped_keeper_sends_no_heartbeats() {
     let server = TestServer::start().await;
     let claim = claim_for(&server.client, SHORT).await;
     let keeper = server.client.keep_lease(&claim);
@@ -100,12 +101,12 @@ async fn a_dropped_keeper_beats_no_more() {
     .await;
     let seen = kinds(&server.client, &run_id(&claim)).await;
     assert!(seen.contains(&"lease_expired".to_owned()), "{seen:?}");
-    // Each would have taken the lease up again. One may have been on its way.
+    // Each heartbeat would have resumed the lease. One may have been under way when the keeper was dropped.
     assert!(seen.iter().filter(|kind| *kind == "lease_resumed").count() <= 1, "{seen:?}");
 }
 
 #[tokio::test]
-async fn work_is_cancelled_when_somebody_else_takes_the_task() {
+async fn work_is_cancelled_when_the_lease_is_lost() {
     let server = TestServer::start().await;
     let claim = claim_for(&server.client, SHORT).await;
     let keeper = server.client.keep_lease(&claim);
@@ -125,7 +126,7 @@ async fn work_is_cancelled_when_somebody_else_takes_the_task() {
     assert!(matches!(lost, Err(LeaseLost::Taken)), "{lost:?}");
     assert!(dropped.load(Ordering::SeqCst));
     assert_eq!(keeper.state(), LeaseState::Lost);
-    // Once lost it stays lost, whoever asks and whatever was to be done.
+    // A lost lease stays lost, whichever method is called.
     assert!(matches!(keeper.lost().await, LeaseLost::Taken));
     assert!(matches!(soon(keeper.cancel_requested()).await, Err(LeaseLost::Taken)));
     let mut began = false;
@@ -133,9 +134,9 @@ async fn work_is_cancelled_when_somebody_else_takes_the_task() {
     assert!(!began);
 }
 
-/// A claim that was answered long ago may be nobody's any more: the first beat tells, not the second.
+/// The first heartbeat, not the second, detects that a claim is stale.
 #[tokio::test]
-async fn a_claim_that_was_lost_before_is_found_out_at_once() {
+async fn first_heartbeat_detects_a_lost_lease() {
     let server = TestServer::start().await;
     let claim = claim_for(&server.client, Duration::from_secs(24 * 3600)).await;
     let requeue = RequeueInProgressTasksRequest { run_id: run_id(&claim), ..unset() };
@@ -143,11 +144,11 @@ async fn a_claim_that_was_lost_before_is_found_out_at_once() {
     let asked = Instant::now();
     let lost = server.client.keep_lease(&claim).run(pending::<()>()).await;
     assert!(matches!(lost, Err(LeaseLost::Taken)), "{lost:?}");
-    assert!(asked.elapsed() < Duration::from_secs(8), "before a second beat: {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(8), "before a second heartbeat: {:?}", asked.elapsed());
 }
 
 #[tokio::test]
-async fn progress_arrives_once_and_the_latest_wins() {
+async fn progress_is_sent_once_and_the_latest_wins() {
     let server = TestServer::start().await;
     let claim = claim_for(&server.client, SHORT).await;
     let keeper = server.client.keep_lease(&claim);
@@ -157,7 +158,7 @@ async fn progress_arrives_once_and_the_latest_wins() {
     }
     until_progress(&server.client, &claim, serde_json::json!({ "done": 2 })).await;
 
-    // What is said by other means stands: later beats bring none.
+    // Progress reported by another call stands: later heartbeats of the keeper carry none.
     server.clock.advance(SHORT / 4);
     until_extended(&server, &claim).await;
     let beat = Beat { lease_token: claim.lease_token.clone(), progress: value(serde_json::json!("by hand")) };
@@ -170,7 +171,7 @@ async fn progress_arrives_once_and_the_latest_wins() {
 }
 
 #[tokio::test]
-async fn a_refused_beat_is_a_loss_with_its_cause() {
+async fn refused_heartbeat_loses_the_lease_with_its_cause() {
     let server = TestServer::start().await;
     let claim = claim_for(&server.client, SHORT).await;
     let keeper = server.client.keep_lease(&claim);
@@ -182,9 +183,10 @@ async fn a_refused_beat_is_a_loss_with_its_cause() {
 }
 
 #[tokio::test]
-async fn a_pause_and_a_cancel_are_seen_and_end_no_work() {
+async fn pause_and_cancel_requests_are_reported_without_ending_work() {
     let server = TestServer::start().await;
-    let (client, claim) = (&server.client, claim_for(&server.client, SHORT).await);
+    let client = &server.client;
+    let claim = claim_for(&server.client, SHORT).await;
     let run_id = run_id(&claim);
     let keeper = client.keep_lease(&claim);
     let work = async {
@@ -207,7 +209,7 @@ fn socket(folder: &Path) -> (std::path::PathBuf, String) {
 }
 
 #[tokio::test]
-async fn a_restart_of_the_server_is_survived() {
+async fn keeper_survives_a_server_restart() {
     let folder = tempfile::tempdir().unwrap();
     let (db, listen) = socket(folder.path());
     let server = Binary::start_on(&listen, &db, &[]);
@@ -230,10 +232,10 @@ async fn a_restart_of_the_server_is_survived() {
     assert_eq!(complete(&server.connect().await, &claim).await.status(), TaskStatus::Completed);
 }
 
-/// Gone, so that every beat fails at once, or standing still, so that a beat gets no answer at all.
+/// A killed server makes every heartbeat fail at once. A stopped one gives no answer at all.
 #[tokio::test]
-async fn a_lease_is_lost_when_the_server_is_silent_for_as_long_as_it_lasts() {
-    for gone in [true, false] {
+async fn lease_is_lost_when_the_server_is_silent_for_its_duration() {
+    for is_killed in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let (db, listen) = socket(folder.path());
         let server = Binary::start_on(&listen, &db, &[]);
@@ -244,7 +246,7 @@ async fn a_lease_is_lost_when_the_server_is_silent_for_as_long_as_it_lasts() {
         let keeper = client.keep_lease(&claim);
         keeper.progress(value("begun".into()).unwrap());
         until_progress(&client, &claim, "begun".into()).await;
-        let _stopped = if gone {
+        let _stopped = if is_killed {
             server.kill();
             None
         } else {

@@ -1,4 +1,4 @@
-//! Tests of the API over real sockets, and of the binary as users run it.
+//! Tests from outside: the API over real sockets, and the binary as its users run it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

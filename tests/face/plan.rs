@@ -1,4 +1,4 @@
-//! Plans: adding to them, replacing them, and what depends on what.
+//! Plans: adding and replacing tasks, and dependencies.
 
 use runhub_client::v1::*;
 
@@ -12,7 +12,8 @@ async fn replace(client: &runhub_client::Client, request: ReplacePendingTasksReq
 #[tokio::test]
 async fn drafts_depend_on_each_other_by_key_and_on_tasks_by_id() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let first = add_task(client, &run.id, draft("first")).await;
     let tasks = add_tasks(client, &run.id, vec![keyed("b", &["c", &first.id, "c"]), keyed("c", &[])]).await;
     assert_eq!(tasks[0].depends_on, [tasks[1].id.clone(), first.id]);
@@ -20,9 +21,10 @@ async fn drafts_depend_on_each_other_by_key_and_on_tasks_by_id() {
 }
 
 #[tokio::test]
-async fn what_depends_on_a_completed_task_is_claimable_at_once() {
+async fn task_that_depends_on_a_completed_task_is_claimable_at_once() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let first = add_task(client, &run.id, draft("first")).await;
     complete(client, &claim(client, &run.id).await.unwrap()).await;
     let next = add_task(client, &run.id, keyed("next", &[&first.id])).await;
@@ -30,9 +32,10 @@ async fn what_depends_on_a_completed_task_is_claimable_at_once() {
 }
 
 #[tokio::test]
-async fn a_replan_ends_live_claims_and_tells_of_each_task() {
+async fn replan_ends_live_claims_and_logs_each_task() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let tasks = add_tasks(client, &run.id, vec![draft("held"), draft("pending")]).await;
     let held = claim(client, &run.id).await.unwrap();
     let request = ReplacePendingTasksRequest { run_id: run.id.clone(), tasks: vec![draft("new")], ..unset() };
@@ -41,22 +44,25 @@ async fn a_replan_ends_live_claims_and_tells_of_each_task() {
     let late = client.complete_task(completion(&held)).await;
     assert_eq!(reason(late), runhub_client::Reason::StaleLease);
     let log = log(client, &run.id).await;
-    let told: Vec<_> = log.iter().skip(3).map(|event| (event.kind.as_str(), event.task_id.clone())).collect();
-    let (held, pending) = (Some(tasks[0].id.clone()), Some(tasks[1].id.clone()));
-    assert_eq!(told[0], ("plan_replaced", None));
-    assert!(told.contains(&("task_abandoned", held.clone())) && told.contains(&("task_abandoned", pending)));
-    assert_eq!(told[3], ("stale_write_rejected", held));
+    let logged: Vec<_> = log.iter().skip(3).map(|event| (event.kind.as_str(), event.task_id.clone())).collect();
+    let held = Some(tasks[0].id.clone());
+    let pending = Some(tasks[1].id.clone());
+    assert_eq!(logged[0], ("plan_replaced", None));
+    assert!(logged.contains(&("task_abandoned", held.clone())) && logged.contains(&("task_abandoned", pending)));
+    assert_eq!(logged[3], ("stale_write_rejected", held));
     let run = get_run(client, &run.id).await;
     assert_eq!((run.plan_version, run.replan_count), (1, 0));
 }
 
 #[tokio::test]
-async fn a_replan_can_keep_what_is_in_progress() {
+async fn replan_can_keep_tasks_in_progress() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     add_tasks(client, &run.id, vec![draft("held"), draft("pending")]).await;
     let held = claim(client, &run.id).await.unwrap();
-    let (in_progress, on_held) = (InProgressPolicy::Keep.into(), keyed("new", &[&task_id(&held)]));
+    let in_progress = InProgressPolicy::Keep.into();
+    let on_held = keyed("new", &[&task_id(&held)]);
     let request = ReplacePendingTasksRequest { run_id: run.id.clone(), tasks: vec![on_held], in_progress, ..unset() };
     assert_eq!(replace(client, request).await.abandoned_count, 1);
     assert_eq!(claim(client, &run.id).await, None);
@@ -65,9 +71,10 @@ async fn a_replan_can_keep_what_is_in_progress() {
 }
 
 #[tokio::test]
-async fn of_two_planners_one_wins() {
+async fn one_of_several_concurrent_planners_wins() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let request = |title: &str| ReplacePendingTasksRequest {
         run_id: run.id.clone(),
         tasks: vec![draft(title)],
@@ -75,7 +82,8 @@ async fn of_two_planners_one_wins() {
         ..unset()
     };
     let calls = ["first", "second", "third"].map(|title| {
-        let (client, request) = (client.clone(), request(title));
+        let client = client.clone();
+        let request = request(title);
         tokio::spawn(async move { client.replace_pending_tasks(request).await })
     });
     let mut won = 0;
@@ -91,12 +99,13 @@ async fn of_two_planners_one_wins() {
     assert_eq!(won, 1);
 }
 
-/// What depends on an abandoned task would wait for ever: it is blocked at once, and says why. What stands further
-/// down stays pending.
+/// A dependent of an abandoned task would wait forever, so it is blocked at once, with the reason. Tasks further down
+/// stay pending.
 #[tokio::test]
 async fn dependents_of_an_abandoned_task_are_blocked() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let drafts = vec![keyed("a", &[]), keyed("b", &["a"]), keyed("c", &["b"]), keyed("other", &[])];
     let tasks = add_tasks(client, &run.id, drafts).await;
     client.abandon_task(AbandonTaskRequest { task_id: tasks[0].id.clone(), ..unset() }).await.unwrap();
@@ -109,11 +118,13 @@ async fn dependents_of_an_abandoned_task_are_blocked() {
     assert_eq!(claim(client, &run.id).await.unwrap().task.unwrap().title, "other");
 }
 
-/// A plan whose answer no client could read is not taken: ids are longer than the keys they stand for.
+/// The server refuses a plan whose answer exceeds the client's message limit: ids are longer than the keys they
+/// replace.
 #[tokio::test]
-async fn a_plan_with_too_large_an_answer_is_refused_whole() {
+async fn plan_with_too_large_an_answer_is_refused() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let keys: Vec<String> = (0..256).map(|at| format!("{at:x}")).collect();
     let mut tasks: Vec<TaskDraft> = keys.iter().map(|key| keyed(key, &[])).collect();
     tasks.extend((0..700).map(|_| TaskDraft { depends_on: keys.clone(), ..draft("t") }));
@@ -123,9 +134,10 @@ async fn a_plan_with_too_large_an_answer_is_refused_whole() {
 }
 
 #[tokio::test]
-async fn tasks_of_some_statuses_come_in_plan_order_through_pages() {
+async fn filtered_task_pages_are_in_plan_order() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let tasks = add_tasks(client, &run.id, vec![draft("t"); 30]).await;
     for (at, task) in tasks.iter().enumerate() {
         let task_id = task.id.clone();
@@ -153,9 +165,10 @@ async fn tasks_of_some_statuses_come_in_plan_order_through_pages() {
 }
 
 #[tokio::test]
-async fn adding_nothing_changes_nothing_and_an_empty_replan_is_a_plan() {
+async fn adding_no_tasks_changes_nothing_and_an_empty_replan_is_a_plan() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     assert_eq!(add_tasks(client, &run.id, vec![]).await, []);
     assert_eq!(kinds(client, &run.id).await, ["run_created"]);
     let replaced = replace(client, ReplacePendingTasksRequest { run_id: run.id.clone(), ..unset() }).await;

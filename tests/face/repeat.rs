@@ -1,4 +1,4 @@
-//! C5: the same request_id, the same answer.
+//! C5: a request_id seen before gets the same answer.
 
 mod every_rpc;
 
@@ -20,7 +20,7 @@ async fn count_runs(client: &Client) -> usize {
 }
 
 #[tokio::test]
-async fn a_repeated_call_gets_the_first_answer_also_after_a_change_and_a_restart() {
+async fn repeated_request_gets_the_first_answer_after_a_change_and_a_restart() {
     let server = TestServer::start().await;
     let first = server.client.create_run(create("id", "g")).await.unwrap();
     let run = first.run.as_ref().unwrap();
@@ -32,7 +32,7 @@ async fn a_repeated_call_gets_the_first_answer_also_after_a_change_and_a_restart
 }
 
 #[tokio::test]
-async fn other_content_is_refused_and_another_rpc_is_another_scope() {
+async fn request_id_is_refused_with_other_content_and_scoped_to_its_rpc() {
     let server = TestServer::start().await;
     let run = server.client.create_run(create("id", "g")).await.unwrap().run.unwrap();
     assert_eq!(reason(server.client.create_run(create("id", "other")).await), Reason::RequestIdReused);
@@ -41,7 +41,7 @@ async fn other_content_is_refused_and_another_rpc_is_another_scope() {
 }
 
 #[tokio::test]
-async fn labels_in_another_order_are_the_same_content() {
+async fn order_of_labels_does_not_change_the_request() {
     let server = TestServer::start().await;
     let labels = |names: [&str; 3]| names.map(|name| (name.to_owned(), name.to_owned())).into();
     let request = |names| CreateRunRequest { labels: labels(names), ..create("id", "g") };
@@ -50,12 +50,13 @@ async fn labels_in_another_order_are_the_same_content() {
 }
 
 #[tokio::test]
-async fn two_at_the_same_time_have_one_effect_and_the_same_answer() {
+async fn concurrent_duplicates_have_one_effect_and_the_same_answer() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let calls: Vec<_> = (0..32)
         .map(|_| {
-            let (client, run_id) = (server.client.clone(), run.id.clone());
+            let client = server.client.clone();
+            let run_id = run.id.clone();
             let request = AppendEventsRequest { run_id, events: vec![event("once")], request_id: "id".into() };
             tokio::spawn(async move { client.append_events(request).await.unwrap() })
         })
@@ -69,9 +70,10 @@ async fn two_at_the_same_time_have_one_effect_and_the_same_answer() {
 }
 
 #[tokio::test]
-async fn what_changed_nothing_is_tried_afresh() {
+async fn request_that_changed_nothing_is_executed_again() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let claim = || ClaimTaskRequest { request_id: "id".into(), ..claim_request(&run.id, "agent") };
     assert_eq!(client.claim_task(claim()).await.unwrap().claim, None);
     add_task(client, &run.id, draft("t")).await;
@@ -90,7 +92,7 @@ async fn what_changed_nothing_is_tried_afresh() {
 }
 
 #[tokio::test]
-async fn a_repeated_claim_is_the_same_claim_while_it_is_good_and_never_another_task() {
+async fn repeated_claim_returns_the_same_claim_until_it_is_stale() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     add_tasks(&server.client, &run.id, vec![draft("a"), draft("b")]).await;
@@ -104,11 +106,12 @@ async fn a_repeated_claim_is_the_same_claim_while_it_is_good_and_never_another_t
     assert_eq!(last.tasks[1].status(), TaskStatus::Pending);
 }
 
-/// A stale write writes an event, so it is remembered: repeated, it is refused again and writes no second event.
+/// The rejection of a stale write is an event, so it is remembered: a repeated call is rejected without a second event.
 #[tokio::test]
-async fn a_repeated_stale_write_is_refused_again_and_logged_once() {
+async fn repeated_stale_write_is_rejected_again_and_logged_once() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     add_task(client, &run.id, draft("t")).await;
     let held = claim(client, &run.id).await.unwrap();
     complete(client, &held).await;
@@ -122,7 +125,7 @@ async fn a_repeated_stale_write_is_refused_again_and_logged_once() {
 }
 
 #[tokio::test]
-async fn answers_are_kept_for_a_day() {
+async fn answers_are_kept_for_24_hours() {
     use runhub_server::housekeeping::{Keep, clean_up};
     use runhub_server::store::Store;
     let server = TestServer::start().await;

@@ -1,4 +1,4 @@
-//! `--keep-events-for`: old events go from the old end of the log, and no cursor skips them without a word.
+//! `--keep-events-for` removes the oldest events, and every cursor that lost an event is refused.
 
 use std::time::Duration;
 
@@ -19,41 +19,42 @@ fn watch_after(run_id: &str, after: i64) -> SubscribeEventsRequest {
     SubscribeEventsRequest { run_id: run_id.into(), after_position: Some(after), ..unset() }
 }
 
-/// The newest events of a scope: a list that needs no cursor.
+/// Returns the newest events of a scope. Needs no cursor.
 async fn kept(client: &Client, run_id: &str) -> Vec<Event> {
     client.list_events(ListEventsRequest { run_id: run_id.into(), ..unset() }).await.unwrap().events
 }
 
-/// Why a cursor was refused, and what it says of the log: the oldest and the newest position.
+/// Returns the oldest and the newest position that a POSITION_COMPACTED error names. Fails on any other result.
 fn compacted<T: std::fmt::Debug>(result: Result<T, Error>) -> (i64, i64) {
     let Err(Error::Refused { reason: Reason::PositionCompacted, metadata, .. }) = result else { panic!("{result:?}") };
     let position = |name: &str| metadata[name].parse().unwrap();
     (position("oldest_position"), position("newest_position"))
 }
 
-/// Two runs with old events, and one of them with young ones, of which only the young are left. Returns the positions of
-/// the last old event of each.
+/// Creates a quiet run with old events and a busy run with old and recent ones, and waits until retention has removed
+/// the old events. Returns each run's id and the position of its last old event.
 async fn aged(server: &TestServer) -> ((String, i64), (String, i64)) {
-    server.keep_everything();
+    server.archive_events();
     let client = &server.client;
-    let (quiet, busy) = (new_run(client).await.id, new_run(client).await.id);
+    let quiet = new_run(client).await.id;
+    let busy = new_run(client).await.id;
     let old_of_quiet = append(client, &quiet, vec![event("old"); 3]).await.last_position;
     let old_of_busy = append(client, &busy, vec![event("old"); 1_000]).await.last_position;
     server.clock.advance(HOUR);
     append(client, &busy, vec![event("young"); 2]).await;
-    // It looks once a minute.
+    // Retention runs once a minute.
     server.clock.advance(HOUR / 30);
     until(|| async { kept(client, "").await.len() == 2 }).await;
     ((quiet, old_of_quiet), (busy, old_of_busy))
 }
 
 #[tokio::test]
-async fn events_go_when_they_are_older_than_they_are_kept() {
+async fn events_are_removed_after_the_retention_time() {
     let server = TestServer::start_keeping(HOUR).await;
     let client = &server.client;
     let ((quiet, _), (busy, last_old)) = aged(&server).await;
     let young = kept(client, "").await;
-    assert_eq!(young.iter().map(|event| event.seq).collect::<Vec<_>>(), [1_002, 1_003], "seq goes on");
+    assert_eq!(young.iter().map(|event| event.seq).collect::<Vec<_>>(), [1_002, 1_003], "seq must continue");
     assert_eq!(young[0].position, last_old + 1);
     assert_eq!(kept(client, &busy).await, young);
     assert!(kept(client, &quiet).await.is_empty());
@@ -63,7 +64,7 @@ async fn events_go_when_they_are_older_than_they_are_kept() {
 }
 
 #[tokio::test]
-async fn without_the_flag_nothing_goes() {
+async fn no_event_is_removed_without_the_flag() {
     use runhub_server::housekeeping::{Keep, clean_up};
     use runhub_server::store::Store;
     let server = TestServer::start().await;
@@ -81,7 +82,7 @@ async fn without_the_flag_nothing_goes() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_has_lost_an_event_of_its_scope_is_refused_and_no_other() {
+async fn cursor_is_refused_exactly_if_its_scope_lost_an_event() {
     let server = TestServer::start_keeping(HOUR).await;
     let client = &server.client;
     let ((quiet, old_of_quiet), (busy, old_of_busy)) = aged(&server).await;
@@ -101,13 +102,13 @@ async fn a_cursor_that_has_lost_an_event_of_its_scope_is_refused_and_no_other() 
             assert!(server.watch(watch_after(run_id, whole)).next().await.unwrap().is_ok());
         }
     }
-    // Filters aside: that nothing of it was asked for does not matter.
+    // Filters do not matter: the cursor is refused although no matching event was removed.
     let never = ListEventsRequest { kinds: vec!["never".into()], ..list_after("", 0) };
     assert_eq!(compacted(client.list_events(never).await).0, old_of_busy + 1);
 }
 
 #[tokio::test]
-async fn the_beginning_is_the_oldest_event_kept() {
+async fn from_beginning_starts_at_the_oldest_kept_event() {
     let server = TestServer::start_keeping(HOUR).await;
     let ((quiet, _), (_, last_old)) = aged(&server).await;
     let mut from_the_beginning = server.watch(unset());
@@ -116,12 +117,12 @@ async fn the_beginning_is_the_oldest_event_kept() {
     assert_eq!(of_quiet.next().await.unwrap().unwrap(), Update::CaughtUp(last_old + 2));
 }
 
-/// What was read and not yet sent comes; then it is said that something is missing.
+/// The watcher gets the events that were read before retention ran, then the error.
 #[tokio::test]
-async fn a_watcher_that_is_overtaken_while_it_catches_up_is_told() {
+async fn watcher_overtaken_by_retention_gets_position_compacted() {
     for request in [watch_after("", 0), unset()] {
         let server = TestServer::start_keeping(HOUR).await;
-        server.keep_everything();
+        server.archive_events();
         let run = new_run(&server.client).await;
         let payload = value(serde_json::json!("x".repeat(500_000)));
         for _ in 0..30 {
@@ -142,14 +143,14 @@ async fn a_watcher_that_is_overtaken_while_it_catches_up_is_told() {
                 Err(error) => break error,
             }
         };
-        assert!(seq < 31, "it was behind");
-        assert_eq!(compacted::<()>(Err(error)), (32, 31), "nothing is kept");
+        assert!(seq < 31, "the watcher must have been behind");
+        assert_eq!(compacted::<()>(Err(error)), (32, 31), "no event is kept");
     }
 }
 
-/// What is gone stays gone after a restart, and is known to be; also when the deletion of a run was among it.
+/// Removed positions, among them the deletion of a run, are still known after a restart.
 #[tokio::test]
-async fn what_was_removed_is_known_after_a_restart() {
+async fn removed_positions_are_known_after_a_restart() {
     let server = TestServer::start_keeping(HOUR).await;
     let deleted = new_run(&server.client).await.id;
     set_status(&server.client, &deleted, RunStatus::Completed).await;
@@ -161,12 +162,12 @@ async fn what_was_removed_is_known_after_a_restart() {
     assert_eq!(refused(&quiet, 0).await, old_of_quiet + 1);
     server.client.list_events(list_after("", old_of_busy)).await.unwrap();
     append(&server.client, &quiet, vec![event("new")]).await;
-    assert_eq!(kept(&server.client, &quiet).await[0].seq, 5, "seq goes on");
+    assert_eq!(kept(&server.client, &quiet).await[0].seq, 5, "seq must continue");
 }
 
-/// The clock was set back: what is dated later than what follows it keeps that, so that only a prefix ever goes.
+/// After the clock was set back, an event can be dated later than its successors. Retention keeps the successors as long as that event.
 #[tokio::test]
-async fn only_a_prefix_of_the_log_goes() {
+async fn retention_removes_only_a_prefix_of_the_log() {
     use crate::support::binary::Binary;
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path().join("runhub.db");
@@ -186,7 +187,7 @@ async fn only_a_prefix_of_the_log_goes() {
 }
 
 #[tokio::test]
-async fn a_duration_below_a_second_is_refused() {
+async fn retention_below_one_second_is_refused() {
     use crate::support::binary::run;
     let output = run(&["serve", "--keep-events-for", "999ms"]);
     assert_eq!(output.status.code(), Some(2));

@@ -1,4 +1,4 @@
-//! Runs beyond the seed.
+//! Runs: paging, revisions, status and limits.
 
 use runhub_client::Reason;
 use runhub_client::v1::*;
@@ -7,7 +7,7 @@ use crate::support::TestServer;
 use crate::support::calls::*;
 
 #[tokio::test]
-async fn pages_lead_through_all_runs() {
+async fn pages_cover_all_runs() {
     let server = TestServer::start().await;
     for at in 0..7 {
         let run = new_run(&server.client).await;
@@ -36,7 +36,7 @@ async fn pages_lead_through_all_runs() {
 }
 
 #[tokio::test]
-async fn a_change_is_an_event_with_what_changed_and_a_revision_more() {
+async fn update_logs_the_changed_fields_and_increments_the_revision() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let running = set_status(&server.client, &run.id, RunStatus::Running).await;
@@ -45,13 +45,13 @@ async fn a_change_is_an_event_with_what_changed_and_a_revision_more() {
     assert_eq!((last.kind.as_str(), last.source.as_str()), ("run_updated", "system"));
     assert_eq!(json(&last.payload), serde_json::json!({ "status": "RUN_STATUS_RUNNING" }));
 
-    // The same again changes nothing.
+    // Repeating the update changes nothing.
     assert_eq!(set_status(&server.client, &run.id, RunStatus::Running).await, running);
     assert_eq!(kinds(&server.client, &run.id).await.len(), 2);
 }
 
 #[tokio::test]
-async fn a_change_for_another_revision_is_refused() {
+async fn update_with_another_expected_revision_is_refused() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let update = |expected: i64, status: RunStatus| UpdateRunRequest {
@@ -68,9 +68,10 @@ async fn a_change_for_another_revision_is_refused() {
 }
 
 #[tokio::test]
-async fn an_ended_run_takes_records_but_no_work_and_can_be_reopened() {
+async fn ended_run_accepts_records_but_no_claims_and_can_be_reopened() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     add_tasks(client, &run.id, vec![draft("a"), draft("b")]).await;
     let held = claim(client, &run.id).await.unwrap();
     set_status(client, &run.id, RunStatus::Completed).await;
@@ -83,9 +84,10 @@ async fn an_ended_run_takes_records_but_no_work_and_can_be_reopened() {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_is_too_large_is_refused_and_a_smaller_one_is_not() {
+async fn too_large_snapshot_is_refused_and_a_limited_one_is_returned() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let large = "x".repeat(60 * 1024);
     for _ in 0..6 {
         let drafts = (0..50).map(|_| TaskDraft { objective: large.clone(), ..draft("t") }).collect();
@@ -99,9 +101,10 @@ async fn a_snapshot_that_is_too_large_is_refused_and_a_smaller_one_is_not() {
 }
 
 #[tokio::test]
-async fn a_page_ends_before_3_mib() {
+async fn page_ends_before_3_mib() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let large = "x".repeat(60 * 1024);
     for _ in 0..2 {
         let drafts = (0..50).map(|_| TaskDraft { objective: large.clone(), ..draft("t") }).collect();
@@ -121,14 +124,17 @@ async fn a_page_ends_before_3_mib() {
     assert_eq!(seen, 100);
 }
 
-/// A list of zeros is five times as large on the wire as its JSON is in the store.
+/// A list of zeros is five times as large on the wire as its JSON in the store.
 #[tokio::test]
-async fn a_page_ends_before_3_mib_on_the_wire() {
+async fn page_ends_before_3_mib_on_the_wire() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let payload = value(serde_json::json!(vec![0; 90_000]));
     for _ in 0..8 {
-        let (run_id, payload, status) = (run.id.clone(), payload.clone(), 1);
+        let run_id = run.id.clone();
+        let payload = payload.clone();
+        let status = 1;
         let create = CreateCheckpointRequest { run_id, status, payload: payload.clone(), ..unset() };
         client.create_checkpoint(create).await.unwrap();
         append(client, &run.id, vec![EventDraft { payload, ..event("zeros") }]).await;

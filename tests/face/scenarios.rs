@@ -16,7 +16,7 @@ macro_rules! scenarios {
         )+
 
         #[test]
-        fn all_of_them_are_played() {
+        fn every_scenario_is_played() {
             let entries = std::fs::read_dir(FOLDER).unwrap().map(|entry| entry.unwrap().path());
             let files = entries.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
             let mut files: Vec<PathBuf> = files.collect();

@@ -1,4 +1,4 @@
-//! The server as a whole: health, reflection, and how it starts and stops.
+//! The server as a whole: health, reflection, start and stop.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::support::calls::*;
 use crate::support::{TestServer, channel};
 
 #[tokio::test]
-async fn it_says_what_it_is() {
+async fn server_info_describes_the_server() {
     let server = TestServer::start().await;
     let info = server.client.get_server_info(GetServerInfoRequest {}).await.unwrap();
     assert_eq!(info.version, env!("CARGO_PKG_VERSION"));
@@ -31,7 +31,7 @@ async fn it_says_what_it_is() {
 }
 
 #[tokio::test]
-async fn health_is_served_for_each_service() {
+async fn health_is_reported_for_each_service() {
     let server = TestServer::start().await;
     let mut health = HealthClient::new(channel(&server.url).await);
     for service in ["", "runhub.v1.RunService", "runhub.v1.TaskService", "runhub.v1.EventService"] {
@@ -41,7 +41,7 @@ async fn health_is_served_for_each_service() {
 }
 
 #[tokio::test]
-async fn what_is_no_method_is_unimplemented() {
+async fn unknown_method_is_unimplemented() {
     let server = TestServer::start().await;
     let mut grpc = tonic::client::Grpc::new(channel(&server.url).await);
     grpc.ready().await.unwrap();
@@ -51,9 +51,9 @@ async fn what_is_no_method_is_unimplemented() {
     assert_eq!(refused.code(), tonic::Code::Unimplemented);
 }
 
-/// SIGTERM ends it within its drain time although watchers, idle connections and a silent one are open.
+/// After SIGTERM the server ends within its drain time, although watchers, an idle and a silent connection are open.
 #[tokio::test]
-async fn it_stops_in_time_whatever_its_clients_do() {
+async fn server_stops_within_the_drain_time_with_open_connections() {
     let folder = tempfile::tempdir().unwrap();
     let server = Binary::start(&folder.path().join("runhub.db"), &["--drain", "3s"]);
     let client = server.connect().await;
@@ -71,24 +71,24 @@ async fn it_stops_in_time_whatever_its_clients_do() {
     server.terminate();
     for mut stream in stubs {
         let mut last = None;
-        let end = loop {
+        let status = loop {
             match stream.message().await {
                 Ok(Some(message)) => last = message.message,
-                Ok(None) => panic!("it ends with UNAVAILABLE"),
+                Ok(None) => panic!("the stream must end with UNAVAILABLE"),
                 Err(status) => break status,
             }
         };
-        let Some(subscribe_events_response::Message::End(told)) = last else { panic!("{last:?}") };
-        assert_eq!(told.reason(), EndReason::Draining);
-        assert_eq!(runhub_client::Error::from(end).reason(), Some(&Reason::Draining));
+        let Some(subscribe_events_response::Message::End(end)) = last else { panic!("{last:?}") };
+        assert_eq!(end.reason(), EndReason::Draining);
+        assert_eq!(runhub_client::Error::from(status).reason(), Some(&Reason::Draining));
     }
     assert!(server.wait().await);
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
 }
 
-/// A client that stops reading in the middle of a large answer can't hold the server either.
+/// A client that stops reading in the middle of a large answer can't delay the shutdown either.
 #[tokio::test]
-async fn it_stops_in_time_under_a_watcher_that_never_reads() {
+async fn server_stops_within_the_drain_time_with_a_watcher_that_never_reads() {
     let folder = tempfile::tempdir().unwrap();
     let server = Binary::start(&folder.path().join("runhub.db"), &["--drain", "3s"]);
     let client = server.connect().await;
@@ -107,20 +107,20 @@ async fn it_stops_in_time_under_a_watcher_that_never_reads() {
 }
 
 #[tokio::test]
-async fn a_second_server_on_the_same_file_is_refused() {
+async fn second_server_on_the_same_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path().join("runhub.db");
     let server = Binary::start(&db, &[]);
     let second = binary::run(&["serve", "--listen", "127.0.0.1:0", "--db", db.to_str().unwrap()]);
     assert_eq!(second.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&second.stderr).contains("another runhub has"));
-    // The lock goes with its holder, however that ends.
+    // The lock is released when its holder ends, even by a kill.
     server.kill();
     Binary::start(&db, &[]);
 }
 
 #[test]
-fn a_newer_schema_is_refused() {
+fn newer_schema_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path().join("runhub.db");
     rusqlite::Connection::open(&db).unwrap().pragma_update(None, "user_version", 1000).unwrap();
@@ -130,9 +130,10 @@ fn a_newer_schema_is_refused() {
 }
 
 #[tokio::test]
-async fn it_listens_on_a_unix_socket_and_takes_over_a_dead_one() {
+async fn server_replaces_the_unix_socket_of_a_killed_server() {
     let folder = tempfile::tempdir().unwrap();
-    let (db, listen) = (folder.path().join("runhub.db"), format!("unix:{}/sock", folder.path().display()));
+    let db = folder.path().join("runhub.db");
+    let listen = format!("unix:{}/sock", folder.path().display());
     Binary::start_on(&listen, &db, &[]).kill();
     assert!(folder.path().join("sock").exists());
     let server = Binary::start_on(&listen, &db, &[]);
@@ -144,9 +145,10 @@ async fn it_listens_on_a_unix_socket_and_takes_over_a_dead_one() {
 }
 
 #[test]
-fn what_is_no_socket_is_left_alone() {
+fn file_that_is_not_a_socket_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let (db, notes) = (folder.path().join("runhub.db"), folder.path().join("notes.txt"));
+    let db = folder.path().join("runhub.db");
+    let notes = folder.path().join("notes.txt");
     std::fs::write(&notes, "mine").unwrap();
     let listen = format!("unix:{}", notes.display());
     let refused = binary::run(&["serve", "--listen", &listen, "--db", db.to_str().unwrap()]);
@@ -154,9 +156,9 @@ fn what_is_no_socket_is_left_alone() {
     assert_eq!(std::fs::read_to_string(&notes).unwrap(), "mine");
 }
 
-/// A read in another process holds the file only for reading: calls go on. A lock that stays is STORE_BUSY.
+/// A lock that another process keeps is STORE_BUSY. The call succeeds once the lock is released.
 #[tokio::test]
-async fn a_database_locked_by_another_program_is_busy_not_broken() {
+async fn locked_database_answers_store_busy() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let other = rusqlite::Connection::open(server.db()).unwrap();

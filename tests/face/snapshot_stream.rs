@@ -1,4 +1,4 @@
-//! Subscribing from a snapshot: the run as it is, then everything after that.
+//! Subscribing from a snapshot: first the run's state, then every event after it.
 
 use prost::Message as _;
 use runhub_client::v1::subscribe_events_response::Message;
@@ -18,9 +18,10 @@ async fn snapshot(client: &Client, run_id: &str) -> RunSnapshot {
 }
 
 #[tokio::test]
-async fn the_snapshot_comes_first_and_is_whole_whatever_the_filter() {
+async fn complete_snapshot_comes_first_whatever_the_filter() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     add_tasks(client, &run.id, vec![draft("a"), draft("b")]).await;
     claim(client, &run.id).await.unwrap();
     let kinds = vec!["wanted".into()];
@@ -33,11 +34,12 @@ async fn the_snapshot_comes_first_and_is_whole_whatever_the_filter() {
     assert_eq!(watcher.next_event().await.kind, "wanted");
 }
 
-/// Who has taken the snapshot and nothing more goes on right behind it, whatever has come meanwhile.
+/// A client that stops after the snapshot resumes right behind it, whatever was appended meanwhile.
 #[tokio::test]
-async fn the_cursor_is_the_snapshots_as_soon_as_it_is_shown() {
+async fn cursor_is_the_snapshot_position_once_the_snapshot_is_returned() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let mut watcher = client.subscribe(from_snapshot(&run.id));
     let Update::Snapshot(snapshot) = watcher.next().await.unwrap().unwrap() else { panic!("a snapshot first") };
     append(client, &run.id, vec![event("behind it")]).await;
@@ -51,12 +53,13 @@ async fn the_cursor_is_the_snapshots_as_soon_as_it_is_shown() {
     assert!(elsewhere.next().await.is_none());
 }
 
-/// Between the snapshot and the first event nothing is missing, whenever one asks.
+/// No event is missing between the snapshot and the first event, whenever the subscription starts.
 #[tokio::test(flavor = "multi_thread")]
-async fn there_is_no_gap_between_the_snapshot_and_what_follows() {
+async fn there_is_no_gap_between_the_snapshot_and_the_first_event() {
     const EVENTS: usize = 400;
     let server = TestServer::start().await;
-    let (writer, run) = (server.connect().await, new_run(&server.client).await);
+    let writer = server.connect().await;
+    let run = new_run(&server.client).await;
     let run_id = run.id.clone();
     let writing = tokio::spawn(async move {
         for _ in 0..EVENTS {
@@ -68,7 +71,7 @@ async fn there_is_no_gap_between_the_snapshot_and_what_follows() {
         let mut watcher = server.watch(from_snapshot(&run.id));
         let Update::Snapshot(snapshot) = watcher.next().await.unwrap().unwrap() else { panic!("a snapshot first") };
         let in_snapshot = snapshot.recent_events.last().unwrap();
-        assert_eq!(in_snapshot.position, snapshot.position, "there is one run");
+        assert_eq!(in_snapshot.position, snapshot.position, "the only run has the newest event");
         if in_snapshot.seq > EVENTS as i64 {
             break;
         }
@@ -80,20 +83,22 @@ async fn there_is_no_gap_between_the_snapshot_and_what_follows() {
 }
 
 #[tokio::test]
-async fn a_large_snapshot_comes_in_parts_that_every_client_takes() {
+async fn large_snapshot_is_split_into_parts_within_client_limits() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let objective = "x".repeat(60 * 1024);
     for _ in 0..4 {
         let drafts = (0..25).map(|_| TaskDraft { objective: objective.clone(), ..draft("t") }).collect();
         add_tasks(client, &run.id, drafts).await;
     }
     let whole = snapshot(client, &run.id).await;
-    // As any client takes them: 4 MiB at most.
+    // Every client accepts messages of up to 4 MiB, which is the default limit.
     let channel = tonic::transport::Channel::from_shared(server.url.clone()).unwrap().connect().await.unwrap();
     let mut stub = event_service_client::EventServiceClient::new(channel);
     let mut stream = stub.subscribe_events(from_snapshot(&run.id)).await.unwrap().into_inner();
-    let (mut parts, mut joined) = (0, RunSnapshot::default());
+    let mut parts = 0;
+    let mut joined = RunSnapshot::default();
     while joined.position == 0 {
         let response = stream.message().await.unwrap().unwrap();
         assert!(response.encoded_len() <= 2 * 1024 * 1024);
@@ -108,9 +113,10 @@ async fn a_large_snapshot_comes_in_parts_that_every_client_takes() {
 }
 
 #[tokio::test]
-async fn one_that_is_too_large_is_refused_before_any_message() {
+async fn too_large_snapshot_is_refused_before_any_message() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let objective = "x".repeat(60 * 1024);
     for _ in 0..6 {
         let drafts = (0..50).map(|_| TaskDraft { objective: objective.clone(), ..draft("t") }).collect();
@@ -121,7 +127,7 @@ async fn one_that_is_too_large_is_refused_before_any_message() {
 }
 
 #[tokio::test]
-async fn with_a_cursor_no_snapshot_is_sent() {
+async fn no_snapshot_is_sent_for_a_cursor() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let request = SubscribeEventsRequest { after_position: Some(0), ..from_snapshot(&run.id) };
@@ -130,9 +136,9 @@ async fn with_a_cursor_no_snapshot_is_sent() {
     assert!(matches!(server.watch(of_all).next().await, Some(Ok(Update::Event(_)))));
 }
 
-/// The stream of an ended run is its snapshot and its end.
+/// The stream of an ended run consists of its snapshot and its end.
 #[tokio::test]
-async fn an_ended_run_is_its_snapshot_and_its_end() {
+async fn ended_run_streams_its_snapshot_and_its_end() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     set_status(&server.client, &run.id, RunStatus::Failed).await;

@@ -1,5 +1,5 @@
-//! Subscriptions: catch-up, then live, with a cursor in every message. Every watcher here is a `Watcher`, which gives
-//! what it was sent to the oracle when it goes.
+//! Subscriptions: catch-up, then live, with a cursor in every message. Every watcher here is a `Watcher`, which hands
+//! what it received to the oracle when it is dropped.
 
 use runhub_client::Update;
 use runhub_client::v1::*;
@@ -13,12 +13,12 @@ fn subscribe(run_id: &str) -> SubscribeEventsRequest {
 }
 
 #[tokio::test]
-async fn everything_stored_then_caught_up_then_live() {
+async fn stored_events_then_caught_up_then_live_events_are_sent() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let last = append(&server.client, &run.id, vec![event("a"), event("b")]).await.last_position;
     let mut watcher = server.watch(subscribe(&run.id));
-    let (kinds, update) = watcher.until_no_event().await;
+    let (kinds, update) = watcher.read_events().await;
     assert_eq!((kinds, update), (vec!["run_created".into(), "a".into(), "b".into()], Update::CaughtUp(last)));
     let live = append(&server.client, &run.id, vec![event("live")]).await.last_position;
     assert_eq!(watcher.next_event().await.position, live);
@@ -26,7 +26,7 @@ async fn everything_stored_then_caught_up_then_live() {
 }
 
 #[tokio::test]
-async fn from_now_shows_only_what_follows_and_has_a_cursor_at_once() {
+async fn from_now_sends_a_cursor_at_once_and_only_later_events() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let last = append(&server.client, &run.id, vec![event("before")]).await.last_position;
@@ -38,7 +38,7 @@ async fn from_now_shows_only_what_follows_and_has_a_cursor_at_once() {
 }
 
 #[tokio::test]
-async fn a_cursor_overrides_the_start_and_zero_is_a_cursor() {
+async fn cursor_overrides_the_start_and_zero_is_a_cursor() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let start = SubscribeStart::FromNow.into();
@@ -47,16 +47,17 @@ async fn a_cursor_overrides_the_start_and_zero_is_a_cursor() {
 }
 
 #[tokio::test]
-async fn all_runs_are_one_stream_and_a_filter_is_exact() {
+async fn all_runs_form_one_stream_and_filters_are_exact() {
     let server = TestServer::start().await;
-    let (server, client) = (&server, &server.client);
+    let client = &server.client;
+    let server = &server;
     let runs = [new_run(client).await, new_run(client).await];
     let task = add_task(client, &runs[0].id, draft("t")).await;
     append(client, &runs[0].id, vec![EventDraft { task_id: Some(task.id.clone()), ..event("note_a") }]).await;
     let last = append(client, &runs[1].id, vec![event("note_b"), event("other")]).await.last_position;
     let seen = |request: SubscribeEventsRequest| async move {
-        let (kinds, update) = server.watch(request).until_no_event().await;
-        assert_eq!(update, Update::CaughtUp(last), "also when all is filtered out");
+        let (kinds, update) = server.watch(request).read_events().await;
+        assert_eq!(update, Update::CaughtUp(last), "caught_up covers filtered events");
         kinds
     };
     let all = ["run_created", "run_created", "tasks_added", "note_a", "note_b", "other"];
@@ -70,7 +71,7 @@ async fn all_runs_are_one_stream_and_a_filter_is_exact() {
 }
 
 #[tokio::test]
-async fn an_idle_stream_is_given_bookmarks_also_when_all_is_filtered_out() {
+async fn idle_stream_gets_bookmarks_if_all_events_are_filtered_out() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let request = SubscribeEventsRequest {
@@ -91,29 +92,29 @@ async fn an_idle_stream_is_given_bookmarks_also_when_all_is_filtered_out() {
 }
 
 #[tokio::test]
-async fn the_stream_of_an_ended_run_ends_when_all_was_sent() {
+async fn stream_of_an_ended_run_ends_after_its_last_event() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let mut live = server.watch(subscribe(&run.id));
-    live.until_no_event().await;
+    live.read_events().await;
     set_status(&server.client, &run.id, RunStatus::Completed).await;
-    let (kinds, end) = live.until_no_event().await;
+    let (kinds, end) = live.read_events().await;
     assert_eq!(kinds, ["run_updated"]);
     let Update::End(EndReason::RunEnded, position) = end else { panic!("{end:?}") };
     assert!(live.next().await.is_none());
 
-    // A late record stands in the log; subscribing again from the end shows it.
+    // An event appended after the end is in the log. Subscribing from the end position returns it.
     append(&server.client, &run.id, vec![event("late")]).await;
     let mut again = server.watch(SubscribeEventsRequest { after_position: Some(position), ..subscribe(&run.id) });
-    let (kinds, _) = again.until_no_event().await;
+    let (kinds, _) = again.read_events().await;
     assert_eq!(kinds, ["late"]);
     assert!(matches!(again.next().await, Some(Ok(Update::End(EndReason::RunEnded, _)))));
     assert!(again.next().await.is_none());
 }
 
-/// More than one page is behind the cursor, in events and in bytes.
+/// More than one page lies behind the cursor, counted in events and in bytes.
 #[tokio::test]
-async fn catching_up_goes_through_pages() {
+async fn catch_up_reads_several_pages() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     for _ in 0..3 {
@@ -121,14 +122,14 @@ async fn catching_up_goes_through_pages() {
     }
     let payload = value(serde_json::json!("x".repeat(200_000)));
     append(&server.client, &run.id, vec![EventDraft { payload, ..event("large") }; 5]).await;
-    let (kinds, _) = server.watch(subscribe(&run.id)).until_no_event().await;
+    let (kinds, _) = server.watch(subscribe(&run.id)).read_events().await;
     assert_eq!(kinds.len(), 3_006);
     assert_eq!(kinds.iter().filter(|kind| *kind == "large").count(), 5);
 }
 
-/// A cursor means nothing in another database: better no event than a wrong one.
+/// A cursor means nothing in another database, so the subscription ends instead of returning wrong events.
 #[tokio::test]
-async fn a_subscription_ends_when_the_log_is_another() {
+async fn subscription_ends_when_the_log_id_changes() {
     use crate::support::binary::Binary;
     let folder = tempfile::tempdir().unwrap();
     let socket = format!("unix:{}/sock", folder.path().display());
@@ -142,12 +143,13 @@ async fn a_subscription_ends_when_the_log_is_another() {
     assert!(watcher.next().await.is_none());
 }
 
-/// A subscription goes on after a restart of its server, without a gap or a duplicate.
+/// A subscription resumes after a restart without a gap or a duplicate.
 #[tokio::test]
-async fn a_subscription_survives_a_restart() {
+async fn subscription_survives_a_restart() {
     use crate::support::binary::Binary;
     let folder = tempfile::tempdir().unwrap();
-    let (db, socket) = (folder.path().join("runhub.db"), format!("unix:{}/sock", folder.path().display()));
+    let db = folder.path().join("runhub.db");
+    let socket = format!("unix:{}/sock", folder.path().display());
     let mut server = Binary::start_on(&socket, &db, &[]);
     let run = new_run(&server.connect().await).await;
     let mut watcher = Watcher::new(&server.connect().await, &db, subscribe(&run.id));
@@ -166,9 +168,9 @@ async fn a_subscription_survives_a_restart() {
     }
 }
 
-/// What a request is refused for is the answer to the call: there is no stream that breaks off.
+/// A refusal is the answer to the call itself, not the end of a stream.
 #[tokio::test]
-async fn a_refusal_comes_before_the_stream() {
+async fn refusal_is_returned_before_the_stream_starts() {
     use runhub_client::v1::event_service_client::EventServiceClient;
     let server = TestServer::start().await;
     let mut stub = EventServiceClient::new(channel(&server.url).await);

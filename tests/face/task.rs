@@ -7,9 +7,10 @@ use crate::support::TestServer;
 use crate::support::calls::*;
 
 #[tokio::test]
-async fn higher_priority_is_claimed_sooner_then_plan_order() {
+async fn tasks_are_claimed_by_priority_then_plan_order() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let drafts = [("a", 0), ("b", 5), ("c", -1), ("d", 5)];
     let drafts = drafts.map(|(title, priority)| TaskDraft { priority, ..draft(title) });
     add_tasks(client, &run.id, drafts.to_vec()).await;
@@ -21,9 +22,10 @@ async fn higher_priority_is_claimed_sooner_then_plan_order() {
 }
 
 #[tokio::test]
-async fn a_task_waits_for_its_dependencies() {
+async fn task_waits_for_its_dependencies() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     add_tasks(client, &run.id, vec![keyed("late", &["a", "b"]), keyed("a", &[]), keyed("b", &["a"])]).await;
     for expected in ["a", "b", "late"] {
         let held = claim(client, &run.id).await.unwrap();
@@ -34,9 +36,10 @@ async fn a_task_waits_for_its_dependencies() {
 }
 
 #[tokio::test]
-async fn no_task_is_completed_by_hand_before_its_dependencies() {
+async fn operator_cannot_complete_a_task_before_its_dependencies() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let tasks = add_tasks(client, &run.id, vec![keyed("a", &[]), keyed("b", &["a"])]).await;
     let by_hand = |task: &Task| CompleteTaskRequest { task_id: task.id.clone(), ..unset() };
     assert_eq!(reason(client.complete_task(by_hand(&tasks[1])).await), Reason::WrongStatus);
@@ -45,9 +48,10 @@ async fn no_task_is_completed_by_hand_before_its_dependencies() {
 }
 
 #[tokio::test]
-async fn a_task_goes_to_an_agent_that_has_the_capabilities() {
+async fn task_goes_to_an_agent_with_its_capabilities() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let required_capabilities = vec!["rust".into(), "gpu".into()];
     add_tasks(client, &run.id, vec![TaskDraft { required_capabilities, ..draft("special") }, draft("plain")]).await;
     let with = |capabilities: &[&str]| {
@@ -61,12 +65,13 @@ async fn a_task_goes_to_an_agent_that_has_the_capabilities() {
 }
 
 #[tokio::test]
-async fn a_task_is_not_given_out_before_its_time() {
+async fn task_is_not_claimable_before_its_not_before_time() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let time = prost_types::Timestamp { seconds: 1_800_000_060, nanos: 1_500 };
     let task = add_task(client, &run.id, TaskDraft { not_before_time: Some(time), ..draft("t") }).await;
-    assert_eq!(task.not_before_time.unwrap().nanos, 1_000, "kept to the microsecond");
+    assert_eq!(task.not_before_time.unwrap().nanos, 1_000, "times are stored in microseconds");
     server.clock.advance(std::time::Duration::from_secs(60));
     assert_eq!(claim(client, &run.id).await, None);
     server.clock.advance(std::time::Duration::from_micros(1));
@@ -74,7 +79,7 @@ async fn a_task_is_not_given_out_before_its_time() {
 }
 
 #[tokio::test]
-async fn a_claim_over_all_runs_goes_to_the_run_served_least_recently() {
+async fn claim_over_all_runs_picks_the_run_served_least_recently() {
     let server = TestServer::start().await;
     let client = &server.client;
     let runs = [new_run(client).await.id, new_run(client).await.id];
@@ -88,9 +93,9 @@ async fn a_claim_over_all_runs_goes_to_the_run_served_least_recently() {
     assert_eq!(served, [&runs[0], &runs[1]].repeat(3).into_iter().cloned().collect::<Vec<_>>());
 }
 
-/// The run with the highest priority may have nothing of it for this agent.
+/// The run with the highest priority may have no task of that priority for this agent.
 #[tokio::test]
-async fn a_claim_over_all_runs_goes_by_the_priority_of_what_the_agent_can_have() {
+async fn claim_over_all_runs_compares_priorities_of_claimable_tasks() {
     let server = TestServer::start().await;
     let client = &server.client;
     let of = |title: &str, priority, needed: &[&str]| TaskDraft {
@@ -106,17 +111,18 @@ async fn a_claim_over_all_runs_goes_by_the_priority_of_what_the_agent_can_have()
     for tasks in runs {
         add_tasks(client, &new_run(client).await.id, tasks).await;
     }
-    let mut given = Vec::new();
+    let mut titles = Vec::new();
     while let Some(claim) = claim(client, "").await {
-        given.push(claim.task.unwrap().title);
+        titles.push(claim.task.unwrap().title);
     }
-    assert_eq!(given, ["first", "second", "third", "last"]);
+    assert_eq!(titles, ["first", "second", "third", "last"]);
 }
 
 #[tokio::test]
-async fn a_stale_token_is_refused_with_what_it_was_and_logged() {
+async fn stale_token_is_rejected_with_details_and_logged() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let task = add_task(client, &run.id, draft("t")).await;
     let old = claim(client, &run.id).await.unwrap();
     client
@@ -151,18 +157,20 @@ async fn a_stale_token_is_refused_with_what_it_was_and_logged() {
 }
 
 #[tokio::test]
-async fn a_token_that_was_never_given_out_is_stale_too() {
+async fn unknown_token_is_stale() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let task = add_task(client, &run.id, draft("t")).await;
     let request = CompleteTaskRequest { task_id: task.id, lease_token: Some("made up".into()), ..unset() };
     assert_eq!(reason(client.complete_task(request).await), Reason::StaleLease);
 }
 
 #[tokio::test]
-async fn a_lease_token_stands_in_its_claim_only() {
+async fn lease_token_appears_only_in_its_claim() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     add_task(client, &run.id, draft("t")).await;
     let held = claim(client, &run.id).await.unwrap();
     let stale = CompleteTaskRequest { lease_token: Some("other".into()), ..completion(&held) };
@@ -174,9 +182,10 @@ async fn a_lease_token_stands_in_its_claim_only() {
 }
 
 #[tokio::test]
-async fn the_attempt_is_opened_by_the_claim_and_closed_by_what_ends_it() {
+async fn attempt_opens_with_the_claim_and_closes_with_its_completion() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let task = add_task(client, &run.id, draft("t")).await;
     let latest = || async {
         let request = GetLatestTaskAttemptRequest { task_id: task.id.clone() };
@@ -197,11 +206,12 @@ async fn the_attempt_is_opened_by_the_claim_and_closed_by_what_ends_it() {
     assert_eq!((&payload["attemptNumber"], &payload["result"]["lines"]), (&1.into(), &3.into()));
 }
 
-/// What an orchestrator reports of a claimed attempt fills it in; what ends the claim overwrites what it brings.
+/// RecordTaskAttempt updates a claimed attempt. The call that ends the claim overwrites only the fields that it sets.
 #[tokio::test]
-async fn a_report_fills_in_the_attempt_of_its_number() {
+async fn recorded_attempt_updates_the_attempt_with_its_number() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let task = add_task(client, &run.id, draft("t")).await;
     let held = claim(client, &run.id).await.unwrap();
     let report = |attempt_number: i32| RecordTaskAttemptRequest {
@@ -224,32 +234,31 @@ async fn a_report_fills_in_the_attempt_of_its_number() {
     let attempts = client.list_task_attempts(list).await.unwrap().attempts;
     let seen: Vec<_> = attempts.iter().map(|a| (a.attempt_number, a.status(), a.summary.as_str())).collect();
     assert_eq!(seen, [(1, AttemptStatus::Completed, "done"), (2, AttemptStatus::Failed, "tests are red")]);
-    assert_eq!(json(&attempts[0].result), "kept", "the completion brought none");
+    assert_eq!(json(&attempts[0].result), "kept", "the completion had no result");
 }
 
 #[tokio::test]
-async fn completed_is_final() {
+async fn completed_task_is_final() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let task = add_task(client, &run.id, draft("t")).await;
     complete(client, &claim(client, &run.id).await.unwrap()).await;
-    let (task_id, refused) = (
-        task.id.clone(),
-        [
-            reason(client.complete_task(CompleteTaskRequest { task_id: task.id.clone(), ..unset() }).await),
-            reason(client.block_task(BlockTaskRequest { task_id: task.id.clone(), ..unset() }).await),
-            reason(client.abandon_task(AbandonTaskRequest { task_id: task.id.clone(), ..unset() }).await),
-        ],
-    );
-    assert_eq!(refused, [Reason::WrongStatus, Reason::WrongStatus, Reason::WrongStatus]);
-    assert_eq!(get_task(client, &task_id).await.status(), TaskStatus::Completed);
+    let complete = CompleteTaskRequest { task_id: task.id.clone(), ..unset() };
+    assert_eq!(reason(client.complete_task(complete).await), Reason::WrongStatus);
+    let block = BlockTaskRequest { task_id: task.id.clone(), ..unset() };
+    assert_eq!(reason(client.block_task(block).await), Reason::WrongStatus);
+    let abandon = AbandonTaskRequest { task_id: task.id.clone(), ..unset() };
+    assert_eq!(reason(client.abandon_task(abandon).await), Reason::WrongStatus);
+    assert_eq!(get_task(client, &task.id).await.status(), TaskStatus::Completed);
 }
 
-/// An operator's act ends a live claim; its holder then comes too late.
+/// When an operator ends a live claim, the holder's report is stale.
 #[tokio::test]
-async fn an_operator_takes_a_task_from_its_holder() {
+async fn operator_can_abandon_a_held_task() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let task = add_task(client, &run.id, draft("t")).await;
     let held = claim(client, &run.id).await.unwrap();
     client.abandon_task(AbandonTaskRequest { task_id: task.id.clone(), ..unset() }).await.unwrap();

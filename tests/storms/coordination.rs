@@ -1,4 +1,4 @@
-//! Many agents on one plan, some of which die, come back late, or say everything twice.
+//! Many agents on one plan, some of which die, return late, or repeat their reports.
 
 mod history;
 
@@ -20,10 +20,10 @@ const AGENTS: usize = 64;
 const TASKS: usize = 5_000;
 const PATH_GROUPS: usize = 60;
 const LEASE_SECONDS: i64 = 1;
-/// Far longer than it takes.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// Far longer than the test takes.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Of one folder; each matches `gN/f.rs`, so that any two of a folder overlap, and none of two folders do.
+/// Patterns of one folder. Each matches `gN/f.rs`, so any two of a folder overlap, and none of two folders do.
 const PATTERNS: [&str; 5] = ["gN", "gN/**", "gN/*.rs", "gN/f*", "gN/?.rs"];
 
 fn plan(random: &mut Random) -> Vec<TaskDraft> {
@@ -31,7 +31,7 @@ fn plan(random: &mut Random) -> Vec<TaskDraft> {
         .map(|at| {
             let depends_on =
                 (0..random.below(3)).filter(|_| at > 0).map(|_| random.below(at.min(200))).collect::<Vec<_>>();
-            // Behind tasks of long before, so that what is blocked holds up a part only.
+            // Dependencies reach back at most 200 tasks, so that a blocked task holds up only a part of the plan.
             let depends_on = depends_on.into_iter().map(|back| format!("k{}", at - 1 - back));
             let pattern = PATTERNS[random.below(PATTERNS.len())].replace('N', &random.below(PATH_GROUPS).to_string());
             TaskDraft {
@@ -47,7 +47,7 @@ fn plan(random: &mut Random) -> Vec<TaskDraft> {
         .collect()
 }
 
-/// Adds the plan in calls of a thousand: a dependency on an earlier call goes by id.
+/// Adds the plan in calls of 1,000 tasks. A dependency on a task of an earlier call is given by id.
 async fn add_plan(client: &Client, run_id: &str, drafts: Vec<TaskDraft>) {
     let mut ids = BTreeMap::new();
     for chunk in drafts.chunks(1_000) {
@@ -63,46 +63,47 @@ async fn add_plan(client: &Client, run_id: &str, drafts: Vec<TaskDraft>) {
     }
 }
 
-/// What one agent has seen and done.
+/// The actions of one agent, and the answers it got.
 #[derive(Debug, Default, Clone)]
-struct Account {
+struct Report {
     late: usize,
     vanished: usize,
     replayed: usize,
     failed: usize,
     beats: usize,
-    /// Completions that were taken, and reports that were not: task and attempt.
-    taken: Vec<(String, i64)>,
-    refused: Vec<(String, i64)>,
+    /// Task and attempt of each accepted completion.
+    accepted: Vec<(String, i64)>,
+    /// Task and attempt of each rejected report.
+    rejected: Vec<(String, i64)>,
 }
 
-impl Account {
+impl Report {
     fn add(&mut self, other: Self) {
         self.late += other.late;
         self.vanished += other.vanished;
         self.replayed += other.replayed;
         self.failed += other.failed;
         self.beats += other.beats;
-        self.taken.extend(other.taken);
-        self.refused.extend(other.refused);
+        self.accepted.extend(other.accepted);
+        self.rejected.extend(other.rejected);
     }
 
-    /// Notes how a completion was taken; says whether it was.
+    /// Records how a completion was answered. Returns true if it was accepted.
     fn note_completion<T: std::fmt::Debug>(&mut self, claim: &Claim, answer: Result<T, Error>) -> bool {
-        let taken = self.note(claim, answer);
-        if taken {
-            self.taken.push((task_id(claim), claim.attempt_number.into()));
+        let accepted = self.note(claim, answer);
+        if accepted {
+            self.accepted.push((task_id(claim), claim.attempt_number.into()));
         }
-        taken
+        accepted
     }
 
-    /// Notes how a report was taken; says whether it was.
+    /// Records how a report was answered. Returns true if it was accepted.
     fn note<T: std::fmt::Debug>(&mut self, claim: &Claim, answer: Result<T, Error>) -> bool {
         match answer {
             Ok(_) => true,
             Err(error) => {
                 assert_eq!(error.reason(), Some(&Reason::StaleLease), "{error:?}");
-                self.refused.push((task_id(claim), claim.attempt_number.into()));
+                self.rejected.push((task_id(claim), claim.attempt_number.into()));
                 false
             }
         }
@@ -114,80 +115,81 @@ struct Agent {
     run_id: String,
     name: String,
     random: Random,
-    over: Arc<AtomicBool>,
-    account: Account,
-    /// What comes back late, while the agent goes on.
-    late: JoinSet<Account>,
+    done: Arc<AtomicBool>,
+    report: Report,
+    /// Late reports, which run while the agent goes on.
+    late: JoinSet<Report>,
 }
 
 impl Agent {
-    async fn work(mut self) -> Account {
+    async fn work(mut self) -> Report {
         let request = ClaimTaskRequest {
             lease_duration: seconds(LEASE_SECONDS),
             wait: seconds(2),
             ..claim_request(&self.run_id, &self.name)
         };
-        while !self.over.load(Ordering::Relaxed) {
+        while !self.done.load(Ordering::Relaxed) {
             if let Some(claim) = self.client.claim_task(request.clone()).await.unwrap().claim {
                 self.do_task(claim).await;
             }
         }
         while let Some(late) = self.late.join_next().await {
-            self.account.add(late.unwrap());
+            self.report.add(late.unwrap());
         }
-        self.account
+        self.report
     }
 
     async fn do_task(&mut self, claim: Claim) {
         match self.random.below(100) {
-            0..10 => self.account.vanished += 1,
-            10..20 => self.come_back_late(claim),
+            0..10 => self.report.vanished += 1,
+            10..20 => self.complete_late(claim),
             20..23 => {
                 let answer = self.client.fail_task(failure(&claim)).await;
-                self.account.failed += usize::from(self.account.note(&claim, answer));
+                self.report.failed += usize::from(self.report.note(&claim, answer));
             }
             23..25 => {
                 let answer = release(&self.client, &claim).await;
-                self.account.note(&claim, answer);
+                self.report.note(&claim, answer);
             }
-            25 => self.work_long(claim).await,
+            25 => self.work_past_the_lease(claim).await,
             _ => self.complete(&claim).await,
         }
     }
 
     async fn complete(&mut self, claim: &Claim) {
         let answer = self.client.complete_task(completion(claim)).await;
-        let taken = self.account.note_completion(claim, answer);
-        if taken && self.random.percent(8) {
-            // An old completion again, without a request_id: refused, for the attempt has ended.
+        let accepted = self.report.note_completion(claim, answer);
+        if accepted && self.random.percent(8) {
+            // A repeated completion without a request_id is rejected, because the attempt has ended.
             let answer = self.client.complete_task(completion(claim)).await;
-            assert!(!self.account.note(claim, answer), "a replay was taken");
-            self.account.replayed += 1;
+            assert!(!self.report.note(claim, answer), "a repeated completion was accepted");
+            self.report.replayed += 1;
         }
     }
 
-    /// It is silent for longer than the lease, and then reports all the same.
-    fn come_back_late(&mut self, claim: Claim) {
-        let (client, silent) = (self.client.clone(), Duration::from_millis(1_100 + self.random.below(900) as u64));
+    /// Stays silent for longer than the lease, then reports all the same.
+    fn complete_late(&mut self, claim: Claim) {
+        let client = self.client.clone();
+        let silent = Duration::from_millis(1_100 + self.random.below(900) as u64);
         let beats_first = self.random.percent(30);
         self.late.spawn(async move {
-            let mut account = Account { late: 1, ..Account::default() };
+            let mut report = Report { late: 1, ..Report::default() };
             tokio::time::sleep(silent).await;
             if beats_first && beat(&client, &claim).await.state() == LeaseState::Lost {
-                return account;
+                return report;
             }
             let answer = client.complete_task(completion(&claim)).await;
-            account.note_completion(&claim, answer);
-            account
+            report.note_completion(&claim, answer);
+            report
         });
     }
 
-    /// Longer than the lease, with signs of life.
-    async fn work_long(&mut self, claim: Claim) {
+    /// Works for longer than the lease, with heartbeats.
+    async fn work_past_the_lease(&mut self, claim: Claim) {
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_millis(1_500) {
             tokio::time::sleep(Duration::from_millis(250)).await;
-            self.account.beats += 1;
+            self.report.beats += 1;
             if beat(&self.client, &claim).await.state() == LeaseState::Lost {
                 return;
             }
@@ -196,22 +198,22 @@ impl Agent {
     }
 }
 
-/// Until nobody holds anything and nothing can be claimed any more.
-async fn until_over(client: &Client, run_id: &str) {
+/// Waits until no task is held and none can be claimed.
+async fn until_settled(client: &Client, run_id: &str) {
     let mut quiet = 0;
-    // More than once, with more than a lease between: a late holder may come back.
+    // Check three times, more than one lease apart, because a late holder may return.
     while quiet < 3 {
         tokio::time::sleep(Duration::from_millis(1_200)).await;
         let statuses = vec![TaskStatus::InProgress.into()];
         let request = ListTasksRequest { run_id: run_id.into(), statuses, page_size: 1, ..unset() };
         let held = client.list_tasks(request).await.unwrap().tasks.len();
-        let explained = stuck(client, run_id).await;
-        quiet = if held == 0 && explained { quiet + 1 } else { 0 };
+        let stuck = nothing_is_claimable(client, run_id).await;
+        quiet = if held == 0 && stuck { quiet + 1 } else { 0 };
     }
 }
 
-/// Every pending task waits for something that will not move by itself.
-async fn stuck(client: &Client, run_id: &str) -> bool {
+/// Returns true if no pending task is claimable.
+async fn nothing_is_claimable(client: &Client, run_id: &str) -> bool {
     for task in tasks_of(client, run_id).await.values().filter(|task| task.status() == TaskStatus::Pending) {
         if explain(client, &task.id).await.claimable {
             return false;
@@ -235,13 +237,14 @@ async fn tasks_of(client: &Client, run_id: &str) -> BTreeMap<String, Task> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn agents_that_die_and_agents_that_return_late_break_no_promise() {
+async fn dead_and_late_agents_break_no_promise() {
     let folder = tempfile::tempdir().unwrap();
     let server = Binary::start(&folder.path().join("db"), &[]);
     let client = server.connect().await;
     let run_id = new_run(&client).await.id;
     add_plan(&client, &run_id, plan(&mut Random::new(1))).await;
-    let (begun, over) = (Instant::now(), Arc::new(AtomicBool::new(false)));
+    let begun = Instant::now();
+    let done = Arc::new(AtomicBool::new(false));
     let mut agents = JoinSet::new();
     for number in 0..AGENTS {
         let agent = Agent {
@@ -249,35 +252,37 @@ async fn agents_that_die_and_agents_that_return_late_break_no_promise() {
             run_id: run_id.clone(),
             name: format!("agent {number}"),
             random: Random::new(100 + number as u64),
-            over: Arc::clone(&over),
-            account: Account::default(),
+            done: Arc::clone(&done),
+            report: Report::default(),
             late: JoinSet::new(),
         };
         agents.spawn(agent.work());
     }
-    let ended = tokio::time::timeout(PATIENCE, until_over(&client, &run_id)).await;
-    over.store(true, Ordering::Relaxed);
-    let mut account = Account::default();
+    let ended = tokio::time::timeout(TIMEOUT, until_settled(&client, &run_id)).await;
+    done.store(true, Ordering::Relaxed);
+    let mut report = Report::default();
     while let Some(agent) = agents.join_next().await {
-        account.add(agent.unwrap());
+        report.add(agent.unwrap());
     }
-    let (taken, refused) = (std::mem::take(&mut account.taken), std::mem::take(&mut account.refused));
-    let history = History { tasks: tasks_of(&client, &run_id).await, log: log(&client, &run_id).await, taken, refused };
+    let accepted = std::mem::take(&mut report.accepted);
+    let rejected = std::mem::take(&mut report.rejected);
+    let history =
+        History { tasks: tasks_of(&client, &run_id).await, log: log(&client, &run_id).await, accepted, rejected };
     assert_eq!(check(&history), Default::default());
-    assert!(ended.is_ok(), "something is neither done nor explained");
-    println!("{:?}: {account:?}, {}", begun.elapsed(), history.figures());
+    assert!(ended.is_ok(), "some task is neither completed nor explained");
+    println!("{:?}: {report:?}, {}", begun.elapsed(), history.figures());
     let claims = history.log.iter().filter(|event| event.kind == "task_claimed").count();
-    let of_100 = |count: usize| count * 100 / claims;
-    let shares = [of_100(account.vanished), of_100(account.late), of_100(account.replayed)];
-    // The rest stands behind tasks that used up their attempts: the checker has seen that.
-    assert!(history.taken.len() >= TASKS * 3 / 4, "{} completed", history.taken.len());
+    let percent = |count: usize| count * 100 / claims;
+    let shares = [percent(report.vanished), percent(report.late), percent(report.replayed)];
+    // The remaining tasks depend on tasks that exhausted their attempts, as the checker has verified.
+    assert!(history.accepted.len() >= TASKS * 3 / 4, "{} completed", history.accepted.len());
     assert!(shares[0] >= 8 && shares[1] >= 8 && shares[2] >= 4, "vanished, late, replayed: {shares:?} of 100");
-    assert!(account.failed > 50 && account.beats > 50 && history.refused.len() > 200, "{account:?}");
-    the_checker_can_fail(&history);
+    assert!(report.failed > 50 && report.beats > 50 && history.rejected.len() > 200, "{report:?}");
+    assert_checker_finds_each_rule(&history);
 }
 
-/// Each rule, broken in a copy of what the storm has left behind, is found.
-fn the_checker_can_fail(history: &History) {
+/// Breaks each rule in a copy of the history, and asserts that the checker finds it.
+fn assert_checker_finds_each_rule(history: &History) {
     let at = |kind: &str| history.log.iter().position(|event| event.kind == kind).unwrap();
     let broken = |rule: Rule, change: &dyn Fn(&mut History)| {
         let mut copy = history.clone();
@@ -288,17 +293,21 @@ fn the_checker_can_fail(history: &History) {
     let twice = |kind: &'static str| move |copy: &mut History| copy.log.insert(at(kind), history.log[at(kind)].clone());
     broken(Rule::TwoLiveAttempts, &twice("task_claimed"));
     broken(Rule::AttemptNumbers, &twice("task_claimed"));
-    broken(Rule::StaleWriteTaken, &twice("task_completed"));
-    broken(Rule::StaleWriteTaken, &|copy| copy.taken[0].1 += 1);
+    broken(Rule::StaleWriteAccepted, &twice("task_completed"));
+    broken(Rule::StaleWriteAccepted, &|copy| copy.accepted[0].1 += 1);
     broken(Rule::LeaseOutOfOrder, &twice("lease_expired"));
     broken(Rule::StaleWriteNotLogged, &|copy| drop(copy.log.remove(at("stale_write_rejected"))));
-    broken(Rule::EndNotExplained, &|copy| copy.log.retain(|event| event.kind != "task_completed"));
-    // All of them in one folder, and every task behind the last one.
+    broken(Rule::FinalStateUnexplained, &|copy| copy.log.retain(|event| event.kind != "task_completed"));
+    // Put all tasks into one folder, and then let every task depend on the last one.
     broken(Rule::OverlappingPaths, &|copy| {
-        copy.tasks.values_mut().for_each(|task| task.allowed_paths = vec!["g0".into()]);
+        for task in copy.tasks.values_mut() {
+            task.allowed_paths = vec!["g0".into()];
+        }
     });
-    broken(Rule::BeforeItsDependencies, &|copy| {
+    broken(Rule::OpenDependency, &|copy| {
         let last = copy.log.iter().rev().find(|event| event.kind == "task_completed").unwrap().task_id.clone().unwrap();
-        copy.tasks.values_mut().filter(|task| task.id != last).for_each(|task| task.depends_on = vec![last.clone()]);
+        for task in copy.tasks.values_mut().filter(|task| task.id != last) {
+            task.depends_on = vec![last.clone()];
+        }
     });
 }

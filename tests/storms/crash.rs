@@ -1,4 +1,4 @@
-//! `kill -9` under load: what was acknowledged is there, and the log has no hole.
+//! `kill -9` under load: every acknowledged write is there, and the log has no gap.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::support::dump::integrity;
 const CYCLES: usize = 20;
 const WRITERS: usize = 4;
 
-/// What was acknowledged: the seq and position of each kind.
+/// The seq and the position of each acknowledged kind.
 type Acknowledged = BTreeMap<String, (i64, i64)>;
 
-/// What a writer knows when its server is gone.
+/// The answers that a writer got before its server was killed.
 struct Report {
     acknowledged: Acknowledged,
-    /// Asked and not answered: it may or may not have happened.
+    /// The request without an answer. It may or may not have been committed.
     unanswered: AppendEventsRequest,
 }
 
@@ -42,7 +42,7 @@ async fn every_acknowledged_write_survives_kill_9() {
             writers.push(write(server.connect().await, run_id.clone(), name, Arc::clone(&acks)));
         }
         let worker = work(server.connect().await, run_id.clone(), Arc::clone(&acks));
-        // Each time a little later in the course of things.
+        // Kill the server a little later in each cycle.
         while acks.load(Ordering::SeqCst) < 40 + 13 * cycle {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -57,7 +57,7 @@ async fn every_acknowledged_write_survives_kill_9() {
         assert_eq!(integrity(&db), "ok");
         server = Binary::start(&db, &[]);
         let client = server.connect().await;
-        // Repeated with its request_id, what was not answered happens once, whether it had happened or not.
+        // Repeated with its request_id, an unanswered request takes effect once, whether it was committed or not.
         for request in unanswered {
             let kind = request.events[0].kind.clone();
             let answer = client.append_events(request).await.unwrap();
@@ -65,11 +65,11 @@ async fn every_acknowledged_write_survives_kill_9() {
         }
         check(&client, &run_id, &acknowledged, &completed).await;
     }
-    assert!(acknowledged.len() > CYCLES * 40, "there was load: {}", acknowledged.len());
-    assert!(completed.len() > CYCLES, "there was work: {}", completed.len());
+    assert!(acknowledged.len() > CYCLES * 40, "too few acknowledged events: {}", acknowledged.len());
+    assert!(completed.len() > CYCLES, "too few completed tasks: {}", completed.len());
 }
 
-/// Appends one event after the other until the server is gone.
+/// Appends events one by one until the server is killed.
 fn write(client: Client, run_id: String, name: String, acks: Arc<AtomicUsize>) -> JoinHandle<Report> {
     tokio::spawn(async move {
         let mut acknowledged = Acknowledged::new();
@@ -87,7 +87,7 @@ fn write(client: Client, run_id: String, name: String, acks: Arc<AtomicUsize>) -
     })
 }
 
-/// Adds, claims and completes tasks until the server is gone; returns those it knows to be completed.
+/// Adds, claims and completes tasks until the server is killed. Returns the acknowledged completions.
 fn work(client: Client, run_id: String, acks: Arc<AtomicUsize>) -> JoinHandle<Vec<String>> {
     tokio::spawn(async move {
         let mut completed = Vec::new();
@@ -108,11 +108,11 @@ async fn one_task(client: &Client, run_id: &str) -> Result<String, runhub_client
 async fn check(client: &Client, run_id: &str, acknowledged: &Acknowledged, completed: &[String]) {
     let log = log(client, run_id).await;
     let seqs: Vec<i64> = log.iter().map(|event| event.seq).collect();
-    assert_eq!(seqs, (1..=log.len() as i64).collect::<Vec<_>>(), "seq has a hole");
+    assert_eq!(seqs, (1..=log.len() as i64).collect::<Vec<_>>(), "seq has a gap");
     assert!(log.windows(2).all(|pair| pair[0].position < pair[1].position));
     let own = log.iter().filter(|event| event.source == "test");
     let own: Vec<_> = own.map(|event| (event.kind.clone(), (event.seq, event.position))).collect();
-    assert_eq!(own.len(), acknowledged.len(), "once each");
+    assert_eq!(own.len(), acknowledged.len(), "each event must be logged once");
     assert_eq!(own.into_iter().collect::<Acknowledged>(), *acknowledged);
     let logged: Vec<&str> = log
         .iter()

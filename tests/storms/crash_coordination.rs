@@ -1,4 +1,4 @@
-//! `kill -9` and standstill in the middle of coordination: nobody loses a lease to it, and nobody gets two.
+//! `kill -9` and a stopped process during coordination: no agent loses a lease to it, and none gets two.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,24 +15,27 @@ use crate::support::until;
 const CYCLES: usize = 10;
 const AGENTS: usize = 16;
 
-/// Camunda's lost answer, over a crash: whatever of the claims was committed before it, each request_id has one lease.
+/// camunda's lost answer across a crash: each request_id has one lease, whether its claim was committed or not.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_claim_asked_again_with_its_request_id_is_the_same_lease_also_after_kill_9() {
+async fn repeated_claim_returns_the_same_lease_after_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path().join("runhub.db");
-    let (mut random, mut lost, mut answered, mut committed) = (Random::new(3), 0, 0, 0);
+    let mut random = Random::new(3);
+    let mut lost = 0;
+    let mut answered = 0;
+    let mut committed = 0;
     let mut server = Binary::start(&db, &[]);
     for cycle in 0..CYCLES {
         let client = server.connect().await;
         let run_id = new_run(&client).await.id;
-        let question = ask(&client, &run_id, "digest").await;
+        let approval = request_approval(&client, &run_id, "digest").await;
         let mut agents = Vec::new();
         for agent in 0..AGENTS {
             agents.push((server.connect().await, request(&run_id, cycle, agent)));
         }
         let calls: Vec<_> =
-            agents.into_iter().map(|(client, request)| tokio::spawn(ask_for_task(client, request))).collect();
-        // They wait, or are about to; then there are tasks, and at some moment of that the server is gone.
+            agents.into_iter().map(|(client, request)| tokio::spawn(try_claim(client, request))).collect();
+        // The claims wait, or are about to. Add tasks, and kill the server at a random moment after that.
         add_tasks(&client, &run_id, vec![draft("t"); AGENTS]).await;
         tokio::time::sleep(Duration::from_micros(random.below(3_000) as u64)).await;
         server.kill();
@@ -43,19 +46,19 @@ async fn a_claim_asked_again_with_its_request_id_is_the_same_lease_also_after_ki
         committed += claims_in(&db, &run_id) - answers.iter().filter(|(_, claim)| claim.is_some()).count();
         server = Binary::start(&db, &[]);
         let client = server.connect().await;
-        let mut given = BTreeSet::new();
+        let mut claimed = BTreeSet::new();
         for (request, before) in answers {
             let claim = client.claim_task(request).await.unwrap().claim.expect("a task for each");
             lost += usize::from(before.is_none());
             if let Some(before) = before {
                 answered += 1;
-                assert_eq!(claim, before, "the answer that was given is given again");
+                assert_eq!(claim, before, "the repeated claim must return the first answer");
             }
-            assert_eq!(claim.attempt_number, 1, "nothing was taken and left lying");
-            assert!(given.insert(task_id(&claim)), "a task was given twice");
+            assert_eq!(claim.attempt_number, 1, "no claim may be lost");
+            assert!(claimed.insert(task_id(&claim)), "a task was claimed twice");
             assert_eq!(beat(&client, &claim).await.state(), LeaseState::Extended);
         }
-        assert_eq!(get_approval(&client, &question.id).await, question, "a restart loses no approval");
+        assert_eq!(get_approval(&client, &approval.id).await, approval, "a restart loses no approval");
     }
     println!(
         "{answered} claims were answered before their server was killed, {lost} not, {committed} of them committed"
@@ -63,7 +66,7 @@ async fn a_claim_asked_again_with_its_request_id_is_the_same_lease_also_after_ki
     assert!(answered > 0 && committed > 0, "{answered} answered, {committed} committed and not answered");
 }
 
-/// How many were committed, as the file says that the killed server has left behind.
+/// Returns how many claims the database file of the killed server holds.
 fn claims_in(db: &Path, run_id: &str) -> usize {
     let conn = rusqlite::Connection::open(db).unwrap();
     let sql = "SELECT COUNT(*) FROM tasks t JOIN runs r ON r.key = t.run_key WHERE r.id = $1 AND t.status = 2";
@@ -76,29 +79,29 @@ fn request(run_id: &str, cycle: usize, agent: usize) -> ClaimTaskRequest {
     ClaimTaskRequest { wait: seconds(60), request_id, ..claim_request(run_id, &format!("agent {agent}")) }
 }
 
-/// The claim, if its answer comes.
-async fn ask_for_task(client: Client, request: ClaimTaskRequest) -> (ClaimTaskRequest, Option<Claim>) {
+/// Sends the claim. Returns the request, and the claim if an answer came.
+async fn try_claim(client: Client, request: ClaimTaskRequest) -> (ClaimTaskRequest, Option<Claim>) {
     let answer: Result<_, Error> = client.claim_task(request.clone()).await;
     (request, answer.ok().and_then(|answer| answer.claim))
 }
 
-/// A stopped process expires nothing when it goes on: holders report first (C3).
+/// A stopped process expires no lease when it continues: holders report first (C3).
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stood_still_does_not_expire_what_was_live() {
+async fn stopped_server_expires_no_live_lease_when_it_continues() {
     let folder = tempfile::tempdir().unwrap();
     let server = Binary::start(&folder.path().join("runhub.db"), &[]);
     let client = server.connect().await;
     let run_id = new_run(&client).await.id;
     add_tasks(&client, &run_id, vec![draft("a"), draft("b")]).await;
-    let (held, silent) =
-        (claim_for(&client, &run_id, "a", 6).await.unwrap(), claim_for(&client, &run_id, "b", 6).await.unwrap());
+    let held = claim_for(&client, &run_id, "a", 6).await.unwrap();
+    let silent = claim_for(&client, &run_id, "b", 6).await.unwrap();
     signal("STOP", server.pid());
-    // Longer than the leases: time itself is what is tested here.
+    // Longer than the leases: this test is about real time.
     tokio::time::sleep(Duration::from_secs(8)).await;
     signal("CONT", server.pid());
     assert_eq!(beat(&client, &held).await.state(), LeaseState::Extended);
     assert_eq!(complete(&client, &held).await.status(), TaskStatus::Completed);
-    assert!(!kinds(&client, &run_id).await.contains(&"lease_expired".to_owned()), "within 6 s of the return");
-    // And who stays silent is not waited for for ever.
+    assert!(!kinds(&client, &run_id).await.contains(&"lease_expired".to_owned()), "leases live 6 s longer");
+    // The lease of the silent holder expires in the end.
     until(|| async { get_task(&client, &task_id(&silent)).await.status() == TaskStatus::Pending }).await;
 }

@@ -1,15 +1,15 @@
-//! Long tests: many agents at once, a model of the rules, crashes, real work. cargo runs them after `face`, so they do not
-//! slow it down.
+//! Long tests: many clients at once, a model, crashes, real work. Cargo runs them after `face`, not in parallel with
+//! it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod concurrency;
 mod coordination;
 mod crash;
 mod crash_coordination;
-mod many;
 mod model;
 mod real_work;
 mod stream;

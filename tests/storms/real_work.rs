@@ -1,6 +1,6 @@
-//! Real work: a project's ledger is imported, eight agents drain it, and a watcher that is killed again and again
-//! has the whole log. `RUNHUB_REAL_WORK` names the folder with the recorded data; without it the same happens with
-//! a ledger and steps made here.
+//! Real work: a project's ledger is imported, eight agents complete it, and a watcher that is killed 20 times still
+//! gets the whole log. `RUNHUB_REAL_WORK` names the folder with the recorded data. Without it, the ledger and the steps
+//! are generated.
 
 mod data;
 
@@ -20,12 +20,13 @@ const AGENTS: usize = 8;
 const KILLS: usize = 20;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ledger_is_imported_and_drained() {
+async fn imported_ledger_is_completed_by_agents() {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path().join("runhub.db");
     let ledger = Ledger::find(folder.path());
     let summary = stdout(&["import", "beads", ledger.file.to_str().unwrap(), "--db", db.to_str().unwrap()]);
-    let (tasks, completed) = (ledger.tasks, ledger.completed);
+    let tasks = ledger.tasks;
+    let completed = ledger.completed;
     let expected = format!("{tasks} tasks: {completed} completed, {} pending", tasks - completed);
     assert!(
         summary.contains(&expected) && summary.contains(&format!("{} dependencies", ledger.dependencies)),
@@ -35,25 +36,25 @@ async fn a_ledger_is_imported_and_drained() {
     let server = Binary::start(&db, &[]);
     let client = server.connect().await;
     let run = client.list_runs(unset()).await.unwrap().runs.remove(0);
-    let claimable = claim_all(&client, &run.id).await;
-    assert_eq!(claimable, ledger.claimable, "claimable at once");
+    let claimable = claim_and_requeue_all(&client, &run.id).await;
+    assert_eq!(claimable, ledger.claimable, "tasks that are claimable at once");
 
     let watcher = watch_through_kills(server.address.clone(), run.id.clone(), 2 * (tasks - completed) / KILLS);
     let mut agents = Vec::new();
     for number in 0..AGENTS {
-        agents.push(tokio::spawn(drain(server.connect().await, run.id.clone(), format!("agent {number}"))));
+        agents.push(tokio::spawn(work_until_done(server.connect().await, run.id.clone(), format!("agent {number}"))));
     }
-    let mut drained = 0;
+    let mut completed_here = 0;
     for agent in agents {
-        drained += agent.await.unwrap();
+        completed_here += agent.await.unwrap();
     }
-    assert_eq!(drained, tasks - completed);
+    assert_eq!(completed_here, tasks - completed);
     set_status(&client, &run.id, RunStatus::Completed).await;
 
     let log = log(&client, &run.id).await;
     let (watched, kills) = watcher.await.unwrap();
     assert_eq!(kills, KILLS);
-    assert_eq!(watched, log.iter().map(|event| event.position).collect::<Vec<_>>(), "the watcher has exactly the log");
+    assert_eq!(watched, log.iter().map(|event| event.position).collect::<Vec<_>>(), "the watcher must print the log");
     check_order(&client, &run.id, &log).await;
     let request = GetRunSnapshotRequest { run_id: run.id, ..unset() };
     let snapshot = client.get_run_snapshot(request).await.unwrap().snapshot.unwrap();
@@ -61,8 +62,8 @@ async fn a_ledger_is_imported_and_drained() {
     assert!(snapshot.pending_tasks.is_empty() && snapshot.in_progress_tasks.is_empty());
 }
 
-/// Claims until there is nothing more, then gives all of it back; returns how many there were.
-async fn claim_all(client: &Client, run_id: &str) -> usize {
+/// Claims until no task is claimable, then requeues all of them. Returns how many there were.
+async fn claim_and_requeue_all(client: &Client, run_id: &str) -> usize {
     let mut claimed = 0;
     while claim(client, run_id).await.is_some() {
         claimed += 1;
@@ -72,8 +73,8 @@ async fn claim_all(client: &Client, run_id: &str) -> usize {
     claimed
 }
 
-/// Claims and completes until nothing is left; returns how many it did.
-async fn drain(client: Client, run_id: String, agent_id: String) -> usize {
+/// Claims and completes tasks until none is left. Returns how many it completed.
+async fn work_until_done(client: Client, run_id: String, agent_id: String) -> usize {
     let mut done = 0;
     loop {
         if let Some(claim) = client.claim_task(claim_request(&run_id, &agent_id)).await.unwrap().claim {
@@ -86,30 +87,33 @@ async fn drain(client: Client, run_id: String, agent_id: String) -> usize {
         if client.list_tasks(left).await.unwrap().tasks.is_empty() {
             return done;
         }
-        // Others hold what the rest waits for.
+        // Other agents hold the tasks that the remaining ones depend on.
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// `runhub watch` killed after every so many events, and started again from the last position it has shown; returns
-/// the positions of all it has shown, and how often it was killed.
+/// Runs `runhub watch`, kills it after every `events` events, and starts it again from the last position it printed.
+/// Returns all printed positions and the number of kills.
 fn watch_through_kills(server: String, run_id: String, events: usize) -> tokio::task::JoinHandle<(Vec<i64>, usize)> {
     tokio::task::spawn_blocking(move || {
-        let (mut positions, mut kills) = (vec![], 0);
+        let mut positions = vec![];
+        let mut kills = 0;
         loop {
             let since = positions.last().copied().unwrap_or(0_i64).to_string();
             let mut watch = runhub(&["watch", &run_id, "--json", "--since", &since, "--server", &server]);
             let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
             let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
-            let (mut shown, mut killed) = (0, false);
+            let mut shown = 0;
+            let mut killed = false;
             for line in lines {
                 let event: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
                 positions.push(event["position"].as_str().unwrap().parse().unwrap());
                 shown += 1;
                 if shown == events && kills < KILLS {
-                    // What it has printed beyond this line is lost with it, also if it has ended meanwhile.
+                    // Lines that it printed after this one are lost, even if it has ended meanwhile.
                     watch.kill().unwrap();
-                    (kills, killed) = (kills + 1, true);
+                    kills += 1;
+                    killed = true;
                     break;
                 }
             }
@@ -122,7 +126,7 @@ fn watch_through_kills(server: String, run_id: String, events: usize) -> tokio::
     })
 }
 
-/// No task was started before its dependencies were completed, none was done twice.
+/// Asserts that no task started before its dependencies were completed, and that none was completed twice.
 async fn check_order(client: &Client, run_id: &str, log: &[Event]) {
     let mut tasks = BTreeMap::new();
     let mut request = ListTasksRequest { run_id: run_id.into(), ..unset() };
@@ -134,13 +138,13 @@ async fn check_order(client: &Client, run_id: &str, log: &[Event]) {
             break;
         }
     }
-    let told = |kind: &str| {
+    let task_ids = |kind: &str| {
         log.iter().filter(|event| event.kind == kind).map(|event| event.task_id.clone().unwrap()).collect::<Vec<_>>()
     };
-    let completions = told("task_completed");
+    let completions = task_ids("task_completed");
     let done_here: BTreeSet<&String> = completions.iter().collect();
     assert_eq!(completions.len(), done_here.len(), "completed twice");
-    assert_eq!(told("task_claimed").len(), completions.len() + told("task_requeued").len(), "claimed twice");
+    assert_eq!(task_ids("task_claimed").len(), completions.len() + task_ids("task_requeued").len(), "claimed twice");
     let mut done: BTreeSet<&str> =
         tasks.keys().map(String::as_str).filter(|id| !done_here.contains(&(*id).to_owned())).collect();
     for event in log.iter().filter(|event| event.task_id.is_some()) {
@@ -158,7 +162,7 @@ async fn check_order(client: &Client, run_id: &str, log: &[Event]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn recorded_steps_come_out_as_they_went_in() {
+async fn recorded_steps_round_trip_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let server = Binary::start(&folder.path().join("runhub.db"), &[]);
     let client = server.connect().await;

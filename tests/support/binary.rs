@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use runhub_client::Client;
 
-/// A command of `runhub`.
+/// Returns a `runhub` command that sees none of the caller's RUNHUB_ variables.
 pub fn runhub(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_runhub"));
     command.args(args).stdin(Stdio::null());
@@ -16,28 +16,28 @@ pub fn runhub(args: &[&str]) -> Command {
     command
 }
 
-/// Runs a command to its end.
+/// Runs a command to its end and returns its output.
 pub fn run(args: &[&str]) -> Output {
     runhub(args).output().unwrap()
 }
 
-/// What a command printed; it must have succeeded.
+/// Runs a command and returns what it printed. Fails unless the command succeeds.
 pub fn stdout(args: &[&str]) -> String {
     let output = run(args);
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Sends a process a signal.
+/// Sends a signal to a process.
 pub fn signal(name: &str, pid: u32) {
     let sent = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
     assert!(sent.success());
 }
 
-/// A server that runs until it is killed or told to stop.
+/// A server process that runs until it is killed or told to stop.
 pub struct Binary {
     child: Child,
-    /// Where it listens, as it says.
+    /// The address it listens on, as it prints it.
     pub address: String,
 }
 
@@ -53,7 +53,7 @@ impl Binary {
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.split(" listens on ").nth(1).and_then(|rest| rest.split(',').next());
-        let address = address.unwrap_or_else(|| panic!("it says {line:?}")).to_owned();
+        let address = address.unwrap_or_else(|| panic!("the server printed {line:?}")).to_owned();
         Self { child, address }
     }
 
@@ -61,7 +61,7 @@ impl Binary {
         Client::connect(&self.address).await.unwrap().without_retry()
     }
 
-    /// As a crash: no signal it could handle.
+    /// Kills the server as a crash would, without a signal that it could handle.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -71,19 +71,19 @@ impl Binary {
         self.child.id()
     }
 
-    /// Connections, and where it listens.
+    /// Returns the number of open sockets: connections and the listener.
     pub fn open_sockets(&self) -> usize {
         let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
         let targets = files.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
         targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
     }
 
-    /// What it has in memory.
+    /// Returns the resident memory.
     pub fn resident_mib(&self) -> u64 {
         self.memory_mib("VmRSS:")
     }
 
-    /// The most that it ever had in memory.
+    /// Returns the largest resident memory so far.
     pub fn most_resident_mib(&self) -> u64 {
         self.memory_mib("VmHWM:")
     }
@@ -94,12 +94,12 @@ impl Binary {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
     }
 
-    /// Asks it to stop.
+    /// Asks the server to stop.
     pub fn terminate(&self) {
         signal("TERM", self.pid());
     }
 
-    /// Waits until it has ended; says whether it ended well. Clients of this test go on meanwhile.
+    /// Waits until the server has ended, and returns whether it succeeded. Clients of the test go on meanwhile.
     pub async fn wait(mut self) -> bool {
         tokio::task::spawn_blocking(move || self.child.wait().unwrap().success()).await.unwrap()
     }
@@ -107,7 +107,7 @@ impl Binary {
 
 impl Drop for Binary {
     fn drop(&mut self) {
-        // Killed or ended before: then there is nothing left to end.
+        // The process may have ended already. Then there is nothing to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -3,7 +3,7 @@
 use runhub_client::v1::*;
 use runhub_client::{Client, Error, Json, Reason};
 
-/// A message with its fields left unset.
+/// Returns a message with all fields unset.
 pub fn unset<T: Default>() -> T {
     T::default()
 }
@@ -21,7 +21,7 @@ pub fn draft(title: &str) -> TaskDraft {
     TaskDraft { title: title.into(), ..unset() }
 }
 
-/// A draft that others can name, and what it depends on.
+/// Returns a draft with its dependencies and with a key by which other drafts can depend on it.
 pub fn keyed(key: &str, depends_on: &[&str]) -> TaskDraft {
     let depends_on = depends_on.iter().map(|name| (*name).to_owned()).collect();
     TaskDraft { key: key.into(), title: key.into(), depends_on, ..unset() }
@@ -51,7 +51,7 @@ pub async fn claim(client: &Client, run_id: &str) -> Option<Claim> {
     client.claim_task(claim_request(run_id, "agent")).await.unwrap().claim
 }
 
-/// The id of what was claimed.
+/// Returns the id of the claimed task.
 pub fn task_id(claim: &Claim) -> String {
     claim.task.as_ref().unwrap().id.clone()
 }
@@ -74,7 +74,7 @@ pub fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
 }
 
-/// A claim of a lease of so many seconds.
+/// Claims a task with a lease of `lease` seconds.
 pub async fn claim_for(client: &Client, run_id: &str, agent_id: &str, lease: i64) -> Option<Claim> {
     let request = ClaimTaskRequest { lease_duration: seconds(lease), ..claim_request(run_id, agent_id) };
     client.claim_task(request).await.unwrap().claim
@@ -102,7 +102,7 @@ pub async fn abandon(client: &Client, task_id: &str) -> Task {
     client.abandon_task(AbandonTaskRequest { task_id: task_id.into(), ..unset() }).await.unwrap().task.unwrap()
 }
 
-/// What a heartbeat for one lease answers.
+/// Sends a heartbeat for one lease and returns its result.
 pub async fn beat(client: &Client, claim: &Claim) -> BeatResult {
     let beats = vec![Beat { lease_token: claim.lease_token.clone(), ..unset() }];
     client.heartbeat(HeartbeatRequest { beats, ..unset() }).await.unwrap().results.remove(0)
@@ -117,15 +117,19 @@ pub async fn explain(client: &Client, task_id: &str) -> ExplainTaskResponse {
     client.explain_task(ExplainTaskRequest { task_id: task_id.into() }).await.unwrap()
 }
 
-/// Asks for an approval that never expires.
-pub async fn ask(client: &Client, run_id: &str, subject_digest: &str) -> Approval {
-    let (run_id, title, subject_digest) = (run_id.into(), "may I?".into(), subject_digest.into());
+/// Requests an approval that never expires.
+pub async fn request_approval(client: &Client, run_id: &str, subject_digest: &str) -> Approval {
+    let run_id = run_id.into();
+    let title = "may I?".into();
+    let subject_digest = subject_digest.into();
     let request = RequestApprovalRequest { run_id, title, subject_digest, ..unset() };
     client.request_approval(request).await.unwrap().approval.unwrap()
 }
 
 pub async fn decide(client: &Client, approval_id: &str, verdict: ApprovalVerdict) -> Result<Approval, Error> {
-    let (approval_id, source, verdict) = (approval_id.into(), "human".into(), verdict.into());
+    let approval_id = approval_id.into();
+    let source = "human".into();
+    let verdict = verdict.into();
     let request = DecideApprovalRequest { approval_id, source, verdict, ..unset() };
     Ok(client.decide_approval(request).await?.approval.unwrap())
 }
@@ -143,7 +147,7 @@ pub async fn append(client: &Client, run_id: &str, events: Vec<EventDraft>) -> A
     client.append_events(AppendEventsRequest { run_id: run_id.into(), events, ..unset() }).await.unwrap()
 }
 
-/// The whole log of a run, page by page.
+/// Returns the whole log of a run, or of all runs for an empty id.
 pub async fn log(client: &Client, run_id: &str) -> Vec<Event> {
     let mut log = Vec::new();
     let mut after = 0;
@@ -153,13 +157,13 @@ pub async fn log(client: &Client, run_id: &str) -> Vec<Event> {
         if page.events.is_empty() {
             return log;
         }
-        assert!(page.next_position > after, "the cursor stands still at {after}");
+        assert!(page.next_position > after, "the cursor does not move past {after}");
         after = page.next_position;
         log.extend(page.events);
     }
 }
 
-/// Until the log of a run has so many events of a kind; returns the last of them.
+/// Waits until the log of a run has `count` events of a kind. Returns the last of them.
 pub async fn until_logged(client: &Client, run_id: &str, kind: &str, count: usize) -> Event {
     super::until(|| async { kinds(client, run_id).await.iter().filter(|one| *one == kind).count() >= count }).await;
     log(client, run_id).await.into_iter().filter(|event| event.kind == kind).nth(count - 1).unwrap()
@@ -169,17 +173,17 @@ pub async fn kinds(client: &Client, run_id: &str) -> Vec<String> {
     log(client, run_id).await.into_iter().map(|event| event.kind).collect()
 }
 
-/// Any JSON as a protobuf value.
+/// Converts JSON to a protobuf value.
 pub fn value(json: serde_json::Value) -> Option<prost_types::Value> {
     Some(Json::parse(&json.to_string()).unwrap())
 }
 
-/// A protobuf value as JSON.
+/// Converts a protobuf value to JSON.
 pub fn json(value: &Option<prost_types::Value>) -> serde_json::Value {
     serde_json::to_value(Json(value.as_ref().unwrap())).unwrap()
 }
 
-/// Why it was refused.
+/// Returns the reason of a refusal. Fails on any other result.
 pub fn reason<T: std::fmt::Debug>(result: Result<T, Error>) -> Reason {
     result.unwrap_err().reason().expect("a refusal").clone()
 }

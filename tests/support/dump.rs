@@ -1,10 +1,10 @@
-//! All of a database as text, to see that nothing has changed.
+//! A database as text, to check that nothing has changed.
 
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-/// Every row of every table.
+/// Returns every row of every table.
 pub fn dump(db: &Path) -> Vec<String> {
     let conn = open(db);
     let names = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name";
@@ -23,7 +23,7 @@ fn rows(conn: &Connection, table: &str) -> Vec<String> {
     row.unwrap().map(Result::unwrap).collect()
 }
 
-/// What SQLite itself says of the file.
+/// Returns the result of SQLite's own integrity check.
 pub fn integrity(db: &Path) -> String {
     open(db).query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap()
 }

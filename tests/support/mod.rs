@@ -1,6 +1,6 @@
-//! What the tests share: a server on a free port, the real binary, and short forms of common calls.
+//! Shared by the tests: a server on a free port, the real binary, the oracle, and short forms of common calls.
 
-#![allow(dead_code)] // Each of the two test targets uses its part.
+#![allow(dead_code)] // Each of the two test targets uses only a part.
 
 pub mod binary;
 pub mod calls;
@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 use self::record::Watcher;
 use tonic::transport::Channel;
 
-/// A server in this process, over a real socket, with a clock that stands still until it is moved.
+/// A server in this process with a real socket, and a clock that stands still until the test moves it.
 pub struct TestServer {
     pub client: Client,
     pub url: String,
@@ -50,7 +50,7 @@ impl TestServer {
         Self::start_in(tempfile::tempdir().unwrap(), Self::clock()).await
     }
 
-    /// One that keeps events for some time only.
+    /// Starts a server that removes events after `events_for`.
     pub async fn start_keeping(events_for: Duration) -> Self {
         Self::start_with(tempfile::tempdir().unwrap(), Self::clock(), Some(events_for)).await
     }
@@ -72,8 +72,10 @@ impl TestServer {
             default_lease: Duration::from_secs(600),
         };
         let server = Server::bind(config, Arc::new(clock.clone())).await.unwrap();
-        let Listen::Tcp(address) = server.listens_on() else { panic!("it listens on TCP") };
-        let (waiters, tail, store) = (server.waiters(), server.tail(), server.store());
+        let Listen::Tcp(address) = server.listens_on() else { panic!("the server must listen on TCP") };
+        let waiters = server.waiters();
+        let tail = server.tail();
+        let store = server.store();
         let (shutdown, asked) = oneshot::channel();
         let running = tokio::spawn(async move {
             let asked = async { drop(asked.await) };
@@ -84,96 +86,97 @@ impl TestServer {
         Self { client, url, clock, folder, waiters, tail, store, shutdown, running }
     }
 
-    /// Until so many claims are held by the server.
+    /// Waits until the server holds `count` claims.
     pub async fn until_claims_wait(&self, count: usize) {
         until(|| async { self.waiters.claims.waiter_count() == count }).await;
     }
 
-    /// Until so many calls are held that wait for a decision.
+    /// Waits until the server holds `count` calls that wait for a decision.
     pub async fn until_approvals_wait(&self, count: usize) {
         until(|| async { self.waiters.approvals.waiter_count() == count }).await;
     }
 
-    /// Until somebody waits for events.
-    pub async fn until_somebody_listens(&self) {
+    /// Waits until a call or a stream waits for events.
+    pub async fn until_reader_waits(&self) {
         until(|| async { self.tail.has_waiters() }).await;
     }
 
-    /// What it writes to.
+    /// Returns the server's store.
     pub fn store(&self) -> Store {
         self.store.clone()
     }
 
-    /// The database file.
+    /// Returns the path of the database file.
     pub fn db(&self) -> PathBuf {
         self.folder.path().join("runhub.db")
     }
 
-    /// A watcher that is given to the oracle when it goes.
+    /// Subscribes with a watcher that hands its messages to the oracle when it is dropped.
     pub fn watch(&self, request: SubscribeEventsRequest) -> Watcher {
         Watcher::new(&self.client, &self.db(), request)
     }
 
-    /// From now on what retention and deletions remove is kept for the oracle.
-    pub fn keep_everything(&self) {
-        record::keep_everything(&self.db());
+    /// Archives for the oracle the events that retention and deletions remove from now on.
+    pub fn archive_events(&self) {
+        record::archive_events(&self.db());
     }
 
-    /// A connection of its own, where the shared one would be a bottleneck.
+    /// Opens another connection, for tests in which a shared one would be a bottleneck.
     pub async fn connect(&self) -> Client {
         Client::connect(&self.url).await.unwrap().without_retry()
     }
 
-    /// Shuts down and waits until it has ended.
+    /// Shuts the server down and waits until it has ended. Returns its folder.
     pub async fn stop(self) -> TempDir {
-        // The file's lock goes with the last of the store.
+        // The file's lock is released with the last handle of the store.
         drop((self.client, self.store));
         let _ = self.shutdown.send(());
         self.running.await.unwrap();
         self.folder
     }
 
-    /// The same database under a new server.
+    /// Starts another server on the same database.
     pub async fn restart(self) -> Self {
         let clock = self.clock.clone();
         Self::start_in(self.stop().await, clock).await
     }
 }
 
-/// What a long test has done, for people to see though it passes: cargo shows what is printed only when it fails.
-pub fn show_figures(text: &str) {
+/// Prints the figures of a long test to stderr, because cargo shows stdout only for failed tests.
+pub fn print_figures(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// How long a test waits for what must happen: far longer than it takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a test waits for a condition or a call. Far longer than any takes.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Looks until something is so.
-pub async fn until(mut is_so: impl AsyncFnMut() -> bool) {
-    let looking = async {
-        while !is_so().await {
+/// Polls a condition until it is true. Fails after `TIMEOUT`.
+pub async fn until(mut condition: impl AsyncFnMut() -> bool) {
+    let polling = async {
+        while !condition().await {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, looking).await.is_ok(), "it never came to be so");
+    let result = tokio::time::timeout(TIMEOUT, polling).await;
+    assert!(result.is_ok(), "the condition was not true within {TIMEOUT:?}");
 }
 
-/// A connection without our client around it.
+/// Opens a connection without the Rust client around it.
 pub async fn channel(url: &str) -> Channel {
     Channel::from_shared(url.to_owned()).unwrap().connect().await.unwrap()
 }
 
-/// What must end, and soon.
+/// Awaits a future. Fails if it takes longer than `TIMEOUT`.
 pub async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future).await.expect("it must end by itself")
+    tokio::time::timeout(TIMEOUT, future).await.expect("the call did not end in time")
 }
 
-/// Where the real work lies, if it is beside the checkout: `RUNHUB_REAL_WORK` says where.
+/// Returns the folder with recorded work that `RUNHUB_REAL_WORK` names, or None if the variable is not set.
 pub fn real_work() -> Option<PathBuf> {
     std::env::var_os("RUNHUB_REAL_WORK").map(PathBuf::from).inspect(|folder| assert!(folder.is_dir(), "{folder:?}"))
 }
 
-/// The root of the checkout.
+/// Returns the root of the checkout.
 pub fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }

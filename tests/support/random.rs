@@ -1,6 +1,6 @@
-//! Numbers that look random and are the same each time.
+//! A deterministic random number generator.
 
-/// A source of them.
+/// A generator with a fixed sequence for each seed.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
@@ -14,7 +14,7 @@ impl Random {
         ((self.0 >> 33) % end as u64) as usize
     }
 
-    /// So many times of a hundred.
+    /// Returns true in `percent` of 100 cases.
     pub fn percent(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }

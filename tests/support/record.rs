@@ -1,4 +1,4 @@
-//! What the oracle is given: what was committed, read past the server, and what a watcher was sent.
+//! Input for the oracle: the committed events, read from the database, and the messages that a watcher got.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,15 +10,15 @@ use runhub_client::{Client, Error, Json, Subscription, Update};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 use tonic::transport::Channel;
 
-use super::oracle::{Log, Part, PartEnd, assert_kept};
+use super::oracle::{Log, Part, PartEnd, assert_no_violations};
 
-/// The log as it stands in the server's tables.
+/// Query for the log as stored in the server's tables.
 const EVENTS: &str = "SELECT e.position, e.seq, COALESCE(r.id, e.deleted_run_id) AS run_id, t.id AS task_id, e.source, e.kind, e.message,
     e.payload, e.create_time
     FROM events e LEFT JOIN runs r ON r.key = e.run_key LEFT JOIN tasks t ON t.key = e.task_key";
 
-/// Keeps from now on what retention and deletions remove, for `whole_log`: a copy of each event as it is inserted.
-pub fn keep_everything(db: &Path) {
+/// Copies each event that is inserted from now on, for `committed_log`, because retention and deletions may remove it.
+pub fn archive_events(db: &Path) {
     let batch = format!(
         "BEGIN IMMEDIATE;
         CREATE TABLE every_event AS {EVENTS};
@@ -30,10 +30,10 @@ pub fn keep_everything(db: &Path) {
     open(db, OpenFlags::SQLITE_OPEN_READ_WRITE).execute_batch(&batch).unwrap();
 }
 
-/// What was committed: everything ever since `keep_everything`, else what is there.
-pub fn whole_log(db: &Path) -> Log {
+/// Returns the committed events: all since `archive_events`, or else those that are stored.
+pub fn committed_log(db: &Path) -> Log {
     let conn = open(db, OpenFlags::SQLITE_OPEN_READ_ONLY);
-    // One read transaction: the newest position is that of these events.
+    // Read in one transaction, so that the newest position belongs to these events.
     conn.execute_batch("BEGIN").unwrap();
     let sql = "SELECT 1 FROM sqlite_master WHERE name = 'every_event'";
     let is_kept = conn.query_row(sql, [], |_| Ok(())).optional().unwrap().is_some();
@@ -64,13 +64,13 @@ fn open(db: &Path, flags: OpenFlags) -> Connection {
     conn
 }
 
-/// The newest position committed.
+/// Returns the newest committed position.
 fn newest(conn: &Connection) -> i64 {
     let position = conn.query_row("SELECT last_position FROM counters", [], |row| row.get(0));
     position.optional().unwrap().unwrap_or(0)
 }
 
-/// The newest position, and the one up to which everything is gone.
+/// Returns the newest position, and the position up to which everything was removed.
 pub fn newest_and_removed(db: &Path) -> (i64, i64) {
     let conn = open(db, OpenFlags::SQLITE_OPEN_READ_ONLY);
     conn.execute_batch("BEGIN").unwrap();
@@ -80,43 +80,49 @@ pub fn newest_and_removed(db: &Path) -> (i64, i64) {
 }
 
 impl Part {
-    /// A part that is about to begin.
+    /// Creates a part that is about to start.
     fn before(db: &Path, request: SubscribeEventsRequest) -> Self {
         let (newest_before, removed_before) = newest_and_removed(db);
-        let (messages, removed_after, end) = (Vec::new(), removed_before, PartEnd::Cut);
+        let messages = Vec::new();
+        let removed_after = removed_before;
+        let end = PartEnd::Cut;
         Self { request, newest_before, removed_before, messages, removed_after, end }
     }
 
-    /// The status, or the network's word.
+    /// Sets how the part ended: with a status, or by the network.
     fn end_with(&mut self, result: Result<(), Error>) {
         self.end = match result {
             Ok(()) => PartEnd::Finished,
             Err(Error::Refused { reason, metadata, .. }) => PartEnd::Refused { reason, metadata },
             Err(error) if error.is_passing() => PartEnd::Cut,
-            Err(error) => panic!("no end of a stream: {error}"),
+            Err(error) => panic!("unexpected end of a stream: {error}"),
         };
     }
 }
 
-/// How a watcher behaves: how long it stays, and how fast it reads.
-pub struct Manners {
-    /// It goes after so many messages …
+/// How long a watcher reads, and how fast.
+pub struct ReadLimits {
+    /// It disconnects after this many messages …
     pub messages: usize,
     /// … or after this time.
-    pub stays: Duration,
-    /// Between two messages.
+    pub max_duration: Duration,
+    /// Pause between two messages.
     pub pause: Duration,
-    /// After the first message it reads nothing for so long.
-    pub nap: Duration,
+    /// Pause after the first message.
+    pub first_pause: Duration,
 }
 
-impl Manners {
-    /// It stays and reads as fast as it can.
-    pub const PATIENT: Self =
-        Self { messages: usize::MAX, stays: Duration::from_secs(600), pause: Duration::ZERO, nap: Duration::ZERO };
+impl ReadLimits {
+    /// Reads everything, as fast as possible.
+    pub const NONE: Self = Self {
+        messages: usize::MAX,
+        max_duration: Duration::from_secs(600),
+        pause: Duration::ZERO,
+        first_pause: Duration::ZERO,
+    };
 }
 
-/// A chain over the bare stub: nothing of our client stands between.
+/// Records a chain of subscriptions with the bare stub, without the Rust client in between.
 pub struct Recorder {
     db: PathBuf,
     request: SubscribeEventsRequest,
@@ -128,26 +134,26 @@ impl Recorder {
         Self { db: db.to_owned(), request, parts: Vec::new() }
     }
 
-    /// One subscription, from where the one before ended, until a message that it should stop at, or its end. An
-    /// `end` is followed to its status.
+    /// Subscribes from where the previous part ended, until `stop_at` accepts a message or the stream ends. An `end`
+    /// message is followed to its status.
     pub async fn record(&mut self, channel: Channel, stop_at: impl FnMut(&Message) -> bool) -> &Part {
-        self.record_with(channel, Manners::PATIENT, stop_at).await
+        self.record_with(channel, ReadLimits::NONE, stop_at).await
     }
 
-    /// The same, until its manners make it go.
-    pub async fn record_briefly(&mut self, channel: Channel, manners: Manners) -> &Part {
-        self.record_with(channel, manners, |_| false).await
+    /// Subscribes from where the previous part ended, until one of the limits is reached.
+    pub async fn record_limited(&mut self, channel: Channel, limits: ReadLimits) -> &Part {
+        self.record_with(channel, limits, |_| false).await
     }
 
     async fn record_with(
         &mut self,
         channel: Channel,
-        manners: Manners,
+        limits: ReadLimits,
         stop_at: impl FnMut(&Message) -> bool,
     ) -> &Part {
         let mut part = Part::before(&self.db, self.request.clone());
-        let receiving = receive(&mut part.messages, part.request.clone(), channel, &manners, stop_at);
-        if let Ok(Some(result)) = tokio::time::timeout(manners.stays, receiving).await {
+        let receiving = receive(&mut part.messages, part.request.clone(), channel, &limits, stop_at);
+        if let Ok(Some(result)) = tokio::time::timeout(limits.max_duration, receiving).await {
             part.end_with(result);
         }
         part.removed_after = newest_and_removed(&self.db).1;
@@ -156,18 +162,18 @@ impl Recorder {
         &self.parts[self.parts.len() - 1]
     }
 
-    /// Gives the oracle everything there is by now.
+    /// Checks all parts with the oracle.
     pub fn check(&self) {
-        assert_kept(&whole_log(&self.db), &self.parts);
+        assert_no_violations(&committed_log(&self.db), &self.parts);
     }
 }
 
-/// None if it was stopped.
+/// Receives messages. Returns None if it stopped by itself.
 async fn receive(
     messages: &mut Vec<Message>,
     request: SubscribeEventsRequest,
     channel: Channel,
-    manners: &Manners,
+    limits: &ReadLimits,
     mut stop_at: impl FnMut(&Message) -> bool,
 ) -> Option<Result<(), Error>> {
     let mut stub = EventServiceClient::new(channel).max_decoding_message_size(runhub_api::MAX_RESPONSE_BYTES);
@@ -181,21 +187,20 @@ async fn receive(
             Ok(None) => return Some(Ok(())),
             Err(status) => return Some(Err(status.into())),
         };
-        let stops =
-            (stop_at(&message) || messages.len() + 1 >= manners.messages) && !matches!(message, Message::End(_));
+        let stops = (stop_at(&message) || messages.len() + 1 >= limits.messages) && !matches!(message, Message::End(_));
         messages.push(message);
         if stops {
             return None;
         }
-        let rest = if messages.len() == 1 { manners.nap } else { manners.pause };
+        let rest = if messages.len() == 1 { limits.first_pause } else { limits.pause };
         if !rest.is_zero() {
             tokio::time::sleep(rest).await;
         }
     }
 }
 
-/// A subscription of our client that is given to the oracle when it goes. How often it resumed by itself is not seen:
-/// it is one part.
+/// A subscription of the Rust client that hands its messages to the oracle when it is dropped. The client resumes by
+/// itself, so everything is one part.
 pub struct Watcher {
     subscription: Subscription,
     db: PathBuf,
@@ -216,7 +221,7 @@ impl Watcher {
         let next = self.subscription.next().await;
         match &next {
             Some(Ok(update)) => self.part.messages.push(message(update)),
-            // Nothing that a server said: the client found another one.
+            // No server sent this: the client found another log.
             Some(Err(Error::OtherLog)) => {}
             Some(Err(error)) => self.part.end_with(Err(error.clone())),
             None if matches!(self.part.messages.last(), Some(Message::End(_))) => self.part.end_with(Ok(())),
@@ -225,19 +230,19 @@ impl Watcher {
         next
     }
 
-    /// The next event, whatever comes between.
+    /// Returns the next event and skips other updates.
     pub async fn next_event(&mut self) -> Event {
         loop {
             match self.next().await.unwrap().unwrap() {
                 Update::Event(event) => return *event,
-                Update::End(reason, _) => panic!("it ended: {reason:?}"),
+                Update::End(reason, _) => panic!("the stream ended: {reason:?}"),
                 Update::Snapshot(_) | Update::CaughtUp(_) | Update::Bookmark(_) => {}
             }
         }
     }
 
-    /// Updates until the first that is not an event: the kinds, and that one.
-    pub async fn until_no_event(&mut self) -> (Vec<String>, Update) {
+    /// Reads until the first update that is not an event. Returns the kinds of the events, and that update.
+    pub async fn read_events(&mut self) -> (Vec<String>, Update) {
         let mut kinds = Vec::new();
         loop {
             match self.next().await.unwrap().unwrap() {
@@ -250,15 +255,15 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        // A test that fails anyway says why by itself.
+        // A test that already fails reports its own cause.
         if !std::thread::panicking() {
             self.part.removed_after = newest_and_removed(&self.db).1;
-            assert_kept(&whole_log(&self.db), std::slice::from_ref(&self.part));
+            assert_no_violations(&committed_log(&self.db), std::slice::from_ref(&self.part));
         }
     }
 }
 
-/// As the server sent it, but that a snapshot is whole.
+/// Returns the message that an update came from. A snapshot is complete, not split into parts.
 fn message(update: &Update) -> Message {
     match update {
         Update::Snapshot(snapshot) => Message::Snapshot((**snapshot).clone()),

@@ -1,4 +1,4 @@
-//! What is blank, unknown, of another kind, or not what the field is for: runs, agents, tasks and events.
+//! Values that are blank, unknown, of another kind or out of range: runs, agents, tasks and events.
 
 use runhub_client::Reason;
 use runhub_client::v1::*;
@@ -12,7 +12,8 @@ pub fn all(world: &World) -> Vec<Case> {
 }
 
 fn runs(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
+    let mut cases = Vec::new();
+    let client = &world.client;
     let create =
         |goal: &str, repo_path: &str| CreateRunRequest { goal: goal.into(), repo_path: repo_path.into(), ..unset() };
     case!(cases, client, create_run, "no goal", create("", "/repo"), field("goal"));
@@ -45,7 +46,8 @@ fn runs(world: &World) -> Vec<Case> {
 }
 
 fn run_updates(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
+    let mut cases = Vec::new();
+    let client = &world.client;
     let update = || UpdateRunRequest { run_id: world.run.clone(), ..unset() };
     run_ids!(cases, world, update_run, UpdateRunRequest::default());
     let mask = |path: &str| Some(prost_types::FieldMask { paths: vec![path.into()] });
@@ -71,7 +73,8 @@ fn run_updates(world: &World) -> Vec<Case> {
 }
 
 fn agents(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
+    let mut cases = Vec::new();
+    let client = &world.client;
     let state = || AgentState { run_id: world.run.clone(), role: "r".into(), ..unset() };
     let save = |state: AgentState| SaveAgentStateRequest { state: Some(state), ..unset() };
     case!(cases, client, save_agent_state, "no state", SaveAgentStateRequest::default(), field("state"));
@@ -87,7 +90,7 @@ fn agents(world: &World) -> Vec<Case> {
         case!(cases, client, save_agent_state, format!("a bad {name}"), save(state), field(name));
     }
     let unknown = save(AgentState { run_id: NOTHING.into(), ..state() });
-    case!(cases, client, save_agent_state, "a run of nothing", unknown, refused(Reason::RunNotFound));
+    case!(cases, client, save_agent_state, "an unknown run", unknown, refused(Reason::RunNotFound));
     let expecting = SaveAgentStateRequest { expected_revision: Some(3), ..save(state()) };
     case!(cases, client, save_agent_state, "another revision", expecting, refused(Reason::RevisionMismatch));
     run_ids!(cases, world, get_agent_state, GetAgentStateRequest { role: "r".into(), ..unset() });
@@ -98,7 +101,8 @@ fn agents(world: &World) -> Vec<Case> {
 }
 
 fn plans(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
+    let mut cases = Vec::new();
+    let client = &world.client;
     run_ids!(cases, world, add_tasks, AddTasksRequest { tasks: vec![draft("t")], ..unset() });
     run_ids!(cases, world, replace_pending_tasks, ReplacePendingTasksRequest::default());
     let far = prost_types::Timestamp { seconds: i64::MAX, nanos: 0 };
@@ -136,39 +140,41 @@ fn plans(world: &World) -> Vec<Case> {
     case!(cases, client, replace_pending_tasks, "a run that has ended", replace, refused(Reason::RunEnded));
     let replace = || ReplacePendingTasksRequest { run_id: world.run.clone(), ..unset() };
     let request = ReplacePendingTasksRequest { expected_plan_version: Some(5), ..replace() };
-    case!(cases, client, replace_pending_tasks, "another plan", request, refused(Reason::PlanVersionMismatch));
+    case!(cases, client, replace_pending_tasks, "another plan version", request, refused(Reason::PlanVersionMismatch));
     let request = ReplacePendingTasksRequest { expected_plan_version: Some(-5), ..replace() };
-    case!(cases, client, replace_pending_tasks, "a negative plan", request, field("expected_plan_version"));
+    case!(cases, client, replace_pending_tasks, "a negative plan version", request, field("expected_plan_version"));
     let request = ReplacePendingTasksRequest { in_progress: 9, ..replace() };
     case!(cases, client, replace_pending_tasks, "an unknown policy", request, field("in_progress"));
     let request = ReplacePendingTasksRequest {
         tasks: vec![TaskDraft { depends_on: vec![world.task.clone()], ..draft("t") }],
         ..replace()
     };
-    case!(cases, client, replace_pending_tasks, "what it abandons itself", request, refused(Reason::WrongStatus));
+    case!(cases, client, replace_pending_tasks, "a task that the call abandons", request, refused(Reason::WrongStatus));
     cases
 }
 
 fn work(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
+    let mut cases = Vec::new();
+    let client = &world.client;
     let claim = || claim_request(&world.run, "agent");
     for agent_id in ["", " ", "a\nb"] {
         let request = ClaimTaskRequest { agent_id: agent_id.into(), ..claim() };
         case!(cases, client, claim_task, format!("agent {agent_id:?}"), request, field("agent_id"));
     }
     let request = ClaimTaskRequest { run_id: NOTHING.into(), ..claim() };
-    case!(cases, client, claim_task, "a run of nothing", request, refused(Reason::RunNotFound));
+    case!(cases, client, claim_task, "an unknown run", request, refused(Reason::RunNotFound));
     let request = ClaimTaskRequest { run_id: " ".into(), ..claim() };
     case!(cases, client, claim_task, "a blank run", request, field("run_id"));
     let request = ClaimTaskRequest { run_id: world.ended_run.clone(), ..claim() };
     case!(cases, client, claim_task, "a run that has ended", request, refused(Reason::RunEnded));
     let request = ClaimTaskRequest { capabilities: vec!["\u{7}".into()], ..claim() };
-    case!(cases, client, claim_task, "a bell in a capability", request, field("capabilities[0]"));
+    case!(cases, client, claim_task, "a control character in a capability", request, field("capabilities[0]"));
     task_ids!(cases, world, get_task, GetTaskRequest::default());
     task_ids!(cases, world, complete_task, CompleteTaskRequest::default());
     task_ids!(cases, world, block_task, BlockTaskRequest::default());
     task_ids!(cases, world, abandon_task, AbandonTaskRequest::default());
-    let (task_id, blank) = (world.task.clone(), Some(" ".to_owned()));
+    let task_id = world.task.clone();
+    let blank = Some(" ".to_owned());
     let request = CompleteTaskRequest { task_id: task_id.clone(), lease_token: blank.clone(), ..unset() };
     case!(cases, client, complete_task, "a blank token", request, field("lease_token"));
     let request = BlockTaskRequest { task_id: task_id.clone(), lease_token: blank.clone(), ..unset() };
@@ -188,7 +194,8 @@ fn work(world: &World) -> Vec<Case> {
 }
 
 fn attempts(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
+    let mut cases = Vec::new();
+    let client = &world.client;
     let record = || RecordTaskAttemptRequest {
         run_id: world.run.clone(),
         task_id: world.task.clone(),
@@ -220,7 +227,8 @@ fn attempts(world: &World) -> Vec<Case> {
 }
 
 fn events(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
+    let mut cases = Vec::new();
+    let client = &world.client;
     let append = |event: EventDraft| AppendEventsRequest { run_id: world.run.clone(), events: vec![event], ..unset() };
     run_ids!(cases, world, append_events, append(event("k")));
     let bad = [
@@ -242,7 +250,7 @@ fn events(world: &World) -> Vec<Case> {
     case!(cases, client, append_events, "1,001 events", many, field("events"));
     let list = || ListEventsRequest { run_id: world.run.clone(), ..unset() };
     let request = ListEventsRequest { run_id: NOTHING.into(), ..unset() };
-    case!(cases, client, list_events, "a run of nothing", request, refused(Reason::RunNotFound));
+    case!(cases, client, list_events, "an unknown run", request, refused(Reason::RunNotFound));
     let request = ListEventsRequest { run_id: " ".into(), ..unset() };
     case!(cases, client, list_events, "a blank run", request, field("run_id"));
     case!(cases, client, list_events, "a negative limit", ListEventsRequest { limit: -1, ..list() }, field("limit"));
@@ -251,7 +259,7 @@ fn events(world: &World) -> Vec<Case> {
     let request = ListEventsRequest { before_position: Some(-1), ..list() };
     case!(cases, client, list_events, "a negative position", request, field("before_position"));
     let request = ListEventsRequest { after_position: Some(1 << 40), ..list() };
-    case!(cases, client, list_events, "a position never given", request, refused(Reason::PositionInFuture));
+    case!(cases, client, list_events, "a position never assigned", request, refused(Reason::PositionInFuture));
     let wait = Some(prost_types::Duration { seconds: -1, nanos: 0 });
     let request = ListEventsRequest { wait, after_position: Some(0), ..list() };
     case!(cases, client, list_events, "a negative wait", request, field("wait"));

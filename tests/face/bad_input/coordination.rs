@@ -1,4 +1,4 @@
-//! What is blank, unknown, of another kind, or not what the field is for: leases, run control, and approvals.
+//! Values that are blank, unknown, of another kind or out of range: leases, run control and approvals.
 
 use runhub_client::Reason;
 use runhub_client::v1::*;
@@ -7,11 +7,11 @@ use super::{Case, NOTHING, World, bad_ids, case, field, refused, run_ids, task_i
 use crate::support::calls::*;
 
 pub fn all(world: &World) -> Vec<Case> {
-    let parts = [leases, endings, run_control, paths, questions, decisions];
+    let parts = [leases, endings, run_control, paths, approval_requests, decisions];
     parts.into_iter().flat_map(|part| part(world)).collect()
 }
 
-/// The same as for runs and tasks, for a call that is about an approval.
+/// Adds a case for each bad `approval_id` of an RPC.
 macro_rules! approval_ids {
     ($cases:expr, $world:expr, $rpc:ident, $request:expr) => {
         for (what, id, expected) in bad_ids("approval_id", &$world.run, Reason::ApprovalNotFound) {
@@ -26,11 +26,12 @@ fn duration(seconds: i64, nanos: i32) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos })
 }
 
-/// No duration of a lease.
+/// Durations that no lease may have.
 const NO_LEASES: [(i64, i32); 5] = [(-1, 0), (0, 0), (0, 999_999_999), (86_400, 1), (i64::MAX, 0)];
 
 fn leases(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
+    let mut cases = Vec::new();
+    let client = &world.client;
     let beat = |token: &str| Beat { lease_token: token.into(), ..unset() };
     for (seconds, nanos) in NO_LEASES {
         let lease_duration = duration(seconds, nanos);
@@ -58,7 +59,8 @@ fn leases(world: &World) -> Vec<Case> {
 }
 
 fn endings(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
+    let mut cases = Vec::new();
+    let client = &world.client;
     let fail = || FailTaskRequest { task_id: world.task.clone(), lease_token: "x".into(), ..unset() };
     let release = || ReleaseTaskRequest { task_id: world.task.clone(), lease_token: "x".into(), ..unset() };
     task_ids!(cases, world, fail_task, fail());
@@ -91,7 +93,8 @@ fn endings(world: &World) -> Vec<Case> {
 }
 
 fn run_control(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
+    let mut cases = Vec::new();
+    let client = &world.client;
     run_ids!(cases, world, pause_run, PauseRunRequest::default());
     run_ids!(cases, world, resume_run, ResumeRunRequest::default());
     run_ids!(cases, world, cancel_run, CancelRunRequest::default());
@@ -115,9 +118,9 @@ fn run_control(world: &World) -> Vec<Case> {
     case!(cases, client, cancel_run, "a run that has ended", cancel, refused(Reason::RunEnded));
     run_ids!(cases, world, delete_run, DeleteRunRequest::default());
     let delete = DeleteRunRequest { run_id: world.run.clone(), ..unset() };
-    case!(cases, client, delete_run, "a run that goes on", delete, refused(Reason::WrongStatus));
+    case!(cases, client, delete_run, "a run that has not ended", delete, refused(Reason::WrongStatus));
     let delete = |expected_revision| DeleteRunRequest { run_id: world.ended_run.clone(), expected_revision, ..unset() };
-    case!(cases, client, delete_run, "a revision", delete(Some(-1)), field("expected_revision"));
+    case!(cases, client, delete_run, "a negative revision", delete(Some(-1)), field("expected_revision"));
     case!(cases, client, delete_run, "an old revision", delete(Some(0)), refused(Reason::RevisionMismatch));
     let reason = "\0".to_owned();
     let pause = PauseRunRequest { run_id: world.run.clone(), reason, ..unset() };
@@ -128,12 +131,14 @@ fn run_control(world: &World) -> Vec<Case> {
     cases
 }
 
-/// C7: what is no pattern, and no policy.
+/// C7: invalid path patterns and policies.
 fn paths(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
+    let mut cases = Vec::new();
+    let client = &world.client;
     for path in ["/a", "a//b", ".", "./a", "a/../b", "**.rs", "a/b**", "*/", "/", " "] {
         let tasks = vec![TaskDraft { allowed_paths: vec!["ok/**".into(), path.into()], ..draft("t") }];
-        let (run_id, name) = (world.run.clone(), field("tasks[0].allowed_paths[1]"));
+        let run_id = world.run.clone();
+        let name = field("tasks[0].allowed_paths[1]");
         let add = AddTasksRequest { run_id: run_id.clone(), tasks: tasks.clone(), ..unset() };
         case!(cases, client, add_tasks, format!("the path {path:?}"), add, name.clone());
         let replace = ReplacePendingTasksRequest { run_id, tasks, ..unset() };
@@ -153,8 +158,9 @@ fn paths(world: &World) -> Vec<Case> {
     cases
 }
 
-fn questions(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
+fn approval_requests(world: &World) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let client = &world.client;
     let ask = || RequestApprovalRequest { run_id: world.run.clone(), title: "t".into(), ..unset() };
     run_ids!(cases, world, request_approval, ask());
     let time = |seconds: i64| Some(prost_types::Timestamp { seconds, nanos: 0 });
@@ -176,12 +182,13 @@ fn questions(world: &World) -> Vec<Case> {
     let foreign = RequestApprovalRequest { task_id: Some(world.foreign_task.clone()), ..ask() };
     case!(cases, client, request_approval, "a task of another run", foreign, refused(Reason::TaskNotFound));
     let unknown = RequestApprovalRequest { task_id: Some(NOTHING.into()), ..ask() };
-    case!(cases, client, request_approval, "a task of nothing", unknown, refused(Reason::TaskNotFound));
+    case!(cases, client, request_approval, "an unknown task", unknown, refused(Reason::TaskNotFound));
     cases
 }
 
 fn decisions(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
+    let mut cases = Vec::new();
+    let client = &world.client;
     let decide = |id: &str| DecideApprovalRequest {
         approval_id: id.into(),
         source: "human".into(),
@@ -214,18 +221,18 @@ fn decisions(world: &World) -> Vec<Case> {
     let request = DecideApprovalRequest { expected_subject_digest: Some("other".into()), ..open() };
     case!(cases, client, decide_approval, "another digest", request, refused(Reason::DigestMismatch));
     let late = decide(&world.decided_approval);
-    case!(cases, client, decide_approval, "a decided one", late, refused(Reason::AlreadyDecided));
+    case!(cases, client, decide_approval, "a decided approval", late, refused(Reason::AlreadyDecided));
     let late = CancelApprovalRequest { approval_id: world.decided_approval.clone(), ..unset() };
-    case!(cases, client, cancel_approval, "a decided one", late, refused(Reason::AlreadyDecided));
+    case!(cases, client, cancel_approval, "a decided approval", late, refused(Reason::AlreadyDecided));
     let wait = WaitApprovalRequest { approval_id: world.approval.clone(), wait: duration(-1, 0) };
     case!(cases, client, wait_approval, "a negative wait", wait, field("wait"));
     let early = consume(&world.approval, "d");
-    case!(cases, client, consume_approval, "a pending one", early, refused(Reason::NotApproved));
+    case!(cases, client, consume_approval, "a pending approval", early, refused(Reason::NotApproved));
     let blank = consume(&world.decided_approval, " ");
     case!(cases, client, consume_approval, "a blank digest", blank, field("subject_digest"));
     let other = consume(&world.decided_approval, "other");
     case!(cases, client, consume_approval, "another digest", other, refused(Reason::DigestMismatch));
     let again = consume(&world.decided_approval, "digest");
-    case!(cases, client, consume_approval, "a used one", again, refused(Reason::AlreadyConsumed));
+    case!(cases, client, consume_approval, "a consumed approval", again, refused(Reason::AlreadyConsumed));
     cases
 }

@@ -1,4 +1,4 @@
-//! What is too large, too deep, or no number.
+//! Values that are too large, too deeply nested, or not a number.
 
 use runhub_client::v1::*;
 
@@ -9,9 +9,10 @@ pub fn all(world: &World) -> Vec<Case> {
     [values(world), texts(world), requests(world)].into_iter().flatten().collect()
 }
 
-/// Every JSON field, with each thing that JSON must not be.
+/// Every JSON field, with each kind of value that it must not have.
 fn values(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
+    let mut cases = Vec::new();
+    let client = &world.client;
     let nested = (0..25).fold(prost_types::Value::default(), |inner, _| prost_types::Value::from(vec![inner]));
     let bad = [
         ("1 MiB + 1 byte", prost_types::Value::from("x".repeat(1024 * 1024 + 1))),
@@ -20,21 +21,27 @@ fn values(world: &World) -> Vec<Case> {
         ("infinity", prost_types::Value::from(f64::NEG_INFINITY)),
     ];
     for (what, value) in bad {
-        let (run_id, value) = (world.run.clone(), Some(value));
+        let run_id = world.run.clone();
+        let value = Some(value);
         let events = vec![event("k"), EventDraft { payload: value.clone(), ..event("k") }];
         let request = AppendEventsRequest { run_id: run_id.clone(), events, ..unset() };
         case!(cases, client, append_events, what, request, field("events[1].payload"));
-        let (task_id, result) = (world.task.clone(), value.clone());
+        let task_id = world.task.clone();
+        let result = value.clone();
         let request = CompleteTaskRequest { task_id: task_id.clone(), result: result.clone(), ..unset() };
         case!(cases, client, complete_task, what, request, field("result"));
         let request = RecordTaskAttemptRequest { run_id: run_id.clone(), task_id, status: 3, result, ..unset() };
         case!(cases, client, record_task_attempt, what, request, field("result"));
-        let (source, verdict, payload) = ("human".to_owned(), 2, value.clone());
+        let source = "human".to_owned();
+        let verdict = 2;
+        let payload = value.clone();
         let request = RecordApprovalRequest { run_id: run_id.clone(), source, verdict, payload, ..unset() };
         case!(cases, client, record_approval, what, request, field("payload"));
         let request = CreateCheckpointRequest { run_id: run_id.clone(), status: 1, payload: value.clone(), ..unset() };
         case!(cases, client, create_checkpoint, what, request, field("payload"));
-        let (kind, path, metadata) = ("k".to_owned(), "p".to_owned(), value);
+        let kind = "k".to_owned();
+        let path = "p".to_owned();
+        let metadata = value;
         let request = CreateArtifactRequest { run_id, kind, path, metadata, ..unset() };
         case!(cases, client, create_artifact, what, request, field("metadata"));
     }
@@ -42,8 +49,11 @@ fn values(world: &World) -> Vec<Case> {
 }
 
 fn texts(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
-    let (text, path, name) = ("x".repeat(64 * 1024 + 1), "x".repeat(4097), "x".repeat(257));
+    let mut cases = Vec::new();
+    let client = &world.client;
+    let text = "x".repeat(64 * 1024 + 1);
+    let path = "x".repeat(4097);
+    let name = "x".repeat(257);
     let create = CreateRunRequest { goal: "g".into(), repo_path: "r".into(), ..unset() };
     let request = CreateRunRequest { goal: text.clone(), ..create.clone() };
     case!(cases, client, create_run, "a long goal", request, field("goal"));
@@ -75,9 +85,10 @@ fn texts(world: &World) -> Vec<Case> {
     cases
 }
 
-/// 5 MiB never reaches a handler.
+/// A request of 5 MiB never reaches a handler.
 fn requests(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
+    let mut cases = Vec::new();
+    let client = &world.client;
     let summary = "x".repeat(5 * 1024 * 1024);
     let request = CompleteTaskRequest { task_id: world.task.clone(), summary, ..unset() };
     case!(cases, client, complete_task, "5 MiB", request, Expected::TooLarge);

@@ -1,4 +1,4 @@
-//! What is blank, unknown, of another kind, or not what the field is for: subscriptions, records and pages.
+//! Values that are blank, unknown, of another kind or out of range: subscriptions, records and pages.
 
 use runhub_client::Reason;
 use runhub_client::v1::*;
@@ -11,7 +11,7 @@ pub fn all(world: &World) -> Vec<Case> {
     parts.into_iter().flat_map(|part| part(world)).collect()
 }
 
-/// A subscription is a stream: its first update is the refusal.
+/// A subscription is a stream, whose first update is the refusal.
 fn subscriptions(world: &World) -> Vec<Case> {
     let subscribe = || SubscribeEventsRequest { run_id: world.run.clone(), ..unset() };
     let interval = |seconds: i64, nanos: i32| Some(prost_types::Duration { seconds, nanos });
@@ -33,7 +33,8 @@ fn subscriptions(world: &World) -> Vec<Case> {
         ),
     ];
     let case = |(request, expected): (SubscribeEventsRequest, Expected)| {
-        let (client, what) = (world.client.clone(), format!("{request:?}"));
+        let client = world.client.clone();
+        let what = format!("{request:?}");
         let call = Box::pin(async move { client.subscribe(request).next().await.and_then(Result::err) });
         Case { rpc: "subscribe_events", what, call, expected }
     };
@@ -41,7 +42,8 @@ fn subscriptions(world: &World) -> Vec<Case> {
 }
 
 fn records(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
+    let mut cases = Vec::new();
+    let client = &world.client;
     let approval = || RecordApprovalRequest {
         run_id: world.run.clone(),
         source: "human".into(),
@@ -63,7 +65,7 @@ fn records(world: &World) -> Vec<Case> {
     let request = GetLatestApprovalRequest { run_id: world.run.clone(), ..unset() };
     case!(cases, client, get_latest_approval, "a blank source", request, field("source"));
     let request = ListApprovalsRequest { run_id: NOTHING.into(), ..unset() };
-    case!(cases, client, list_approvals, "a run of nothing", request, refused(Reason::RunNotFound));
+    case!(cases, client, list_approvals, "an unknown run", request, refused(Reason::RunNotFound));
     let request = ListApprovalsRequest { verdicts: vec![2, 44], ..unset() };
     case!(cases, client, list_approvals, "an unknown verdict", request, field("verdicts[1]"));
     let checkpoint = |status: i32| CreateCheckpointRequest { run_id: world.run.clone(), status, ..unset() };
@@ -86,9 +88,10 @@ fn records(world: &World) -> Vec<Case> {
     cases
 }
 
-/// Negative sizes, and tokens that are made up or of another query.
+/// Negative page sizes, and page tokens that are made up or belong to another query.
 fn pages(world: &World) -> Vec<Case> {
-    let (mut cases, client) = (Vec::new(), &world.client);
+    let mut cases = Vec::new();
+    let client = &world.client;
     macro_rules! pages {
         ($rpc:ident, $request:expr) => {{
             let request = $request;

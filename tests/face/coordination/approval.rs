@@ -1,4 +1,4 @@
-//! C9: approvals are asked, waited for, decided once, bound to a digest, used once.
+//! C9: approvals are requested, waited for, decided once, bound to a digest and consumed once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,18 +16,20 @@ use runhub_server::store::{Store, Tx, runs};
 use crate::support::calls::*;
 use crate::support::{TestServer, soon};
 
-/// How long questions can be answered here: no time that anything else takes.
+/// Lifetime of the approvals here. It differs from every other duration in the server.
 const TTL: Duration = Duration::from_secs(7);
 
-/// Asks for an approval that expires soon.
-async fn ask_for_a_while(client: &Client, run_id: &str, on_expiry: ExpiryPolicy) -> Approval {
-    let (run_id, on_expiry) = (run_id.into(), on_expiry.into());
+/// Requests an approval that expires after `TTL`.
+async fn request_expiring(client: &Client, run_id: &str, on_expiry: ExpiryPolicy) -> Approval {
+    let run_id = run_id.into();
+    let on_expiry = on_expiry.into();
     let request = RequestApprovalRequest { run_id, title: "t".into(), ttl: seconds(7), on_expiry, ..unset() };
     client.request_approval(request).await.unwrap().approval.unwrap()
 }
 
 async fn consume(client: &Client, approval_id: &str, digest: &str) -> Result<Approval, Error> {
-    let (approval_id, subject_digest) = (approval_id.into(), digest.into());
+    let approval_id = approval_id.into();
+    let subject_digest = digest.into();
     let request = ConsumeApprovalRequest { approval_id, subject_digest, ..unset() };
     Ok(client.consume_approval(request).await?.approval.unwrap())
 }
@@ -37,7 +39,7 @@ async fn wait(client: &Client, approval_id: &str, wait: i64) -> Approval {
     client.wait_approval(request).await.unwrap().approval.unwrap()
 }
 
-/// What an ALREADY_DECIDED says: the verdict and the source that won.
+/// Returns the verdict and the source that an ALREADY_DECIDED error names.
 fn winner(error: Error) -> (String, String) {
     match error {
         Error::Refused { reason: Reason::AlreadyDecided, metadata, .. } => {
@@ -48,9 +50,10 @@ fn winner(error: Error) -> (String, String) {
 }
 
 #[tokio::test]
-async fn an_approval_is_pending_until_it_is_decided() {
+async fn approval_is_pending_until_decided() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let task = add_task(client, &run.id, draft("t")).await;
     let request = RequestApprovalRequest {
         run_id: run.id.clone(),
@@ -76,54 +79,62 @@ async fn an_approval_is_pending_until_it_is_decided() {
 }
 
 #[tokio::test]
-async fn exactly_one_decision_wins_and_the_others_hear_who() {
+async fn exactly_one_decision_wins_and_the_others_learn_the_winner() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
-    let asked = ask(client, &run.id, "d").await;
+    let client = &server.client;
+    let run = new_run(&server.client).await;
+    let asked = request_approval(client, &run.id, "d").await;
     let calls: Vec<_> = (0..16)
         .map(|at| {
-            let (client, approval_id, source) = (client.clone(), asked.id.clone(), format!("judge {at}"));
+            let client = client.clone();
+            let approval_id = asked.id.clone();
+            let source = format!("judge {at}");
             let verdict = if at % 2 == 0 { ApprovalVerdict::Approved } else { ApprovalVerdict::Rejected }.into();
             let request = DecideApprovalRequest { approval_id, source, verdict, ..unset() };
             tokio::spawn(async move { client.decide_approval(request).await })
         })
         .collect();
     let mut won = Vec::new();
-    let mut heard = Vec::new();
+    let mut refused = Vec::new();
     for call in calls {
         match soon(call).await.unwrap() {
             Ok(answer) => won.push(answer.approval.unwrap()),
-            Err(error) => heard.push(winner(error)),
+            Err(error) => refused.push(winner(error)),
         }
     }
-    assert_eq!((won.len(), heard.len()), (1, 15));
+    assert_eq!((won.len(), refused.len()), (1, 15));
     let winner = (won[0].verdict().as_str_name().to_owned(), won[0].source.clone());
-    assert!(heard.iter().all(|one| *one == winner), "{heard:?}");
+    assert!(refused.iter().all(|one| *one == winner), "{refused:?}");
 }
 
 #[tokio::test]
-async fn a_wait_returns_with_the_decision() {
+async fn wait_returns_with_the_decision() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
-    let asked = ask(client, &run.id, "d").await;
+    let client = &server.client;
+    let run = new_run(&server.client).await;
+    let asked = request_approval(client, &run.id, "d").await;
     assert_eq!(wait(client, &asked.id, 0).await.verdict(), ApprovalVerdict::Pending);
     let waiting = || {
-        let (client, id) = (client.clone(), asked.id.clone());
+        let client = client.clone();
+        let id = asked.id.clone();
         tokio::spawn(async move { wait(&client, &id, 100).await })
     };
-    let (first, second) = (waiting(), waiting());
+    let first = waiting();
+    let second = waiting();
     server.until_approvals_wait(2).await;
     decide(client, &asked.id, ApprovalVerdict::Rejected).await.unwrap();
     assert_eq!(soon(first).await.unwrap().verdict(), ApprovalVerdict::Rejected);
     assert_eq!(soon(second).await.unwrap().verdict(), ApprovalVerdict::Rejected);
-    assert_eq!(wait(client, &asked.id, 100).await.verdict(), ApprovalVerdict::Rejected, "at once");
+    let decided = wait(client, &asked.id, 100).await;
+    assert_eq!(decided.verdict(), ApprovalVerdict::Rejected, "a decided approval must return at once");
 }
 
 #[tokio::test]
-async fn a_wait_ends_with_its_time_and_with_the_server() {
+async fn wait_ends_at_its_timeout_and_when_the_server_drains() {
     let server = TestServer::start().await;
-    let (client, run) = (server.client.clone(), new_run(&server.client).await);
-    let asked = ask(&client, &run.id, "d").await;
+    let client = server.client.clone();
+    let run = new_run(&server.client).await;
+    let asked = request_approval(&client, &run.id, "d").await;
     let waiting = |seconds_to_wait: i64| {
         let request = WaitApprovalRequest { approval_id: asked.id.clone(), wait: seconds(seconds_to_wait) };
         let client = client.clone();
@@ -139,9 +150,9 @@ async fn a_wait_ends_with_its_time_and_with_the_server() {
     assert_eq!(reason(soon(call).await.unwrap()), Reason::Draining);
 }
 
-/// Once, with an event, and by the policy.
+/// Each approval expires once, with one event, by its policy.
 #[tokio::test]
-async fn what_nobody_decides_in_time_is_as_its_policy_says() {
+async fn undecided_approval_expires_by_its_policy() {
     let server = TestServer::start().await;
     let client = &server.client;
     let policies = [
@@ -152,7 +163,7 @@ async fn what_nobody_decides_in_time_is_as_its_policy_says() {
     ];
     for (policy, verdict, source, status) in policies {
         let run = new_run(client).await;
-        let asked = ask_for_a_while(client, &run.id, policy).await;
+        let asked = request_expiring(client, &run.id, policy).await;
         server.clock.advance(TTL);
         let event = until_logged(client, &run.id, "approval_expired", 1).await;
         assert_eq!(json(&event.payload)["verdict"], verdict.as_str_name());
@@ -162,23 +173,25 @@ async fn what_nobody_decides_in_time_is_as_its_policy_says() {
         assert_eq!(get_run(client, &run.id).await.status(), status);
         let late = decide(client, &asked.id, ApprovalVerdict::Approved).await;
         assert_eq!(late.is_ok(), verdict == ApprovalVerdict::Pending, "{policy:?}");
-        // Later, when the server has certainly looked again, there is no second one.
+        // After another expiry, the server has swept again, and there is still one event.
         let other = new_run(client).await;
-        ask_for_a_while(client, &other.id, policy).await;
+        request_expiring(client, &other.id, policy).await;
         server.clock.advance(TTL);
         until_logged(client, &other.id, "approval_expired", 1).await;
         let expiries = kinds(client, &run.id).await.into_iter().filter(|kind| kind == "approval_expired");
-        assert_eq!(expiries.count(), 1, "once");
+        assert_eq!(expiries.count(), 1, "one event per approval");
     }
 }
 
 #[tokio::test]
-async fn a_wait_is_woken_by_the_expiry_that_decides() {
+async fn expiry_that_decides_wakes_the_wait() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
-    let asked = ask_for_a_while(client, &run.id, ExpiryPolicy::Approve).await;
+    let client = &server.client;
+    let run = new_run(&server.client).await;
+    let asked = request_expiring(client, &run.id, ExpiryPolicy::Approve).await;
     let call = {
-        let (client, id) = (client.clone(), asked.id.clone());
+        let client = client.clone();
+        let id = asked.id.clone();
         tokio::spawn(async move { wait(&client, &id, 300).await })
     };
     server.until_approvals_wait(1).await;
@@ -187,10 +200,11 @@ async fn a_wait_is_woken_by_the_expiry_that_decides() {
 }
 
 #[tokio::test]
-async fn a_cancelled_question_is_no_longer_asked() {
+async fn cancelled_approval_cannot_be_decided() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
-    let asked = ask(client, &run.id, "d").await;
+    let client = &server.client;
+    let run = new_run(&server.client).await;
+    let asked = request_approval(client, &run.id, "d").await;
     let cancel = CancelApprovalRequest { approval_id: asked.id.clone(), ..unset() };
     let cancelled = client.cancel_approval(cancel.clone()).await.unwrap().approval.unwrap();
     assert_eq!(cancelled.verdict(), ApprovalVerdict::Cancelled);
@@ -201,10 +215,11 @@ async fn a_cancelled_question_is_no_longer_asked() {
 }
 
 #[tokio::test]
-async fn an_approval_is_used_once_and_only_for_what_it_was_given_for() {
+async fn approval_is_consumed_once_and_only_with_its_digest() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
-    let asked = ask(client, &run.id, "sha256:1").await;
+    let client = &server.client;
+    let run = new_run(&server.client).await;
+    let asked = request_approval(client, &run.id, "sha256:1").await;
     assert_eq!(reason(consume(client, &asked.id, "sha256:1").await), Reason::NotApproved);
     decide(client, &asked.id, ApprovalVerdict::Approved).await.unwrap();
     assert_eq!(reason(consume(client, &asked.id, "sha256:2").await), Reason::DigestMismatch);
@@ -214,12 +229,15 @@ async fn an_approval_is_used_once_and_only_for_what_it_was_given_for() {
     assert_eq!(kinds(client, &run.id).await.last().unwrap(), "approval_consumed");
 }
 
-/// `expire_time` bounds the decision, not the use.
+/// `expire_time` limits when the approval is decided, not when it is consumed.
 #[tokio::test]
-async fn an_approval_given_in_time_can_be_used_later() {
+async fn approval_decided_in_time_can_be_consumed_later() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
-    let (run_id, title, subject_digest) = (run.id.clone(), "t".to_owned(), "d".to_owned());
+    let client = &server.client;
+    let run = new_run(&server.client).await;
+    let run_id = run.id.clone();
+    let title = "t".to_owned();
+    let subject_digest = "d".to_owned();
     let request = RequestApprovalRequest { run_id, title, subject_digest, ttl: seconds(60), ..unset() };
     let asked = client.request_approval(request).await.unwrap().approval.unwrap();
     decide(client, &asked.id, ApprovalVerdict::Approved).await.unwrap();
@@ -228,11 +246,16 @@ async fn an_approval_given_in_time_can_be_used_later() {
 }
 
 #[tokio::test]
-async fn the_inbox_lists_what_is_pending_across_runs_the_oldest_first() {
+async fn pending_approvals_are_listed_across_runs_oldest_first() {
     let server = TestServer::start().await;
     let client = &server.client;
-    let (one, two) = (new_run(client).await, new_run(client).await);
-    let asked = [ask(client, &two.id, "d").await, ask(client, &one.id, "d").await, ask(client, &two.id, "d").await];
+    let one = new_run(client).await;
+    let two = new_run(client).await;
+    let asked = [
+        request_approval(client, &two.id, "d").await,
+        request_approval(client, &one.id, "d").await,
+        request_approval(client, &two.id, "d").await,
+    ];
     decide(client, &asked[1].id, ApprovalVerdict::Approved).await.unwrap();
     let verdicts = vec![ApprovalVerdict::Pending.into()];
     let mut inbox = Vec::new();
@@ -250,14 +273,16 @@ async fn the_inbox_lists_what_is_pending_across_runs_the_oldest_first() {
 }
 
 #[tokio::test]
-async fn the_latest_is_the_one_decided_last_and_never_a_pending_one() {
+async fn latest_approval_is_the_one_decided_last() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let latest = || async {
         let request = GetLatestApprovalRequest { run_id: run.id.clone(), source: "human".into() };
         client.get_latest_approval(request).await.unwrap().approval.map(|approval| approval.id)
     };
-    let (first, second) = (ask(client, &run.id, "d").await, ask(client, &run.id, "d").await);
+    let first = request_approval(client, &run.id, "d").await;
+    let second = request_approval(client, &run.id, "d").await;
     assert_eq!(latest().await, None);
     for asked in [&second, &first] {
         server.clock.advance(Duration::from_secs(1));
@@ -267,10 +292,11 @@ async fn the_latest_is_the_one_decided_last_and_never_a_pending_one() {
 }
 
 #[tokio::test]
-async fn an_expired_question_in_a_run_that_has_ended_harms_nobody() {
+async fn expired_approval_does_not_pause_an_ended_run() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
-    let asked = ask_for_a_while(client, &run.id, ExpiryPolicy::PauseRun).await;
+    let client = &server.client;
+    let run = new_run(&server.client).await;
+    let asked = request_expiring(client, &run.id, ExpiryPolicy::PauseRun).await;
     set_status(client, &run.id, RunStatus::Completed).await;
     server.clock.advance(TTL);
     until_logged(client, &run.id, "approval_expired", 1).await;
@@ -278,13 +304,13 @@ async fn an_expired_question_in_a_run_that_has_ended_harms_nobody() {
     decide(client, &asked.id, ApprovalVerdict::Approved).await.unwrap();
 }
 
-/// No sweeper runs here: the services' own steps, on a store without a server.
+/// Calls the actions on a store without a server, so that no sweeper runs.
 #[tokio::test]
-async fn what_time_has_approved_is_good_before_it_is_swept() {
+async fn approval_granted_by_expiry_is_consumable_before_the_sweep() {
     let folder = tempfile::tempdir().unwrap();
     let clock = ManualClock::at(Timestamp::from_micros(0));
     let store = Store::open(&folder.path().join("db"), Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
-    store.transact(ask_in_store).await.unwrap();
+    store.transact(insert_approval).await.unwrap();
     let used = || store.transact(|tx| approval::consume(tx, "a", "digest"));
     assert!(matches!(used().await, Err(StoreError::NotApproved { .. })));
     clock.advance(TTL);
@@ -293,7 +319,7 @@ async fn what_time_has_approved_is_good_before_it_is_swept() {
     assert!(matches!(used().await, Err(StoreError::AlreadyConsumed { .. })));
 }
 
-fn ask_in_store(tx: &mut dyn Tx) -> Result<(), StoreError> {
+fn insert_approval(tx: &mut dyn Tx) -> Result<(), StoreError> {
     let draft = RunDraft { goal: "g".into(), repo_path: "r".into(), labels: Default::default() };
     let run = runhub_server::domain::run::Run::new(tx.next_key()?, "run".into(), draft, tx.now());
     runs::insert(tx, &run)?;

@@ -1,4 +1,4 @@
-//! Attempts: what they bring along, how they end, and what the next one is told.
+//! Attempts: their data, how they end, and what the next claim returns about them.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ async fn run_with(client: &Client, draft: TaskDraft) -> (Run, Task) {
 }
 
 #[tokio::test]
-async fn a_failed_task_is_pending_again_until_its_attempts_are_used_up() {
+async fn failed_task_is_pending_until_its_attempts_are_exhausted() {
     let server = TestServer::start().await;
     let client = &server.client;
     let (run, task) = run_with(client, TaskDraft { max_attempts: 2, ..draft("t") }).await;
@@ -40,7 +40,7 @@ async fn a_failed_task_is_pending_again_until_its_attempts_are_used_up() {
 }
 
 #[tokio::test]
-async fn the_last_failure_blocks_with_its_own_signature_if_it_has_one() {
+async fn last_failure_blocks_with_its_own_signature() {
     let server = TestServer::start().await;
     let client = &server.client;
     let (run, _) = run_with(client, TaskDraft { max_attempts: 1, ..draft("t") }).await;
@@ -51,7 +51,7 @@ async fn the_last_failure_blocks_with_its_own_signature_if_it_has_one() {
 }
 
 #[tokio::test]
-async fn a_failed_task_waits_for_its_retry_delay() {
+async fn failed_task_waits_for_its_retry_delay() {
     let server = TestServer::start().await;
     let client = &server.client;
     let (run, _) = run_with(client, draft("t")).await;
@@ -65,12 +65,13 @@ async fn a_failed_task_waits_for_its_retry_delay() {
 }
 
 #[tokio::test]
-async fn a_released_task_is_pending_again_and_that_counts_as_no_failure() {
+async fn released_task_is_pending_without_a_failure() {
     let server = TestServer::start().await;
     let client = &server.client;
     let (run, task) = run_with(client, TaskDraft { max_attempts: 1, ..draft("t") }).await;
     let held = claim(client, &run.id).await.unwrap();
-    let (task_id, lease_token) = (task.id.clone(), held.lease_token.clone());
+    let task_id = task.id.clone();
+    let lease_token = held.lease_token.clone();
     let request = ReleaseTaskRequest { task_id, lease_token, reason: "not mine".into(), ..unset() };
     let released = client.release_task(request).await.unwrap().task.unwrap();
     assert_eq!((released.status(), released.failure_count), (TaskStatus::Pending, 0));
@@ -83,7 +84,7 @@ async fn a_released_task_is_pending_again_and_that_counts_as_no_failure() {
 }
 
 #[tokio::test]
-async fn the_next_claim_brings_the_previous_attempt() {
+async fn next_claim_returns_the_previous_attempt() {
     let server = TestServer::start().await;
     let client = &server.client;
     let (run, _) = run_with(client, draft("t")).await;
@@ -101,9 +102,9 @@ async fn the_next_claim_brings_the_previous_attempt() {
     assert_eq!((&*previous.summary, json(&previous.progress)), ("half done", serde_json::json!({ "step": 2 })));
 }
 
-/// A client that takes 4 MiB would not learn that it has the task.
+/// A client that accepts at most 4 MiB must still learn that it has the task.
 #[tokio::test]
-async fn a_claim_fits_into_what_clients_take() {
+async fn claim_fits_into_the_client_message_limit() {
     let server = TestServer::start().await;
     let client = &server.client;
     let (run, task) =
@@ -121,7 +122,7 @@ async fn a_claim_fits_into_what_clients_take() {
 }
 
 #[tokio::test]
-async fn a_requeued_task_starts_anew_but_for_its_attempt_numbers() {
+async fn requeued_task_starts_over_but_keeps_its_attempt_numbers() {
     let server = TestServer::start().await;
     let client = &server.client;
     let (run, task) = run_with(client, TaskDraft { max_attempts: 1, ..draft("t") }).await;

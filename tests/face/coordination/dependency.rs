@@ -1,4 +1,4 @@
-//! C6: dependencies hold on every way in, and nobody is silently stuck.
+//! C6: every way into IN_PROGRESS and COMPLETED respects dependencies, and no task stays pending forever.
 
 use runhub_client::v1::*;
 use runhub_client::{Client, Reason};
@@ -13,7 +13,7 @@ async fn chain(client: &Client) -> (Run, Vec<Task>) {
 }
 
 #[tokio::test]
-async fn when_a_dependency_is_abandoned_its_dependents_are_blocked_and_with_it_pending_again() {
+async fn dependents_are_blocked_with_an_abandoned_task_and_pending_once_it_is_requeued() {
     let server = TestServer::start().await;
     let client = &server.client;
     let (run, tasks) = chain(client).await;
@@ -23,7 +23,7 @@ async fn when_a_dependency_is_abandoned_its_dependents_are_blocked_and_with_it_p
         (blocked.status(), blocked.blocker_signature.as_deref()),
         (TaskStatus::Blocked, Some("dependency_abandoned"))
     );
-    assert_eq!(get_task(client, &tasks[2].id).await.status(), TaskStatus::Pending, "further down it stays pending");
+    assert_eq!(get_task(client, &tasks[2].id).await.status(), TaskStatus::Pending, "a task further down stays pending");
     assert_eq!(reason(requeue(client, &tasks[1].id).await), Reason::WrongStatus);
     requeue(client, &tasks[0].id).await.unwrap();
     let freed = get_task(client, &tasks[1].id).await;
@@ -35,9 +35,10 @@ async fn when_a_dependency_is_abandoned_its_dependents_are_blocked_and_with_it_p
 }
 
 #[tokio::test]
-async fn what_waits_for_two_abandoned_tasks_is_freed_with_the_second() {
+async fn task_with_two_abandoned_dependencies_is_pending_once_both_are_requeued() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let tasks = add_tasks(client, &run.id, vec![keyed("a", &[]), keyed("b", &[]), keyed("c", &["a", "b"])]).await;
     abandon(client, &tasks[0].id).await;
     abandon(client, &tasks[1].id).await;
@@ -47,9 +48,9 @@ async fn what_waits_for_two_abandoned_tasks_is_freed_with_the_second() {
     assert_eq!(get_task(client, &tasks[2].id).await.status(), TaskStatus::Pending);
 }
 
-/// Requeueing puts back only what the abandoned task had blocked.
+/// Requeueing a task restores only the dependents that its abandonment had blocked.
 #[tokio::test]
-async fn what_somebody_blocked_for_another_reason_stays_blocked() {
+async fn task_blocked_for_another_reason_stays_blocked() {
     let server = TestServer::start().await;
     let client = &server.client;
     let (_, tasks) = chain(client).await;
@@ -60,9 +61,9 @@ async fn what_somebody_blocked_for_another_reason_stays_blocked() {
     assert_eq!(get_task(client, &tasks[1].id).await.blocker_signature.as_deref(), Some("own"));
 }
 
-/// Into IN_PROGRESS there are the claim and the late heartbeat, into COMPLETED the holder and the operator.
+/// The claim and the late heartbeat lead into IN_PROGRESS, the holder's and the operator's completion into COMPLETED.
 #[tokio::test]
-async fn no_way_in_goes_past_an_open_dependency() {
+async fn open_dependency_prevents_claim_and_completion() {
     let server = TestServer::start().await;
     let client = &server.client;
     let (run, tasks) = chain(client).await;

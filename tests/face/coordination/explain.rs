@@ -1,4 +1,4 @@
-//! ExplainTask: one reason for each thing in the way.
+//! ExplainTask: one reason for each obstacle.
 
 use std::time::Duration;
 
@@ -12,17 +12,19 @@ fn kinds_of(answer: &ExplainTaskResponse) -> Vec<ObstacleKind> {
 }
 
 #[tokio::test]
-async fn nothing_is_in_the_way_of_a_claimable_task() {
+async fn claimable_task_has_no_obstacles() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let task = add_task(client, &run.id, draft("t")).await;
     assert_eq!(explain(client, &task.id).await, ExplainTaskResponse { claimable: true, reasons: vec![] });
 }
 
 #[tokio::test]
-async fn a_task_that_is_held_or_over_says_so() {
+async fn held_or_completed_task_reports_its_status() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let task = add_task(client, &run.id, draft("t")).await;
     let held = claim(client, &run.id).await.unwrap();
     let answer = explain(client, &task.id).await;
@@ -35,9 +37,10 @@ async fn a_task_that_is_held_or_over_says_so() {
 }
 
 #[tokio::test]
-async fn each_thing_in_the_way_is_a_reason_that_names_it() {
+async fn every_obstacle_is_a_reason_that_names_it() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let with = |path: &str| TaskDraft { allowed_paths: vec!["doc".into(), path.into()], ..draft(path) };
     let holder = add_task(client, &run.id, with("src/*.rs")).await;
     let held = claim(client, &run.id).await.unwrap();
@@ -61,20 +64,25 @@ async fn each_thing_in_the_way_is_a_reason_that_names_it() {
     assert_eq!((paths.path.as_deref(), paths.other_path.as_deref()), (Some("src/foo*"), Some("src/*.rs")));
     assert_eq!(paths.time, held.lease_expire_time);
     assert!(paths.detail.contains("held by agent") && capability.detail.contains("gpu"), "{answer:?}");
-    // One after the other they go, and what is left is nobody's fault.
+    // Remove all obstacles but the capability.
     client.resume_run(ResumeRunRequest { run_id: run.id.clone(), ..unset() }).await.unwrap();
     complete(client, &held).await;
     client.complete_task(CompleteTaskRequest { task_id: tasks[0].id.clone(), ..unset() }).await.unwrap();
     server.clock.advance(Duration::from_secs(60));
     let answer = explain(client, &tasks[1].id).await;
-    assert_eq!((answer.claimable, kinds_of(&answer)), (true, vec![Capability]), "an agent that has it can have it");
+    assert_eq!(
+        (answer.claimable, kinds_of(&answer)),
+        (true, vec![Capability]),
+        "an agent that has it can claim the task"
+    );
 }
 
-/// Dependents further down stay pending: the one that will not move by itself is named.
+/// Tasks further down stay pending, so the answer names the blocked task that holds them up.
 #[tokio::test]
-async fn the_blocked_one_further_up_is_named() {
+async fn blocked_indirect_dependency_is_named() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let drafts = vec![keyed("a", &[]), keyed("b", &["a"]), keyed("c", &["b"]), keyed("d", &["c"])];
     let tasks = add_tasks(client, &run.id, drafts).await;
     abandon(client, &tasks[0].id).await;
@@ -87,9 +95,10 @@ async fn the_blocked_one_further_up_is_named() {
 }
 
 #[tokio::test]
-async fn a_task_of_a_run_that_has_ended_is_not_claimable() {
+async fn task_of_an_ended_run_is_not_claimable() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let task = add_task(client, &run.id, draft("t")).await;
     set_status(client, &run.id, RunStatus::Failed).await;
     let answer = explain(client, &task.id).await;

@@ -1,4 +1,4 @@
-//! C3 and C4: leases run out, are taken up again, and are refused when they are stale.
+//! C3 and C4: leases expire, are resumed, and are rejected once they are stale.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use runhub_client::v1::*;
 use crate::support::TestServer;
 use crate::support::calls::*;
 
-/// Of the claims here: shorter than what the sweeper looks after by itself.
+/// Duration of the leases here. It is shorter than the interval at which the sweeper runs by itself.
 const LEASE: Duration = Duration::from_secs(40);
 
-/// A run with one task, claimed.
+/// Creates a run with one task and claims it.
 async fn held(server: &TestServer) -> (Run, Claim) {
     held_with(server, draft("t")).await
 }
@@ -23,14 +23,14 @@ async fn held_with(server: &TestServer, draft: TaskDraft) -> (Run, Claim) {
     (run, claim)
 }
 
-/// Lets the lease run out.
+/// Lets the lease expire and returns the `count`-th `lease_expired` event of the run.
 async fn expire(server: &TestServer, run: &Run, count: usize) -> Event {
     server.clock.advance(LEASE);
     until_logged(&server.client, &run.id, "lease_expired", count).await
 }
 
 #[tokio::test]
-async fn a_claim_says_how_long_it_is_good() {
+async fn claim_returns_the_lease_duration_and_expiry() {
     let server = TestServer::start().await;
     let (run, claim) = held(&server).await;
     assert_eq!(claim.lease_duration, seconds(40));
@@ -43,7 +43,7 @@ async fn a_claim_says_how_long_it_is_good() {
 }
 
 #[tokio::test]
-async fn an_expired_lease_is_taken_back() {
+async fn expired_lease_returns_task_to_queue() {
     let server = TestServer::start().await;
     let (run, claim) = held(&server).await;
     server.clock.advance(LEASE - Duration::from_micros(1));
@@ -61,7 +61,7 @@ async fn an_expired_lease_is_taken_back() {
 }
 
 #[tokio::test]
-async fn heartbeats_keep_a_lease_and_change_nothing_else() {
+async fn heartbeats_extend_a_lease_and_change_nothing_else() {
     let server = TestServer::start().await;
     let (run, claim) = held(&server).await;
     let before = get_task(&server.client, &task_id(&claim)).await;
@@ -78,7 +78,7 @@ async fn heartbeats_keep_a_lease_and_change_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_heartbeat_names_its_own_duration_or_takes_that_of_the_claim() {
+async fn heartbeat_uses_its_own_duration_or_that_of_the_claim() {
     let server = TestServer::start().await;
     let (run, claim) = held(&server).await;
     let beats = vec![Beat { lease_token: claim.lease_token.clone(), ..unset() }];
@@ -92,7 +92,7 @@ async fn a_heartbeat_names_its_own_duration_or_takes_that_of_the_claim() {
 }
 
 #[tokio::test]
-async fn many_beats_are_answered_in_their_order() {
+async fn beats_are_answered_in_request_order() {
     let server = TestServer::start().await;
     let (_, claim) = held(&server).await;
     let token = |token: &str| Beat { lease_token: token.into(), ..unset() };
@@ -104,7 +104,7 @@ async fn many_beats_are_answered_in_their_order() {
 }
 
 #[tokio::test]
-async fn an_agent_that_returns_late_may_complete_while_nobody_has_taken_the_task() {
+async fn late_agent_may_complete_a_task_nobody_has_claimed() {
     let server = TestServer::start().await;
     let (run, claim) = held(&server).await;
     expire(&server, &run, 1).await;
@@ -117,7 +117,7 @@ async fn an_agent_that_returns_late_may_complete_while_nobody_has_taken_the_task
 }
 
 #[tokio::test]
-async fn an_agent_that_returns_late_may_fail_or_block_and_its_attempt_counts_once() {
+async fn late_agent_may_fail_or_block_and_its_attempt_counts_once() {
     let server = TestServer::start().await;
     let (run, claim) = held(&server).await;
     expire(&server, &run, 1).await;
@@ -132,7 +132,7 @@ async fn an_agent_that_returns_late_may_fail_or_block_and_its_attempt_counts_onc
 }
 
 #[tokio::test]
-async fn an_agent_that_returns_late_has_nothing_to_hand_back() {
+async fn late_agent_cannot_release_its_task() {
     let server = TestServer::start().await;
     let (run, claim) = held(&server).await;
     expire(&server, &run, 1).await;
@@ -140,7 +140,7 @@ async fn an_agent_that_returns_late_has_nothing_to_hand_back() {
 }
 
 #[tokio::test]
-async fn a_late_heartbeat_takes_the_lease_up_again() {
+async fn late_heartbeat_resumes_the_lease() {
     let server = TestServer::start().await;
     let (run, claim) = held(&server).await;
     expire(&server, &run, 1).await;
@@ -153,37 +153,37 @@ async fn a_late_heartbeat_takes_the_lease_up_again() {
     assert_eq!((attempt.status(), attempt.end_time), (AttemptStatus::Running, None));
     assert_eq!(kinds(&server.client, &run.id).await.last().unwrap(), "lease_resumed");
     expire(&server, &run, 2).await;
-    assert_eq!(get_task(&server.client, &task.id).await.failure_count, 1, "the same attempt counts once");
+    assert_eq!(get_task(&server.client, &task.id).await.failure_count, 1, "an attempt counts as one failure");
 }
 
 #[tokio::test]
-async fn a_late_heartbeat_is_lost_when_the_task_could_not_be_claimed() {
+async fn late_heartbeat_is_lost_if_the_task_is_not_claimable() {
     let server = TestServer::start().await;
     let client = &server.client;
-    // Somebody else has it.
+    // Another agent has claimed the task.
     let (run, claim) = held(&server).await;
     expire(&server, &run, 1).await;
     let other = claim_for(client, &run.id, "other", 40).await.unwrap();
     assert_eq!(beat(client, &claim).await.state(), LeaseState::Lost);
     assert_eq!(beat(client, &other).await.state(), LeaseState::Extended);
-    // Its paths are held by now.
+    // Another task holds the paths.
     let with = |path: &str| TaskDraft { allowed_paths: vec![path.into()], ..draft(path) };
     let (run, claim) = held_with(&server, with("src/a")).await;
     expire(&server, &run, 1).await;
     add_task(client, &run.id, TaskDraft { priority: 1, ..with("src") }).await;
     claim_for(client, &run.id, "other", 40).await.unwrap();
     assert_eq!(beat(client, &claim).await.state(), LeaseState::Lost);
-    // Its run is paused.
+    // The run is paused.
     let (run, claim) = held(&server).await;
     expire(&server, &run, 1).await;
     client.pause_run(PauseRunRequest { run_id: run.id.clone(), ..unset() }).await.unwrap();
     assert_eq!(beat(client, &claim).await.state(), LeaseState::Lost);
     client.resume_run(ResumeRunRequest { run_id: run.id, ..unset() }).await.unwrap();
-    assert_eq!(beat(client, &claim).await.state(), LeaseState::Extended, "it is not stale for that");
+    assert_eq!(beat(client, &claim).await.state(), LeaseState::Extended, "a pause must not make the token stale");
 }
 
 #[tokio::test]
-async fn a_task_given_to_another_is_no_longer_the_late_holders() {
+async fn late_write_is_rejected_after_another_agent_claimed_the_task() {
     let server = TestServer::start().await;
     let (run, old) = held(&server).await;
     expire(&server, &run, 1).await;
@@ -198,9 +198,9 @@ async fn a_task_given_to_another_is_no_longer_the_late_holders() {
     complete(&server.client, &new).await;
 }
 
-/// Every way in which somebody else moves a task whose lease ran out.
+/// Covers every way in which an operator moves a task whose lease has expired.
 #[tokio::test]
-async fn a_task_moved_by_an_operator_is_no_longer_the_late_holders() {
+async fn late_write_is_rejected_after_an_operator_moved_the_task() {
     let server = TestServer::start().await;
     let client = &server.client;
     for by in ["block", "abandon", "block and requeue", "replan"] {
@@ -225,21 +225,22 @@ async fn a_task_moved_by_an_operator_is_no_longer_the_late_holders() {
 }
 
 #[tokio::test]
-async fn the_last_attempt_that_expires_blocks_the_task() {
+async fn expiry_of_the_last_attempt_blocks_the_task() {
     let server = TestServer::start().await;
     let (run, claim) = held_with(&server, TaskDraft { max_attempts: 1, ..draft("t") }).await;
     expire(&server, &run, 1).await;
     let task = get_task(&server.client, &task_id(&claim)).await;
     assert_eq!((task.status(), task.blocker_signature.as_deref()), (TaskStatus::Blocked, Some("attempts_exhausted")));
-    assert_eq!(beat(&server.client, &claim).await.state(), LeaseState::Lost, "nobody could claim it");
+    assert_eq!(beat(&server.client, &claim).await.state(), LeaseState::Lost, "the task is not claimable");
     let task = complete(&server.client, &claim).await;
     assert_eq!((task.status(), task.blocker_signature), (TaskStatus::Completed, None));
 }
 
 #[tokio::test]
-async fn a_repeated_claim_is_the_same_while_its_lease_ran_out_and_nobody_took_the_task() {
+async fn repeated_claim_returns_the_expired_lease_until_the_task_is_claimed() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     add_task(client, &run.id, draft("t")).await;
     let request =
         ClaimTaskRequest { lease_duration: seconds(40), request_id: "id".into(), ..claim_request(&run.id, "agent") };
@@ -250,9 +251,9 @@ async fn a_repeated_claim_is_the_same_while_its_lease_ran_out_and_nobody_took_th
     assert_eq!(reason(client.claim_task(request).await), Reason::StaleLease);
 }
 
-/// While there is no server nobody can report: leases live on for 30 s, or their duration if that is less.
+/// Nobody can report while the server is away, so leases live 30 s longer, or their duration if that is less.
 #[tokio::test]
-async fn after_a_restart_holders_report_first() {
+async fn holders_can_report_first_after_a_restart() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     add_tasks(&server.client, &run.id, vec![draft("t"); 3]).await;
@@ -277,7 +278,7 @@ async fn after_a_restart_holders_report_first() {
 }
 
 #[tokio::test]
-async fn after_a_stall_not_everything_expires_at_once() {
+async fn leases_do_not_expire_right_after_a_stall() {
     let server = TestServer::start().await;
     let (run, claim) = held(&server).await;
     server.clock.stall(Duration::from_secs(600));

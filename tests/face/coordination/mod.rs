@@ -1,11 +1,12 @@
-//! What the server promises of coordination, sentence by sentence: C2 to C9 of the design.
+//! The coordination promises C2 to C9 of the design.
 
 mod approval;
 mod attempt;
 mod dependency;
 mod explain;
+mod known_bugs;
 mod lease;
-mod others_bugs;
 mod paths;
 mod run_control;
+mod unclaimable;
 mod wait;

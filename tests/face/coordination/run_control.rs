@@ -29,7 +29,7 @@ async fn until_status(client: &Client, run_id: &str, status: RunStatus) {
 }
 
 #[tokio::test]
-async fn a_paused_run_gives_out_nothing_and_resumes_as_it_was() {
+async fn paused_run_allows_no_claims_and_resumes_with_its_status() {
     let server = TestServer::start().await;
     let client = &server.client;
     for before in [RunStatus::Planning, RunStatus::Running, RunStatus::Blocked] {
@@ -49,9 +49,10 @@ async fn a_paused_run_gives_out_nothing_and_resumes_as_it_was() {
 }
 
 #[tokio::test]
-async fn leases_run_on_while_a_run_is_paused() {
+async fn leases_continue_while_a_run_is_paused() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     add_task(client, &run.id, draft("t")).await;
     let held = claim_for(client, &run.id, "agent", 60).await.unwrap();
     pause(client, &run.id).await;
@@ -62,12 +63,13 @@ async fn leases_run_on_while_a_run_is_paused() {
 }
 
 #[tokio::test]
-async fn repeating_run_control_is_a_success_that_changes_nothing() {
+async fn repeated_run_control_succeeds_and_changes_nothing() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     add_task(client, &run.id, draft("t")).await;
     claim(client, &run.id).await.unwrap();
-    assert_eq!(resume(client, &run.id).await, get_run(client, &run.id).await, "it was not paused");
+    assert_eq!(resume(client, &run.id).await, get_run(client, &run.id).await, "the run was not paused");
     let paused = pause(client, &run.id).await;
     assert_eq!(pause(client, &run.id).await, paused);
     resume(client, &run.id).await;
@@ -84,12 +86,14 @@ async fn repeating_run_control_is_a_success_that_changes_nothing() {
 }
 
 #[tokio::test]
-async fn cancelling_abandons_what_is_pending_at_once_and_lets_holders_finish() {
+async fn cancelling_abandons_pending_tasks_at_once_and_lets_holders_finish() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let tasks = add_tasks(client, &run.id, vec![draft("a"), draft("b"), keyed("c", &[]), keyed("d", &["c"])]).await;
-    let (first, second) = (claim(client, &run.id).await.unwrap(), claim(client, &run.id).await.unwrap());
-    let approval = ask(client, &run.id, "d").await;
+    let first = claim(client, &run.id).await.unwrap();
+    let second = claim(client, &run.id).await.unwrap();
+    let approval = request_approval(client, &run.id, "d").await;
     let cancelling = cancel(client, &run.id, None).await;
     assert_eq!((cancelling.status(), &*cancelling.status_reason), (RunStatus::Cancelling, "enough"));
     for task in &tasks[2..] {
@@ -98,7 +102,7 @@ async fn cancelling_abandons_what_is_pending_at_once_and_lets_holders_finish() {
     assert_eq!(reason(client.claim_task(claim_request(&run.id, "late")).await), Reason::RunEnded);
     let result = beat(client, &first).await;
     assert_eq!(result.state(), LeaseState::CancelRequested);
-    assert_eq!(result.lease_expire_time.unwrap().seconds, 1_800_000_030, "no further than the grace");
+    assert_eq!(result.lease_expire_time.unwrap().seconds, 1_800_000_030, "the lease must end with the grace");
     assert_eq!(complete(client, &first).await.status(), TaskStatus::Completed);
     assert_eq!(get_run(client, &run.id).await.status(), RunStatus::Cancelling);
     assert_eq!(fail(client, &second).await.status(), TaskStatus::Abandoned);
@@ -112,9 +116,10 @@ async fn cancelling_abandons_what_is_pending_at_once_and_lets_holders_finish() {
 }
 
 #[tokio::test]
-async fn what_is_released_or_expires_while_cancelling_is_abandoned() {
+async fn task_released_or_expired_while_cancelling_is_abandoned() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     add_tasks(client, &run.id, vec![draft("a"), draft("b"), draft("c")]).await;
     let released = claim(client, &run.id).await.unwrap();
     let expired = claim_for(client, &run.id, "agent", 5).await.unwrap();
@@ -125,7 +130,7 @@ async fn what_is_released_or_expires_while_cancelling_is_abandoned() {
     until_logged(client, &run.id, "lease_expired", 1).await;
     assert_eq!(get_task(client, &task_id(&expired)).await.status(), TaskStatus::Abandoned);
     assert_eq!(reason(client.complete_task(completion(&expired)).await), Reason::StaleLease);
-    // The grace is over.
+    // The grace ends.
     server.clock.advance(Duration::from_secs(25));
     until_status(client, &run.id, RunStatus::Cancelled).await;
     let task = get_task(client, &task_id(&silent)).await;
@@ -135,21 +140,23 @@ async fn what_is_released_or_expires_while_cancelling_is_abandoned() {
 }
 
 #[tokio::test]
-async fn a_run_in_which_nobody_works_is_cancelled_at_once() {
+async fn run_without_held_tasks_is_cancelled_at_once() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let task = add_task(client, &run.id, draft("t")).await;
     client.block_task(BlockTaskRequest { task_id: task.id.clone(), ..unset() }).await.unwrap();
     let cancelled = cancel(client, &run.id, None).await;
     assert_eq!((cancelled.status(), cancelled.revision), (RunStatus::Cancelled, 2));
     assert_eq!(get_run(client, &run.id).await, cancelled);
-    assert_eq!(get_task(client, &task.id).await.status(), TaskStatus::Abandoned, "what is blocked, too");
+    assert_eq!(get_task(client, &task.id).await.status(), TaskStatus::Abandoned, "blocked tasks are abandoned too");
 }
 
 #[tokio::test]
-async fn no_grace_ends_a_run_at_once_and_a_shorter_one_brings_its_end_forward() {
+async fn zero_grace_cancels_at_once_and_a_shorter_grace_ends_earlier() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     add_task(client, &run.id, draft("t")).await;
     claim(client, &run.id).await.unwrap();
     assert_eq!(cancel(client, &run.id, Some(0)).await.status(), RunStatus::Cancelled);
@@ -163,9 +170,10 @@ async fn no_grace_ends_a_run_at_once_and_a_shorter_one_brings_its_end_forward() 
 }
 
 #[tokio::test]
-async fn a_paused_run_can_be_cancelled_and_a_cancelled_one_reopened() {
+async fn paused_run_can_be_cancelled_and_then_reopened() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     pause(client, &run.id).await;
     assert_eq!(cancel(client, &run.id, None).await.status(), RunStatus::Cancelled);
     let reopened = set_status(client, &run.id, RunStatus::Running).await;
@@ -174,9 +182,9 @@ async fn a_paused_run_can_be_cancelled_and_a_cancelled_one_reopened() {
     assert!(claim(client, &run.id).await.is_some());
 }
 
-/// The server may be away when the grace ends: holders then have a while to report, as after any such time.
+/// If the grace ends while the server is away, holders first get time to report, as after any absence.
 #[tokio::test]
-async fn a_cancellation_goes_on_after_a_restart() {
+async fn cancellation_continues_after_a_restart() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     add_task(&server.client, &run.id, draft("t")).await;
@@ -191,11 +199,12 @@ async fn a_cancellation_goes_on_after_a_restart() {
     soon(until_status(&server.client, &run.id, RunStatus::Cancelled)).await;
 }
 
-/// A run with nothing left to do stays as it is.
+/// A run whose tasks are all completed keeps its status.
 #[tokio::test]
 async fn tasks_never_change_the_status_of_their_run() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     add_task(client, &run.id, draft("t")).await;
     set_status(client, &run.id, RunStatus::Running).await;
     complete(client, &claim(client, &run.id).await.unwrap()).await;

@@ -1,4 +1,4 @@
-//! Every mutating RPC: the second call is answered as the first, and changes nothing.
+//! Every mutating RPC: a repeated call gets the first answer and changes nothing.
 
 #![allow(clippy::needless_update)] // Some requests have no field that is left unset.
 
@@ -10,7 +10,7 @@ use crate::support::TestServer;
 use crate::support::calls::*;
 use crate::support::dump::dump;
 
-/// A run to call things about, and what was called twice.
+/// A run to make calls about, and the requests that were repeated.
 struct World {
     server: TestServer,
     run: String,
@@ -34,7 +34,8 @@ impl World {
 macro_rules! twice {
     ($world:expr, $rpc:ident, $request:ident { $($name:ident: $value:expr),* }) => {{
         let request = $request { $($name: $value,)* request_id: "id".into(), ..unset() };
-        let (client, db) = ($world.server.client.clone(), $world.server.db());
+        let client = $world.server.client.clone();
+        let db = $world.server.db();
         let first = client.$rpc(request.clone()).await.unwrap();
         let after = dump(&db);
         assert_eq!(client.$rpc(request).await.unwrap(), first, stringify!($rpc));
@@ -95,12 +96,12 @@ async fn repeat_approvals(world: &mut World) {
     let run = world.run.clone();
     twice!(world, record_approval, RecordApprovalRequest { run_id: run.clone(), source: "me".into(), verdict: 2 });
     twice!(world, request_approval, RequestApprovalRequest { run_id: run.clone(), title: "t".into() });
-    let approval = ask(&world.server.client, &run, "d").await.id;
+    let approval = request_approval(&world.server.client, &run, "d").await.id;
     let source = "me".to_owned();
     let id = || approval.clone();
     twice!(world, decide_approval, DecideApprovalRequest { approval_id: id(), source: source.clone(), verdict: 2 });
     twice!(world, consume_approval, ConsumeApprovalRequest { approval_id: id(), subject_digest: "d".into() });
-    let approval = ask(&world.server.client, &run, "d").await.id;
+    let approval = request_approval(&world.server.client, &run, "d").await.id;
     twice!(world, cancel_approval, CancelApprovalRequest { approval_id: approval.clone() });
 }
 
@@ -110,7 +111,8 @@ async fn repeat_records(world: &mut World) {
     twice!(world, save_agent_state, SaveAgentStateRequest { state: state.clone() });
     twice!(world, append_events, AppendEventsRequest { run_id: run.clone(), events: vec![event("x")] });
     twice!(world, create_checkpoint, CreateCheckpointRequest { run_id: run.clone(), status: 2 });
-    let (kind, path) = ("k".to_owned(), "p".to_owned());
+    let kind = "k".to_owned();
+    let path = "p".to_owned();
     twice!(world, create_artifact, CreateArtifactRequest { run_id: run, kind: kind.clone(), path: path.clone() });
 }
 

@@ -1,5 +1,5 @@
-//! The seed, row by row: a test for each method of the class RunStore, named after it, that pins what the class did.
-//! Where the class was wrong, the test pins the right thing and says so.
+//! The seed: one test for each method of the class RunStore, named after the method. A test pins what the class did or,
+//! where the class was wrong, the right behavior, with a note.
 
 mod records;
 mod runs;

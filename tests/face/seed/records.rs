@@ -18,7 +18,7 @@ async fn add_event() {
     assert_eq!((json(&last.payload), last.position), (payload, appended.last_position));
 }
 
-/// The newest 50 unless told otherwise, ascending.
+/// Returns the newest 50 unless told otherwise, in ascending order.
 #[tokio::test]
 async fn list_events() {
     let server = TestServer::start().await;
@@ -55,7 +55,7 @@ async fn add_artifact() {
     assert_eq!(json(&made.metadata), serde_json::json!({ "lines": 3 }));
 }
 
-/// The oldest first, of all roles or of one.
+/// Lists the oldest first, for all roles or for one.
 #[tokio::test]
 async fn list_artifacts() {
     let server = TestServer::start().await;
@@ -98,7 +98,7 @@ async fn add_approval() {
     assert_eq!(approval.decide_time, approval.create_time);
 }
 
-/// The oldest first.
+/// Lists the oldest first.
 #[tokio::test]
 async fn list_approvals() {
     let server = TestServer::start().await;
@@ -111,8 +111,8 @@ async fn list_approvals() {
     assert_eq!(server.client.list_approvals(request).await.unwrap().approvals, made);
 }
 
-/// The latest of a source, null when it has decided nothing. The class ordered by created_at, in which two of one
-/// millisecond tie: here the later one wins, and the clock of this test stands still.
+/// Returns the latest approval of a source, or null. The class ordered by created_at, where two approvals of one
+/// millisecond tie. Here the later one wins, although the clock of this test stands still.
 #[tokio::test]
 async fn latest_approval() {
     let server = TestServer::start().await;

@@ -19,7 +19,7 @@ async fn create_run() {
     assert_eq!((run.cycle_count, run.replan_count), (0, 0));
     assert_eq!(run.create_time, run.update_time);
 
-    // One of the two events the class wrote by itself, to the letter.
+    // One of the two events that the class wrote by itself, verbatim.
     let log = log(&server.client, &run.id).await;
     assert_eq!(log.len(), 1);
     assert_eq!((log[0].source.as_str(), log[0].kind.as_str()), ("system", "run_created"));
@@ -36,7 +36,7 @@ async fn get_run() {
     assert_eq!(reason(missing), Reason::RunNotFound);
 }
 
-/// Newest first. The class ordered by created_at, in which runs of one millisecond tie; here they never do.
+/// Lists the newest first. The class ordered by created_at, where runs of one millisecond tie. Here they never tie.
 #[tokio::test]
 async fn list_runs() {
     let server = TestServer::start().await;
@@ -49,7 +49,7 @@ async fn list_runs() {
     assert_eq!(runs.into_iter().map(|run| run.id).collect::<Vec<_>>(), made);
 }
 
-/// Set fields change, unset ones stay. The class could not clear a summary (`??` kept it); a mask can.
+/// Set fields change and unset fields stay. The class could not clear a summary (`??` kept it); a mask can.
 #[tokio::test]
 async fn update_run() {
     let server = TestServer::start().await;
@@ -90,13 +90,14 @@ async fn increment_cycle() {
     }
 }
 
-/// The class said only that it was done; here no increment of many at once is lost.
+/// The class could lose concurrent increments. Here all of them count.
 #[tokio::test]
 async fn increment_replan_count() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let calls = (0..20).map(|_| {
-        let (client, run_id) = (server.client.clone(), run.id.clone());
+        let client = server.client.clone();
+        let run_id = run.id.clone();
         tokio::spawn(async move { client.increment_replan(IncrementReplanRequest { run_id, ..unset() }).await })
     });
     for call in calls.collect::<Vec<_>>() {
@@ -130,7 +131,7 @@ async fn get_agent_state() {
     assert_eq!(server.client.get_agent_state(request).await.unwrap().state, saved);
 }
 
-/// An upsert on (run, role). The time is the server's: the class took it from the caller.
+/// Upserts by run and role. The server sets the time, which the class took from the caller.
 #[tokio::test]
 async fn save_agent_state() {
     let server = TestServer::start().await;
@@ -151,11 +152,12 @@ async fn save_agent_state() {
     assert_eq!(roles, ["checker", "strategy"]);
 }
 
-/// Which statuses land in which list, and the limits 50 and 12, ascending.
+/// Checks which statuses land in which list, and the default limits of 50 events and 12 attempts.
 #[tokio::test]
 async fn build_snapshot() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let titles = ["completed", "blocked", "abandoned", "held", "pending"];
     let tasks = add_tasks(client, &run.id, titles.map(draft).to_vec()).await;
     complete(client, &claim(client, &run.id).await.unwrap()).await;

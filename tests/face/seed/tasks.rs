@@ -11,11 +11,12 @@ async fn statuses(server: &TestServer, run_id: &str) -> Vec<TaskStatus> {
     server.client.list_tasks(request).await.unwrap().tasks.iter().map(Task::status).collect()
 }
 
-/// In-progress tasks are pending again; the event is written only if there were any.
+/// Tasks in progress are pending again. The event is written only if there were any.
 #[tokio::test]
 async fn requeue_in_progress_tasks() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     add_tasks(client, &run.id, vec![draft("a"), draft("b"), draft("c")]).await;
     let requeue = || async {
         let request = RequeueInProgressTasksRequest { run_id: run.id.clone(), ..unset() };
@@ -28,18 +29,19 @@ async fn requeue_in_progress_tasks() {
     claim(client, &run.id).await.unwrap();
     assert_eq!(requeue().await, 2);
     assert_eq!(statuses(&server, &run.id).await, [TaskStatus::Pending; 3]);
-    // The other event the class wrote by itself, to the letter.
+    // The other event that the class wrote by itself, verbatim.
     let last = log(client, &run.id).await.pop().unwrap();
     assert_eq!((last.source.as_str(), last.kind.as_str()), ("system", "requeue_in_progress"));
     assert_eq!(last.message, "Requeued in-progress tasks on resume.");
     assert_eq!(json(&last.payload), serde_json::json!({ "changes": 2 }));
 }
 
-/// Pending and in-progress tasks are abandoned, what is done or blocked stays, the new ones follow in order.
+/// Pending and in-progress tasks are abandoned, completed and blocked tasks stay, and the new ones follow in order.
 #[tokio::test]
 async fn replace_pending_tasks() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let tasks = add_tasks(client, &run.id, ["a", "b", "c", "d"].map(draft).to_vec()).await;
     complete(client, &claim(client, &run.id).await.unwrap()).await;
     client.block_task(BlockTaskRequest { task_id: tasks[1].id.clone(), ..unset() }).await.unwrap();
@@ -61,11 +63,12 @@ async fn replace_pending_tasks() {
     assert_eq!(statuses(&server, &run.id).await, [Completed, Blocked, Abandoned, Abandoned, Pending, Pending]);
 }
 
-/// In plan order. The class ordered by created_at, in which all tasks of one plan tie.
+/// Lists in plan order. The class ordered by created_at, where all tasks of one plan tie.
 #[tokio::test]
 async fn list_tasks() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let titles: Vec<String> = (0..30).map(|at| format!("t{at}")).collect();
     add_tasks(client, &run.id, titles.iter().map(|title| draft(title)).collect()).await;
     complete(client, &claim(client, &run.id).await.unwrap()).await;
@@ -89,12 +92,13 @@ async fn get_task() {
     assert_eq!(reason(missing), Reason::TaskNotFound);
 }
 
-/// The first pending task in plan order, one attempt more; null when there is none. The class read and wrote in two
-/// statements, so that two processes could claim the same task: here it is one, with a token for its holder.
+/// Claims the first pending task in plan order and increments its attempts, or returns null. The class read and wrote
+/// in two statements, so two processes could claim the same task. Here it is one step, with a token for the holder.
 #[tokio::test]
 async fn claim_next_pending_task() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     assert_eq!(claim(client, &run.id).await, None);
     let tasks = add_tasks(client, &run.id, vec![draft("a"), draft("b")]).await;
     let first = claim(client, &run.id).await.unwrap();
@@ -107,11 +111,12 @@ async fn claim_next_pending_task() {
     assert_eq!(claim(client, &run.id).await, None);
 }
 
-/// The summary is set and the blocker_signature cleared. The class completed anything; here a held task takes its token.
+/// Sets the summary and clears the blocker_signature. The class completed any task. Here a held task needs its token.
 #[tokio::test]
 async fn complete_task() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let task = add_task(client, &run.id, draft("t")).await;
     let block = BlockTaskRequest { task_id: task.id.clone(), blocker_signature: Some("sig".into()), ..unset() };
     let blocked = client.block_task(block).await.unwrap().task.unwrap();
@@ -128,13 +133,15 @@ async fn complete_task() {
     assert_eq!(complete(client, &held).await.status(), TaskStatus::Completed);
 }
 
-/// Null and non-null summaries and signatures: what is unset is cleared.
+/// Covers null and non-null summaries and signatures: an unset field is cleared.
 #[tokio::test]
 async fn abandon_task() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let tasks = add_tasks(client, &run.id, vec![draft("a"), draft("b")]).await;
-    let (summary, blocker_signature) = (Some("why".to_owned()), Some("sig".to_owned()));
+    let summary = Some("why".to_owned());
+    let blocker_signature = Some("sig".to_owned());
     let block = BlockTaskRequest { task_id: tasks[0].id.clone(), summary, blocker_signature, ..unset() };
     client.block_task(block).await.unwrap();
     let request = AbandonTaskRequest { task_id: tasks[0].id.clone(), ..unset() };
@@ -147,11 +154,12 @@ async fn abandon_task() {
     assert_eq!(abandoned.implementation_summary.as_deref(), Some("enough"));
 }
 
-/// As abandoning: null and non-null.
+/// Covers null and non-null fields, as for abandoning.
 #[tokio::test]
 async fn block_task() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     add_task(client, &run.id, draft("t")).await;
     let held = claim(client, &run.id).await.unwrap();
     let request = BlockTaskRequest {
@@ -180,7 +188,7 @@ async fn record(server: &TestServer, task: &Task, number: i32, status: AttemptSt
     server.client.record_task_attempt(request).await.unwrap().attempt.unwrap()
 }
 
-/// The newest, null when there is none. The class ordered by created_at, in which two of one millisecond tie.
+/// Returns the newest, or null. The class ordered by created_at, where two attempts of one millisecond tie.
 #[tokio::test]
 async fn latest_task_attempt() {
     let server = TestServer::start().await;
@@ -196,7 +204,7 @@ async fn latest_task_attempt() {
     assert_eq!(latest().await, Some(second));
 }
 
-/// A row as given; the answer is that row (the class answered with the latest, which could be another's).
+/// Stores the row as given and returns it. The class returned the latest row, which could be another one.
 #[tokio::test]
 async fn add_task_attempt() {
     let server = TestServer::start().await;
@@ -210,7 +218,7 @@ async fn add_task_attempt() {
     assert_eq!((last.kind.as_str(), last.task_id), ("attempt_recorded", Some(task.id)));
 }
 
-/// The newest 12 of the run unless told otherwise, the oldest of them first.
+/// Returns the newest 12 of the run unless told otherwise, the oldest of them first.
 #[tokio::test]
 async fn list_recent_attempts() {
     let server = TestServer::start().await;

@@ -1,4 +1,4 @@
-//! What a log must not say: a checker over the events of a run, which knows nothing of how the server works.
+//! A checker over the events of a run. It knows the design's promises and nothing of how the server works.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,44 +7,44 @@ use serde_json::Value;
 
 use crate::support::calls::json;
 
-/// What is broken. Each rule is one sentence of the design's C1 to C7.
+/// A broken rule. Each is one sentence of the design's C1 to C7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// Two live attempts of a task.
+    /// Two attempts of a task are live at once.
     TwoLiveAttempts,
-    /// Two tasks with overlapping paths in progress together.
+    /// Two tasks with overlapping paths are in progress at once.
     OverlappingPaths,
-    /// A task given out or completed before what it depends on.
-    BeforeItsDependencies,
-    /// An attempt that is not the next one.
+    /// A task is claimed or completed before a task that it depends on.
+    OpenDependency,
+    /// The number of an attempt does not follow the previous one.
     AttemptNumbers,
-    /// A report taken from an attempt that another has followed, or of a task that was moved by others.
-    StaleWriteTaken,
-    /// A stale write that the log does not tell of, or that nobody made.
+    /// A report is accepted although another attempt followed, or somebody else moved the task.
+    StaleWriteAccepted,
+    /// A rejected write is missing from the log, or the log has one that no agent made.
     StaleWriteNotLogged,
-    /// Something that happens to a lease in no order that makes sense.
+    /// The events of a lease are in an impossible order.
     LeaseOutOfOrder,
-    /// A state at the end that the log does not explain.
-    EndNotExplained,
+    /// The log does not explain a task's final state.
+    FinalStateUnexplained,
 }
 
-/// What one run has left behind.
+/// The traces of one run.
 #[derive(Debug, Clone)]
 pub struct History {
-    /// As they are at the end.
+    /// The tasks in their final state.
     pub tasks: BTreeMap<String, Task>,
     pub log: Vec<Event>,
-    /// The completions that agents were told were taken: task and attempt.
-    pub taken: Vec<(String, i64)>,
-    /// The refusals that agents were given: task and attempt.
-    pub refused: Vec<(String, i64)>,
+    /// Task and attempt of each completion that an agent was told was accepted.
+    pub accepted: Vec<(String, i64)>,
+    /// Task and attempt of each rejection that an agent was given.
+    pub rejected: Vec<(String, i64)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Pending,
     Live,
-    /// Its lease ran out, and nobody has moved the task since.
+    /// The lease expired, and nobody has moved the task since.
     Expired,
     Completed,
     Blocked,
@@ -54,15 +54,16 @@ struct Replay<'a> {
     history: &'a History,
     states: BTreeMap<&'a str, (State, i64)>,
     completions: Vec<(String, i64)>,
-    logged_refusals: Vec<(String, i64)>,
+    logged_rejections: Vec<(String, i64)>,
     broken: BTreeSet<(Rule, String)>,
 }
 
-/// Everything that is broken, with the task it happened to.
+/// Returns every broken rule, with the task for which it was broken.
 pub fn check(history: &History) -> BTreeSet<(Rule, String)> {
     let states = history.tasks.keys().map(|id| (id.as_str(), (State::Pending, 0))).collect();
-    let (completions, logged_refusals) = (Vec::new(), Vec::new());
-    let mut replay = Replay { history, states, completions, logged_refusals, broken: BTreeSet::new() };
+    let completions = Vec::new();
+    let logged_rejections = Vec::new();
+    let mut replay = Replay { history, states, completions, logged_rejections, broken: BTreeSet::new() };
     for event in &history.log {
         if let Some(task_id) = event.task_id.as_deref() {
             replay.step(task_id, &event.kind, &json(&event.payload));
@@ -73,26 +74,28 @@ pub fn check(history: &History) -> BTreeSet<(Rule, String)> {
 }
 
 impl History {
-    /// What a person wants to know of it.
+    /// Returns the figures of the run as text.
     pub fn figures(&self) -> String {
         let count = |kind: &str| self.log.iter().filter(|event| event.kind == kind).count();
-        let (claims, expiries) = (count("task_claimed"), count("lease_expired"));
-        let taken = self.taken.len();
-        format!("{claims} claims, {taken} completed, {expiries} leases expired, {} refused", self.refused.len())
+        let claims = count("task_claimed");
+        let expiries = count("lease_expired");
+        let accepted = self.accepted.len();
+        format!("{claims} claims, {accepted} completed, {expiries} leases expired, {} rejected", self.rejected.len())
     }
 }
 
-/// The task of an entry that is in one list and not, or not so often, in the other.
-fn first_difference(logged: &[(String, i64)], heard: &[(String, i64)]) -> Option<String> {
-    let (mut logged, mut heard) = (logged.to_vec(), heard.to_vec());
+/// Returns the task of the first entry that the sorted lists do not share.
+fn first_difference(logged: &[(String, i64)], received: &[(String, i64)]) -> Option<String> {
+    let mut logged = logged.to_vec();
+    let mut received = received.to_vec();
     logged.sort();
-    heard.sort();
-    let differs = |at: &usize| logged.get(*at) != heard.get(*at);
-    let at = (0..logged.len().max(heard.len())).find(differs)?;
-    logged.get(at).or(heard.get(at)).map(|(id, _)| id.clone())
+    received.sort();
+    let differs = |at: &usize| logged.get(*at) != received.get(*at);
+    let at = (0..logged.len().max(received.len())).find(differs)?;
+    logged.get(at).or(received.get(at)).map(|(id, _)| id.clone())
 }
 
-/// The two paths of the storm overlap exactly if they begin with the same folder.
+/// Returns the folder of a task's path. Two paths of this test overlap exactly if their folders are equal.
 fn group(task: &Task) -> Option<&str> {
     task.allowed_paths.first().and_then(|path| path.split('/').next())
 }
@@ -130,15 +133,15 @@ impl<'a> Replay<'a> {
             }
             "task_completed" => {
                 self.completions.push((task_id.to_owned(), number.unwrap_or(0)));
-                (self.reported(id, state, attempt, number, State::Completed), attempt)
+                (self.accept_report(id, state, attempt, number, State::Completed), attempt)
             }
             "task_failed" | "task_released" => {
                 let blocked = payload["status"] == "TASK_STATUS_BLOCKED";
                 let to = if blocked { State::Blocked } else { State::Pending };
-                (self.reported(id, state, attempt, number, to), attempt)
+                (self.accept_report(id, state, attempt, number, to), attempt)
             }
             "stale_write_rejected" => {
-                self.logged_refusals.push((task_id.to_owned(), number.unwrap_or(0)));
+                self.logged_rejections.push((task_id.to_owned(), number.unwrap_or(0)));
                 (state, attempt)
             }
             _ => (state, attempt),
@@ -146,7 +149,7 @@ impl<'a> Replay<'a> {
         self.states.insert(id, next);
     }
 
-    /// A task is given out, or taken up again.
+    /// Checks a task that is claimed, or whose lease is resumed.
     fn begin(&mut self, id: &'a str, state: State) {
         if state == State::Live {
             self.report(Rule::TwoLiveAttempts, id);
@@ -158,43 +161,43 @@ impl<'a> Replay<'a> {
         if group(task).is_some() && others.iter().any(|other| group(&history.tasks[*other]) == group(task)) {
             self.report(Rule::OverlappingPaths, id);
         }
-        self.look_at_dependencies(id);
+        self.check_dependencies(id);
     }
 
-    fn look_at_dependencies(&mut self, id: &str) {
+    fn check_dependencies(&mut self, id: &str) {
         let open = |dependency: &String| self.states[dependency.as_str()].0 != State::Completed;
         if self.history.tasks[id].depends_on.iter().any(open) {
-            self.report(Rule::BeforeItsDependencies, id);
+            self.report(Rule::OpenDependency, id);
         }
     }
 
-    /// A holder's report was taken.
-    fn reported(&mut self, id: &str, state: State, attempt: i64, number: Option<i64>, to: State) -> State {
+    /// Checks a holder's accepted report. Returns the state that the task moves to.
+    fn accept_report(&mut self, id: &str, state: State, attempt: i64, number: Option<i64>, to: State) -> State {
         if !matches!(state, State::Live | State::Expired) || number != Some(attempt) {
-            self.report(Rule::StaleWriteTaken, id);
+            self.report(Rule::StaleWriteAccepted, id);
         }
         if to == State::Completed {
-            self.look_at_dependencies(id);
+            self.check_dependencies(id);
         }
         to
     }
 
     fn end(&mut self) {
         let history = self.history;
-        if let Some(id) = first_difference(&self.completions, &history.taken) {
-            self.report(Rule::StaleWriteTaken, &id);
+        if let Some(id) = first_difference(&self.completions, &history.accepted) {
+            self.report(Rule::StaleWriteAccepted, &id);
         }
-        if let Some(id) = first_difference(&self.logged_refusals, &history.refused) {
+        if let Some(id) = first_difference(&self.logged_rejections, &history.rejected) {
             self.report(Rule::StaleWriteNotLogged, &id);
         }
         for (id, task) in &history.tasks {
             if !self.explains(id, task) {
-                self.report(Rule::EndNotExplained, id);
+                self.report(Rule::FinalStateUnexplained, id);
             }
         }
     }
 
-    /// Completed, blocked for a stated reason, or pending behind something that is.
+    /// Returns true if the task is completed, blocked for a stated reason, or pending behind an open dependency.
     fn explains(&self, id: &str, task: &Task) -> bool {
         use runhub_client::v1::TaskStatus::{Blocked, Completed, Pending};
         let (state, attempt) = self.states[id];

@@ -3,7 +3,7 @@
 use runhub_client::Reason;
 
 use super::ops::Op;
-use super::state::{Answer, Called};
+use super::state::{Answer, CallResult};
 
 const PENDING: i32 = 1;
 const APPROVED: i32 = 2;
@@ -27,13 +27,13 @@ struct Approval {
 #[derive(Debug, Clone, Default)]
 pub struct Approvals(Vec<Approval>);
 
-/// The place of one of the newest three of so many.
+/// Returns the index of one of the newest three of `count` things, or None if there is none.
 pub fn newest(number: usize, count: usize) -> Option<usize> {
     number.checked_rem(count.min(3)).map(|back| count - 1 - back)
 }
 
 impl Approvals {
-    pub fn call(&mut self, op: &Op, now: i64, ended: impl Fn(usize) -> bool) -> Called {
+    pub fn call(&mut self, op: &Op, now: i64, ended: impl Fn(usize) -> bool) -> CallResult {
         if let Op::Ask { run, policy, seconds } = op {
             if ended(*run) {
                 return Err(Reason::RunEnded);
@@ -50,7 +50,7 @@ impl Approvals {
             return Ok(Answer::Done);
         }
         let (Op::Decide { approval, .. } | Op::CancelApproval { approval } | Op::Consume { approval, .. }) = op else {
-            unreachable!("no call about approvals")
+            unreachable!("not an approval call")
         };
         let Some(at) = self.at(*approval) else { return Ok(Answer::Done) };
         let approval = &mut self.0[at];
@@ -73,12 +73,12 @@ impl Approvals {
         Ok(Answer::Done)
     }
 
-    /// One of the newest: they are meant more often than once.
+    /// Picks one of the newest, so that an approval is used more than once.
     pub fn at(&self, approval: usize) -> Option<usize> {
         newest(approval, self.0.len())
     }
 
-    /// Does what the policies say; returns the runs to pause.
+    /// Applies the policies to due approvals. Returns the runs to pause.
     pub fn expire(&mut self, now: i64) -> Vec<usize> {
         let mut to_pause = Vec::new();
         let due =
@@ -95,7 +95,7 @@ impl Approvals {
         to_pause
     }
 
-    /// With its run. What time has decided by then is decided.
+    /// Cancels the approvals of a run. An approval that is already due is decided by its policy instead.
     pub fn cancel_all(&mut self, run: usize, now: i64) {
         for approval in self.0.iter_mut().filter(|approval| approval.run == run && approval.verdict == PENDING) {
             let is_due = !approval.has_expired && approval.end.is_some_and(|end| end <= now);
@@ -108,7 +108,7 @@ impl Approvals {
         }
     }
 
-    pub fn look(&self) -> Vec<(i32, bool)> {
+    pub fn observe(&self) -> Vec<(i32, bool)> {
         self.0.iter().map(|approval| (approval.verdict, approval.used)).collect()
     }
 }

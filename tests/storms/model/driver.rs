@@ -1,4 +1,4 @@
-//! The real thing: the services over a store of their own, swept when time passes.
+//! The real services over a store of their own, swept when time passes.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status};
 
 use super::approvals::newest;
 use super::ops::{Caller, NewTask, Op};
-use super::state::{Answer, Called, Look, Model, Seen};
+use super::state::{Answer, CallResult, Model, Observation, TaskView};
 use crate::support::calls::{seconds, unset};
 
 const START: i64 = 1_800_000_000;
@@ -34,13 +34,13 @@ pub struct Driver {
     runs: Vec<String>,
     tasks: Vec<String>,
     tokens: Vec<String>,
-    /// Of each token: the task and its attempt.
+    /// Task and attempt number of each token.
     claims: Vec<(String, i32)>,
     approvals: Vec<String>,
     _folder: TempDir,
 }
 
-/// In memory where there is such a folder: what is on disk after a crash is for other tests.
+/// Returns a folder in memory if there is one. Other tests cover what is on disk after a crash.
 fn folder() -> TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
@@ -70,7 +70,10 @@ impl Driver {
             let request = CreateRunRequest { goal: "g".into(), repo_path: "/repo".into(), ..unset() };
             runs.push(answer(hub.create_run(Request::new(request)).await).unwrap().run.unwrap().id);
         }
-        let (tasks, tokens, claims, approvals) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let tasks = Vec::new();
+        let tokens = Vec::new();
+        let claims = Vec::new();
+        let approvals = Vec::new();
         Self { hub, store, sweeper, clock, runs, tasks, tokens, claims, approvals, _folder: folder }
     }
 
@@ -78,13 +81,13 @@ impl Driver {
         self.store.close().await;
     }
 
-    pub async fn pass(&mut self, time: Duration) {
+    pub async fn advance_clock(&mut self, time: Duration) {
         self.clock.advance(time);
         self.sweeper.sweep().await.unwrap();
     }
 
-    /// Makes the call. The model, which has made it already, says what its numbers mean.
-    pub async fn call(&mut self, op: &Op, model: &Model) -> Called {
+    /// Makes the call. The model has made it already, and resolves the numbers of the operation.
+    pub async fn call(&mut self, op: &Op, model: &Model) -> CallResult {
         match op {
             Op::Add { run, tasks } => self.add(*run, tasks, model).await,
             Op::Replace { run, tasks, keep } => self.replace(*run, tasks, *keep, model).await,
@@ -93,7 +96,7 @@ impl Driver {
             Op::Complete { task, caller } | Op::Block { task, caller } | Op::Abandon { task, caller } => {
                 self.end_task(op, *task, *caller, model).await
             }
-            Op::Fail { .. } | Op::Release { .. } => self.hand_back(op, model).await,
+            Op::Fail { .. } | Op::Release { .. } => self.fail_or_release(op, model).await,
             Op::Requeue { task } => {
                 let Some(task_id) = self.task(*task) else { return Ok(Answer::Done) };
                 let request = RequeueTaskRequest { task_id, ..unset() };
@@ -139,12 +142,12 @@ impl Driver {
         places.map(|place| self.tasks[plan[place]].clone()).collect()
     }
 
-    /// The run's plan before the call, as far as this side knows it.
+    /// Returns the run's plan before the call, as far as the driver knows it.
     fn plan(&self, run: usize, model: &Model) -> Vec<usize> {
         (0..self.tasks.len()).filter(|at| model.tasks[*at].run == run).collect()
     }
 
-    async fn add(&mut self, run: usize, tasks: &[NewTask], model: &Model) -> Called {
+    async fn add(&mut self, run: usize, tasks: &[NewTask], model: &Model) -> CallResult {
         let tasks = self.drafts(tasks, &self.plan(run, model));
         let request = AddTasksRequest { run_id: self.runs[run].clone(), tasks, ..unset() };
         let added = answer(self.hub.add_tasks(Request::new(request)).await)?;
@@ -152,7 +155,7 @@ impl Driver {
         Ok(Answer::Done)
     }
 
-    async fn replace(&mut self, run: usize, tasks: &[NewTask], keep: bool, model: &Model) -> Called {
+    async fn replace(&mut self, run: usize, tasks: &[NewTask], keep: bool, model: &Model) -> CallResult {
         let tasks = self.drafts(tasks, &self.plan(run, model));
         let in_progress = if keep { InProgressPolicy::Keep } else { InProgressPolicy::Abandon }.into();
         let request = ReplacePendingTasksRequest { run_id: self.runs[run].clone(), tasks, in_progress, ..unset() };
@@ -161,7 +164,7 @@ impl Driver {
         Ok(Answer::Count(replaced.abandoned_count))
     }
 
-    async fn claim(&mut self, run: Option<usize>, able: bool, lease: i64) -> Called {
+    async fn claim(&mut self, run: Option<usize>, able: bool, lease: i64) -> CallResult {
         let request = ClaimTaskRequest {
             run_id: run.map(|run| self.runs[run].clone()).unwrap_or_default(),
             agent_id: "agent".into(),
@@ -179,16 +182,17 @@ impl Driver {
         Ok(Answer::Claimed(Some((at, claim.attempt_number))))
     }
 
-    async fn beat(&self, lease_token: String, lease: Option<i64>) -> Called {
+    async fn beat(&self, lease_token: String, lease: Option<i64>) -> CallResult {
         let beats = vec![Beat { lease_token, ..unset() }];
         let request = HeartbeatRequest { beats, lease_duration: lease.and_then(seconds) };
         let result = answer(self.hub.heartbeat(Request::new(request)).await)?.results.remove(0);
         Ok(Answer::Beaten(result.state, millis(result.lease_expire_time)))
     }
 
-    async fn end_task(&self, op: &Op, task: usize, caller: Caller, model: &Model) -> Called {
+    async fn end_task(&self, op: &Op, task: usize, caller: Caller, model: &Model) -> CallResult {
         let Some((at, token)) = model.target(task, caller) else { return Ok(Answer::Done) };
-        let (task_id, lease_token) = (self.tasks[at].clone(), token.map(|token| self.tokens[token].clone()));
+        let task_id = self.tasks[at].clone();
+        let lease_token = token.map(|token| self.tokens[token].clone());
         let done = match op {
             Op::Complete { .. } => {
                 let request = CompleteTaskRequest { task_id, lease_token, ..unset() };
@@ -206,10 +210,11 @@ impl Driver {
         done.map(|()| Answer::Done)
     }
 
-    async fn hand_back(&self, op: &Op, model: &Model) -> Called {
-        let (Op::Fail { token, .. } | Op::Release { token }) = op else { unreachable!("hands nothing back") };
+    async fn fail_or_release(&self, op: &Op, model: &Model) -> CallResult {
+        let (Op::Fail { token, .. } | Op::Release { token }) = op else { unreachable!("not a failure or release") };
         let Some(token) = model.token(*token) else { return Ok(Answer::Done) };
-        let (task_id, lease_token) = (self.tasks[model.tokens[token]].clone(), self.tokens[token].clone());
+        let task_id = self.tasks[model.tokens[token]].clone();
+        let lease_token = self.tokens[token].clone();
         let done = match op {
             Op::Fail { delay, signed, .. } => {
                 let blocker_signature = signed.then(|| "signed".to_owned());
@@ -225,7 +230,7 @@ impl Driver {
         done.map(|()| Answer::Done)
     }
 
-    async fn control(&self, op: &Op) -> Called {
+    async fn control(&self, op: &Op) -> CallResult {
         let run_id = |run: usize| self.runs[run].clone();
         let run = match op {
             Op::Pause { run } => {
@@ -244,17 +249,20 @@ impl Driver {
                 let request = UpdateRunRequest { run_id: run_id(*run), status: Some(*status), ..unset() };
                 answer(self.hub.update_run(Request::new(request)).await)?.run
             }
-            _ => unreachable!("controls no run"),
+            _ => unreachable!("not a run control call"),
         };
         Ok(Answer::Run(run.unwrap().status()))
     }
 
-    async fn approval(&mut self, op: &Op) -> Called {
+    async fn approval(&mut self, op: &Op) -> CallResult {
         let named = |number: usize| newest(number, self.approvals.len()).map(|at| self.approvals[at].clone());
         let done = match op {
             Op::Ask { run, policy, seconds: ttl } => {
-                let (run_id, title) = (self.runs[*run].clone(), "t".to_owned());
-                let (subject_digest, ttl, on_expiry) = ("right".to_owned(), ttl.and_then(seconds), *policy);
+                let run_id = self.runs[*run].clone();
+                let title = "t".to_owned();
+                let subject_digest = "right".to_owned();
+                let ttl = ttl.and_then(seconds);
+                let on_expiry = *policy;
                 let request = RequestApprovalRequest { run_id, title, subject_digest, ttl, on_expiry, ..unset() };
                 let asked = answer(self.hub.request_approval(Request::new(request)).await)?;
                 self.approvals.push(asked.approval.unwrap().id);
@@ -262,7 +270,8 @@ impl Driver {
             }
             Op::Decide { approval, verdict } => {
                 let Some(approval_id) = named(*approval) else { return Ok(Answer::Done) };
-                let (source, verdict) = ("human".to_owned(), *verdict);
+                let source = "human".to_owned();
+                let verdict = *verdict;
                 let request = DecideApprovalRequest { approval_id, source, verdict, ..unset() };
                 answer(self.hub.decide_approval(Request::new(request)).await).map(drop)
             }
@@ -277,23 +286,26 @@ impl Driver {
                 let request = ConsumeApprovalRequest { approval_id, subject_digest, ..unset() };
                 answer(self.hub.consume_approval(Request::new(request)).await).map(drop)
             }
-            _ => unreachable!("is about no approval"),
+            _ => unreachable!("not an approval call"),
         };
         done.map(|()| Answer::Done)
     }
 
-    /// The state, as the model shows its own.
-    pub async fn look(&self) -> Look {
-        let (mut tasks, mut approvals, mut attempts) = (HashMap::new(), HashMap::new(), HashMap::new());
+    /// Returns the state in the form in which the model returns its own.
+    pub async fn observe(&self) -> Observation {
+        let mut tasks = HashMap::new();
+        let mut approvals = HashMap::new();
+        let mut attempts = HashMap::new();
         let mut statuses = [RunStatus::Unspecified; 2];
         for (at, run_id) in self.runs.iter().enumerate() {
-            let (run_id, attempt_limit) = (run_id.clone(), 1_000);
+            let run_id = run_id.clone();
+            let attempt_limit = 1_000;
             let request = GetRunSnapshotRequest { run_id, event_limit: 1, attempt_limit, task_limit: 0 };
             let snapshot = answer(self.hub.get_run_snapshot(Request::new(request)).await).unwrap().snapshot.unwrap();
             statuses[at] = snapshot.run.unwrap().status();
             let lists =
                 [snapshot.pending_tasks, snapshot.in_progress_tasks, snapshot.completed_tasks, snapshot.blocked_tasks];
-            tasks.extend(lists.into_iter().flatten().map(|task| (task.id.clone(), seen(&task))));
+            tasks.extend(lists.into_iter().flatten().map(|task| (task.id.clone(), task_view(&task))));
             let shown = snapshot.approvals.into_iter();
             approvals.extend(shown.map(|one| (one.id.clone(), (one.verdict, one.consume_time.is_some()))));
             let shown = snapshot.recent_attempts.into_iter();
@@ -304,7 +316,7 @@ impl Driver {
             let request = Request::new(ExplainTaskRequest { task_id: task_id.clone() });
             claimable.push(answer(self.hub.explain_task(request).await).unwrap().claimable);
         }
-        Look {
+        Observation {
             tasks: self.tasks.iter().map(|id| tasks[id].clone()).collect(),
             claimable,
             attempts: self.claims.iter().map(|claim| attempts[claim]).collect(),
@@ -318,8 +330,8 @@ fn plus(now: Timestamp, seconds: i64) -> prost_types::Timestamp {
     now.plus(Duration::from_secs(seconds.unsigned_abs())).into()
 }
 
-fn seen(task: &Task) -> Seen {
-    Seen {
+fn task_view(task: &Task) -> TaskView {
+    TaskView {
         status: task.status(),
         attempts: task.attempt_count,
         failures: task.failure_count,

@@ -1,13 +1,13 @@
-//! The model's ends of work: reports of holders, acts of operators, and what follows from them.
+//! The model's ways to end work: reports of holders, acts of operators, and their consequences.
 
 use runhub_client::Reason;
 use runhub_client::v1::RunStatus::Cancelling;
 use runhub_client::v1::{AttemptStatus, TaskStatus};
 
 use super::ops::Caller;
-use super::state::{Answer, Called, Model};
+use super::state::{Answer, CallResult, Model};
 
-fn ended_as(status: TaskStatus) -> AttemptStatus {
+fn attempt_status_for(status: TaskStatus) -> AttemptStatus {
     match status {
         TaskStatus::Completed => AttemptStatus::Completed,
         TaskStatus::Blocked => AttemptStatus::Blocked,
@@ -16,7 +16,7 @@ fn ended_as(status: TaskStatus) -> AttemptStatus {
 }
 
 impl Model {
-    /// Ends the attempt that somebody's act ends: a live one, or the late holder's own.
+    /// Ends the attempt that an act ends: the live one, or the late holder's own.
     fn end_attempt(&mut self, at: usize, holder: Option<bool>, to: AttemptStatus) {
         match self.tasks[at].lease {
             Some(lease) if holder == Some(true) => self.attempts[lease.token] = to,
@@ -24,7 +24,8 @@ impl Model {
         }
     }
 
-    /// Whoever reports on a task: is it its holder, late or not? None for an operator.
+    /// Returns whether the caller holds the task: Some(true) for a late holder, Some(false) for a live one, None for an
+    /// operator. Fails for a stale token.
     pub(super) fn holder(&self, at: usize, token: Option<usize>) -> Result<Option<bool>, Reason> {
         let Some(token) = token else { return Ok(None) };
         let task = &self.tasks[at];
@@ -34,7 +35,7 @@ impl Model {
         }
     }
 
-    pub(super) fn end(&mut self, task: usize, caller: Caller, to: TaskStatus, signature: Option<&str>) -> Called {
+    pub(super) fn end(&mut self, task: usize, caller: Caller, to: TaskStatus, signature: Option<&str>) -> CallResult {
         let Some((at, token)) = self.target(task, caller) else { return Ok(Answer::Done) };
         let holder = self.holder(at, token)?;
         let status = self.tasks[at].status;
@@ -55,7 +56,7 @@ impl Model {
                 return Err(Reason::WrongStatus);
             }
         }
-        self.end_attempt(at, holder, ended_as(to));
+        self.end_attempt(at, holder, attempt_status_for(to));
         let task = &mut self.tasks[at];
         task.move_to(to);
         task.signature = signature.map(str::to_owned);
@@ -64,7 +65,7 @@ impl Model {
         Ok(Answer::Done)
     }
 
-    /// What follows from where a task is now.
+    /// Applies the consequences of a task's new status.
     pub(super) fn after_move(&mut self, at: usize) {
         if self.tasks[at].status == TaskStatus::Abandoned {
             for task in self.tasks.iter_mut().filter(|task| task.depends_on.contains(&at)) {
@@ -77,17 +78,18 @@ impl Model {
         self.finish_if_idle(self.tasks[at].run);
     }
 
-    pub(super) fn handed_back(&self, at: usize) -> TaskStatus {
+    pub(super) fn status_when_returned(&self, at: usize) -> TaskStatus {
         let cancelling = self.runs[self.tasks[at].run].status == Cancelling;
         if cancelling { TaskStatus::Abandoned } else { TaskStatus::Pending }
     }
 
-    pub(super) fn fail(&mut self, token: usize, delay: Option<i64>, signed: bool) -> Called {
+    pub(super) fn fail(&mut self, token: usize, delay: Option<i64>, signed: bool) -> CallResult {
         let Some(token) = self.token(token) else { return Ok(Answer::Done) };
         let at = self.tokens[token];
         let late = self.holder(at, Some(token))?.unwrap_or(false);
         self.end_attempt(at, Some(late), AttemptStatus::Failed);
-        let (to, now) = (self.handed_back(at), self.now);
+        let to = self.status_when_returned(at);
+        let now = self.now;
         let task = &mut self.tasks[at];
         task.move_to(to);
         task.signature = signed.then(|| "signed".to_owned());
@@ -100,30 +102,30 @@ impl Model {
         Ok(Answer::Done)
     }
 
-    pub(super) fn release(&mut self, token: usize) -> Called {
+    pub(super) fn release(&mut self, token: usize) -> CallResult {
         let Some(token) = self.token(token) else { return Ok(Answer::Done) };
         let at = self.tokens[token];
         if self.holder(at, Some(token))? == Some(true) {
             return Err(Reason::WrongStatus);
         }
         self.end_live_attempt(at, AttemptStatus::Released);
-        let to = self.handed_back(at);
+        let to = self.status_when_returned(at);
         self.tasks[at].move_to(to);
         self.after_move(at);
         Ok(Answer::Done)
     }
 
-    pub(super) fn any_abandoned(&self, at: usize) -> bool {
+    pub(super) fn has_abandoned_dependency(&self, at: usize) -> bool {
         self.tasks[at].depends_on.iter().any(|other| self.tasks[*other].status == TaskStatus::Abandoned)
     }
 
-    pub(super) fn requeue(&mut self, task: usize) -> Called {
+    pub(super) fn requeue(&mut self, task: usize) -> CallResult {
         let Some((at, _)) = self.target(task, Caller::Operator) else { return Ok(Answer::Done) };
         if self.runs[self.tasks[at].run].status == Cancelling {
             return Err(Reason::RunEnded);
         }
         let status = self.tasks[at].status;
-        if matches!(status, TaskStatus::Pending | TaskStatus::Completed) || self.any_abandoned(at) {
+        if matches!(status, TaskStatus::Pending | TaskStatus::Completed) || self.has_abandoned_dependency(at) {
             return Err(Reason::WrongStatus);
         }
         self.end_live_attempt(at, AttemptStatus::Released);
@@ -135,7 +137,7 @@ impl Model {
                 && self.tasks[other].depends_on.contains(&at)
                 && self.tasks[other].status == TaskStatus::Blocked
                 && self.tasks[other].signature.as_deref() == Some("dependency_abandoned");
-            if was_blocked_by_it && !self.any_abandoned(other) {
+            if was_blocked_by_it && !self.has_abandoned_dependency(other) {
                 self.tasks[other].move_to(TaskStatus::Pending);
                 self.tasks[other].signature = None;
             }
@@ -143,7 +145,7 @@ impl Model {
         Ok(Answer::Done)
     }
 
-    pub(super) fn requeue_all(&mut self, run: usize) -> Called {
+    pub(super) fn requeue_all(&mut self, run: usize) -> CallResult {
         if self.runs[run].status == Cancelling {
             return Err(Reason::RunEnded);
         }

@@ -1,7 +1,7 @@
-//! Random calls and steps of the clock, against a small model: every answer and every state agree.
+//! Random calls and clock steps against a small model: every answer and every state must agree.
 //!
-//! The services are called in this process, without a socket and without a sweeper of their own, so that a sequence does
-//! the same each time and a failing one can be made smaller. The model knows the design and nothing of the code.
+//! The services are called in this process, without a socket and without a running sweeper, so that a sequence always
+//! does the same and a failing one can be shrunk. The model knows the design and nothing of the code.
 
 mod approvals;
 mod driver;
@@ -19,24 +19,24 @@ use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 
 use self::driver::Driver;
 use self::ops::{Op, op};
-use self::state::{Answer, Called, Model};
+use self::state::{Answer, CallResult, Model};
 
-/// In each of two halves, which run beside each other.
+/// Sequences in each of the two tests, which run in parallel.
 const SEQUENCES: u32 = 1_000;
 const LENGTH: usize = 60;
-const LOOK_EVERY: usize = 10;
+const OBSERVE_EVERY: usize = 10;
 
 #[test]
-fn every_answer_and_every_state_is_the_models_1() {
+fn server_agrees_with_the_model_seed_1() {
     run_half(1);
 }
 
 #[test]
-fn every_answer_and_every_state_is_the_models_2() {
+fn server_agrees_with_the_model_seed_2() {
     run_half(2);
 }
 
-/// The same sequences each time: what is new is found by whoever changes the seed.
+/// Runs the same sequences each time. Change the seed to try others.
 fn run_half(seed: u8) {
     let config = Config {
         cases: SEQUENCES,
@@ -49,18 +49,18 @@ fn run_half(seed: u8) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let sequence = proptest::collection::vec(op(), LENGTH);
     let seen = Mutex::new(BTreeMap::new());
-    let done = runner.run(&sequence, |ops| runtime.block_on(agree(ops, &seen)));
+    let done = runner.run(&sequence, |ops| runtime.block_on(compare(ops, &seen)));
     if let Err(error) = done {
         panic!("{error}");
     }
-    enough_has_happened(&seen.into_inner().unwrap());
+    assert_all_outcomes_seen(&seen.into_inner().unwrap());
 }
 
-/// How often each call had each kind of answer.
+/// How often each call had each outcome.
 type Outcomes = Mutex<BTreeMap<String, usize>>;
 
-/// Every answer that the design knows of comes up.
-fn enough_has_happened(seen: &BTreeMap<String, usize>) {
+/// Asserts that every outcome that the design knows came up.
+fn assert_all_outcomes_seen(seen: &BTreeMap<String, usize>) {
     let wanted = [
         "Add done",
         "Add RUN_ENDED",
@@ -116,8 +116,8 @@ fn enough_has_happened(seen: &BTreeMap<String, usize>) {
     }
 }
 
-/// What is known of the outcome of a call; `before` is the model as it was.
-fn outcome(op: &Op, before: &Model, answered: &Called) -> String {
+/// Returns the name of a call's outcome. `before` is the model before the call.
+fn outcome(op: &Op, before: &Model, answered: &CallResult) -> String {
     let name = format!("{op:?}");
     let name = name.split(' ').next().unwrap_or_default();
     let what = match answered {
@@ -131,13 +131,13 @@ fn outcome(op: &Op, before: &Model, answered: &Called) -> String {
     format!("{name} {what}")
 }
 
-async fn agree(ops: Vec<Op>, seen: &Outcomes) -> Result<(), TestCaseError> {
+async fn compare(ops: Vec<Op>, seen: &Outcomes) -> Result<(), TestCaseError> {
     let mut driver = Driver::start().await;
     let mut model = Model::default();
     for (at, op) in ops.iter().enumerate() {
-        if let Op::Pass(millis) = op {
-            driver.pass(Duration::from_millis(*millis)).await;
-            model.pass(i64::try_from(*millis).unwrap());
+        if let Op::Advance(millis) = op {
+            driver.advance_clock(Duration::from_millis(*millis)).await;
+            model.advance_clock(i64::try_from(*millis).unwrap());
         } else {
             let before = model.clone();
             let expected = model.call(op);
@@ -145,9 +145,9 @@ async fn agree(ops: Vec<Op>, seen: &Outcomes) -> Result<(), TestCaseError> {
             let answered = driver.call(op, &model).await;
             prop_assert_eq!(&answered, &expected, "step {} of {:?}", at, op);
         }
-        // A look reads everything: where it is wrong at the next one, a smaller sequence says since when.
-        if at % LOOK_EVERY == LOOK_EVERY - 1 {
-            prop_assert_eq!(driver.look().await, model.look(), "after step {} of {:?}", at, op);
+        // An observation reads everything, so it is made only every few steps. Shrinking narrows a failure down.
+        if at % OBSERVE_EVERY == OBSERVE_EVERY - 1 {
+            prop_assert_eq!(driver.observe().await, model.observe(), "after step {} of {:?}", at, op);
         }
     }
     driver.end().await;

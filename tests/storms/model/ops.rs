@@ -1,10 +1,10 @@
-//! What can happen. Numbers name things by their place among those there are, modulo how many.
+//! The operations. A number picks a thing by its index, modulo the number of things.
 
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// Tasks for a run.
+    /// Adds tasks to a run.
     Add {
         run: usize,
         tasks: Vec<NewTask>,
@@ -14,7 +14,7 @@ pub enum Op {
         tasks: Vec<NewTask>,
         keep: bool,
     },
-    /// None: of any run.
+    /// Claims a task of a run, or of any run for None.
     Claim {
         run: Option<usize>,
         able: bool,
@@ -80,25 +80,25 @@ pub enum Op {
         approval: usize,
         right: bool,
     },
-    /// So many milliseconds pass.
-    Pass(u64),
+    /// Advances the clock by this many milliseconds.
+    Advance(u64),
 }
 
-/// Who reports on a task.
+/// The caller that reports on a task.
 #[derive(Debug, Clone, Copy)]
 pub enum Caller {
     Operator,
-    /// With one of the newest tokens, for its task.
+    /// The holder of one of the newest tokens, for the token's task.
     Newest,
-    /// With an older one.
+    /// The holder of an older token.
     Older,
 }
 
 #[derive(Debug, Clone)]
 pub struct NewTask {
-    /// How far back in the run's plan; beyond its beginning: none.
+    /// Distances back in the run's plan. A distance beyond its beginning is ignored.
     pub depends_on: Vec<usize>,
-    /// Folders; 0 and 1 are apart, 2 overlaps with both.
+    /// Folder of the task: 0 and 1 are disjoint, 2 overlaps with both.
     pub path: Option<u8>,
     pub priority: i32,
     pub max_attempts: i32,
@@ -169,6 +169,6 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => ANY.prop_map(|approval| Op::CancelApproval { approval }),
         2 => (ANY, proptest::bool::weighted(0.7)).prop_map(|(approval, right)| Op::Consume { approval, right }),
     ];
-    let time = prop_oneof![3 => 1..4_000_u64, 1 => 4_000..20_000_u64].prop_map(Op::Pass);
+    let time = prop_oneof![3 => 1..4_000_u64, 1 => 4_000..20_000_u64].prop_map(Op::Advance);
     prop_oneof![3 => plans, 9 => leases, 8 => reports, 3 => control, 3 => approvals, 5 => time]
 }

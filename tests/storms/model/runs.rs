@@ -1,14 +1,14 @@
-//! The model's run control, and what time does.
+//! The model's run control, and the effects of time.
 
 use runhub_client::Reason;
 use runhub_client::v1::RunStatus::{self, *};
 use runhub_client::v1::{AttemptStatus, TaskStatus};
 
 use super::ops::Op;
-use super::state::{Answer, Called, Model, Run, Task, has_ended};
+use super::state::{Answer, CallResult, Model, Run, Task, has_ended};
 
 impl Model {
-    pub(super) fn control(&mut self, run: usize, change: impl Fn(&mut Run)) -> Called {
+    pub(super) fn control(&mut self, run: usize, change: impl Fn(&mut Run)) -> CallResult {
         if has_ended(self.runs[run].status) {
             return Err(Reason::RunEnded);
         }
@@ -16,7 +16,7 @@ impl Model {
         Ok(Answer::Run(self.runs[run].status))
     }
 
-    pub(super) fn set_status(&mut self, run: usize, status: i32) -> Called {
+    pub(super) fn set_status(&mut self, run: usize, status: i32) -> CallResult {
         if self.runs[run].status == Cancelling {
             return Err(Reason::WrongStatus);
         }
@@ -24,7 +24,7 @@ impl Model {
         Ok(Answer::Run(self.runs[run].status))
     }
 
-    pub(super) fn cancel(&mut self, run: usize, grace: i64) -> Called {
+    pub(super) fn cancel(&mut self, run: usize, grace: i64) -> CallResult {
         let end = self.now + grace;
         match self.runs[run].status {
             Completed | Failed => return Err(Reason::RunEnded),
@@ -33,7 +33,7 @@ impl Model {
             _ => {
                 self.runs[run].status = Cancelling;
                 self.runs[run].grace_end = end;
-                self.give_up_all(run, &[TaskStatus::Pending]);
+                self.abandon_all(run, &[TaskStatus::Pending]);
             }
         }
         self.finish_if_idle(run);
@@ -55,33 +55,36 @@ impl Model {
     }
 
     pub(super) fn finish(&mut self, run: usize) {
-        self.give_up_all(run, &[TaskStatus::InProgress, TaskStatus::Blocked, TaskStatus::Pending]);
+        self.abandon_all(run, &[TaskStatus::InProgress, TaskStatus::Blocked, TaskStatus::Pending]);
         self.runs[run].status = Cancelled;
         self.approvals.cancel_all(run, self.now);
     }
 
-    /// Time passes, and what is due is done: graces first, then leases, then approvals.
-    pub fn pass(&mut self, millis: i64) {
+    /// Advances the clock and applies what is due: first graces, then leases, then approvals.
+    pub fn advance_clock(&mut self, millis: i64) {
         self.now += millis;
-        (0..2).for_each(|run| self.finish_if_over(run));
+        for run in 0..2 {
+            self.finish_if_over(run);
+        }
         let is_over = |task: &Task, now: i64| {
             task.status == TaskStatus::InProgress && task.lease.is_some_and(|lease| lease.end <= now)
         };
         let mut over: Vec<usize> = (0..self.tasks.len()).filter(|at| is_over(&self.tasks[*at], self.now)).collect();
         over.sort_by_key(|at| self.tasks[*at].lease.map(|lease| lease.end));
-        for at in over.into_iter() {
+        for at in over {
             if is_over(&self.tasks[at], self.now) {
                 self.expire(at);
             }
         }
         for run in self.approvals.expire(self.now) {
-            // An ended run is not paused by what it is asked.
+            // Pausing an ended run fails and changes nothing.
             let _ = self.call(&Op::Pause { run });
         }
     }
 
     pub(super) fn expire(&mut self, at: usize) {
-        let (to, lease) = (self.handed_back(at), self.tasks[at].lease);
+        let to = self.status_when_returned(at);
+        let lease = self.tasks[at].lease;
         self.end_live_attempt(at, AttemptStatus::LeaseExpired);
         let task = &mut self.tasks[at];
         task.move_to(to);
@@ -93,10 +96,10 @@ impl Model {
         self.after_move(at);
     }
 
-    fn give_up_all(&mut self, run: usize, statuses: &[TaskStatus]) {
+    fn abandon_all(&mut self, run: usize, statuses: &[TaskStatus]) {
         for at in 0..self.tasks.len() {
             if self.tasks[at].run == run && statuses.contains(&self.tasks[at].status) {
-                self.give_up(at);
+                self.abandon(at);
             }
         }
     }

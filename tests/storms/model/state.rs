@@ -1,4 +1,4 @@
-//! The model: two runs of one repository, as the design describes them. Times are milliseconds from the beginning.
+//! The model: two runs of one repository, as the design describes them. Times are milliseconds from the start.
 
 use runhub_client::Reason;
 use runhub_client::v1::RunStatus::{self, *};
@@ -25,7 +25,7 @@ pub struct Task {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lease {
-    /// Tokens are numbered as they are given out.
+    /// Index of the token, in the order of issue.
     pub token: usize,
     pub(super) duration: i64,
     pub end: i64,
@@ -39,9 +39,9 @@ pub struct Run {
     pub(super) last_served: usize,
 }
 
-/// What of a task is compared.
+/// The compared fields of a task.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Seen {
+pub struct TaskView {
     pub status: TaskStatus,
     pub attempts: i32,
     pub failures: i32,
@@ -50,41 +50,41 @@ pub struct Seen {
     pub not_before: Option<i64>,
 }
 
-/// What of everything is compared.
+/// The compared state of everything.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Look {
-    pub tasks: Vec<Seen>,
-    /// What ExplainTask says.
+pub struct Observation {
+    pub tasks: Vec<TaskView>,
+    /// The answer of ExplainTask for each task.
     pub claimable: Vec<bool>,
-    /// AttemptStatus, in the order of the claims.
+    /// AttemptStatus of each claim, in the order of the claims.
     pub attempts: Vec<i32>,
     pub statuses: [RunStatus; 2],
     pub approvals: Vec<(i32, bool)>,
 }
 
-/// What of an answer is compared, where it is not a refusal.
+/// The compared part of an answer that is not a refusal.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// Something was done; what it has come to is seen in the state.
+    /// The call succeeded. Its effect shows in the state.
     Done,
-    /// The task that was given out, and its attempt.
+    /// Index and attempt number of the claimed task, or None if no task was claimable.
     Claimed(Option<(usize, i32)>),
-    /// LeaseState, and until when.
+    /// LeaseState, and when the lease expires.
     Beaten(i32, Option<i64>),
     Count(i32),
     Run(RunStatus),
 }
 
-pub type Called = Result<Answer, Reason>;
+pub type CallResult = Result<Answer, Reason>;
 
 #[derive(Debug, Clone)]
 pub struct Model {
     pub now: i64,
     pub runs: [Run; 2],
     pub tasks: Vec<Task>,
-    /// Of each token: its task.
+    /// Task of each token.
     pub tokens: Vec<usize>,
-    /// Of each token: how its attempt stands.
+    /// Attempt status of each token.
     pub attempts: Vec<AttemptStatus>,
     pub approvals: Approvals,
 }
@@ -104,7 +104,7 @@ impl Default for Model {
     }
 }
 
-fn gives_out(status: RunStatus) -> bool {
+fn allows_claims(status: RunStatus) -> bool {
     matches!(status, Planning | Running | Blocked)
 }
 
@@ -117,7 +117,7 @@ fn overlap(a: Option<u8>, b: Option<u8>) -> bool {
 }
 
 impl Model {
-    pub fn call(&mut self, op: &Op) -> Called {
+    pub fn call(&mut self, op: &Op) -> CallResult {
         match op {
             Op::Add { run, tasks } => self.add(*run, tasks),
             Op::Replace { run, tasks, keep } => self.replace(*run, tasks, *keep),
@@ -147,12 +147,12 @@ impl Model {
                 let ended = |run: usize| has_ended(self.runs[run].status);
                 self.approvals.call(op, self.now, ended)
             }
-            Op::Pass(_) => unreachable!("time is no call"),
+            Op::Advance(_) => unreachable!("advancing time is not a call"),
         }
     }
 
-    pub fn look(&self) -> Look {
-        let seen = |task: &Task| Seen {
+    pub fn observe(&self) -> Observation {
+        let view = |task: &Task| TaskView {
             status: task.status,
             attempts: task.attempts,
             failures: task.failures,
@@ -163,11 +163,11 @@ impl Model {
         let statuses = [self.runs[0].status, self.runs[1].status];
         let attempts = self.attempts.iter().map(|status| i32::from(*status)).collect();
         let claimable = (0..self.tasks.len()).map(|at| self.is_ready(at)).collect();
-        let tasks = self.tasks.iter().map(seen).collect();
-        Look { tasks, claimable, attempts, statuses, approvals: self.approvals.look() }
+        let tasks = self.tasks.iter().map(view).collect();
+        Observation { tasks, claimable, attempts, statuses, approvals: self.approvals.observe() }
     }
 
-    /// The tasks a new one depends on: those so far back in its run's plan.
+    /// Returns the tasks that a new task depends on, from its distances back in the run's plan.
     pub fn dependencies(&self, run: usize, task: &NewTask) -> Vec<usize> {
         let plan: Vec<usize> = (0..self.tasks.len()).filter(|at| self.tasks[*at].run == run).collect();
         let mut found: Vec<usize> =
@@ -177,7 +177,7 @@ impl Model {
         found
     }
 
-    /// The task and the token a caller means; None for no token.
+    /// Returns the task and the token that a caller means. The token is None for an operator.
     pub fn target(&self, place: usize, caller: Caller) -> Option<(usize, Option<usize>)> {
         let by_place = place.checked_rem(self.tasks.len())?;
         Some(match caller {
@@ -190,7 +190,7 @@ impl Model {
         })
     }
 
-    /// The caller's lease has run out, and the task is still its own.
+    /// Returns true if the caller's lease has expired and its token is still current.
     pub fn is_late(&self, op: &Op) -> bool {
         let (at, token) = match op {
             Op::Beat { token, .. } | Op::Fail { token, .. } | Op::Release { token } => match self.token(*token) {
@@ -208,13 +208,13 @@ impl Model {
         self.holder(at, token) == Ok(Some(true))
     }
 
-    /// The newest tokens are meant more often.
+    /// Picks one of the newest tokens, so that a token is used more than once.
     pub fn token(&self, token: usize) -> Option<usize> {
         let newest = self.tokens.len().min(8);
         token.checked_rem(newest).map(|back| self.tokens.len() - 1 - back)
     }
 
-    fn add(&mut self, run: usize, tasks: &[NewTask]) -> Called {
+    fn add(&mut self, run: usize, tasks: &[NewTask]) -> CallResult {
         if has_ended(self.runs[run].status) {
             return Err(Reason::RunEnded);
         }
@@ -242,7 +242,7 @@ impl Model {
         Ok(Answer::Done)
     }
 
-    fn replace(&mut self, run: usize, tasks: &[NewTask], keep: bool) -> Called {
+    fn replace(&mut self, run: usize, tasks: &[NewTask], keep: bool) -> CallResult {
         if has_ended(self.runs[run].status) {
             return Err(Reason::RunEnded);
         }
@@ -251,7 +251,7 @@ impl Model {
         for at in (0..self.tasks.len()).filter(|at| before.tasks[*at].run == run) {
             let status = self.tasks[at].status;
             if status == TaskStatus::Pending || (status == TaskStatus::InProgress && !keep) {
-                self.give_up(at);
+                self.abandon(at);
                 count += 1;
             }
         }
@@ -264,13 +264,13 @@ impl Model {
         }
     }
 
-    /// Abandoned from outside, and with it the attempt at it.
-    pub(super) fn give_up(&mut self, at: usize) {
+    /// Abandons a task and the live attempt at it.
+    pub(super) fn abandon(&mut self, at: usize) {
         self.end_live_attempt(at, AttemptStatus::Abandoned);
         self.tasks[at].move_to(TaskStatus::Abandoned);
     }
 
-    /// Ends the attempt at a task that somebody holds.
+    /// Ends the live attempt at a task, if there is one.
     pub(super) fn end_live_attempt(&mut self, at: usize, to: AttemptStatus) {
         let task = &self.tasks[at];
         if let (TaskStatus::InProgress, Some(lease)) = (task.status, task.lease) {
@@ -284,11 +284,11 @@ impl Model {
         task.status == TaskStatus::Pending
             && task.depends_on.iter().all(done)
             && task.not_before.is_none_or(|time| time <= self.now)
-            && gives_out(self.runs[task.run].status)
+            && allows_claims(self.runs[task.run].status)
             && !self.tasks.iter().any(|other| other.status == TaskStatus::InProgress && overlap(other.path, task.path))
     }
 
-    fn claim(&mut self, run: Option<usize>, able: bool, duration: i64) -> Called {
+    fn claim(&mut self, run: Option<usize>, able: bool, duration: i64) -> CallResult {
         if run.is_some_and(|run| has_ended(self.runs[run].status)) {
             return Err(Reason::RunEnded);
         }
@@ -311,8 +311,8 @@ impl Model {
         Ok(Answer::Claimed(Some((at, task.attempts))))
     }
 
-    fn beat(&mut self, token: usize, seconds: Option<i64>) -> Called {
-        const LOST: Called = Ok(Answer::Beaten(2, None));
+    fn beat(&mut self, token: usize, seconds: Option<i64>) -> CallResult {
+        const LOST: CallResult = Ok(Answer::Beaten(2, None));
         let Some(token) = self.token(token) else { return LOST };
         let at = self.tokens[token];
         let Some(lease) = self.tasks[at].lease.filter(|lease| lease.token == token) else { return LOST };
@@ -340,7 +340,7 @@ impl Model {
 }
 
 impl Task {
-    /// In another status; whoever held it does no more.
+    /// Moves the task to another status and removes its lease.
     pub(super) fn move_to(&mut self, status: TaskStatus) {
         self.status = status;
         self.lease = None;

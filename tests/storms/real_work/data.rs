@@ -1,4 +1,4 @@
-//! The work: recorded if it is there, else made here.
+//! The data: recorded if it is available, else generated.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::real_work;
 
-/// A ledger, and what is known of it.
+/// A ledger, and its known figures.
 pub struct Ledger {
     pub file: PathBuf,
     pub tasks: usize,
@@ -17,7 +17,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// The recorded one, or one made in this folder.
+    /// Returns the recorded ledger, or generates one in the folder.
     pub fn find(folder: &Path) -> Self {
         match real_work() {
             Some(data) => {
@@ -28,7 +28,8 @@ impl Ledger {
         }
     }
 
-    /// Layers of ten, of which the first two are done; each issue depends on two of the layer before.
+    /// Generates layers of ten issues, of which the first two are completed. Each issue depends on two of the layer
+    /// before.
     fn make(folder: &Path) -> Self {
         let mut lines = Vec::new();
         for layer in 0..LAYERS {
@@ -54,7 +55,7 @@ const LAYERS: usize = 40;
 const WIDTH: usize = 10;
 const DONE: usize = 2;
 
-/// The steps of each recording.
+/// Returns the steps of each recording.
 pub fn recorded_steps() -> Vec<Vec<Value>> {
     let Some(data) = real_work() else { return vec![made_steps()] };
     let mut recordings = Vec::new();

@@ -1,8 +1,8 @@
-//! Watchers by the dozen, the hundred and the thousand: what they are promised, and what they cost.
+//! Dozens, hundreds and thousands of watchers: the promises they get, and what they cost.
 
 mod crash;
-mod dead;
-mod hand_over;
+mod frozen;
 mod idle;
+mod random_watchers;
 mod slow;
-mod torture;
+mod subscribe_race;

@@ -1,4 +1,5 @@
-//! One watcher that never reads beside a hundred that do: it costs them nothing, and the server little.
+//! One watcher that never reads beside a hundred that do. It must not delay them, and must cost the server little
+//! memory.
 
 use std::time::Instant;
 
@@ -11,15 +12,15 @@ use tonic::transport::Channel;
 use crate::support::binary::Binary;
 use crate::support::calls::*;
 use crate::support::record::Recorder;
-use crate::support::{channel, show_figures};
+use crate::support::{channel, print_figures};
 
 const EVENTS: i64 = 200_000;
 const WATCHERS: usize = 100;
 const PER_CONNECTION: usize = 10;
 const MEMORY_MIB: u64 = 64;
 
-/// Of what a stream brings, what it takes to see that nothing is missing: to take all of it apart a hundred times would
-/// only measure this test.
+/// The fields of an event that show whether one is missing. Decoding whole events a hundred times would only measure
+/// this test.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Brief {
     #[prost(message, optional, tag = "2")]
@@ -35,11 +36,12 @@ struct BriefEvent {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watcher_that_never_reads_costs_the_others_nothing_and_later_has_all() {
+async fn watcher_that_never_reads_delays_no_other_and_later_gets_everything() {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path().join("runhub.db");
     let server = Binary::start(&db, &[]);
-    let (client, url) = (server.connect().await, format!("http://{}", server.address));
+    let client = server.connect().await;
+    let url = format!("http://{}", server.address);
     let run_id = new_run(&client).await.id;
     let request = SubscribeEventsRequest { run_id: run_id.clone(), ..unset() };
     let mut never_reads = subscribe(channel(&url).await, &request).await;
@@ -51,18 +53,19 @@ async fn a_watcher_that_never_reads_costs_the_others_nothing_and_later_has_all()
         }
         watchers.spawn(read(subscribe(shared.clone(), &request).await, 1, EVENTS));
     }
-    let (before, begun) = (server.resident_mib(), Instant::now());
+    let before = server.resident_mib();
+    let begun = Instant::now();
     append_all(&client, &run_id).await;
     let written = begun.elapsed();
     watchers.join_all().await;
     let grown = server.most_resident_mib() - before;
-    show_figures(&format!(
+    print_figures(&format!(
         "slow: {EVENTS} events written in {written:.1?}, at {WATCHERS} watchers after {:.1?}; {grown} MiB more than {before}",
         begun.elapsed()
     ));
     assert!(grown < MEMORY_MIB, "{grown} MiB");
 
-    // Now it reads for a while, goes, and comes back.
+    // Now the first watcher reads for a while, disconnects and resumes.
     let mut position = 0;
     for seq in 1..=1_000 {
         let event = next(&mut never_reads).await;
@@ -77,7 +80,7 @@ async fn a_watcher_that_never_reads_costs_the_others_nothing_and_later_has_all()
     resumed.check();
 }
 
-/// The run's first event is there already.
+/// Appends the remaining events. The run's first event exists already.
 async fn append_all(client: &Client, run_id: &str) {
     let mut left = EVENTS - 1;
     while left > 0 {

@@ -1,4 +1,4 @@
-//! How a stream ends, and what it is refused for.
+//! Checks how a stream ends and why it is refused.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use super::walk::Walk;
 use super::{PartEnd, Rule};
 
 impl Walk<'_> {
-    /// An `end` message.
+    /// Checks an `end` message.
     pub fn end(&mut self, reason: EndReason, position: i64) {
         let run_id = &self.part.request.run_id;
-        let of_one_run = !scope::is_of_all_runs(&self.part.request);
+        let of_one_run = !scope::covers_all_runs(&self.part.request);
         self.progress.end = Some(reason);
         match reason {
             EndReason::Draining => {}
@@ -32,9 +32,10 @@ impl Walk<'_> {
         }
     }
 
-    /// The status after the last message. A cut may come anywhere.
-    pub fn finish(&mut self) {
-        let (part, end) = (self.part, self.progress.end);
+    /// Checks the status after the last message. A part that was cut may end anywhere.
+    pub fn check_status(&mut self) {
+        let part = self.part;
+        let end = self.progress.end;
         match (&part.end, end) {
             (PartEnd::Cut, _) | (PartEnd::Finished, Some(EndReason::RunEnded | EndReason::RunDeleted)) => {}
             (PartEnd::Finished, end) => self.report(Rule::End, format!("OK after the end {end:?}")),
@@ -55,14 +56,15 @@ impl Walk<'_> {
             Reason::PositionCompacted => self.compacted(metadata),
             Reason::RunNotFound => self.run_not_found(),
             Reason::Internal => self.report(Rule::Refusal, "INTERNAL is a bug"),
-            // What a request may be refused for by itself, or for now.
+            // Other reasons depend on the request alone, or are temporary.
             _ => {}
         }
     }
 
     fn in_future(&mut self, metadata: &BTreeMap<String, String>) {
         let newest = number(metadata, "newest_position");
-        let (cursor, before) = (self.part.request.after_position, self.part.newest_before);
+        let cursor = self.part.request.after_position;
+        let before = self.part.newest_before;
         let is_so = cursor > newest && newest >= Some(before) && newest <= Some(self.log.newest());
         if !is_so {
             self.report(
@@ -92,40 +94,41 @@ impl Walk<'_> {
         let (Some(oldest), Some(newest)) = oldest_and_newest else {
             return self.report(Rule::Compacted, format!("POSITION_COMPACTED with {metadata:?}"));
         };
-        self.look_at_oldest(cursor, oldest, newest);
+        self.check_oldest_position(cursor, oldest, newest);
     }
 
-    /// `oldest_position` - 1 is a cursor that has lost nothing more, and skips nothing that is there.
-    fn look_at_oldest(&mut self, cursor: i64, oldest: i64, newest: i64) {
+    /// `oldest_position` - 1 must be a cursor that has lost no more events and skips none that exists.
+    fn check_oldest_position(&mut self, cursor: i64, oldest: i64, newest: i64) {
         let part = self.part;
         let figures = format!("POSITION_COMPACTED of {cursor}: oldest_position {oldest}, newest_position {newest}");
         if oldest - 1 < cursor || oldest - 1 > newest || newest < part.newest_before || newest > self.log.newest() {
             self.report(Rule::Compacted, format!("{figures}, asked after {}", part.newest_before));
         }
-        if let Some(lost) = self.surely_of_scope(oldest - 1, part.removed_before) {
+        if let Some(lost) = self.first_not_deleted(oldest - 1, part.removed_before) {
             self.report(Rule::Compacted, format!("{figures}, but {lost} was removed too"));
         }
-        if let Some(kept) = self.surely_of_scope(part.removed_after.max(cursor), oldest - 1) {
+        if let Some(kept) = self.first_not_deleted(part.removed_after.max(cursor), oldest - 1) {
             self.report(Rule::Compacted, format!("{figures}, but {kept} was kept"));
         }
     }
 
-    /// A cursor with a loss after it must be refused, also when the filter would have hidden the loss.
-    pub fn look_for_a_silent_skip(&mut self) {
+    /// A cursor with a loss after it must be refused, even when the filter would have hidden the loss.
+    pub fn check_silent_skip(&mut self) {
         let Begin::After(cursor) = scope::begin(&self.part.request) else { return };
         if self.part.messages.is_empty() {
             return;
         }
-        if let Some(lost) = self.surely_of_scope(cursor, self.part.removed_before) {
-            self.report(Rule::Compacted, format!("{lost} after the cursor {cursor} was removed, without a word"));
+        if let Some(lost) = self.first_not_deleted(cursor, self.part.removed_before) {
+            self.report(Rule::Compacted, format!("{lost} after the cursor {cursor} was removed, without an error"));
         }
     }
 
-    /// An event of the scope that a deletion cannot have taken. Who was let watch a run, or refused for a cursor in it,
-    /// was so while the run was there: then only retention can have taken what was before.
-    fn surely_of_scope(&self, after: i64, up_to: i64) -> Option<i64> {
+    /// Returns the first event of the scope that no deletion can have removed. A run that could be watched, or in which
+    /// a cursor was refused, existed at that time, so only retention can have removed an event before.
+    fn first_not_deleted(&self, after: i64, up_to: i64) -> Option<i64> {
         let request = &self.part.request;
-        let may_be_deleted = |event: &Event| scope::is_of_all_runs(request) && self.log.went_with_its_run(event);
+        let may_be_deleted =
+            |event: &Event| scope::covers_all_runs(request) && self.log.was_deleted_with_its_run(event);
         let mut events = self.log.between(after, up_to).iter();
         events.find(|event| scope::is_in_scope(request, event) && !may_be_deleted(event)).map(|event| event.position)
     }

@@ -1,4 +1,4 @@
-//! What was committed.
+//! The committed events.
 
 use std::collections::BTreeMap;
 
@@ -6,17 +6,17 @@ use runhub_client::v1::Event;
 
 use super::{Rule, Violation};
 
-/// Every event ever, ascending: also those that retention or the deletion of their run has removed since.
+/// Every event ever committed, ascending, including those that retention or the deletion of their run has removed.
 #[derive(Debug, Clone)]
 pub struct Log {
     events: Vec<Event>,
     newest: i64,
-    /// Where each deleted run has its `run_deleted`.
+    /// Position of the `run_deleted` event of each deleted run.
     deleted: BTreeMap<String, i64>,
 }
 
 impl Log {
-    /// From its events and the newest position ever given.
+    /// Creates a log from its events and the newest position ever assigned.
     pub fn new(mut events: Vec<Event>, newest: i64) -> Self {
         events.sort_by_key(|event| event.position);
         let newest = events.last().map_or(newest, |last| newest.max(last.position));
@@ -29,7 +29,7 @@ impl Log {
         &self.events
     }
 
-    /// No event that is committed later has this position or one before it.
+    /// Returns the newest position. No event that is committed later has this position or a smaller one.
     pub fn newest(&self) -> i64 {
         self.newest
     }
@@ -39,23 +39,23 @@ impl Log {
         self.events.get(at)
     }
 
-    /// The events after one position, up to another.
+    /// Returns the events after one position, up to another.
     pub fn between(&self, after: i64, up_to: i64) -> &[Event] {
         let index = |position| self.events.partition_point(|event| event.position <= position);
         self.events.get(index(after)..index(up_to)).unwrap_or_default()
     }
 
-    /// Where a run was deleted.
+    /// Returns the position at which a run was deleted, or None if it was not.
     pub fn deleted_at(&self, run_id: &str) -> Option<i64> {
         self.deleted.get(run_id).copied()
     }
 
-    /// An event that its run took along when it was deleted: all but `run_deleted`.
-    pub fn went_with_its_run(&self, event: &Event) -> bool {
+    /// Returns true if the event was removed with its deleted run, as all of its events but `run_deleted` are.
+    pub fn was_deleted_with_its_run(&self, event: &Event) -> bool {
         self.deleted.contains_key(&event.run_id) && !is_run_deleted(event)
     }
 
-    /// `seq` has no gap; what is missing from the front of a log that was read late is none.
+    /// Checks that `seq` has no gap. Events missing from the front of a log that was read late are not a gap.
     pub fn violations(&self) -> Vec<Violation> {
         let mut seqs: BTreeMap<&str, i64> = BTreeMap::new();
         let mut found = Vec::new();
@@ -70,7 +70,7 @@ impl Log {
     }
 }
 
-/// The server's own word that a run is gone.
+/// Returns true for the server's own event about a deleted run.
 pub fn is_run_deleted(event: &Event) -> bool {
     event.kind == "run_deleted" && event.source == "system"
 }

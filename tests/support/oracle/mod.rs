@@ -1,5 +1,5 @@
-//! The oracle of the event stream: from what was committed and what a watcher was sent, every promise (E1 to E7 of the
-//! design) that was not kept. It is a pure function and knows nothing of how the server works.
+//! The oracle of the event stream. From the committed events and the messages that a watcher got, it finds every
+//! promise (E1 to E7 of the design) that was broken. It is a pure function and knows nothing of how the server works.
 
 mod ends;
 mod log;
@@ -15,50 +15,50 @@ use runhub_client::v1::{Event, SubscribeEventsRequest};
 
 pub use log::Log;
 
-/// What is broken.
+/// A broken rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// The log itself: `seq` numbers a run's events without a gap, in the order of their positions.
+    /// The log itself: `seq` does not number a run's events without a gap, in the order of their positions.
     Numbered,
-    /// E1: a position that is not after what came before.
+    /// E1: a position does not come after the previous one.
     Ordered,
-    /// E2: an event that was sent before.
+    /// E2: an event was sent twice.
     Unique,
     /// E3: an event was sent, and one before it was not.
     Reliable,
-    /// E4: what follows the cursor, or the snapshot, was not sent first.
+    /// E4: the first message after the cursor or the snapshot skips an event.
     Resumable,
-    /// E5: a bookmark, a caught_up or an end, and an event up to its position was not sent.
+    /// E5: a bookmark, a caught_up or an end came before an event up to its position.
     Bookmarkable,
-    /// E5: a position beyond what is committed.
+    /// E5: a position is beyond the newest committed one.
     Committed,
-    /// E6: an event that was not asked for.
+    /// E6: an event does not match the filter.
     Filter,
-    /// E7: an event that is not in the log, or not so.
+    /// E7: an event is not in the log, or differs from it.
     True,
-    /// It does not begin as the request says.
+    /// The stream does not start as the request says.
     Start,
-    /// `caught_up` twice, too early, or not at all.
+    /// `caught_up` came twice, too early, or not at all.
     CaughtUp,
-    /// An end without its cause, without its status, or with something after it.
+    /// An end has no cause, has the wrong status, or is followed by a message.
     End,
-    /// Something that retention had removed, and no POSITION_COMPACTED; or the other way round.
+    /// POSITION_COMPACTED is missing although retention removed an event, or came although it removed none.
     Compacted,
-    /// A refusal without its cause, or in the middle of a stream.
+    /// A refusal has no cause, or came in the middle of a stream.
     Refusal,
-    /// The test's own fault: the parts do not resume each other.
+    /// The test itself is wrong: the parts do not resume each other.
     Harness,
 }
 
-/// One promise that was not kept, and where.
+/// One broken promise, and where.
 #[derive(Debug, Clone)]
 pub struct Violation {
     pub rule: Rule,
-    /// Which part of the chain.
+    /// Index of the part in the chain.
     pub part: usize,
-    /// Which message of the part; as many as there are messages: its end.
+    /// Index of the message in the part. The number of messages stands for the part's end.
     pub message: usize,
-    /// What is wrong, for people.
+    /// Description of the violation, for people.
     pub text: String,
 }
 
@@ -68,16 +68,16 @@ impl fmt::Display for Violation {
     }
 }
 
-/// One connection's worth of a stream, as its watcher had it.
+/// The messages that a watcher got over one connection.
 #[derive(Debug, Clone)]
 pub struct Part {
     pub request: SubscribeEventsRequest,
     /// A position that was committed before the call.
     pub newest_before: i64,
-    /// Everything up to here was gone from the log before the call: by retention, or with its run.
+    /// Everything up to this position had been removed before the call, by retention or with its run.
     pub removed_before: i64,
     pub messages: Vec<Message>,
-    /// Retention had removed nothing after this when the last message, or the refusal, had come.
+    /// Retention had removed nothing after this position when the last message, or the refusal, came.
     pub removed_after: i64,
     pub end: PartEnd,
 }
@@ -85,40 +85,40 @@ pub struct Part {
 /// How a part ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PartEnd {
-    /// By the watcher or the network.
+    /// The watcher or the network ended it.
     Cut,
-    /// With the status OK.
+    /// The server ended it with the status OK.
     Finished,
-    /// With a status that has a reason.
+    /// The server ended it with an error that has a reason.
     Refused { reason: Reason, metadata: BTreeMap<String, String> },
 }
 
-/// Everything that is broken in one chain: a subscription, and every one that resumed it from its last position.
+/// Returns the violations in one chain: a subscription, and each later one that resumed it from its last position.
 pub fn violations(log: &Log, parts: &[Part]) -> Vec<Violation> {
     let mut found = log.violations();
     found.extend(walk::Walk::over(log, parts));
     found
 }
 
-/// The same as a test wants it.
-pub fn assert_kept(log: &Log, parts: &[Part]) {
-    assert_all_kept(log, [parts]);
+/// Asserts that the log and a chain have no violations.
+pub fn assert_no_violations(log: &Log, parts: &[Part]) {
+    assert_no_violations_in(log, [parts]);
 }
 
-/// The same of many chains.
-pub fn assert_all_kept<'a>(log: &Log, chains: impl IntoIterator<Item = &'a [Part]>) {
+/// Asserts that the log and many chains have no violations.
+pub fn assert_no_violations_in<'a>(log: &Log, chains: impl IntoIterator<Item = &'a [Part]>) {
     let none = |found: Vec<Violation>, of: &dyn fmt::Debug| {
         let found: Vec<String> = found.iter().map(ToString::to_string).collect();
-        assert!(found.is_empty(), "promises were broken:\n{}\nto {of:?}", found.join("\n"));
+        assert!(found.is_empty(), "promises were broken:\n{}\nfor {of:?}", found.join("\n"));
     };
-    none(log.violations(), &"all");
+    none(log.violations(), &"the log");
     for chain in chains {
         none(walk::Walk::over(log, chain), &chain.first().map(|part| &part.request));
     }
 }
 
 impl Part {
-    /// The events it brought.
+    /// Returns the events of the part.
     pub fn events(&self) -> impl Iterator<Item = &Event> {
         self.messages.iter().filter_map(|message| match message {
             Message::Event(event) => Some(event),
@@ -126,13 +126,13 @@ impl Part {
         })
     }
 
-    /// The last position it brought; None: the next one has the cursor that this one had.
+    /// Returns the last position of the part. None: the next part has the same cursor.
     pub fn last_position(&self) -> Option<i64> {
         self.messages.iter().rev().find_map(position)
     }
 }
 
-/// The position of a message: none in a snapshot's part but the last.
+/// Returns the position of a message. Of a snapshot, only the last part has one.
 pub fn position(message: &Message) -> Option<i64> {
     match message {
         Message::Snapshot(part) => Some(part.position).filter(|position| *position > 0),

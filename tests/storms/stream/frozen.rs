@@ -1,4 +1,4 @@
-//! Watchers that are gone without a word, and one that only does not read.
+//! Watchers whose process is stopped, and one that only does not read.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -9,13 +9,13 @@ use runhub_client::v1::*;
 
 use crate::support::binary::{Binary, runhub, signal};
 use crate::support::calls::*;
-use crate::support::{channel, show_figures, soon, until};
+use crate::support::{channel, print_figures, soon, until};
 
-/// What the server waits for a sign of life, and some more.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than the server waits for the answer to a keepalive ping.
+const DETECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watcher_that_is_frozen_is_given_up_and_one_that_only_does_not_read_is_not() {
+async fn frozen_watcher_is_disconnected_and_unread_stream_stays_open() {
     let folder = tempfile::tempdir().unwrap();
     let server = Binary::start(&folder.path().join("runhub.db"), &[]);
     let client = server.connect().await;
@@ -30,13 +30,15 @@ async fn a_watcher_that_is_frozen_is_given_up_and_one_that_only_does_not_read_is
         frozen.push(runhub(&["watch", &run_id, "--server", &url]).stdout(Stdio::null()).spawn().unwrap());
     }
     until(|| async { server.open_sockets() == without + frozen.len() }).await;
-    frozen.iter().for_each(|watcher| signal("STOP", watcher.id()));
+    for watcher in &frozen {
+        signal("STOP", watcher.id());
+    }
     let begun = Instant::now();
     while server.open_sockets() > without {
-        assert!(begun.elapsed() < PATIENCE, "{} sockets, {without} before", server.open_sockets());
+        assert!(begun.elapsed() < DETECTION_TIMEOUT, "{} sockets, {without} before", server.open_sockets());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    show_figures(&format!("dead: given up after {:.1?}", begun.elapsed()));
+    print_figures(&format!("frozen: disconnected after {:.1?}", begun.elapsed()));
     for mut watcher in frozen {
         watcher.kill().unwrap();
         watcher.wait().unwrap();
@@ -48,5 +50,5 @@ async fn a_watcher_that_is_frozen_is_given_up_and_one_that_only_does_not_read_is
             return;
         }
     }
-    panic!("it ended");
+    panic!("the unread stream ended");
 }

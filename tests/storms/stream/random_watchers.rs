@@ -1,4 +1,4 @@
-//! Watchers that come and go at random, with any cursor, while runs are written, deleted, and lose their old events.
+//! Watchers that reconnect at random, with any cursor, while runs are written and deleted and retention removes events.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -12,25 +12,25 @@ use tonic::transport::Channel;
 
 use crate::support::binary::Binary;
 use crate::support::calls::*;
-use crate::support::oracle::{Log, Part, PartEnd, assert_all_kept};
+use crate::support::oracle::{Log, Part, PartEnd, assert_no_violations_in};
 use crate::support::random::Random;
-use crate::support::record::{Manners, Recorder, keep_everything, newest_and_removed, whole_log};
-use crate::support::{channel, show_figures, soon};
+use crate::support::record::{ReadLimits, Recorder, archive_events, committed_log, newest_and_removed};
+use crate::support::{channel, print_figures, soon};
 
 const WRITERS: usize = 8;
 const RUNS: usize = 40;
 const WATCHERS: usize = 60;
-const LASTS: Duration = Duration::from_secs(65);
-/// Far longer than a watcher stays, far shorter than this takes.
-const KEPT: &str = "2s";
-/// Longer than events are kept: who sleeps so long is overtaken.
-const NAP: Duration = Duration::from_secs(5);
+const DURATION: Duration = Duration::from_secs(65);
+/// Far longer than a watcher reads, far shorter than the test takes.
+const RETENTION: &str = "2s";
+/// Longer than `RETENTION`, so that retention overtakes a watcher that stalls for this time.
+const STALL: Duration = Duration::from_secs(5);
 
-/// What everybody can see.
+/// The state that all tasks of the test share.
 struct World {
     url: String,
     db: PathBuf,
-    /// Each with a task.
+    /// Id of each run, with the id of its task.
     runs: Mutex<Vec<(String, String)>>,
     ends: Instant,
 }
@@ -47,17 +47,18 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watchers_that_come_and_go_at_random_miss_nothing() {
+async fn watchers_that_reconnect_at_random_miss_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path().join("runhub.db");
-    let server = Binary::start(&db, &["--keep-events-for", KEPT]);
-    keep_everything(&db);
+    let server = Binary::start(&db, &["--keep-events-for", RETENTION]);
+    archive_events(&db);
     let client = server.connect().await;
     let mut runs = Vec::new();
     for _ in 0..RUNS {
         runs.push(run_with_task(&client).await);
     }
-    let (url, ends) = (format!("http://{}", server.address), Instant::now() + LASTS);
+    let url = format!("http://{}", server.address);
+    let ends = Instant::now() + DURATION;
     let world = Arc::new(World { url, db: db.clone(), runs: Mutex::new(runs), ends });
     let mut writers = JoinSet::new();
     for seed in 0..WRITERS {
@@ -71,15 +72,15 @@ async fn watchers_that_come_and_go_at_random_miss_nothing() {
     let acknowledged: usize = writers.join_all().await.into_iter().sum();
     let mut chains: Vec<Vec<Part>> = watchers.join_all().await.into_iter().flatten().collect();
     chains.extend(end_all(&world, &server.connect().await).await);
-    let log = whole_log(&db);
+    let log = committed_log(&db);
     assert!(log.events().len() >= acknowledged, "{acknowledged} were acknowledged");
-    // On both processors: it is long.
+    // Use both processors, because the check is long.
     let (one_half, other_half) = chains.split_at(chains.len() / 2);
     std::thread::scope(|scope| {
-        scope.spawn(|| assert_all_kept(&log, one_half.iter().map(Vec::as_slice)));
-        assert_all_kept(&log, other_half.iter().map(Vec::as_slice));
+        scope.spawn(|| assert_no_violations_in(&log, one_half.iter().map(Vec::as_slice)));
+        assert_no_violations_in(&log, other_half.iter().map(Vec::as_slice));
     });
-    Figures::of(&log, &chains).show_and_demand();
+    Figures::of(&log, &chains).print_and_check();
 }
 
 async fn run_with_task(client: &Client) -> (String, String) {
@@ -88,7 +89,7 @@ async fn run_with_task(client: &Client) -> (String, String) {
     (run_id, task_id)
 }
 
-/// Appends until it is over; returns how many events were acknowledged.
+/// Appends until the test is over. Returns how many events were acknowledged.
 async fn write(world: Arc<World>, client: Client, mut random: Random) -> usize {
     const KINDS: [&str; 4] = ["note_a", "note_b", "tool", "other"];
     const SOURCES: [&str; 3] = ["planner", "worker", "checker"];
@@ -118,12 +119,12 @@ async fn write(world: Arc<World>, client: Client, mut random: Random) -> usize {
 async fn end_and_reopen(client: &Client, run_id: &str) {
     for status in [RunStatus::Completed, RunStatus::Running] {
         let update = UpdateRunRequest { run_id: run_id.into(), status: Some(status.into()), ..unset() };
-        // It may be deleted meanwhile.
+        // The run may have been deleted meanwhile.
         let _ = client.update_run(update).await;
     }
 }
 
-/// Ends and deletes a run now and then, and makes another in its place.
+/// Ends and deletes a run every 300 ms, and creates another in its place. Returns 0 acknowledged events.
 async fn delete_runs(world: Arc<World>, client: Client) -> usize {
     let mut random = Random::new(77);
     while !world.is_over() {
@@ -133,7 +134,7 @@ async fn delete_runs(world: Arc<World>, client: Client) -> usize {
         let (run_id, _) = std::mem::replace(&mut world.runs.lock().unwrap()[at], next);
         let delete = DeleteRunRequest { run_id: run_id.clone(), ..unset() };
         set_status(&client, &run_id, RunStatus::Completed).await;
-        // A writer may just have reopened it.
+        // A writer may have reopened the run.
         while client.delete_run(delete.clone()).await.is_err() {
             set_status(&client, &run_id, RunStatus::Completed).await;
         }
@@ -141,22 +142,25 @@ async fn delete_runs(world: Arc<World>, client: Client) -> usize {
     0
 }
 
-/// One chain after the other, each with another scope, filter and cursor.
+/// Records one chain after the other, each with another scope, filter and cursor.
 async fn watch(world: Arc<World>, mut random: Random) -> Vec<Vec<Part>> {
     let mut chains = Vec::new();
     let mut shared = channel(&world.url).await;
     while !world.is_over() {
         let mut recorder = Recorder::new(&world.db, request(&world, &mut random));
         for _ in 0..1 + random.below(6) {
-            // Sometimes the whole connection breaks, not only the stream.
+            // Sometimes break the whole connection and not only the stream.
             if random.percent(15) {
                 shared = channel(&world.url).await;
             }
-            let (manners, channel) = match random.below(150) {
-                0 => (Manners { stays: NAP * 2, nap: NAP, ..Manners::PATIENT }, narrow_channel(&world.url).await),
-                _ => (manners(&mut random), shared.clone()),
+            let (limits, channel) = match random.below(150) {
+                0 => (
+                    ReadLimits { max_duration: STALL * 2, first_pause: STALL, ..ReadLimits::NONE },
+                    narrow_channel(&world.url).await,
+                ),
+                _ => (limits(&mut random), shared.clone()),
             };
-            if has_ended(recorder.record_briefly(channel, manners).await) {
+            if has_ended(recorder.record_limited(channel, limits).await) {
                 break;
             }
         }
@@ -165,23 +169,23 @@ async fn watch(world: Arc<World>, mut random: Random) -> Vec<Vec<Part>> {
     chains
 }
 
-/// One that takes little ahead: what is not read stays with the server.
+/// Returns a connection with a small window, so that events that are not read stay with the server.
 async fn narrow_channel(url: &str) -> Channel {
     let endpoint = Channel::from_shared(url.to_owned()).unwrap();
     endpoint.initial_stream_window_size(16 * 1024).connect().await.unwrap()
 }
 
 fn has_ended(part: &Part) -> bool {
-    // A snapshot that broke off has no cursor to resume from, and begins anew.
+    // A snapshot that broke off has no cursor to resume from, so it starts over.
     part.end != PartEnd::Cut || part.last_position().is_none() && part.request.after_position.is_none()
 }
 
-fn manners(random: &mut Random) -> Manners {
-    Manners {
+fn limits(random: &mut Random) -> ReadLimits {
+    ReadLimits {
         messages: if random.percent(5) { 5_000 } else { 1 + random.below(60) },
-        stays: Duration::from_millis(20 + random.below(500) as u64),
+        max_duration: Duration::from_millis(20 + random.below(500) as u64),
         pause: Duration::from_millis(if random.percent(20) { random.below(20) as u64 } else { 0 }),
-        nap: Duration::ZERO,
+        first_pause: Duration::ZERO,
     }
 }
 
@@ -217,7 +221,7 @@ fn request(world: &World, random: &mut Random) -> SubscribeEventsRequest {
     }
 }
 
-/// Whatever has happened to a run, who watches it live hears of its end.
+/// Ends all runs. A live watcher of a run must get its end, whatever happened to the run before.
 async fn end_all(world: &World, client: &Client) -> Vec<Vec<Part>> {
     let runs = world.runs.lock().unwrap().clone();
     let mut watching = JoinSet::new();
@@ -236,7 +240,7 @@ async fn end_all(world: &World, client: &Client) -> Vec<Vec<Part>> {
     watching.join_all().await
 }
 
-/// What happened: too little of anything proves nothing.
+/// Counts of what happened. A count that is too small proves nothing.
 #[derive(Debug, Default)]
 struct Figures {
     events: usize,
@@ -259,7 +263,9 @@ impl Figures {
         let mut figures = Self { events: log.events().len(), deleted_runs, ..Self::default() };
         for chain in chains {
             figures.resumes += chain.len() - 1;
-            chain.iter().for_each(|part| figures.count(part));
+            for part in chain {
+                figures.count(part);
+            }
         }
         figures
     }
@@ -289,8 +295,8 @@ impl Figures {
         }
     }
 
-    fn show_and_demand(&self) {
-        show_figures(&format!("torture: {self:?} in {LASTS:?}"));
+    fn print_and_check(&self) {
+        print_figures(&format!("random_watchers: {self:?} in {DURATION:?}"));
         let enough = [
             ("events", self.events, 20_000),
             ("deleted runs", self.deleted_runs, 60),
@@ -300,12 +306,12 @@ impl Figures {
             ("resumes", self.resumes, 5_000),
             ("disconnects", self.disconnects, 10_000),
             ("cursors in the future", self.in_future, 200),
-            ("cursors that lost something", self.compacted, 200),
-            ("watchers that were overtaken", self.compacted_in_the_middle, 5),
+            ("compacted cursors", self.compacted, 200),
+            ("overtaken watchers", self.compacted_in_the_middle, 5),
             ("ends of runs", self.run_ended_ends, 100),
         ];
         for (what, count, least) in enough {
-            assert!(count >= least, "{count} {what}, which are fewer than {least}");
+            assert!(count >= least, "{count} {what}, expected at least {least}");
         }
     }
 }

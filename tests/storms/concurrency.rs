@@ -1,4 +1,4 @@
-//! Many at once.
+//! Many clients at once.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +10,14 @@ use crate::support::calls::*;
 const CLIENTS: usize = 64;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_claim_1000_tasks_and_none_twice() {
+async fn concurrent_clients_claim_each_of_1000_tasks_once() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     add_tasks(&server.client, &run.id, vec![draft("t"); 1_000]).await;
     let mut agents = Vec::new();
     for number in 0..CLIENTS {
-        let (client, request) = (server.connect().await, claim_request(&run.id, &format!("agent {number}")));
+        let client = server.connect().await;
+        let request = claim_request(&run.id, &format!("agent {number}"));
         agents.push(tokio::spawn(async move {
             let mut claimed = Vec::new();
             while let Some(claim) = client.claim_task(request.clone()).await.unwrap().claim {
@@ -30,20 +31,21 @@ async fn clients_claim_1000_tasks_and_none_twice() {
         claims.extend(agent.await.unwrap());
     }
     assert_eq!(claims.len(), 1_000);
-    assert_eq!(claims.iter().map(|(task, _)| task).collect::<BTreeSet<_>>().len(), 1_000, "a task was given twice");
-    assert_eq!(claims.iter().map(|(_, token)| token).collect::<BTreeSet<_>>().len(), 1_000, "a token was given twice");
+    assert_eq!(claims.iter().map(|(task, _)| task).collect::<BTreeSet<_>>().len(), 1_000, "a task was claimed twice");
+    assert_eq!(claims.iter().map(|(_, token)| token).collect::<BTreeSet<_>>().len(), 1_000, "a token was issued twice");
     let claimed = kinds(&server.client, &run.id).await.into_iter().filter(|kind| kind == "task_claimed");
     assert_eq!(claimed.count(), 1_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writers_append_to_one_run_and_leave_no_hole() {
+async fn concurrent_writers_leave_no_gap_in_one_run() {
     const EACH: usize = 50;
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let mut writers = Vec::new();
     for number in 0..CLIENTS {
-        let (client, run_id) = (server.connect().await, run.id.clone());
+        let client = server.connect().await;
+        let run_id = run.id.clone();
         writers.push(tokio::spawn(async move {
             let mut answers = Vec::new();
             for at in 0..EACH {
@@ -57,7 +59,7 @@ async fn writers_append_to_one_run_and_leave_no_hole() {
     let mut answers = Vec::new();
     for writer in writers {
         let own = writer.await.unwrap();
-        assert!(own.windows(2).all(|pair| pair[0].0 < pair[1].0), "a writer's own events keep their order");
+        assert!(own.windows(2).all(|pair| pair[0].0 < pair[1].0), "a writer's own events must keep their order");
         answers.extend(own);
     }
     answers.sort();
@@ -68,21 +70,23 @@ async fn writers_append_to_one_run_and_leave_no_hole() {
     assert_eq!(logged, answers);
 }
 
-/// Pages of a log that grows meanwhile: each event once, none left out.
+/// Reads pages while the log grows: each event comes once, and none is left out.
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_a_growing_log_have_no_gap_and_no_duplicate() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let mut writers = Vec::new();
     for _ in 0..8 {
-        let (client, run_id) = (server.connect().await, run.id.clone());
+        let client = server.connect().await;
+        let run_id = run.id.clone();
         writers.push(tokio::spawn(async move {
             for _ in 0..300 {
                 append(&client, &run_id, vec![event("x")]).await;
             }
         }));
     }
-    let (mut seqs, mut after) = (Vec::new(), 0);
+    let mut seqs = Vec::new();
+    let mut after = 0;
     while seqs.len() < 8 * 300 + 1 {
         let request = ListEventsRequest { run_id: run.id.clone(), after_position: Some(after), ..unset() };
         let page = server.client.list_events(request).await.unwrap();
@@ -96,14 +100,15 @@ async fn pages_of_a_growing_log_have_no_gap_and_no_duplicate() {
     }
 }
 
-/// Two processes of the class lost each other's updates; here every increment counts.
+/// Two processes of the class RunStore lost each other's updates. Here every increment counts.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_increment_is_lost() {
+async fn concurrent_increments_are_all_counted() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let mut callers = Vec::new();
     for _ in 0..CLIENTS {
-        let (client, run_id) = (server.connect().await, run.id.clone());
+        let client = server.connect().await;
+        let run_id = run.id.clone();
         callers.push(tokio::spawn(async move {
             for _ in 0..10 {
                 let request = IncrementCycleRequest { run_id: run_id.clone(), ..unset() };

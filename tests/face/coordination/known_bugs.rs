@@ -1,4 +1,4 @@
-//! What went wrong elsewhere, as tests: each names the project and its issue.
+//! Bugs of other projects, as tests. Each test names the project and its issue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use runhub_server::sweeper;
 use crate::support::TestServer;
 use crate::support::calls::*;
 
-/// river 1302: the sweeper picks an expired task, the agent completes it, the sweeper's write undoes that.
+/// river 1302: the sweeper selects an expired task, the agent completes it, and the sweeper overwrites the completion.
 #[tokio::test]
-async fn a_completion_between_the_sweepers_look_and_its_write_stands() {
+async fn completion_between_sweeper_read_and_write_stands() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     add_tasks(&server.client, &run.id, vec![draft("completed"), draft("beating"), draft("silent")]).await;
@@ -24,7 +24,7 @@ async fn a_completion_between_the_sweepers_look_and_its_write_stands() {
     }
     let clock = server.clock.clone();
     let folder = server.stop().await;
-    // By hand, step by step: the server's own sweeper is not there.
+    // Run the sweeper's steps by hand, while no server is running.
     let store = Store::open(&folder.path().join("runhub.db"), Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
     clock.advance(Duration::from_secs(60));
     let now = clock.now();
@@ -32,7 +32,7 @@ async fn a_completion_between_the_sweepers_look_and_its_write_stands() {
     assert_eq!(due.leases.len(), 3);
     store.close().await;
     drop(store);
-    // Meanwhile one is completed and one beats, at the same moment of the same clock.
+    // Meanwhile one task is completed and another gets a heartbeat, at the same time of the same clock.
     let server = TestServer::start_in(folder, clock.clone()).await;
     complete(&server.client, &claims[0]).await;
     beat(&server.client, &claims[1]).await;
@@ -52,16 +52,16 @@ async fn a_completion_between_the_sweepers_look_and_its_write_stands() {
     assert_eq!(statuses, [TaskStatus::Completed, TaskStatus::InProgress, TaskStatus::Pending]);
 }
 
-/// The restart in the middle has given the silent one more time, as it should: takes that back.
+/// Reverts the extension that the restart gave to the silent holder's lease.
 fn make_due(db: &std::path::Path, task_id: &str) {
     let conn = rusqlite::Connection::open(db).unwrap();
     let sql = "UPDATE tasks SET lease_expire_time = 0 WHERE id = $1";
     assert_eq!(conn.execute(sql, [task_id]).unwrap(), 1);
 }
 
-/// dbos 742: a recovery list, read once and acted on later, runs a job twice.
+/// dbos 742: a recovery list that is read once and acted on later runs a job twice.
 #[tokio::test]
-async fn a_list_of_expired_leases_that_is_acted_on_late_takes_nothing_from_the_next_holder() {
+async fn stale_list_of_expired_leases_takes_nothing_from_the_next_holder() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     add_task(&server.client, &run.id, draft("t")).await;
@@ -69,7 +69,8 @@ async fn a_list_of_expired_leases_that_is_acted_on_late_takes_nothing_from_the_n
     let clock = server.clock.clone();
     let folder = server.stop().await;
     clock.advance(Duration::from_secs(60));
-    let (now, db) = (clock.now(), folder.path().join("runhub.db"));
+    let now = clock.now();
+    let db = folder.path().join("runhub.db");
     let store = Store::open(&db, Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
     let due = store.read(move |tx| due::find(tx, now, now)).await.unwrap();
     sweeper::act(&store, due.clone(), now).await.unwrap();
@@ -88,9 +89,9 @@ async fn a_list_of_expired_leases_that_is_acted_on_late_takes_nothing_from_the_n
     complete(&server.client, &new).await;
 }
 
-/// The same, by hand: an orchestrator that starts again puts back what was in progress, and old tokens are stale.
+/// dbos 742 without a sweeper: an orchestrator that starts again requeues the tasks in progress.
 #[tokio::test]
-async fn what_was_requeued_on_a_restart_is_run_once() {
+async fn task_requeued_on_a_restart_is_completed_once() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     add_tasks(&server.client, &run.id, vec![draft("a"), draft("b")]).await;
@@ -106,18 +107,20 @@ async fn what_was_requeued_on_a_restart_is_run_once() {
     assert_eq!(completions.count(), 1);
 }
 
-/// marcus 343: two holders both complete after a lease ran out and was given again.
+/// marcus 343: two holders both complete a task whose lease expired and which was claimed again.
 #[tokio::test]
-async fn of_two_holders_one_completes() {
+async fn only_one_of_two_holders_completes() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     add_task(client, &run.id, draft("t")).await;
     let first = claim_for(client, &run.id, "first", 60).await.unwrap();
     server.clock.advance(Duration::from_secs(60));
     until_logged(client, &run.id, "lease_expired", 1).await;
     let second = claim_for(client, &run.id, "second", 60).await.unwrap();
     let both = [&first, &second].map(|claim| {
-        let (client, request) = (client.clone(), completion(claim));
+        let client = client.clone();
+        let request = completion(claim);
         tokio::spawn(async move { client.complete_task(request).await })
     });
     let [first, second] = both;
@@ -128,9 +131,9 @@ async fn of_two_holders_one_completes() {
     assert_eq!(seen.iter().filter(|kind| *kind == "stale_write_rejected").count(), 1);
 }
 
-/// camunda 5925: the answer to a claim is lost, and the job stays taken until its timeout.
+/// camunda 5925: the answer to a claim is lost, and the job stays claimed until its timeout.
 #[tokio::test]
-async fn a_claim_whose_answer_was_lost_is_found_by_its_request_id() {
+async fn lost_claim_is_found_by_its_request_id() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     add_tasks(&server.client, &run.id, vec![draft("t"); 2]).await;
@@ -142,11 +145,12 @@ async fn a_claim_whose_answer_was_lost_is_found_by_its_request_id() {
     complete(&server.client, &found.claim.unwrap()).await;
 }
 
-/// agent-teams-ai 618: a task whose dependency is open is completed by hand.
+/// agent-teams-ai 618: an operator completes a task whose dependency is open.
 #[tokio::test]
-async fn a_task_whose_dependency_is_open_is_not_completed_by_hand() {
+async fn operator_cannot_complete_a_task_with_an_open_dependency() {
     let server = TestServer::start().await;
-    let (client, run) = (&server.client, new_run(&server.client).await);
+    let client = &server.client;
+    let run = new_run(&server.client).await;
     let tasks = add_tasks(client, &run.id, vec![keyed("a", &[]), keyed("b", &["a"])]).await;
     claim(client, &run.id).await.unwrap();
     let by_hand = CompleteTaskRequest { task_id: tasks[1].id.clone(), ..unset() };
@@ -154,12 +158,12 @@ async fn a_task_whose_dependency_is_open_is_not_completed_by_hand() {
     assert_eq!(get_task(client, &tasks[1].id).await.status(), TaskStatus::Pending);
 }
 
-/// vibe-kanban: a pending approval, kept in memory, is gone after a restart.
+/// vibe-kanban: a pending approval is kept in memory and lost in a restart.
 #[tokio::test]
-async fn a_pending_approval_outlives_a_restart() {
+async fn pending_approval_survives_a_restart() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
-    let asked = ask(&server.client, &run.id, "d").await;
+    let asked = request_approval(&server.client, &run.id, "d").await;
     let server = server.restart().await;
     let verdicts = vec![ApprovalVerdict::Pending.into()];
     let inbox = server.client.list_approvals(ListApprovalsRequest { verdicts, ..unset() }).await.unwrap();
