@@ -246,19 +246,28 @@ mod tests {
     use crate::domain::run::RunStatus;
     use crate::domain::task::TaskStatus;
 
+    /// Declares a test that an enum has the values of the proto, for each enum.
     macro_rules! same_values {
-        ($($name:ident),+) => {$(
-            for value in $name::ALL {
-                let proto = v1::$name::try_from(value.code()).expect("the proto has every value");
-                assert_eq!(proto.as_str_name(), value.name());
+        ($($test:ident: $name:ident,)+) => {$(
+            #[test]
+            fn $test() {
+                for value in $name::ALL {
+                    let proto = v1::$name::try_from(value.code()).expect("the proto has every value");
+                    assert_eq!(proto.as_str_name(), value.name());
+                }
+                let after_last = $name::ALL.last().map_or(0, |value| value.code()) + 1;
+                assert!(v1::$name::try_from(after_last).is_err(), "the proto has one more value");
             }
-            let after_last = $name::ALL.last().map_or(0, |value| value.code()) + 1;
-            assert!(v1::$name::try_from(after_last).is_err(), "the proto has one more value");
         )+};
     }
 
-    #[test]
-    fn enums_have_the_values_of_the_proto() {
-        same_values!(RunStatus, TaskStatus, AttemptStatus, ApprovalVerdict, ExpiryPolicy, LeaseState, ObstacleKind);
+    same_values! {
+        run_statuses_equal_the_proto: RunStatus,
+        task_statuses_equal_the_proto: TaskStatus,
+        attempt_statuses_equal_the_proto: AttemptStatus,
+        verdicts_equal_the_proto: ApprovalVerdict,
+        expiry_policies_equal_the_proto: ExpiryPolicy,
+        lease_states_equal_the_proto: LeaseState,
+        obstacle_kinds_equal_the_proto: ObstacleKind,
     }
 }

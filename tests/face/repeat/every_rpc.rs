@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use runhub_client::Client;
 use runhub_client::v1::*;
 
 use crate::support::TestServer;
@@ -29,18 +30,27 @@ impl World {
     fn task(&self, at: usize) -> String {
         self.tasks[at].id.clone()
     }
+
+    /// Makes a call twice. Checks that both calls get the same answer, and that the second changes nothing.
+    async fn check_repeated<Q, A>(&mut self, name: &'static str, request: Q, call: impl AsyncFn(Client, Q) -> A)
+    where
+        Q: Clone,
+        A: PartialEq + std::fmt::Debug,
+    {
+        let client = &self.server.client;
+        let first = call(client.clone(), request.clone()).await;
+        let after = dump(&self.server.db());
+        assert_eq!(call(client.clone(), request).await, first, "{name}");
+        assert_eq!(dump(&self.server.db()), after, "{name}");
+        self.seen.insert(name);
+    }
 }
 
 macro_rules! twice {
     ($world:expr, $rpc:ident, $request:ident { $($name:ident: $value:expr),* }) => {{
         let request = $request { $($name: $value,)* request_id: "id".into(), ..unset() };
-        let client = $world.server.client.clone();
-        let db = $world.server.db();
-        let first = client.$rpc(request.clone()).await.unwrap();
-        let after = dump(&db);
-        assert_eq!(client.$rpc(request).await.unwrap(), first, stringify!($rpc));
-        assert_eq!(dump(&db), after, stringify!($rpc));
-        $world.seen.insert(stringify!($request));
+        let call = async |client: Client, request| client.$rpc(request).await.unwrap();
+        $world.check_repeated(stringify!($request), request, call).await;
     }};
 }
 
