@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::actions::{approval, cancel, lease};
 use crate::clock::{CLOCK_CHECK_INTERVAL, Clock};
 use crate::domain::Key;
+use crate::domain::task::Task;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::store::due::{self, Due};
@@ -150,18 +151,31 @@ impl Sweeper {
 pub async fn act(store: &Store, due: Due, swept_at: Timestamp) -> Result<()> {
     // Graces come first: a lease that ends because the grace has passed is not a lost agent.
     each(store, due.graces, cancel::finish_if_over).await?;
-    each(store, due.leases, move |tx, key| lease::expire(tx, key, swept_at)).await?;
-    each(store, due.approvals, approval::expire).await
+    let expired = each(store, due.leases, move |tx, key| lease::expire(tx, key, swept_at)).await?;
+    expired.into_iter().flatten().for_each(|task| log_expired(&task));
+    each(store, due.approvals, approval::expire).await.map(drop)
 }
 
-/// Queues one transaction for each key, all at once, so that they share commits.
-async fn each<F>(store: &Store, keys: Vec<Key>, act: F) -> Result<()>
+/// Logs an expired lease: an operator finds the agent that died, or that is too slow for its lease.
+fn log_expired(task: &Task) {
+    tracing::info!(
+        run_id = task.run_id,
+        task_id = task.id,
+        attempt_number = task.attempt_count,
+        agent_id = task.agent_id,
+        "lease expired"
+    );
+}
+
+/// Queues one transaction for each key, all at once, so that they share commits. Returns what each has returned.
+async fn each<T, F>(store: &Store, keys: Vec<Key>, act: F) -> Result<Vec<T>>
 where
-    F: Fn(&mut dyn Tx, Key) -> Result<bool> + Copy + Send + 'static,
+    T: Send + 'static,
+    F: Fn(&mut dyn Tx, Key) -> Result<T> + Copy + Send + 'static,
 {
     let acts = keys.into_iter().map(|key| store.transact_with(JobOptions::SERVER_FIRST, move |tx| act(tx, key)));
     // All of them run, even if one fails; the first error is returned.
-    join_all(acts).await.into_iter().try_for_each(|done| done.map(drop))
+    join_all(acts).await.into_iter().collect()
 }
 
 /// Extends every lease that was live at `live_at`, and every grace, to at least min(its duration, 30 s) from now. Returns how

@@ -9,6 +9,7 @@ mod pages;
 mod paths;
 mod reference;
 mod server;
+mod walks;
 
 use std::path::Path;
 

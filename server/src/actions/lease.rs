@@ -89,17 +89,17 @@ fn resume(tx: &mut dyn Tx, task: &Task, lease: Lease) -> Result<()> {
     events::append(tx, next.run_key, &system_event::lease_resumed(&next)).map(drop)
 }
 
-/// Takes back a task whose lease had expired at `read_at`. Returns false if the task has changed since: its holder has
-/// sent a heartbeat, say, or has completed it.
-pub fn expire(tx: &mut dyn Tx, task_key: Key, read_at: Timestamp) -> Result<bool> {
-    let Some(task) = tasks::find_by_key(tx, task_key)? else { return Ok(false) };
+/// Takes back a task whose lease had expired at `read_at`. Returns the task as it was before, or None if it has changed
+/// since `read_at`: its holder has sent a heartbeat, say, or has completed it.
+pub fn expire(tx: &mut dyn Tx, task_key: Key, read_at: Timestamp) -> Result<Option<Task>> {
+    let Some(task) = tasks::find_by_key(tx, task_key)? else { return Ok(None) };
     if !task.is_held() {
-        return Ok(false);
+        return Ok(None);
     }
     let run_status = runs::standing(tx, task.run_key)?.status;
     let next = task.expired(run_status, tx.now());
     if !tasks::expire(tx, &next, read_at)? {
-        return Ok(false);
+        return Ok(None);
     }
     attempts::interrupt(tx, &task, AttemptStatus::LeaseExpired)?;
     events::append(tx, task.run_key, &system_event::lease_expired(&task, &next))?;
@@ -108,5 +108,5 @@ pub fn expire(tx: &mut dyn Tx, task_key: Key, read_at: Timestamp) -> Result<bool
     if run_status == RunStatus::Cancelling {
         cancel::finish_if_idle(tx, task.run_key)?;
     }
-    Ok(true)
+    Ok(Some(task))
 }

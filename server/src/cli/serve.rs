@@ -84,7 +84,10 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     };
     let db = config.db.display().to_string();
     let server = Server::bind(config, Arc::new(SystemClock)).await;
-    let server = server.map_err(|error| Failure::failed(error.to_string()))?;
+    let server = server.map_err(|error| {
+        tracing::error!(%error, db, "start refused");
+        Failure::failed(error.to_string())
+    })?;
     // Handle signals before the announcement, because a program that reads it may send one at once.
     let shutdown = shutdown_signal()?;
     announce(&server.listens_on(), &db)?;

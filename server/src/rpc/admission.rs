@@ -19,6 +19,7 @@ use tonic::codegen::Body;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
+use super::overload_log::OverloadLog;
 use super::status;
 use crate::domain::limits;
 
@@ -37,11 +38,16 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 pub struct Admission {
     permits: Arc<Semaphore>,
     retries: Arc<RetrySchedule>,
+    log: Arc<OverloadLog>,
 }
 
 impl Default for Admission {
     fn default() -> Self {
-        Self { permits: Arc::new(Semaphore::new(limits::CALLS_IN_SERVICE)), retries: Arc::default() }
+        Self {
+            permits: Arc::new(Semaphore::new(limits::CALLS_IN_SERVICE)),
+            retries: Arc::default(),
+            log: Arc::default(),
+        }
     }
 }
 
@@ -81,6 +87,7 @@ where
         }
         Either::Right(match Arc::clone(&self.admission.permits).try_acquire_owned() {
             Ok(permit) => {
+                self.admission.log.admitted();
                 let served = self.inner.call(request);
                 async move {
                     let _permit = permit;
@@ -89,6 +96,7 @@ where
                 .boxed()
             }
             Err(_) => {
+                self.admission.log.refused(Instant::now());
                 let delay = self.admission.retries.next_delay(Instant::now());
                 async move {
                     // After the timeout the call is answered even if the request is incomplete.

@@ -14,6 +14,7 @@ mod convert;
 mod event;
 mod field;
 mod list_events;
+mod overload_log;
 mod page;
 mod plan;
 mod read;

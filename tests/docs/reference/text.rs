@@ -161,5 +161,5 @@ fn names_are_linked_and_markup_is_escaped() {
         prose.linked("`task_*` and * and TaskService.GetTask"),
         "`task_*` and \\* and [TaskService.GetTask](#gettask)"
     );
-    assert_eq!(prose.linked("Event: `run_created`."), "Event: [`run_created`](#events-by-kind).");
+    assert_eq!(prose.linked("Event: `run_created`."), "Event: [`run_created`](#run_created).");
 }

@@ -1,0 +1,96 @@
+//! Tests of the tail, and of its wake-ups.
+
+use super::*;
+
+#[test]
+fn tail_returns_the_events_after_a_position_in_a_scope() {
+    let tail = tail();
+    extend(&tail, vec![event(1, "a", "x"), event(2, "b", "x"), event(4, "a", "y")]);
+    assert_eq!(after(&tail, 0, None), Some((vec![1, 2, 4], 4)));
+    assert_eq!(after(&tail, 1, Some("a")), Some((vec![4], 4)));
+    assert_eq!(after(&tail, 4, Some("a")), Some((vec![], 4)));
+    assert_eq!(after(&tail, 9, None), Some((vec![], 9)), "a cursor ahead of the tail waits");
+    let filter = EventFilter { kinds: vec!["x".to_owned()], ..EventFilter::default() };
+    assert_eq!(tail.after(0, 0, None, &filter).map(|part| (part.events, part.up_to)), Some((vec![1, 2], 4)));
+}
+
+#[test]
+fn parts_of_the_tail_are_bounded_and_skip_nothing() {
+    let tail = tail();
+    extend(&tail, (1..=5_000).map(|position| event(position, "a", "x")).collect());
+    let (mut seen, mut position) = (Vec::new(), 0);
+    while position < 5_000 {
+        let (events, up_to) = after(&tail, position, None).unwrap();
+        assert!(events.len() <= 256 && up_to > position);
+        seen.extend(events);
+        position = up_to;
+    }
+    assert_eq!(seen, (1..=5_000).collect::<Vec<_>>());
+    let (nothing, checked_up_to) = after(&tail, 0, Some("b")).unwrap();
+    assert_eq!((nothing.len(), checked_up_to), (0, 2_048));
+}
+
+#[test]
+fn cursor_before_the_tail_needs_the_store() {
+    let tail = tail();
+    extend(&tail, (1..=20_000).map(|position| event(position, "a", "x")).collect());
+    let begin = 20_000 - 16_384;
+    assert_eq!(after(&tail, begin - 1, None), None);
+    assert_eq!(after(&tail, begin, None).unwrap().0[0], begin + 1);
+    let tail = tail_of_size(Limit { rows: 100, bytes: 1_000 });
+    extend(&tail, vec![event(1, "a", "x"), event(2, "a", "x")]);
+    assert_eq!(after(&tail, 0, None), None, "two entries do not fit");
+    assert_eq!(after(&tail, 1, None), Some((vec![2], 2)));
+}
+
+#[test]
+fn events_of_a_deleted_run_leave_the_tail() {
+    let tail = tail();
+    extend(&tail, vec![event(1, "a", "x"), event(2, "b", "x"), event(3, "a", RUN_DELETED)]);
+    assert_eq!(after(&tail, 0, None), Some((vec![2, 3], 3)));
+    assert_eq!(after(&tail, 0, Some("a")), None, "its watchers ask the store");
+    assert_eq!(after(&tail, 0, Some("b")), Some((vec![2], 3)));
+    extend(&tail, (4..=20_000).map(|position| event(position, "b", "x")).collect());
+    assert_eq!(after(&tail, 20_000, Some("a")), Some((vec![], 20_000)), "the tail has dropped the deletion");
+}
+
+/// A watcher may have read in the store that a run was deleted while the tail still has its events.
+#[test]
+fn tail_older_than_the_last_read_returns_nothing() {
+    let tail = tail();
+    extend(&tail, vec![event(1, "a", "x"), event(2, "a", "x")]);
+    assert!(tail.after(1, 3, None, &EventFilter::default()).is_none());
+    assert!(
+        tail.after(2, 3, None, &EventFilter::default()).unwrap().events.is_empty(),
+        "there is nothing to send, so the watcher waits"
+    );
+    extend(&tail, vec![event(3, "a", RUN_DELETED)]);
+    assert_eq!(tail.after(1, 3, None, &EventFilter::default()).unwrap().events, [3]);
+}
+
+#[tokio::test]
+async fn growth_wakes_the_waiters_of_the_run_and_of_all_runs() {
+    let tail = tail();
+    let mut of_all = tail.register(None);
+    let mut of_a = tail.register(Some("a".to_owned()));
+    let mut of_b = tail.register(Some("b".to_owned()));
+    extend(&tail, vec![event(1, "a", "x")]);
+    of_all.wait_past(0).await;
+    of_a.wait_past(0).await;
+    assert!(of_b.wait_past(0).now_or_never().is_none());
+    drop((of_all, of_a, of_b));
+    assert!(!tail.has_waiters());
+}
+
+/// If two waiters of a run end at the same time, one of them must remove the entry.
+#[test]
+fn no_entry_is_left_when_the_last_waiters_end_together() {
+    let tail = tail();
+    for _ in 0..2_000 {
+        let waiters = [(); 2].map(|()| tail.register(Some("a".to_owned())));
+        std::thread::scope(|scope| {
+            waiters.map(|waiter| scope.spawn(|| drop(waiter))).map(|thread| thread.join().unwrap())
+        });
+        assert!(!tail.has_waiters());
+    }
+}
