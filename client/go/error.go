@@ -43,7 +43,7 @@ type Error struct {
 
 	// The status that gRPC returned. Nil if this client made the error.
 	answer *status.Status
-	// What ended the call on the client's side, and the error of the last try. Nil if the server or the network failed the
+	// The reason why the client ended the call, and the error of the last try. Nil if the server or the network failed the
 	// call.
 	causes []error
 }
@@ -52,7 +52,7 @@ type Error struct {
 type FieldError struct {
 	// The path of the field in the request, such as tasks[1].title.
 	Field string
-	// What is wrong with the field, for people.
+	// Explains, for people, why the field is invalid.
 	Problem string
 }
 

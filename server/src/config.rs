@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::housekeeping::Keep;
 
-/// What the flags of `runhub serve` set.
+/// The settings of `runhub serve`.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The address to listen on.

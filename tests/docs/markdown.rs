@@ -11,7 +11,7 @@ pub struct Page {
     pub path: String,
     /// The anchor of each heading, in order; a repeated heading has a number at its end.
     pub anchors: Vec<String>,
-    /// The same without the numbers.
+    /// The anchors without their numbers.
     pub headings: Vec<String>,
     /// The targets of links and images.
     pub links: Vec<String>,

@@ -76,7 +76,7 @@ macro_rules! calls {
             /// This is for programs that learn at run time which RPC to call.
             ///
             /// # Errors
-            /// Those of the RPC; UNIMPLEMENTED if no unary RPC has this name, INVALID_ARGUMENT if the request can't be decoded.
+            /// The RPC's own errors; UNIMPLEMENTED if no unary RPC has this name, INVALID_ARGUMENT if the request can't be decoded.
             pub async fn call_encoded(&self, rpc: &str, request: &[u8]) -> Result<Vec<u8>, Error> {
                 $($(
                     if <v1::$request as Request>::RPC.name == rpc {

@@ -11,7 +11,7 @@ use serde_json::Value;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// What the scenario shows, in one sentence.
+    /// One sentence that says what the scenario shows.
     pub about: String,
     pub(crate) parts: BTreeMap<String, Vec<Value>>,
 }

@@ -1,4 +1,4 @@
-//! What becomes due as time passes: expired leases, graces that end, approvals that expire, and tasks whose
+//! Rows that become due as time passes: expired leases, graces that end, approvals that expire, and tasks whose
 //! `not_before_time` passes.
 
 use std::time::Duration;
@@ -29,7 +29,7 @@ macro_rules! undecided {
     };
 }
 
-/// What is due.
+/// The rows that are due.
 #[derive(Debug, Clone, Default)]
 pub struct Due {
     /// Tasks whose lease has expired.

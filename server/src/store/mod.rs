@@ -119,7 +119,7 @@ impl Store {
     /// Runs a body as `transact` does, and says how it waits in the queue.
     ///
     /// # Errors
-    /// Those of `transact`.
+    /// The same errors as `transact` returns.
     pub async fn transact_with<T, F>(&self, options: JobOptions, body: F) -> Result<T>
     where
         T: Send + 'static,

@@ -1,4 +1,4 @@
-//! What others are told of a commit: waiters by `Signal`, watchers by the growth of the log.
+//! Notifications of a commit: each `Signal` for waiters, and the growth of the log for watchers.
 //!
 //! Notifications are sent after the commit. They only say that reading again is worthwhile: all data comes from the
 //! store.

@@ -43,7 +43,7 @@ pub(super) struct Counted {
     pub key: Key,
 }
 
-/// What one body did in the open transaction.
+/// The effects of one body in the open transaction.
 #[derive(Debug)]
 pub(super) struct Ran {
     /// The body has succeeded.
@@ -52,7 +52,7 @@ pub(super) struct Ran {
     pub counted: Counted,
     /// The body has changed a row.
     pub has_written: bool,
-    /// What to tell waiters after the commit.
+    /// Signals for the waiters, to be sent after the commit.
     pub signals: Vec<Signal>,
 }
 

@@ -21,7 +21,7 @@
 ///
 /// Each column holds the field of its name. `column = value` writes another value, an expression of the row.
 ///
-/// What is generated, with static SQL:
+/// The macro generates, with static SQL:
 /// - `select!("WHERE …")`: the query for whole rows, continued.
 /// - `read_row(columns)`: maps a row of that query. The fields of the row are the `joined`, `fixed` and `saved` ones.
 ///   A last section `read { … }` gives other fields, as expressions of these. `read by hand` generates no mapping: the

@@ -27,7 +27,7 @@ use crate::store::{Limit, Store, compaction};
 /// The most that a watcher holds in memory, except for a single event that is larger.
 const PAGE: Limit = Limit { rows: 500, bytes: 128 * 1024 };
 
-/// What a client subscribes to.
+/// A subscription, as the client asks for it.
 #[derive(Debug, Clone)]
 pub struct WatchRequest {
     /// The run; None: all runs.

@@ -49,7 +49,7 @@ impl Pass {
     const ALONE: Self = Self { with_savepoints: false, reruns: 0 };
 }
 
-/// What the bodies of a group have done together.
+/// The effects of all bodies of a group.
 #[derive(Default)]
 struct Effects {
     /// The transaction has changed rows or taken numbers.
