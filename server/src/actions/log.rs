@@ -7,7 +7,7 @@ use crate::store::events::{self, Found, Scan};
 use crate::store::{Limit, Tx, compaction, counters, runs, tasks};
 
 /// Checks that the run and the task of a list or a watch exist. Returns the run's key.
-pub fn check_scope(tx: &mut dyn Tx, run_id: Option<&str>, task_id: Option<&str>) -> Result<Option<Key>> {
+fn check_scope(tx: &mut dyn Tx, run_id: Option<&str>, task_id: Option<&str>) -> Result<Option<Key>> {
     let run_key = run_id.map(|id| runs::key(tx, id)).transpose()?;
     match (run_key, task_id) {
         (Some(run_key), Some(task_id)) => {
@@ -23,7 +23,7 @@ pub fn check_scope(tx: &mut dyn Tx, run_id: Option<&str>, task_id: Option<&str>)
 
 /// Checks that a cursor is not ahead of the log and that retention has removed nothing after it. Returns the newest
 /// position.
-pub fn check_cursor(tx: &mut dyn Tx, run_key: Option<Key>, cursor: Option<i64>) -> Result<i64> {
+fn check_cursor(tx: &mut dyn Tx, run_key: Option<Key>, cursor: Option<i64>) -> Result<i64> {
     let newest_position = counters::newest_position(tx)?;
     let Some(cursor) = cursor else { return Ok(newest_position) };
     if cursor > newest_position {
@@ -64,6 +64,49 @@ pub fn begin_list(tx: &mut dyn Tx, query: &EventQuery) -> Result<(Scan, i64)> {
         filter: query.filter.clone(),
     };
     Ok((scan, last))
+}
+
+/// Where a watcher begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the oldest event that retention has kept.
+    Beginning,
+    /// After this position.
+    After(i64),
+    /// With the events that commit from now on.
+    Now,
+}
+
+impl Start {
+    /// Returns the cursor after which no event may be missing.
+    fn cursor(self) -> Option<i64> {
+        match self {
+            Self::After(position) => Some(position),
+            Self::Beginning | Self::Now => None,
+        }
+    }
+}
+
+/// The log as a watcher finds it when it begins.
+pub struct WatchBegin {
+    /// The run that is watched. None: all runs.
+    pub run_key: Option<Key>,
+    /// The newest position of the log.
+    pub newest_position: i64,
+    /// The watcher sends the events after this position.
+    pub after: i64,
+}
+
+/// Checks the scope and the cursor of a watcher.
+pub fn begin_watch(tx: &mut dyn Tx, run_id: Option<&str>, task_id: Option<&str>, start: Start) -> Result<WatchBegin> {
+    let run_key = check_scope(tx, run_id, task_id)?;
+    let newest_position = check_cursor(tx, run_key, start.cursor())?;
+    let after = match start {
+        Start::Beginning => compaction::of_scope(tx, run_key)?,
+        Start::After(position) => position,
+        Start::Now => newest_position,
+    };
+    Ok(WatchBegin { run_key, newest_position, after })
 }
 
 /// The result of one read of the log.

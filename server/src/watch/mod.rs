@@ -18,11 +18,12 @@ use tokio::time::Instant;
 pub use self::growth::GrowthWaiter;
 use self::tail::Part;
 pub use self::tail::{SIZE as TAIL_SIZE, Shown, Tail};
-use crate::actions::log::{self, LogRead, RunState};
+pub use crate::actions::log::Start;
+use crate::actions::log::{self, LogRead, RunState, WatchBegin};
 use crate::domain::event::EventFilter;
 use crate::error::{Error, Result};
 use crate::store::events::{Scan, ScanEnd};
-use crate::store::{Limit, Store, compaction};
+use crate::store::{Limit, Store, Tx};
 
 /// The most that a watcher holds in memory, except for a single event that is larger.
 const PAGE: Limit = Limit { rows: 500, bytes: 128 * 1024 };
@@ -38,27 +39,6 @@ pub struct WatchRequest {
     pub start: Start,
     /// The longest time without a message: then the watcher sends a bookmark.
     pub bookmark_interval: Duration,
-}
-
-/// Where a watcher begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// At the oldest event that retention has kept.
-    Beginning,
-    /// After this position.
-    After(i64),
-    /// With the events that commit from now on.
-    Now,
-}
-
-impl Start {
-    /// Returns the cursor after which no event may be missing.
-    fn cursor(self) -> Option<i64> {
-        match self {
-            Self::After(position) => Some(position),
-            Self::Beginning | Self::Now => None,
-        }
-    }
 }
 
 /// A message to the client. Its position is a cursor.
@@ -127,19 +107,10 @@ impl<T: Shown> Watch<T> {
     ) -> Result<Self> {
         let WatchRequest { run_id, filter, start, bookmark_interval } = request;
         let waiter = tail.register(run_id.clone());
-        let (scope, task_id) = (run_id.clone(), filter.task_id.clone());
-        let (run_key, newest, after) = store
-            .read(move |tx| {
-                let run_key = log::check_scope(tx, scope.as_deref(), task_id.as_deref())?;
-                let newest = log::check_cursor(tx, run_key, start.cursor())?;
-                let after = match start {
-                    Start::Beginning => compaction::of_scope(tx, run_key)?,
-                    Start::After(position) => position,
-                    Start::Now => newest,
-                };
-                Ok((run_key, newest, after))
-            })
-            .await?;
+        let scope = run_id.clone();
+        let task_id = filter.task_id.clone();
+        let begin = move |tx: &mut dyn Tx| log::begin_watch(tx, scope.as_deref(), task_id.as_deref(), start);
+        let WatchBegin { run_key, newest_position, after } = store.read(begin).await?;
         // A watcher that begins now has caught up already.
         let (queue, progress) = match start {
             Start::Now => (VecDeque::from([Message::CaughtUp(after)]), Progress::Live),
@@ -153,7 +124,7 @@ impl<T: Shown> Watch<T> {
             run_id,
             scan: Scan { run_key, after, filter, ..Scan::default() },
             has_cursor: start != Start::Beginning,
-            seen: newest,
+            seen: newest_position,
             bookmark_interval,
             queue,
             progress,
