@@ -7,7 +7,7 @@ use crate::v1::RunSnapshot;
 /// Bytes of the tag and the length before each entry.
 const ENTRY_OVERHEAD: usize = 6;
 
-/// Bytes of a part beside its entries: the part's position, and the response around the part.
+/// Bytes of a part besides its entries: the position of the part, and the tags and lengths of the response that carries it.
 const PART_OVERHEAD: usize = 32;
 
 /// Distributes the entries of a snapshot over parts.

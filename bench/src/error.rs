@@ -18,7 +18,7 @@ pub enum Error {
     Connect { url: String, cause: Box<runhub_client::Error> },
     #[error(transparent)]
     Client(#[from] runhub_client::Error),
-    #[error("can't connect to the server: {0}")]
+    #[error("can't connect to the server that is measured: {0}")]
     Transport(#[from] tonic::transport::Error),
     #[error("SQLite can't write the database that the server is compared with: {0}")]
     Sqlite(#[from] rusqlite::Error),

@@ -19,10 +19,10 @@ func TestErrorHasAllDetailsOfTheServer(t *testing.T) {
 	}}
 	var err error = fromStatus(refusal(codes.InvalidArgument, InvalidField, bad, retryAfter(2*time.Second)))
 	if !errors.Is(fmt.Errorf("planning: %w", err), InvalidField) || errors.Is(err, StaleLease) {
-		t.Error("errors.Is does not find the reason")
+		t.Errorf("errors.Is finds another reason than INVALID_FIELD in %v", err)
 	}
 	if status.Code(err) != codes.InvalidArgument || len(status.Convert(err).Details()) != 3 {
-		t.Error("gRPC does not find the status")
+		t.Errorf("gRPC does not find the status and its three details in %v", err)
 	}
 	var e *Error
 	if !errors.As(err, &e) || e.Error() != "INVALID_FIELD: refused by the test" || e.Message != "refused by the test" {

@@ -14,7 +14,8 @@ const (
 	longestDelay = 2 * time.Second
 	// Jitter spreads the calls of clients that lost their server at the same time.
 	jitter = 0.25
-	// A delay is at most a tenth of the available time, so that a server that returns late is still found in time.
+	// A delay is at most a tenth of the time for all tries, so that the client still reaches a server that returns shortly
+	// before the deadline.
 	leastTries = 10
 
 	noLimit time.Duration = math.MaxInt64

@@ -54,11 +54,13 @@ pub enum Error {
         "retention has removed events after position {cursor}, and the log now begins at {oldest_position}: start again from a snapshot"
     )]
     PositionCompacted { cursor: i64, oldest_position: i64, newest_position: i64 },
-    #[error("too many calls are waiting: repeat this call with the same request_id a little later")]
+    #[error("too many calls are waiting: repeat this call with the same request_id after the delay in RetryInfo")]
     Overloaded,
     #[error("the server is shutting down: repeat this call with the same request_id")]
     Draining,
-    #[error("another program holds the database: repeat this call with the same request_id a little later")]
+    #[error(
+        "another program has locked the database: repeat this call with the same request_id after the delay in RetryInfo"
+    )]
     StoreBusy,
     /// A bug or a broken disk. The cause is for the log, never for the caller.
     #[error("{0}")]

@@ -21,7 +21,8 @@ use crate::store::{Listener, Signal};
 pub struct Waiters {
     /// ClaimTask calls that wait for a task. Calls that want the same share a list: if one of them finds nothing, none would.
     pub claims: WaitLists<ClaimsFor>,
-    /// Calls that wait for a call with the same RPC and request_id, because its answer is theirs as well.
+    /// Waiting ClaimTask calls that have a request_id, by RPC and request_id. When one of them is answered, its duplicates
+    /// return the same answer.
     pub duplicates: WaitLists<(&'static str, String)>,
     /// WaitApproval calls, by approval.
     pub approvals: WaitLists<Key>,

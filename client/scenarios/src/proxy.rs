@@ -48,7 +48,7 @@ impl Proxy {
         self.address
     }
 
-    /// Accepts connections.
+    /// Accepts connections and forwards each of them to the server, until the proxy is closed.
     pub(crate) fn open(&mut self) -> Result<()> {
         let listener = socket(self.address)?.listen(BACKLOG)?;
         let relay =

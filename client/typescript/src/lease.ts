@@ -286,7 +286,10 @@ async function withWorkError(lost: LeaseLost, ended: Promise<unknown>): Promise<
   return isOwnError ? new LeaseLost(lost.because, lost.cause, workError) : lost;
 }
 
-/** Returns whether the error only tells that the signal was aborted: its reason, an error caused by it, or an AbortError. */
+/**
+ * Returns whether the error means only that the signal was aborted: the error is the signal's reason, is caused by this
+ * reason, or is an AbortError.
+ */
 function isCancellation(error: unknown, lost: LeaseLost): boolean {
   return error === lost || (error instanceof Error && (error.cause === lost || error.name === "AbortError"));
 }

@@ -35,7 +35,7 @@ export class Backoff {
 }
 
 /**
- * Makes a call, and repeats it while its error is temporary, until the limit is reached.
+ * Makes a call and returns its response. Repeats the call while its error is temporary, until the time limit has passed.
  *
  * @throws RunhubError the first error that is not temporary. After the time limit, the error of the last try that ended, or
  *   DEADLINE_EXCEEDED if no try ended. CANCELED as soon as a caller aborts.

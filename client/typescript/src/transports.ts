@@ -166,7 +166,10 @@ function prepared<I extends DescMessage>(schema: I, input: MessageInitShape<I>):
   return request;
 }
 
-/** Throws if the message can't be encoded. Connect reports this like a broken connection, so the call would be repeated. */
+/**
+ * Throws if the message can't be encoded. Without this check, Connect reports the message as a broken connection, and the
+ * client repeats a call that can never succeed.
+ */
 function assertEncodable<I extends DescMessage>(schema: I, request: MessageShape<I>): void {
   try {
     toBinary(schema, request);

@@ -17,7 +17,7 @@ const UNBLOCKED: &str = "a task it depends on was requeued";
 pub struct EndTask {
     /// The name of the RPC, for the event of a rejection.
     pub rpc: &'static str,
-    /// The task.
+    /// The id of the task to end the work on.
     pub task_id: String,
     /// The caller that reports on the task.
     pub caller: Caller,
@@ -66,7 +66,9 @@ fn ended_attempt(tx: &mut dyn Tx, task: &Task, role: Role) -> Result<Option<Atte
 }
 
 fn reject_stale(tx: &mut dyn Tx, task: &Task, request: &EndTask) -> Result<Error> {
-    let Caller::Holder(token) = &request.caller else { return Err(Error::internal("an operator has no token")) };
+    let Caller::Holder(token) = &request.caller else {
+        return Err(Error::internal("a call without a lease token was taken for a stale one"));
+    };
     let stale = stale_token(tx, task, token)?;
     events::append(tx, task.run_key, &system_event::stale_write_rejected(task, request.rpc, &stale))?;
     Ok(Error::StaleLease(stale))

@@ -129,7 +129,7 @@ fn walk<T>(a: &[T], b: &[T], repeats: impl Fn(&T) -> bool, meet: impl Fn(&T, &T)
     row[b.len()]
 }
 
-/// Marks the places that `b` reaches without a step.
+/// Marks the positions in the pattern `b` that are reached without matching a character: a repeat can match nothing.
 fn skip_repeats<T>(row: &mut [bool], b: &[T], repeats: &impl Fn(&T) -> bool) {
     for (place, at_b) in b.iter().enumerate() {
         row[place + 1] |= row[place] && repeats(at_b);

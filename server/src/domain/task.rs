@@ -183,8 +183,8 @@ impl EndStatus {
         }
     }
 
-    /// Returns whether a caller may end the work like this. A late holder may do what a holder may, except release the task:
-    /// the expiry has released it already.
+    /// Returns whether a caller with this role may end a task with this status so. A late holder may do everything a holder
+    /// may, except release the task, because the expiry has released the task already.
     fn is_allowed(self, role: Role, status: TaskStatus) -> bool {
         self.starts_from(status) || (role == Role::LateHolder && self != Self::Released)
     }

@@ -1,4 +1,5 @@
-//! Table `runs`, and `run_counters` with the numbers that each run takes.
+//! The tables `runs` and `run_counters`. `run_counters` has the last `seq` and the last plan ordinal of each run, and when the
+//! run was last served.
 
 use super::column::json_text;
 use super::table::{select, table};

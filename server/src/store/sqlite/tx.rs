@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::store::session::Counted;
 use crate::store::{Columns, Each, Row, Signal, SqlValue, Tx};
 
-/// The open transaction of a connection. The owner of the connection begins and ends it.
+/// The open transaction of a connection. The owner of the connection begins the transaction, and commits it or rolls it
+/// back.
 pub(super) struct SqliteTx<'a> {
     conn: &'a Connection,
     now: Timestamp,
@@ -33,13 +34,13 @@ impl<'a> SqliteTx<'a> {
         self.counted
     }
 
-    /// Returns what to tell waiters after the commit.
+    /// Returns the signals for the waiters, to be sent after the commit.
     pub fn into_signals(self) -> Vec<Signal> {
         self.signals
     }
 
     fn counted_mut(&mut self) -> Result<&mut Counted> {
-        self.counted.as_mut().ok_or_else(|| Error::internal("a read can't make rows"))
+        self.counted.as_mut().ok_or_else(|| Error::internal("a transaction that only reads can't insert rows"))
     }
 
     fn statement(&self, sql: &str, params: &[SqlValue]) -> Result<CachedStatement<'a>> {

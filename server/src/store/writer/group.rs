@@ -202,7 +202,9 @@ impl<S: WriteSession> Groups<S> {
         // Whatever the body returns, all changes of the group are gone.
         if !self.session.is_whole() {
             if ran.is_done {
-                job.fail(Error::internal("the database rolled back the transaction of a body that went on"));
+                job.fail(Error::internal(
+                    "the database rolled back the transaction, but the body of the call ignored the error",
+                ));
             }
             return Err(Failure::RolledBack);
         }
