@@ -12,7 +12,9 @@ class Cancellation:
     def __init__(self) -> None:
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("a lease must be entered inside an asyncio task, because only an asyncio task can be cancelled")
+            raise RuntimeError(
+                "a lease must be entered inside an asyncio task, because only an asyncio task can be cancelled"
+            )
         self._task = task
         self._is_requested = False
         # Python before 3.11 does not count cancellations. There, only the message of the last one identifies it.
