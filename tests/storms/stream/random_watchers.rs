@@ -296,7 +296,7 @@ impl Figures {
     }
 
     fn print_and_check(&self) {
-        print_figures(&format!("random_watchers: {self:?} in {DURATION:?}"));
+        print_figures(&format!("random watchers: {self:?} in {DURATION:?}"));
         let enough = [
             ("events", self.events, 20_000),
             ("deleted runs", self.deleted_runs, 60),
