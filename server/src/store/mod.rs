@@ -107,7 +107,7 @@ impl Store {
     /// The body may run more than once, so it does nothing but use `tx`. If it returns Err, its changes are rolled back.
     ///
     /// # Errors
-    /// That of the body or the commit; `Overloaded` if the queue is full; `Draining` if the store is closed.
+    /// The body or the commit fails; `Overloaded` if the queue is full; `Draining` if the store is closed.
     pub async fn transact<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -119,7 +119,7 @@ impl Store {
     /// Runs a body as `transact` does, and says how it waits in the queue.
     ///
     /// # Errors
-    /// The same errors as `transact` returns.
+    /// This function fails as `transact` does.
     pub async fn transact_with<T, F>(&self, options: JobOptions, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -131,7 +131,7 @@ impl Store {
     /// Runs a body that reads one consistent state, which includes everything answered before.
     ///
     /// # Errors
-    /// That of the body; `Overloaded` if too many reads wait.
+    /// The body fails; `Overloaded` if too many reads wait.
     pub async fn read<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -143,7 +143,7 @@ impl Store {
     /// Runs a body as `read` does and never refuses it: for a watcher, whose call was admitted before.
     ///
     /// # Errors
-    /// That of the body.
+    /// The body fails.
     pub async fn read_exempt<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -155,7 +155,7 @@ impl Store {
     /// Runs a body of the server itself, one at a time. It never waits for the reads of callers and is never refused.
     ///
     /// # Errors
-    /// That of the body.
+    /// The body fails.
     pub async fn read_as_server<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,

@@ -55,7 +55,7 @@ impl Readers {
     /// Runs a body that reads.
     ///
     /// # Errors
-    /// That of the body; `Overloaded` if too many reads wait.
+    /// The body fails; `Overloaded` if too many reads wait.
     pub async fn read<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,

@@ -55,7 +55,7 @@ impl Writer {
     /// Runs a body in the next group and waits for its commit.
     ///
     /// # Errors
-    /// That of the body or the commit; `Overloaded` if the queue is full; `Draining` if the writer has ended.
+    /// The body or the commit fails; `Overloaded` if the queue is full; `Draining` if the writer has ended.
     pub async fn transact<T, F>(&self, options: JobOptions, body: F) -> Result<T>
     where
         T: Send + 'static,
