@@ -1,19 +1,22 @@
-//! Generates the catalogue of RPCs from the option `(runhub.v1.rpc)` at each RPC: the constants and trait implementations
-//! that `proto/rpc.rs` includes.
+//! Generates the Rust catalogue of RPCs from the option `(runhub.v1.rpc)` of each RPC. `proto/rpc.rs` includes the
+//! generated constants and trait implementations.
 
 use std::error::Error;
 use std::fmt::Write;
 
-use protox::prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, MessageDescriptor, MethodDescriptor};
+use protox::prost_reflect::{
+    DescriptorPool, DynamicMessage, ExtensionDescriptor, Kind, MessageDescriptor, MethodDescriptor, ReflectMessage,
+};
 
 const PACKAGE: &str = "runhub.v1";
 
-/// Returns the catalogue's Rust code.
+/// Returns the Rust code of the catalogue of RPCs.
 ///
 /// # Errors
-/// An RPC has no option, or the option has no admission.
+/// Fails if an RPC has no option `(runhub.v1.rpc)`, or if the option has no known admission.
 pub fn generate(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
-    let option = pool.get_extension_by_name("runhub.v1.rpc").ok_or("no option (runhub.v1.rpc) is declared")?;
+    let option =
+        pool.get_extension_by_name("runhub.v1.rpc").ok_or("the protos do not declare the option (runhub.v1.rpc)")?;
     let mut rpcs = Vec::new();
     for service in pool.services().filter(|service| service.package_name() == PACKAGE) {
         for method in service.methods() {
@@ -29,11 +32,11 @@ pub fn generate(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
     Ok(code)
 }
 
-/// An RPC and what its option says.
+/// An RPC with the values of its option `(runhub.v1.rpc)`.
 struct RpcEntry {
     method: MethodDescriptor,
     mutates: bool,
-    /// The Rust name of the admission: `First`, `Open` or `Limited`.
+    /// The name of the Rust variant for the admission: `First`, `Open` or `Limited`.
     admission: &'static str,
     paged: bool,
 }
@@ -42,24 +45,31 @@ impl RpcEntry {
     fn read(method: MethodDescriptor, option: &ExtensionDescriptor) -> Result<Self, Box<dyn Error>> {
         let options = method.options();
         if !options.has_extension(option) {
-            return Err(format!("{} has no option (runhub.v1.rpc)", method.full_name()).into());
+            return Err(format!("RPC {} does not have the option (runhub.v1.rpc)", method.full_name()).into());
         }
         let options = options.get_extension(option);
-        let options = options.as_message().ok_or("(runhub.v1.rpc) is not a message")?;
-        let admission = match field(options, "admission")?.as_enum_number() {
-            Some(1) => "First",
-            Some(2) => "Open",
-            Some(3) => "Limited",
-            other => return Err(format!("{} has the admission {other:?}", method.full_name()).into()),
+        let options = options.as_message().ok_or("the option (runhub.v1.rpc) is not declared as a message")?;
+        let admission = match get_admission_name(options)?.as_str() {
+            "ADMISSION_FIRST" => "First",
+            "ADMISSION_OPEN" => "Open",
+            "ADMISSION_LIMITED" => "Limited",
+            other => {
+                let name = method.full_name();
+                return Err(format!(
+                    "RPC {name} has the unknown admission {other}: use ADMISSION_FIRST, ADMISSION_OPEN or \
+                     ADMISSION_LIMITED"
+                )
+                .into());
+            }
         };
-        let mutates = field(options, "mutates")?.as_bool().unwrap_or(false);
-        let paged = field(options, "paged")?.as_bool().unwrap_or(false);
+        let mutates = get_field(options, "mutates")?.as_bool().unwrap_or(false);
+        let paged = get_field(options, "paged")?.as_bool().unwrap_or(false);
         Ok(Self { method, mutates, admission, paged })
     }
 
-    /// The client and method by which generated code calls the RPC.
+    /// Returns the name of the method that calls this RPC in the generated client.
     fn method_name(&self) -> String {
-        snake_case(self.method.name())
+        to_snake_case(self.method.name())
     }
 
     fn has_field(&self, name: &str) -> bool {
@@ -67,8 +77,22 @@ impl RpcEntry {
     }
 }
 
-fn field(message: &DynamicMessage, name: &str) -> Result<protox::prost_reflect::Value, Box<dyn Error>> {
-    let value = message.get_field_by_name(name).ok_or_else(|| format!("RpcOptions has no field {name}"))?;
+/// Returns the name of the admission in the option `(runhub.v1.rpc)`, such as `ADMISSION_FIRST`. Fails if the enum has
+/// no value with the number in the option.
+fn get_admission_name(options: &DynamicMessage) -> Result<String, Box<dyn Error>> {
+    let descriptor = options.descriptor().get_field_by_name("admission");
+    let descriptor = descriptor.ok_or("the message RpcOptions has no field admission")?;
+    let Kind::Enum(admissions) = descriptor.kind() else {
+        return Err("the field `RpcOptions.admission` must be an enum: correct proto/runhub/v1/options.proto".into());
+    };
+    let number = options.get_field(&descriptor).as_enum_number();
+    let value = number.and_then(|number| admissions.get_value(number));
+    let value = value.ok_or_else(|| format!("the enum {} has no value {number:?}", admissions.name()))?;
+    Ok(value.name().to_owned())
+}
+
+fn get_field(message: &DynamicMessage, name: &str) -> Result<protox::prost_reflect::Value, Box<dyn Error>> {
+    let value = message.get_field_by_name(name).ok_or_else(|| format!("the message RpcOptions has no field {name}"))?;
     Ok(value.into_owned())
 }
 
@@ -76,7 +100,7 @@ fn has_field(message: &MessageDescriptor, name: &str) -> bool {
     message.get_field_by_name(name).is_some()
 }
 
-fn snake_case(name: &str) -> String {
+fn to_snake_case(name: &str) -> String {
     let mut snake = String::new();
     for (at, letter) in name.chars().enumerate() {
         if letter.is_ascii_uppercase() && at > 0 {
@@ -91,7 +115,8 @@ fn write_constants(code: &mut String, rpcs: &[RpcEntry]) -> std::fmt::Result {
     writeln!(code, "/// Every RPC of the API, in the order of the protos.")?;
     writeln!(code, "pub static RPCS: [Rpc; {}] = [", rpcs.len())?;
     for rpc in rpcs {
-        let (service, name) = (rpc.method.parent_service().full_name().to_owned(), rpc.method.name());
+        let service = rpc.method.parent_service().full_name().to_owned();
+        let name = rpc.method.name();
         writeln!(
             code,
             "    Rpc {{ name: {name:?}, path: \"/{service}/{name}\", mutates: {}, admission: Admission::{}, paged: {} }},",
@@ -104,7 +129,8 @@ fn write_constants(code: &mut String, rpcs: &[RpcEntry]) -> std::fmt::Result {
 fn write_impls(code: &mut String, index: usize, rpc: &RpcEntry) -> std::fmt::Result {
     let input = rpc.method.input();
     let request = input.name();
-    let (has_id, has_wait) = (rpc.has_field("request_id"), rpc.has_field("wait"));
+    let has_id = rpc.has_field("request_id");
+    let has_wait = rpc.has_field("wait");
     writeln!(code, "impl Request for v1::{request} {{")?;
     writeln!(code, "    const RPC: &'static Rpc = &RPCS[{index}];")?;
     if has_id {
@@ -131,18 +157,20 @@ fn write_impls(code: &mut String, index: usize, rpc: &RpcEntry) -> std::fmt::Res
     Ok(())
 }
 
-/// Writes a macro that passes every unary RPC to another macro, by service, as the generated clients name them.
+/// Writes a macro to `code`. The macro passes every unary RPC to another macro, groups the RPCs by service, and uses
+/// the method names of the generated clients.
 fn write_macro(code: &mut String, rpcs: &[RpcEntry]) -> std::fmt::Result {
     writeln!(code, "/// Calls a macro with every unary RPC: `module::Client {{ method(Request) -> Response, … }} …`.")?;
     writeln!(
         code,
         "#[macro_export]\nmacro_rules! for_each_unary_rpc {{\n    ($callback:ident) => {{\n        $callback! {{"
     )?;
-    for of_service in rpcs.chunk_by(|one, next| one.method.parent_service() == next.method.parent_service()) {
-        let service = of_service[0].method.parent_service().name().to_owned();
-        writeln!(code, "            {}_client::{service}Client {{", snake_case(&service))?;
-        for rpc in of_service.iter().filter(|rpc| !rpc.method.is_server_streaming()) {
-            let (input, output) = (rpc.method.input(), rpc.method.output());
+    for service_rpcs in rpcs.chunk_by(|one, next| one.method.parent_service() == next.method.parent_service()) {
+        let service = service_rpcs[0].method.parent_service().name().to_owned();
+        writeln!(code, "            {}_client::{service}Client {{", to_snake_case(&service))?;
+        for rpc in service_rpcs.iter().filter(|rpc| !rpc.method.is_server_streaming()) {
+            let input = rpc.method.input();
+            let output = rpc.method.output();
             writeln!(code, "                {}({}) -> {},", rpc.method_name(), input.name(), output.name())?;
         }
         writeln!(code, "            }}")?;

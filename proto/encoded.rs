@@ -1,4 +1,4 @@
-//! A message that is encoded once and sent to many watchers.
+//! This module defines a message that the server encodes once and sends to many watchers.
 
 use prost::bytes::{Buf, BufMut, Bytes};
 use prost::encoding::{DecodeContext, WireType, skip_field};
@@ -6,31 +6,31 @@ use prost::{DecodeError, Message};
 
 use crate::v1::SubscribeEventsResponse;
 
-/// An encoded `SubscribeEventsResponse`. Cloning it copies no bytes, and encoding it is one copy. It can only be sent: the
-/// result of decoding it is empty.
+/// An encoded `SubscribeEventsResponse`. Cloning the value copies no bytes, and encoding the value copies the bytes
+/// once. The type is only for sending: decoding returns an empty value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Encoded(Bytes);
+pub struct EncodedResponse(Bytes);
 
-impl Encoded {
-    /// Returns the length in bytes.
+impl EncodedResponse {
+    /// Returns the length of the encoded message in bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Returns whether the message has no bytes. An empty message is valid.
+    /// Returns whether the encoded message has no bytes. A message without fields is valid and has no bytes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-impl From<SubscribeEventsResponse> for Encoded {
+impl From<SubscribeEventsResponse> for EncodedResponse {
     fn from(response: SubscribeEventsResponse) -> Self {
         Self(response.encode_to_vec().into())
     }
 }
 
-/// To read the content, decode the bytes as a `SubscribeEventsResponse`.
-impl Message for Encoded {
+/// Writes the encoded bytes unchanged. To read the content, decode the bytes as a `SubscribeEventsResponse`.
+impl Message for EncodedResponse {
     fn encode_raw(&self, to: &mut impl BufMut) {
         to.put_slice(&self.0);
     }
@@ -64,7 +64,7 @@ mod tests {
     fn encoded_bytes_decode_to_the_message() -> Result<(), DecodeError> {
         for message in [None, Some(Sent::Event(Event::default())), Some(Sent::Bookmark(Bookmark { position: 7 }))] {
             let response = SubscribeEventsResponse { message };
-            let encoded = Encoded::from(response.clone()).encode_to_vec();
+            let encoded = EncodedResponse::from(response.clone()).encode_to_vec();
             assert_eq!(SubscribeEventsResponse::decode(encoded.as_slice())?, response);
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Reads and writes `google.protobuf.Value` as JSON.
+//! This module reads and writes `google.protobuf.Value` as JSON.
 
 use std::fmt;
 
@@ -8,20 +8,22 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::de::StrRead;
 
-/// Lets serde read and write a `google.protobuf.Value`: `Json(&value)` serializes, `Json<Value>` deserializes.
+/// A wrapper with which serde reads and writes a `google.protobuf.Value`. Serialize `Json(&value)`, and deserialize
+/// `Json<Value>`.
 ///
-/// Numbers are doubles, and an unset value is null. A whole number is written without a fraction, as JSON writers do.
+/// Every number is a double. An unset value is written as null, and a whole number below 2⁵³ is written without a
+/// fraction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Json<T>(pub T);
 
-/// A double represents every whole number below 2⁵³.
+/// The number 2⁵³. A double represents every smaller whole number exactly.
 const EXACT_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 impl Json<Value> {
-    /// Parses JSON text.
+    /// Parses JSON text and returns the value as a `google.protobuf.Value`.
     ///
     /// # Errors
-    /// The text is not JSON, or nests deeper than serde_json allows.
+    /// Fails if the text is not JSON, or if arrays and objects are nested deeper than serde_json's recursion limit.
     pub fn parse(text: &str) -> Result<Value, serde_json::Error> {
         let mut reader = serde_json::Deserializer::new(StrRead::new(text));
         let Json(value) = Json::deserialize(&mut reader)?;
@@ -59,13 +61,13 @@ fn serialize_number<S: Serializer>(value: f64, to: S) -> Result<S::Ok, S::Error>
 
 impl<'de> Deserialize<'de> for Json<Value> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(AnyValue).map(Json)
+        from.deserialize_any(ValueVisitor).map(Json)
     }
 }
 
-struct AnyValue;
+struct ValueVisitor;
 
-impl<'de> Visitor<'de> for AnyValue {
+impl<'de> Visitor<'de> for ValueVisitor {
     type Value = Value;
 
     fn expecting(&self, to: &mut fmt::Formatter) -> fmt::Result {
@@ -122,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_keeps_its_value_through_a_round_trip() -> Result<(), serde_json::Error> {
+    fn json_round_trip_preserves_the_value() -> Result<(), serde_json::Error> {
         let text = r#"{"a":[null,true,-1,0.5,1e300,"é\u0000"],"b":{},"c":9007199254740991}"#;
         let value = Json::parse(text)?;
         let written = serde_json::to_value(Json(&value))?;
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn text_after_the_value_is_an_error() {
+    fn parse_rejects_text_after_the_value() {
         assert!(Json::parse("1 2").is_err());
     }
 }

@@ -1,43 +1,44 @@
-//! The catalogue of RPCs, generated from the option `(runhub.v1.rpc)` at each RPC.
+//! This module defines the catalogue of RPCs, generated from the option `(runhub.v1.rpc)` of each RPC.
 
 use prost::Message;
 
 use crate::v1;
 use crate::v1::Admission;
 
-/// The facts about one RPC.
+/// The properties of one RPC.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rpc {
-    /// The RPC's name, "ClaimTask".
+    /// The name of the RPC, for example "ClaimTask".
     pub name: &'static str,
-    /// The path of its HTTP/2 request, "/runhub.v1.TaskService/ClaimTask".
+    /// The path of the RPC's HTTP/2 request, for example "/runhub.v1.TaskService/ClaimTask".
     pub path: &'static str,
-    /// The RPC changes state.
+    /// True if the RPC changes state.
     pub mutates: bool,
-    /// How the server treats the RPC when it is overloaded.
+    /// The admission of the RPC, which specifies how an overloaded server treats a call of the RPC.
     pub admission: Admission,
-    /// The RPC answers in pages.
+    /// True if the RPC returns its results in pages.
     pub paged: bool,
 }
 
 impl Rpc {
-    /// Returns the RPC with this HTTP/2 path, or None if the path belongs to another API.
-    pub fn by_path(path: &str) -> Option<&'static Self> {
+    /// Returns the RPC whose HTTP/2 path is `path`, or None if `path` belongs to another API.
+    pub fn find_by_path(path: &str) -> Option<&'static Self> {
         RPCS.iter().find(|rpc| rpc.path == path)
     }
 }
 
-/// The request message of an RPC.
+/// A message that is the request of an RPC.
 pub trait Request: Message + Default + Clone + 'static {
     /// The RPC that takes this request.
     const RPC: &'static Rpc;
 
-    /// Returns the request_id for writing, or None if the RPC takes none.
+    /// Returns a mutable reference to the request's request_id, or None if the RPC has no request_id.
     fn request_id_mut(&mut self) -> Option<&mut String> {
         None
     }
 
-    /// Returns how long the server may hold the call, or None if the RPC has no `wait` or the request does not set it.
+    /// Returns a mutable reference to the time for which the server may hold the call. Returns None if the RPC has no
+    /// `wait` or the request does not set `wait`.
     fn wait_mut(&mut self) -> Option<&mut prost_types::Duration> {
         None
     }
@@ -45,16 +46,18 @@ pub trait Request: Message + Default + Clone + 'static {
 
 /// A request that changes state and has a request_id.
 pub trait Mutation: Request {
-    /// Returns the request_id as the caller set it; empty if the call is not to be remembered.
+    /// Returns the request_id that the caller set. If the request_id is empty, the server does not detect duplicates of
+    /// the call.
     fn request_id(&self) -> &str;
 
-    /// Returns what makes two calls with one request_id the same: everything but the request_id and `wait`.
+    /// Returns the content that duplicate requests have in common: all fields except the request_id and `wait`.
     fn content(&self) -> Self;
 }
 
 /// A request for one page of a list.
 pub trait Paged: Request {
-    /// Takes `page_size` and `page_token` out of the request, which leaves the query.
+    /// Removes `page_size` and `page_token` from the request and returns both values. The remaining fields are the
+    /// query.
     fn take_page(&mut self) -> (i32, String);
 }
 
@@ -68,15 +71,15 @@ mod tests {
     fn every_rpc_is_found_by_its_path() {
         assert!(RPCS.len() > 40);
         for rpc in &RPCS {
-            assert_eq!(Rpc::by_path(rpc.path), Some(rpc));
+            assert_eq!(Rpc::find_by_path(rpc.path), Some(rpc));
             assert!(rpc.path.ends_with(&format!("/{}", rpc.name)));
         }
-        assert_eq!(Rpc::by_path("/grpc.health.v1.Health/Check"), None);
+        assert_eq!(Rpc::find_by_path("/grpc.health.v1.Health/Check"), None);
     }
 
     #[test]
     fn only_heartbeat_mutates_without_a_request_id() {
-        let pool = descriptors();
+        let pool = list_request_fields();
         for rpc in &RPCS {
             let method = pool.iter().find(|(name, _)| name == rpc.name);
             let (_, fields) = method.expect("every RPC of the catalogue is in the descriptor");
@@ -87,8 +90,8 @@ mod tests {
         }
     }
 
-    /// Returns the name of every RPC with the fields of its request.
-    fn descriptors() -> Vec<(String, Vec<String>)> {
+    /// Returns the name of every RPC, together with the names of the fields of the RPC's request.
+    fn list_request_fields() -> Vec<(String, Vec<String>)> {
         let set = prost_types::FileDescriptorSet::decode(crate::FILE_DESCRIPTOR_SET).expect("the descriptor is valid");
         let ours = set.file.iter().filter(|file| file.package() == "runhub.v1");
         let messages: Vec<_> = ours.clone().flat_map(|file| &file.message_type).collect();

@@ -1,16 +1,17 @@
-//! Splits a snapshot into parts that each fit into a message, and joins the parts.
+//! This module splits a run's snapshot into parts that each fit into one message, and joins the parts.
 
 use prost::Message;
 
 use crate::v1::RunSnapshot;
 
-/// Bytes of the tag and the length before each entry.
+/// Number of bytes for the tag and the length of each entry in an encoded part.
 const ENTRY_OVERHEAD: usize = 6;
 
-/// Bytes of a part besides its entries: the position of the part, and the tags and lengths of the response that carries it.
+/// Number of bytes in an encoded part in addition to its entries: the position of the part, and the tags and lengths of
+/// the response that contains the part.
 const PART_OVERHEAD: usize = 32;
 
-/// Distributes the entries of a snapshot over parts.
+/// Distributes the entries of a snapshot over parts of limited size.
 struct Splitter {
     done: Vec<RunSnapshot>,
     part: RunSnapshot,
@@ -19,8 +20,8 @@ struct Splitter {
 }
 
 impl Splitter {
-    /// Returns the part that the next entry goes into: a new part if the entry would make the current one too large.
-    fn part_for(&mut self, entry: &impl Message) -> &mut RunSnapshot {
+    /// Returns the part for the next entry. If the entry would make the current part too large, returns a new part.
+    fn select_part(&mut self, entry: &impl Message) -> &mut RunSnapshot {
         let bytes = entry.encoded_len() + ENTRY_OVERHEAD;
         if self.bytes + bytes > self.max_bytes && self.bytes > PART_OVERHEAD {
             self.done.push(std::mem::take(&mut self.part));
@@ -31,7 +32,7 @@ impl Splitter {
     }
 }
 
-/// Calls a macro with every list of a snapshot, in the order of the fields.
+/// Calls a macro with the names of all lists of a snapshot, in the order of the fields.
 macro_rules! for_each_list {
     ($do:ident) => {
         $do!(agents, pending_tasks, in_progress_tasks, completed_tasks, blocked_tasks);
@@ -40,18 +41,19 @@ macro_rules! for_each_list {
 }
 
 impl RunSnapshot {
-    /// Splits the snapshot into parts of at most `max_bytes`; a part with a single entry may be larger. The first part has
-    /// the run, each list continues from part to part, and the last part has the position.
+    /// Splits the snapshot into parts of at most `max_bytes` bytes and returns the parts. A part with a single entry
+    /// may be larger. The first part contains the run, and the last part contains the position. A list may continue in
+    /// the next part.
     #[must_use]
     pub fn into_parts(self, max_bytes: usize) -> Vec<Self> {
         let mut splitter = Splitter { done: Vec::new(), part: Self::default(), bytes: PART_OVERHEAD, max_bytes };
         if let Some(run) = self.run {
-            let first = splitter.part_for(&run);
+            let first = splitter.select_part(&run);
             first.run = Some(run);
         }
         macro_rules! split {
             ($($list:ident),+) => {
-                $(self.$list.into_iter().for_each(|entry| splitter.part_for(&entry).$list.push(entry));)+
+                $(self.$list.into_iter().for_each(|entry| splitter.select_part(&entry).$list.push(entry));)+
             };
         }
         for_each_list!(split);
@@ -60,7 +62,7 @@ impl RunSnapshot {
         splitter.done
     }
 
-    /// Appends the next part.
+    /// Appends the entries of `part`, the next part of the snapshot, to this snapshot.
     pub fn append(&mut self, part: Self) {
         macro_rules! append {
             ($($list:ident),+) => {

@@ -1,4 +1,4 @@
-//! AppendEvents at the highest rate that a number of callers reach.
+//! This module measures the highest rate of AppendEvents that a fixed number of callers reaches.
 
 use std::sync::Arc;
 
@@ -10,134 +10,141 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::bench::Bench;
-use crate::load::{self, EmptyCalls, Load, Work, closed_loop};
+use crate::load::{self, EmptyCalls, Load, RepeatedCall, run_closed_loop};
 use crate::row::{Row, Target};
 use crate::sqlite;
 
-/// Calls in flight on each connection, with the target: the smallest share of the empty call's rate.
+/// The parameters of each row: the number of calls in flight on each connection, and the target, which is the minimum
+/// ratio of the AppendEvents rate to the rate of empty calls (GetServerInfo).
 const MIN_SHARE_OF_EMPTY_CALL: [(usize, f64); 2] = [(1, 0.45), (4, 0.6)];
 
-/// Number of runs in the variant that appends to many runs.
+/// Number of runs to which the variant with several runs appends events.
 const RUNS: usize = 64;
 
 const EVENTS_PER_BATCH: usize = 100;
 const BATCH_CALLERS: usize = 16;
-/// Batches that SQLite inserts by itself in one round.
+/// Number of batches of `EVENTS_PER_BATCH` events that SQLite inserts without a server in one round.
 const BARE_BATCHES: usize = 1_000;
-/// Target: the smallest share of the rate of SQLite's own inserts.
+/// Target: the minimum ratio of the server's event rate to the rate of SQLite inserts without a server.
 const MIN_SHARE_OF_BARE_INSERTS: f64 = 0.5;
 
-/// Callers of AppendEvents.
-pub struct Appending {
+/// The AppendEvents calls that the callers of a load repeat.
+pub struct AppendCalls {
     pub connections: Vec<Channel>,
     pub run_ids: Vec<String>,
     pub events: Vec<v1::EventDraft>,
-    /// Returns the request_id of a call; empty: none.
+    /// The function that returns the request_id of the next call. An empty string means a call without a request_id.
     pub request_id: fn() -> String,
 }
 
-impl Appending {
-    /// Returns callers on new connections that append one event per call to one new run, without request_ids.
+impl AppendCalls {
+    /// Opens new connections and returns calls that append one event to a new run, without request_ids. Fails if a
+    /// connection or the creation of the run fails.
     pub async fn new(bench: &Bench, connections: usize) -> Result<Self, Error> {
         Ok(Self {
-            connections: load::connections(&bench.url, connections).await?,
+            connections: load::open_connections(&bench.url, connections).await?,
             run_ids: vec![bench.create_run().await?],
             events: vec![bench.event.clone()],
             request_id: String::new,
         })
     }
 
-    /// Returns callers that differ from these in their runs and request_ids only.
-    fn variant(&self, run_ids: Vec<String>, request_id: fn() -> String) -> Arc<Self> {
+    /// Returns a copy of these AppendEvents calls with other runs and request_ids.
+    fn copy_with(&self, run_ids: Vec<String>, request_id: fn() -> String) -> Arc<Self> {
         Arc::new(Self { connections: self.connections.clone(), run_ids, events: self.events.clone(), request_id })
     }
 }
 
-impl Work for Appending {
+impl RepeatedCall for AppendCalls {
     async fn call(&self, caller: usize) -> Result<(), Status> {
         let request = v1::AppendEventsRequest {
             run_id: self.run_ids[caller % self.run_ids.len()].clone(),
             events: self.events.clone(),
             request_id: (self.request_id)(),
         };
-        let connection = load::connection_of(&self.connections, caller);
+        let connection = load::connection_for_caller(&self.connections, caller);
         EventServiceClient::new(connection).append_events(request).await.map(drop)
     }
 }
 
-/// Measures AppendEvents with one event per call.
-pub async fn one_event_per_call(bench: &Bench) -> Result<Vec<Row>, Error> {
-    let appending = Arc::new(Appending::new(bench, bench.agents).await?);
-    let empty_calls = Arc::new(EmptyCalls(appending.connections.clone()));
+/// Measures the rate of AppendEvents with one event per call, and returns one row for each number of calls in flight.
+/// Fails if a call fails.
+pub async fn measure_single_appends(bench: &Bench) -> Result<Vec<Row>, Error> {
+    let append_calls = Arc::new(AppendCalls::new(bench, bench.agents).await?);
+    let empty_calls = Arc::new(EmptyCalls(append_calls.connections.clone()));
     bench.start_progress("appends", 2 * MIN_SHARE_OF_EMPTY_CALL.len() * bench.rounds());
     let mut rows = Vec::new();
     for (calls_per_connection, min_share) in MIN_SHARE_OF_EMPTY_CALL {
         let callers = calls_per_connection * bench.agents;
-        let (empty, appends) = bench.alternate(&empty_calls, &appending, callers).await?;
+        let (empty, appends) = bench.alternate(&empty_calls, &append_calls, callers).await?;
         let name = format!("AppendEvents, one event a call, {callers} in flight; of the empty call");
-        let row = Row::rate(name, "/s", &appends).compared_with(empty.per_second());
+        let row = Row::rate(name, "/s", &appends).with_ceiling(empty.calls_per_second());
         rows.push(row.with_target(Target::AtLeast(min_share)));
     }
     Ok(rows)
 }
 
-/// Compares AppendEvents to many runs, and with request_ids, with AppendEvents to one run without them. No targets.
-pub async fn variants(bench: &Bench) -> Result<Vec<Row>, Error> {
+/// Measures the rates of AppendEvents to 64 runs and of AppendEvents with request_ids. Each returned row compares the
+/// rate with the rate of AppendEvents to one run without request_ids. The rows have no target. Fails if a call fails.
+pub async fn measure_append_variants(bench: &Bench) -> Result<Vec<Row>, Error> {
     let callers = bench.agents;
-    let plain = Arc::new(Appending::new(bench, callers).await?);
+    let plain = Arc::new(AppendCalls::new(bench, callers).await?);
     let mut run_ids = Vec::new();
     for _ in 0..RUNS {
         run_ids.push(bench.create_run().await?);
     }
     let variants = [
-        ("to 64 runs", plain.variant(run_ids, String::new)),
-        ("with UUIDv7 request_ids", plain.variant(plain.run_ids.clone(), ascending_id)),
-        ("with random request_ids", plain.variant(plain.run_ids.clone(), random_id)),
+        ("to 64 runs", plain.copy_with(run_ids, String::new)),
+        ("with UUIDv7 request_ids", plain.copy_with(plain.run_ids.clone(), generate_ascending_id)),
+        ("with random request_ids", plain.copy_with(plain.run_ids.clone(), generate_random_id)),
     ];
     bench.start_progress("appends", 2 * variants.len() * bench.rounds());
     let mut rows = Vec::new();
     for (name, variant) in variants {
         let (ceiling, measured) = bench.alternate(&plain, &variant, callers).await?;
         let name = format!("AppendEvents, {callers} in flight {name}; of that without");
-        rows.push(Row::rate(name, "/s", &measured).compared_with(ceiling.per_second()));
+        rows.push(Row::rate(name, "/s", &measured).with_ceiling(ceiling.calls_per_second()));
     }
     Ok(rows)
 }
 
-// The lint keeps time and randomness out of what tests depend on. No test depends on these ids.
+// clippy.toml disallows random ids, because tests must be reproducible. No test depends on the ids of the bench, so the
+// bench may use random ids.
 #[allow(clippy::disallowed_methods)]
-fn ascending_id() -> String {
+fn generate_ascending_id() -> String {
     Uuid::now_v7().to_string()
 }
 
 #[allow(clippy::disallowed_methods)]
-fn random_id() -> String {
+fn generate_random_id() -> String {
     Uuid::new_v4().to_string()
 }
 
-/// Measures AppendEvents with 100 events per call.
-pub async fn batches(bench: &Bench) -> Result<Vec<Row>, Error> {
-    let mut appending = Appending::new(bench, BATCH_CALLERS).await?;
-    appending.events = vec![bench.event.clone(); EVENTS_PER_BATCH];
-    let appending = Arc::new(appending);
+/// Measures the rate of AppendEvents with 100 events per call, and returns one row. Fails if a call or an insert
+/// without a server fails.
+pub async fn measure_batches(bench: &Bench) -> Result<Vec<Row>, Error> {
+    let mut append_calls = AppendCalls::new(bench, BATCH_CALLERS).await?;
+    append_calls.events = vec![bench.event.clone(); EVENTS_PER_BATCH];
+    let append_calls = Arc::new(append_calls);
     bench.start_progress("batches", 2 * bench.rounds());
     let mut measured = Load::new()?;
     let mut bare_per_second = 0.0;
     for round in 0..bench.rounds() {
-        measured.extend(closed_loop(&appending, bench.round_end(), BATCH_CALLERS).await?);
+        measured.extend(run_closed_loop(&append_calls, bench.round_stop_condition(), BATCH_CALLERS).await?);
         bench.advance(1);
-        bare_per_second += bare_inserts_per_second(bench, round).await? / bench.rounds() as f64;
+        bare_per_second += measure_bare_inserts(bench, round).await? / bench.rounds() as f64;
         bench.advance(1);
     }
     let name = "AppendEvents, 100 a call, 16 callers; of SQLite's own inserts";
-    let row = Row::new(name, "events/s", measured.per_second() * EVENTS_PER_BATCH as f64).with_times(&measured.times);
-    Ok(vec![row.compared_with(bare_per_second).with_target(Target::AtLeast(MIN_SHARE_OF_BARE_INSERTS))])
+    let row =
+        Row::new(name, "events/s", measured.calls_per_second() * EVENTS_PER_BATCH as f64).with_times(&measured.times);
+    Ok(vec![row.with_ceiling(bare_per_second).with_target(Target::AtLeast(MIN_SHARE_OF_BARE_INSERTS))])
 }
 
-async fn bare_inserts_per_second(bench: &Bench, round: usize) -> Result<f64, Error> {
+async fn measure_bare_inserts(bench: &Bench, round: usize) -> Result<f64, Error> {
     let path = bench.folder.path().join(format!("bare-{round}.db"));
-    let batches = bench.scaled(BARE_BATCHES);
+    let batches = bench.scale_count(BARE_BATCHES);
     let payload = bench.payload.clone();
-    let inserts = move || sqlite::bare_inserts_per_second(&path, batches, EVENTS_PER_BATCH, &payload);
+    let inserts = move || sqlite::measure_bare_inserts(&path, batches, EVENTS_PER_BATCH, &payload);
     tokio::task::spawn_blocking(inserts).await?
 }

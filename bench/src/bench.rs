@@ -1,4 +1,4 @@
-//! The server under measurement, and how much work each row does.
+//! This module connects to the measured server and sets the number of calls and rounds for each row.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,31 +8,34 @@ use runhub_api::{Json, v1};
 use runhub_client::Client;
 use tempfile::TempDir;
 
-use crate::appends::Appending;
-use crate::load::{Load, Until, Work, closed_loop};
+use crate::appends::AppendCalls;
+use crate::load::{Load, RepeatedCall, StopCondition, run_closed_loop};
 use crate::options::{Group, Options};
 use crate::own_server::OwnServer;
 use crate::row::Row;
 use crate::{Error, Host, appends, claims, delays, growth, idle, overload, wake, watchers};
 
-/// A server under measurement, with the settings of the measurement.
+/// A measured server, with the settings of the measurement.
 pub struct Bench {
     pub url: String,
     pub client: Client,
-    /// Holds the databases of the SQLite ceilings, on the same disk as the database of a server that the bench starts.
+    /// A new folder in `std::env::temp_dir()` for the databases that SQLite writes without a server. Servers that the
+    /// bench starts also store their databases in `std::env::temp_dir()`, so SQLite uses the same disk.
     pub folder: TempDir,
     pub agents: usize,
     pub event: v1::EventDraft,
-    /// The event's payload as the server stores it.
+    /// The payload of each event as JSON text. The inserts without a server store this text.
     pub payload: String,
     pub quick: bool,
     host: Arc<Host>,
-    /// The server, if the bench started it for this value. Dropping it ends the process.
+    /// The server process that `start` started. None means that the options name a server, or that
+    /// `connect_to_server` created the bench. Dropping this field kills the process.
     _own_server: Option<OwnServer>,
 }
 
 impl Bench {
-    /// Connects to the server that the options name, or starts one.
+    /// Connects to the server that the options name, or starts a server if the options name none, and returns the
+    /// bench. Fails if the payload is not JSON, or if the server can't be started or reached.
     pub async fn start(options: &Options, host: Host) -> Result<Self, Error> {
         let payload = Json::parse(&options.payload).map_err(|error| Error::Payload(error.to_string()))?;
         let own_server = match options.server {
@@ -61,8 +64,9 @@ impl Bench {
         })
     }
 
-    /// Returns a bench with the same settings for the server at `url`.
-    pub async fn for_server(&self, url: &str) -> Result<Self, Error> {
+    /// Connects to the server at `url` and returns a bench for that server with the settings of this bench. Fails if
+    /// the server can't be reached.
+    pub async fn connect_to_server(&self, url: &str) -> Result<Self, Error> {
         Ok(Self {
             url: url.to_owned(),
             client: connect(url).await?,
@@ -76,17 +80,17 @@ impl Bench {
         })
     }
 
-    /// Returns the `runhub` binary.
+    /// Returns the path of the `runhub` binary.
     pub fn program(&self) -> &Path {
         &self.host.program
     }
 
-    /// Returns the number of calls that a server of that binary has in service before it refuses further ones.
+    /// Returns the maximum number of calls that a server started by the bench serves at the same time.
     pub fn max_calls_in_service(&self) -> usize {
         self.host.max_calls_in_service
     }
 
-    /// Starts the progress bar again, for `steps` steps.
+    /// Resets the progress bar to `steps` steps and shows `name` next to the bar.
     pub fn start_progress(&self, name: &'static str, steps: usize) {
         let progress = &self.host.progress;
         progress.set_length(steps as u64);
@@ -94,81 +98,85 @@ impl Bench {
         progress.set_message(name);
     }
 
-    /// Moves the progress bar by `steps`.
+    /// Moves the progress bar forward by `steps` steps.
     pub fn advance(&self, steps: usize) {
         self.host.progress.inc(steps as u64);
     }
 
-    /// Removes the progress bar.
+    /// Removes the progress bar from the terminal.
     pub fn finish_progress(&self) {
         self.host.progress.finish_and_clear();
     }
 
-    /// Returns `count`, or a tenth of it with `--quick`.
-    pub fn scaled(&self, count: usize) -> usize {
+    /// Returns `count`, or a tenth of `count` with the option `--quick`.
+    pub fn scale_count(&self, count: usize) -> usize {
         if self.quick { count / 10 } else { count }
     }
 
-    /// Returns how often the bench alternates between a ceiling and the figure that is compared with it.
+    /// Returns the number of rounds of a measurement: 4, or 1 with the option `--quick`.
     pub fn rounds(&self) -> usize {
         if self.quick { 1 } else { 4 }
     }
 
-    /// Returns how long one of two alternating loads lasts in a round.
-    pub fn round_end(&self) -> Until {
-        Until::Time(Duration::from_millis(if self.quick { 100 } else { 1_500 }))
+    /// Returns the condition that ends a load within a round: 1.5 s have passed, or 0.1 s with the option `--quick`.
+    pub fn round_stop_condition(&self) -> StopCondition {
+        StopCondition::Time(Duration::from_millis(if self.quick { 100 } else { 1_500 }))
     }
 
-    /// Runs two loads alternately, so that both see the same state of the machine.
+    /// Runs the load of a row's ceiling and the measured load in alternating rounds, because the speed of the machine
+    /// changes over time. Returns the ceiling's load, then the measured load. Fails if a call fails.
     pub async fn alternate(
         &self,
-        ceiling: &Arc<impl Work>,
-        measured: &Arc<impl Work>,
+        ceiling: &Arc<impl RepeatedCall>,
+        measured: &Arc<impl RepeatedCall>,
         callers: usize,
     ) -> Result<(Load, Load), Error> {
         let mut of_ceiling = Load::new()?;
         let mut of_measured = Load::new()?;
         for _ in 0..self.rounds() {
-            of_ceiling.extend(closed_loop(ceiling, self.round_end(), callers).await?);
+            of_ceiling.extend(run_closed_loop(ceiling, self.round_stop_condition(), callers).await?);
             self.advance(1);
-            of_measured.extend(closed_loop(measured, self.round_end(), callers).await?);
+            of_measured.extend(run_closed_loop(measured, self.round_stop_condition(), callers).await?);
             self.advance(1);
         }
         Ok((of_ceiling, of_measured))
     }
 
-    /// Appends events for one round, because a server that has just started is slower.
+    /// Appends events for one round without recording the times, because the first calls to a new server are slower
+    /// than later calls. Fails if a call fails.
     pub async fn warm_up(&self) -> Result<(), Error> {
-        let appending = Arc::new(Appending::new(self, self.agents).await?);
-        closed_loop(&appending, self.round_end(), self.agents).await.map(drop)
+        let append_calls = Arc::new(AppendCalls::new(self, self.agents).await?);
+        run_closed_loop(&append_calls, self.round_stop_condition(), self.agents).await.map(drop)
     }
 
-    /// Creates a run and returns its id.
+    /// Creates a run and returns the id of the run. Fails if the CreateRun call fails.
     pub async fn create_run(&self) -> Result<String, Error> {
         let request =
             v1::CreateRunRequest { goal: "bench".to_owned(), repo_path: "bench".to_owned(), ..Default::default() };
         Ok(self.client.create_run(request).await?.run.unwrap_or_default().id)
     }
 
-    /// Measures the rows of one group.
+    /// Measures one group of rows and returns the rows. Fails if a server can't be started, a call fails, or a
+    /// temporary file can't be written.
     pub async fn measure(&self, group: Group) -> Result<Vec<Row>, Error> {
         match group {
-            Group::Appends => appends::one_event_per_call(self).await,
-            Group::Variants => appends::variants(self).await,
-            Group::Batches => appends::batches(self).await,
-            Group::Claims => claims::claim_and_complete(self).await,
-            Group::Delays => delays::rows(self).await,
-            Group::Watchers => watchers::while_appending(self).await,
-            Group::Growth => growth::rows(self).await,
-            Group::Wake => wake::after_completion(self).await,
-            Group::Slow => watchers::with_unread_stream(self).await,
-            Group::Idle => idle::of_empty_server(self).await,
-            Group::Overload => overload::rows(self).await,
+            Group::Appends => appends::measure_single_appends(self).await,
+            Group::Variants => appends::measure_append_variants(self).await,
+            Group::Batches => appends::measure_batches(self).await,
+            Group::Claims => claims::measure_claims(self).await,
+            Group::Delays => delays::measure_delays(self).await,
+            Group::Watchers => watchers::measure_appends_with_watchers(self).await,
+            Group::Growth => growth::measure_growth(self).await,
+            Group::Wake => wake::measure_wake_ups(self).await,
+            Group::Slow => watchers::measure_watchers_with_unread_stream(self).await,
+            Group::Idle => idle::measure_empty_server(self).await,
+            Group::Overload => overload::measure_overload(self).await,
         }
     }
 }
 
-/// Connects without retries, because a repeated call would be measured as one.
+/// Connects to the server at `url` and returns a client without retries, because the bench would count a retried call
+/// as one call. Fails if the server can't be reached.
 pub async fn connect(url: &str) -> Result<Client, Error> {
     let client =
         Client::connect(url).await.map_err(|cause| Error::Connect { url: url.to_owned(), cause: Box::new(cause) })?;

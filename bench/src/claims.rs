@@ -1,4 +1,4 @@
-//! ClaimTask and CompleteTask at the highest rate that a number of agents reach.
+//! This module measures the highest rate of ClaimTask and CompleteTask that a fixed number of agents reaches.
 
 use std::sync::Arc;
 
@@ -10,42 +10,42 @@ use tonic::transport::Channel;
 
 use crate::Error;
 use crate::bench::Bench;
-use crate::load::{self, EmptyCalls, Load, Until, Work, closed_loop};
+use crate::load::{self, EmptyCalls, Load, RepeatedCall, StopCondition, run_closed_loop};
 use crate::row::{Row, Target};
 
-/// Target: the smallest share of the empty call's rate.
+/// Target: the minimum ratio of the rate of claim and completion pairs to the rate of empty calls (GetServerInfo).
 const MIN_SHARE_OF_EMPTY_CALL: f64 = 0.18;
 
-/// Number of ready tasks of one run. They have no allowed_paths.
+/// Number of ready tasks in the measured run. The tasks have no allowed_paths.
 const TASKS: usize = 40_000;
-/// The API's limit on tasks per AddTasks call.
+/// Maximum number of tasks that the API accepts in one AddTasks call.
 const TASKS_PER_CALL: usize = 1_000;
 
-/// Measures agents that claim a task, complete it, and claim the next.
-pub async fn claim_and_complete(bench: &Bench) -> Result<Vec<Row>, Error> {
+/// Measures the rate at which agents claim and complete tasks, and returns one row. Fails if a call fails.
+pub async fn measure_claims(bench: &Bench) -> Result<Vec<Row>, Error> {
     let run_id = bench.create_run().await?;
-    let tasks = bench.scaled(TASKS);
+    let tasks = bench.scale_count(TASKS);
     add_tasks(bench, &run_id, tasks).await?;
-    let connections = load::connections(&bench.url, bench.agents).await?;
+    let connections = load::open_connections(&bench.url, bench.agents).await?;
     let empty_calls = Arc::new(EmptyCalls(connections.clone()));
-    let working = Arc::new(Working { connections, run_id });
+    let claim_calls = Arc::new(ClaimCalls { connections, run_id });
     let pairs_per_agent = tasks / bench.rounds() / bench.agents;
     bench.start_progress("claims", 2 * bench.rounds());
     let mut empty = Load::new()?;
     let mut pairs = Load::new()?;
     for _ in 0..bench.rounds() {
-        empty.extend(closed_loop(&empty_calls, bench.round_end(), bench.agents).await?);
+        empty.extend(run_closed_loop(&empty_calls, bench.round_stop_condition(), bench.agents).await?);
         bench.advance(1);
-        pairs.extend(closed_loop(&working, Until::Calls(pairs_per_agent), bench.agents).await?);
+        pairs.extend(run_closed_loop(&claim_calls, StopCondition::Calls(pairs_per_agent), bench.agents).await?);
         bench.advance(1);
     }
     let tasks = HumanCount(tasks as u64);
     let name = format!("claim + complete, {} agents, {tasks} ready tasks; of the empty call", bench.agents);
-    let row = Row::rate(name, "pairs/s", &pairs).compared_with(empty.per_second());
+    let row = Row::rate(name, "pairs/s", &pairs).with_ceiling(empty.calls_per_second());
     Ok(vec![row.with_target(Target::AtLeast(MIN_SHARE_OF_EMPTY_CALL))])
 }
 
-/// Adds `count` ready tasks to a run.
+/// Adds `count` ready tasks to a run. Fails if an AddTasks call fails.
 pub async fn add_tasks(bench: &Bench, run_id: &str, count: usize) -> Result<(), Error> {
     bench.start_progress("tasks", count);
     let draft = v1::TaskDraft { title: "task".to_owned(), ..Default::default() };
@@ -57,23 +57,25 @@ pub async fn add_tasks(bench: &Bench, run_id: &str, count: usize) -> Result<(), 
     Ok(())
 }
 
-/// Agents that claim and complete tasks of one run.
-struct Working {
+/// The calls of agents that claim a task of one run and then complete the task.
+struct ClaimCalls {
     connections: Vec<Channel>,
     run_id: String,
 }
 
-impl Work for Working {
+impl RepeatedCall for ClaimCalls {
     async fn call(&self, caller: usize) -> Result<(), Status> {
-        let mut tasks = TaskServiceClient::new(load::connection_of(&self.connections, caller));
+        let mut tasks = TaskServiceClient::new(load::connection_for_caller(&self.connections, caller));
         let claimed = tasks.claim_task(claim_request(self.run_id.clone(), None)).await?.into_inner().claim;
-        let claim = claimed.ok_or_else(|| Status::aborted("the run has no more tasks to claim"))?;
-        tasks.complete_task(completion(&claim)).await.map(drop)
+        let claim = claimed.ok_or_else(|| {
+            Status::aborted(format!("run {} has no ready task to claim: report the bug", self.run_id))
+        })?;
+        tasks.complete_task(completion_request(&claim)).await.map(drop)
     }
 }
 
-/// Returns the request that completes a claimed task.
-pub fn completion(claim: &v1::Claim) -> v1::CompleteTaskRequest {
+/// Returns the request that completes the task of a claim.
+pub fn completion_request(claim: &v1::Claim) -> v1::CompleteTaskRequest {
     v1::CompleteTaskRequest {
         task_id: claim.task.as_ref().map(|task| task.id.clone()).unwrap_or_default(),
         lease_token: Some(claim.lease_token.clone()),
@@ -81,7 +83,7 @@ pub fn completion(claim: &v1::Claim) -> v1::CompleteTaskRequest {
     }
 }
 
-/// Returns a request that claims a task of the run, or of any run if `run_id` is empty.
+/// Returns a request that claims a task of the run, or a task of any run if `run_id` is empty.
 pub fn claim_request(run_id: String, wait: Option<prost_types::Duration>) -> v1::ClaimTaskRequest {
     v1::ClaimTaskRequest { run_id, agent_id: "bench".to_owned(), wait, ..Default::default() }
 }

@@ -1,4 +1,4 @@
-//! The time of one call, and of one event on its way to a watcher.
+//! This module measures the time of one append call, and the time from an append call until watchers receive the event.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,20 +10,23 @@ use tokio::time::{MissedTickBehavior, interval};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
-use crate::appends::Appending;
+use crate::appends::AppendCalls;
 use crate::bench::Bench;
-use crate::load::{self, EmptyCalls, Work, join_all};
+use crate::load::{self, EmptyCalls, RepeatedCall, join_all};
 use crate::row::{Row, Target};
 use crate::sample::{Sample, SharedSample};
 use crate::stream::{PartialResponse, next_event, subscribe};
 use crate::{Error, sqlite};
 
-/// Target: the largest ratio of an append to an empty call and a commit of the same statements together.
+/// Target: the maximum ratio of the time of an append call to the total time of an empty call (GetServerInfo) and a
+/// commit of the append call's SQL statements without a server.
 const MAX_RATIO_OF_APPEND: f64 = 1.4;
-/// Target: the largest ratio of an event's p99 to the empty call's p99.
+/// Target: the maximum ratio of two 99th percentiles: the time from an append call until watchers receive the event,
+/// and the time of an empty call (GetServerInfo).
 const MAX_RATIO_OF_EVENT: f64 = 25.0;
 
-/// Number of calls and then of raw commits in a block: the disk's speed changes over time, so both are measured often.
+/// Number of operations in a block. The bench alternates between blocks of calls and blocks of commits without a
+/// server, because the speed of the disk changes over time.
 const CALLS_PER_BLOCK: usize = 200;
 const BLOCKS: usize = 10;
 
@@ -33,48 +36,49 @@ const APPENDING_CONNECTIONS: usize = 8;
 const EVENTS_PER_SECOND: usize = 1_000;
 const SECONDS: usize = 8;
 
-/// Measures one append and one event. Both are compared with the empty call of a single caller.
-pub async fn rows(bench: &Bench) -> Result<Vec<Row>, Error> {
-    let single = SingleCaller::measure(bench).await?;
+/// Measures the time of an append call, and the time from an append call until watchers receive the event. Returns one
+/// row for each time. Fails if a call or a subscription fails, or if a temporary file can't be written.
+pub async fn measure_delays(bench: &Bench) -> Result<Vec<Row>, Error> {
+    let single = SingleCallerTimes::measure(bench).await?;
     let append = Row::p50("one caller, one durable append; of an empty call and a raw commit", &single.append)
-        .compared_with(single.empty.percentile(50) + single.commit.percentile(50))
+        .with_ceiling(single.empty.percentile(50) + single.commit.percentile(50))
         .with_target(Target::AtMost(MAX_RATIO_OF_APPEND));
-    let event_times = event_times(bench).await?;
+    let event_times = measure_event_times(bench).await?;
     let event = Row::p99("1,000 events/s, call → 100 watchers; of the empty call's p99", &event_times)
-        .compared_with(single.empty.percentile(99))
+        .with_ceiling(single.empty.percentile(99))
         .with_target(Target::AtMost(MAX_RATIO_OF_EVENT));
     Ok(vec![append, event])
 }
 
-/// The times of a caller that has the server to itself.
-struct SingleCaller {
+/// The times of a single caller on an otherwise idle server.
+struct SingleCallerTimes {
     empty: Sample,
     append: Sample,
-    /// Commits of the same statements by SQLite itself.
+    /// The times that SQLite takes to commit the SQL statements of an append call without a server.
     commit: Sample,
 }
 
-impl SingleCaller {
+impl SingleCallerTimes {
     async fn measure(bench: &Bench) -> Result<Self, Error> {
-        let appending = Appending::new(bench, 1).await?;
-        let empty_calls = EmptyCalls(appending.connections.clone());
+        let append_calls = AppendCalls::new(bench, 1).await?;
+        let empty_calls = EmptyCalls(append_calls.connections.clone());
         let mut times = Self { empty: Sample::new()?, append: Sample::new()?, commit: Sample::new()? };
-        let blocks = bench.scaled(BLOCKS);
+        let blocks = bench.scale_count(BLOCKS);
         bench.start_progress("one caller", blocks);
         for block in 0..blocks {
-            times.measure_calls(&empty_calls, &appending).await?;
+            times.measure_calls(&empty_calls, &append_calls).await?;
             times.measure_commits(bench, block).await?;
             bench.advance(1);
         }
         Ok(times)
     }
 
-    async fn measure_calls(&mut self, empty_calls: &EmptyCalls, appending: &Appending) -> Result<(), Status> {
+    async fn measure_calls(&mut self, empty_calls: &EmptyCalls, append_calls: &AppendCalls) -> Result<(), Status> {
         for _ in 0..CALLS_PER_BLOCK {
             let started = Instant::now();
             empty_calls.call(0).await?;
             let answered = Instant::now();
-            appending.call(0).await?;
+            append_calls.call(0).await?;
             self.append.record(answered.elapsed());
             self.empty.record(answered - started);
         }
@@ -84,7 +88,7 @@ impl SingleCaller {
     async fn measure_commits(&mut self, bench: &Bench, block: usize) -> Result<(), Error> {
         let path = bench.folder.path().join(format!("commits-{block}.db"));
         let payload = bench.payload.clone();
-        let commits = move || sqlite::commits_of_one_event(&path, CALLS_PER_BLOCK, &payload);
+        let commits = move || sqlite::time_single_event_commits(&path, CALLS_PER_BLOCK, &payload);
         for time in tokio::task::spawn_blocking(commits).await?? {
             self.commit.record(time);
         }
@@ -92,10 +96,11 @@ impl SingleCaller {
     }
 }
 
-/// Returns the times from when an event's call was due until each of 100 watchers received the event.
-async fn event_times(bench: &Bench) -> Result<Sample, Error> {
+/// Returns the times from the scheduled time of each append call until each of the 100 watchers received the event.
+/// Fails if a call or a subscription fails.
+async fn measure_event_times(bench: &Bench) -> Result<Sample, Error> {
     let run_id = bench.create_run().await?;
-    let events = EVENTS_PER_SECOND * bench.scaled(10 * SECONDS) / 10;
+    let events = EVENTS_PER_SECOND * bench.scale_count(10 * SECONDS) / 10;
     let started = Instant::now();
     let times = SharedSample::new()?;
     let mut watchers = JoinSet::new();
@@ -110,7 +115,9 @@ async fn event_times(bench: &Bench) -> Result<Sample, Error> {
     Ok(times.snapshot())
 }
 
-/// Reads `events` events. The message of each is the time when its call was due, in nanoseconds since `started`.
+/// Reads `events` events and adds to `times` the time from each event's scheduled append call until the watcher
+/// received the event. The message of an event contains the scheduled time, in nanoseconds after `started`. Fails if
+/// the stream ends before the last event.
 async fn record_events(
     mut stream: Streaming<PartialResponse>,
     started: Instant,
@@ -121,7 +128,8 @@ async fn record_events(
     let mut received = 0;
     while received < events {
         let event = next_event(&mut stream, &mut last_position).await?;
-        // The server writes the run's first event, run_created, with a message of its own.
+        // Skip run_created, the first event of the run. The server writes this event, so its message contains no
+        // scheduled time.
         if let Ok(due) = event.message.parse() {
             times.record(started.elapsed().saturating_sub(Duration::from_nanos(due)));
             received += 1;
@@ -130,12 +138,13 @@ async fn record_events(
     Ok(())
 }
 
-/// Makes one call each millisecond, without waiting for the answers of the calls before.
+/// Makes one append call each millisecond, without waiting for the responses to earlier calls. Fails if a call fails.
 async fn append_steadily(bench: &Bench, run_id: &str, started: Instant, events: usize) -> Result<(), Error> {
-    let connections: Arc<[Channel]> = load::connections(&bench.url, APPENDING_CONNECTIONS).await?.into();
+    let connections: Arc<[Channel]> = load::open_connections(&bench.url, APPENDING_CONNECTIONS).await?.into();
     bench.start_progress("one event", events);
     let mut ticks = interval(Duration::from_secs(1) / EVENTS_PER_SECOND as u32);
-    // A late call must count as delay and not lower the load.
+    // If the bench falls behind the schedule, the bench makes the late calls immediately. Skipped calls would lower the
+    // load and hide the delay.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut calls = JoinSet::new();
     for number in 0..events {
@@ -144,7 +153,7 @@ async fn append_steadily(bench: &Bench, run_id: &str, started: Instant, events: 
         let event = v1::EventDraft { message, ..bench.event.clone() };
         let request =
             v1::AppendEventsRequest { run_id: run_id.to_owned(), events: vec![event], request_id: String::new() };
-        let mut client = EventServiceClient::new(load::connection_of(&connections, number));
+        let mut client = EventServiceClient::new(load::connection_for_caller(&connections, number));
         calls.spawn(async move { client.append_events(request).await.map(drop) });
         bench.advance(1);
     }

@@ -1,34 +1,40 @@
-//! The errors of the bench.
+//! This module defines the errors of the bench.
 
 use tonic::Status;
 
-/// The reason why the bench returns no rows.
+/// An error that ends the measurement, so that the bench returns no rows.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Error {
-    #[error("--payload is not valid JSON: {0}")]
+    #[error("the value of --payload is not valid JSON ({0}): pass JSON text")]
     Payload(String),
-    #[error("the server's address is not a valid URI: {0}")]
+    #[error("{0:?} is not a valid server address: use http://HOST:PORT, HOST:PORT or unix:PATH")]
     Address(String),
-    #[error("{program} serve did not print the address it listens on: run it by hand to see why")]
+    #[error("`{program} serve` did not print its listen address: run the command in a terminal to see the error")]
     ServerNotStarted { program: String },
-    #[error("the server returned no ready task to claim")]
-    NothingToClaim,
+    #[error("ClaimTask at {url} returned no task, although the bench had added ready tasks: report the bug")]
+    NothingToClaim { url: String },
     #[error("{url}: {cause}")]
     Connect { url: String, cause: Box<runhub_client::Error> },
     #[error(transparent)]
     Client(#[from] runhub_client::Error),
-    #[error("can't connect to the server that is measured: {0}")]
+    #[error("can't connect to the server at {url} ({source}): check the address and that the server is running")]
+    Unreachable { url: String, source: tonic::transport::Error },
+    #[error("the connection to the measured server failed ({0}): check that the server is running")]
     Transport(#[from] tonic::transport::Error),
-    #[error("SQLite can't write the database that the server is compared with: {0}")]
+    #[error(
+        "SQLite can't write the comparison database in {folder} ({0}): set TMPDIR to another folder",
+        folder = std::env::temp_dir().display()
+    )]
     Sqlite(#[from] rusqlite::Error),
     #[error(
-        "the temporary folder does not support WAL (journal_mode stays {0}): set TMPDIR to a folder on a local disk"
+        "the folder {folder} does not support WAL (journal_mode is {0}): set TMPDIR to a folder on a local disk",
+        folder = std::env::temp_dir().display()
     )]
     NoWal(String),
-    #[error("the histogram of a sample can't be made: {0}")]
+    #[error("can't create the histogram for the times of calls ({0}): report the bug")]
     Histogram(#[from] hdrhistogram::CreationError),
-    #[error("a task of the bench ended early: {0}")]
+    #[error("a Tokio task of the bench panicked or was cancelled ({0}): report the bug")]
     Task(#[from] tokio::task::JoinError),
     #[error(transparent)]
     Io(#[from] std::io::Error),

@@ -1,4 +1,5 @@
-//! Compares calls on a small log with calls on a log that has 1,000 times as many events.
+//! This module compares the times of calls on a log of 1,000 events with the times of calls on a log of 1,000,000
+//! events.
 
 use std::fmt;
 use std::time::Instant;
@@ -14,20 +15,20 @@ use crate::row::{Row, Target};
 use crate::sample::Sample;
 use crate::{Error, idle, wake, watchers};
 
-/// Target: the largest ratio of a call's time on the large log to its time on the small one.
+/// Target: the maximum ratio of a call's time on the large log to the call's time on the small log.
 const MAX_RATIO: f64 = 1.3;
 
-/// The API's limit on events per AppendEvents call.
+/// Maximum number of events that the API accepts in one AppendEvents call.
 const EVENTS_PER_CALL: usize = 1_000;
-/// Number of tasks per ready task. The others depend on the ready one.
+/// Number of tasks in each group. One task of a group is ready, and the other tasks of the group depend on that task.
 const TASKS_PER_READY_TASK: usize = 10;
-/// Tasks of the run whose snapshot is measured, on both servers.
+/// Number of tasks in the run whose snapshot is measured. The number is equal on the small and the large server.
 const SNAPSHOT_TASKS: usize = 100;
 const CALLS: usize = 500;
-/// The run_id of a claim that takes a task of any run.
+/// The run_id with which ClaimTask accepts a task of any run.
 const ANY_RUN: &str = "";
 
-/// The number of runs, tasks and events that a server holds.
+/// The numbers of runs, tasks and events that the bench creates on a server.
 #[derive(Clone, Copy)]
 struct Size {
     runs: usize,
@@ -37,7 +38,7 @@ struct Size {
 
 const SMALL: Size = Size { runs: 1, tasks_per_run: 100, events_per_run: 1_000 };
 const LARGE: Size = Size { runs: 100, tasks_per_run: 1_000, events_per_run: 10_000 };
-/// The large size with `--quick`.
+/// The numbers of runs, tasks and events on the large server with the option `--quick`.
 const QUICK: Size = Size { runs: 10, tasks_per_run: 100, events_per_run: 1_000 };
 
 impl fmt::Display for Size {
@@ -46,41 +47,42 @@ impl fmt::Display for Size {
     }
 }
 
-/// A server that the bench started and filled.
+/// A server that the bench started and filled with runs, tasks and events.
 struct FilledServer {
     bench: Bench,
     size: Size,
-    /// A run in the middle, neither the oldest nor the newest.
+    /// The id of the run for the measured appends and claims. The run is in the middle of the order of creation.
     run_id: String,
-    /// A run with `SNAPSHOT_TASKS` tasks.
+    /// The id of the run with `SNAPSHOT_TASKS` tasks, whose snapshot is measured.
     snapshot_run_id: String,
     server: OwnServer,
 }
 
-/// Measures one caller alternately on both servers, and then the rows of three other groups on each of them.
-pub async fn rows(bench: &Bench) -> Result<Vec<Row>, Error> {
+/// Measures the times of one caller's calls alternately on a small and a large server, then runs `measure_other_groups`
+/// on each server, and returns all rows. Fails if a server can't be started or a call fails.
+pub async fn measure_growth(bench: &Bench) -> Result<Vec<Row>, Error> {
     let small = FilledServer::start(bench, SMALL).await?;
     let large = FilledServer::start(bench, if bench.quick { QUICK } else { LARGE }).await?;
-    let mut rows = compare(&small, &large).await?;
+    let mut rows = compare_logs(&small, &large).await?;
     for filled in [small, large] {
-        rows.extend(filled.other_groups().await?);
+        rows.extend(filled.measure_other_groups().await?);
     }
     Ok(rows)
 }
 
-async fn compare(small: &FilledServer, large: &FilledServer) -> Result<Vec<Row>, Error> {
-    let calls = large.bench.scaled(CALLS);
+async fn compare_logs(small: &FilledServer, large: &FilledServer) -> Result<Vec<Row>, Error> {
+    let calls = large.bench.scale_count(CALLS);
     let mut on_small = Times::new()?;
     let mut on_large = Times::new()?;
     large.bench.start_progress("growth", calls);
     for _ in 0..calls {
-        small.measure(&mut on_small).await?;
-        large.measure(&mut on_large).await?;
+        small.measure_calls(&mut on_small).await?;
+        large.measure_calls(&mut on_large).await?;
         large.bench.advance(1);
     }
     let sizes = format!("at {}; of that at {}", large.size, small.size);
     let row = |name: &str, small: &Sample, large: &Sample| {
-        let row = Row::p50(format!("{name} {sizes}"), large).compared_with(small.percentile(50));
+        let row = Row::p50(format!("{name} {sizes}"), large).with_ceiling(small.percentile(50));
         row.with_target(Target::AtMost(MAX_RATIO))
     };
     let claim_any = format!("claim of any of {} runs", HumanCount(large.size.runs as u64));
@@ -94,9 +96,9 @@ async fn compare(small: &FilledServer, large: &FilledServer) -> Result<Vec<Row>,
 
 struct Times {
     append: Sample,
-    /// Claims of one run.
+    /// The times of claims that accept a task of one run only.
     claim: Sample,
-    /// Claims of any run.
+    /// The times of claims that accept a task of any run.
     claim_any: Sample,
     snapshot: Sample,
 }
@@ -110,15 +112,15 @@ impl Times {
 impl FilledServer {
     async fn start(bench: &Bench, size: Size) -> Result<Self, Error> {
         let server = OwnServer::start(bench.program())?;
-        let bench = bench.for_server(&server.url).await?;
+        let bench = bench.connect_to_server(&server.url).await?;
         let snapshot_run_id = bench.create_run().await?;
-        plan(&bench, &snapshot_run_id, SNAPSHOT_TASKS).await?;
+        add_tasks(&bench, &snapshot_run_id, SNAPSHOT_TASKS).await?;
         bench.start_progress("growing", size.runs);
         let mut run_ids = Vec::new();
         for _ in 0..size.runs {
             let run_id = bench.create_run().await?;
-            plan(&bench, &run_id, size.tasks_per_run).await?;
-            append(&bench, &run_id, size.events_per_run).await?;
+            add_tasks(&bench, &run_id, size.tasks_per_run).await?;
+            append_events(&bench, &run_id, size.events_per_run).await?;
             run_ids.push(run_id);
             bench.advance(1);
         }
@@ -126,18 +128,20 @@ impl FilledServer {
         Ok(Self { bench, size, run_id, snapshot_run_id, server })
     }
 
-    /// Measures rows on this server that other groups measure on an empty one.
-    async fn other_groups(self) -> Result<Vec<Row>, Error> {
-        let mut rows = wake::after_completion(&self.bench).await?;
-        rows.extend(watchers::with_unread_stream(&self.bench).await?);
-        rows.extend(idle::of_restarted_server(&self.bench, self.server).await?);
+    /// Measures on this filled server the time of woken claims, the effect of a watcher that never reads, and the
+    /// memory and the start time after a restart. Returns the rows. Fails if the server can't be restarted or a call
+    /// fails.
+    async fn measure_other_groups(self) -> Result<Vec<Row>, Error> {
+        let mut rows = wake::measure_wake_ups(&self.bench).await?;
+        rows.extend(watchers::measure_watchers_with_unread_stream(&self.bench).await?);
+        rows.extend(idle::measure_restarted_server(&self.bench, self.server).await?);
         for row in &mut rows {
             row.name = format!("at {}: {}", self.size, row.name);
         }
         Ok(rows)
     }
 
-    async fn measure(&self, times: &mut Times) -> Result<(), Error> {
+    async fn measure_calls(&self, times: &mut Times) -> Result<(), Error> {
         self.measure_append(&mut times.append).await?;
         self.measure_claim(&self.run_id, &mut times.claim).await?;
         self.measure_claim(ANY_RUN, &mut times.claim_any).await?;
@@ -153,13 +157,14 @@ impl FilledServer {
         Ok(())
     }
 
-    /// Releases the task again, so that every claim finds the same number of ready tasks.
+    /// Adds the time of one claim to `times` and then releases the task, so that every claim finds an equal number of
+    /// ready tasks. Fails if a call fails or if no task is ready.
     async fn measure_claim(&self, run_id: &str, times: &mut Sample) -> Result<(), Error> {
         let request = claim_request(run_id.to_owned(), None);
         let started = Instant::now();
         let claim = self.bench.client.claim_task(request).await?.claim;
         times.record(started.elapsed());
-        let claim = claim.ok_or(Error::NothingToClaim)?;
+        let claim = claim.ok_or_else(|| Error::NothingToClaim { url: self.bench.url.clone() })?;
         let task_id = claim.task.unwrap_or_default().id;
         let release = v1::ReleaseTaskRequest { task_id, lease_token: claim.lease_token, ..Default::default() };
         self.bench.client.release_task(release).await?;
@@ -175,8 +180,9 @@ impl FilledServer {
     }
 }
 
-/// Adds tasks to a run, of which one in `TASKS_PER_READY_TASK` is ready.
-async fn plan(bench: &Bench, run_id: &str, count: usize) -> Result<(), Error> {
+/// Adds `count` tasks to a run, in groups of `TASKS_PER_READY_TASK` tasks. The first task of a group is ready, and the
+/// other tasks of the group depend on the first task. Fails if the AddTasks call fails.
+async fn add_tasks(bench: &Bench, run_id: &str, count: usize) -> Result<(), Error> {
     let mut tasks = Vec::with_capacity(count);
     for number in 0..count {
         let ready = number - number % TASKS_PER_READY_TASK;
@@ -189,8 +195,8 @@ async fn plan(bench: &Bench, run_id: &str, count: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Appends events to a run, with all calls in flight at once.
-async fn append(bench: &Bench, run_id: &str, count: usize) -> Result<(), Error> {
+/// Appends `count` events to a run. All AppendEvents calls are in flight at the same time. Fails if a call fails.
+async fn append_events(bench: &Bench, run_id: &str, count: usize) -> Result<(), Error> {
     let mut calls = JoinSet::new();
     for _ in 0..count / EVENTS_PER_CALL {
         let client = bench.client.clone();

@@ -1,4 +1,4 @@
-//! The cost of a server that has nothing to do.
+//! This module measures the memory of an idle server and the time that a server needs to start.
 
 use std::time::Duration;
 
@@ -18,22 +18,25 @@ const MAX_MILLIS_TO_READY: f64 = 150.0;
 const WATCHERS: usize = 1_000;
 const WATCHERS_PER_CONNECTION: usize = 100;
 const STARTS: usize = 5;
-/// The pause before reading the memory, so that the work for the start or for new connections has ended.
+/// The time that the bench waits before reading the server's memory. Within this time the server finishes its start or
+/// accepts new connections.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 
-/// Measures servers on empty databases.
-pub async fn of_empty_server(bench: &Bench) -> Result<Vec<Row>, Error> {
+/// Measures the start time and the memory of servers with an empty database, and returns the rows. Fails if a server
+/// can't be started or a call fails.
+pub async fn measure_empty_server(bench: &Bench) -> Result<Vec<Row>, Error> {
     bench.start_progress("idle", STARTS + 1);
     let mut ready = Sample::new()?;
     for _ in 0..STARTS {
         ready.record(OwnServer::start(bench.program())?.ready_after);
         bench.advance(1);
     }
-    rows(bench, &ready, OwnServer::start(bench.program())?).await
+    measure_rows(bench, &ready, OwnServer::start(bench.program())?).await
 }
 
-/// Measures a server that is killed and started again on its database.
-pub async fn of_restarted_server(bench: &Bench, mut server: OwnServer) -> Result<Vec<Row>, Error> {
+/// Measures the start time and the memory of a server that the bench kills and restarts with an unchanged database.
+/// Returns the rows. Fails if the server can't be restarted or a call fails.
+pub async fn measure_restarted_server(bench: &Bench, mut server: OwnServer) -> Result<Vec<Row>, Error> {
     bench.start_progress("idle", STARTS + 1);
     let mut ready = Sample::new()?;
     for _ in 0..STARTS {
@@ -41,14 +44,14 @@ pub async fn of_restarted_server(bench: &Bench, mut server: OwnServer) -> Result
         ready.record(server.ready_after);
         bench.advance(1);
     }
-    rows(bench, &ready, server).await
+    measure_rows(bench, &ready, server).await
 }
 
-async fn rows(bench: &Bench, ready: &Sample, server: OwnServer) -> Result<Vec<Row>, Error> {
+async fn measure_rows(bench: &Bench, ready: &Sample, server: OwnServer) -> Result<Vec<Row>, Error> {
     let row = Row::new("ready after its start", "ms", ready.percentile(50));
     let mut rows = vec![row.with_target(Target::AtMost(MAX_MILLIS_TO_READY))];
-    rows.extend(resident(&server, "idle server, resident", MAX_MIB).await);
-    let run_id = bench.for_server(&server.url).await?.create_run().await?;
+    rows.extend(measure_memory(&server, "idle server, resident", MAX_MIB).await);
+    let run_id = bench.connect_to_server(&server.url).await?.create_run().await?;
     let mut streams = Vec::new();
     for _ in 0..WATCHERS / WATCHERS_PER_CONNECTION {
         let channel = load::connect(&server.url, load::WIDE_WINDOW).await?;
@@ -56,13 +59,13 @@ async fn rows(bench: &Bench, ready: &Sample, server: OwnServer) -> Result<Vec<Ro
             streams.push(subscribe(&channel, &run_id).await?);
         }
     }
-    rows.extend(resident(&server, "1,000 idle watchers, resident", MAX_MIB_WITH_WATCHERS).await);
+    rows.extend(measure_memory(&server, "1,000 idle watchers, resident", MAX_MIB_WITH_WATCHERS).await);
     drop(streams);
     Ok(rows)
 }
 
-/// Returns the row of the server's memory; None where the operating system does not report it.
-async fn resident(server: &OwnServer, name: &str, max_mib: f64) -> Option<Row> {
+/// Returns the row for the server's resident memory, or None if the operating system does not report the memory.
+async fn measure_memory(server: &OwnServer, name: &str, max_mib: f64) -> Option<Row> {
     tokio::time::sleep(SETTLE_TIME).await;
     server.resident_mib().map(|mib| Row::new(name, "MiB", mib).with_target(Target::AtMost(max_mib)))
 }

@@ -1,8 +1,10 @@
-//! `runhub bench`: measures a Runhub server from outside, over real sockets.
+//! This crate implements `runhub bench`, which measures the rates, the times and the memory of a Runhub server over
+//! network sockets.
 //!
-//! A row compares its figure with a ceiling from the same run. The bench alternates between the two, because other
-//! programs may use the machine at the same time. This crate knows the API and not the server's inside: the server's
-//! program passes in what the bench needs as `Host`.
+//! A row of the output compares a measured figure with a ceiling: the figure of a comparable operation, such as an
+//! empty call. The bench alternates between the measurements of the figure and of the ceiling, because other programs
+//! may use the machine at the same time. This crate uses only the server's API, so the `runhub` binary passes all other
+//! data about the server as [`Host`].
 
 mod appends;
 mod bench;
@@ -31,22 +33,23 @@ pub use self::error::Error;
 pub use self::options::{EXAMPLE_PAYLOAD, Options};
 pub use self::row::{Row, Target};
 
-/// Everything that the bench takes from the program that runs it.
+/// The values that the `runhub` binary passes to the bench.
 #[derive(Debug)]
 pub struct Host {
-    /// The `runhub` binary. The bench starts its own servers with it.
+    /// The path of the `runhub` binary, with which the bench starts its servers.
     pub program: PathBuf,
-    /// Number of calls that the server has in service before it refuses further ones with OVERLOADED.
+    /// Maximum number of calls that the server serves at the same time. The server refuses further calls with
+    /// OVERLOADED.
     pub max_calls_in_service: usize,
-    /// The progress bar, which the bench removes at the end.
+    /// The progress bar of the measurement. The bench removes the bar at the end.
     pub progress: ProgressBar,
 }
 
-/// Measures the groups that the options name and returns their rows.
+/// Measures the groups of rows that the options select, and returns the rows.
 ///
 /// # Errors
-/// Fails if the payload is not JSON, a server can't be started or reached, a call fails, or a temporary file can't be
-/// written.
+/// Fails if the payload is not JSON, if a server can't be started or reached, if a call fails, or if a temporary file
+/// can't be written.
 pub async fn run(options: &Options, host: Host) -> Result<Vec<Row>, Error> {
     let bench = Bench::start(options, host).await?;
     bench.warm_up().await?;

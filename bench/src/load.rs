@@ -1,4 +1,5 @@
-//! Callers in a closed loop: each makes its next call when the one before is answered.
+//! This module runs callers in a closed loop: each caller makes its next call after the server has answered the
+//! previous call.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,42 +13,42 @@ use tonic::transport::Channel;
 use crate::Error;
 use crate::sample::{Sample, SharedSample};
 
-/// The calls that a number of callers made.
+/// The result of a load: the times of all calls and the duration of the load.
 #[derive(Debug)]
 pub struct Load {
     duration: Duration,
-    /// The time of each call.
+    /// The times from each call to the server's response.
     pub times: Sample,
 }
 
 impl Load {
-    /// Returns a load without calls.
+    /// Returns a load that contains no calls. Fails only if the histogram of the times can't be created.
     pub fn new() -> Result<Self, Error> {
         Ok(Self { duration: Duration::ZERO, times: Sample::new()? })
     }
 
-    /// Returns the rate of the calls.
-    pub fn per_second(&self) -> f64 {
+    /// Returns the number of calls per second.
+    pub fn calls_per_second(&self) -> f64 {
         self.times.len() as f64 / self.duration.as_secs_f64()
     }
 
-    /// Adds the calls of a later round.
+    /// Adds the calls and the duration of a later round to this load.
     pub fn extend(&mut self, other: Self) {
         self.duration += other.duration;
         self.times.extend(&other.times);
     }
 }
 
-/// The condition under which a caller stops.
+/// The condition under which a caller of a load stops.
 #[derive(Debug, Clone, Copy)]
-pub enum Until {
-    /// After this time since the start of the load.
+pub enum StopCondition {
+    /// The caller stops when this time has passed since the start of the load.
     Time(Duration),
-    /// After this number of its own calls.
+    /// The caller stops when the caller has made this number of calls.
     Calls(usize),
 }
 
-impl Until {
+impl StopCondition {
     fn is_reached(self, started: Instant, calls: usize) -> bool {
         match self {
             Self::Time(time) => started.elapsed() >= time,
@@ -56,25 +57,30 @@ impl Until {
     }
 }
 
-/// The call that callers repeat.
-pub trait Work: Send + Sync + 'static {
-    /// Makes one call for the caller with this number.
+/// The call that the callers of a load repeat.
+pub trait RepeatedCall: Send + Sync + 'static {
+    /// Makes one call as the caller with the number `caller`. Fails if the server rejects the call.
     fn call(&self, caller: usize) -> impl Future<Output = Result<(), Status>> + Send;
 }
 
-/// Runs `callers` callers at once until each has stopped.
-pub async fn closed_loop(work: &Arc<impl Work>, until: Until, callers: usize) -> Result<Load, Error> {
+/// Runs `callers` callers concurrently until every caller has stopped, and returns the times of the calls. Fails if a
+/// call fails.
+pub async fn run_closed_loop(
+    repeated_call: &Arc<impl RepeatedCall>,
+    stop_condition: StopCondition,
+    callers: usize,
+) -> Result<Load, Error> {
     let times = SharedSample::new()?;
     let mut loops = JoinSet::new();
     let started = Instant::now();
     for caller in 0..callers {
-        let work = Arc::clone(work);
+        let repeated_call = Arc::clone(repeated_call);
         let times = times.clone();
         loops.spawn(async move {
             let mut calls = 0;
-            while !until.is_reached(started, calls) {
+            while !stop_condition.is_reached(started, calls) {
                 let called = Instant::now();
-                work.call(caller).await?;
+                repeated_call.call(caller).await?;
                 times.record(called.elapsed());
                 calls += 1;
             }
@@ -85,7 +91,7 @@ pub async fn closed_loop(work: &Arc<impl Work>, until: Until, callers: usize) ->
     Ok(Load { duration: started.elapsed(), times: times.snapshot() })
 }
 
-/// Waits for all tasks. Fails with the first failure.
+/// Waits until all Tokio tasks in `tasks` have ended. Fails with the error of the first failed task.
 pub async fn join_all(mut tasks: JoinSet<Result<(), Status>>) -> Result<(), Error> {
     while let Some(joined) = tasks.join_next().await {
         joined??;
@@ -93,22 +99,23 @@ pub async fn join_all(mut tasks: JoinSet<Result<(), Status>>) -> Result<(), Erro
     Ok(())
 }
 
-/// Connects at once. `stream_window` is the flow-control window of each stream, in bytes.
+/// Connects to the server at `url` and returns the connection. `stream_window` is the flow-control window of each
+/// stream, in bytes. Fails if `url` is not valid or the server can't be reached.
 pub async fn connect(url: &str, stream_window: u32) -> Result<Channel, Error> {
     let url = if url.contains("://") || url.starts_with("unix:") { url.to_owned() } else { format!("http://{url}") };
-    let endpoint = Channel::from_shared(url).map_err(|error| Error::Address(error.to_string()))?;
+    let endpoint = Channel::from_shared(url.clone()).map_err(|_| Error::Address(url.clone()))?;
     let endpoint = endpoint
         .tcp_nodelay(true)
         .initial_stream_window_size(stream_window)
         .initial_connection_window_size(stream_window.saturating_mul(16));
-    Ok(endpoint.connect().await?)
+    endpoint.connect().await.map_err(|source| Error::Unreachable { url, source })
 }
 
-/// A stream window that is large enough not to slow any row down, in bytes.
+/// Flow-control window of a stream, in bytes. The window is large enough not to limit the rate of any row.
 pub const WIDE_WINDOW: u32 = 1024 * 1024;
 
-/// Makes `count` connections.
-pub async fn connections(url: &str, count: usize) -> Result<Vec<Channel>, Error> {
+/// Opens and returns `count` connections to the server at `url`. Fails if a connection fails.
+pub async fn open_connections(url: &str, count: usize) -> Result<Vec<Channel>, Error> {
     let mut connections = Vec::with_capacity(count);
     for _ in 0..count {
         connections.push(connect(url, WIDE_WINDOW).await?);
@@ -116,17 +123,18 @@ pub async fn connections(url: &str, count: usize) -> Result<Vec<Channel>, Error>
     Ok(connections)
 }
 
-/// Returns the connection of a caller. Callers share connections if there are more callers.
-pub fn connection_of(connections: &[Channel], caller: usize) -> Channel {
+/// Returns the connection of a caller. If there are more callers than connections, several callers share a connection.
+pub fn connection_for_caller(connections: &[Channel], caller: usize) -> Channel {
     connections[caller % connections.len()].clone()
 }
 
-/// GetServerInfo, which does no work: the highest rate that the network stack reaches.
+/// The GetServerInfo calls that callers repeat. The server answers a GetServerInfo call without a read of the store, so
+/// the rate of the calls is the highest rate that the network stack reaches.
 pub struct EmptyCalls(pub Vec<Channel>);
 
-impl Work for EmptyCalls {
+impl RepeatedCall for EmptyCalls {
     async fn call(&self, caller: usize) -> Result<(), Status> {
-        let mut server = ServerServiceClient::new(connection_of(&self.0, caller));
+        let mut server = ServerServiceClient::new(connection_for_caller(&self.0, caller));
         server.get_server_info(v1::GetServerInfoRequest {}).await.map(drop)
     }
 }

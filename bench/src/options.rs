@@ -1,66 +1,71 @@
-//! The command line of `runhub bench`, except for how the rows are printed.
+//! This module defines the command line of `runhub bench`, except for the output format, which the `runhub` binary
+//! defines.
 
 use clap::{Args, ValueEnum};
 
-/// A payload with five fields, as long as a typical agent's.
+/// The default payload of events: a JSON object with five fields, as long as the payload of a typical agent event.
 pub const EXAMPLE_PAYLOAD: &str =
     r#"{"tool":"edit","path":"src/parser/lexer.rs","line":42,"ok":true,"note":"one token of lookahead is enough"}"#;
 
-/// The options that select the rows, the server and the number of agents.
+/// The command-line options that select the rows, the server, the number of agents and the number of calls.
 #[derive(Debug, Args)]
 pub struct Options {
     /// The groups of rows to measure. Default: all groups
     #[arg(value_enum, value_name = "WHAT")]
     groups: Vec<Group>,
 
-    /// The server to measure. The bench keeps it busy and leaves a few runs in it. Default: the bench starts a server on a
-    /// temporary file. Growth, idle and overload always use servers that the bench starts
+    /// The URL of the server to measure. The bench keeps the server busy and leaves runs in the server's database. The
+    /// groups growth, idle and overload ignore this option and measure servers that the bench starts. Default: the
+    /// bench starts a server with a temporary database
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
 
-    /// Number of agents that append and claim, each on its own connection
+    /// The number of agents that append events and claim tasks. Each agent has its own connection
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) agents: u16,
 
-    /// The payload of each event, as JSON. SQLite's own inserts use it too
+    /// The payload of each event, as JSON. The comparison with SQLite inserts the same payload. Default: an object with
+    /// five fields
     #[arg(long, value_name = "JSON", default_value = EXAMPLE_PAYLOAD, hide_default_value = true)]
     pub(crate) payload: String,
 
-    /// Do a tenth of the work, to check that every row can be measured. The figures mean little
+    /// Make at most a tenth of the calls, to check that every row can be measured. The resulting figures are not
+    /// accurate
     #[arg(long)]
     pub(crate) quick: bool,
 }
 
 impl Options {
-    /// Returns the groups to measure, in order.
+    /// Returns the groups to measure, in the order of the measurement.
     pub(crate) fn groups(&self) -> &[Group] {
         if self.groups.is_empty() { Group::value_variants() } else { &self.groups }
     }
 }
 
-/// Rows that are measured together.
+/// A group of rows that the bench measures together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Group {
-    /// AppendEvents with one event per call
+    /// Measures the rate of AppendEvents with one event per call
     Appends,
-    /// AppendEvents to many runs, and with request_ids
+    /// Measures the rates of AppendEvents to 64 runs and of AppendEvents with request_ids
     Variants,
-    /// AppendEvents with 100 events per call
+    /// Measures the rate of AppendEvents with 100 events per call
     Batches,
-    /// ClaimTask and CompleteTask
+    /// Measures the rate of ClaimTask and CompleteTask
     Claims,
-    /// The time of one call, and of one event from its call to 100 watchers
+    /// Measures the time of one append call, and the time from an append call until 100 watchers receive the event
     Delays,
-    /// AppendEvents while up to 100 watchers receive every event
+    /// Measures the rate of AppendEvents while 20 or 100 watchers receive every event
     Watchers,
-    /// Calls on a log with 1,000 times as many events
+    /// Compares the times of calls on a log of 1,000,000 events and on a log of 1,000 events
     Growth,
-    /// Waiting claims
+    /// Measures the time from the completion of a task until a waiting claim returns the dependent task
     Wake,
-    /// 100 watchers, with one more that never reads
+    /// Measures the time from the first append call until 100 watchers have received all events, with and without
+    /// another watcher that never reads
     Slow,
-    /// Memory of an idle server, and the time until it is ready
+    /// Measures the memory of an idle server, and the time that a server needs to start
     Idle,
-    /// More callers than the server can serve
+    /// Measures the rate and the times of calls, and the peak memory, while the server is overloaded
     Overload,
 }

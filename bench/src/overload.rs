@@ -1,4 +1,4 @@
-//! More callers than the server can serve.
+//! This module measures the rate and the times of calls, and the peak memory, while the server is overloaded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -13,22 +13,22 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::Error;
-use crate::appends::Appending;
+use crate::appends::AppendCalls;
 use crate::bench::Bench;
-use crate::claims::{add_tasks, claim_request, completion};
-use crate::load::{self, Work, join_all};
+use crate::claims::{add_tasks, claim_request, completion_request};
+use crate::load::{self, RepeatedCall, join_all};
 use crate::own_server::OwnServer;
 use crate::row::{Row, Target};
 use crate::sample::{Sample, SharedSample};
 
-/// Target: the smallest share of the highest rate of accepted calls.
+/// Target: the minimum ratio of the rate of accepted calls in a step to the highest rate of accepted calls in any step.
 const MIN_SHARE_OF_BEST_RATE: f64 = 0.8;
-/// Target: the p99 of a refusal, and of a call that the server serves first.
+/// Target: the maximum p99 of the times of refusals, heartbeats and completions, in milliseconds.
 const MAX_MILLIS: f64 = 100.0;
-/// Target: the server's peak memory.
+/// Target: the maximum peak memory of the server, in MiB.
 const MAX_MIB: f64 = 512.0;
 
-/// Fewer callers than saturate the server, as many as saturate it, four times as many, and far more than it admits.
+/// The steps of the measurement, from fewer callers than `SATURATING_CALLERS` to 16 times `SATURATING_CALLERS`.
 const STEPS: [Step; 5] = [
     Step { callers: 64, is_patient: true },
     Step { callers: SATURATING_CALLERS, is_patient: true },
@@ -36,58 +36,62 @@ const STEPS: [Step; 5] = [
     Step { callers: 1_024, is_patient: false },
     Step { callers: 4_096, is_patient: true },
 ];
-/// More callers than this do not raise the rate.
+/// Number of callers beyond which the rate of accepted calls does not rise further.
 const SATURATING_CALLERS: usize = 256;
 
 #[derive(Clone, Copy)]
 struct Step {
     callers: usize,
-    /// A patient caller repeats a refused call after the delay in the refusal; an impatient one repeats it at once.
+    /// True if a caller waits for the retry delay in a refusal before repeating the call. False if the caller repeats
+    /// the call immediately.
     is_patient: bool,
 }
 
-/// Tasks of the agent that works during the load: more than it can complete in `WORK_TIME`.
+/// Number of tasks that one agent holds during the load. The agent can't complete all of these tasks within
+/// `WORK_TIME`.
 const HELD_TASKS: usize = 500;
 const WORK_TIME: Duration = Duration::from_secs(3);
 const QUICK_WORK_TIME: Duration = Duration::from_millis(300);
 
-/// The callers start one after the other within this time. Calls count after twice this time.
+/// The time within which the callers start one after another. The bench counts calls only after twice this time.
 const RAMP: Duration = Duration::from_millis(500);
 
-/// Measures every step on a server that the bench starts, because it would refuse other clients' calls.
-pub async fn rows(bench: &Bench) -> Result<Vec<Row>, Error> {
+/// Measures the calls of every step and returns the rows. The bench starts a server for the measurement, because an
+/// overloaded server refuses the calls of other clients. Fails if the server can't be started, or if a call fails with
+/// an error other than a refusal with a retry delay.
+pub async fn measure_overload(bench: &Bench) -> Result<Vec<Row>, Error> {
     let server = OwnServer::start(bench.program())?;
-    let bench = bench.for_server(&server.url).await?;
+    let bench = bench.connect_to_server(&server.url).await?;
     bench.warm_up().await?;
     bench.start_progress("overload", bench.rounds() * STEPS.len());
-    let appending = Arc::new(Appending::new(&bench, bench.agents).await?);
+    let append_calls = Arc::new(AppendCalls::new(&bench, bench.agents).await?);
     let mut steps = Vec::new();
     for step in STEPS {
         steps.push((step, StepTimes::new()?));
     }
     for _ in 0..bench.rounds() {
         for (step, times) in &mut steps {
-            times.extend(&run_step(&bench, &appending, *step).await?);
+            times.extend(&run_step(&bench, &append_calls, *step).await?);
             bench.advance(1);
         }
     }
     let best_rate = steps.iter().map(|(_, times)| times.accepted_per_second()).fold(0.0, f64::max);
     let mut rows = Vec::new();
     for (step, times) in steps.iter().filter(|(step, _)| step.callers > SATURATING_CALLERS) {
-        rows.extend(step_rows(*step, times, best_rate, bench.max_calls_in_service()));
+        rows.extend(create_step_rows(*step, times, best_rate, bench.max_calls_in_service()));
     }
     let peak = server.peak_mib().map(|mib| Row::new("the most that was resident during all these", "MiB", mib));
     rows.extend(peak.map(|row| row.with_target(Target::AtMost(MAX_MIB))));
     Ok(rows)
 }
 
-fn step_rows(step: Step, times: &StepTimes, best_rate: f64, max_calls_in_service: usize) -> Vec<Row> {
+fn create_step_rows(step: Step, times: &StepTimes, best_rate: f64, max_calls_in_service: usize) -> Vec<Row> {
     let retry = if step.is_patient { "when told" } else { "at once" };
     let callers = HumanCount(step.callers as u64);
     let name = |figure: &str| format!("{callers} callers, refused ones again {retry}: {figure}");
     let accepted = Row::new(name("accepted; of the best rate"), "/s", times.accepted_per_second())
         .with_times(&times.accepted)
-        .compared_with(best_rate)
+        .with_ceiling(best_rate)
         .with_target(Target::AtLeast(MIN_SHARE_OF_BEST_RATE));
     let delay = |figure: &str, times: &Sample| Row::p99(name(figure), times).with_target(Target::AtMost(MAX_MILLIS));
     let mut rows = vec![accepted];
@@ -99,7 +103,7 @@ fn step_rows(step: Step, times: &StepTimes, best_rate: f64, max_calls_in_service
     rows
 }
 
-/// The times of the calls of one step that count.
+/// The times of the counted calls of one step.
 struct StepTimes {
     duration: Duration,
     accepted: Sample,
@@ -132,23 +136,25 @@ impl StepTimes {
     }
 }
 
-/// The phases of a step.
+/// The phases of a step: the callers start (`RAMPING`), the bench counts calls (`COUNTING`), and the callers stop
+/// (`STOPPING`).
 const RAMPING: u8 = 0;
 const COUNTING: u8 = 1;
-const OVER: u8 = 2;
+const STOPPING: u8 = 2;
 
-/// The state that the callers of a step share.
-struct Callers {
+/// The state that all callers of a step share.
+struct StepState {
     phase: AtomicU8,
     accepted: SharedSample,
     refused: SharedSample,
 }
 
-/// Runs all callers of a step, and one agent that works during the load.
-async fn run_step(bench: &Bench, appending: &Arc<Appending>, step: Step) -> Result<StepTimes, Error> {
+/// Runs all callers of a step together with one agent that completes tasks, and returns the times of the calls. Fails
+/// if a call fails with an error other than a refusal with a retry delay.
+async fn run_step(bench: &Bench, append_calls: &Arc<AppendCalls>, step: Step) -> Result<StepTimes, Error> {
     let claims = claim_tasks(bench).await?;
     let connection = load::connect(&bench.url, load::WIDE_WINDOW).await?;
-    let shared = Arc::new(Callers {
+    let shared = Arc::new(StepState {
         phase: AtomicU8::new(RAMPING),
         accepted: SharedSample::new()?,
         refused: SharedSample::new()?,
@@ -156,29 +162,35 @@ async fn run_step(bench: &Bench, appending: &Arc<Appending>, step: Step) -> Resu
     let mut calls = JoinSet::new();
     for caller in 0..step.callers {
         let shared = Arc::clone(&shared);
-        let appending = Arc::clone(appending);
+        let append_calls = Arc::clone(append_calls);
         calls.spawn(async move {
             tokio::time::sleep(RAMP * caller as u32 / step.callers as u32).await;
-            shared.call_until_over(&appending, caller, step.is_patient).await
+            shared.call_until_step_ends(&append_calls, caller, step.is_patient).await
         });
     }
     tokio::time::sleep(2 * RAMP).await;
     shared.phase.store(COUNTING, Ordering::Relaxed);
     let mut times = StepTimes::new()?;
-    work(bench, connection, &claims, &mut times).await?;
-    shared.phase.store(OVER, Ordering::Relaxed);
+    complete_tasks(bench, connection, &claims, &mut times).await?;
+    shared.phase.store(STOPPING, Ordering::Relaxed);
     join_all(calls).await?;
     times.accepted = shared.accepted.snapshot();
     times.refused = shared.refused.snapshot();
     Ok(times)
 }
 
-impl Callers {
-    /// Repeats the call until the step is over. Fails if a call fails with anything but a refusal.
-    async fn call_until_over(&self, appending: &Appending, caller: usize, is_patient: bool) -> Result<(), Status> {
-        while self.phase.load(Ordering::Relaxed) != OVER {
+impl StepState {
+    /// Repeats the append call until the step has ended. Fails if a call fails with an error other than a refusal with
+    /// a retry delay.
+    async fn call_until_step_ends(
+        &self,
+        append_calls: &AppendCalls,
+        caller: usize,
+        is_patient: bool,
+    ) -> Result<(), Status> {
+        while self.phase.load(Ordering::Relaxed) != STOPPING {
             let called = Instant::now();
-            match appending.call(caller).await {
+            match append_calls.call(caller).await {
                 Ok(()) => self.record(&self.accepted, called),
                 Err(status) if status.code() == Code::ResourceExhausted => {
                     self.record(&self.refused, called);
@@ -200,7 +212,7 @@ impl Callers {
     }
 }
 
-/// Claims the tasks of the agent that works during the load.
+/// Creates a run with `HELD_TASKS` tasks, claims all tasks of the run, and returns the claims. Fails if a call fails.
 async fn claim_tasks(bench: &Bench) -> Result<Vec<v1::Claim>, Error> {
     let run_id = bench.create_run().await?;
     add_tasks(bench, &run_id, HELD_TASKS).await?;
@@ -211,8 +223,15 @@ async fn claim_tasks(bench: &Bench) -> Result<Vec<v1::Claim>, Error> {
     Ok(claims)
 }
 
-/// Sends a heartbeat for each task and completes it, on a connection of its own, until the work time is over.
-async fn work(bench: &Bench, connection: Channel, claims: &[v1::Claim], times: &mut StepTimes) -> Result<(), Error> {
+/// Sends a heartbeat for each claimed task and completes the task, over a separate connection, until `WORK_TIME` has
+/// passed, or `QUICK_WORK_TIME` with the option `--quick`. Adds the times of the calls to `times`. Fails if a call
+/// fails.
+async fn complete_tasks(
+    bench: &Bench,
+    connection: Channel,
+    claims: &[v1::Claim],
+    times: &mut StepTimes,
+) -> Result<(), Error> {
     let mut tasks = TaskServiceClient::new(connection);
     let work_time = if bench.quick { QUICK_WORK_TIME } else { WORK_TIME };
     let started = Instant::now();
@@ -221,7 +240,7 @@ async fn work(bench: &Bench, connection: Channel, claims: &[v1::Claim], times: &
         let called = Instant::now();
         tasks.heartbeat(v1::HeartbeatRequest { beats, ..Default::default() }).await?;
         let answered = Instant::now();
-        tasks.complete_task(completion(claim)).await?;
+        tasks.complete_task(completion_request(claim)).await?;
         times.heartbeats.record(answered - called);
         times.completions.record(answered.elapsed());
         if started.elapsed() >= work_time {

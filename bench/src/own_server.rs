@@ -1,4 +1,4 @@
-//! A server that the bench starts on a temporary file.
+//! This module starts a server with a temporary database.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
@@ -10,26 +10,29 @@ use tempfile::TempDir;
 
 use crate::Error;
 
-/// A running server. Dropping it ends the process.
+/// A running server process. Dropping the value kills the process.
 pub struct OwnServer {
-    // The order of the fields matters: the process must end before its folder is removed.
+    // Rust drops the fields in the order of their declaration. `process` comes before `folder`, because the process
+    // must end before its folder is removed.
     process: Process,
     pub url: String,
-    /// The time from its start until it printed its address.
+    /// The time from the start of the process until the process printed its address.
     pub ready_after: Duration,
     folder: TempDir,
 }
 
-/// A process that is killed when it is dropped.
+/// A child process that is killed when this value is dropped.
 struct Process(Child);
 
 impl OwnServer {
-    /// Starts a server on an empty database and waits until it listens.
+    /// Starts a server with an empty database, waits until the server listens, and returns the server. Fails if the
+    /// process can't be started or prints no address.
     pub fn start(program: &Path) -> Result<Self, Error> {
         Self::start_in(program, tempfile::tempdir()?)
     }
 
-    /// Kills the server and starts another on its database.
+    /// Kills the server, starts a new server with the database of the killed server, and returns the new server. Fails
+    /// if the new process can't be started or prints no address.
     pub fn restart(self, program: &Path) -> Result<Self, Error> {
         drop(self.process);
         Self::start_in(program, self.folder)
@@ -39,14 +42,16 @@ impl OwnServer {
         let db = folder.path().join("bench.db");
         let mut command = Command::new(program);
         command.args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--db"]).arg(db);
-        // The user's settings for their own server must not change what is measured.
+        // Remove the user's RUNHUB_ variables, because the settings in these variables would change the measured
+        // figures.
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_runhub_setting(name)) {
             command.env_remove(name);
         }
         let started = Instant::now();
         let mut process = Process(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?);
         let mut line = String::new();
-        // The pipe stays open, because the server prints more than this line.
+        // Borrow the pipe of the server's standard output. If the bench closed this pipe, the server could not print
+        // further lines.
         if let Some(out) = process.0.stdout.as_mut() {
             BufReader::new(out).read_line(&mut line)?;
         }
@@ -58,12 +63,12 @@ impl OwnServer {
         Ok(Self { process, url, ready_after, folder })
     }
 
-    /// Returns the server's resident memory in MiB; None where the operating system does not report it.
+    /// Returns the server's resident memory in MiB, or None if the operating system does not report the memory.
     pub fn resident_mib(&self) -> Option<f64> {
         self.memory_mib("VmRSS:")
     }
 
-    /// Returns the server's peak resident memory in MiB; None where the operating system does not report it.
+    /// Returns the server's peak resident memory in MiB, or None if the operating system does not report the memory.
     pub fn peak_mib(&self) -> Option<f64> {
         self.memory_mib("VmHWM:")
     }
@@ -82,7 +87,7 @@ fn is_runhub_setting(name: &OsStr) -> bool {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both calls fail only if the process has ended already.
+        // Ignore the results, because `kill` and `wait` fail only if the process has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

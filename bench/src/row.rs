@@ -1,4 +1,4 @@
-//! A measured figure and its target.
+//! This module defines a row of the output: a measured figure and its target.
 
 use std::fmt;
 
@@ -7,40 +7,42 @@ use serde::{Serialize, Serializer};
 use crate::load::Load;
 use crate::sample::Sample;
 
-/// A measured figure. A figure that could not be measured is NaN.
+/// A measured figure with its ceiling and its target.
 #[derive(Debug, Serialize)]
 pub struct Row {
-    /// Names the figure and, after the semicolon, the ceiling.
+    /// The name of the figure, followed by a semicolon and the name of the ceiling if the row has a ceiling.
     pub name: String,
-    /// The unit of `value` and `ceiling`.
+    /// The unit of `value` and `ceiling`, such as "ms".
     pub unit: &'static str,
-    /// The figure.
+    /// The measured figure, in `unit`. The value is NaN if the figure could not be measured.
     pub value: f64,
-    /// The median time of one call, in milliseconds.
+    /// The median time of one call, in milliseconds. None means that the row measures no single calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p50: Option<f64>,
-    /// The time in milliseconds that 99 of 100 calls do not exceed.
+    /// The 99th percentile of the time of one call, in milliseconds. None means that the row measures no single calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p99: Option<f64>,
-    /// The figure that `value` is compared with, measured in the same run. None: the row has no comparison.
+    /// The figure with which `value` is compared, in `unit` and from the same measurement. None means that the row has
+    /// no comparison.
     pub ceiling: Option<f64>,
-    /// `value` divided by `ceiling`. None: the row has no comparison.
+    /// The ratio of `value` to `ceiling`. None means that the row has no comparison.
     pub ratio: Option<f64>,
-    /// The target for `ratio`, or for `value` if there is no ratio. None: the row has no target.
+    /// The target for `ratio`, or for `value` if the row has no ratio. None means that the row has no target.
     pub target: Option<Target>,
-    /// `AT_LEAST` or `AT_MOST`.
+    /// The kind of the target: `AT_LEAST` or `AT_MOST`. None means that the row has no target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_is: Option<&'static str>,
-    /// Whether the target is met. None: the row has no target, or could not be measured.
+    /// True if the figure meets the target. None means that the row has no target, or that the figure could not be
+    /// measured.
     pub met: Option<bool>,
 }
 
 /// The bound that the design sets for a figure.
 #[derive(Debug, Clone, Copy)]
 pub enum Target {
-    /// The figure's lower bound.
+    /// The figure must be at least this number.
     AtLeast(f64),
-    /// The figure's upper bound.
+    /// The figure must be at most this number.
     AtMost(f64),
 }
 
@@ -74,7 +76,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// Serializes the bound as a number. `Row::target_is` says which bound it is.
+/// Serializes the bound as a number. `Row::target_is` specifies whether the number is a minimum or a maximum.
 impl Serialize for Target {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_f64(self.number())
@@ -82,7 +84,7 @@ impl Serialize for Target {
 }
 
 impl Row {
-    /// Returns a row with a figure and nothing else.
+    /// Returns a row that has a figure, but no call times, no ceiling and no target.
     pub(crate) fn new(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
         Self {
             name: name.into(),
@@ -98,32 +100,33 @@ impl Row {
         }
     }
 
-    /// Returns a row whose figure is the rate of a load.
+    /// Returns a row whose figure is the number of calls per second of a load.
     pub(crate) fn rate(name: impl Into<String>, unit: &'static str, load: &Load) -> Self {
-        Self::new(name, unit, load.per_second()).with_times(&load.times)
+        Self::new(name, unit, load.calls_per_second()).with_times(&load.times)
     }
 
-    /// Returns a row whose figure is the p99 in milliseconds.
+    /// Returns a row whose figure is the 99th percentile of the times, in milliseconds.
     pub(crate) fn p99(name: impl Into<String>, times: &Sample) -> Self {
         Self::new(name, "ms", times.percentile(99)).with_times(times)
     }
 
-    /// Returns a row whose figure is the p50 in milliseconds.
+    /// Returns a row whose figure is the median of the times, in milliseconds.
     pub(crate) fn p50(name: impl Into<String>, times: &Sample) -> Self {
         Self::new(name, "ms", times.percentile(50)).with_times(times)
     }
 
-    /// Adds the p50 and p99 of one call.
+    /// Adds the median and the 99th percentile of the times of single calls to the row, and returns the row.
     pub(crate) fn with_times(self, times: &Sample) -> Self {
         Self { p50: Some(times.percentile(50)), p99: Some(times.percentile(99)), ..self }
     }
 
-    /// Adds the ceiling, and the ratio to it.
-    pub(crate) fn compared_with(self, ceiling: f64) -> Self {
+    /// Adds a ceiling for the figure, and the ratio of the figure to the ceiling, to the row, and returns the row.
+    pub(crate) fn with_ceiling(self, ceiling: f64) -> Self {
         Self { ceiling: Some(ceiling), ratio: Some(self.value / ceiling), ..self }
     }
 
-    /// Adds the target for the ratio, or for the figure if there is no ratio.
+    /// Adds a target to the row and returns the row. The target applies to the ratio, or to the figure if the row has
+    /// no ratio.
     pub(crate) fn with_target(self, target: Target) -> Self {
         let figure = self.ratio.unwrap_or(self.value);
         let met = (!figure.is_nan()).then(|| target.is_met_by(figure));
@@ -136,10 +139,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn target_applies_to_the_ratio_or_else_to_the_value() {
+    fn target_applies_to_the_value_only_if_the_row_has_no_ratio() {
         let met = |row: Row| row.met.unwrap();
-        assert!(met(Row::new("", "", 50.0).compared_with(100.0).with_target(Target::AtLeast(0.5))));
-        assert!(!met(Row::new("", "", 50.0).compared_with(100.0).with_target(Target::AtLeast(0.51))));
+        assert!(met(Row::new("", "", 50.0).with_ceiling(100.0).with_target(Target::AtLeast(0.5))));
+        assert!(!met(Row::new("", "", 50.0).with_ceiling(100.0).with_target(Target::AtLeast(0.51))));
         assert!(met(Row::new("", "", 50.0).with_target(Target::AtMost(50.0))));
         assert!(!met(Row::new("", "", 50.1).with_target(Target::AtMost(50.0))));
     }
@@ -152,8 +155,8 @@ mod tests {
     }
 
     #[test]
-    fn json_has_the_documented_keys() {
-        let row = Row::new("x", "ms", 2.0).compared_with(4.0).with_target(Target::AtMost(1.0));
+    fn row_serializes_to_the_documented_keys() {
+        let row = Row::new("x", "ms", 2.0).with_ceiling(4.0).with_target(Target::AtMost(1.0));
         let expected = serde_json::json!({"name": "x", "unit": "ms", "value": 2.0, "ceiling": 4.0, "ratio": 0.5,
             "target": 1.0, "target_is": "AT_MOST", "met": true});
         assert_eq!(serde_json::to_value(row).unwrap(), expected);

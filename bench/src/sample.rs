@@ -1,4 +1,4 @@
-//! Many measurements of the same time.
+//! This module collects the measured times of a call and returns their percentiles.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,39 +7,40 @@ use hdrhistogram::Histogram;
 
 use crate::Error;
 
-/// A percentile is at most 0.1 % too large.
+/// Number of significant decimal digits that a histogram keeps. A percentile is therefore at most 0.1 % too large.
 const SIGNIFICANT_DIGITS: u8 = 3;
-/// A longer time counts as this one.
+/// The longest time that a histogram can store. The histogram records a longer time as `LONGEST`.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
-/// Times of the same call, in nanoseconds. Takes 260 KiB, however many times are recorded.
+/// The measured times of one kind of call, in nanoseconds. A sample takes 260 KiB of memory for any number of times.
 #[derive(Debug, Clone)]
 pub struct Sample(Histogram<u64>);
 
 impl Sample {
-    /// Returns a sample without measurements. Fails only if the constants above are wrong.
+    /// Returns a sample without measurements. Fails only if the histogram does not accept `LONGEST` and
+    /// `SIGNIFICANT_DIGITS`.
     pub fn new() -> Result<Self, Error> {
-        Ok(Self(Histogram::new_with_bounds(1, nanos(LONGEST), SIGNIFICANT_DIGITS)?))
+        Ok(Self(Histogram::new_with_bounds(1, to_nanos(LONGEST), SIGNIFICANT_DIGITS)?))
     }
 
-    /// Adds a measurement.
+    /// Adds one measured time to the sample.
     pub fn record(&mut self, time: Duration) {
-        self.0.saturating_record(nanos(time));
+        self.0.saturating_record(to_nanos(time));
     }
 
-    /// Returns the number of measurements.
+    /// Returns the number of measurements in the sample.
     pub fn len(&self) -> u64 {
         self.0.len()
     }
 
-    /// Adds the measurements of another sample.
+    /// Adds all measurements of another sample to this sample.
     pub fn extend(&mut self, other: &Self) {
-        // Adding fails only between histograms with different bounds.
+        // The addition panics only for histograms with different bounds, and all samples have equal bounds.
         self.0 += &other.0;
     }
 
-    /// Returns the smallest time in milliseconds that `percent` % of the measurements do not exceed; NaN if there are no
-    /// measurements.
+    /// Returns the smallest time, in milliseconds, that `percent` % of the measurements do not exceed. Returns NaN if
+    /// the sample is empty.
     pub fn percentile(&self, percent: u8) -> f64 {
         if self.0.is_empty() {
             return f64::NAN;
@@ -48,26 +49,26 @@ impl Sample {
     }
 }
 
-fn nanos(time: Duration) -> u64 {
+fn to_nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A sample to which many tasks add measurements.
+/// A sample to which several Tokio tasks add measurements.
 #[derive(Debug, Clone)]
 pub struct SharedSample(Arc<Mutex<Sample>>);
 
 impl SharedSample {
-    /// Returns a sample without measurements.
+    /// Returns a shared sample without measurements. Fails only if the histogram of the sample can't be created.
     pub fn new() -> Result<Self, Error> {
         Ok(Self(Arc::new(Mutex::new(Sample::new()?))))
     }
 
-    /// Adds a measurement.
+    /// Adds one measured time to the sample.
     pub fn record(&self, time: Duration) {
         self.lock().record(time);
     }
 
-    /// Returns a copy of the measurements so far.
+    /// Returns a sample with a copy of all measurements that have been added.
     pub fn snapshot(&self) -> Sample {
         self.lock().clone()
     }
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_add_to_one_shared_sample() {
+    fn clones_of_a_shared_sample_add_to_one_sample() {
         let shared = SharedSample::new().unwrap();
         shared.clone().record(Duration::from_millis(3));
         shared.record(Duration::from_millis(5));
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn extended_sample_has_the_measurements_of_both() {
+    fn extend_adds_the_measurements_of_another_sample() {
         let mut sample = Sample::new().unwrap();
         let mut other = Sample::new().unwrap();
         sample.record(Duration::from_nanos(100));

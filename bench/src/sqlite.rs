@@ -1,6 +1,8 @@
-//! Measures SQLite without a server, as the ceiling for the server's writes.
+//! This module measures the rate and the times of SQLite's writes without a server, as ceilings for the server's
+//! writes.
 //!
-//! The connection has the server's settings, and the tables have the columns and indexes that AppendEvents writes.
+//! The connection to the comparison database has the settings of the server's writer. The tables have the columns that
+//! AppendEvents writes.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,14 +11,14 @@ use rusqlite::{Connection, Statement};
 
 use crate::Error;
 
-/// The columns of the server's events, without any index.
+/// The statement that creates an events table without indexes. The table has the columns that AppendEvents writes.
 const BARE_TABLE: &str = "
     CREATE TABLE bare_events (
         position INTEGER NOT NULL PRIMARY KEY, run_key INTEGER NOT NULL, seq INTEGER NOT NULL, task_key INTEGER,
         source TEXT NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL, payload TEXT NOT NULL,
         create_time INTEGER NOT NULL) STRICT";
 
-/// The tables that one AppendEvents call reads and writes, with one run.
+/// The statements that create the tables and the indexes to which AppendEvents writes, and insert one run.
 const APPEND_TABLES: &str = "
     CREATE TABLE runs (key INTEGER NOT NULL PRIMARY KEY, id TEXT NOT NULL UNIQUE) STRICT;
     CREATE TABLE run_counters (
@@ -32,7 +34,8 @@ const APPEND_TABLES: &str = "
     INSERT INTO run_counters (run_key, last_seq) VALUES (1, 0);
     INSERT INTO counters (one, last_position, last_key) VALUES (1, 0, 1)";
 
-/// Opens a database as the server's writer does.
+/// Opens a database with the settings of the server's writer, creates the tables, and returns the connection. Fails if
+/// the folder does not support WAL, or if the file can't be written.
 fn open(path: &Path, tables: &str) -> Result<Connection, Error> {
     let conn = Connection::open(path)?;
     let mode: String = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
@@ -45,11 +48,11 @@ fn open(path: &Path, tables: &str) -> Result<Connection, Error> {
     Ok(conn)
 }
 
-/// Inserts rows into a table without indexes and returns the number of rows per second.
+/// Inserts rows into a table without indexes and returns the number of inserted rows per second.
 ///
 /// # Errors
-/// Fails if the file can't be created or written.
-pub fn bare_inserts_per_second(path: &Path, transactions: usize, rows: usize, payload: &str) -> Result<f64, Error> {
+/// Fails if the database file can't be created or written.
+pub fn measure_bare_inserts(path: &Path, transactions: usize, rows: usize, payload: &str) -> Result<f64, Error> {
     let conn = open(path, BARE_TABLE)?;
     let sql = "INSERT INTO bare_events VALUES (?1, 1, ?1, NULL, 'agent', 'tool_used', 'edited a file', ?2, ?1)";
     let mut insert = conn.prepare(sql)?;
@@ -65,11 +68,11 @@ pub fn bare_inserts_per_second(path: &Path, transactions: usize, rows: usize, pa
     Ok((transactions * rows) as f64 / started.elapsed().as_secs_f64())
 }
 
-/// Commits the statements of one AppendEvents call with one event, `count` times, and returns the time of each commit.
+/// Commits the SQL statements of a one-event AppendEvents call `count` times, and returns the time of each commit.
 ///
 /// # Errors
-/// Fails if the file can't be created or written.
-pub fn commits_of_one_event(path: &Path, count: usize, payload: &str) -> Result<Vec<Duration>, Error> {
+/// Fails if the database file can't be created or written.
+pub fn time_single_event_commits(path: &Path, count: usize, payload: &str) -> Result<Vec<Duration>, Error> {
     let conn = open(path, APPEND_TABLES)?;
     let mut statements = AppendStatements::prepare(&conn)?;
     let mut times = Vec::with_capacity(count);
@@ -81,7 +84,7 @@ pub fn commits_of_one_event(path: &Path, count: usize, payload: &str) -> Result<
     Ok(times)
 }
 
-/// The statements of one AppendEvents call.
+/// The prepared SQL statements of an AppendEvents call with one event.
 struct AppendStatements<'a> {
     begin: Statement<'a>,
     find_run: Statement<'a>,

@@ -1,4 +1,5 @@
-//! Subscriptions that decode as little as possible, so that a row measures the server and not the client.
+//! This module reads event streams and decodes only the fields that the bench needs. If the bench decoded every field,
+//! a row would also measure the decoding in the client.
 
 use runhub_api::v1;
 use tonic::transport::Channel;
@@ -6,14 +7,14 @@ use tonic::{Request, Status, Streaming};
 
 use crate::Error;
 
-/// The fields of a SubscribeEventsResponse that the bench needs.
+/// The fields of a `SubscribeEventsResponse` that the bench needs.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PartialResponse {
     #[prost(message, optional, tag = "2")]
     pub event: Option<PartialEvent>,
 }
 
-/// The fields of an Event that the bench needs.
+/// The fields of an `Event` that the bench needs.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PartialEvent {
     #[prost(int64, tag = "1")]
@@ -22,7 +23,8 @@ pub struct PartialEvent {
     pub message: String,
 }
 
-/// Subscribes to all events of a run, from its beginning.
+/// Subscribes to all events of a run, starting with the first event of the run, and returns the stream. Fails if the
+/// server refuses the subscription.
 pub async fn subscribe(channel: &Channel, run_id: &str) -> Result<Streaming<PartialResponse>, Error> {
     let request = v1::SubscribeEventsRequest { run_id: run_id.to_owned(), ..Default::default() };
     let mut grpc = tonic::client::Grpc::new(channel.clone());
@@ -33,24 +35,31 @@ pub async fn subscribe(channel: &Channel, run_id: &str) -> Result<Streaming<Part
     Ok(grpc.server_streaming(Request::new(request), path, codec).await?.into_inner())
 }
 
-/// Returns the next event. Fails if its position is not above `last_position`, so that no event counts twice.
+/// Returns the next event of the stream. Fails if the stream ends, or if the event's position is not after
+/// `last_position`, because the bench would count the event twice.
 pub async fn next_event(
     stream: &mut Streaming<PartialResponse>,
     last_position: &mut i64,
 ) -> Result<PartialEvent, Status> {
     loop {
-        let message = stream.message().await?.ok_or_else(|| Status::aborted("the stream ended early"))?;
+        let message = stream.message().await?.ok_or_else(|| {
+            Status::aborted("the SubscribeEvents stream ended before the last event: check that the server is running")
+        })?;
         let Some(event) = message.event else { continue };
         if event.position <= *last_position {
-            return Err(Status::data_loss("an event came out of order"));
+            let position = event.position;
+            let problem = format!(
+                "SubscribeEvents sent position {position} after position {last_position} instead of a higher position: report the bug"
+            );
+            return Err(Status::data_loss(problem));
         }
         *last_position = event.position;
         return Ok(event);
     }
 }
 
-/// Reads `count` events.
-pub async fn read(mut stream: Streaming<PartialResponse>, count: usize) -> Result<(), Status> {
+/// Reads `count` events of the stream. Fails if the stream ends earlier or sends an event twice.
+pub async fn read_events(mut stream: Streaming<PartialResponse>, count: usize) -> Result<(), Status> {
     let mut last_position = 0;
     for _ in 0..count {
         next_event(&mut stream, &mut last_position).await?;

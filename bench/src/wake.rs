@@ -1,4 +1,4 @@
-//! Claims that wait.
+//! This module measures the time from the completion of a task until a waiting claim returns the dependent task.
 
 use std::time::{Duration, Instant};
 
@@ -8,32 +8,34 @@ use tokio::task::JoinSet;
 
 use crate::Error;
 use crate::bench::{Bench, connect};
-use crate::claims::{claim_request, completion};
+use crate::claims::{claim_request, completion_request};
 use crate::row::{Row, Target};
 use crate::sample::Sample;
 
-/// Target: the p99 of a claim that another agent's completion wakes.
+/// Target: the maximum p99 of the time from a completion until the woken claim returns, in milliseconds.
 const MAX_MILLIS: f64 = 100.0;
 
 const COMPLETIONS: usize = 300;
 
-/// Number of other claims that wait at the same time, each for a run of its own in which nothing happens.
+/// Number of other claims that wait during the measurement. Each of these claims waits for a run that has no tasks.
 const OTHER_WAITERS: usize = 64;
 
 const WAIT: prost_types::Duration = prost_types::Duration { seconds: 60, nanos: 0 };
 
-/// The time that a claim gets to start waiting. A claim that finds its task at once would not measure a wake-up.
+/// The time from the start of a ClaimTask call after which the bench expects the server to hold the call. If the task
+/// became ready earlier, the call would return the task without a wake-up.
 const WAIT_START: Duration = Duration::from_millis(5);
 
-/// Measures the time from a completion until the claim that waits for its dependent has the task.
-pub async fn after_completion(bench: &Bench) -> Result<Vec<Row>, Error> {
-    let completions = bench.scaled(COMPLETIONS);
+/// Measures the time from the completion of a task until a waiting claim returns the dependent task, and returns one
+/// row. Fails if a call fails.
+pub async fn measure_wake_ups(bench: &Bench) -> Result<Vec<Row>, Error> {
+    let completions = bench.scale_count(COMPLETIONS);
     bench.start_progress("woken claims", completions);
     let other_waiters = start_other_waiters(bench).await?;
     let waiter = connect(&bench.url).await?;
     let mut times = Sample::new()?;
     for _ in 0..completions {
-        times.record(wake_once(bench, &waiter).await?);
+        times.record(measure_wake_up(bench, &waiter).await?);
         bench.advance(1);
     }
     drop(other_waiters);
@@ -41,21 +43,22 @@ pub async fn after_completion(bench: &Bench) -> Result<Vec<Row>, Error> {
     Ok(vec![row.with_target(Target::AtMost(MAX_MILLIS))])
 }
 
-/// Starts claims that wait until the returned value is dropped.
+/// Starts `OTHER_WAITERS` waiting claims and returns the Tokio tasks of the claims. Dropping the returned value ends
+/// the claims. Fails if a CreateRun call fails.
 async fn start_other_waiters(bench: &Bench) -> Result<JoinSet<()>, Error> {
     let mut waiters = JoinSet::new();
     for _ in 0..OTHER_WAITERS {
         let client = bench.client.clone();
         let run_id = bench.create_run().await?;
         waiters.spawn(async move {
-            // The run stays empty, so this claim never returns a task.
+            // Ignore the result. The run has no tasks, so this claim never returns a task.
             let _ = client.claim_task(claim_request(run_id, Some(WAIT))).await;
         });
     }
     Ok(waiters)
 }
 
-async fn wake_once(bench: &Bench, waiter: &Client) -> Result<Duration, Error> {
+async fn measure_wake_up(bench: &Bench, waiter: &Client) -> Result<Duration, Error> {
     let run_id = bench.create_run().await?;
     add_dependent_tasks(bench, &run_id).await?;
     let worker = &bench.client;
@@ -69,12 +72,12 @@ async fn wake_once(bench: &Bench, waiter: &Client) -> Result<Duration, Error> {
     });
     tokio::time::sleep(WAIT_START).await;
     let completed = Instant::now();
-    worker.complete_task(completion(&claim)).await?;
+    worker.complete_task(completion_request(&claim)).await?;
     let claimed = waiting.await??;
     Ok(claimed - completed)
 }
 
-/// Adds a task and a second one that depends on it.
+/// Adds two tasks to a run. The second task depends on the first task. Fails if the AddTasks call fails.
 async fn add_dependent_tasks(bench: &Bench, run_id: &str) -> Result<(), Error> {
     let first = v1::TaskDraft { key: "first".to_owned(), title: "first".to_owned(), ..Default::default() };
     let depends_on = vec!["first".to_owned()];

@@ -1,4 +1,4 @@
-//! AppendEvents while watchers receive every event.
+//! This module measures the rate of AppendEvents while watchers receive every event.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,32 +9,37 @@ use tokio::task::JoinSet;
 use tonic::Status;
 
 use crate::Error;
-use crate::appends::Appending;
+use crate::appends::AppendCalls;
 use crate::bench::Bench;
-use crate::load::{self, Until, closed_loop, connect, join_all};
+use crate::load::{self, StopCondition, connect, join_all, run_closed_loop};
 use crate::row::{Row, Target};
-use crate::stream::{read, subscribe};
+use crate::stream::{read_events, subscribe};
 
 const WATCHERS_PER_CONNECTION: usize = 10;
 const EVENTS: usize = 20_000;
 
-/// Number of watchers, with the target: the smallest share of the rate without watchers.
+/// The parameters of each row: the number of watchers, and the target, which is the minimum ratio of the rate with
+/// watchers to the rate without watchers.
 const MIN_SHARE_WITH_WATCHERS: [(usize, f64); 2] = [(20, 0.5), (100, 0.3)];
 
-/// Watchers that share the server with one that never reads.
+/// Number of watchers that read every event while another watcher never reads.
 const READING_WATCHERS: usize = 100;
 const EVENTS_PER_CALL: usize = 100;
-/// Target: the largest ratio of the time with a watcher that never reads to the time without it.
+/// Target: the maximum ratio of the delivery time with a watcher that never reads to the delivery time without that
+/// watcher. The delivery time is the time from the first append call until `READING_WATCHERS` watchers have received
+/// all events.
 const MAX_RATIO_WITH_UNREAD_STREAM: f64 = 1.2;
-/// A stream window that fills up soon if nobody reads, in bytes.
+/// The flow-control window of the stream that the bench never reads, in bytes. A small window fills up early in the
+/// measurement.
 const NARROW_WINDOW: u32 = 64 * 1024;
 
-/// The run_created event of each run comes before the events that the bench appends.
+/// Number of events that the server writes to a run before the bench appends events: the event run_created.
 const SERVER_EVENTS: usize = 1;
 
-/// Measures the rate of AppendEvents until all watchers have all events, with and without watchers.
-pub async fn while_appending(bench: &Bench) -> Result<Vec<Row>, Error> {
-    let calls_per_agent = bench.scaled(EVENTS).div_ceil(bench.agents);
+/// Measures the rate of AppendEvents with and without watchers, and returns one row for each number of watchers. The
+/// measured time ends when every watcher has received every event. Fails if a call or a subscription fails.
+pub async fn measure_appends_with_watchers(bench: &Bench) -> Result<Vec<Row>, Error> {
+    let calls_per_agent = bench.scale_count(EVENTS).div_ceil(bench.agents);
     let events = calls_per_agent * bench.agents * bench.rounds();
     bench.start_progress("watchers", 2 * MIN_SHARE_WITH_WATCHERS.len() * bench.rounds());
     let mut rows = Vec::new();
@@ -42,33 +47,35 @@ pub async fn while_appending(bench: &Bench) -> Result<Vec<Row>, Error> {
         let mut without = Duration::ZERO;
         let mut with = Duration::ZERO;
         for _ in 0..bench.rounds() {
-            without += time_of_agents(bench, 0, calls_per_agent).await?;
+            without += measure_append_time(bench, 0, calls_per_agent).await?;
             bench.advance(1);
-            with += time_of_agents(bench, watchers, calls_per_agent).await?;
+            with += measure_append_time(bench, watchers, calls_per_agent).await?;
             bench.advance(1);
         }
         let agents = bench.agents;
         let name = format!("AppendEvents, {agents} in flight, until {watchers} watchers have all; of that without");
         let row = Row::new(name, "events/s", events as f64 / with.as_secs_f64());
-        let row = row.compared_with(events as f64 / without.as_secs_f64());
+        let row = row.with_ceiling(events as f64 / without.as_secs_f64());
         rows.push(row.with_target(Target::AtLeast(min_share)));
     }
     Ok(rows)
 }
 
-/// Returns the time until all agents have appended their events and all watchers have received them.
-async fn time_of_agents(bench: &Bench, watchers: usize, calls_per_agent: usize) -> Result<Duration, Error> {
-    let appending = Arc::new(Appending::new(bench, bench.agents).await?);
+/// Returns the time from the first append call until all agents have appended their events and all watchers have
+/// received the events. Fails if a call or a subscription fails.
+async fn measure_append_time(bench: &Bench, watchers: usize, calls_per_agent: usize) -> Result<Duration, Error> {
+    let append_calls = Arc::new(AppendCalls::new(bench, bench.agents).await?);
     let events = calls_per_agent * bench.agents + SERVER_EVENTS;
-    let watching = start_watchers(bench, &appending.run_ids[0], watchers, events).await?;
+    let watching = start_watchers(bench, &append_calls.run_ids[0], watchers, events).await?;
     let started = Instant::now();
-    closed_loop(&appending, Until::Calls(calls_per_agent), bench.agents).await?;
+    run_closed_loop(&append_calls, StopCondition::Calls(calls_per_agent), bench.agents).await?;
     join_all(watching).await?;
     Ok(started.elapsed())
 }
 
-/// Starts watchers of a run. Each ends when it has received `events` events.
-async fn start_watchers(bench: &Bench, run_id: &str, count: usize, events: usize) -> Result<Watching, Error> {
+/// Starts `count` watchers of a run and returns the Tokio tasks of the watchers. A watcher ends after the watcher has
+/// received `events` events. Fails if a connection or a subscription fails.
+async fn start_watchers(bench: &Bench, run_id: &str, count: usize, events: usize) -> Result<WatcherTasks, Error> {
     let mut watching = JoinSet::new();
     let mut connection = None;
     for number in 0..count {
@@ -76,49 +83,50 @@ async fn start_watchers(bench: &Bench, run_id: &str, count: usize, events: usize
             connection = Some(connect(&bench.url, load::WIDE_WINDOW).await?);
         }
         if let Some(connection) = &connection {
-            watching.spawn(read(subscribe(connection, run_id).await?, events));
+            watching.spawn(read_events(subscribe(connection, run_id).await?, events));
         }
     }
     Ok(watching)
 }
 
-type Watching = JoinSet<Result<(), Status>>;
+type WatcherTasks = JoinSet<Result<(), Status>>;
 
-/// Measures the time until 100 watchers have all events, with and without another watcher that never reads.
-pub async fn with_unread_stream(bench: &Bench) -> Result<Vec<Row>, Error> {
+/// Measures the time from the first append call until 100 watchers have received all events, with and without another
+/// watcher that never reads. Returns one row. Fails if a call or a subscription fails.
+pub async fn measure_watchers_with_unread_stream(bench: &Bench) -> Result<Vec<Row>, Error> {
     bench.start_progress("watchers", 2 * bench.rounds());
     let mut without = Duration::ZERO;
     let mut with = Duration::ZERO;
     for _ in 0..bench.rounds() {
-        without += time_of_watchers(bench, false).await?;
+        without += measure_delivery_time(bench, false).await?;
         bench.advance(1);
-        with += time_of_watchers(bench, true).await?;
+        with += measure_delivery_time(bench, true).await?;
         bench.advance(1);
     }
     let millis = |total: Duration| total.as_secs_f64() * 1_000.0 / bench.rounds() as f64;
-    let events = HumanCount(bench.scaled(EVENTS) as u64);
+    let events = HumanCount(bench.scale_count(EVENTS) as u64);
     let name = format!("100 watchers beside one that never reads, until all have {events} events; of that without");
-    let row = Row::new(name, "ms", millis(with)).compared_with(millis(without));
+    let row = Row::new(name, "ms", millis(with)).with_ceiling(millis(without));
     Ok(vec![row.with_target(Target::AtMost(MAX_RATIO_WITH_UNREAD_STREAM))])
 }
 
-async fn time_of_watchers(bench: &Bench, has_unread_stream: bool) -> Result<Duration, Error> {
+async fn measure_delivery_time(bench: &Bench, has_unread_stream: bool) -> Result<Duration, Error> {
     let run_id = bench.create_run().await?;
-    let events = bench.scaled(EVENTS);
+    let events = bench.scale_count(EVENTS);
     let unread_stream = match has_unread_stream {
         true => Some(subscribe(&connect(&bench.url, NARROW_WINDOW).await?, &run_id).await?),
         false => None,
     };
     let watching = start_watchers(bench, &run_id, READING_WATCHERS, events + SERVER_EVENTS).await?;
     let started = Instant::now();
-    append(bench, &run_id, events).await?;
+    append_events(bench, &run_id, events).await?;
     join_all(watching).await?;
     let time = started.elapsed();
     drop(unread_stream);
     Ok(time)
 }
 
-async fn append(bench: &Bench, run_id: &str, count: usize) -> Result<(), Error> {
+async fn append_events(bench: &Bench, run_id: &str, count: usize) -> Result<(), Error> {
     let event = v1::EventDraft { source: "bench".to_owned(), kind: "bench".to_owned(), ..Default::default() };
     for _ in 0..count / EVENTS_PER_CALL {
         let events = vec![event.clone(); EVENTS_PER_CALL];

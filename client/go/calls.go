@@ -14,30 +14,32 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// The server reduces a longer `wait` to this.
+// longestWait is the longest time for which the server holds a call. The server shortens a longer `wait` to this limit.
 const longestWait = 5 * time.Minute
 
-// retryConn repeats a call within its deadline. It opens a stream once.
+// retryConn makes calls, and repeats a call that fails with a temporary error. retryConn tries only once to open a
+// stream.
 type retryConn struct {
 	singleTryConn
-	// The time for all tries of a call, to which the request's `wait` is added.
+	// Time limit for all tries of a call together. The request's `wait` is added to this limit.
 	deadline time.Duration
 }
 
-// Invoke makes a call, and repeats it while its error is temporary.
+// Invoke makes a unary call and repeats the call while its error is temporary. Invoke fails with the first error that
+// is not temporary, or when the time limit for all tries has passed.
 func (r retryConn) Invoke(ctx context.Context, method string, args, reply any, options ...grpc.CallOption) error {
 	request, ok := args.(proto.Message)
 	if !ok {
 		return r.singleTryConn.Invoke(ctx, method, args, reply, options...)
 	}
 	request = withRequestID(request)
-	wait := waitOf(request)
+	wait := requestedWait(request)
 	limit := r.deadline + wait
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	begun := time.Now()
+	started := time.Now()
 	err := r.repeat(limited, limit, func() error {
-		next := withRemainingWait(request, wait, time.Since(begun))
+		next := withRemainingWait(request, wait, time.Since(started))
 		return r.singleTryConn.Invoke(limited, method, next, reply, options...)
 	})
 	var last *Error
@@ -47,8 +49,9 @@ func (r retryConn) Invoke(ctx context.Context, method string, args, reply any, o
 	return err
 }
 
-// withRequestID returns the request with a request_id, if the RPC takes one and the caller set none. The server therefore
-// sees all tries as one call. The caller's message is not changed: if the caller sends it again, that is another call.
+// withRequestID returns a copy of the request with a new request_id, so that the server treats all tries as one call.
+// It returns the request itself if the RPC has no request_id or the caller has set a request_id. The caller's message
+// stays unchanged: a second call with the same message gets another request_id.
 func withRequestID(request proto.Message) proto.Message {
 	field := request.ProtoReflect().Descriptor().Fields().ByName("request_id")
 	if field == nil || request.ProtoReflect().Has(field) {
@@ -59,8 +62,9 @@ func withRequestID(request proto.Message) proto.Message {
 	return request
 }
 
-// waitOf returns how long the server may hold the call. 0 if the request has no `wait`.
-func waitOf(request proto.Message) time.Duration {
+// requestedWait returns the time for which the server may hold the call: the request's `wait`, limited to longestWait.
+// It returns 0 if the request has no `wait` or a negative `wait`.
+func requestedWait(request proto.Message) time.Duration {
 	field := waitField(request)
 	if field == nil || field.Message() == nil {
 		return 0
@@ -76,10 +80,12 @@ func waitField(request proto.Message) protoreflect.FieldDescriptor {
 	return request.ProtoReflect().Descriptor().Fields().ByName("wait")
 }
 
-// withRemainingWait returns the request with the rest of its wait, so that the answer to a further try arrives before the
-// deadline. The wait is not part of the call's content, so the server still sees all tries as one call.
+// withRemainingWait returns a copy of the request whose `wait` is reduced by the elapsed time, so that the server
+// answers a retry before the deadline. The server does not compare the `wait` of duplicate requests, so the server
+// still treats all tries as one call.
 func withRemainingWait(request proto.Message, wait, elapsed time.Duration) proto.Message {
-	// The first try is sent unchanged. Every further try comes at least half of the first delay later.
+	// The first try must send the caller's `wait` unchanged. A retry starts at least firstDelay/2 after the first try,
+	// so a shorter elapsed time means that this try is the first.
 	if wait == 0 || elapsed < firstDelay/2 {
 		return request
 	}
@@ -89,19 +95,20 @@ func withRemainingWait(request proto.Message, wait, elapsed time.Duration) proto
 	return request
 }
 
-// singleTryConn makes each call once. Its errors are of the type Error.
+// singleTryConn makes each call once. It returns errors of the type Error.
 type singleTryConn struct {
 	conn *grpc.ClientConn
-	// Ends when the client is closed.
+	// Context that ends when the client is closed.
 	lifetime context.Context
 }
 
-// Invoke makes one try of a call.
+// Invoke makes one try of a unary call. If the try fails, Invoke returns an error of the type Error.
 func (s singleTryConn) Invoke(ctx context.Context, method string, args, reply any, options ...grpc.CallOption) error {
 	return s.typedError(ctx, args, s.conn.Invoke(ctx, method, args, reply, options...))
 }
 
-// NewStream opens a stream whose errors are of the type Error.
+// NewStream opens a stream that returns errors of the type Error. NewStream fails with an Error if the stream can't be
+// opened.
 func (s singleTryConn) NewStream(
 	ctx context.Context, desc *grpc.StreamDesc, method string, options ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
@@ -112,10 +119,11 @@ func (s singleTryConn) NewStream(
 	return typedStream{ClientStream: raw, ctx: ctx, conn: s}, nil
 }
 
-// typedStream is a stream whose errors are of the type Error.
+// typedStream is a stream that returns errors of the type Error.
 type typedStream struct {
 	grpc.ClientStream
-	// The caller's context. The context of ClientStream also ends when the stream ends.
+	// Context of the caller, which shows whether the caller ended the stream. The context of ClientStream ends whenever
+	// the stream ends.
 	ctx  context.Context
 	conn singleTryConn
 }
@@ -128,8 +136,8 @@ func (s typedStream) RecvMsg(message any) error {
 	return s.conn.typedError(s.ctx, nil, s.ClientStream.RecvMsg(message))
 }
 
-// typedError converts the error of a try to an Error. It returns nil and io.EOF unchanged. `sent` is the message that the
-// try sent, or nil.
+// typedError converts the error of a try to an Error. It returns nil and io.EOF unchanged. The parameter `sent` is the
+// message of the try, or nil if the try sent no message.
 func (s singleTryConn) typedError(ctx context.Context, sent any, err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
@@ -139,17 +147,18 @@ func (s singleTryConn) typedError(ctx context.Context, sent any, err error) erro
 		return typed
 	}
 	if typed.Code == codes.Internal {
-		// gRPC reports a message that can't be encoded, for example text that is not UTF-8, under the same code as a broken
-		// connection. Such a call must not be repeated.
-		if encodeErr := encode(sent); encodeErr != nil {
+		// gRPC reports a message that can't be encoded, for example text that is not UTF-8, with the same code as a
+		// broken connection. Without this check, the client would repeat the call until the deadline, although no try
+		// can succeed.
+		if encodeErr := encodingError(sent); encodeErr != nil {
 			return &Error{Code: codes.InvalidArgument, Message: encodeErr.Error(), causes: []error{encodeErr}}
 		}
 	}
 	return s.finalError(ctx, typed)
 }
 
-// finalError returns the error of a call that is not repeated: the error of the last try, unless the caller's context or
-// the close of the client ended the call.
+// finalError returns the error with which a call ends. If the caller's context has ended or the client is closed, the
+// returned error reports this cause. Otherwise, finalError returns the error of the last try.
 func (s singleTryConn) finalError(ctx context.Context, last *Error) *Error {
 	switch {
 	case ctx.Err() != nil:
@@ -161,8 +170,9 @@ func (s singleTryConn) finalError(ctx context.Context, last *Error) *Error {
 	}
 }
 
-// encode returns the error of encoding the message. Nil if there is none, or if the message is not a protobuf message.
-func encode(message any) error {
+// encodingError encodes the message and returns the encoding error. It returns nil if the encoding succeeds, or if the
+// message is not a protobuf message.
+func encodingError(message any) error {
 	request, ok := message.(proto.Message)
 	if !ok {
 		return nil

@@ -15,11 +15,11 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-// down is the error of a call if the server is down.
+// down is the error of a call while the server is down.
 var down = status.Error(codes.Unavailable, "down")
 
-// failing returns a handler that fails the first `calls` calls.
-func failing(calls int, with error) func(context.Context, int) error {
+// failFirstCalls returns a handler that fails the first `calls` calls with the error `with`. Later calls succeed.
+func failFirstCalls(calls int, with error) func(context.Context, int) error {
 	return func(_ context.Context, call int) error {
 		if call <= calls {
 			return with
@@ -28,13 +28,13 @@ func failing(calls int, with error) func(context.Context, int) error {
 	}
 }
 
-// always returns a handler that fails every call.
-func always(err error) func(context.Context, int) error {
+// alwaysReturn returns a handler that returns the error `err` for every call.
+func alwaysReturn(err error) func(context.Context, int) error {
 	return func(context.Context, int) error { return err }
 }
 
-// hang is a handler that returns when the caller has given up.
-func hang(ctx context.Context, _ int) error {
+// neverAnswer is a handler that sends no answer. It returns when the context of the call ends.
+func neverAnswer(ctx context.Context, _ int) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
@@ -50,7 +50,7 @@ func TestTemporaryErrorIsRetriedWithTheSameRequestID(t *testing.T) {
 	for name, err := range temporary {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server := &fake{createRun: failing(3, err)}
+				server := &fakeServer{createRun: failFirstCalls(3, err)}
 				request := &v1.CreateRunRequest{Goal: "try"}
 				answer, err := server.serve(t).Runs.CreateRun(t.Context(), request)
 				if err != nil || answer.GetRun().GetGoal() != "try" {
@@ -65,7 +65,7 @@ func TestTemporaryErrorIsRetriedWithTheSameRequestID(t *testing.T) {
 	}
 }
 
-// checkSameID checks the number of tries and that they have the same request_id.
+// checkSameID checks that the client made `count` tries and that all tries have the same request_id.
 func checkSameID(t *testing.T, requests []*v1.CreateRunRequest, count int) {
 	t.Helper()
 	if len(requests) != count {
@@ -78,10 +78,10 @@ func checkSameID(t *testing.T, requests []*v1.CreateRunRequest, count int) {
 	}
 }
 
-func TestRetryWaitsAtLeastTheRetryDelay(t *testing.T) {
+func TestNextTryWaitsAtLeastForTheRetryDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		err := refusal(codes.ResourceExhausted, Overloaded, retryAfter(3*time.Second))
-		server := &fake{createRun: failing(2, err)}
+		server := &fakeServer{createRun: failFirstCalls(2, err)}
 		if _, err := server.serve(t).Runs.CreateRun(t.Context(), &v1.CreateRunRequest{}); err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +95,7 @@ func TestRetryWaitsAtLeastTheRetryDelay(t *testing.T) {
 
 func TestDelaysGrowUpToTheLongestDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{createRun: failing(12, down)}
+		server := &fakeServer{createRun: failFirstCalls(12, down)}
 		if _, err := server.serve(t).Runs.CreateRun(t.Context(), &v1.CreateRunRequest{}); err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +118,7 @@ func TestPermanentErrorIsNotRetried(t *testing.T) {
 	for name, err := range permanent {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server := &fake{createRun: always(err)}
+				server := &fakeServer{createRun: alwaysReturn(err)}
 				_, got := server.serve(t).Runs.CreateRun(t.Context(), &v1.CreateRunRequest{})
 				if status.Code(got) != status.Code(err) || len(server.runs) != 1 {
 					t.Error(got, len(server.runs))
@@ -128,9 +128,9 @@ func TestPermanentErrorIsNotRetried(t *testing.T) {
 	}
 }
 
-func TestAnswerMayHave16MiB(t *testing.T) {
+func TestClientAcceptsAnswerOf16MiB(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{createRun: always(nil)}
+		server := &fakeServer{createRun: alwaysReturn(nil)}
 		client := server.serve(t)
 		fits := &v1.CreateRunRequest{Goal: strings.Repeat("x", 16<<20-64)}
 		if _, err := client.Runs.CreateRun(t.Context(), fits); err != nil {
@@ -146,7 +146,7 @@ func TestAnswerMayHave16MiB(t *testing.T) {
 
 func TestDeadlineCoversAllTries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{createRun: always(down)}
+		server := &fakeServer{createRun: alwaysReturn(down)}
 		client := server.serve(t, WithDeadline(3*time.Second))
 		begin := time.Now()
 		_, err := client.Runs.CreateRun(t.Context(), &v1.CreateRunRequest{})
@@ -159,13 +159,13 @@ func TestDeadlineCoversAllTries(t *testing.T) {
 	})
 }
 
-func TestCallEndsAtDeadlineWithErrorOfLastEndedTry(t *testing.T) {
+func TestCallEndsAtDeadlineWithErrorOfLastCompletedTry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{createRun: func(ctx context.Context, call int) error {
+		server := &fakeServer{createRun: func(ctx context.Context, call int) error {
 			if call == 1 {
 				return down
 			}
-			return hang(ctx, call)
+			return neverAnswer(ctx, call)
 		}}
 		_, err := server.serve(t).Runs.CreateRun(t.Context(), &v1.CreateRunRequest{})
 		if status.Code(err) != codes.Unavailable {
@@ -176,7 +176,7 @@ func TestCallEndsAtDeadlineWithErrorOfLastEndedTry(t *testing.T) {
 
 func TestWaitIsAddedToTheDeadlineOfAHangingCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		client := (&fake{claim: hang}).serve(t)
+		client := (&fakeServer{claim: neverAnswer}).serve(t)
 		limits := map[time.Duration]time.Duration{
 			0:                30 * time.Second,
 			20 * time.Second: 50 * time.Second,
@@ -193,9 +193,9 @@ func TestWaitIsAddedToTheDeadlineOfAHangingCall(t *testing.T) {
 	})
 }
 
-func TestFurtherTryAsksForTheRestOfTheWait(t *testing.T) {
+func TestRetryRequestsTheRemainingWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{claim: func(_ context.Context, call int) error {
+		server := &fakeServer{claim: func(_ context.Context, call int) error {
 			if call > 1 {
 				return nil
 			}
@@ -222,11 +222,11 @@ func TestFurtherTryAsksForTheRestOfTheWait(t *testing.T) {
 }
 
 func TestEarlierDeadlineOfTheCallerAppliesToAllTries(t *testing.T) {
-	handlers := map[string]func(context.Context, int) error{"down": always(down), "hangs": hang}
+	handlers := map[string]func(context.Context, int) error{"down": alwaysReturn(down), "hangs": neverAnswer}
 	for name, handler := range handlers {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				client := (&fake{createRun: handler}).serve(t)
+				client := (&fakeServer{createRun: handler}).serve(t)
 				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 				defer cancel()
 				begin := time.Now()
@@ -242,18 +242,19 @@ func TestEarlierDeadlineOfTheCallerAppliesToAllTries(t *testing.T) {
 	}
 }
 
-func TestCallCancelledByItsCallerIsNotRetried(t *testing.T) {
+func TestCallThatTheCallerCancelsIsNotRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{createRun: hang}
+		server := &fakeServer{createRun: neverAnswer}
 		client := server.serve(t)
 		ctx, cancel := context.WithCancelCause(t.Context())
-		why := errors.New("the user pressed stop")
+		why := errors.New("the user cancelled the CreateRun call")
 		time.AfterFunc(time.Second, func() { cancel(why) })
 		_, err := client.Runs.CreateRun(ctx, &v1.CreateRunRequest{})
 		if !errors.Is(err, context.Canceled) || !errors.Is(err, why) || status.Code(err) != codes.Canceled {
 			t.Error(err)
 		}
-		// The server notices the cancellation later than the caller.
+		// The call returns before the server is notified of the cancellation. Without this wait, the test could miss a
+		// second try.
 		synctest.Wait()
 		if len(server.runs) != 1 {
 			t.Errorf("the client made %d tries", len(server.runs))
@@ -261,9 +262,9 @@ func TestCallCancelledByItsCallerIsNotRetried(t *testing.T) {
 	})
 }
 
-func TestCallersRequestIDIsKept(t *testing.T) {
+func TestRequestIDOfTheCallerIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{createRun: failing(1, down)}
+		server := &fakeServer{createRun: failFirstCalls(1, down)}
 		_, err := server.serve(t).Runs.CreateRun(t.Context(), &v1.CreateRunRequest{RequestId: "mine"})
 		if err != nil || server.runs[0].GetRequestId() != "mine" {
 			t.Error(err)
@@ -272,12 +273,12 @@ func TestCallersRequestIDIsKept(t *testing.T) {
 	})
 }
 
-func TestRequestWithoutFieldRequestIDIsUnchanged(t *testing.T) {
+func TestRequestWithoutRequestIDFieldIsSentUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0
-		server := &fake{heartbeat: func(_ context.Context, call int) (v1.LeaseState, error) {
+		server := &fakeServer{heartbeat: func(_ context.Context, call int) (v1.LeaseState, error) {
 			tries = call
-			return v1.LeaseState_LEASE_STATE_EXTENDED, failing(1, down)(nil, call)
+			return v1.LeaseState_LEASE_STATE_EXTENDED, failFirstCalls(1, down)(nil, call)
 		}}
 		request := &v1.HeartbeatRequest{Beats: []*v1.Beat{{LeaseToken: "a"}}}
 		if _, err := server.serve(t).Tasks.Heartbeat(t.Context(), request); err != nil || tries != 2 {
@@ -292,7 +293,7 @@ func TestRequestWithoutFieldRequestIDIsUnchanged(t *testing.T) {
 func TestMessageThatCannotBeEncodedIsNotRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
-		_, err := (&fake{}).serve(t).Runs.CreateRun(t.Context(), &v1.CreateRunRequest{Goal: "\xff"})
+		_, err := (&fakeServer{}).serve(t).Runs.CreateRun(t.Context(), &v1.CreateRunRequest{Goal: "\xff"})
 		if status.Code(err) != codes.InvalidArgument || time.Since(begin) != 0 {
 			t.Error(time.Since(begin), err)
 		}

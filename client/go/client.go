@@ -1,9 +1,10 @@
-// Package runhub is the Go client of Runhub: a thin layer over the code generated from the protos.
+// Package runhub is the Go client of Runhub. It is a thin layer over the code that is generated from the protos.
 //
-// Call [Connect] once and share the [Client] between goroutines. Its fields are the services. A call has a deadline, is
-// repeated while the server restarts or is overloaded, and fails with an [Error] that has a [Reason] to match on.
-// [Client.KeepLease] keeps the lease of a claimed task during the work, and cancels the work if the lease is lost.
-// [Client.Subscribe] follows the event log without a gap or a duplicate, through broken connections.
+// Call [Connect] once and share the [Client] between goroutines. Each exported field of the client is a service. Until
+// the deadline of a call, the client repeats the call while the server restarts or is overloaded. A failed call returns
+// an [Error]; match its [Reason] to handle the failure. [Client.KeepLease] renews the lease of a claimed task during
+// the work, and cancels the work if the lease is lost. [Client.Subscribe] follows the event log without a gap or a
+// duplicate, even if connections break.
 package runhub
 
 import (
@@ -17,7 +18,7 @@ import (
 
 const defaultDeadline = 30 * time.Second
 
-// Client is a connection to a server. Each exported field is a service. It is safe for concurrent use.
+// Client is a connection to a server, with one exported field for each service. A Client is safe for concurrent use.
 type Client struct {
 	Runs        v1.RunServiceClient
 	Agents      v1.AgentServiceClient
@@ -29,15 +30,16 @@ type Client struct {
 	Server      v1.ServerServiceClient
 
 	conn *grpc.ClientConn
-	// Repeats calls within their deadline.
+	// Connection that repeats a call with a temporary error until the deadline of the call.
 	retrying retryConn
-	// Makes each call once. The lease keeper and subscriptions use it, because they retry by themselves.
+	// Connection that makes each call once. Leases and subscriptions use this connection, because they repeat failed
+	// calls themselves.
 	single singleTryConn
-	// Ends `single.lifetime`.
+	// Function that ends the context `single.lifetime`.
 	endLifetime context.CancelFunc
 }
 
-// Option changes a default of [Connect].
+// Option changes a default setting of [Connect].
 type Option func(*settings)
 
 type settings struct {
@@ -45,20 +47,21 @@ type settings struct {
 	dialOptions []grpc.DialOption
 }
 
-// WithDeadline sets the time for all tries of a call. The default is 30 s. The client adds a request's `wait` to it. An
-// earlier deadline of the call's own context applies too.
+// WithDeadline sets the time limit for all tries of a call together. The default is 30 s. The client adds the request's
+// `wait` to this limit. If the call's context has an earlier deadline, the call ends at the earlier deadline.
 func WithDeadline(deadline time.Duration) Option {
 	return func(settings *settings) { settings.deadline = deadline }
 }
 
-// WithDialOptions adds options of gRPC, which override the client's own. An interceptor sees every try of a call.
+// WithDialOptions adds gRPC dial options, which override the client's own dial options. An interceptor is called for
+// every try of a call.
 func WithDialOptions(options ...grpc.DialOption) Option {
 	return func(settings *settings) { settings.dialOptions = append(settings.dialOptions, options...) }
 }
 
-// Connect returns a client of the server at HOST:PORT, http://HOST:PORT or unix:PATH. The client connects with the first
-// call, and reconnects when the connection breaks. Connect fails with [ErrAddress] if the address has none of these forms,
-// and with gRPC's error if an option is not valid.
+// Connect returns a client of the server at HOST:PORT, http://HOST:PORT or unix:PATH. The client connects at the first
+// call and reconnects when the connection breaks. Connect fails with [ErrAddress] if the address has none of these
+// forms, and with gRPC's error if a dial option is not valid.
 func Connect(server string, options ...Option) (*Client, error) {
 	settings := settings{deadline: defaultDeadline}
 	for _, option := range options {
@@ -87,14 +90,14 @@ func Connect(server string, options ...Option) (*Client, error) {
 	}, nil
 }
 
-// Conn returns the connection under the services, for stubs that other code generators made. Calls on it have the same
-// deadline, retries and errors.
+// Conn returns the client's connection, for stubs from other code generators. Calls on this connection have the same
+// deadline, retries and errors as the calls of the client's services.
 func (c *Client) Conn() grpc.ClientConnInterface {
 	return c.retrying
 }
 
-// Close closes the connection. Running and later calls and subscriptions end with [ErrClosed], and leases are lost as
-// [Unanswered].
+// Close closes the connection. All calls and subscriptions then fail with [ErrClosed], including the running ones. Each
+// lease that the client renews is lost with the cause [Unanswered]. Close fails if the client is already closed.
 func (c *Client) Close() error {
 	c.endLifetime()
 	return c.conn.Close()

@@ -13,20 +13,21 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-// Each of these tests closes the client after a second. A goroutine that is still running fails the synctest bubble.
+// Each test in this file closes the client after one second. If a goroutine is still running at the end of a test, the
+// synctest bubble fails the test.
 
-// later is an error after which the client waits before the next try.
+// later is an OVERLOADED error with a retry delay of 20 s.
 var later = refusal(codes.ResourceExhausted, Overloaded, retryAfter(20*time.Second))
 
-// closeSoon closes the client after a second. The returned function checks that the error is that of a closed client and
-// that it came at once.
-func closeSoon(t *testing.T, client *Client) func(error) {
+// closeAfterOneSecond starts a timer that closes the client after one second. closeAfterOneSecond returns a function
+// that checks the error of a call. The call must end when the timer closes the client, and must fail with ErrClosed.
+func closeAfterOneSecond(t *testing.T, client *Client) func(error) {
 	closedAt := time.Now().Add(time.Second)
 	time.AfterFunc(time.Second, func() { _ = client.Close() })
 	return func(err error) {
 		t.Helper()
 		var e *Error
-		if !errors.As(err, &e) || e.Code != codes.Canceled || e.Message != "the client is closed" || !errors.Is(err, ErrClosed) {
+		if !errors.As(err, &e) || e.Code != codes.Canceled || e.Message != ErrClosed.Error() || !errors.Is(err, ErrClosed) {
 			t.Error(err)
 		}
 		if errors.Is(err, context.Canceled) {
@@ -39,12 +40,12 @@ func closeSoon(t *testing.T, client *Client) func(error) {
 }
 
 func TestCloseEndsCall(t *testing.T) {
-	handlers := map[string]func(context.Context, int) error{"answer": hang, "next try": always(later)}
+	handlers := map[string]func(context.Context, int) error{"answer": neverAnswer, "next try": alwaysReturn(later)}
 	for name, handler := range handlers {
 		t.Run("during the wait for the "+name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				client := (&fake{createRun: handler}).serve(t)
-				check := closeSoon(t, client)
+				client := (&fakeServer{createRun: handler}).serve(t)
+				check := closeAfterOneSecond(t, client)
 				for range 2 {
 					_, err := client.Runs.CreateRun(t.Context(), &v1.CreateRunRequest{})
 					check(err)
@@ -56,14 +57,14 @@ func TestCloseEndsCall(t *testing.T) {
 
 func TestCloseEndsSubscription(t *testing.T) {
 	handlers := map[string]func(int, grpc.ServerStreamingServer[update]) error{
-		"message":  streaming(),
+		"message":  sendScripts(),
 		"next try": func(int, grpc.ServerStreamingServer[update]) error { return later },
 	}
 	for name, handler := range handlers {
 		t.Run("during the wait for the "+name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				client := (&fake{subscribe: handler}).serve(t)
-				check := closeSoon(t, client)
+				client := (&fakeServer{subscribe: handler}).serve(t)
+				check := closeAfterOneSecond(t, client)
 				for range 2 {
 					_, err := readAll(t.Context(), client.Subscribe(&v1.SubscribeEventsRequest{}))
 					check(err)
@@ -75,23 +76,23 @@ func TestCloseEndsSubscription(t *testing.T) {
 
 func TestLeaseOfClosedClientIsLostAsUnanswered(t *testing.T) {
 	handlers := map[string]func(context.Context, int) (v1.LeaseState, error){
-		"answer":         func(ctx context.Context, call int) (v1.LeaseState, error) { return 0, hang(ctx, call) },
-		"next try":       refusing(later),
-		"next heartbeat": answering(extended),
+		"answer":         func(ctx context.Context, call int) (v1.LeaseState, error) { return 0, neverAnswer(ctx, call) },
+		"next try":       refuseHeartbeats(later),
+		"next heartbeat": answerHeartbeats(extended),
 	}
 	for name, handler := range handlers {
 		t.Run("during the wait for the "+name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				client := (&fake{heartbeat: handler}).serve(t)
-				check := closeSoon(t, client)
+				client := (&fakeServer{heartbeat: handler}).serve(t)
+				check := closeAfterOneSecond(t, client)
 				began := time.Now()
 				ctx, keeper := client.KeepLease(t.Context(), claimFor(time.Minute))
 				<-ctx.Done()
 				check(context.Cause(ctx).(*LeaseLost).cause)
-				wantLost(t, context.Cause(ctx), Unanswered, began, time.Second)
+				checkLeaseLost(t, context.Cause(ctx), Unanswered, began, time.Second)
 				<-keeper.ended
 				_, keeper = client.KeepLease(t.Context(), claimFor(time.Minute))
-				wantLost(t, keeper.Run(untilCancelled), Unanswered, began, time.Second)
+				checkLeaseLost(t, keeper.Run(waitUntilCanceled), Unanswered, began, time.Second)
 			})
 		})
 	}

@@ -14,32 +14,35 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// ErrAddress is the error of [Connect] if the address has none of the valid forms.
-var ErrAddress = errors.New("not a valid server address: use HOST:PORT, http://HOST:PORT or unix:PATH")
+// ErrAddress is the cause of the error that [Connect] returns if the server address is not valid.
+var ErrAddress = errors.New("the address that is passed to Connect must have the form HOST:PORT, http://HOST:PORT or unix:PATH")
 
 const (
-	// The largest answer is a snapshot.
+	// maxResponseBytes is the maximum size of a response in bytes. The largest response contains a snapshot.
 	maxResponseBytes = 16 << 20
-	// How many bytes of a stream the client buffers before the reader takes them.
+	// streamWindow is the number of unread bytes that the client buffers for each stream.
 	streamWindow = 1 << 20
-	// How many bytes of all streams of a connection the client buffers. It is larger than streamWindow, because a stream
-	// that nobody reads would otherwise block the calls on the same connection.
+	// connectionWindow is the number of unread bytes that the client buffers for all streams of a connection together.
+	// If the value were not larger than streamWindow, a stream that nobody reads would block the calls on the same
+	// connection.
 	connectionWindow = 16 << 20
 
 	connectTimeout = 5 * time.Second
-	// How often the connection is checked, so that a server that has disappeared is noticed.
+	// keepaliveInterval is the time without traffic after which the client sends a keepalive ping. Without pings, the
+	// client would not notice that a server has disappeared.
 	keepaliveInterval = 20 * time.Second
-	// How long the client waits for the answer to a check.
+	// keepaliveTimeout is the time for which the client waits for the answer to a keepalive ping.
 	keepaliveTimeout = 10 * time.Second
 )
 
-// The delays between gRPC's attempts to connect. gRPC's default goes up to two minutes. These delays are shorter than those
-// between the tries of a call, so that the next try finds a server that has returned.
+// reconnect sets the delays between gRPC's attempts to connect. The longest delay is 1 s, shorter than the longest
+// delay between the tries of a call (2 s), so that the next try reaches a restarted server. By default, gRPC waits up
+// to two minutes.
 var reconnect = grpcbackoff.Config{BaseDelay: firstDelay, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second}
 
-// dial makes a connection that is opened by the first call. It fails if the address or an option is not valid.
+// dial returns a connection that the first call opens. dial fails if the address or a dial option is not valid.
 func dial(server string, options []grpc.DialOption) (*grpc.ClientConn, error) {
-	target, err := target(server)
+	target, err := parseAddress(server)
 	if err != nil {
 		return nil, err
 	}
@@ -57,9 +60,9 @@ func dial(server string, options []grpc.DialOption) (*grpc.ClientConn, error) {
 	return grpc.NewClient(target, append(ours, options...)...)
 }
 
-// target returns gRPC's name for the address. It fails with ErrAddress if the address has none of the valid forms. With the
-// scheme passthrough, the dialer resolves the host name at each connect.
-func target(server string) (string, error) {
+// parseAddress returns gRPC's target name for the server address, and fails with ErrAddress if the address is not
+// valid. The scheme `passthrough` makes the dialer resolve the host name at every connection attempt.
+func parseAddress(server string) (string, error) {
 	if path, ok := strings.CutPrefix(server, "unix:"); ok && path != "" {
 		return server, nil
 	}
@@ -67,7 +70,7 @@ func target(server string) (string, error) {
 	host, port, err := net.SplitHostPort(address)
 	_, portErr := strconv.ParseUint(port, 10, 16)
 	if err != nil || portErr != nil || host == "" || strings.Contains(host, "/") {
-		return "", fmt.Errorf("%q is %w", server, ErrAddress)
+		return "", fmt.Errorf("%q is not a valid server address: %w", server, ErrAddress)
 	}
 	return "passthrough:///" + address, nil
 }

@@ -11,7 +11,7 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-func TestClientConnectsToHostAndPortAndHTTPAddressAndUnixSocket(t *testing.T) {
+func TestClientConnectsToEachFormOfAddress(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	tcp := listen(t, "tcp", "127.0.0.1:0")
 	listen(t, "unix", path)
@@ -23,7 +23,7 @@ func TestClientConnectsToHostAndPortAndHTTPAddressAndUnixSocket(t *testing.T) {
 	}
 }
 
-// listen serves a fake server on a real socket until the test ends, and returns its address.
+// listen serves a fake server on a real socket until the test ends, and returns the address of the socket.
 func listen(t *testing.T, network, address string) string {
 	t.Helper()
 	listener, err := net.Listen(network, address)
@@ -31,7 +31,7 @@ func listen(t *testing.T, network, address string) string {
 		t.Fatal(err)
 	}
 	server := grpc.NewServer()
-	(&fake{}).register(server)
+	(&fakeServer{}).register(server)
 	go func() {
 		if err := server.Serve(listener); err != nil {
 			t.Errorf("the fake server: %v", err)
@@ -49,9 +49,10 @@ func TestInvalidAddressIsAnError(t *testing.T) {
 	}
 }
 
-func TestErrorOfInvalidAddressNamesItAndTheValidForms(t *testing.T) {
+func TestErrorOfInvalidAddressNamesTheAddressAndTheValidForms(t *testing.T) {
 	_, err := Connect("localhost")
-	want := `"localhost" is not a valid server address: use HOST:PORT, http://HOST:PORT or unix:PATH`
+	want := `"localhost" is not a valid server address: ` +
+		"the address that is passed to Connect must have the form HOST:PORT, http://HOST:PORT or unix:PATH"
 	if err == nil || err.Error() != want {
 		t.Error(err)
 	}

@@ -11,52 +11,54 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// The domain in the ErrorInfo of every error that a Runhub server returns.
+// domain is the ErrorInfo domain of every error that a Runhub server returns.
 const domain = "runhub"
 
 var (
-	// ErrClosed is the cause of errors of a closed client.
-	ErrClosed = errors.New("the client is closed")
-	// ErrOtherLog ends a subscription if the server's log is not the one that the subscription follows or that [InLog]
-	// names, because the subscription's cursor is not valid in it.
+	// ErrClosed is the cause of every error that a closed client returns.
+	ErrClosed = errors.New("the client is closed: create a new client")
+	// ErrOtherLog ends a subscription if the server's log is not the log that the subscription follows or that [InLog]
+	// names. The subscription's cursor is not valid in another log.
 	ErrOtherLog = errors.New(
 		"the server's log_id has changed, so the subscription's cursor is not valid: subscribe without a cursor")
 )
 
-// Error is why a call failed.
+// Error is the error of a failed call.
 //
-// If the caller's context ended the call, errors.Is finds context.Canceled or context.DeadlineExceeded in the error, and
-// the context's cause, for example a [LeaseLost].
+// If the caller's context ended the call, errors.Is finds context.Canceled or context.DeadlineExceeded in the error.
+// errors.Is and errors.As also find the cause of the context, for example a [LeaseLost].
 type Error struct {
-	// Why the server refused the call. Empty if the call did not reach the server's handler, or if its answer was lost.
+	// Reason for which the server refused the call. Empty if the call did not reach the server's handler, or if the
+	// answer was lost.
 	Reason Reason
-	// The gRPC status code, which status.Code(err) returns too.
+	// gRPC status code of the error. status.Code(err) returns the same code.
 	Code codes.Code
-	// An explanation for people. Programs must not parse it.
+	// Explanation for people. Programs must not parse the text.
 	Message string
-	// Further facts about the error, as v1.ErrorReason documents them.
+	// Further facts about the error. v1.ErrorReason documents the keys and values. Empty if the error has no reason.
 	Metadata map[string]string
-	// The invalid fields of the request.
+	// Invalid fields of the request. Empty if the server reports no invalid field.
 	Fields []FieldError
-	// How long to wait before repeating the call. 0 if the server gives no delay.
+	// Time to wait before the call is repeated. 0 if the server specifies no delay.
 	RetryDelay time.Duration
 
-	// The status that gRPC returned. Nil if this client made the error.
+	// Status that gRPC returned. Nil if the client created the error.
 	answer *status.Status
-	// The reason why the client ended the call, and the error of the last try. Nil if the server or the network failed the
-	// call.
+	// Causes for which the client itself ended the call, such as the end of the caller's context, and the error of the
+	// last try. Nil if the error comes from the server or the network.
 	causes []error
 }
 
-// FieldError is an invalid field of a request.
+// FieldError describes an invalid field of a request.
 type FieldError struct {
-	// The path of the field in the request, such as tasks[1].title.
+	// Path of the field in the request, such as tasks[1].title.
 	Field string
-	// Explains, for people, why the field is invalid.
+	// Description of the problem for people. Programs must not parse the text.
 	Problem string
 }
 
-// Error returns the reason and the message, or the code and the message if there is no reason.
+// Error returns the reason and the message. If the error has no reason, Error returns the gRPC status code and the
+// message.
 func (e *Error) Error() string {
 	if e.Reason == "" {
 		return fmt.Sprintf("%v: %s", e.Code, e.Message)
@@ -64,14 +66,14 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %s", e.Reason, e.Message)
 }
 
-// Is returns whether the target is the error's reason.
+// Is reports whether the target is the error's reason.
 func (e *Error) Is(target error) bool {
 	reason, ok := target.(Reason)
 	return ok && reason == e.Reason
 }
 
-// Unwrap returns what ended the call on the client's side, and the error of the last try. Nil if the server or the network
-// failed the call.
+// Unwrap returns the causes for which the client itself ended the call, and the error of the last try. It returns nil
+// if the error comes from the server or the network.
 func (e *Error) Unwrap() []error {
 	return e.causes
 }
@@ -84,7 +86,7 @@ func (e *Error) GRPCStatus() *status.Status {
 	return e.answer
 }
 
-// fromStatus converts gRPC's error to the client's error.
+// fromStatus converts an error of gRPC to an Error of this client.
 func fromStatus(err error) *Error {
 	answer := status.Convert(err)
 	lost := &Error{Code: answer.Code(), Message: answer.Message(), answer: answer}
@@ -111,7 +113,7 @@ func fromStatus(err error) *Error {
 	return &refused
 }
 
-// contextError returns the error of a call whose context has ended. It keeps the error of the last try.
+// contextError returns the error of a call whose context has ended. The returned error wraps the error of the last try.
 func contextError(ctx context.Context, last *Error) *Error {
 	code := status.FromContextError(ctx.Err()).Code()
 	message := ctx.Err().Error()
@@ -126,8 +128,8 @@ func closedError() *Error {
 	return &Error{Code: codes.Canceled, Message: ErrClosed.Error(), causes: []error{ErrClosed}}
 }
 
-// isTemporary returns whether the same call may succeed later: the server is down, shutting down or overloaded, or the
-// connection broke.
+// isTemporary reports whether a retry of the call may succeed. The error is temporary if the server is down, shutting
+// down or overloaded, or if the connection broke.
 func isTemporary(err error) bool {
 	var e *Error
 	if !errors.As(err, &e) || e.causes != nil {
@@ -143,9 +145,9 @@ func isTemporary(err error) bool {
 	}
 }
 
-// mayBeBrokenConnection returns whether an error without a reason has this code if the connection broke. gRPC for Go
-// reports every broken connection as UNAVAILABLE. A proxy may reset only the stream, which gRPC reports as INTERNAL or
-// CANCELLED, or may answer without a gRPC status, which gRPC reports as UNKNOWN.
+// mayBeBrokenConnection reports whether an error with this code and without a reason may come from a broken connection.
+// gRPC for Go reports a broken connection as UNAVAILABLE. If a proxy resets only the stream, gRPC reports INTERNAL or
+// CANCELLED. If a proxy answers without a gRPC status, gRPC reports UNKNOWN.
 func mayBeBrokenConnection(code codes.Code) bool {
 	switch code {
 	case codes.Unavailable, codes.Internal, codes.Canceled, codes.Unknown:

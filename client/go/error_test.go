@@ -13,13 +13,13 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-func TestErrorHasAllDetailsOfTheServer(t *testing.T) {
+func TestErrorHasAllDetailsThatTheServerSent(t *testing.T) {
 	bad := &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
 		{Field: "goal", Description: "is blank"}, {Field: "tasks[1].title", Description: "is too long"},
 	}}
 	var err error = fromStatus(refusal(codes.InvalidArgument, InvalidField, bad, retryAfter(2*time.Second)))
 	if !errors.Is(fmt.Errorf("planning: %w", err), InvalidField) || errors.Is(err, StaleLease) {
-		t.Errorf("errors.Is finds another reason than INVALID_FIELD in %v", err)
+		t.Errorf("errors.Is must find INVALID_FIELD and no other reason in %v", err)
 	}
 	if status.Code(err) != codes.InvalidArgument || len(status.Convert(err).Details()) != 3 {
 		t.Errorf("gRPC does not find the status and its three details in %v", err)
@@ -46,7 +46,7 @@ func TestUnknownReasonIsKeptAsText(t *testing.T) {
 	}
 }
 
-func TestErrorThatIsNotTheServersHasNoReason(t *testing.T) {
+func TestErrorThatTheServerDidNotSendHasNoReason(t *testing.T) {
 	info := &errdetails.ErrorInfo{Domain: "proxy", Reason: "NO_ROUTE"}
 	foreign, detailsErr := status.New(codes.Unavailable, "no route").WithDetails(info)
 	if detailsErr != nil {
@@ -59,13 +59,13 @@ func TestErrorThatIsNotTheServersHasNoReason(t *testing.T) {
 	}
 }
 
-func TestErrorWithoutAnAnswerHasItsCode(t *testing.T) {
+func TestErrorWithoutAnAnswerReturnsItsStatusCode(t *testing.T) {
 	if code := status.Code(&Error{Reason: StaleLease, Code: codes.FailedPrecondition}); code != codes.FailedPrecondition {
 		t.Error(code)
 	}
 }
 
-func TestValueTakesAnyJSON(t *testing.T) {
+func TestValueAcceptsAnyJSON(t *testing.T) {
 	type file struct {
 		Path string `json:"path"`
 	}

@@ -19,15 +19,15 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-// fake is a server whose answers a test chooses. It records the requests and their times. Its connections are in memory, so
-// that a synctest bubble controls the time.
-type fake struct {
+// fakeServer is a server whose handlers a test sets. It records each request and the time of the request. The client
+// connects to the server in memory, so that a synctest bubble controls the time.
+type fakeServer struct {
 	v1.UnimplementedRunServiceServer
 	v1.UnimplementedTaskServiceServer
 	v1.UnimplementedEventServiceServer
 	v1.UnimplementedServerServiceServer
 
-	// The handlers. Each gets the number of the call, which starts at 1.
+	// Handlers of the RPCs. The parameter `call` of a handler is the number of the call, which starts at 1.
 	createRun func(ctx context.Context, call int) error
 	claim     func(ctx context.Context, call int) error
 	heartbeat func(ctx context.Context, call int) (v1.LeaseState, error)
@@ -43,15 +43,17 @@ type fake struct {
 	infos      int
 }
 
-// serve starts the server and returns a client of it. Both end with the test.
-func (f *fake) serve(t *testing.T, options ...Option) *Client {
+// serve starts the fake server and returns a client of the server. The client and the server are closed at the end of
+// the test.
+func (f *fakeServer) serve(t *testing.T, options ...Option) *Client {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer(
-		// Accepts requests that are larger than the largest answer, so that a test can make the answer too large for the
-		// client.
+		// The server accepts requests that are larger than the largest response, so that a test can make the response
+		// too large for the client.
 		grpc.MaxRecvMsgSize(2*maxResponseBytes),
-		// Accepts keepalive pings at any time, as a Runhub server does.
+		// The server accepts frequent keepalive pings, as a Runhub server does. By default, gRPC would close the
+		// connection, because the client sends a ping every 20 s.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 	)
 	f.register(server)
@@ -65,7 +67,7 @@ func (f *fake) serve(t *testing.T, options ...Option) *Client {
 	return connect(t, "fake:1", append(options, WithDialOptions(dialer))...)
 }
 
-func (f *fake) register(server *grpc.Server) {
+func (f *fakeServer) register(server *grpc.Server) {
 	v1.RegisterRunServiceServer(server, f)
 	v1.RegisterTaskServiceServer(server, f)
 	v1.RegisterEventServiceServer(server, f)
@@ -78,13 +80,13 @@ func connect(t *testing.T, address string, options ...Option) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Some tests have closed the client before.
+	// The cleanup ignores the error of Close, because a test may have closed the client already.
 	t.Cleanup(func() { _ = client.Close() })
 	return client
 }
 
-// record records a request and its time, and returns the number of the call.
-func record[T any](f *fake, requests *[]T, request T) int {
+// record stores a request and the current time, and returns the number of the call.
+func record[T any](f *fakeServer, requests *[]T, request T) int {
 	f.lock.Lock()
 	defer f.lock.Unlock()
 	*requests = append(*requests, request)
@@ -92,27 +94,27 @@ func record[T any](f *fake, requests *[]T, request T) int {
 	return len(*requests)
 }
 
-func (f *fake) CreateRun(ctx context.Context, request *v1.CreateRunRequest) (*v1.CreateRunResponse, error) {
+func (f *fakeServer) CreateRun(ctx context.Context, request *v1.CreateRunRequest) (*v1.CreateRunResponse, error) {
 	call := record(f, &f.runs, request)
 	return &v1.CreateRunResponse{Run: &v1.Run{Goal: request.GetGoal()}}, f.createRun(ctx, call)
 }
 
-func (f *fake) ClaimTask(ctx context.Context, request *v1.ClaimTaskRequest) (*v1.ClaimTaskResponse, error) {
+func (f *fakeServer) ClaimTask(ctx context.Context, request *v1.ClaimTaskRequest) (*v1.ClaimTaskResponse, error) {
 	return &v1.ClaimTaskResponse{}, f.claim(ctx, record(f, &f.claims, request))
 }
 
-func (f *fake) Heartbeat(ctx context.Context, request *v1.HeartbeatRequest) (*v1.HeartbeatResponse, error) {
+func (f *fakeServer) Heartbeat(ctx context.Context, request *v1.HeartbeatRequest) (*v1.HeartbeatResponse, error) {
 	state, err := f.heartbeat(ctx, record(f, &f.heartbeats, request))
 	return &v1.HeartbeatResponse{Results: []*v1.BeatResult{{State: state}}}, err
 }
 
-func (f *fake) SubscribeEvents(
+func (f *fakeServer) SubscribeEvents(
 	request *v1.SubscribeEventsRequest, stream grpc.ServerStreamingServer[v1.SubscribeEventsResponse],
 ) error {
 	return f.subscribe(record(f, &f.subscribed, request), stream)
 }
 
-func (f *fake) GetServerInfo(ctx context.Context, _ *v1.GetServerInfoRequest) (*v1.GetServerInfoResponse, error) {
+func (f *fakeServer) GetServerInfo(ctx context.Context, _ *v1.GetServerInfoRequest) (*v1.GetServerInfoResponse, error) {
 	if f.logID == nil {
 		return &v1.GetServerInfoResponse{LogId: "log"}, nil
 	}
@@ -123,7 +125,7 @@ func (f *fake) GetServerInfo(ctx context.Context, _ *v1.GetServerInfoRequest) (*
 	return &v1.GetServerInfoResponse{LogId: f.logID(ctx, call)}, nil
 }
 
-// refusal returns an error like those of a Runhub server.
+// refusal returns an error in the format of a Runhub server, with the passed code, reason and details.
 func refusal(code codes.Code, reason Reason, details ...protoadapt.MessageV1) error {
 	info := &errdetails.ErrorInfo{Domain: domain, Reason: string(reason), Metadata: map[string]string{"current_status": "RUNNING"}}
 	refused, err := status.New(code, "refused by the test").WithDetails(append(details, info)...)
@@ -133,7 +135,7 @@ func refusal(code codes.Code, reason Reason, details ...protoadapt.MessageV1) er
 	return refused.Err()
 }
 
-// retryAfter returns the detail of an error that has this retry delay.
+// retryAfter returns an error detail with the passed retry delay.
 func retryAfter(delay time.Duration) protoadapt.MessageV1 {
 	return &errdetails.RetryInfo{RetryDelay: durationpb.New(delay)}
 }

@@ -10,24 +10,28 @@ import (
 )
 
 const (
-	// With three heartbeats per lease duration, two may be late without losing the lease.
+	// heartbeatsPerLease is the number of heartbeats per lease duration. With three heartbeats, two can be late before
+	// the lease is lost.
 	heartbeatsPerLease = 3
-	// The longest time between two heartbeats. The holder learns of a request to stop with the next heartbeat, and the
-	// usual grace of a cancellation is 30 s.
+	// longestInterval is the longest time between two heartbeats. The lease holder learns of a request to stop from the
+	// answer to a heartbeat, and the default grace period of a cancellation is only 30 s.
 	longestInterval = 10 * time.Second
-	// The shortest lease that a server grants. It limits the rate of heartbeats if a claim has no lease duration.
+	// shortestLease is the shortest lease duration that a server grants. If a claim has no lease duration, this value
+	// limits the rate of heartbeats.
 	shortestLease = time.Second
 )
 
-// heartbeats sends the heartbeats of a lease in the background.
+// heartbeats sends the heartbeats of one lease in the background.
 type heartbeats struct {
 	lease    *Lease
 	conn     singleTryConn
 	tasks    v1.TaskServiceClient
+	taskID   string
 	token    string
 	duration time.Duration
-	// When the last answered heartbeat was sent, or when the keeper began. The server extends the lease from a later time,
-	// so the lease is valid for at least its duration from here, whatever the clocks say.
+	// Time when the last answered heartbeat was sent or, before the first answer, when KeepLease was called. The server
+	// extends the lease after this time. The lease is therefore valid for at least the lease duration from this time,
+	// even if the clocks of client and server differ.
 	extendedFrom time.Time
 }
 
@@ -45,7 +49,8 @@ func (h *heartbeats) sendUntilLost(ctx context.Context) {
 			return
 		}
 		h.lease.setState(state)
-		// If the close of the client ends the sleep, the next heartbeat fails at once.
+		// The sleep also ends when the client is closed. The next heartbeat then fails and reports the loss of the
+		// lease.
 		h.conn.sleep(ctx, time.Until(h.extendedFrom.Add(interval)))
 		if ctx.Err() != nil {
 			return
@@ -53,8 +58,8 @@ func (h *heartbeats) sendUntilLost(ctx context.Context) {
 	}
 }
 
-// send sends one heartbeat, and repeats it until it is answered or the lease may have expired. It returns the state of the
-// lease, or why the lease is lost.
+// send sends one heartbeat, and repeats the heartbeat until the server answers or the lease may have expired. send
+// returns the state of the lease, or the reason for the loss of the lease.
 func (h *heartbeats) send(ctx context.Context) (v1.LeaseState, *LeaseLost) {
 	left := time.Until(h.extendedFrom.Add(h.duration))
 	ctx, cancel := context.WithTimeout(ctx, left)
@@ -66,19 +71,24 @@ func (h *heartbeats) send(ctx context.Context) (v1.LeaseState, *LeaseLost) {
 	})
 	switch {
 	case h.conn.lifetime.Err() != nil:
-		return state, &LeaseLost{Because: Unanswered, cause: closedError()}
+		return state, h.lostLease(Unanswered, closedError())
 	case isTemporary(err):
-		return state, &LeaseLost{Because: Unanswered, cause: err}
+		return state, h.lostLease(Unanswered, err)
 	case err != nil:
-		return state, &LeaseLost{Because: Refused, cause: err}
+		return state, h.lostLease(Refused, err)
 	case state == v1.LeaseState_LEASE_STATE_LOST:
-		return state, &LeaseLost{Because: Taken}
+		return state, h.lostLease(Taken, nil)
 	default:
 		return state, nil
 	}
 }
 
-// try makes one try of a heartbeat. A try that hangs, for example on a dead connection, must leave time for another one.
+func (h *heartbeats) lostLease(because Cause, cause error) *LeaseLost {
+	return &LeaseLost{Because: because, taskID: h.taskID, cause: cause}
+}
+
+// try makes one try of a heartbeat and returns the state of the lease. If the server does not answer, for example
+// because the connection is dead, try fails after a third of the lease duration, so that time for another try remains.
 func (h *heartbeats) try(ctx context.Context) (v1.LeaseState, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.duration/heartbeatsPerLease)
 	defer cancel()
@@ -88,18 +98,18 @@ func (h *heartbeats) try(ctx context.Context) (v1.LeaseState, error) {
 	response, err := h.tasks.Heartbeat(ctx, &v1.HeartbeatRequest{Beats: []*v1.Beat{beat}})
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return 0, unanswered("no answer before the deadline of the try")
+		return 0, unansweredError("no answer before the deadline of the try")
 	case err != nil:
 		return 0, err
 	case len(response.GetResults()) == 0:
-		return 0, unanswered("the answer has no result for the heartbeat")
+		return 0, unansweredError("the answer has no result for the heartbeat")
 	}
 	h.extendedFrom = sent
-	h.lease.progressAnswered(progress)
+	h.lease.clearAnsweredProgress(progress)
 	return response.GetResults()[0].GetState(), nil
 }
 
-// unanswered returns the error of a try without an answer, which may be repeated.
-func unanswered(message string) error {
+// unansweredError returns a temporary error for a try without an answer.
+func unansweredError(message string) error {
 	return &Error{Code: codes.Unavailable, Message: message}
 }

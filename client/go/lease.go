@@ -12,72 +12,78 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-// Cause is why a lease is lost.
+// Cause is the reason for the loss of a lease.
 type Cause string
 
 const (
-	// Taken means that the server answered LOST: the task was requeued, moved, or claimed by another agent. The server
-	// would reject a report.
+	// Taken means that the server answered a heartbeat with LOST, because the task was requeued, ended, or claimed by
+	// another agent. The server would reject a report on the task.
 	Taken Cause = "taken"
-	// Unanswered means that the server has answered no heartbeat for a whole lease duration, or that the client was closed.
-	// Another agent may hold the task. The server still accepts a report if no agent has claimed the task.
+	// Unanswered means that the server has answered no heartbeat for a whole lease duration, or that the client was
+	// closed. Another agent may hold the task. The server accepts a late report only if no other agent has claimed the
+	// task.
 	Unanswered Cause = "unanswered"
-	// Refused means that the server refused a heartbeat and would refuse it again, for example because its progress is over
-	// 1 MiB.
+	// Refused means that the server refused a heartbeat and would refuse every retry, for example because the progress
+	// is larger than 1 MiB.
 	Refused Cause = "refused"
 )
 
 var lostTexts = map[Cause]string{
-	Taken:      "the lease is lost: the task was requeued, moved, or claimed by another agent",
-	Unanswered: "the lease may be lost: the server has answered no heartbeat for a whole lease duration",
-	Refused:    "the lease can't be kept: the server refuses its heartbeats",
+	Taken:      "the lease of task %q is lost, because the task was requeued, ended, or claimed by another agent: stop the attempt",
+	Unanswered: "the lease of task %q may be lost, so stop the attempt: no heartbeat was answered for a whole lease duration",
+	Refused:    "the lease of task %q can't be renewed, so stop the attempt: the server refused a heartbeat",
 }
 
-// LeaseLost is the cause (context.Cause) of a context that ended because the lease is lost.
+// LeaseLost is the cause of a context that ended because the lease was lost. context.Cause returns this error.
 type LeaseLost struct {
 	Because Cause
-	// The error of the last heartbeat. Nil if the server answered it.
+	// ID of the task whose lease was lost.
+	taskID string
+	// Error of the last heartbeat. Nil if the last heartbeat did not fail.
 	cause error
 }
 
-// Error returns why the lease is lost, and the error of the last heartbeat.
+// Error returns the task id, the reason for the loss of the lease, and the error of the last heartbeat if this
+// heartbeat failed.
 func (l *LeaseLost) Error() string {
+	text := fmt.Sprintf(lostTexts[l.Because], l.taskID)
 	if l.cause == nil {
-		return lostTexts[l.Because]
+		return text
 	}
-	return fmt.Sprintf("%s: %v", lostTexts[l.Because], l.cause)
+	return fmt.Sprintf("%s: %v", text, l.cause)
 }
 
-// Unwrap returns the error of the last heartbeat. Nil if the server answered it.
+// Unwrap returns the error of the last heartbeat. It returns nil if the last heartbeat did not fail.
 func (l *LeaseLost) Unwrap() error {
 	return l.cause
 }
 
-// Lease is a lease that heartbeats keep in the background. It is safe for concurrent use.
+// Lease is a lease that heartbeats renew in the background. A Lease is safe for concurrent use.
 type Lease struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	// Closed when no further heartbeat is sent.
+	// Channel that is closed after the last heartbeat.
 	ended chan struct{}
 
-	// Protects the fields below.
+	// Mutex that protects the fields below.
 	lock sync.Mutex
-	// The latest progress that no answered heartbeat has carried. Nil if there is none.
+	// Latest progress that the server has not confirmed by the answer to a heartbeat. Nil if every progress is
+	// confirmed.
 	progress *structpb.Value
 	state    v1.LeaseState
-	// The channels that callers wait on. The channel of the current state is closed.
+	// Channels on which callers wait for a state. Only the channel of the current state is closed.
 	reached map[v1.LeaseState]chan struct{}
 }
 
-// KeepLease keeps the lease of a claim until [Lease.Stop] or until the context ends. Do the work under the returned
-// context. It ends when the lease is lost; its cause is then a *[LeaseLost].
+// KeepLease renews the lease of a claim until [Lease.Stop] is called or the context ends. Do the work under the
+// returned context. If the lease is lost, the returned context ends with a *[LeaseLost] as its cause.
 //
-// Report on the task after Stop and under the context that you passed in: a heartbeat that is sent after the completion is
-// answered LOST. [Lease.Run] stops the heartbeats when the work ends.
+// Report on the task after Stop, under the context that you passed to KeepLease. After the completion of the task, the
+// server answers heartbeats with LOST. [Lease.Run] stops the heartbeats when the work ends.
 //
-// The keeper sends the first heartbeat at once, because the claim may have been answered long before this call. A holder
-// that has lost the task in the meantime then learns of it early. Each further heartbeat follows after a third of the
-// lease duration, but after 10 s at the latest. If the client is closed, the lease is lost as [Unanswered] at once.
+// KeepLease sends the first heartbeat immediately, because the server may have granted the lease long before this call.
+// The interval between heartbeats is a third of the lease duration, but at most 10 s. If the client is closed, the
+// lease is lost with the cause [Unanswered].
 func (c *Client) KeepLease(ctx context.Context, claim *v1.Claim) (context.Context, *Lease) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	lease := &Lease{
@@ -91,6 +97,7 @@ func (c *Client) KeepLease(ctx context.Context, claim *v1.Claim) (context.Contex
 		lease:        lease,
 		conn:         c.single,
 		tasks:        v1.NewTaskServiceClient(c.single),
+		taskID:       claim.GetTask().GetId(),
 		token:        claim.GetLeaseToken(),
 		duration:     max(claim.GetLeaseDuration().AsDuration(), shortestLease),
 		extendedFrom: time.Now(),
@@ -99,8 +106,8 @@ func (c *Client) KeepLease(ctx context.Context, claim *v1.Claim) (context.Contex
 	return ctx, lease
 }
 
-// Stop stops the heartbeats and ends the context of the work. It returns when no heartbeat is being sent. The lease itself
-// is valid until it expires. Call Stop when the work has ended. Further calls do nothing.
+// Stop stops the heartbeats and ends the context of the work. Stop returns after the last heartbeat has ended. The
+// lease stays valid until it expires. Call Stop when the work has ended. Further calls of Stop have no effect.
 func (l *Lease) Stop() {
 	l.cancel(nil)
 	<-l.ended
@@ -108,9 +115,9 @@ func (l *Lease) Stop() {
 
 // Run does the work under the lease's context and then stops the heartbeats, so that the caller can report on the task.
 //
-// Run returns the work's error. If the lease is lost, it returns a *[LeaseLost], even if the work ended without an error;
-// an error of the work that is not only the cancellation is joined to it. If the lease is lost before Run is called, Run
-// does not begin the work.
+// Run returns the error of the work. If the lease is lost, Run returns a *[LeaseLost], even if the work ended without
+// an error. If the work failed with an error other than the cancellation, Run joins the error of the work to the
+// *[LeaseLost]. If the lease is lost before Run is called, Run does not start the work.
 func (l *Lease) Run(work func(ctx context.Context) error) error {
 	defer l.Stop()
 	if l.ctx.Err() != nil {
@@ -121,16 +128,17 @@ func (l *Lease) Run(work func(ctx context.Context) error) error {
 	if !errors.As(context.Cause(l.ctx), &lost) {
 		return err
 	}
-	// Compares without errors.Is, because an error that wraps the cancellation may contain other errors too.
+	// The comparison does not use errors.Is, because an error that wraps the cancellation may contain other errors,
+	// which Run must not drop.
 	if err == nil || err == context.Canceled || err == error(lost) {
 		return lost
 	}
 	return errors.Join(lost, err)
 }
 
-// Progress sets the progress that the next heartbeat carries: any value that encoding/json takes, at most 1 MiB as JSON. It
-// replaces a progress that is not answered yet. An answered progress is not sent again. Progress fails if encoding/json
-// fails.
+// Progress sets the progress that the next heartbeat carries. The progress is any value that encoding/json can encode
+// to at most 1 MiB of JSON. A new progress replaces a progress that the server has not confirmed. The client does not
+// send a confirmed progress again. Progress fails if encoding/json can't encode the value.
 func (l *Lease) Progress(progress any) error {
 	value, err := Value(progress)
 	if err != nil {
@@ -142,29 +150,30 @@ func (l *Lease) Progress(progress any) error {
 	return nil
 }
 
-// State returns the state in the last answered heartbeat: EXTENDED before the first one, LOST once the lease is lost.
+// State returns the lease state in the last answered heartbeat. The state is EXTENDED before the first answer and LOST
+// after the loss of the lease.
 func (l *Lease) State() v1.LeaseState {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	return l.state
 }
 
-// CancelRequested returns a channel that is closed when the run is being cancelled. The task should then be finished or
-// released within the grace. The context of the work does not end. If the lease is lost first, the channel stays open, so
-// also wait for the context's Done.
+// CancelRequested returns a channel that is closed when the run is being cancelled. Finish or release the task within
+// the grace period of the cancellation. The context of the work does not end. If the lease is lost first, the channel
+// stays open, so also wait for the Done channel of the context.
 func (l *Lease) CancelRequested() <-chan struct{} {
 	return l.reachedChannel(v1.LeaseState_LEASE_STATE_CANCEL_REQUESTED)
 }
 
-// PauseRequested returns a channel that is closed when the run is paused. The work should then stop at a good point; the
-// keeper goes on keeping the lease. To wait for a later pause, call PauseRequested again after this one is over. If the
-// lease is lost first, the channel stays open, so also wait for the context's Done.
+// PauseRequested returns a channel that is closed when the run is paused. The work should then stop at a suitable
+// point. The lease is renewed during the pause. To wait for a later pause, call PauseRequested again after the run is
+// resumed. If the lease is lost first, the channel stays open, so also wait for the Done channel of the context.
 func (l *Lease) PauseRequested() <-chan struct{} {
 	return l.reachedChannel(v1.LeaseState_LEASE_STATE_PAUSE_REQUESTED)
 }
 
-// Resumed returns a channel that is closed when the run is neither paused nor being cancelled. If the lease is lost first,
-// the channel stays open, so also wait for the context's Done.
+// Resumed returns a channel that is closed when the run is neither paused nor being cancelled. If the lease is lost
+// first, the channel stays open, so also wait for the Done channel of the context.
 func (l *Lease) Resumed() <-chan struct{} {
 	return l.reachedChannel(v1.LeaseState_LEASE_STATE_EXTENDED)
 }
@@ -175,7 +184,8 @@ func (l *Lease) reachedChannel(state v1.LeaseState) <-chan struct{} {
 	return l.reachedChannelLocked(state)
 }
 
-// reachedChannelLocked returns the channel that is closed when the lease reaches the state. The caller must hold the lock.
+// reachedChannelLocked returns the channel that is closed when the lease reaches the state. The caller must hold
+// l.lock.
 func (l *Lease) reachedChannelLocked(state v1.LeaseState) chan struct{} {
 	if l.reached[state] == nil {
 		l.reached[state] = make(chan struct{})
@@ -189,7 +199,8 @@ func (l *Lease) setState(state v1.LeaseState) {
 	if state == l.state {
 		return
 	}
-	// The channel of the old state is closed. Callers that ask for that state from now on wait for its return.
+	// The channel of the old state is already closed. After the deletion, a later caller gets a new channel, which is
+	// closed when the lease reaches the old state again.
 	delete(l.reached, l.state)
 	close(l.reachedChannelLocked(state))
 	l.state = state
@@ -200,15 +211,17 @@ func (l *Lease) setLost(lost *LeaseLost) {
 	l.cancel(lost)
 }
 
-// pendingProgress returns the progress that no answered heartbeat has carried. Nil if there is none.
+// pendingProgress returns the latest progress that the server has not confirmed. It returns nil if every progress is
+// confirmed.
 func (l *Lease) pendingProgress() *structpb.Value {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	return l.progress
 }
 
-// progressAnswered forgets an answered progress, unless a newer one was set in the meantime.
-func (l *Lease) progressAnswered(progress *structpb.Value) {
+// clearAnsweredProgress deletes the pending progress after the server has confirmed it. If a newer progress was set in
+// the meantime, clearAnsweredProgress keeps the newer progress.
+func (l *Lease) clearAnsweredProgress(progress *structpb.Value) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	if l.progress == progress {

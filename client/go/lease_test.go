@@ -21,31 +21,33 @@ const (
 	cancelRequested = v1.LeaseState_LEASE_STATE_CANCEL_REQUESTED
 )
 
-// claimFor returns a claim with this lease duration.
+// claimFor returns a claim with the passed lease duration.
 func claimFor(lease time.Duration) *v1.Claim {
 	return &v1.Claim{LeaseToken: "token", LeaseDuration: durationpb.New(lease)}
 }
 
-// answering returns a handler that answers the heartbeats with these states, and further ones with the last state.
-func answering(states ...v1.LeaseState) func(context.Context, int) (v1.LeaseState, error) {
+// answerHeartbeats returns a handler that answers the heartbeats with the passed states in order. The handler answers
+// all later heartbeats with the last state.
+func answerHeartbeats(states ...v1.LeaseState) func(context.Context, int) (v1.LeaseState, error) {
 	return func(_ context.Context, call int) (v1.LeaseState, error) {
 		return states[min(call, len(states))-1], nil
 	}
 }
 
-// refusing returns a handler that refuses every heartbeat.
-func refusing(err error) func(context.Context, int) (v1.LeaseState, error) {
+// refuseHeartbeats returns a handler that refuses every heartbeat with the error `err`.
+func refuseHeartbeats(err error) func(context.Context, int) (v1.LeaseState, error) {
 	return func(context.Context, int) (v1.LeaseState, error) { return 0, err }
 }
 
-// untilCancelled is work that ends only when it is cancelled.
-func untilCancelled(ctx context.Context) error {
+// waitUntilCanceled is work that ends only when its context is cancelled.
+func waitUntilCanceled(ctx context.Context) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
 
-// wantLost checks why a lease was lost, and after which time.
-func wantLost(t *testing.T, err error, because Cause, began time.Time, after time.Duration) *LeaseLost {
+// checkLeaseLost checks the cause of a lost lease and the time until the loss. It returns the LeaseLost that the error
+// contains.
+func checkLeaseLost(t *testing.T, err error, because Cause, began time.Time, after time.Duration) *LeaseLost {
 	t.Helper()
 	var lost *LeaseLost
 	if !errors.As(err, &lost) || lost.Because != because {
@@ -57,7 +59,7 @@ func wantLost(t *testing.T, err error, because Cause, began time.Time, after tim
 	return lost
 }
 
-func TestFirstHeartbeatIsSentAtOnceAndTheOthersAtAThirdOfTheLease(t *testing.T) {
+func TestFirstHeartbeatIsSentImmediatelyAndOthersAfterAThirdOfTheLease(t *testing.T) {
 	intervals := map[time.Duration]time.Duration{
 		3 * time.Second:  time.Second,
 		10 * time.Minute: 10 * time.Second,
@@ -65,7 +67,7 @@ func TestFirstHeartbeatIsSentAtOnceAndTheOthersAtAThirdOfTheLease(t *testing.T) 
 	}
 	for lease, interval := range intervals {
 		synctest.Test(t, func(t *testing.T) {
-			server := &fake{heartbeat: answering(extended)}
+			server := &fakeServer{heartbeat: answerHeartbeats(extended)}
 			began := time.Now()
 			_, keeper := server.serve(t).KeepLease(t.Context(), claimFor(lease))
 			time.Sleep(2*interval + interval/2)
@@ -84,12 +86,12 @@ func TestFirstHeartbeatIsSentAtOnceAndTheOthersAtAThirdOfTheLease(t *testing.T) 
 
 func TestLostLeaseCancelsTheWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{heartbeat: answering(extended, lost)}
+		server := &fakeServer{heartbeat: answerHeartbeats(extended, lost)}
 		began := time.Now()
 		ctx, keeper := server.serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
-		err := keeper.Run(untilCancelled)
-		wantLost(t, err, Taken, began, time.Second)
-		wantLost(t, context.Cause(ctx), Taken, began, time.Second)
+		err := keeper.Run(waitUntilCanceled)
+		checkLeaseLost(t, err, Taken, began, time.Second)
+		checkLeaseLost(t, context.Cause(ctx), Taken, began, time.Second)
 		if keeper.State() != lost {
 			t.Error(keeper.State())
 		}
@@ -100,12 +102,12 @@ func TestLostLeaseCancelsTheWork(t *testing.T) {
 	})
 }
 
-func TestLeaseIsLostIfNoHeartbeatIsAnsweredForItsDuration(t *testing.T) {
-	handlers := map[string]func(context.Context, int) error{"down": always(down), "hangs": hang}
+func TestLeaseIsLostIfNoHeartbeatIsAnsweredForALeaseDuration(t *testing.T) {
+	handlers := map[string]func(context.Context, int) error{"down": alwaysReturn(down), "hangs": neverAnswer}
 	for name, handler := range handlers {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server := &fake{heartbeat: func(ctx context.Context, call int) (v1.LeaseState, error) {
+				server := &fakeServer{heartbeat: func(ctx context.Context, call int) (v1.LeaseState, error) {
 					if call == 1 {
 						return extended, nil
 					}
@@ -113,8 +115,8 @@ func TestLeaseIsLostIfNoHeartbeatIsAnsweredForItsDuration(t *testing.T) {
 				}}
 				began := time.Now()
 				_, keeper := server.serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
-				err := keeper.Run(untilCancelled)
-				lost := wantLost(t, err, Unanswered, began, 3*time.Second)
+				err := keeper.Run(waitUntilCanceled)
+				lost := checkLeaseLost(t, err, Unanswered, began, 3*time.Second)
 				if status.Code(errors.Unwrap(lost)) != codes.Unavailable {
 					t.Error(lost)
 				}
@@ -129,9 +131,9 @@ func TestLeaseIsLostIfNoHeartbeatIsAnsweredForItsDuration(t *testing.T) {
 
 func TestHangingHeartbeatIsRetriedAfterAThirdOfTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{heartbeat: func(ctx context.Context, call int) (v1.LeaseState, error) {
+		server := &fakeServer{heartbeat: func(ctx context.Context, call int) (v1.LeaseState, error) {
 			if call == 1 {
-				return 0, hang(ctx, call)
+				return 0, neverAnswer(ctx, call)
 			}
 			return extended, nil
 		}}
@@ -150,11 +152,11 @@ func TestHangingHeartbeatIsRetriedAfterAThirdOfTheLease(t *testing.T) {
 
 func TestRefusedHeartbeatEndsTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{heartbeat: refusing(refusal(codes.InvalidArgument, InvalidField))}
+		server := &fakeServer{heartbeat: refuseHeartbeats(refusal(codes.InvalidArgument, InvalidField))}
 		began := time.Now()
 		_, keeper := server.serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
-		err := keeper.Run(untilCancelled)
-		wantLost(t, err, Refused, began, 0)
+		err := keeper.Run(waitUntilCanceled)
+		checkLeaseLost(t, err, Refused, began, 0)
 		if !errors.Is(err, InvalidField) {
 			t.Error(err)
 		}
@@ -163,7 +165,7 @@ func TestRefusedHeartbeatEndsTheLease(t *testing.T) {
 
 func TestLatestProgressIsSentUntilItIsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{heartbeat: func(_ context.Context, call int) (v1.LeaseState, error) {
+		server := &fakeServer{heartbeat: func(_ context.Context, call int) (v1.LeaseState, error) {
 			if call == 2 {
 				return extended, down
 			}
@@ -190,9 +192,9 @@ func TestLatestProgressIsSentUntilItIsAnswered(t *testing.T) {
 	})
 }
 
-func TestProgressSetDuringAHeartbeatIsSentWithTheNextOne(t *testing.T) {
+func TestProgressSetDuringAHeartbeatIsSentWithTheNextHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{heartbeat: func(context.Context, int) (v1.LeaseState, error) {
+		server := &fakeServer{heartbeat: func(context.Context, int) (v1.LeaseState, error) {
 			time.Sleep(500 * time.Millisecond)
 			return extended, nil
 		}}
@@ -210,7 +212,8 @@ func TestProgressSetDuringAHeartbeatIsSentWithTheNextOne(t *testing.T) {
 	})
 }
 
-// checkProgress checks the progress of each heartbeat; nil means none.
+// checkProgress checks the progress of each heartbeat. A wanted progress of nil means that the heartbeat carries no
+// progress.
 func checkProgress(t *testing.T, heartbeats []*v1.HeartbeatRequest, wanted ...any) {
 	t.Helper()
 	if len(heartbeats) != len(wanted) {
@@ -226,7 +229,7 @@ func checkProgress(t *testing.T, heartbeats []*v1.HeartbeatRequest, wanted ...an
 
 func TestStoppedKeeperSendsNoHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{heartbeat: answering(extended)}
+		server := &fakeServer{heartbeat: answerHeartbeats(extended)}
 		ctx, keeper := server.serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		time.Sleep(time.Millisecond)
 		keeper.Stop()
@@ -243,7 +246,8 @@ func TestStoppedKeeperSendsNoHeartbeat(t *testing.T) {
 
 func TestWorkCanWaitForRequestsToStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{heartbeat: answering(extended, pauseRequested, extended, pauseRequested, cancelRequested)}
+		states := []v1.LeaseState{extended, pauseRequested, extended, pauseRequested, cancelRequested}
+		server := &fakeServer{heartbeat: answerHeartbeats(states...)}
 		_, keeper := server.serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
 		began := time.Now()
 		err := keeper.Run(func(ctx context.Context) error {
@@ -266,8 +270,9 @@ func TestWorkCanWaitForRequestsToStop(t *testing.T) {
 
 func TestErrorOfTheWorkIsReturnedUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, keeper := (&fake{heartbeat: answering(extended)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
-		own := errors.New("the disk is full")
+		client := (&fakeServer{heartbeat: answerHeartbeats(extended)}).serve(t)
+		_, keeper := client.KeepLease(t.Context(), claimFor(3*time.Second))
+		own := errors.New("can't write report.txt, because the disk is full: delete unused files")
 		if err := keeper.Run(func(context.Context) error { return own }); err != own {
 			t.Error(err)
 		}
@@ -277,13 +282,14 @@ func TestErrorOfTheWorkIsReturnedUnchanged(t *testing.T) {
 func TestErrorOfTheWorkIsJoinedToLeaseLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		_, keeper := (&fake{heartbeat: answering(extended, lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
-		own := errors.New("the disk is full")
+		client := (&fakeServer{heartbeat: answerHeartbeats(extended, lost)}).serve(t)
+		_, keeper := client.KeepLease(t.Context(), claimFor(3*time.Second))
+		own := errors.New("can't write report.txt, because the disk is full: delete unused files")
 		err := keeper.Run(func(ctx context.Context) error {
 			<-ctx.Done()
 			return own
 		})
-		wantLost(t, err, Taken, began, time.Second)
+		checkLeaseLost(t, err, Taken, began, time.Second)
 		if !errors.Is(err, own) {
 			t.Error(err)
 		}
@@ -293,41 +299,43 @@ func TestErrorOfTheWorkIsJoinedToLeaseLost(t *testing.T) {
 func TestErrorJoinedToTheCancellationIsJoinedToLeaseLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		_, keeper := (&fake{heartbeat: answering(extended, lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
-		own := errors.New("the disk is full")
-		err := keeper.Run(func(ctx context.Context) error { return errors.Join(untilCancelled(ctx), own) })
-		wantLost(t, err, Taken, began, time.Second)
+		client := (&fakeServer{heartbeat: answerHeartbeats(extended, lost)}).serve(t)
+		_, keeper := client.KeepLease(t.Context(), claimFor(3*time.Second))
+		own := errors.New("can't write report.txt, because the disk is full: delete unused files")
+		err := keeper.Run(func(ctx context.Context) error { return errors.Join(waitUntilCanceled(ctx), own) })
+		checkLeaseLost(t, err, Taken, began, time.Second)
 		if !errors.Is(err, own) {
 			t.Error(err)
 		}
 	})
 }
 
-func TestWorkThatEndsWithoutErrorAfterTheLossGetsLeaseLost(t *testing.T) {
+func TestRunReturnsLeaseLostIfTheWorkEndsWithoutErrorAfterTheLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		_, keeper := (&fake{heartbeat: answering(extended, lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
+		client := (&fakeServer{heartbeat: answerHeartbeats(extended, lost)}).serve(t)
+		_, keeper := client.KeepLease(t.Context(), claimFor(3*time.Second))
 		err := keeper.Run(func(context.Context) error {
 			time.Sleep(2 * time.Second)
 			return nil
 		})
-		wantLost(t, err, Taken, began, 2*time.Second)
+		checkLeaseLost(t, err, Taken, began, 2*time.Second)
 	})
 }
 
 func TestCancellationByTheCallerIsNotALostLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{heartbeat: func(ctx context.Context, call int) (v1.LeaseState, error) {
+		server := &fakeServer{heartbeat: func(ctx context.Context, call int) (v1.LeaseState, error) {
 			if call == 1 {
 				return extended, nil
 			}
-			return 0, hang(ctx, call)
+			return 0, neverAnswer(ctx, call)
 		}}
 		outside, cancel := context.WithCancel(t.Context())
 		_, keeper := server.serve(t).KeepLease(outside, claimFor(3*time.Second))
-		// The second heartbeat is being sent at this time.
+		// The caller cancels the context 1.5 s after the start of the test, while the second heartbeat is unanswered.
 		time.AfterFunc(1500*time.Millisecond, cancel)
-		if err := keeper.Run(untilCancelled); err != context.Canceled {
+		if err := keeper.Run(waitUntilCanceled); err != context.Canceled {
 			t.Error(err)
 		}
 		time.Sleep(time.Minute)
@@ -338,26 +346,27 @@ func TestCancellationByTheCallerIsNotALostLease(t *testing.T) {
 	})
 }
 
-func TestWorkIsNotBegunAfterTheLeaseIsLost(t *testing.T) {
+func TestRunDoesNotStartTheWorkAfterTheLeaseIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, keeper := (&fake{heartbeat: answering(lost)}).serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
+		client := (&fakeServer{heartbeat: answerHeartbeats(lost)}).serve(t)
+		ctx, keeper := client.KeepLease(t.Context(), claimFor(3*time.Second))
 		<-ctx.Done()
 		err := keeper.Run(func(context.Context) error {
-			t.Error("Run has begun the work")
+			t.Error("Run has started the work")
 			return nil
 		})
-		wantLost(t, err, Taken, time.Now(), 0)
+		checkLeaseLost(t, err, Taken, time.Now(), 0)
 	})
 }
 
-func TestCallOfTheWorkFailsWithLeaseLost(t *testing.T) {
+func TestCallUnderTheContextOfALostLeaseFailsWithLeaseLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		client := (&fake{heartbeat: answering(extended, lost), createRun: hang}).serve(t)
+		client := (&fakeServer{heartbeat: answerHeartbeats(extended, lost), createRun: neverAnswer}).serve(t)
 		began := time.Now()
 		ctx, keeper := client.KeepLease(t.Context(), claimFor(3*time.Second))
 		defer keeper.Stop()
 		_, err := client.Runs.CreateRun(ctx, &v1.CreateRunRequest{})
-		wantLost(t, err, Taken, began, time.Second)
+		checkLeaseLost(t, err, Taken, began, time.Second)
 		if !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}

@@ -14,7 +14,8 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-// declaredReasons returns the name of each exported variable in reason.go by the enum value that the variable is made from.
+// declaredReasons parses reason.go and returns a map. Each key is the name of a value of the enum ErrorReason, and the
+// map's value is the name of the exported variable that is made from this enum value.
 func declaredReasons(t *testing.T) map[string]string {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "reason.go", nil, 0)
@@ -62,7 +63,7 @@ func TestReasonIsTheNameOfItsValueWithoutThePrefix(t *testing.T) {
 		t.Error(StaleLease)
 	}
 	for name, number := range v1.ErrorReason_value {
-		reason := reasonOf(v1.ErrorReason(number))
+		reason := toReason(v1.ErrorReason(number))
 		if reasonPrefix+string(reason) != name {
 			t.Errorf("%s has the reason %s", name, reason)
 		}

@@ -14,8 +14,8 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-// Subscription is a stream of events without a gap or a duplicate, through broken connections and restarts of the server.
-// Only one goroutine at a time may use it.
+// Subscription is a stream of events without a gap or a duplicate. It resumes after broken connections and restarts of
+// the server. Only one goroutine at a time may use a Subscription.
 type Subscription struct {
 	events v1.EventServiceClient
 	server v1.ServerServiceClient
@@ -23,16 +23,17 @@ type Subscription struct {
 	state  subscriptionState
 }
 
-// SubscribeOption changes a default of [Client.Subscribe].
+// SubscribeOption changes a default setting of [Client.Subscribe].
 type SubscribeOption func(*Subscription)
 
-// InLog names the log in which the request's position is valid: the [Subscription.LogID] of the subscription that the
-// position comes from. If the server has another log, the subscription yields only [ErrOtherLog].
+// InLog sets the log in which the request's position is valid. Pass the [Subscription.LogID] of the subscription that
+// returned the position. If the server has another log, the subscription yields only [ErrOtherLog].
 func InLog(id string) SubscribeOption {
 	return func(subscription *Subscription) { subscription.state.logID = id }
 }
 
-// Subscribe returns a subscription. It opens its stream when the caller ranges over its updates.
+// Subscribe returns a subscription to the events that match the request. The subscription opens its stream when the
+// caller ranges over [Subscription.Updates].
 func (c *Client) Subscribe(request *v1.SubscribeEventsRequest, options ...SubscribeOption) *Subscription {
 	subscription := &Subscription{
 		events: c.Events,
@@ -46,28 +47,31 @@ func (c *Client) Subscribe(request *v1.SubscribeEventsRequest, options ...Subscr
 	return subscription
 }
 
-// LogID returns the server's log in which the position is valid. Empty before the first message, unless [InLog] set it.
+// LogID returns the log_id of the log in which the position is valid. It returns an empty string before the first
+// message, unless [InLog] set the log.
 func (s *Subscription) LogID() string {
 	return s.state.logID
 }
 
-// Position returns the cursor: the last position received, or the request's cursor. Together with [InLog], the cursor lets
-// another process continue the subscription. Position returns false if there is no cursor yet.
+// Position returns the cursor, which is the last position received or, before the first message, the request's cursor.
+// Another process can continue the subscription with the cursor and [InLog]. Position returns false if there is no
+// cursor yet.
 func (s *Subscription) Position() (int64, bool) {
 	return s.state.request.GetAfterPosition(), s.state.request.AfterPosition != nil
 }
 
-// Updates returns the messages of the subscription:
-//   - `snapshot`: the whole state of the run if the request starts with FROM_SNAPSHOT, once and first;
-//   - `event`: an event that matches the request;
-//   - `bookmark`: every matching event up to its position has been yielded;
-//   - `caught_up`: all stored events have been yielded, once;
-//   - `end`: the last message, with RUN_ENDED or RUN_DELETED.
+// Updates returns an iterator over the messages of the subscription:
+//   - `snapshot` contains the whole state of the run. If the request starts with FROM_SNAPSHOT, `snapshot` comes first.
+//   - `event` contains an event that matches the request.
+//   - `bookmark` means that every matching event up to the bookmark's position has been yielded.
+//   - `caught_up` means that all stored events have been yielded. The subscription yields `caught_up` only once.
+//   - `end` is the last message. The reason of the end is RUN_ENDED or RUN_DELETED.
 //
-// While the server is down, the loop waits until the context ends. An error is the last item: the context's error, an error
-// that is not temporary ([RunNotFound], [PositionCompacted]), or [ErrOtherLog].
+// While the server is down, the loop waits for the server until the context ends. An error is the last item of the
+// loop. The error is the context's error, [ErrClosed], [ErrOtherLog], or another error that is not temporary, such as
+// [RunNotFound] or [PositionCompacted].
 //
-// Leaving the loop closes the stream. A later loop resumes after the last position.
+// If the caller leaves the loop, the stream is closed. A later loop resumes after the last position.
 func (s *Subscription) Updates(ctx context.Context) iter.Seq2[*v1.SubscribeEventsResponse, error] {
 	return func(yield func(*v1.SubscribeEventsResponse, error) bool) {
 		ctx, closeStream := context.WithCancel(ctx)
@@ -86,16 +90,16 @@ func (s *Subscription) Updates(ctx context.Context) iter.Seq2[*v1.SubscribeEvent
 	}
 }
 
-// reader is one loop over a subscription. It receives messages from one stream after the other.
+// reader reads a subscription during one loop. When a stream breaks, the reader opens the next stream.
 type reader struct {
 	*Subscription
 	backoff *backoff
-	// Nil if the next receive must open a stream.
+	// Current stream of the reader. Nil if the next receive must open a stream.
 	stream grpc.ServerStreamingClient[v1.SubscribeEventsResponse]
 }
 
-// receive returns the next message. It opens streams until one of them has a message, and fails with the first error that
-// is not temporary.
+// receive returns the next message. When a stream breaks, receive opens the next stream. receive fails with the first
+// error that is not temporary, or when the context ends.
 func (r *reader) receive(ctx context.Context) (*v1.SubscribeEventsResponse, error) {
 	for {
 		response, err := r.try(ctx)
@@ -113,8 +117,8 @@ func (r *reader) receive(ctx context.Context) (*v1.SubscribeEventsResponse, erro
 	}
 }
 
-// hasTimedOut returns whether the call for the server's log_id has reached its deadline. The subscription itself has no
-// deadline, so it goes on.
+// hasTimedOut reports whether the call that reads the server's log_id has reached its deadline. The subscription itself
+// has no deadline, so the reader retries the call.
 func hasTimedOut(err error) bool {
 	return status.Code(err) == codes.DeadlineExceeded
 }
@@ -137,7 +141,7 @@ func (r *reader) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	request, err := r.state.begin(info.GetLogId())
+	request, err := r.state.nextRequest(info.GetLogId())
 	if err != nil {
 		return err
 	}

@@ -6,33 +6,35 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-// subscriptionState is the state of a subscription, across all its streams.
+// subscriptionState is the state of a subscription across all its streams.
 type subscriptionState struct {
-	// The request for the next stream. Its `after_position` is the cursor.
+	// Request for the next stream. Its `after_position` is the cursor.
 	request *v1.SubscribeEventsRequest
-	// The server's log in which the cursor is valid. Empty before the first stream.
+	// ID of the log in which the cursor is valid. Empty before the first stream, unless InLog set the log.
 	logID string
-	// The parts of the snapshot received so far. Nil if no snapshot is being received.
+	// Snapshot parts that have been received, merged into one snapshot. Nil if no snapshot is being received.
 	snapshot   *v1.RunSnapshot
 	isCaughtUp bool
-	// Whether the subscription has received its last message.
+	// True after the subscription has received its last message.
 	hasEnded bool
 }
 
-// begin returns the request for the next stream. logID is the log that the server has now. It fails with ErrOtherLog if the
-// subscription follows another log. A cursor is valid in one log only: in another one, for example after a restore, it
-// would skip or repeat events.
-func (s *subscriptionState) begin(logID string) (*v1.SubscribeEventsRequest, error) {
+// nextRequest returns the request for the next stream. The parameter logID is the log_id of the server's current log.
+// nextRequest fails with ErrOtherLog if the subscription follows another log. A cursor is valid in one log only. In
+// another log, for example after a restore, the cursor would skip or repeat events.
+func (s *subscriptionState) nextRequest(logID string) (*v1.SubscribeEventsRequest, error) {
 	if s.logID != "" && s.logID != logID {
 		return nil, ErrOtherLog
 	}
 	s.logID = logID
-	// If the last stream broke within the snapshot, the server sends the snapshot again from its first part.
+	// If the last stream broke during the snapshot, the server sends the snapshot again from its first part. Without
+	// the reset, the parts of the last stream would appear twice.
 	s.snapshot = nil
 	return s.request, nil
 }
 
-// receive records a message of the server and returns what the subscription yields. Nil if it yields nothing.
+// receive records a message of the server and returns the message that the subscription yields. It returns nil if the
+// subscription yields nothing for this message.
 func (s *subscriptionState) receive(response *v1.SubscribeEventsResponse) *v1.SubscribeEventsResponse {
 	switch message := response.GetMessage().(type) {
 	case *v1.SubscribeEventsResponse_Snapshot:
@@ -49,24 +51,26 @@ func (s *subscriptionState) receive(response *v1.SubscribeEventsResponse) *v1.Su
 		s.isCaughtUp = true
 	case *v1.SubscribeEventsResponse_End:
 		s.moveCursorTo(message.End.GetPosition())
-		// After DRAINING, the subscription resumes at the next server.
+		// DRAINING ends only the stream. The subscription resumes on the next server, so the caller must not see an
+		// end.
 		if message.End.GetReason() == v1.EndReason_END_REASON_DRAINING {
 			return nil
 		}
 		s.hasEnded = true
 	default:
-		// A newer server has sent a kind of message that this client does not know.
+		// A newer server may send a kind of message that this client does not know. The client must ignore the message.
 		return nil
 	}
 	return response
 }
 
-// receivePart adds a part to the snapshot. Only the last part has a position.
+// receivePart adds a part to the snapshot. receivePart returns the whole snapshot after the last part, and nil after
+// any other part. Only the last part has a position.
 func (s *subscriptionState) receivePart(part *v1.RunSnapshot) *v1.SubscribeEventsResponse {
 	if s.snapshot == nil {
 		s.snapshot = new(v1.RunSnapshot)
 	}
-	// Each part continues the lists of the part before, and Merge appends lists.
+	// Each part continues the lists of the previous part. Merge is correct here, because Merge appends lists.
 	proto.Merge(s.snapshot, part)
 	if part.GetPosition() == 0 {
 		return nil

@@ -17,17 +17,18 @@ import (
 
 type update = v1.SubscribeEventsResponse
 
-// streamScript is what the fake server sends on one stream, and the error that ends the stream.
+// streamScript lists the messages that the fake server sends on one stream, and the error that ends the stream.
 type streamScript struct {
 	updates []*update
 	err     error
 }
 
-// streaming returns a handler that plays one script for each stream. A further stream sends nothing until it is closed.
-func streaming(scripts ...streamScript) func(int, grpc.ServerStreamingServer[update]) error {
+// sendScripts returns a handler that sends the updates of one script to each stream. If no script remains, the handler
+// sends nothing until the client closes the stream.
+func sendScripts(scripts ...streamScript) func(int, grpc.ServerStreamingServer[update]) error {
 	return func(call int, stream grpc.ServerStreamingServer[update]) error {
 		if call > len(scripts) {
-			return hang(stream.Context(), call)
+			return neverAnswer(stream.Context(), call)
 		}
 		for _, update := range scripts[call-1].updates {
 			if err := stream.Send(update); err != nil {
@@ -38,31 +39,31 @@ func streaming(scripts ...streamScript) func(int, grpc.ServerStreamingServer[upd
 	}
 }
 
-func event(position int64) *update {
+func eventMessage(position int64) *update {
 	return &update{Message: &v1.SubscribeEventsResponse_Event{Event: &v1.Event{Position: position}}}
 }
 
-func bookmark(position int64) *update {
+func bookmarkMessage(position int64) *update {
 	return &update{Message: &v1.SubscribeEventsResponse_Bookmark{Bookmark: &v1.Bookmark{Position: position}}}
 }
 
-func caughtUp(position int64) *update {
+func caughtUpMessage(position int64) *update {
 	return &update{Message: &v1.SubscribeEventsResponse_CaughtUp{CaughtUp: &v1.CaughtUp{Position: position}}}
 }
 
-func end(reason v1.EndReason, position int64) *update {
+func endMessage(reason v1.EndReason, position int64) *update {
 	return &update{Message: &v1.SubscribeEventsResponse_End{End: &v1.End{Reason: reason, Position: position}}}
 }
 
-func runEnded(position int64) *update {
-	return end(v1.EndReason_END_REASON_RUN_ENDED, position)
+func runEndedMessage(position int64) *update {
+	return endMessage(v1.EndReason_END_REASON_RUN_ENDED, position)
 }
 
-func part(snapshot *v1.RunSnapshot) *update {
+func snapshotPartMessage(snapshot *v1.RunSnapshot) *update {
 	return &update{Message: &v1.SubscribeEventsResponse_Snapshot{Snapshot: snapshot}}
 }
 
-// readAll reads the subscription until its end or its error.
+// readAll reads the subscription until it ends or fails. It returns the updates and the error.
 func readAll(ctx context.Context, subscription *Subscription) (updates []*update, err error) {
 	for update, failure := range subscription.Updates(ctx) {
 		if failure != nil {
@@ -82,8 +83,8 @@ func checkUpdates(t *testing.T, got []*update, want ...*update) {
 	}
 }
 
-// positions returns the cursors of the requests; -1 means none.
-func positions(server *fake) (cursors []int64) {
+// requestedCursors returns the cursors of the received requests. A cursor of -1 means that the request has no cursor.
+func requestedCursors(server *fakeServer) (cursors []int64) {
 	for _, request := range server.subscribed {
 		if request.AfterPosition == nil {
 			cursors = append(cursors, -1)
@@ -96,12 +97,12 @@ func positions(server *fake) (cursors []int64) {
 
 func TestSubscriptionResumesAfterLastPositionOfAnyMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{subscribe: streaming(
-			streamScript{[]*update{event(3), event(5)}, down},
-			streamScript{[]*update{bookmark(7)}, status.Error(codes.Canceled, "reset")},
-			streamScript{[]*update{caughtUp(8)}, nil},
+		server := &fakeServer{subscribe: sendScripts(
+			streamScript{[]*update{eventMessage(3), eventMessage(5)}, down},
+			streamScript{[]*update{bookmarkMessage(7)}, status.Error(codes.Canceled, "reset")},
+			streamScript{[]*update{caughtUpMessage(8)}, nil},
 			streamScript{nil, refusal(codes.Unavailable, Draining)},
-			streamScript{[]*update{caughtUp(8), event(9), runEnded(9)}, nil},
+			streamScript{[]*update{caughtUpMessage(8), eventMessage(9), runEndedMessage(9)}, nil},
 		)}
 		request := &v1.SubscribeEventsRequest{RunId: "run"}
 		subscription := server.serve(t).Subscribe(request)
@@ -112,8 +113,11 @@ func TestSubscriptionResumesAfterLastPositionOfAnyMessage(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		checkUpdates(t, updates, event(3), event(5), bookmark(7), caughtUp(8), event(9), runEnded(9))
-		if cursors := positions(server); !slices.Equal(cursors, []int64{-1, 5, 7, 8, 8}) {
+		wanted := []*update{
+			eventMessage(3), eventMessage(5), bookmarkMessage(7), caughtUpMessage(8), eventMessage(9), runEndedMessage(9),
+		}
+		checkUpdates(t, updates, wanted...)
+		if cursors := requestedCursors(server); !slices.Equal(cursors, []int64{-1, 5, 7, 8, 8}) {
 			t.Error(cursors)
 		}
 		if position, ok := subscription.Position(); position != 9 || !ok || request.AfterPosition != nil {
@@ -125,10 +129,10 @@ func TestSubscriptionResumesAfterLastPositionOfAnyMessage(t *testing.T) {
 func TestSubscriptionYieldsNothingAfterTheEnd(t *testing.T) {
 	for _, reason := range []v1.EndReason{v1.EndReason_END_REASON_RUN_ENDED, v1.EndReason_END_REASON_RUN_DELETED} {
 		synctest.Test(t, func(t *testing.T) {
-			server := &fake{subscribe: streaming(streamScript{[]*update{end(reason, 2)}, nil})}
+			server := &fakeServer{subscribe: sendScripts(streamScript{[]*update{endMessage(reason, 2)}, nil})}
 			subscription := server.serve(t).Subscribe(&v1.SubscribeEventsRequest{})
 			updates, err := readAll(t.Context(), subscription)
-			checkUpdates(t, updates, end(reason, 2))
+			checkUpdates(t, updates, endMessage(reason, 2))
 			again, againErr := readAll(t.Context(), subscription)
 			if err != nil || againErr != nil || len(again) != 0 || len(server.subscribed) != 1 {
 				t.Error(err, againErr, again, len(server.subscribed))
@@ -139,20 +143,20 @@ func TestSubscriptionYieldsNothingAfterTheEnd(t *testing.T) {
 
 func TestSnapshotPartsAreJoinedAndBrokenSnapshotStartsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		first := part(&v1.RunSnapshot{Run: &v1.Run{Id: "run"}, PendingTasks: []*v1.Task{{Id: "a"}}})
-		last := part(&v1.RunSnapshot{PendingTasks: []*v1.Task{{Id: "b"}}, Position: 4})
-		server := &fake{subscribe: streaming(
+		first := snapshotPartMessage(&v1.RunSnapshot{Run: &v1.Run{Id: "run"}, PendingTasks: []*v1.Task{{Id: "a"}}})
+		last := snapshotPartMessage(&v1.RunSnapshot{PendingTasks: []*v1.Task{{Id: "b"}}, Position: 4})
+		server := &fakeServer{subscribe: sendScripts(
 			streamScript{[]*update{first}, down},
 			streamScript{[]*update{first, last}, down},
-			streamScript{[]*update{runEnded(5)}, nil},
+			streamScript{[]*update{runEndedMessage(5)}, nil},
 		)}
 		updates, err := readAll(t.Context(), server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}))
 		if err != nil {
 			t.Error(err)
 		}
 		whole := &v1.RunSnapshot{Run: &v1.Run{Id: "run"}, PendingTasks: []*v1.Task{{Id: "a"}, {Id: "b"}}, Position: 4}
-		checkUpdates(t, updates, part(whole), runEnded(5))
-		if cursors := positions(server); !slices.Equal(cursors, []int64{-1, -1, 4}) {
+		checkUpdates(t, updates, snapshotPartMessage(whole), runEndedMessage(5))
+		if cursors := requestedCursors(server); !slices.Equal(cursors, []int64{-1, -1, 4}) {
 			t.Error(cursors)
 		}
 	})
@@ -160,17 +164,17 @@ func TestSnapshotPartsAreJoinedAndBrokenSnapshotStartsAgain(t *testing.T) {
 
 func TestDrainingIsNotYielded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		draining := end(v1.EndReason_END_REASON_DRAINING, 6)
-		server := &fake{subscribe: streaming(
-			streamScript{[]*update{event(3), draining}, refusal(codes.Unavailable, Draining, retryAfter(5*time.Second))},
-			streamScript{[]*update{runEnded(7)}, nil},
+		draining := endMessage(v1.EndReason_END_REASON_DRAINING, 6)
+		server := &fakeServer{subscribe: sendScripts(
+			streamScript{[]*update{eventMessage(3), draining}, refusal(codes.Unavailable, Draining, retryAfter(5*time.Second))},
+			streamScript{[]*update{runEndedMessage(7)}, nil},
 		)}
 		updates, err := readAll(t.Context(), server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}))
 		if err != nil {
 			t.Error(err)
 		}
-		checkUpdates(t, updates, event(3), runEnded(7))
-		if cursors := positions(server); !slices.Equal(cursors, []int64{-1, 6}) {
+		checkUpdates(t, updates, eventMessage(3), runEndedMessage(7))
+		if cursors := requestedCursors(server); !slices.Equal(cursors, []int64{-1, 6}) {
 			t.Error(cursors)
 		}
 		if waited := server.times[1].Sub(server.times[0]); waited != 5*time.Second {
@@ -182,10 +186,13 @@ func TestDrainingIsNotYielded(t *testing.T) {
 func TestPermanentErrorEndsTheSubscription(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		refused := refusal(codes.OutOfRange, PositionCompacted)
-		server := &fake{subscribe: streaming(streamScript{[]*update{event(3)}, refused}, streamScript{nil, refused})}
+		server := &fakeServer{subscribe: sendScripts(
+			streamScript{[]*update{eventMessage(3)}, refused},
+			streamScript{nil, refused},
+		)}
 		subscription := server.serve(t).Subscribe(&v1.SubscribeEventsRequest{})
 		updates, err := readAll(t.Context(), subscription)
-		checkUpdates(t, updates, event(3))
+		checkUpdates(t, updates, eventMessage(3))
 		if !errors.Is(err, PositionCompacted) {
 			t.Error(err)
 		}
@@ -197,7 +204,10 @@ func TestPermanentErrorEndsTheSubscription(t *testing.T) {
 
 func TestAnotherLogEndsTheSubscription(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{subscribe: streaming(streamScript{[]*update{event(3)}, down}, streamScript{[]*update{event(4)}, down})}
+		server := &fakeServer{subscribe: sendScripts(
+			streamScript{[]*update{eventMessage(3)}, down},
+			streamScript{[]*update{eventMessage(4)}, down},
+		)}
 		server.logID = func(_ context.Context, call int) string {
 			if call <= 2 {
 				return "old"
@@ -205,7 +215,7 @@ func TestAnotherLogEndsTheSubscription(t *testing.T) {
 			return "new"
 		}
 		updates, err := readAll(t.Context(), server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}))
-		checkUpdates(t, updates, event(3), event(4))
+		checkUpdates(t, updates, eventMessage(3), eventMessage(4))
 		if !errors.Is(err, ErrOtherLog) || len(server.subscribed) != 2 {
 			t.Error(err, len(server.subscribed))
 		}
@@ -214,7 +224,10 @@ func TestAnotherLogEndsTheSubscription(t *testing.T) {
 
 func TestNewSubscriptionContinuesInTheSameLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{subscribe: streaming(streamScript{[]*update{event(3)}, nil}, streamScript{[]*update{runEnded(4)}, nil})}
+		server := &fakeServer{subscribe: sendScripts(
+			streamScript{[]*update{eventMessage(3)}, nil},
+			streamScript{[]*update{runEndedMessage(4)}, nil},
+		)}
 		client := server.serve(t)
 		before := client.Subscribe(&v1.SubscribeEventsRequest{})
 		if before.LogID() != "" {
@@ -232,13 +245,13 @@ func TestNewSubscriptionContinuesInTheSameLog(t *testing.T) {
 		if err != nil || after.LogID() != "log" {
 			t.Error(after.LogID(), err)
 		}
-		checkUpdates(t, updates, runEnded(4))
+		checkUpdates(t, updates, runEndedMessage(4))
 	})
 }
 
 func TestNewSubscriptionYieldsNothingInAnotherLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{subscribe: streaming(streamScript{[]*update{event(3)}, nil})}
+		server := &fakeServer{subscribe: sendScripts(streamScript{[]*update{eventMessage(3)}, nil})}
 		subscription := server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}, InLog("old"))
 		updates, err := readAll(t.Context(), subscription)
 		if !errors.Is(err, ErrOtherLog) || len(updates) != 0 || len(server.subscribed) != 0 {
@@ -253,16 +266,16 @@ func TestNewSubscriptionYieldsNothingInAnotherLog(t *testing.T) {
 func TestLeavingTheLoopClosesTheStreamAndALaterLoopResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		closed := make(chan struct{})
-		server := &fake{}
+		server := &fakeServer{}
 		server.subscribe = func(call int, stream grpc.ServerStreamingServer[update]) error {
 			if call == 2 {
-				return stream.Send(runEnded(4))
+				return stream.Send(runEndedMessage(4))
 			}
 			defer close(closed)
-			if err := stream.Send(event(3)); err != nil {
+			if err := stream.Send(eventMessage(3)); err != nil {
 				return err
 			}
-			return hang(stream.Context(), call)
+			return neverAnswer(stream.Context(), call)
 		}
 		subscription := server.serve(t).Subscribe(&v1.SubscribeEventsRequest{})
 		for range subscription.Updates(t.Context()) {
@@ -273,8 +286,8 @@ func TestLeavingTheLoopClosesTheStreamAndALaterLoopResumes(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		checkUpdates(t, updates, runEnded(4))
-		if cursors := positions(server); !slices.Equal(cursors, []int64{-1, 3}) {
+		checkUpdates(t, updates, runEndedMessage(4))
+		if cursors := requestedCursors(server); !slices.Equal(cursors, []int64{-1, 3}) {
 			t.Error(cursors)
 		}
 	})
@@ -282,13 +295,13 @@ func TestLeavingTheLoopClosesTheStreamAndALaterLoopResumes(t *testing.T) {
 
 func TestSubscriptionWaitsUntilItsContextEnds(t *testing.T) {
 	handlers := map[string]func(int, grpc.ServerStreamingServer[update]) error{
-		"idle": streaming(),
+		"idle": sendScripts(),
 		"down": func(int, grpc.ServerStreamingServer[update]) error { return down },
 	}
 	for name, handler := range handlers {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				client := (&fake{subscribe: handler}).serve(t)
+				client := (&fakeServer{subscribe: handler}).serve(t)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()
 				began := time.Now()
@@ -303,7 +316,7 @@ func TestSubscriptionWaitsUntilItsContextEnds(t *testing.T) {
 
 func TestSubscriptionSurvivesTheDeadlineOfItsCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fake{subscribe: streaming(streamScript{[]*update{runEnded(1)}, nil})}
+		server := &fakeServer{subscribe: sendScripts(streamScript{[]*update{runEndedMessage(1)}, nil})}
 		server.logID = func(ctx context.Context, call int) string {
 			if call == 1 {
 				<-ctx.Done()
@@ -314,6 +327,6 @@ func TestSubscriptionSurvivesTheDeadlineOfItsCalls(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		checkUpdates(t, updates, runEnded(1))
+		checkUpdates(t, updates, runEndedMessage(1))
 	})
 }

@@ -1,5 +1,6 @@
 // Compiles the package. npm runs this script after `npm install` in this folder, and when another project installs the
-// folder. In the second case npm only links the folder and does not install its dependencies, so the script installs them.
+// folder. If another project installs the folder, npm only links the folder. The script then installs the dependencies,
+// because npm does not install them.
 import { execSync } from "node:child_process";
 import { realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";

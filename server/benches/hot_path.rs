@@ -1,5 +1,5 @@
-//! The parts of the server in which profiles show most of the time: `cargo bench -p runhub-server`. `runhub bench` measures the
-//! whole server.
+//! Benchmarks the parts of the server that take most of the time in profiles. Run the benchmarks with `cargo bench -p
+//! runhub-server`. To measure the whole server, run `runhub bench`.
 
 #![allow(missing_docs, clippy::unwrap_used)] // A failure ends the benchmark, as it ends a test.
 
@@ -11,7 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::future::join_all;
 use prost::Message;
 use runhub_api::v1::subscribe_events_response::Message as Sent;
-use runhub_api::{Encoded, Json, v1};
+use runhub_api::{EncodedResponse, Json, v1};
 use runhub_bench::EXAMPLE_PAYLOAD;
 use runhub_server::actions::claim::{self, ClaimRequest};
 use runhub_server::actions::paths::Overlaps;
@@ -26,7 +26,7 @@ use runhub_server::error::Error;
 use runhub_server::store::{Store, Tx, events, runs};
 use tokio::runtime::Runtime;
 
-/// A store on a temporary file, with one run.
+/// A store in a new folder in `std::env::temp_dir()`, with one run.
 struct Fixture {
     runtime: Runtime,
     store: Store,
@@ -53,18 +53,18 @@ impl Fixture {
 
     async fn append(&self, count: usize) {
         let key = self.run.key;
-        let events = vec![event(); count];
+        let events = vec![event_draft(); count];
         self.store.transact(move |tx| events::append_all(tx, key, &events)).await.unwrap();
     }
 }
 
-fn event() -> EventDraft {
+fn event_draft() -> EventDraft {
     let payload = json::Json::from_text(EXAMPLE_PAYLOAD.into());
     EventDraft { task_key: None, source: "agent".into(), kind: "tool_used".into(), message: "edited".into(), payload }
 }
 
-/// Appends with their commits, so the figures include the disk.
-fn appends(criterion: &mut Criterion) {
+/// Measures the time of appends. Each append commits, so the time includes the write to the disk.
+fn measure_appends(criterion: &mut Criterion) {
     let fixture = Fixture::new();
     let mut group = criterion.benchmark_group("append");
     group.bench_function("one", |bench| bench.to_async(&fixture.runtime).iter(|| fixture.append(1)));
@@ -77,8 +77,8 @@ fn appends(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Claims and releases 100 tasks in one commit, in a run with 10,000 tasks.
-fn claims(criterion: &mut Criterion) {
+/// Measures the time of 100 claims and releases in one commit, in a run with 10,000 tasks.
+fn measure_claims(criterion: &mut Criterion) {
     let fixture = Fixture::new();
     let drafts = vec![TaskDraft { key: String::new(), spec: TaskSpec::default(), depends_on: vec![] }; 1_000];
     let run_id = fixture.run.id.clone();
@@ -112,15 +112,16 @@ fn claim_request(run_id: &str) -> ClaimRequest {
 }
 
 fn claim_and_release(tx: &mut dyn Tx, request: &ClaimRequest, overlaps: &Overlaps) -> Result<(), Error> {
-    let claimed =
-        claim::claim(tx, request, overlaps)?.ok_or_else(|| Error::internal("the run has no task to claim"))?;
+    let claimed = claim::claim(tx, request, overlaps)?.ok_or_else(|| {
+        Error::internal(format!("the claim {request:?} found no ready task: add more tasks to the run"))
+    })?;
     let ending = Ending::new(EndStatus::Released);
     let caller = Caller::Holder(claimed.lease.token);
     task::end(tx, &EndTask { rpc: "ReleaseTask", task_id: claimed.task.id, caller, ending }).map(drop)
 }
 
-/// Converts payloads for the store and from it, and encodes events for watchers.
-fn conversions(criterion: &mut Criterion) {
+/// Measures the time of the conversions between payloads and JSON, and of the encoding of events for watchers.
+fn measure_conversions(criterion: &mut Criterion) {
     let payload = Json::parse(EXAMPLE_PAYLOAD).unwrap();
     criterion.bench_function("payload to JSON", |bench| {
         bench.iter(|| serde_json::to_string(&Json(black_box(&payload))).unwrap());
@@ -129,8 +130,10 @@ fn conversions(criterion: &mut Criterion) {
         .bench_function("payload from JSON", |bench| bench.iter(|| Json::parse(black_box(EXAMPLE_PAYLOAD)).unwrap()));
     let event = v1::Event { source: "agent".into(), payload: Some(payload), ..Default::default() };
     let response = v1::SubscribeEventsResponse { message: Some(Sent::Event(event)) };
-    criterion.bench_function("event encoded once", |bench| bench.iter(|| Encoded::from(black_box(response.clone()))));
-    let encoded = Encoded::from(response);
+    criterion.bench_function("event encoded once", |bench| {
+        bench.iter(|| EncodedResponse::from(black_box(response.clone())))
+    });
+    let encoded = EncodedResponse::from(response);
     criterion.bench_function("event sent to one more watcher", |bench| {
         let mut buffer = Vec::with_capacity(1_024);
         bench.iter(|| {
@@ -140,5 +143,5 @@ fn conversions(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, appends, claims, conversions);
+criterion_group!(benches, measure_appends, measure_claims, measure_conversions);
 criterion_main!(benches);

@@ -1,4 +1,4 @@
-//! Time and randomness, passed in so that tests can control them.
+//! This module supplies the time, ids and lease tokens. Tests replace the clock to control the time.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,75 +9,76 @@ use uuid::{ContextV7, Uuid};
 
 use crate::domain::time::Timestamp;
 
-/// The source of the time.
+/// A source of the current time.
 pub trait Clock: Send + Sync {
     /// Returns the current time.
     fn now(&self) -> Timestamp;
     /// Waits until the clock shows `time` or later.
     fn sleep_until(&self, time: Timestamp) -> Sleep<'_>;
-    /// Returns whether the process stalled for more than `STALL` between two readings of the clock: it was stopped, the
-    /// machine was suspended, or the clock was set forward. The caller must read the clock at least every
-    /// `CLOCK_CHECK_INTERVAL`; otherwise its own pause looks like a stall.
+    /// Returns whether the process stalled for more than `STALL` between two readings of the clock. The process stalls
+    /// if it is stopped, if the machine is suspended, or if the clock is set forward. The caller must read the clock at
+    /// least every `CLOCK_CHECK_INTERVAL`. Otherwise the caller's own pause counts as a stall.
     fn has_stalled(&self, from: Timestamp, to: Timestamp) -> bool;
 }
 
-/// A future that ends at a time.
+/// A future that completes when a clock shows a certain time.
 pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// How often a caller of `has_stalled` reads the clock.
+/// Maximum time between two readings of the clock by a caller of `has_stalled`.
 pub const CLOCK_CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// Pauses up to this long are not a stall: a busy machine causes them.
+/// Maximum time between two readings of the clock that does not count as a stall. A busy machine can cause pauses of up
+/// to 1 s.
 const STALL: Duration = Duration::from_secs(1);
 
-/// The machine's wall clock.
+/// The wall clock of the machine.
 #[derive(Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods)] // This is the one place that reads the wall clock.
     fn now(&self) -> Timestamp {
-        // A clock set before 1970 reads as 1970, because the server needs no earlier time.
+        // If the wall clock shows a time before 1970, use 1970, because `duration_since` fails for earlier times.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 
     fn sleep_until(&self, time: Timestamp) -> Sleep<'_> {
         Box::pin(async move {
-            // The timer runs on the monotonic clock, so it can fire early by the wall clock.
+            // The timer uses the monotonic clock, so one sleep can end before the wall clock shows `time`.
             while self.now() < time {
-                tokio::time::sleep(time.since(self.now())).await;
+                tokio::time::sleep(time.duration_since(self.now())).await;
             }
         })
     }
 
     fn has_stalled(&self, from: Timestamp, to: Timestamp) -> bool {
-        to.since(from) > STALL
+        to.duration_since(from) > STALL
     }
 }
 
-/// A clock for tests. It shows the same time until a test moves it.
+/// A clock for tests. The clock shows the same time until a test moves the clock forward.
 #[derive(Debug, Clone)]
 pub struct ManualClock(Arc<watch::Sender<ManualTime>>);
 
 #[derive(Debug, Clone, Copy)]
 struct ManualTime {
     now: Timestamp,
-    /// The time at which the last stall began.
+    /// The time when the last stall started. None if the process has not stalled.
     stalled_at: Option<Timestamp>,
 }
 
 impl ManualClock {
     /// Returns a clock that shows `start`.
-    pub fn at(start: Timestamp) -> Self {
+    pub fn starting_at(start: Timestamp) -> Self {
         Self(Arc::new(watch::Sender::new(ManualTime { now: start, stalled_at: None })))
     }
 
-    /// Moves the clock forward, as if time had passed normally.
+    /// Moves the clock forward by the duration `by`, without a stall of the process.
     pub fn advance(&self, by: Duration) {
         self.0.send_modify(|time| time.now = time.now.plus(by));
     }
 
-    /// Moves the clock forward, as if the process had stalled meanwhile.
+    /// Moves the clock forward by the duration `by`, and records a stall of the process.
     pub fn stall(&self, by: Duration) {
         self.0.send_modify(|time| *time = ManualTime { now: time.now.plus(by), stalled_at: Some(time.now) });
     }
@@ -91,7 +92,7 @@ impl Clock for ManualClock {
     fn sleep_until(&self, until: Timestamp) -> Sleep<'_> {
         let mut time = self.0.subscribe();
         Box::pin(async move {
-            // An error means that the clock was dropped, so nobody can move it any more.
+            // Ignore the error, which means that the test has dropped the clock.
             let _ = time.wait_for(|time| time.now >= until).await;
         })
     }
@@ -101,17 +102,17 @@ impl Clock for ManualClock {
     }
 }
 
-/// A source of ids that ascend with time, so that new rows are neighbors in an index.
+/// A source of ids that increase with time, so that an index stores new rows next to each other.
 #[derive(Debug)]
-pub struct Ids(ContextV7);
+pub struct IdGenerator(ContextV7);
 
-impl Ids {
-    /// Returns a new source. Ids of two sources are unique, but not ordered within a millisecond.
+impl IdGenerator {
+    /// Returns a new source of ids. The ids of two sources are distinct, but are not ordered within a millisecond.
     pub fn new() -> Self {
         Self(ContextV7::new())
     }
 
-    /// Returns a new UUIDv7 as text.
+    /// Returns a new UUIDv7 for the time `now` as text.
     pub fn next(&self, now: Timestamp) -> String {
         let (seconds, nanos) = now.seconds_and_nanos();
         let time = uuid::Timestamp::from_unix(&self.0, seconds.unsigned_abs(), nanos.unsigned_abs());
@@ -119,13 +120,13 @@ impl Ids {
     }
 }
 
-impl Default for Ids {
+impl Default for IdGenerator {
     fn default() -> Self {
         Self::new()
     }
 }
 
-/// Returns a lease token that nobody can guess: 122 random bits as text.
+/// Returns an unpredictable lease token, which contains 122 random bits as text.
 #[allow(clippy::disallowed_methods)] // This is the one place that makes tokens.
 pub fn new_token() -> String {
     Uuid::new_v4().to_string()

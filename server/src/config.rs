@@ -1,4 +1,4 @@
-//! The configuration of a server.
+//! This module defines the configuration of a server.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,34 +6,34 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::housekeeping::Keep;
+use crate::housekeeping::RetentionTimes;
 
 /// The settings of `runhub serve`.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The address to listen on.
+    /// The address that the server listens on.
     pub listen: Listen,
-    /// The database file.
+    /// The path of the database file.
     pub db: PathBuf,
-    /// How long a shutdown waits for open calls and streams to end.
+    /// Maximum time that a shutdown waits for open calls and streams to end.
     pub drain: Duration,
-    /// How long the server keeps remembered answers and events.
-    pub keep: Keep,
-    /// The lease duration of a claim that sets none.
+    /// The retention times of stored answers and of events.
+    pub keep: RetentionTimes,
+    /// The lease duration of a claim that requests none.
     pub default_lease: Duration,
 }
 
 /// An address that a server listens on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
-    /// A TCP address.
+    /// An IP address and a TCP port.
     Tcp(SocketAddr),
     /// The path of a unix socket.
     Unix(PathBuf),
 }
 
 impl Listen {
-    /// Returns whether only users of this machine can reach the address.
+    /// Returns whether the address can be reached only from this machine.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().is_loopback(),
@@ -47,7 +47,7 @@ impl FromStr for Listen {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix("unix:") {
-            Some("") => Err("unix: needs a path, such as unix:/run/runhub.sock".to_owned()),
+            Some("") => Err("the address unix: has no path: pass a path, such as unix:/run/runhub.sock".to_owned()),
             Some(path) => Ok(Self::Unix(path.into())),
             None => text
                 .parse()
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn address_parses_from_its_own_text() {
+    fn address_text_parses_to_the_same_address() {
         for text in ["127.0.0.1:50051", "[::1]:0", "unix:/tmp/runhub.sock"] {
             assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
         }

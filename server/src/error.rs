@@ -1,32 +1,32 @@
-//! The reasons for which a call can fail. `rpc/status.rs` is the one place where these become a gRPC status.
+//! This module defines the errors of calls. Only `rpc/status.rs` converts these errors to a gRPC status.
 
 use crate::domain::code::short_name;
 
-/// The result of anything that can fail.
+/// The result of an operation that can fail, with `Error` as the default error type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The reason of a failed call: one variant for each ErrorReason of the API.
+/// The reason why a call failed. Each variant corresponds to one ErrorReason of the API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // The proto documents the reasons.
 pub enum Error {
     #[error("{field}: {problem}")]
     InvalidField { field: String, problem: String },
-    #[error("the dependencies of the tasks form a cycle: {cycle}")]
+    #[error("the dependencies of the tasks form the cycle {cycle}: remove one of these dependencies")]
     DependencyCycle { cycle: String },
     #[error(
-        "request_id {request_id:?} was used for a {rpc} call with other content: use a new request_id for each call"
+        "request_id {request_id:?} was used for a {rpc} call with different content: use a new request_id for each call"
     )]
     RequestIdReused { rpc: &'static str, request_id: String },
-    #[error("{what} {id:?} does not exist")]
+    #[error("{what} {id:?} does not exist: check the id")]
     NotFound { what: Resource, id: String },
     #[error("{0}")]
     StaleLease(StaleToken),
-    #[error("task {task_id} is held by agent {agent_id:?}: completing it needs the holder's lease_token")]
+    #[error("task {task_id} is held by agent {agent_id:?}: completing the task requires the holder's lease_token")]
     LeaseRequired { task_id: String, agent_id: String },
     #[error("{problem}")]
     WrongStatus { current_status: &'static str, problem: String },
     #[error(
-        "approval {approval_id} is {} by {decided_by:?}: only a pending approval can be decided or cancelled",
+        "approval {approval_id} is {} (decided_by {decided_by:?}): only a pending approval can be decided or cancelled",
         short_name(verdict)
     )]
     AlreadyDecided { approval_id: String, verdict: &'static str, decided_by: String },
@@ -34,40 +34,46 @@ pub enum Error {
     NotApproved { approval_id: String, verdict: &'static str },
     #[error("approval {approval_id} was consumed before: request a new approval for each use")]
     AlreadyConsumed { approval_id: String },
-    #[error("approval {approval_id} has another subject_digest than this request: request an approval for this digest")]
+    #[error(
+        "approval {approval_id} has a different subject_digest than the request: request an approval for the new digest"
+    )]
     DigestMismatch { approval_id: String },
-    #[error("run {run_id} is {}, so it takes no new work", short_name(current_status))]
+    #[error(
+        "run {run_id} is {}, so the run does not accept this call: create a new run for new tasks",
+        short_name(current_status)
+    )]
     RunEnded { run_id: String, current_status: &'static str },
     #[error(
-        "the snapshot of run {run_id} is over {limit} bytes: ask for less with event_limit, attempt_limit and task_limit"
+        "the snapshot of run {run_id} is larger than {limit} bytes: reduce event_limit, attempt_limit or task_limit"
     )]
     SnapshotTooLarge { run_id: String, limit: usize },
-    #[error("{thing} has revision {actual}, not {expected}: read it again, then retry")]
+    #[error("{thing} has revision {actual}, not {expected}: read {thing} again, then retry with the new revision")]
     RevisionMismatch { thing: String, expected: i64, actual: i64 },
-    #[error("run {run_id} has plan_version {actual}, not {expected}: read the plan again, then retry")]
-    PlanVersionMismatch { run_id: String, expected: i32, actual: i32 },
     #[error(
-        "position {cursor} is after the newest position {newest_position}: it is probably from another database, so compare log_id"
+        "run {run_id} has plan_version {actual}, not {expected}: read the plan again, then retry with the new version"
     )]
+    PlanVersionMismatch { run_id: String, expected: i32, actual: i32 },
+    #[error("position {cursor} is after the newest position {newest_position}: use a cursor from this server's log")]
     PositionInFuture { cursor: i64, newest_position: i64 },
     #[error(
-        "retention has removed events after position {cursor}, and the log now begins at {oldest_position}: start again from a snapshot"
+        "retention has removed events between position {cursor} and {oldest_position}: start again from a snapshot"
     )]
     PositionCompacted { cursor: i64, oldest_position: i64, newest_position: i64 },
-    #[error("too many calls are waiting: repeat this call with the same request_id after the delay in RetryInfo")]
+    #[error("the server is overloaded: repeat the call with the same request_id after the delay in RetryInfo")]
     Overloaded,
-    #[error("the server is shutting down: repeat this call with the same request_id")]
+    #[error("the server is shutting down: repeat the call with the same request_id")]
     Draining,
     #[error(
-        "another program has locked the database: repeat this call with the same request_id after the delay in RetryInfo"
+        "another program has locked the database: repeat the call with the same request_id after the delay in RetryInfo"
     )]
     StoreBusy,
-    /// A bug or a broken disk. The cause is for the log, never for the caller.
+    /// A failure that only a bug or a failing machine can cause. The server logs the cause and never sends the cause to
+    /// the caller.
     #[error("{0}")]
     Internal(String),
 }
 
-/// The kind of thing that an id names.
+/// The kind of resource that an id identifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Resource {
@@ -88,25 +94,25 @@ impl std::fmt::Display for Resource {
     }
 }
 
-/// A stale lease token, with everything that is known of it.
+/// A stale lease token, with details about the token's attempt and task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaleToken {
-    /// The task that the call is about.
+    /// The id of the task that the call is about.
     pub task_id: String,
-    /// The attempt that the token was issued for. None: the server never issued it for this task.
+    /// The number of the attempt that the token was issued for. None if the token was never issued for this task.
     pub attempt_number: Option<i32>,
-    /// The agent that the token was issued to.
+    /// The id of the agent that the token was issued to. None if the server stores no agent for the token.
     pub agent_id: Option<String>,
-    /// The task's newest attempt.
+    /// The number of the task's newest attempt.
     pub current_attempt_number: i32,
-    /// The task's status, by its name in the API.
+    /// The name of the task's status in the API.
     pub current_status: &'static str,
-    /// The task was deleted with its run.
+    /// Whether the task was deleted with its run.
     pub was_deleted: bool,
 }
 
 impl StaleToken {
-    /// Returns the stale token of a task that was deleted, so that nothing else is known of it.
+    /// Returns the stale token of a deleted task. The details of the attempt were deleted with the task.
     pub fn of_deleted_task(task_id: &str) -> Self {
         Self {
             task_id: task_id.to_owned(),
@@ -123,7 +129,10 @@ impl std::fmt::Display for StaleToken {
     fn fmt(&self, to: &mut std::fmt::Formatter) -> std::fmt::Result {
         let Self { task_id, current_attempt_number, .. } = self;
         if self.was_deleted {
-            return write!(to, "the lease token is stale: task {task_id} was deleted");
+            return write!(
+                to,
+                "the lease token is stale, because task {task_id} was deleted: stop the attempt and claim another task"
+            );
         }
         match self.attempt_number {
             Some(number) => {
@@ -132,22 +141,22 @@ impl std::fmt::Display for StaleToken {
             None => write!(to, "the lease token was never issued for task {task_id}")?,
         }
         let status = short_name(self.current_status);
-        write!(to, ", which is {status} at attempt {current_attempt_number}: stop this work and claim again")
+        write!(to, ", which is {status} at attempt {current_attempt_number}: stop the attempt and claim a task again")
     }
 }
 
 impl Error {
-    /// Returns the error for a field with an invalid value. `problem` says what the value must be.
+    /// Returns the error for a field with an invalid value. `problem` describes why the value is invalid.
     pub fn field(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::InvalidField { field: field.into(), problem: problem.into() }
     }
 
-    /// Returns the error for an id that names nothing.
+    /// Returns the error for an id that identifies no resource of the kind `what`.
     pub fn not_found(what: Resource, id: &str) -> Self {
         Self::NotFound { what, id: id.to_owned() }
     }
 
-    /// Returns the error for something that can only be a bug or a failing machine.
+    /// Returns the error for a failure that only a bug or a failing machine can cause.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         Self::Internal(cause.to_string())
     }

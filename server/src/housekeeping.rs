@@ -1,4 +1,5 @@
-//! Retention: removes remembered answers after their time, and old events if the operator asked for it.
+//! This module removes stored answers after their retention time. If the operator limits the retention of events, the
+//! module also removes old events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,30 +10,31 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::store::{JobOptions, Store, Tx, compaction, requests};
 
-/// The longest time between two rounds. Rows are kept for hours or days, so a minute more does not matter.
+/// Maximum time between two cleanups. Most retention times are hours or days, so a delay of one minute does not matter.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// The shortest time between two rounds, however short the retention is.
+/// Minimum time between two cleanups. This time bounds the cost of the cleanups if the retention time is short.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
 
-/// How long the server keeps rows that it removes by itself.
+/// The times after which the server removes rows.
 #[derive(Debug, Clone, Copy)]
-pub struct Keep {
-    /// How long it keeps the answers to requests with a request_id.
+pub struct RetentionTimes {
+    /// The time after which the server removes the answer to a request with a request_id.
     pub requests_for: Duration,
-    /// How long it keeps events; None: forever.
+    /// The time after which the server removes an event. None means that the server keeps all events.
     pub events_for: Option<Duration>,
 }
 
-impl Keep {
-    /// Returns the time between two rounds: at most a tenth of the time that events are kept.
+impl RetentionTimes {
+    /// Returns the time between two cleanups: a tenth of the retention time of events, but at least `SHORTEST_PERIOD`
+    /// and at most `PERIOD`.
     fn period(self) -> Duration {
         self.events_for.map_or(PERIOD, |keep| (keep / 10).clamp(SHORTEST_PERIOD, PERIOD))
     }
 }
 
-/// Removes old rows until the server shuts down.
-pub async fn run(store: Store, clock: Arc<dyn Clock>, keep: Keep, mut draining: watch::Receiver<bool>) {
+/// Removes rows whose retention time has passed, until the server shuts down.
+pub async fn run(store: Store, clock: Arc<dyn Clock>, keep: RetentionTimes, mut draining: watch::Receiver<bool>) {
     loop {
         let next = clock.now().plus(keep.period());
         if let Err(error) = clean_up(&store, clock.as_ref(), keep).await
@@ -47,20 +49,21 @@ pub async fn run(store: Store, clock: Arc<dyn Clock>, keep: Keep, mut draining: 
     }
 }
 
-/// Removes the rows that are old now.
+/// Removes all rows whose retention time has passed.
 ///
 /// # Errors
-/// The store can't be written.
-pub async fn clean_up(store: &Store, clock: &dyn Clock, keep: Keep) -> Result<()> {
-    let oldest_request = clock.now().minus(keep.requests_for);
-    in_batches(store, move |tx| requests::remove_before(tx, oldest_request)).await?;
+/// Fails if the store can't be written.
+pub async fn clean_up(store: &Store, clock: &dyn Clock, keep: RetentionTimes) -> Result<()> {
+    let oldest_request = clock.now().subtract_duration(keep.requests_for);
+    remove_in_batches(store, move |tx| requests::remove_before(tx, oldest_request)).await?;
     let Some(events_for) = keep.events_for else { return Ok(()) };
-    let oldest_event = clock.now().minus(events_for);
-    in_batches(store, move |tx| compaction::remove_before(tx, oldest_event)).await
+    let oldest_event = clock.now().subtract_duration(events_for);
+    remove_in_batches(store, move |tx| compaction::remove_before(tx, oldest_event)).await
 }
 
-/// Runs a batch again until it removes nothing. Other transactions run between two batches.
-async fn in_batches<F>(store: &Store, batch: F) -> Result<()>
+/// Runs `batch` until a batch removes no row. Each batch has its own transaction, so that other transactions can run
+/// between the batches. Fails if the store can't be written.
+async fn remove_in_batches<F>(store: &Store, batch: F) -> Result<()>
 where
     F: Fn(&mut dyn Tx) -> Result<u64> + Copy + Send + 'static,
 {

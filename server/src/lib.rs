@@ -1,7 +1,7 @@
-//! The Runhub server, as a library for the binary `runhub` and for the tests.
+//! This crate is the Runhub server, as a library for the binary `runhub` and for the tests.
 //!
-//! The layers are `cli` → `server` → `rpc` → `actions` → `store` → `domain`. Each layer uses the layers after it and never
-//! those before it.
+//! The layers are `cli` → `server` → `rpc` → `actions` → `store` → `domain`. A layer may use the layers to its right
+//! and must not use the layers to its left.
 
 pub mod actions;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! The binary `runhub`. `cli::main` parses the command line and runs the command.
+//! This is the binary `runhub`. `cli::main` parses the command line and runs the command.
 
 use std::process::ExitCode;
 

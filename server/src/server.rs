@@ -1,4 +1,5 @@
-//! The server: opens the store, listens, serves, and shuts down within the drain time whatever its clients do.
+//! This module starts the server, serves calls, and shuts the server down. A shutdown ends within the drain time, even
+//! if clients keep calls open.
 
 use std::future::Future;
 use std::os::unix::fs::FileTypeExt;
@@ -23,46 +24,47 @@ use crate::config::{Config, Listen};
 use crate::domain::time::Timestamp;
 use crate::housekeeping;
 use crate::rpc::admission::Admission;
-use crate::rpc::{self, Hub, ShownEvent};
+use crate::rpc::{self, EncodedEvent, Hub};
 use crate::store::{OpenError, Store};
 use crate::sweeper::{self, Sweeper};
 use crate::wake::Waiters;
 use crate::watch::Tail;
 
-/// The most calls and streams that one connection may have open. A client that needs more opens another connection.
+/// Maximum number of open calls and streams per connection. A client that needs more must open another connection.
 const STREAMS_PER_CONNECTION: u32 = 1024;
 
-/// How many streams a client may cause the server to reset before the server closes the connection. hyper's default is
-/// no limit.
+/// Maximum number of streams per connection that a client may cause the server to reset. After this number, the server
+/// closes the connection. The default of tonic is no limit.
 const RESETS_PER_CONNECTION: usize = 256;
 
-/// How often the server pings a connection. A client that vanishes is noticed after this interval and the timeout.
+/// Interval at which the server pings a connection. The server detects an unreachable client after this interval plus
+/// `KEEPALIVE_TIMEOUT`.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// How long the server waits for the answer to a ping before it closes the connection.
+/// Maximum time that the server waits for the answer to a ping. If no answer arrives, the server closes the connection.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The drain time that the store's closing is computed from, if `--drain` is shorter: a tenth of it lets the commit in
-/// progress end.
+/// Minimum drain time for closing the store. The store gets a tenth of the drain time to end the commit in progress, or
+/// a tenth of this minimum if `--drain` is shorter.
 const SHORTEST_CLOSE: Duration = Duration::from_secs(1);
 
-/// Why a server did not start, or stopped serving.
+/// The reason why a server did not start or stopped serving.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum ServeError {
     #[error(transparent)]
     Open(#[from] OpenError),
-    #[error("can't listen on {listen}: {cause}")]
+    #[error("can't listen on {listen}: {cause} (pass another address with --listen)")]
     Listen { listen: Listen, cause: std::io::Error },
     #[error("{0}")]
     Broken(String),
 }
 
-/// A server that listens but does not serve yet.
+/// A server that listens on its address but does not serve calls yet.
 pub struct Server {
     store: Store,
     clock: Arc<dyn Clock>,
     waiters: Arc<Waiters>,
-    tail: Arc<Tail<ShownEvent>>,
+    tail: Arc<Tail<EncodedEvent>>,
     listener: Listener,
     config: Config,
 }
@@ -72,61 +74,63 @@ enum Listener {
     Unix(UnixListener, SocketFile),
 }
 
-/// The file of a unix socket. Dropping it removes the file.
+/// The file of a unix socket. The file is removed when the value is dropped.
 struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody may have removed the file already.
+        // Ignore the error, because another program may have removed the file already.
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
 impl Server {
-    /// Opens the database and listens.
+    /// Opens the database, extends the leases, listens on the configured address, and returns the server.
     ///
     /// # Errors
-    /// The database can't be opened, or the address can't be listened on.
+    /// Fails if the database can't be opened or written, or if the server can't listen on the address.
     pub async fn bind(config: Config, clock: Arc<dyn Clock>) -> Result<Self, ServeError> {
         let waiters = Arc::new(Waiters::default());
         let store = Store::open(&config.db, Arc::clone(&clock), waiters.listener())?;
-        // Agents could not report while no server ran, so every live lease is extended before any is taken back (C3).
-        sweeper::recover(&store, Timestamp::from_micros(0))
+        // Agents could not send heartbeats while no server ran, so all leases are extended before the sweeper expires
+        // any lease.
+        sweeper::extend_live_leases(&store, Timestamp::from_micros(0))
             .await
             .map_err(|cause| ServeError::Broken(cause.to_string()))?;
         let listener = listen(&config.listen).await;
         let listener = listener.map_err(|cause| ServeError::Listen { listen: config.listen.clone(), cause })?;
-        let tail = Arc::new(rpc::tail_of(&store));
+        let tail = Arc::new(rpc::new_tail(&store));
         Ok(Self { store, clock, waiters, tail, listener, config })
     }
 
-    /// Returns the address that the server listens on. If the configuration asked for port 0, it has the real port.
-    pub fn listens_on(&self) -> Listen {
+    /// Returns the address that the server listens on. If the configured port is 0, the address has the port that the
+    /// system chose.
+    pub fn listen_address(&self) -> Listen {
         match &self.listener {
             Listener::Tcp(listener) => listener.local_addr().map_or(self.config.listen.clone(), Listen::Tcp),
             Listener::Unix(_, file) => Listen::Unix(file.0.clone()),
         }
     }
 
-    /// Returns the held calls, for tests.
+    /// Returns the waiters of held calls, for use in tests.
     pub fn waiters(&self) -> Arc<Waiters> {
         Arc::clone(&self.waiters)
     }
 
-    /// Returns the tail, for tests.
-    pub fn tail(&self) -> Arc<Tail<ShownEvent>> {
+    /// Returns the tail of the log, for use in tests.
+    pub fn tail(&self) -> Arc<Tail<EncodedEvent>> {
         Arc::clone(&self.tail)
     }
 
-    /// Returns the store, for tests.
+    /// Returns the store, for use in tests.
     pub fn store(&self) -> Store {
         self.store.clone()
     }
 
-    /// Serves until `shutdown` ends. Then it waits for open calls and streams to end, at most for the drain time.
+    /// Serves calls until `shutdown` completes. Then waits at most the drain time for open calls and streams to end.
     ///
     /// # Errors
-    /// The listener failed.
+    /// Fails if the listener fails.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { store, clock, waiters, tail, listener, config } = self;
         let (drain, draining) = watch::channel(false);
@@ -134,7 +138,7 @@ impl Server {
         let housekeeping = housekeeping::run(store.clone(), Arc::clone(&clock), config.keep, draining.clone());
         let following = Arc::clone(&tail).follow(store.clone(), draining.clone());
         let hub = Hub::new(store.clone(), clock, waiters, tail, config.default_lease, draining.clone());
-        let (health, routes) = routes(&hub).await?;
+        let (health, routes) = build_routes(&hub).await?;
         let mut in_background = JoinSet::new();
         in_background.spawn(sweeper.run(draining.clone()));
         in_background.spawn(housekeeping);
@@ -143,63 +147,67 @@ impl Server {
         let served = tokio::select! {
             served = &mut serving => served,
             () = shutdown => {
-                report(&health, ServingStatus::NotServing).await;
+                set_health(&health, ServingStatus::NotServing).await;
                 drain.send_replace(true);
-                let in_time = tokio::time::timeout(time_for_clients(config.drain), &mut serving).await;
+                let in_time = tokio::time::timeout(compute_drain_time_for_calls(config.drain), &mut serving).await;
                 in_time.unwrap_or_else(|_| {
-                    tracing::warn!("drain time is over: closing the connections that are still open");
+                    tracing::warn!("drain time has passed: closing the connections that are still open");
                     Ok(())
                 })
             }
         };
         drain.send_replace(true);
-        // A transaction that is not committed by then has not been answered either, so nothing acknowledged is lost.
+        // The server has not answered a call whose transaction is not committed within the close time, so no
+        // acknowledged write is lost.
         if tokio::time::timeout(config.drain.max(SHORTEST_CLOSE) / 10, store.close()).await.is_err() {
-            tracing::warn!("drain time is over: dropping the transactions that have not begun");
+            tracing::warn!("drain time has passed: dropping the transactions that have not started");
         }
-        // Their work can wait for the next server, so it must not delay the shutdown.
+        // The background Tokio tasks must not delay the shutdown. The next server process performs the remaining
+        // actions.
         in_background.abort_all();
         served.map_err(|cause| ServeError::Broken(cause.to_string()))
     }
 }
 
-/// Returns the part of the drain time that clients get. The rest is for closing the store.
-fn time_for_clients(drain: Duration) -> Duration {
+/// Returns the part of the drain time for open calls: nine tenths. The remaining tenth is for closing the store.
+fn compute_drain_time_for_calls(drain: Duration) -> Duration {
     drain - drain / 10
 }
 
-/// Returns all services, with health and both versions of reflection.
-async fn routes(hub: &Hub) -> Result<(HealthReporter, Routes), ServeError> {
+/// Returns the health reporter and the routes of all services, including health and both versions of reflection.
+async fn build_routes(hub: &Hub) -> Result<(HealthReporter, Routes), ServeError> {
     let (health, health_service) = tonic_health::server::health_reporter();
-    report(&health, ServingStatus::Serving).await;
+    set_health(&health, ServingStatus::Serving).await;
     let mut routes = RoutesBuilder::default();
     hub.add_to(&mut routes);
     routes.add_service(health_service);
     let broken = |cause: tonic_reflection::server::Error| ServeError::Broken(cause.to_string());
-    routes.add_service(reflection().build_v1().map_err(broken)?);
-    routes.add_service(reflection().build_v1alpha().map_err(broken)?);
+    routes.add_service(new_reflection_service().build_v1().map_err(broken)?);
+    routes.add_service(new_reflection_service().build_v1alpha().map_err(broken)?);
     Ok((health, routes.routes()))
 }
 
-/// Returns the reflection service. It includes google/rpc/error_details.proto, so that grpcurl can print error details.
-fn reflection() -> tonic_reflection::server::Builder<'static> {
+/// Returns the reflection service. The service includes google/rpc/error_details.proto, because grpcurl needs this file
+/// to print error details.
+fn new_reflection_service() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(runhub_api::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }
 
-async fn report(health: &HealthReporter, status: ServingStatus) {
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
     for service in Hub::SERVICES.iter().chain([&""]) {
         health.set_service_status(*service, status).await;
     }
 }
 
-type Serving = Pin<Box<dyn Future<Output = Result<(), tonic::transport::Error>> + Send>>;
+type ServeFuture = Pin<Box<dyn Future<Output = Result<(), tonic::transport::Error>> + Send>>;
 
 impl Listener {
-    /// Serves until the server drains, and then until every connection has ended.
-    fn serve(self, routes: Routes, draining: watch::Receiver<bool>) -> Serving {
+    /// Serves calls until the server drains, and then until every connection has ended. The returned future fails if
+    /// the listener fails.
+    fn serve(self, routes: Routes, draining: watch::Receiver<bool>) -> ServeFuture {
         match self {
             Self::Tcp(listener) => {
                 let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
@@ -230,7 +238,7 @@ where
         .layer(Admission::default())
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, async move {
-            // An error means that the server has ended, which is handled like draining.
+            // Ignore the error, which means that the server has ended. Serving must stop in this case too.
             let _ = draining.wait_for(|draining| *draining).await;
         })
         .await
@@ -246,7 +254,8 @@ async fn listen(on: &Listen) -> std::io::Result<Listener> {
     }
 }
 
-/// Removes the socket file of a server that was killed: connections to it are refused. Any other file stays.
+/// Removes the socket file of a server that was killed. Such a socket refuses connections. Leaves any other file
+/// unchanged.
 async fn remove_dead_socket(path: &Path) {
     if !std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
         return;

@@ -1,8 +1,8 @@
-//! Acts as time passes: takes back expired leases, ends cancellations whose grace has passed, lets approvals expire, and
-//! wakes claims when a task's `not_before_time` passes.
+//! This module performs the actions that become due as time passes. The sweeper expires leases and approvals, ends
+//! cancellations whose grace period has passed, and wakes claims when a task's `not_before_time` passes.
 //!
-//! The sweeper finds due rows on a reader and acts on them by key. Each act checks again, in the transaction that writes,
-//! whether the row is still due, because it may have changed in between.
+//! The sweeper finds due rows in a read transaction and processes each row in a write transaction. The write
+//! transaction checks again whether the row is due, because the row may have changed after the read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,30 +16,31 @@ use crate::domain::Key;
 use crate::domain::task::Task;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
-use crate::store::due::{self, Due};
+use crate::store::due::{self, DueRows};
 use crate::store::{JobOptions, Signal, Store, Tx};
 use crate::wake::Waiters;
 
-/// How long the sweeper waits after an error, such as a full disk.
+/// Time that the sweeper waits after an error, such as a full disk.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The longest time between two sweeps. It limits how late the sweeper is if a due time was never reported to it.
+/// Maximum time between two sweeps. If a due time was never reported to the sweeper, this time bounds the delay of the
+/// action.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
-/// How far a sweep looks back for tasks whose `not_before_time` has passed: the time can pass before the transaction that
-/// set it commits.
+/// Time by which two successive searches for tasks overlap. A task's `not_before_time` can pass before the transaction
+/// that set the `not_before_time` commits, so each sweep looks back by this time.
 const OVERLAP: Duration = Duration::from_secs(2);
 
-/// The one sweeper of a server.
+/// The sweeper of a server. Each server runs exactly one sweeper.
 pub struct Sweeper {
     store: Store,
     clock: Arc<dyn Clock>,
     waiters: Arc<Waiters>,
-    /// The last reading of the clock.
+    /// The time of the last clock check.
     last_clock_check: Timestamp,
-    /// The start of a stall from which leases have not been recovered yet.
+    /// The start of a stall after which the leases have not been extended yet. None if no lease must be extended.
     stalled_since: Option<Timestamp>,
-    /// The sweeper has announced the tasks whose `not_before_time` passed up to this time.
+    /// The time up to which the sweeper has woken the claims for tasks whose `not_before_time` has passed.
     swept_at: Timestamp,
 }
 
@@ -50,7 +51,7 @@ impl Sweeper {
         Self { store, clock, waiters, last_clock_check: now, stalled_since: None, swept_at: now }
     }
 
-    /// Sweeps until the server shuts down.
+    /// Sweeps whenever an action is due, until the server shuts down.
     pub async fn run(mut self, mut draining: watch::Receiver<bool>) {
         let mut next = self.clock.now();
         loop {
@@ -61,8 +62,8 @@ impl Sweeper {
             let next_check = next.min(self.last_clock_check.plus(CLOCK_CHECK_INTERVAL));
             tokio::select! {
                 () = self.clock.sleep_until(next_check) => {}
-                () = self.waiters.due_timer.brought_forward() => {
-                    next = self.waiters.due_timer.time().unwrap_or(next).min(next);
+                () = self.waiters.due_timer.wait_until_brought_forward() => {
+                    next = self.waiters.due_timer.next_time().unwrap_or(next).min(next);
                 }
                 _ = draining.wait_for(|draining| *draining) => return,
             }
@@ -81,17 +82,18 @@ impl Sweeper {
         }
     }
 
-    /// Does everything that is due now. Returns when the next thing falls due, if anything is known to.
+    /// Performs all actions that are due. Returns the time when the next action is due, or None if no such time is
+    /// known.
     ///
     /// # Errors
-    /// The store can't be read or written.
+    /// Fails if the store can't be read or written.
     pub async fn sweep(&mut self) -> Result<Option<Timestamp>> {
         let store = self.store.clone();
         loop {
             self.waiters.due_timer.reset();
             let now = self.check_clock();
             self.recover_from_stall().await?;
-            let since = self.swept_at.minus(OVERLAP);
+            let since = self.swept_at.subtract_duration(OVERLAP);
             let due = self.watch_clock_during(store.read_as_server(move |tx| due::find(tx, since, now))).await?;
             self.swept_at = now;
             for (run_key, tasks) in &due.newly_ready {
@@ -100,16 +102,17 @@ impl Sweeper {
             if due.changes_nothing() {
                 break;
             }
-            self.watch_clock_during(act(&store, due, now)).await?;
+            self.watch_clock_during(process_due_rows(&store, due, now)).await?;
         }
         let now = self.swept_at;
-        if let Some(next) = self.watch_clock_during(store.read_as_server(move |tx| due::next(tx, now))).await? {
+        if let Some(next) = self.watch_clock_during(store.read_as_server(move |tx| due::next_due_time(tx, now))).await?
+        {
             self.waiters.due_timer.bring_forward(next);
         }
-        Ok(self.waiters.due_timer.time())
+        Ok(self.waiters.due_timer.next_time())
     }
 
-    /// Reads the clock, and notes a stall since the last reading.
+    /// Reads the clock and returns the time. Records a stall since the last check.
     fn check_clock(&mut self) -> Timestamp {
         let now = self.clock.now();
         if self.clock.has_stalled(self.last_clock_check, now) {
@@ -119,7 +122,8 @@ impl Sweeper {
         now
     }
 
-    /// Waits for work that may take long. It reads the clock meanwhile, so that slow work does not look like a stall.
+    /// Waits for a future and returns its result. Checks the clock every `CLOCK_CHECK_INTERVAL` during the wait,
+    /// because otherwise a slow future would count as a stall.
     async fn watch_clock_during<T>(&mut self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         loop {
@@ -132,31 +136,34 @@ impl Sweeper {
         }
     }
 
-    /// Extends leases after a stall, so that their holders can report before any lease is taken back (C3).
+    /// Extends the leases after a stall, so that the agents can send heartbeats before the leases expire. Fails if the
+    /// store can't be written.
     async fn recover_from_stall(&mut self) -> Result<()> {
         if let Some(since) = self.stalled_since {
             let store = self.store.clone();
-            let extended = self.watch_clock_during(recover(&store, since)).await?;
+            let extended = self.watch_clock_during(extend_live_leases(&store, since)).await?;
             self.stalled_since = None;
-            tracing::warn!(extended, "stall detected: leases and graces extended");
+            tracing::warn!(extended, "stall detected: leases and grace periods extended");
         }
         Ok(())
     }
 }
 
-/// Does what a sweep has found due, each thing in its own transaction and only if it is still due.
+/// Processes the due rows that a sweep has found. Each row has its own transaction and changes only if the row is still
+/// due.
 ///
 /// # Errors
-/// The store can't be written.
-pub async fn act(store: &Store, due: Due, swept_at: Timestamp) -> Result<()> {
-    // Graces come first: a lease that ends because the grace has passed is not a lost agent.
-    each(store, due.graces, cancel::finish_if_over).await?;
-    let expired = each(store, due.leases, move |tx, key| lease::expire(tx, key, swept_at)).await?;
+/// Fails if the store can't be written.
+pub async fn process_due_rows(store: &Store, due: DueRows, swept_at: Timestamp) -> Result<()> {
+    // Process the grace periods before the leases. If a lease ends because the grace period has passed, the agent has
+    // not failed, so the lease must not be logged as expired.
+    transact_each(store, due.graces, cancel::finish_if_grace_has_passed).await?;
+    let expired = transact_each(store, due.leases, move |tx, key| lease::expire(tx, key, swept_at)).await?;
     expired.into_iter().flatten().for_each(|task| log_expired(&task));
-    each(store, due.approvals, approval::expire).await.map(drop)
+    transact_each(store, due.approvals, approval::expire).await.map(drop)
 }
 
-/// Logs an expired lease: an operator finds the agent that died, or that is too slow for its lease.
+/// Logs an expired lease, so that an operator can find an agent that has failed or is too slow for its lease duration.
 fn log_expired(task: &Task) {
     tracing::info!(
         run_id = task.run_id,
@@ -167,23 +174,24 @@ fn log_expired(task: &Task) {
     );
 }
 
-/// Queues one transaction for each key, all at once, so that they share commits. Returns what each has returned.
-async fn each<T, F>(store: &Store, keys: Vec<Key>, act: F) -> Result<Vec<T>>
+/// Runs one transaction for each key and returns the results in the order of the keys. Queues all transactions
+/// together, so that the transactions share commits. Fails with the first error after all transactions have run.
+async fn transact_each<T, F>(store: &Store, keys: Vec<Key>, act: F) -> Result<Vec<T>>
 where
     T: Send + 'static,
     F: Fn(&mut dyn Tx, Key) -> Result<T> + Copy + Send + 'static,
 {
     let acts = keys.into_iter().map(|key| store.transact_with(JobOptions::SERVER_FIRST, move |tx| act(tx, key)));
-    // All of them run, even if one fails; the first error is returned.
     join_all(acts).await.into_iter().collect()
 }
 
-/// Extends every lease that was live at `live_at`, and every grace, to at least min(its duration, 30 s) from now. Returns how
-/// many leases and graces it extended.
+/// Extends the leases and the grace periods that had not ended at the time `live_at`. An extended lease or grace period
+/// lasts at least `lease::RECOVERY` (30 s) from now, but no lease is extended beyond the duration of the lease. Returns
+/// the number of extended leases and grace periods.
 ///
 /// # Errors
-/// The store can't be written.
-pub async fn recover(store: &Store, live_at: Timestamp) -> Result<u64> {
+/// Fails if the store can't be written.
+pub async fn extend_live_leases(store: &Store, live_at: Timestamp) -> Result<u64> {
     store
         .transact_with(JobOptions::SERVER_FIRST, move |tx| {
             let now = tx.now();

@@ -1,8 +1,9 @@
-//! Calls that are held until the store has something for them, and the sweeper's next due time.
+//! This module wakes held calls when the store commits a change that the calls wait for. The module also stores the
+//! time at which the sweeper must act next.
 //!
-//! The store passes every committed `Signal` to `Waiters`, which wakes as many held calls as the change can serve. A wake-up
-//! decides nothing: a woken call reads the store again. A call registers and enables its notification before it reads, so
-//! a change that commits after the read wakes it.
+//! The store passes every committed `Signal` to `Waiters`, which wakes as many held calls as the change can serve. A
+//! wake-up carries no result: a woken call reads the store again. A call registers and enables its notification before
+//! the call reads the store, so a change that commits after the read wakes the call.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -16,30 +17,31 @@ use crate::domain::Key;
 use crate::domain::time::Timestamp;
 use crate::store::{Listener, Signal};
 
-/// All held calls, and the sweeper's timer.
+/// The lists of all held calls, and the sweeper's timer.
 #[derive(Default)]
 pub struct Waiters {
-    /// ClaimTask calls that wait for a task. Calls that want the same share a list: if one of them finds nothing, none would.
-    pub claims: WaitLists<ClaimsFor>,
-    /// Waiting ClaimTask calls that have a request_id, by RPC and request_id. When one of them is answered, its duplicates
-    /// return the same answer.
+    /// The ClaimTask calls that wait for a task. Calls that accept the same tasks share a list: if one call finds no
+    /// task, the other calls of the list find no task either.
+    pub claims: WaitLists<ClaimCriteria>,
+    /// The waiting ClaimTask calls that have a request_id, by RPC and request_id. When the server stores the answer to
+    /// a call, the duplicates of the call return the stored answer.
     pub duplicates: WaitLists<(&'static str, String)>,
-    /// WaitApproval calls, by approval.
+    /// The waiting WaitApproval calls, by the key of the approval.
     pub approvals: WaitLists<Key>,
-    /// When the sweeper runs next.
+    /// The time at which the sweeper must act next.
     pub due_timer: DueTimer,
 }
 
 /// The tasks that a waiting claim accepts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ClaimsFor {
-    /// The run and its repository; None: any run.
+pub struct ClaimCriteria {
+    /// The key and the repo_path of the run. None means that the claim accepts tasks of any run.
     pub run: Option<(Key, String)>,
-    /// The capabilities of the agent.
+    /// The capabilities of the claiming agent.
     pub capabilities: BTreeSet<String>,
 }
 
-impl ClaimsFor {
+impl ClaimCriteria {
     fn accepts_run(&self, run_key: Key) -> bool {
         self.run.as_ref().is_none_or(|(key, _)| *key == run_key)
     }
@@ -50,17 +52,18 @@ impl ClaimsFor {
 }
 
 impl Waiters {
-    /// Returns the callback by which the store reports what was committed.
+    /// Returns the callback through which the store reports committed changes.
     pub fn listener(self: &Arc<Self>) -> Listener {
         let waiters = Arc::clone(self);
         Box::new(move |signals| signals.iter().for_each(|signal| waiters.handle(signal)))
     }
 
-    /// Wakes the calls that a committed change concerns.
+    /// Wakes the calls that wait for the change in `signal`, or records the due time in `signal`.
     pub fn handle(&self, signal: &Signal) {
         match signal {
             Signal::Ready { run_key, tasks } => self.claims.notify(*tasks, |claims| claims.accepts_run(*run_key)),
-            // Wake one claim only; a claim that finds a task wakes more (`Wakeup::found`).
+            // Wake only one claim of each list, because the number of tasks that became ready is unknown. If the woken
+            // claim finds a task with paths, `Wakeup::report_task` wakes two more claims.
             Signal::PathsFreed { repo_path } => self.claims.notify(1, |claims| claims.accepts_repo(repo_path)),
             Signal::RunEnded(key) => {
                 self.claims.notify(usize::MAX, |claims| claims.run.as_ref().is_some_and(|(run, _)| run == key));
@@ -74,7 +77,7 @@ impl Waiters {
     }
 }
 
-/// Lists of held calls, one list for each thing that calls wait for.
+/// Lists of held calls, with one list for each key. A key names the change that the calls of a list wait for.
 pub struct WaitLists<K> {
     lists: Mutex<HashMap<K, WaitList>>,
 }
@@ -92,11 +95,12 @@ impl<K> Default for WaitLists<K> {
 
 impl<K: Clone + Eq + Hash> WaitLists<K> {
     fn lock(&self) -> MutexGuard<'_, HashMap<K, WaitList>> {
-        // Each change of the map is one step, so a panic elsewhere leaves it whole.
+        // Ignore lock poisoning. Each change of `lists` is one step, so a panic can't leave `lists` half changed.
         self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a call that waits for `key`.
+    /// Registers a held call in the list of `key` and returns the waiter. Dropping the waiter removes the call from the
+    /// list.
     pub fn register(&self, key: K) -> Waiter<'_, K> {
         let mut lists = self.lock();
         let list = lists.entry(key.clone()).or_insert_with(|| WaitList { notify: Arc::default(), waiters: 0 });
@@ -106,12 +110,12 @@ impl<K: Clone + Eq + Hash> WaitLists<K> {
         Waiter { lists: self, key, notify }
     }
 
-    /// Returns the number of waiting calls.
+    /// Returns the number of held calls in all lists.
     pub fn waiter_count(&self) -> usize {
         self.lock().values().map(|list| list.waiters).sum()
     }
 
-    /// Wakes up to `count` calls of each list whose key matches.
+    /// Wakes at most `count` calls of each list whose key passes the test `matches`.
     fn notify(&self, count: usize, matches: impl Fn(&K) -> bool) {
         for (_, list) in self.lock().iter().filter(|(key, _)| matches(key)) {
             for _ in 0..count.min(list.waiters) {
@@ -121,8 +125,8 @@ impl<K: Clone + Eq + Hash> WaitLists<K> {
     }
 }
 
-/// A registered call. If the call ends after it was notified and before it read the store, the notification goes to another
-/// call of its list.
+/// A registered call. If the call is notified and ends before the call reads the store, another call of the list is
+/// notified.
 pub struct Waiter<'a, K: Clone + Eq + Hash> {
     lists: &'a WaitLists<K>,
     key: K,
@@ -130,31 +134,33 @@ pub struct Waiter<'a, K: Clone + Eq + Hash> {
 }
 
 impl<K: Clone + Eq + Hash> Waiter<'_, K> {
-    /// Returns a future that ends at the next notification. Call it before the read that may find nothing: notifications
-    /// count from this call, not from the first poll.
+    /// Returns a future that completes at the next notification. Call this method before a read that may find no
+    /// result. The future receives every notification that is sent after this method returns, even before the first
+    /// poll.
     pub fn notified(&self) -> Pin<Box<OwnedNotified>> {
         let mut notified = Box::pin(Arc::clone(&self.notify).notified_owned());
         notified.as_mut().enable();
         notified
     }
 
-    /// Returns the wake-up that this call has just received. Keep it until the read shows whether it was of use.
-    pub fn woken(&self) -> Wakeup<'_, K> {
+    /// Returns the wake-up that the held call has received. Keep the wake-up until a read of the store shows whether
+    /// the call found a task.
+    pub fn receive_wakeup(&self) -> Wakeup<'_, K> {
         Wakeup { waiter: self, is_passed_on: true }
     }
 }
 
-/// A notification that a call has received. If it is dropped unanswered, because the caller disconnected or the read failed,
-/// another call of the list is woken instead.
+/// A notification that a held call has received. If the notification is dropped without a report, because the caller
+/// disconnected or the read failed, another call of the list is woken.
 pub struct Wakeup<'a, K: Clone + Eq + Hash> {
     waiter: &'a Waiter<'a, K>,
     is_passed_on: bool,
 }
 
 impl<K: Clone + Eq + Hash> Wakeup<'_, K> {
-    /// Reports that the call found a task. Freed paths wake only one call, because nobody knows how many tasks they
-    /// unblock without checking them all. So a call that finds a task with paths wakes two more.
-    pub fn found(mut self, has_paths: bool) {
+    /// Reports that the call found a task. If the task has paths, wakes two more calls of the list. Freed paths wake
+    /// only one call, because only a check of every task would show how many tasks became ready.
+    pub fn report_task(mut self, has_paths: bool) {
         self.is_passed_on = false;
         let further_calls = if has_paths { 2 } else { 0 };
         for _ in 0..further_calls {
@@ -162,8 +168,9 @@ impl<K: Clone + Eq + Hash> Wakeup<'_, K> {
         }
     }
 
-    /// Reports that the call found nothing. The other calls of the list would find nothing either.
-    pub fn found_nothing(mut self) {
+    /// Reports that the call found no task. No other call of the list is woken, because the other calls would find no
+    /// task either.
+    pub fn report_no_task(mut self) {
         self.is_passed_on = false;
     }
 }
@@ -188,7 +195,7 @@ impl<K: Clone + Eq + Hash> Drop for Waiter<'_, K> {
     }
 }
 
-/// When the sweeper has to act next, as far as it has been told.
+/// The earliest reported time at which the sweeper must act. The inner value is None if no time is recorded.
 #[derive(Default)]
 pub struct DueTimer {
     time: Mutex<Option<Timestamp>>,
@@ -200,7 +207,7 @@ impl DueTimer {
         self.time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that something falls due at `time`, and wakes the sweeper if that is earlier than it knew.
+    /// Records `time` as the next due time and wakes the sweeper, unless an earlier or equal time is already recorded.
     pub fn bring_forward(&self, time: Timestamp) {
         let mut next = self.lock();
         if next.is_none_or(|next| time < next) {
@@ -209,18 +216,19 @@ impl DueTimer {
         }
     }
 
-    /// Forgets the noted time. Call it before reading the store, which knows every due time.
+    /// Removes the recorded time. Call this method before the sweeper reads the due times from the store. Otherwise the
+    /// sweeper could lose a time that is recorded during the read.
     pub fn reset(&self) {
         *self.lock() = None;
     }
 
-    /// Returns the earliest noted time, if any.
-    pub fn time(&self) -> Option<Timestamp> {
+    /// Returns the earliest recorded time, or None if no time is recorded.
+    pub fn next_time(&self) -> Option<Timestamp> {
         *self.lock()
     }
 
-    /// Waits until an earlier time is noted than `time` returned.
-    pub async fn brought_forward(&self) {
+    /// Waits until `bring_forward` records an earlier time.
+    pub async fn wait_until_brought_forward(&self) {
         self.earlier.notified().await;
     }
 }

@@ -32,7 +32,8 @@ impl Page {
     /// Reads the Markdown of a page.
     pub fn parse(path: &str, text: &str) -> Self {
         let mut page = Self { path: path.to_owned(), ..Self::default() };
-        let (mut heading, mut block) = (None::<String>, None::<Block>);
+        let mut heading: Option<String> = None;
+        let mut block: Option<Block> = None;
         for event in Parser::new_ext(text, Options::ENABLE_TABLES) {
             match event {
                 Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{Stream, stream};
-use runhub_api::Encoded;
+use runhub_api::EncodedResponse;
 use runhub_client::v1::event_service_server::{EventService, EventServiceServer};
 use runhub_client::v1::server_service_server::{ServerService, ServerServiceServer};
 use runhub_client::v1::subscribe_events_response::Message;
@@ -26,19 +26,19 @@ struct Breaking {
     subscribed: Arc<AtomicUsize>,
 }
 
-fn part(title: &str, position: i64) -> Result<Encoded, Status> {
+fn part(title: &str, position: i64) -> Result<EncodedResponse, Status> {
     let pending_tasks = vec![Task { title: title.into(), ..unset() }];
     let run = Some(Run::default()).filter(|_| position == 0);
     Ok(response(Message::Snapshot(RunSnapshot { run, pending_tasks, position, ..unset() })))
 }
 
-fn response(message: Message) -> Encoded {
+fn response(message: Message) -> EncodedResponse {
     SubscribeEventsResponse { message: Some(message) }.into()
 }
 
 #[tonic::async_trait]
 impl EventService for Breaking {
-    type SubscribeEventsStream = Pin<Box<dyn Stream<Item = Result<Encoded, Status>> + Send>>;
+    type SubscribeEventsStream = Pin<Box<dyn Stream<Item = Result<EncodedResponse, Status>> + Send>>;
 
     async fn subscribe_events(
         &self,

@@ -21,7 +21,7 @@ async fn short_address_works_and_invalid_address_is_explained() {
     }
     // With a lazy connection, the first call reports that nothing listens.
     let lazy = Client::connect_lazy("127.0.0.1:1").unwrap().without_retry();
-    assert!(lazy.get_server_info(GetServerInfoRequest {}).await.unwrap_err().is_passing());
+    assert!(lazy.get_server_info(GetServerInfoRequest {}).await.unwrap_err().is_temporary());
 }
 
 #[tokio::test]
@@ -30,9 +30,9 @@ async fn refusal_carries_reason_code_and_fields() {
     let refused = server.client.create_run(CreateRunRequest::default()).await.unwrap_err();
     let Error::Refused { reason, code, fields, .. } = &refused else { panic!("{refused:?}") };
     assert_eq!((reason, *code), (&Reason::InvalidField, tonic::Code::InvalidArgument));
-    assert_eq!(fields[0], ("goal".to_owned(), "must not be blank".to_owned()));
-    assert!(!refused.is_passing());
-    assert_eq!(refused.to_string(), "INVALID_FIELD: goal: must not be blank");
+    assert_eq!(fields[0], ("goal".to_owned(), "the value must not be blank".to_owned()));
+    assert!(!refused.is_temporary());
+    assert_eq!(refused.to_string(), "INVALID_FIELD: goal: the value must not be blank");
 }
 
 #[tokio::test]

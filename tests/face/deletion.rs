@@ -236,7 +236,7 @@ async fn stale_due_list_changes_nothing_after_a_deletion() {
         store.transact(move |tx| runhub_server::actions::run::delete(tx, &id, None)).await.unwrap();
     }
     let before = dump(&path);
-    sweeper::act(&store, due, now).await.unwrap();
+    sweeper::process_due_rows(&store, due, now).await.unwrap();
     assert_eq!(dump(&path), before);
 }
 

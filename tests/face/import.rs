@@ -94,7 +94,7 @@ fn runstore_database_is_not_imported_twice() {
     )
     .unwrap();
     let refused = import("runstore", &file, &db, &[]);
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("run-1 is in the database already"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("run-1 already exists in the database"));
     assert_eq!(dump(&db), before);
 }
 

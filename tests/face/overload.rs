@@ -60,7 +60,7 @@ async fn fill_admission(server: &TestServer, run_id: &str) -> JoinSet<Result<(),
             admitted.spawn(append(stub.clone(), run_id.to_owned()));
         }
     }
-    until(|| async { server.store().waiting() >= ADMITTED }).await;
+    until(|| async { server.store().queued_calls() >= ADMITTED }).await;
     admitted
 }
 
@@ -107,7 +107,7 @@ async fn overload_refuses_appends_and_serves_heartbeats_and_completions_first() 
         let client = server.connect().await;
         async move { beat(&client, &late).await }
     });
-    until(|| async { server.store().waiting() >= ADMITTED + 2 }).await;
+    until(|| async { server.store().queued_calls() >= ADMITTED + 2 }).await;
     release.send(()).unwrap();
     writer.await.unwrap();
     complete.await.unwrap().unwrap();
@@ -166,7 +166,7 @@ async fn waiting_claim_is_not_refused_under_overload() {
     }
     // The wait is over, so the claim reads once more.
     server.clock.advance(Duration::from_secs(20));
-    until(|| async { store.waiting() > queued.len() || waiting.is_finished() }).await;
+    until(|| async { store.queued_calls() > queued.len() || waiting.is_finished() }).await;
     release.send(()).unwrap();
     writer.await.unwrap();
     assert!(waiting.await.unwrap().unwrap().claim.is_none());

@@ -65,7 +65,7 @@ async fn events_are_removed_after_the_retention_time() {
 
 #[tokio::test]
 async fn no_event_is_removed_without_the_flag() {
-    use runhub_server::housekeeping::{Keep, clean_up};
+    use runhub_server::housekeeping::{RetentionTimes, clean_up};
     use runhub_server::store::Store;
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
@@ -75,7 +75,7 @@ async fn no_event_is_removed_without_the_flag() {
     clock.advance(100_000 * HOUR);
     let path = folder.path().join("runhub.db");
     let store = Store::open(&path, std::sync::Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
-    clean_up(&store, &clock, Keep { requests_for: HOUR, events_for: None }).await.unwrap();
+    clean_up(&store, &clock, RetentionTimes { requests_for: HOUR, events_for: None }).await.unwrap();
     drop(store);
     let server = TestServer::start_in(folder, clock).await;
     assert_eq!(log(&server.client, &run.id).await.len(), 4);

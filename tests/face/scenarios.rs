@@ -1,8 +1,8 @@
-//! The scenarios that hold for every client, played with the Rust client against the real binary.
+//! This module runs the scenarios that every client must pass, with the Rust client against the real binary.
 
 use std::path::{Path, PathBuf};
 
-use runhub_scenarios::{Scenario, Stage, play};
+use runhub_scenarios::{Scenario, TestServer, run_scenario};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../client/scenarios");
 
@@ -16,7 +16,7 @@ macro_rules! scenarios {
         )+
 
         #[test]
-        fn every_scenario_is_played() {
+        fn every_scenario_is_run() {
             let entries = std::fs::read_dir(FOLDER).unwrap().map(|entry| entry.unwrap().path());
             let files = entries.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
             let mut files: Vec<PathBuf> = files.collect();
@@ -44,9 +44,9 @@ fn file(name: &str) -> PathBuf {
 }
 
 async fn passes(name: &str) {
-    let stage = Stage::open(Path::new(env!("CARGO_BIN_EXE_runhub"))).await.unwrap();
+    let test_server = TestServer::open(Path::new(env!("CARGO_BIN_EXE_runhub"))).await.unwrap();
     let scenario = Scenario::read(&file(name)).unwrap();
-    if let Err(why) = play(&scenario, None, &stage.into()).await {
+    if let Err(why) = run_scenario(&scenario, None, &test_server.into()).await {
         panic!("{}: {why:#}", scenario.about);
     }
 }

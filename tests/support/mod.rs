@@ -19,8 +19,8 @@ use runhub_client::v1::SubscribeEventsRequest;
 use runhub_server::clock::ManualClock;
 use runhub_server::config::{Config, Listen};
 use runhub_server::domain::time::Timestamp;
-use runhub_server::housekeeping::Keep;
-use runhub_server::rpc::ShownEvent;
+use runhub_server::housekeeping::RetentionTimes;
+use runhub_server::rpc::EncodedEvent;
 use runhub_server::server::Server;
 use runhub_server::store::Store;
 use runhub_server::wake::Waiters;
@@ -39,7 +39,7 @@ pub struct TestServer {
     pub clock: ManualClock,
     folder: TempDir,
     waiters: Arc<Waiters>,
-    tail: Arc<Tail<ShownEvent>>,
+    tail: Arc<Tail<EncodedEvent>>,
     store: Store,
     shutdown: oneshot::Sender<()>,
     running: JoinHandle<()>,
@@ -56,7 +56,7 @@ impl TestServer {
     }
 
     fn clock() -> ManualClock {
-        ManualClock::at(Timestamp::from_seconds_and_nanos(1_800_000_000, 0).unwrap())
+        ManualClock::starting_at(Timestamp::from_seconds_and_nanos(1_800_000_000, 0).unwrap())
     }
 
     pub async fn start_in(folder: TempDir, clock: ManualClock) -> Self {
@@ -68,11 +68,11 @@ impl TestServer {
             listen: "127.0.0.1:0".parse().unwrap(),
             db: folder.path().join("runhub.db"),
             drain: Duration::from_secs(5),
-            keep: Keep { requests_for: Duration::from_secs(24 * 3600), events_for },
+            keep: RetentionTimes { requests_for: Duration::from_secs(24 * 3600), events_for },
             default_lease: Duration::from_secs(600),
         };
         let server = Server::bind(config, Arc::new(clock.clone())).await.unwrap();
-        let Listen::Tcp(address) = server.listens_on() else { panic!("the server must listen on TCP") };
+        let Listen::Tcp(address) = server.listen_address() else { panic!("the server must listen on TCP") };
         let waiters = server.waiters();
         let tail = server.tail();
         let store = server.store();

@@ -94,7 +94,7 @@ impl Part {
         self.end = match result {
             Ok(()) => PartEnd::Finished,
             Err(Error::Refused { reason, metadata, .. }) => PartEnd::Refused { reason, metadata },
-            Err(error) if error.is_passing() => PartEnd::Cut,
+            Err(error) if error.is_temporary() => PartEnd::Cut,
             Err(error) => panic!("unexpected end of a stream: {error}"),
         };
     }

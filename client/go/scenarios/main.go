@@ -1,4 +1,5 @@
-// The scenario runner in Go. client/scenarios/README.md explains its arguments and its output.
+// Command scenarios runs scenarios with the Go client. client/scenarios/README.md explains the arguments and the
+// output.
 package main
 
 import (
@@ -13,30 +14,31 @@ import (
 )
 
 func main() {
-	var player scenario.Player
-	flag.StringVar(&player.Server, "server", "", "play against the server at this `address` instead of against stages")
-	flag.StringVar(&player.Part, "part", "", "play only the part with this `name`")
+	var runner scenario.Runner
+	flag.StringVar(
+		&runner.Server, "server", "", "run the scenarios against the server at this `address` instead of against test servers")
+	flag.StringVar(&runner.Participant, "participant", "", "run only the steps of the participant with this `name`")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	hasPassed := playAll(ctx, player, flag.Args())
+	hasPassed := runScenarios(ctx, runner, flag.Args())
 	stop()
 	if !hasPassed {
 		os.Exit(1)
 	}
 }
 
-// playAll plays the scenarios and prints a line for each. It returns whether all of them have passed.
-func playAll(ctx context.Context, player scenario.Player, files []string) bool {
+// runScenarios runs the scenarios and prints a line for each scenario. It returns whether all scenarios have passed.
+func runScenarios(ctx context.Context, runner scenario.Runner, files []string) bool {
 	hasPassed := true
 	for _, file := range files {
-		begun := time.Now()
+		started := time.Now()
 		verdict := "ok"
-		if err := player.Play(ctx, file); err != nil {
+		if err := runner.RunScenario(ctx, file); err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", file, err)
 			verdict = "FAILED"
 			hasPassed = false
 		}
-		took := time.Since(begun).Milliseconds()
+		took := time.Since(started).Milliseconds()
 		fmt.Printf("%s\t%s\t%s\t%d\n", scenario.Name(file), scenario.Language, verdict, took)
 	}
 	return hasPassed

@@ -1,4 +1,7 @@
-"""Plays scenarios: `python client/python/scenarios [--server ADDRESS] [--part NAME] FILES`."""
+"""Runs scenario files with the Python client.
+
+The command line is `python client/python/scenarios [--server ADDRESS] [--participant NAME] FILES`.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,28 @@ import time
 from pathlib import Path
 
 from matching import StepFailed
-from play import play
+from runner import run_scenario
 
 
 def main() -> int:
-    """Plays the scenarios, prints a line for each, and returns 0 if all of them passed."""
-    parser = argparse.ArgumentParser(prog="scenarios", description="Plays scenarios with the Python client.")
-    parser.add_argument("--server", metavar="ADDRESS", help="the server; default: each scenario starts its own stage")
-    parser.add_argument("--part", metavar="NAME", help="the only part to play; default: all parts")
+    """Runs the scenarios, prints one line for each scenario, and returns the exit code: 0 if all scenarios passed,
+    otherwise 1."""
+    parser = argparse.ArgumentParser(prog="scenarios", description="Runs scenarios with the Python client.")
+    parser.add_argument(
+        "--server", metavar="ADDRESS", help="the server; default: each scenario starts its own test server"
+    )
+    parser.add_argument("--participant", metavar="NAME", help="the only participant to run; default: all participants")
     parser.add_argument("files", nargs="+", type=Path, help="the scenario files")
     arguments = parser.parse_args()
-    passed = [_passes(file, arguments.server, arguments.part) for file in arguments.files]
+    passed = [_run_and_print(file, arguments.server, arguments.participant) for file in arguments.files]
     return 0 if all(passed) else 1
 
 
-def _passes(file: Path, server: str | None, part: str | None) -> bool:
+def _run_and_print(file: Path, server: str | None, participant: str | None) -> bool:
     began = time.monotonic()
     outcome = "ok"
     try:
-        asyncio.run(play(file, server, os.environ.get("RUNHUB_BIN", "runhub"), part))
+        asyncio.run(run_scenario(file, server, os.environ.get("RUNHUB_BIN", "runhub"), participant))
     except StepFailed as failure:
         outcome = "FAILED"
         print(f"{file.stem}: {failure}", file=sys.stderr)

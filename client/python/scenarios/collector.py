@@ -1,4 +1,4 @@
-"""The messages that a scenario's subscription has received."""
+"""Collects the messages that a scenario's subscription receives."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from collections.abc import Callable
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
-from matching import StepFailed, check, matches
+from matching import StepFailed, expect_match, matches
 
 import runhub
 
 
 class Collector:
-    """Reads a subscription in the background and keeps its messages."""
+    """Stores the messages of one subscription, and wakes the steps that wait for a message."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._updates: list[dict[str, Any]] = []
         self._error: runhub.Error | None = None
         self._has_grown = asyncio.Condition()
 
     async def collect(self, subscription: runhub.aio.AsyncSubscription) -> None:
-        """Reads the subscription until its end."""
+        """Stores each message of the subscription until the subscription ends or fails."""
         try:
             async with subscription:
                 async for update in subscription:
@@ -30,29 +31,39 @@ class Collector:
             self._error = error
             await self._notify()
 
-    async def event(self, expected: dict[str, Any]) -> dict[str, Any]:
-        """Waits for the first event that matches and returns it. Raises StepFailed if the subscription ends before."""
-        return await self._first(lambda update: matches(expected, update.get("event")), "event")
+    async def wait_for_event(self, expected: dict[str, Any]) -> dict[str, Any]:
+        """Waits for the first event that matches `expected` and returns the event.
 
-    async def end(self, reason: str, kinds: list[str]) -> dict[str, Any]:
-        """Waits for the end and returns it. Raises StepFailed if the reason or the events are not as expected."""
-        end = await self._first(lambda update: "end" in update, "end")
-        check(reason, end["reason"])
+        Raises StepFailed if the subscription ends or fails without a matching event.
+        """
+        return await self._wait_for_first(lambda update: matches(expected, update.get("event")), "event")
+
+    async def wait_for_end(self, reason: str, kinds: list[str]) -> dict[str, Any]:
+        """Waits for the message `end` and returns the message.
+
+        Raises StepFailed if the subscription fails or the reason of the end is not `reason`. Also raises StepFailed if
+        the kinds of the events are not `kinds`, an event is a duplicate, or the number of `caught_up` messages is
+        not 1.
+        """
+        end = await self._wait_for_first(lambda update: "end" in update, "end")
+        expect_match(reason, end["reason"])
         events = [update["event"] for update in self._updates if "event" in update]
-        check(kinds, [event["kind"] for event in events])
-        check(len(events), len({event["position"] for event in events}))
-        check(1, sum("caught_up" in update for update in self._updates))
+        expect_match(kinds, [event["kind"] for event in events])
+        expect_match(len(events), len({event["position"] for event in events}))
+        expect_match(1, sum("caught_up" in update for update in self._updates))
         return end
 
-    async def _first(self, is_wanted: Callable[[dict[str, Any]], bool], kind: str) -> dict[str, Any]:
+    async def _wait_for_first(self, is_wanted: Callable[[dict[str, Any]], bool], kind: str) -> dict[str, Any]:
         async with self._has_grown:
             while True:
                 for update in filter(is_wanted, self._updates):
                     return update[kind]
                 if self._error:
-                    raise StepFailed(f"the subscription failed: {self._error}") from self._error
+                    text = f"subscription {self._name} failed before the expected {kind} arrived: {self._error}"
+                    raise StepFailed(text) from self._error
                 if self._updates and "end" in self._updates[-1]:
-                    raise StepFailed(f"the subscription ended with the messages {self._updates}")
+                    text = f"subscription {self._name} yielded the messages {self._updates} but not the expected {kind}"
+                    raise StepFailed(text)
                 await self._has_grown.wait()
 
     async def _add(self, update: dict[str, Any]) -> None:

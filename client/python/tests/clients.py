@@ -1,4 +1,4 @@
-"""One interface to both clients, for tests of the behavior that they share."""
+"""Defines one interface to the blocking client and the asyncio client, so that a test can use either client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runhub.v1 import SubscribeEventsRequest, SubscribeEventsResponse
 
 
 class AnySubscription(Protocol):
-    """A subscription of either client."""
+    """Defines the interface to the subscriptions of the blocking client and the asyncio client."""
 
     @property
     def position(self) -> int | None: ...
@@ -19,14 +19,14 @@ class AnySubscription(Protocol):
     def log_id(self) -> str | None: ...
 
     async def next(self) -> SubscribeEventsResponse | None:
-        """Returns the next update, or None after the last one."""
+        """Returns the next update, or None after the last update."""
         ...
 
     async def close(self) -> None: ...
 
 
 class AnyClient(Protocol):
-    """Either client."""
+    """Defines the interface to the blocking client and the asyncio client."""
 
     async def call(self, service: str, method: str, request: Any, **options: Any) -> Any: ...
 
@@ -36,7 +36,7 @@ class AnyClient(Protocol):
 
 
 class BlockingClient:
-    """The client for threads."""
+    """Adapts the blocking client to the interface AnyClient."""
 
     def __init__(self, server: str, deadline: float) -> None:
         self._client = runhub.connect(server, deadline=deadline)
@@ -71,7 +71,7 @@ class _BlockingSubscription:
 
 
 class AsyncioClient:
-    """The client for asyncio."""
+    """Adapts the asyncio client to the interface AnyClient."""
 
     def __init__(self, server: str, deadline: float) -> None:
         self._client = runhub.aio.connect(server, deadline=deadline)

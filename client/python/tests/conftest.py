@@ -1,4 +1,4 @@
-"""The fixtures of the tests."""
+"""Defines the fixtures that the tests share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fake import FakeServer
 
 
 class Connect(Protocol):
-    """Connects to a server. The client is closed after the test."""
+    """Returns a client of the server. The fixture closes the client after the test."""
 
     def __call__(self, server: str, *, deadline: float = 30.0) -> AnyClient: ...
 

@@ -1,4 +1,4 @@
-"""A server in the test's process that gives prepared answers and records the calls it receives."""
+"""Runs a fake server in the test's process. The server sends prepared answers and records the received calls."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from runhub import v1
 Context = Any
 Answer = Callable[[Any, Context], Any]
 
-# The limit of every wait in this file, in seconds. It only ends tests that would hang.
+# The maximum time of every wait in this file, in seconds. Without this limit, a test could hang.
 TIMEOUT = 10.0
 
 
 class ReceivedCall:
-    """A call that the server has received."""
+    """Records one call that the server has received."""
 
     def __init__(self, request: Any, context: Context) -> None:
         self.request = request
@@ -38,7 +38,7 @@ class ReceivedCall:
 
 
 class FakeServer:
-    """By default the server extends every lease, and its log_id is `log`."""
+    """Serves prepared answers. By default, the server extends every lease and reports the log_id `log`."""
 
     def __init__(self, address: str = "127.0.0.1:0") -> None:
         self._answers: dict[str, list[Answer]] = {}
@@ -49,30 +49,34 @@ class FakeServer:
         self.address = address.replace(":0", f":{port}")
         self._server.start()
         self.set_answers("GetServerInfo", reply(v1.GetServerInfoResponse(log_id="log")))
-        self.set_answers("Heartbeat", heartbeat())
+        self.set_answers("Heartbeat", answer_heartbeat())
 
     def set_answers(self, method: str, *answers: Answer) -> None:
-        """Sets the answers to a method, one for each call. All further calls get the last one."""
+        """Sets the answers to a method, one answer for each call. All further calls get the last answer."""
         self._answers[method] = list(answers)
 
     def wait_for_calls(self, method: str, count: int = 1) -> list[ReceivedCall]:
-        """Waits until the server has received `count` calls of the method, and returns all calls received."""
+        """Waits until the server has received `count` calls of the method, and returns all received calls.
+
+        Fails the test if the server receives fewer calls within TIMEOUT.
+        """
         with self._has_call:
             has_enough = self._has_call.wait_for(lambda: len(self._calls.get(method, [])) >= count, TIMEOUT)
-            assert has_enough, f"{method}: {len(self._calls.get(method, []))} calls, expected {count}"
+            received = len(self._calls.get(method, []))
+            assert has_enough, f"the server received {received} calls of {method}, but the test expects {count}"
             return list(self._calls[method])
 
-    def count(self, method: str) -> int:
+    def count_calls(self, method: str) -> int:
         """Returns how many calls of the method the server has received."""
         with self._has_call:
             return len(self._calls.get(method, []))
 
     def stop(self) -> None:
-        """Stops the server and ends all calls."""
+        """Stops the server and ends all running calls."""
         self._server.stop(None).wait()
 
     def answer(self, method: str, request: Message, context: Context) -> Any:
-        """Records a call and answers it."""
+        """Records a call and returns the prepared answer, or fails the call with the prepared error."""
         with self._has_call:
             self._calls.setdefault(method, []).append(ReceivedCall(request, context))
             answers = self._answers[method]
@@ -97,12 +101,12 @@ class _Handler(grpc.GenericRpcHandler):
 
 
 def reply(message: Message) -> Answer:
-    """Returns an answer with this message."""
+    """Returns an answer that sends `message`."""
     return lambda request, context: message
 
 
-def heartbeat(state: v1.LeaseState = v1.LeaseState.LEASE_STATE_EXTENDED) -> Answer:
-    """Returns an answer to a Heartbeat."""
+def answer_heartbeat(state: v1.LeaseState = v1.LeaseState.LEASE_STATE_EXTENDED) -> Answer:
+    """Returns an answer to a Heartbeat call with the lease state `state`."""
     return reply(v1.HeartbeatResponse(results=[v1.BeatResult(state=state)]))
 
 
@@ -115,7 +119,10 @@ def refuse(
     fields: dict[str, str] | None = None,
     retry_delay: float | None = None,
 ) -> Answer:
-    """Returns an answer with this error. Without a reason, the error is like one of gRPC itself."""
+    """Returns an answer that fails the call with the gRPC code `code` and the reason `reason`.
+
+    If `reason` is None, the error has no details, like an error of gRPC itself.
+    """
     details: list[Message] = []
     if reason:
         details.append(ErrorInfo(reason=reason, domain=domain, metadata=metadata))
@@ -126,7 +133,7 @@ def refuse(
         delay = Duration()
         delay.FromNanoseconds(int(retry_delay * 1e9))
         details.append(RetryInfo(retry_delay=delay))
-    status = Status(code=code.value[0], message="for people", details=[_packed(detail) for detail in details])
+    status = Status(code=code.value[0], message="for people", details=[_pack(detail) for detail in details])
 
     def answer(request: Message, context: Context) -> None:
         if reason:
@@ -136,8 +143,8 @@ def refuse(
     return answer
 
 
-def hang() -> Answer:
-    """Returns an answer that does not come before the caller has cancelled the call."""
+def never_answer() -> Answer:
+    """Returns an answer that blocks until the caller cancels the call, or until TIMEOUT has passed."""
 
     def answer(request: Message, context: Context) -> Any:
         is_cancelled = Event()
@@ -148,8 +155,11 @@ def hang() -> Answer:
     return answer
 
 
-def stream(*messages: v1.SubscribeEventsResponse, then: Answer | None = None) -> Answer:
-    """Returns an answer that sends these messages, and then gives the answer `then` or ends the stream."""
+def answer_stream(*messages: v1.SubscribeEventsResponse, then: Answer | None = None) -> Answer:
+    """Returns an answer that sends `messages` in order and then ends the stream with the answer `then`.
+
+    If `then` is None, the stream ends without an error.
+    """
 
     def answer(request: Message, context: Context) -> Iterator[Message]:
         yield from messages
@@ -159,7 +169,7 @@ def stream(*messages: v1.SubscribeEventsResponse, then: Answer | None = None) ->
     return answer
 
 
-def _packed(detail: Message) -> Packed:
+def _pack(detail: Message) -> Packed:
     packed = Packed()
     packed.Pack(detail)
     return packed

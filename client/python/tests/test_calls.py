@@ -1,4 +1,4 @@
-"""Calls of both clients: request_id, retry, deadline, errors."""
+"""Tests the request_ids, retries, deadlines and errors of calls with the blocking client and the asyncio client."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 import grpc
 import pytest
 from conftest import Connect
-from fake import FakeServer, hang, refuse, reply
+from fake import FakeServer, never_answer, refuse, reply
 
 import runhub
 from runhub.v1 import (
@@ -68,7 +68,7 @@ async def test_permanent_error_is_not_retried(
     with pytest.raises(runhub.Error) as raised:
         await connect(fake.address).call("runs", "CreateRun", CreateRunRequest())
     assert (raised.value.code(), raised.value.reason) == (code, reason)
-    assert fake.count("CreateRun") == 1
+    assert fake.count_calls("CreateRun") == 1
 
 
 async def test_deadline_covers_all_tries(fake: FakeServer, connect: Connect) -> None:
@@ -83,8 +83,8 @@ async def test_deadline_covers_all_tries(fake: FakeServer, connect: Connect) -> 
     assert timeouts[-1] < timeouts[0]
 
 
-async def test_hanging_call_ends_at_its_deadline(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("GetRun", hang())
+async def test_hanging_call_ends_at_deadline(fake: FakeServer, connect: Connect) -> None:
+    fake.set_answers("GetRun", never_answer())
     with pytest.raises(runhub.Error) as raised:
         await connect(fake.address).call("runs", "GetRun", GetRunRequest(), timeout=0.2)
     assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -92,10 +92,10 @@ async def test_hanging_call_ends_at_its_deadline(fake: FakeServer, connect: Conn
 
 
 async def test_call_ends_at_deadline_with_error_of_last_ended_try(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("GetRun", refuse(UNAVAILABLE, "STORE_BUSY"), hang())
+    fake.set_answers("GetRun", refuse(UNAVAILABLE, "STORE_BUSY"), never_answer())
     with pytest.raises(runhub.StoreBusy):
         await connect(fake.address).call("runs", "GetRun", GetRunRequest(), timeout=2)
-    assert fake.count("GetRun") == 2
+    assert fake.count_calls("GetRun") == 2
 
 
 async def test_wait_is_added_to_deadline_but_not_to_timeout(fake: FakeServer, connect: Connect) -> None:
@@ -105,7 +105,8 @@ async def test_wait_is_added_to_deadline_but_not_to_timeout(fake: FakeServer, co
     await client.call("tasks", "ClaimTask", request)
     await client.call("tasks", "ClaimTask", request, timeout=3)
     without_timeout, with_timeout = fake.wait_for_calls("ClaimTask", 2)
-    # gRPC rounds up the timeout that it sends.
+    # The upper bounds of the two timeouts leave 1 s for rounding, because gRPC rounds up the timeouts that clients
+    # send.
     assert 13 < (without_timeout.timeout or 0) < 16
     assert 1 < (with_timeout.timeout or 0) < 4
 
@@ -123,7 +124,7 @@ async def test_reused_message_is_a_new_call_and_callers_request_id_is_kept(fake:
     assert third == "mine"
 
 
-async def test_rpc_without_request_id_is_sent_unchanged(fake: FakeServer, connect: Connect) -> None:
+async def test_request_without_request_id_field_is_sent_unchanged(fake: FakeServer, connect: Connect) -> None:
     fake.set_answers("GetRun", reply(GetRunResponse()))
     client = connect(fake.address)
     await client.call("tasks", "Heartbeat", HeartbeatRequest())
@@ -164,7 +165,7 @@ async def test_unknown_reason_is_kept_and_reason_of_other_domain_is_ignored(fake
         assert raised.value.reason == reason
 
 
-async def test_answer_may_have_16_mib(fake: FakeServer, connect: Connect) -> None:
+async def test_answer_over_16_mib_is_an_error(fake: FakeServer, connect: Connect) -> None:
     mib = 1024 * 1024
     sizes = [15 * mib, 17 * mib]
     fake.set_answers("GetRun", *(reply(GetRunResponse(run={"goal": "x" * size})) for size in sizes))
@@ -173,23 +174,23 @@ async def test_answer_may_have_16_mib(fake: FakeServer, connect: Connect) -> Non
     with pytest.raises(runhub.Error) as raised:
         await client.call("runs", "GetRun", GetRunRequest())
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert fake.count("GetRun") == 2
+    assert fake.count_calls("GetRun") == 2
 
 
 async def test_call_cancelled_by_its_caller_is_not_retried(fake: FakeServer) -> None:
-    fake.set_answers("GetRun", hang())
+    fake.set_answers("GetRun", never_answer())
     async with runhub.aio.connect(fake.address) as client:
 
-        async def get() -> None:
+        async def get_run() -> None:
             await client.runs.GetRun(GetRunRequest())
 
-        getting = asyncio.create_task(get())
+        getting = asyncio.create_task(get_run())
         (call,) = await asyncio.to_thread(fake.wait_for_calls, "GetRun")
         getting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await getting
         assert await asyncio.to_thread(call.has_ended.wait, 5)
-    assert fake.count("GetRun") == 1
+    assert fake.count_calls("GetRun") == 1
 
 
 async def test_stream_of_a_stub_raises_error_with_reason(fake: FakeServer) -> None:

@@ -1,4 +1,4 @@
-"""Calls, streams, subscriptions and leases end when their client is closed."""
+"""Tests that calls, streams, subscriptions and leases end when their client is closed."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ import grpc
 import pytest
 from clients import AnyClient
 from conftest import Connect
-from fake import Answer, FakeServer, hang, heartbeat, refuse, stream
+from fake import Answer, FakeServer, answer_heartbeat, answer_stream, never_answer, refuse
 from test_lease_aio import CLAIM
-from test_subscription_state import event
+from test_subscription_state import new_event
 
 import runhub
 from runhub.v1 import Claim, GetRunRequest, SubscribeEventsRequest
 
-# After this error, the next try of a heartbeat, call or subscription is 20 s away.
+# An error after which a call, heartbeat or subscription waits 20 s before the next try.
 RETRY_IN_20_S = refuse(grpc.StatusCode.UNAVAILABLE, "DRAINING", retry_delay=20)
 LONG_CLAIM = Claim(lease_token="token", lease_duration={"seconds": 3600})
 ALL = SubscribeEventsRequest()
+CLOSED = "the client is closed: create a new client"
 
 
 @pytest.fixture(autouse=True)
-async def no_unretrieved_errors() -> AsyncIterator[None]:
-    """Fails the test if a task ends with an error that nobody retrieves. Pytest already fails for threads."""
+async def fail_on_unretrieved_errors() -> AsyncIterator[None]:
+    """Fails the test if an asyncio task ends with an error that no code retrieves.
+
+    Pytest itself fails a test if a thread ends with an error.
+    """
     errors: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     yield
@@ -40,49 +44,51 @@ async def no_unretrieved_errors() -> AsyncIterator[None]:
 async def assert_closed(work: Coroutine[Any, Any, Any]) -> None:
     with pytest.raises(runhub.Error) as raised:
         await asyncio.wait_for(work, 5)
-    assert (raised.value.code(), raised.value.message) == (grpc.StatusCode.CANCELLED, "the client is closed")
+    assert (raised.value.code(), raised.value.message) == (grpc.StatusCode.CANCELLED, CLOSED)
     assert raised.value.reason is None
 
 
-async def assert_close_ends(client: AnyClient, work: Coroutine[Any, Any, Any], wait: Callable[[], object]) -> None:
+async def assert_work_ends_at_close(
+    client: AnyClient, work: Coroutine[Any, Any, Any], wait: Callable[[], object]
+) -> None:
     task = asyncio.create_task(assert_closed(work))
     await asyncio.to_thread(wait)
-    # Gives the client time to receive its answer.
+    # Give the client time to receive the answer of the fake server before the client is closed.
     await asyncio.sleep(0.2)
     await asyncio.wait_for(client.close(), 5)
     await task
 
 
-@pytest.mark.parametrize("answer", [hang(), RETRY_IN_20_S])
+@pytest.mark.parametrize("answer", [never_answer(), RETRY_IN_20_S])
 async def test_close_ends_call(fake: FakeServer, connect: Connect, answer: Answer) -> None:
     fake.set_answers("GetRun", answer)
     client = connect(fake.address)
-    await assert_close_ends(
+    await assert_work_ends_at_close(
         client, client.call("runs", "GetRun", GetRunRequest()), lambda: fake.wait_for_calls("GetRun")
     )
     await assert_closed(client.call("runs", "GetRun", GetRunRequest()))
-    assert fake.count("GetRun") == 1
+    assert fake.count_calls("GetRun") == 1
 
 
-@pytest.mark.parametrize("answer", [stream(event(3), then=hang()), stream(event(3), then=RETRY_IN_20_S)])
-async def test_close_ends_subscription(fake: FakeServer, connect: Connect, answer: Answer) -> None:
-    fake.set_answers("SubscribeEvents", answer)
+@pytest.mark.parametrize("end", [never_answer(), RETRY_IN_20_S])
+async def test_close_ends_subscription(fake: FakeServer, connect: Connect, end: Answer) -> None:
+    fake.set_answers("SubscribeEvents", answer_stream(new_event(3), then=end))
     client = connect(fake.address)
     subscription = client.subscribe(ALL)
     await subscription.next()
-    await assert_close_ends(client, subscription.next(), lambda: None)
+    await assert_work_ends_at_close(client, subscription.next(), lambda: None)
     assert await subscription.next() is None
     await assert_closed(client.subscribe(ALL).next())
 
 
 async def test_close_ends_subscription_that_reads_the_log_id(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("GetServerInfo", hang())
+    fake.set_answers("GetServerInfo", never_answer())
     client = connect(fake.address)
-    await assert_close_ends(client, client.subscribe(ALL).next(), lambda: fake.wait_for_calls("GetServerInfo"))
+    await assert_work_ends_at_close(client, client.subscribe(ALL).next(), lambda: fake.wait_for_calls("GetServerInfo"))
 
 
 async def test_close_ends_stream_of_asyncio_stub(fake: FakeServer) -> None:
-    fake.set_answers("SubscribeEvents", stream(event(3), then=hang()))
+    fake.set_answers("SubscribeEvents", answer_stream(new_event(3), then=never_answer()))
     client = runhub.aio.connect(fake.address)
     events = aiter(client.events.SubscribeEvents(ALL))
     await anext(events)
@@ -94,7 +100,7 @@ async def test_close_ends_stream_of_asyncio_stub(fake: FakeServer) -> None:
 
 
 def test_close_ends_stream_of_blocking_stub(fake: FakeServer) -> None:
-    fake.set_answers("SubscribeEvents", stream(event(3), then=hang()))
+    fake.set_answers("SubscribeEvents", answer_stream(new_event(3), then=never_answer()))
     client = runhub.connect(fake.address)
     events = client.events.SubscribeEvents(ALL)
     next(events)
@@ -104,8 +110,8 @@ def test_close_ends_stream_of_blocking_stub(fake: FakeServer) -> None:
             list(one)
 
 
-@pytest.mark.parametrize("answer", [hang(), RETRY_IN_20_S, heartbeat()])
-async def test_close_loses_asyncio_lease(fake: FakeServer, answer: Answer) -> None:
+@pytest.mark.parametrize("answer", [never_answer(), RETRY_IN_20_S, answer_heartbeat()])
+async def test_asyncio_lease_is_lost_when_client_is_closed(fake: FakeServer, answer: Answer) -> None:
     fake.set_answers("Heartbeat", answer)
     client = runhub.aio.connect(fake.address)
     began = time.monotonic()
@@ -115,12 +121,12 @@ async def test_close_loses_asyncio_lease(fake: FakeServer, answer: Answer) -> No
             await asyncio.sleep(0.2)
             await client.close()
             await asyncio.Event().wait()
-    assert (lost.value.because, str(lost.value.__cause__)) == ("unanswered", "CANCELLED: the client is closed")
+    assert (lost.value.because, str(lost.value.__cause__)) == ("unanswered", f"CANCELLED: {CLOSED}")
     assert time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize("answer", [hang(), RETRY_IN_20_S, heartbeat()])
-def test_close_loses_blocking_lease(fake: FakeServer, answer: Answer) -> None:
+@pytest.mark.parametrize("answer", [never_answer(), RETRY_IN_20_S, answer_heartbeat()])
+def test_blocking_lease_is_lost_when_client_is_closed(fake: FakeServer, answer: Answer) -> None:
     fake.set_answers("Heartbeat", answer)
     client = runhub.connect(fake.address)
     began = time.monotonic()
@@ -129,7 +135,7 @@ def test_close_loses_blocking_lease(fake: FakeServer, answer: Answer) -> None:
         time.sleep(0.2)
         client.close()
         lease.wait(20)
-    assert (lost.value.because, str(lost.value.__cause__)) == ("unanswered", "CANCELLED: the client is closed")
+    assert (lost.value.because, str(lost.value.__cause__)) == ("unanswered", f"CANCELLED: {CLOSED}")
     assert time.monotonic() - began < 5
     assert "runhub-lease" not in {thread.name for thread in threading.enumerate()}
 
@@ -149,13 +155,13 @@ async def test_lease_of_closed_client_is_lost_at_once(fake: FakeServer) -> None:
 
 
 async def test_call_cancelled_before_close_stays_cancelled(fake: FakeServer) -> None:
-    fake.set_answers("GetRun", hang())
+    fake.set_answers("GetRun", never_answer())
     client = runhub.aio.connect(fake.address)
 
-    async def get() -> None:
+    async def get_run() -> None:
         await client.runs.GetRun(GetRunRequest())
 
-    getting = asyncio.create_task(get())
+    getting = asyncio.create_task(get_run())
     await asyncio.to_thread(fake.wait_for_calls, "GetRun")
     getting.cancel()
     await client.close()
@@ -163,7 +169,7 @@ async def test_call_cancelled_before_close_stays_cancelled(fake: FakeServer) -> 
         await getting
 
 
-async def test_close_ends_call_that_was_not_awaited_yet(fake: FakeServer) -> None:
+async def test_close_ends_call_that_has_not_been_awaited(fake: FakeServer) -> None:
     client = runhub.aio.connect(fake.address)
     call = client.runs.GetRun(GetRunRequest())
     await client.close()

@@ -1,4 +1,4 @@
-"""The errors of the client and the enum ErrorReason."""
+"""Tests that each reason of the enum ErrorReason has an error class in the client."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from fake import FakeServer, refuse
 import runhub
 from runhub.v1 import ErrorReason, GetRunRequest
 
-# Every reason as the server sends it. The server never sends UNSPECIFIED.
+# The names of all reasons that the server can send. The list omits UNSPECIFIED, because the server never sends
+# UNSPECIFIED.
 REASONS = [name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()[1:]]
 
 
@@ -22,7 +23,7 @@ def test_unspecified_comes_first_in_the_enum() -> None:
 def test_every_reason_has_a_public_class(fake: FakeServer, reason: str) -> None:
     expected = getattr(runhub, reason.title().replace("_", ""))
     fake.set_answers("GetRun", refuse(grpc.StatusCode.NOT_FOUND, reason))
-    # A short deadline, because the client retries the temporary reasons until the deadline.
+    # The deadline is short, because the client retries a call with a temporary error until the deadline.
     with runhub.connect(fake.address, deadline=0.5) as client, pytest.raises(runhub.Error) as raised:
         client.runs.GetRun(GetRunRequest())
     assert type(raised.value) is expected

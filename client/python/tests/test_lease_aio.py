@@ -1,4 +1,4 @@
-"""The lease keeper for asyncio."""
+"""Tests the leases of the asyncio client."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any
 
 import grpc
 import pytest
-from fake import FakeServer, hang, heartbeat, refuse
+from fake import FakeServer, answer_heartbeat, never_answer, refuse
 
 import runhub
 from runhub.v1 import Claim, LeaseState
 
-# The shortest lease duration, so that a test loses an unanswered lease after 1 s.
+# This claim has the shortest lease duration, so that a test loses an unanswered lease after 1 s.
 CLAIM = Claim(lease_token="token", lease_duration={"seconds": 1})
-LOST = heartbeat(LeaseState.LEASE_STATE_LOST)
+LOST = answer_heartbeat(LeaseState.LEASE_STATE_LOST)
 
 
-class TaskOf310(asyncio.Task[Any]):
-    """A task as in Python 3.10, which does not count its cancellations."""
+class TaskWithoutUncancel(asyncio.Task[Any]):
+    """Behaves like an asyncio task of Python 3.10, which does not count its cancellations."""
 
     uncancel = None  # type: ignore[assignment]
 
 
-@pytest.fixture(params=[asyncio.Task, TaskOf310])
-def start(request: pytest.FixtureRequest) -> Any:
-    def start(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+@pytest.fixture(params=[asyncio.Task, TaskWithoutUncancel])
+def start_task(request: pytest.FixtureRequest) -> Any:
+    def start_task(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         return request.param(work, loop=asyncio.get_running_loop())
 
-    return start
+    return start_task
 
 
 @pytest.fixture
@@ -38,11 +38,11 @@ async def client(fake: FakeServer) -> AsyncIterator[runhub.aio.AsyncClient]:
         yield client
 
 
-async def wait_for_beats(fake: FakeServer, count: int = 1) -> list[Any]:
+async def wait_for_heartbeats(fake: FakeServer, count: int = 1) -> list[Any]:
     return [call.request.beats[0] for call in await asyncio.to_thread(fake.wait_for_calls, "Heartbeat", count)]
 
 
-async def hold(client: runhub.aio.AsyncClient) -> None:
+async def hold_lease(client: runhub.aio.AsyncClient) -> None:
     async with client.keep_lease(CLAIM):
         await asyncio.Event().wait()
 
@@ -52,16 +52,16 @@ async def test_first_heartbeat_is_sent_at_once_and_none_after_the_block(
 ) -> None:
     tasks = asyncio.all_tasks()
     async with client.keep_lease(Claim(lease_token="token", lease_duration={"seconds": 3600})) as lease:
-        beats = await wait_for_beats(fake)
+        beats = await wait_for_heartbeats(fake)
         assert [one.lease_token for one in beats] == ["token"]
         assert lease.state == LeaseState.LEASE_STATE_EXTENDED
     assert asyncio.all_tasks() == tasks
-    assert fake.count("Heartbeat") == 1
+    assert fake.count_calls("Heartbeat") == 1
 
 
-async def test_heartbeats_repeat_at_a_third_of_the_lease(fake: FakeServer, client: runhub.aio.AsyncClient) -> None:
+async def test_heartbeats_are_sent_every_third_of_the_lease(fake: FakeServer, client: runhub.aio.AsyncClient) -> None:
     async with client.keep_lease(CLAIM):
-        await wait_for_beats(fake, 3)
+        await wait_for_heartbeats(fake, 3)
     first, second, _ = fake.wait_for_calls("Heartbeat", 3)
     assert 0.3 <= second.at - first.at < 1
 
@@ -70,39 +70,42 @@ async def test_heartbeats_repeat_at_a_third_of_the_lease(fake: FakeServer, clien
     ("answer", "because", "cause"),
     [
         (LOST, "taken", None),
-        (hang(), "unanswered", grpc.StatusCode.DEADLINE_EXCEEDED),
+        (never_answer(), "unanswered", grpc.StatusCode.DEADLINE_EXCEEDED),
         (refuse(grpc.StatusCode.UNAVAILABLE), "unanswered", grpc.StatusCode.UNAVAILABLE),
         (refuse(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"), "refused", grpc.StatusCode.INVALID_ARGUMENT),
     ],
 )
 async def test_lost_lease_cancels_the_work(
-    fake: FakeServer, client: runhub.aio.AsyncClient, start: Any, answer: Any, because: str, cause: Any
+    fake: FakeServer, client: runhub.aio.AsyncClient, start_task: Any, answer: Any, because: str, cause: Any
 ) -> None:
     fake.set_answers("Heartbeat", answer)
-    working = start(hold(client))
+    working = start_task(hold_lease(client))
     with pytest.raises(runhub.LeaseLost) as lost:
         await asyncio.wait_for(working, 5)
     assert lost.value.because == because
     assert getattr(lost.value.__cause__, "code", lambda: None)() is cause
 
 
-async def test_outside_cancellation_is_kept(fake: FakeServer, client: runhub.aio.AsyncClient, start: Any) -> None:
-    working = start(hold(client))
-    await wait_for_beats(fake)
+async def test_cancellation_by_other_code_is_raised_unchanged(
+    fake: FakeServer, client: runhub.aio.AsyncClient, start_task: Any
+) -> None:
+    working = start_task(hold_lease(client))
+    await wait_for_heartbeats(fake)
     working.cancel()
     with pytest.raises(asyncio.CancelledError):
         await working
-    # The cancellation still counts, so that a timeout around the block works.
+    # The asyncio task must still count the cancellation. Otherwise an `asyncio.timeout` around the lease's `async with`
+    # block would not work.
     assert getattr(working, "cancelling", lambda: 1)() == 1
 
 
-async def test_outside_cancellation_is_kept_while_lease_is_lost(
-    fake: FakeServer, client: runhub.aio.AsyncClient, start: Any
+async def test_cancellation_by_other_code_is_raised_even_if_the_lease_is_lost(
+    fake: FakeServer, client: runhub.aio.AsyncClient, start_task: Any
 ) -> None:
     fake.set_answers("Heartbeat", LOST)
     cleaning = asyncio.Event()
 
-    async def work() -> None:
+    async def hold_lease_and_clean_up() -> None:
         async with client.keep_lease(CLAIM):
             try:
                 await asyncio.Event().wait()
@@ -110,7 +113,7 @@ async def test_outside_cancellation_is_kept_while_lease_is_lost(
                 cleaning.set()
                 await asyncio.Event().wait()
 
-    working = start(work())
+    working = start_task(hold_lease_and_clean_up())
     await cleaning.wait()
     working.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -133,7 +136,7 @@ async def test_error_of_the_work_is_raised_unchanged(fake: FakeServer, client: r
     assert raised.value is own
 
 
-async def test_work_that_suppresses_cancellation_gets_lease_lost_at_the_end(
+async def test_block_that_suppresses_cancellation_raises_lease_lost_at_its_end(
     fake: FakeServer, client: runhub.aio.AsyncClient
 ) -> None:
     fake.set_answers("Heartbeat", LOST)
@@ -143,22 +146,22 @@ async def test_work_that_suppresses_cancellation_gets_lease_lost_at_the_end(
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 assert lease.state == LeaseState.LEASE_STATE_LOST
-    # Code after the block is not cancelled.
+    # If the asyncio task were still cancelled after the lease's block, this `await` would raise CancelledError.
     await asyncio.sleep(0)
 
 
 async def test_progress_is_sent_once_with_the_next_heartbeat(fake: FakeServer, client: runhub.aio.AsyncClient) -> None:
     async with client.keep_lease(CLAIM) as lease:
         lease.progress({"percent": 50})
-        beats = await wait_for_beats(fake, 2)
+        beats = await wait_for_heartbeats(fake, 2)
     assert runhub.to_json(beats[0].progress) == {"percent": 50}
     assert not beats[1].HasField("progress")
 
 
-async def test_work_can_wait_for_requests_to_stop(fake: FakeServer, client: runhub.aio.AsyncClient) -> None:
+async def test_block_can_wait_for_pause_and_cancel_requests(fake: FakeServer, client: runhub.aio.AsyncClient) -> None:
     pause = LeaseState.LEASE_STATE_PAUSE_REQUESTED
     cancel = LeaseState.LEASE_STATE_CANCEL_REQUESTED
-    fake.set_answers("Heartbeat", heartbeat(pause), heartbeat(), heartbeat(cancel))
+    fake.set_answers("Heartbeat", answer_heartbeat(pause), answer_heartbeat(), answer_heartbeat(cancel))
     async with client.keep_lease(CLAIM) as lease:
         await lease.resumed()
         await lease.pause_requested()
@@ -173,7 +176,7 @@ async def test_waits_end_when_the_lease_is_lost_and_when_the_block_is_left(
 ) -> None:
     async with client.keep_lease(CLAIM) as lease:
         waiting = asyncio.create_task(lease.cancel_requested())
-        await wait_for_beats(fake)
+        await wait_for_heartbeats(fake)
     with pytest.raises(asyncio.CancelledError):
         await waiting
     fake.set_answers("Heartbeat", LOST)

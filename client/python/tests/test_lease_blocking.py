@@ -1,4 +1,4 @@
-"""The lease keeper for threads."""
+"""Tests the leases of the blocking client."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
-from fake import FakeServer, hang, heartbeat, refuse
+from fake import FakeServer, answer_heartbeat, never_answer, refuse
 from test_lease_aio import CLAIM, LOST
 
 import runhub
@@ -27,11 +27,11 @@ def test_first_heartbeat_is_sent_at_once_and_none_after_the_block(fake: FakeServ
         (call,) = fake.wait_for_calls("Heartbeat")
         assert call.request.beats[0].lease_token == "token"
         lease.check()
-    assert fake.count("Heartbeat") == 1
+    assert fake.count_calls("Heartbeat") == 1
 
 
 def test_running_heartbeat_does_not_delay_leaving_the_block(fake: FakeServer, client: runhub.Client) -> None:
-    fake.set_answers("Heartbeat", hang())
+    fake.set_answers("Heartbeat", never_answer())
     with client.keep_lease(Claim(lease_token="token", lease_duration={"seconds": 3600})):
         (call,) = fake.wait_for_calls("Heartbeat")
         began = time.monotonic()
@@ -43,7 +43,7 @@ def test_running_heartbeat_does_not_delay_leaving_the_block(fake: FakeServer, cl
     ("answer", "because"),
     [
         (LOST, "taken"),
-        (hang(), "unanswered"),
+        (never_answer(), "unanswered"),
         (refuse(grpc.StatusCode.UNAVAILABLE), "unanswered"),
         (refuse(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"), "refused"),
     ],
@@ -59,7 +59,9 @@ def test_wait_ends_when_the_lease_is_lost(
     assert time.monotonic() - began < 5
 
 
-def test_work_that_does_not_check_gets_lease_lost_at_the_end(fake: FakeServer, client: runhub.Client) -> None:
+def test_block_that_does_not_check_the_lease_raises_lease_lost_at_its_end(
+    fake: FakeServer, client: runhub.Client
+) -> None:
     fake.set_answers("Heartbeat", LOST)
     is_lost = threading.Event()
     with pytest.raises(runhub.LeaseLost), client.keep_lease(CLAIM) as lease:
@@ -80,15 +82,15 @@ def test_error_of_the_work_is_raised_unchanged(fake: FakeServer, client: runhub.
         raise ZeroDivisionError
 
 
-def test_wait_sleeps_while_the_lease_is_kept(client: runhub.Client) -> None:
+def test_wait_sleeps_while_the_lease_is_held(client: runhub.Client) -> None:
     began = time.monotonic()
     with client.keep_lease(CLAIM) as lease:
         lease.wait(0.05)
     assert time.monotonic() - began >= 0.05
 
 
-def test_progress_is_sent_once_and_state_is_read(fake: FakeServer, client: runhub.Client) -> None:
-    fake.set_answers("Heartbeat", heartbeat(LeaseState.LEASE_STATE_PAUSE_REQUESTED))
+def test_progress_is_sent_once_and_state_is_updated(fake: FakeServer, client: runhub.Client) -> None:
+    fake.set_answers("Heartbeat", answer_heartbeat(LeaseState.LEASE_STATE_PAUSE_REQUESTED))
     with client.keep_lease(CLAIM) as lease:
         lease.progress({"percent": 50})
         fake.wait_for_calls("Heartbeat", 3)

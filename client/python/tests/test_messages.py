@@ -1,4 +1,4 @@
-"""The messages of the API, and JSON in them."""
+"""Tests the exports of `runhub.v1`, and the conversion between JSON and google.protobuf.Value."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pkgutil
 from typing import Any
 
 import pytest
-from stage import ROOT
+from test_server import ROOT
 
 import runhub
 from runhub import v1

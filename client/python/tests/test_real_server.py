@@ -1,4 +1,7 @@
-"""Tests against the real server: two of the scenarios with the client for threads, and a unix socket."""
+"""Tests the blocking client and the asyncio client against a real server.
+
+Two tests run scenarios with the blocking client, and one test connects to a unix socket.
+"""
 
 from __future__ import annotations
 
@@ -9,39 +12,40 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from stage import Stage
-from test_scenarios import needs_stage
+from test_scenarios import require_test_server
+from test_server import TestServer
 
 import runhub
 from runhub import v1
 
-# The first test may have to build the stage, and each scenario has a limit of its own.
+# Disable pytest's time limit, because the first test may have to build the test server. Each scenario has its own time
+# limit.
 pytestmark = [pytest.mark.timeout(0), pytest.mark.filterwarnings("default:!!!")]
 
 SendCommand = Callable[[str], None]
 
 
 @pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    needs_stage()
-    async with Stage() as stage:
-        yield stage
+async def test_server() -> AsyncIterator[TestServer]:
+    require_test_server()
+    async with TestServer() as server:
+        yield server
 
 
-async def test_blocking_client_plays_lease_lost(stage: Stage) -> None:
-    await in_thread(stage, lose_leases)
+async def test_blocking_client_passes_scenario_lease_lost(test_server: TestServer) -> None:
+    await run_in_thread(test_server, run_lease_lost)
 
 
-async def test_blocking_client_plays_two_restarts(stage: Stage) -> None:
-    await in_thread(stage, survive_two_restarts)
+async def test_blocking_client_passes_scenario_two_restarts(test_server: TestServer) -> None:
+    await run_in_thread(test_server, run_two_restarts)
 
 
-async def test_clients_reach_server_on_unix_socket(stage: Stage, tmp_path: Path) -> None:
+async def test_clients_reach_server_on_unix_socket(test_server: TestServer, tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/runhub.sock"
-    command = [stage.binary, "serve", "--listen", address, "--db", f"{tmp_path}/runhub.db"]
+    command = [test_server.binary, "serve", "--listen", address, "--db", f"{tmp_path}/runhub.db"]
     server = await asyncio.create_subprocess_exec(*command, stdout=DEVNULL, stderr=DEVNULL)
     try:
-        # The first call is retried until the server listens.
+        # The client retries the first call until the server listens.
         with runhub.connect(address) as client:
             assert await asyncio.to_thread(create_run, client)
         async with runhub.aio.connect(address) as client:
@@ -51,17 +55,17 @@ async def test_clients_reach_server_on_unix_socket(stage: Stage, tmp_path: Path)
         await server.wait()
 
 
-async def in_thread(stage: Stage, play: Callable[[runhub.Client, SendCommand], None]) -> None:
+async def run_in_thread(test_server: TestServer, scenario: Callable[[runhub.Client, SendCommand], None]) -> None:
     loop = asyncio.get_running_loop()
 
     def send_command(command: str) -> None:
-        asyncio.run_coroutine_threadsafe(stage.command(command), loop).result()
+        asyncio.run_coroutine_threadsafe(test_server.send_command(command), loop).result()
 
-    with runhub.connect(stage.address) as client:
-        await asyncio.wait_for(asyncio.to_thread(play, client, send_command), 60)
+    with runhub.connect(test_server.address) as client:
+        await asyncio.wait_for(asyncio.to_thread(scenario, client, send_command), 60)
 
 
-def lose_leases(client: runhub.Client, send_command: SendCommand) -> None:
+def run_lease_lost(client: runhub.Client, send_command: SendCommand) -> None:
     run = create_run(client)
     task = add_task(client, run)
     claim = v1.ClaimTaskRequest(run_id=run, agent_id="first", lease_duration={"seconds": 1})
@@ -82,17 +86,17 @@ def lose_leases(client: runhub.Client, send_command: SendCommand) -> None:
     assert client.tasks.CompleteTask(report).task.attempt_count == 2
 
 
-def survive_two_restarts(client: runhub.Client, send_command: SendCommand) -> None:
+def run_two_restarts(client: runhub.Client, send_command: SendCommand) -> None:
     run = create_run(client)
     claim = v1.ClaimTaskRequest(run_id=run, agent_id="patient", wait={"seconds": 50})
     with ThreadPoolExecutor() as threads:
         log = threads.submit(list[v1.SubscribeEventsResponse], client.subscribe(v1.SubscribeEventsRequest(run_id=run)))
         claiming = threads.submit(client.tasks.ClaimTask, claim)
         for kind, end in (("step_1", "kill"), ("step_2", "stop")):
-            append(client, run, kind)
+            append_event(client, run, kind)
             send_command(end)
             send_command("start")
-        append(client, run, "step_3")
+        append_event(client, run, "step_3")
         task = add_task(client, run)
         token = claiming.result().claim.lease_token
         client.tasks.CompleteTask(v1.CompleteTaskRequest(task_id=task, lease_token=token, summary="done"))
@@ -113,5 +117,5 @@ def add_task(client: runhub.Client, run: str) -> str:
     return client.tasks.AddTasks(v1.AddTasksRequest(run_id=run, tasks=[v1.TaskDraft(title="one")])).tasks[0].id
 
 
-def append(client: runhub.Client, run: str, kind: str) -> None:
+def append_event(client: runhub.Client, run: str, kind: str) -> None:
     client.events.AppendEvents(v1.AppendEventsRequest(run_id=run, events=[v1.EventDraft(source="agent", kind=kind)]))

@@ -1,4 +1,7 @@
-"""The rules that both clients share, at times that the test chooses."""
+"""Tests the rules that the blocking client and the asyncio client share.
+
+Each test passes the current time to the rules, so no test waits.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 
 import runhub
 from runhub import v1
-from runhub._rules.address import target
+from runhub._rules.address import to_channel_target
 from runhub._rules.calls import Backoff, Call
 from runhub._rules.heartbeats import HeartbeatSchedule
 from runhub.v1 import BeatResult, Claim, ClaimTaskRequest, HeartbeatResponse, LeaseState
@@ -23,51 +26,51 @@ REFUSED = runhub.InvalidField(grpc.StatusCode.INVALID_ARGUMENT, "too large", "IN
 def test_delays_double_up_to_two_seconds_with_jitter() -> None:
     backoff = Backoff()
     for full in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0):
-        assert full / 2 <= backoff.next(None) <= full
-    assert backoff.next(5.0) == 5.0
+        assert full / 2 <= backoff.next_delay(None) <= full
+    assert backoff.next_delay(5.0) == 5.0
 
 
-def test_delays_are_short_if_there_is_little_time() -> None:
+def test_delays_are_at_most_a_tenth_of_the_limit() -> None:
     backoff = Backoff(limit=1.0)
-    assert all(backoff.next(None) <= 0.1 for _ in range(10))
+    assert all(backoff.next_delay(None) <= 0.1 for _ in range(10))
 
 
 def test_call_ends_if_next_try_would_be_after_the_deadline() -> None:
     call = Call(ClaimTaskRequest(), timeout=None, deadline=30.0, now=100.0)
     overloaded = runhub.Overloaded(grpc.StatusCode.RESOURCE_EXHAUSTED, "", "OVERLOADED", retry_delay=5.0)
     assert call.next_try(110.0)[1] == 20.0
-    assert call.failed(overloaded, 110.0) == 5.0
+    assert call.record_failure(overloaded, 110.0) == 5.0
     for error, now in ((overloaded, 125.5), (REFUSED, 110.0)):
         with pytest.raises(runhub.Error) as raised:
-            call.failed(error, now)
+            call.record_failure(error, now)
         assert raised.value is error
 
 
 def test_call_ends_at_deadline_with_error_of_last_ended_try() -> None:
     call = Call(ClaimTaskRequest(), timeout=None, deadline=30.0, now=100.0)
     with pytest.raises(runhub.Error) as raised:
-        call.failed(TOO_LATE, 130.0)
+        call.record_failure(TOO_LATE, 130.0)
     assert raised.value is TOO_LATE
     call = Call(ClaimTaskRequest(), timeout=None, deadline=30.0, now=100.0)
-    call.failed(UNAVAILABLE, 101.0)
+    call.record_failure(UNAVAILABLE, 101.0)
     with pytest.raises(runhub.Error) as raised:
-        call.failed(TOO_LATE, 130.0)
+        call.record_failure(TOO_LATE, 130.0)
     assert raised.value is UNAVAILABLE
 
 
-def test_further_try_asks_for_the_rest_of_the_wait() -> None:
+def test_retry_requests_the_remaining_wait() -> None:
     request = ClaimTaskRequest(run_id="a", wait=Duration(seconds=50), request_id="mine")
     call = Call(request, timeout=None, deadline=30.0, now=100.0)
-    # The first try is sent unchanged, even if it is sent late.
+    # The first try sends the request unchanged, even if the first try starts late.
     assert call.next_try(100.5) == (request, 79.5)
     rest, timeout = call.next_try(120.0)
     assert rest == ClaimTaskRequest(run_id="a", wait=Duration(seconds=30), request_id="mine")
     assert timeout == 60.0
-    # The wait is over, so the try asks for a wait of 0.
+    # The wait of 50 s has ended, so the request of the try has a wait of 0.
     assert call.next_try(170.0)[0].wait == Duration()
 
 
-def test_wait_counts_up_to_the_limit_of_the_server() -> None:
+def test_wait_extends_the_deadline_by_0_to_300_seconds() -> None:
     assert Call(ClaimTaskRequest(wait=Duration(seconds=3600)), None, 30.0, 100.0).next_try(100.0)[1] == 330.0
     refused = ClaimTaskRequest(wait=Duration(seconds=-1), request_id="mine")
     call = Call(refused, None, 30.0, 100.0)
@@ -85,8 +88,8 @@ def test_wait_counts_up_to_the_limit_of_the_server() -> None:
         ("unix:a.sock", f"unix://{os.getcwd()}/a.sock"),
     ],
 )
-def test_valid_address_becomes_a_target_of_grpc(server: str, expected: str) -> None:
-    assert target(server) == expected
+def test_valid_address_becomes_a_grpc_target(server: str, expected: str) -> None:
+    assert to_channel_target(server) == expected
 
 
 @pytest.mark.parametrize("server", ["", "localhost", "https://localhost:1", "unix:", "::1:50051", "http://a:1/b"])
@@ -95,33 +98,33 @@ def test_invalid_address_is_an_error(server: str) -> None:
         runhub.connect(server)
 
 
-def schedule_of(lease: float, now: float = 100.0) -> HeartbeatSchedule:
+def new_schedule(lease: float, now: float = 100.0) -> HeartbeatSchedule:
     duration = Duration()
     duration.FromNanoseconds(int(lease * 1e9))
     return HeartbeatSchedule(Claim(lease_token="token", lease_duration=duration), now)
 
 
-def answer(state: LeaseState = LeaseState.LEASE_STATE_EXTENDED) -> HeartbeatResponse:
+def new_heartbeat_response(state: LeaseState = LeaseState.LEASE_STATE_EXTENDED) -> HeartbeatResponse:
     return HeartbeatResponse(results=[BeatResult(state=state)])
 
 
 @pytest.mark.parametrize(("lease", "interval"), [(6.0, 2.0), (600.0, 10.0), (0.0, 1 / 3)])
-def test_heartbeats_come_at_a_third_of_the_lease_but_at_least_every_ten_seconds(lease: float, interval: float) -> None:
-    schedule = schedule_of(lease)
+def test_heartbeat_interval_is_a_third_of_the_lease_but_at_most_ten_seconds(lease: float, interval: float) -> None:
+    schedule = new_schedule(lease)
     request, timeout = schedule.next_try(100.0)
     assert request.beats[0].lease_token == "token"
     assert timeout == max(lease, 1.0) / 3
-    # The interval starts when the heartbeat was sent, not when it was answered.
-    assert schedule.answered(answer(), 100.1) == pytest.approx(interval - 0.1)
+    # The interval starts when the heartbeat is sent, not when the response arrives.
+    assert schedule.record_answer(new_heartbeat_response(), 100.1) == pytest.approx(interval - 0.1)
 
 
-def test_lease_is_lost_if_no_heartbeat_is_answered_for_its_duration() -> None:
-    schedule = schedule_of(6.0)
+def test_lease_is_lost_if_no_heartbeat_is_answered_for_a_lease_duration() -> None:
+    schedule = new_schedule(6.0)
     schedule.next_try(101.0)
-    schedule.answered(answer(), 103.0)
+    schedule.record_answer(new_heartbeat_response(), 103.0)
     schedule.next_try(103.0)
-    assert schedule.failed(TOO_LATE, 105.0) <= 0.05
-    assert schedule.failed(UNAVAILABLE, 106.99) <= 0.011
+    assert schedule.record_failure(TOO_LATE, 105.0) <= 0.05
+    assert schedule.record_failure(UNAVAILABLE, 106.99) <= 0.011
     assert schedule.next_try(106.9)[1] == pytest.approx(0.1)
     with pytest.raises(runhub.LeaseLost) as lost:
         schedule.next_try(107.0)
@@ -129,44 +132,44 @@ def test_lease_is_lost_if_no_heartbeat_is_answered_for_its_duration() -> None:
     assert lost.value.__cause__ is UNAVAILABLE
 
 
-def test_lease_is_lost_by_answer_and_by_refusal() -> None:
+def test_lease_is_lost_if_the_server_answers_lost_or_refuses_a_heartbeat() -> None:
     with pytest.raises(runhub.LeaseLost) as taken:
-        schedule_of(6.0).answered(answer(LeaseState.LEASE_STATE_LOST), 101.0)
+        new_schedule(6.0).record_answer(new_heartbeat_response(LeaseState.LEASE_STATE_LOST), 101.0)
     assert taken.value.because == "taken"
     with pytest.raises(runhub.LeaseLost) as refused:
-        schedule_of(6.0).failed(REFUSED, 101.0)
+        new_schedule(6.0).record_failure(REFUSED, 101.0)
     assert (refused.value.because, refused.value.__cause__) == ("refused", REFUSED)
 
 
-def test_answer_without_result_counts_as_failed_try() -> None:
-    assert schedule_of(6.0).answered(HeartbeatResponse(), 101.0) <= 0.05
+def test_response_without_result_counts_as_failed_try() -> None:
+    assert new_schedule(6.0).record_answer(HeartbeatResponse(), 101.0) <= 0.05
 
 
-def test_latest_progress_is_sent_until_it_is_answered() -> None:
-    schedule = schedule_of(6.0)
+def test_latest_progress_is_sent_until_a_heartbeat_is_answered() -> None:
+    schedule = new_schedule(6.0)
 
-    def sent() -> object:
+    def read_next_progress() -> object:
         beat = schedule.next_try(100.0)[0].beats[0]
         return runhub.to_json(beat.progress) if beat.HasField("progress") else "none"
 
-    assert sent() == "none"
-    schedule.progress(runhub.value(1))
-    schedule.progress(runhub.value(2))
-    assert sent() == 2
-    schedule.failed(UNAVAILABLE, 100.0)
-    assert sent() == 2
-    schedule.progress(runhub.value(3))
-    schedule.failed(UNAVAILABLE, 100.0)
-    assert sent() == 3
-    schedule.progress(runhub.value(4))
-    schedule.answered(answer(), 100.0)
-    assert sent() == 4
-    schedule.answered(answer(), 100.0)
-    assert sent() == "none"
+    assert read_next_progress() == "none"
+    schedule.set_progress(runhub.value(1))
+    schedule.set_progress(runhub.value(2))
+    assert read_next_progress() == 2
+    schedule.record_failure(UNAVAILABLE, 100.0)
+    assert read_next_progress() == 2
+    schedule.set_progress(runhub.value(3))
+    schedule.record_failure(UNAVAILABLE, 100.0)
+    assert read_next_progress() == 3
+    schedule.set_progress(runhub.value(4))
+    schedule.record_answer(new_heartbeat_response(), 100.0)
+    assert read_next_progress() == 4
+    schedule.record_answer(new_heartbeat_response(), 100.0)
+    assert read_next_progress() == "none"
 
 
-def test_state_is_that_of_the_last_answer() -> None:
-    schedule = schedule_of(6.0)
+def test_state_comes_from_the_last_response() -> None:
+    schedule = new_schedule(6.0)
     for state in (v1.LeaseState.LEASE_STATE_PAUSE_REQUESTED, v1.LeaseState.LEASE_STATE_EXTENDED):
-        schedule.answered(answer(state), 100.0)
+        schedule.record_answer(new_heartbeat_response(state), 100.0)
         assert schedule.state == state

@@ -1,4 +1,4 @@
-"""The scenarios that every client must pass."""
+"""Runs the scenarios that every client must pass."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import warnings
 from pathlib import Path
 
 import pytest
-from play import play
-from stage import ROOT, can_have_stage
+from runner import run_scenario
+from test_server import ROOT, is_test_server_available
 
-# The first test may have to build the stage, and each step has a limit of its own.
+# Disable pytest's time limit, because the first test may have to build the test server. Each step has its own time
+# limit.
 pytestmark = [pytest.mark.timeout(0), pytest.mark.filterwarnings("default:!!!")]
 
 SCENARIOS = sorted((ROOT / "client/scenarios").glob("*.json"))
@@ -22,14 +23,14 @@ def test_scenarios_are_found() -> None:
 
 @pytest.mark.parametrize("file", SCENARIOS, ids=lambda file: file.stem)
 async def test_scenario_passes(file: Path) -> None:
-    needs_stage()
-    await play(file)
+    require_test_server()
+    await run_scenario(file)
 
 
-def needs_stage() -> None:
-    if can_have_stage():
+def require_test_server() -> None:
+    if is_test_server_available():
         return
-    text = "!!! THE SCENARIOS ARE SKIPPED, BECAUSE THERE IS NEITHER RUNHUB_STAGE NOR CARGO !!!"
+    text = "!!! THE SCENARIOS ARE SKIPPED, BECAUSE THERE IS NEITHER RUNHUB_TEST_SERVER NOR CARGO !!!"
     if os.environ.get("CI"):
         pytest.fail(text)
     warnings.warn(text, stacklevel=2)

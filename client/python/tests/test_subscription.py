@@ -1,4 +1,4 @@
-"""Subscriptions of both clients."""
+"""Tests the subscriptions of the blocking client and the asyncio client against a fake server."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import threading
 import grpc
 import pytest
 from conftest import Connect
-from fake import Answer, FakeServer, hang, refuse, reply, stream
-from test_subscription_state import caught_up, end, event
+from fake import Answer, FakeServer, answer_stream, never_answer, refuse, reply
+from test_subscription_state import new_caught_up, new_end, new_event
 
 import runhub
 from runhub.v1 import EndReason, GetServerInfoResponse, SubscribeEventsRequest
 
 ALL = SubscribeEventsRequest()
-ENDED = end(EndReason.END_REASON_RUN_ENDED, 9)
+ENDED = new_end(EndReason.END_REASON_RUN_ENDED, 9)
 BROKEN = refuse(grpc.StatusCode.UNAVAILABLE)
 DRAINING = refuse(grpc.StatusCode.UNAVAILABLE, "DRAINING", retry_delay=0.2)
 
@@ -23,18 +23,18 @@ DRAINING = refuse(grpc.StatusCode.UNAVAILABLE, "DRAINING", retry_delay=0.2)
 @pytest.mark.parametrize(
     ("first", "resumed_after"),
     [
-        (stream(event(3), caught_up(5), then=BROKEN), 5),
-        # The stream ends without an error, as when a proxy closes it.
-        (stream(event(3), caught_up(5)), 5),
-        (stream(event(3), caught_up(5), end(EndReason.END_REASON_DRAINING, 6), then=DRAINING), 6),
+        (answer_stream(new_event(3), new_caught_up(5), then=BROKEN), 5),
+        # The stream ends without an error, for example because a proxy closes the stream.
+        (answer_stream(new_event(3), new_caught_up(5)), 5),
+        (answer_stream(new_event(3), new_caught_up(5), new_end(EndReason.END_REASON_DRAINING, 6), then=DRAINING), 6),
     ],
 )
 async def test_subscription_resumes_after_a_break(
     fake: FakeServer, connect: Connect, first: Answer, resumed_after: int
 ) -> None:
-    fake.set_answers("SubscribeEvents", first, BROKEN, stream(caught_up(7), event(8), ENDED))
+    fake.set_answers("SubscribeEvents", first, BROKEN, answer_stream(new_caught_up(7), new_event(8), ENDED))
     subscription = connect(fake.address).subscribe(SubscribeEventsRequest(run_id="a"))
-    for expected in (event(3), caught_up(5), event(8), ENDED, None):
+    for expected in (new_event(3), new_caught_up(5), new_event(8), ENDED, None):
         assert await subscription.next() == expected
     assert subscription.position == 9
     requests = [call.request for call in fake.wait_for_calls("SubscribeEvents", 3)]
@@ -43,7 +43,7 @@ async def test_subscription_resumes_after_a_break(
 
 
 async def test_subscription_resumes_after_draining(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("SubscribeEvents", stream(then=DRAINING), stream(ENDED))
+    fake.set_answers("SubscribeEvents", answer_stream(then=DRAINING), answer_stream(ENDED))
     assert await connect(fake.address).subscribe(ALL).next() == ENDED
     first, second = fake.wait_for_calls("SubscribeEvents", 2)
     assert second.at - first.at >= 0.2
@@ -51,28 +51,28 @@ async def test_subscription_resumes_after_draining(fake: FakeServer, connect: Co
 
 async def test_permanent_error_ends_the_subscription(fake: FakeServer, connect: Connect) -> None:
     fake.set_answers(
-        "SubscribeEvents", stream(event(3), then=refuse(grpc.StatusCode.OUT_OF_RANGE, "POSITION_COMPACTED"))
+        "SubscribeEvents", answer_stream(new_event(3), then=refuse(grpc.StatusCode.OUT_OF_RANGE, "POSITION_COMPACTED"))
     )
     subscription = connect(fake.address).subscribe(ALL)
-    assert await subscription.next() == event(3)
+    assert await subscription.next() == new_event(3)
     with pytest.raises(runhub.PositionCompacted):
         await subscription.next()
     assert await subscription.next() is None
-    assert fake.count("SubscribeEvents") == 1
+    assert fake.count_calls("SubscribeEvents") == 1
 
 
 async def test_another_log_ends_the_subscription(fake: FakeServer, connect: Connect) -> None:
     fake.set_answers("GetServerInfo", *(reply(GetServerInfoResponse(log_id=log)) for log in ("one", "two")))
-    fake.set_answers("SubscribeEvents", stream(event(3)))
+    fake.set_answers("SubscribeEvents", answer_stream(new_event(3)))
     subscription = connect(fake.address).subscribe(ALL)
     await subscription.next()
     with pytest.raises(runhub.OtherLog):
         await subscription.next()
-    assert fake.count("SubscribeEvents") == 1
+    assert fake.count_calls("SubscribeEvents") == 1
 
 
 async def test_new_subscription_continues_only_in_the_same_log(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("SubscribeEvents", stream(event(3)), stream(ENDED))
+    fake.set_answers("SubscribeEvents", answer_stream(new_event(3)), answer_stream(ENDED))
     client = connect(fake.address)
     subscription = client.subscribe(ALL)
     assert subscription.log_id is None
@@ -83,19 +83,19 @@ async def test_new_subscription_continues_only_in_the_same_log(fake: FakeServer,
     assert other.log_id == "other"
     with pytest.raises(runhub.OtherLog):
         await other.next()
-    assert fake.count("SubscribeEvents") == 2
+    assert fake.count_calls("SubscribeEvents") == 2
 
 
 async def test_subscription_has_no_deadline_even_if_the_server_hangs(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("GetServerInfo", hang(), reply(GetServerInfoResponse(log_id="log")))
-    fake.set_answers("SubscribeEvents", stream(ENDED))
+    fake.set_answers("GetServerInfo", never_answer(), reply(GetServerInfoResponse(log_id="log")))
+    fake.set_answers("SubscribeEvents", answer_stream(ENDED))
     assert await connect(fake.address, deadline=1).subscribe(ALL).next() == ENDED
-    # grpcio reports a missing deadline as a very long one.
+    # If a call has no deadline, grpcio reports the remaining time as None or as more than 1e6 s.
     assert (fake.wait_for_calls("SubscribeEvents")[0].timeout or 1e9) > 1e6
 
 
 async def test_closing_the_subscription_closes_its_stream(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("SubscribeEvents", stream(event(3), then=hang()))
+    fake.set_answers("SubscribeEvents", answer_stream(new_event(3), then=never_answer()))
     subscription = connect(fake.address).subscribe(ALL)
     await subscription.next()
     await subscription.close()
@@ -104,7 +104,7 @@ async def test_closing_the_subscription_closes_its_stream(fake: FakeServer, conn
 
 
 async def test_leaving_the_loop_closes_the_stream(fake: FakeServer) -> None:
-    fake.set_answers("SubscribeEvents", stream(event(3), then=hang()))
+    fake.set_answers("SubscribeEvents", answer_stream(new_event(3), then=never_answer()))
     with runhub.connect(fake.address) as blocking:
         for _ in blocking.subscribe(ALL):
             break
@@ -116,14 +116,14 @@ async def test_leaving_the_loop_closes_the_stream(fake: FakeServer) -> None:
 
 
 async def test_cancelling_the_reader_closes_the_stream(fake: FakeServer) -> None:
-    fake.set_answers("SubscribeEvents", stream(then=hang()))
+    fake.set_answers("SubscribeEvents", answer_stream(then=never_answer()))
     async with runhub.aio.connect(fake.address) as client:
 
-        async def read() -> None:
+        async def read_updates() -> None:
             async for _ in client.subscribe(ALL):
                 pass
 
-        reading = asyncio.create_task(read())
+        reading = asyncio.create_task(read_updates())
         (call,) = await asyncio.to_thread(fake.wait_for_calls, "SubscribeEvents")
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -133,9 +133,9 @@ async def test_cancelling_the_reader_closes_the_stream(fake: FakeServer) -> None
 
 @pytest.mark.parametrize("hanging", ["GetServerInfo", "SubscribeEvents"])
 def test_another_thread_can_close_the_subscription(fake: FakeServer, hanging: str) -> None:
-    fake.set_answers("SubscribeEvents", stream(then=hang()))
+    fake.set_answers("SubscribeEvents", answer_stream(then=never_answer()))
     if hanging == "GetServerInfo":
-        fake.set_answers("GetServerInfo", hang())
+        fake.set_answers("GetServerInfo", never_answer())
     with runhub.connect(fake.address) as client:
         subscription = client.subscribe(ALL)
         received: list[object] = []
@@ -151,7 +151,8 @@ def test_another_thread_can_close_the_subscription(fake: FakeServer, hanging: st
 
 def test_another_thread_can_close_the_subscription_while_the_server_is_down() -> None:
     server = FakeServer()
-    server.set_answers("SubscribeEvents", stream(then=refuse(grpc.StatusCode.UNAVAILABLE, "DRAINING", retry_delay=60)))
+    retry_in_60_s = refuse(grpc.StatusCode.UNAVAILABLE, "DRAINING", retry_delay=60)
+    server.set_answers("SubscribeEvents", answer_stream(then=retry_in_60_s))
     with runhub.connect(server.address) as client:
         subscription = client.subscribe(ALL)
         reading = threading.Thread(target=lambda: list(subscription))

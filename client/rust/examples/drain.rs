@@ -1,9 +1,10 @@
-//! N agents claim tasks, pretend to work, and complete the tasks until the run is done, while a watcher counts the events.
+//! This example starts N agents, which claim tasks, sleep instead of working, and complete the tasks until no task
+//! remains. A watcher counts the events.
 //!
-//! Start a server and run `cargo run --release -p runhub-client --example drain -- --agents 8 [RUN]`.
-//! Without RUN, the example creates a run with a plan of 200 tasks that depend on each other.
+//! Start a server and run `cargo run --release -p runhub-client --example drain -- --agents 8 [RUN]`. Without RUN, the
+//! example creates a run with a plan of 200 tasks in twenty chains.
 
-// An example prints.
+// The example prints its results to standard output.
 #![allow(clippy::print_stdout)]
 
 use std::collections::BTreeMap;
@@ -17,14 +18,14 @@ use runhub_client::v1::{
 };
 use runhub_client::{Client, Error, Update};
 
-/// How long a claim waits for a task, in seconds. After this time, an agent checks whether the plan is done.
+/// Maximum time that a claim waits for a task, in seconds. After this time, the agent checks whether a task remains.
 const WAIT_SECONDS: i64 = 1;
 
 #[derive(Parser)]
 struct Args {
-    /// The run to drain; default: a new run
+    /// The run to drain. Default: a new run
     run: Option<String>,
-    /// The server: http://HOST:PORT, HOST:PORT or unix:PATH
+    /// The address of the server: http://HOST:PORT, HOST:PORT or unix:PATH
     #[arg(long, default_value = "http://127.0.0.1:50051")]
     server: String,
     /// The number of agents that work at the same time
@@ -55,7 +56,7 @@ async fn main() -> Result<(), Error> {
     for agent in agents {
         done += agent.await.unwrap_or(Ok(0))?;
     }
-    // The server does not end a run by itself. The end of the run ends the watcher's stream.
+    // The server does not end a run by itself. Without this update, the watcher's stream would never end.
     let request = UpdateRunRequest {
         run_id,
         status: Some(RunStatus::Completed.into()),
@@ -91,17 +92,18 @@ async fn create_run(client: &Client) -> Result<String, Error> {
     Ok(run_id)
 }
 
-/// Works as one agent until no work is left, and returns how many tasks the agent has completed.
+/// Claims and completes tasks as one agent until no task remains. Returns the number of completed tasks.
 async fn work(client: Client, run_id: String, agent_id: String, duration: Duration) -> Result<usize, Error> {
     let mut done = 0;
     loop {
         let Some(claim) = claim(&client, &run_id, &agent_id).await? else {
-            if !is_work_left(&client, &run_id).await? {
+            if !has_remaining_work(&client, &run_id).await? {
                 return Ok(done);
             }
             continue;
         };
-        // The keeper is dropped after the report is answered.
+        // The keeper must renew the lease until the server has answered the report, so the keeper is dropped only
+        // afterwards.
         let lease = client.keep_lease(&claim);
         match lease.run(tokio::time::sleep(duration)).await {
             Ok(()) => complete(&client, claim).await?,
@@ -114,7 +116,8 @@ async fn work(client: Client, run_id: String, agent_id: String, duration: Durati
     }
 }
 
-/// Claims a task. Waits up to `WAIT_SECONDS` for one, because tasks may depend on tasks that other agents hold.
+/// Claims a task. Returns None if no task becomes claimable within `WAIT_SECONDS`. The claim has to wait, because tasks
+/// may depend on tasks that other agents hold.
 async fn claim(client: &Client, run_id: &str, agent_id: &str) -> Result<Option<Claim>, Error> {
     let request = ClaimTaskRequest {
         run_id: run_id.to_owned(),
@@ -136,7 +139,7 @@ async fn complete(client: &Client, claim: Claim) -> Result<(), Error> {
     Ok(())
 }
 
-async fn is_work_left(client: &Client, run_id: &str) -> Result<bool, Error> {
+async fn has_remaining_work(client: &Client, run_id: &str) -> Result<bool, Error> {
     let request = ListTasksRequest {
         run_id: run_id.to_owned(),
         statuses: vec![TaskStatus::Pending.into(), TaskStatus::InProgress.into()],
@@ -146,7 +149,7 @@ async fn is_work_left(client: &Client, run_id: &str) -> Result<bool, Error> {
     Ok(!client.list_tasks(request).await?.tasks.is_empty())
 }
 
-/// Follows the run to its end and returns the number of events of each kind.
+/// Follows the run until the run ends, and returns the number of events of each kind.
 async fn watch(client: Client, run_id: String) -> Result<BTreeMap<String, usize>, Error> {
     let bar = ProgressBar::no_length();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} tasks completed  {elapsed}  {per_sec}") {

@@ -1,4 +1,4 @@
-//! A method of the client for each RPC, with its retries and deadline.
+//! This module defines a client method for each RPC, and makes the calls with retries and a deadline.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -11,13 +11,14 @@ use uuid::Uuid;
 
 use crate::{Client, Error, repeat_for};
 
-/// The server reduces a longer `wait` to this.
+/// Longest time for which the server holds a call. The server shortens a longer `wait` to this limit.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 impl Client {
-    /// Makes a call. If the client has a deadline, repeats the call until it is answered, fails for good, or reaches the
-    /// deadline.
-    async fn make<Q, A, F>(&self, mut request: Q, send: impl Fn(Channel, Q) -> F) -> Result<A, Error>
+    /// Makes a call and returns the response. If the client has a deadline, repeats the call while the error is
+    /// temporary and the deadline has not passed. Fails with the error of the last try, or with DEADLINE_EXCEEDED if no
+    /// try has ended before the deadline.
+    async fn make_call<Q, A, F>(&self, mut request: Q, send: impl Fn(Channel, Q) -> F) -> Result<A, Error>
     where
         Q: Request,
         F: Future<Output = Result<Response<A>, Status>>,
@@ -26,13 +27,13 @@ impl Client {
         let Some(deadline) = self.deadline else {
             return once(request).await;
         };
-        identify(&mut request);
+        ensure_request_id(&mut request);
         let began = Instant::now();
-        let wait = wait_of(&mut request);
+        let wait = requested_wait(&mut request);
         let mut is_first_try = true;
         let make_try = || {
             if !is_first_try && !wait.is_zero() {
-                set_wait(&mut request, wait.saturating_sub(began.elapsed()));
+                reduce_wait(&mut request, wait.saturating_sub(began.elapsed()));
             }
             is_first_try = false;
             once(request.clone())
@@ -41,21 +42,22 @@ impl Client {
     }
 }
 
-/// Returns how long the server may hold the call; 0 if the request has no valid `wait`.
-fn wait_of(request: &mut impl Request) -> Duration {
+/// Returns the time for which the server may hold the call: the request's `wait`, limited to `LONGEST_WAIT`. Returns
+/// zero if the request has no valid `wait`.
+fn requested_wait(request: &mut impl Request) -> Duration {
     let wait = request.wait_mut().and_then(|wait| Duration::try_from(*wait).ok());
     wait.unwrap_or_default().min(LONGEST_WAIT)
 }
 
-/// Sets the `wait` of a further try to the rest of the time, so that the try is answered within the deadline. The try remains
-/// the same call for the server, because `wait` is not part of the content that belongs to a request_id.
-fn set_wait(request: &mut impl Request, rest: Duration) {
+/// Reduces the `wait` of a retry to the remaining time, so that the server answers before the deadline. The server does
+/// not compare the `wait` of duplicate requests, so the server still treats all tries as one call.
+fn reduce_wait(request: &mut impl Request, rest: Duration) {
     if let (Some(wait), Ok(rest)) = (request.wait_mut(), rest.try_into()) {
         *wait = rest;
     }
 }
 
-/// Generates a method for each RPC of the catalogue.
+/// Generates a client method for each unary RPC of the API.
 macro_rules! calls {
     ($($module:ident::$stub:ident { $($call:ident($request:ident) -> $response:ident,)+ })+) => {
         impl Client {
@@ -63,20 +65,22 @@ macro_rules! calls {
                 #[doc = concat!("Calls `", stringify!($call), "`: [`v1::", stringify!($module), "::", stringify!($stub), "::", stringify!($call), "`] documents what the RPC does and which errors it returns.")]
                 ///
                 /// # Errors
-                /// The server refused the call: the error has a reason. Or the answer was lost: the error has none.
+                /// Fails with [`Error::Refused`] if the server refuses the call. Fails with [`Error::Lost`] if the call
+                /// does not reach the server's handler, or if the answer is lost.
                 pub async fn $call(&self, request: v1::$request) -> Result<v1::$response, Error> {
-                    self.make(request, |channel, request| async move {
+                    self.make_call(request, |channel, request| async move {
                         let stub = v1::$module::$stub::new(channel);
                         stub.max_decoding_message_size(MAX_RESPONSE_BYTES).$call(request).await
                     }).await
                 }
             )+)+
 
-            /// Calls an RPC by its name, such as `ClaimTask`, with an encoded request, and returns the encoded response.
-            /// This is for programs that learn at run time which RPC to call.
+            /// Calls an RPC by its name, such as `ClaimTask`, with an encoded request. Returns the encoded response.
+            /// Use this method in a program that learns the name of the RPC at run time.
             ///
             /// # Errors
-            /// The RPC's own errors; UNIMPLEMENTED if no unary RPC has this name, INVALID_ARGUMENT if the request can't be decoded.
+            /// Fails with the errors of the RPC. Also fails with UNIMPLEMENTED if no unary RPC has this name, and with
+            /// INVALID_ARGUMENT if the request can't be decoded.
             pub async fn call_encoded(&self, rpc: &str, request: &[u8]) -> Result<Vec<u8>, Error> {
                 $($(
                     if <v1::$request as Request>::RPC.name == rpc {
@@ -93,10 +97,10 @@ macro_rules! calls {
 
 runhub_api::for_each_unary_rpc!(calls);
 
-/// Sets a request_id, unless the RPC takes none or the caller has set one.
-// A client has no injected clock: these ids only need to be unique.
+/// Sets a new request_id. Does nothing if the RPC has no request_id, or if the caller has set a request_id.
+// `Uuid::now_v7` reads the system clock, because the client has no injected clock. The id only needs to be unique.
 #[allow(clippy::disallowed_methods)]
-fn identify(request: &mut impl Request) {
+fn ensure_request_id(request: &mut impl Request) {
     if let Some(request_id) = request.request_id_mut()
         && request_id.is_empty()
     {
@@ -112,15 +116,15 @@ mod tests {
 
     use super::*;
 
-    /// Makes a call that is answered at the third try, and returns the request of each try.
-    async fn tries<Q: Request>(client: Client, request: Q) -> Vec<Q> {
+    /// Makes a call whose third try succeeds, and returns the request of each try.
+    async fn record_tries<Q: Request>(client: Client, request: Q) -> Vec<Q> {
         let sent = RefCell::new(Vec::new());
-        let answer = client.make(request, |_, request| {
+        let answer = client.make_call(request, |_, request| {
             sent.borrow_mut().push(request);
             let is_third = sent.borrow().len() == 3;
             async move { is_third.then(|| Response::new(())).ok_or_else(|| Status::unavailable("down")) }
         });
-        // A client without retry returns the error of the first try.
+        // The result is ignored, because a client without retry returns the error of the first try.
         let _ = answer.await;
         sent.into_inner()
     }
@@ -135,25 +139,25 @@ mod tests {
 
     #[tokio::test]
     async fn all_tries_of_a_mutating_call_have_the_same_request_id() {
-        let sent = tries(client(), ClaimTaskRequest::default()).await;
+        let sent = record_tries(client(), ClaimTaskRequest::default()).await;
         assert_eq!(sent.len(), 3);
         assert_eq!(Uuid::parse_str(&sent[0].request_id).unwrap().get_version_num(), 7);
         assert!(sent.iter().all(|request| *request == sent[0]));
-        let sent_later = tries(client(), ClaimTaskRequest::default()).await;
+        let sent_later = record_tries(client(), ClaimTaskRequest::default()).await;
         assert_ne!(sent_later[0].request_id, sent[0].request_id);
     }
 
     #[tokio::test]
-    async fn request_id_of_the_caller_is_kept_and_other_requests_are_sent_unchanged() {
+    async fn request_id_of_the_caller_is_kept_and_requests_without_the_field_are_retried() {
         let with_id = ClaimTaskRequest { request_id: "mine".into(), ..ClaimTaskRequest::default() };
-        assert_eq!(tries(client(), with_id.clone()).await, vec![with_id; 3]);
-        assert_eq!(tries(client(), HeartbeatRequest::default()).await.len(), 3);
-        assert_eq!(tries(client(), ListRunsRequest::default()).await.len(), 3);
+        assert_eq!(record_tries(client(), with_id.clone()).await, vec![with_id; 3]);
+        assert_eq!(record_tries(client(), HeartbeatRequest::default()).await.len(), 3);
+        assert_eq!(record_tries(client(), ListRunsRequest::default()).await.len(), 3);
     }
 
     #[tokio::test]
     async fn client_without_retry_makes_a_call_once_and_unchanged() {
-        let sent = tries(client().without_retry(), ClaimTaskRequest::default()).await;
+        let sent = record_tries(client().without_retry(), ClaimTaskRequest::default()).await;
         assert_eq!(sent, [ClaimTaskRequest::default()]);
     }
 
@@ -165,15 +169,15 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(50)).await;
             Ok(Response::new(()))
         };
-        let lost = client.make(ClaimTaskRequest::default(), answer_late).await.unwrap_err();
+        let lost = client.make_call(ClaimTaskRequest::default(), answer_late).await.unwrap_err();
         assert_eq!(lost.code(), Code::DeadlineExceeded);
         let request = ClaimTaskRequest { wait: seconds(60), ..ClaimTaskRequest::default() };
-        client.make(request, answer_late).await.unwrap();
+        client.make_call(request, answer_late).await.unwrap();
     }
 
     #[tokio::test]
-    async fn further_try_asks_for_the_rest_of_the_wait() {
-        let sent = tries(client(), ClaimTaskRequest { wait: seconds(60), ..ClaimTaskRequest::default() }).await;
+    async fn retry_requests_the_remaining_wait() {
+        let sent = record_tries(client(), ClaimTaskRequest { wait: seconds(60), ..ClaimTaskRequest::default() }).await;
         let waits: Vec<Duration> = sent.iter().map(|request| request.wait.unwrap().try_into().unwrap()).collect();
         assert_eq!(waits[0], Duration::from_secs(60));
         assert!(waits[2] < waits[1] && waits[1] < waits[0] && waits[2] > Duration::from_secs(50), "{waits:?}");
@@ -181,16 +185,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn invalid_wait_is_sent_unchanged_for_the_server_to_refuse() {
+    async fn invalid_wait_is_sent_unchanged() {
         let request = ClaimTaskRequest { wait: seconds(-1), ..ClaimTaskRequest::default() };
-        assert!(tries(client(), request).await.iter().all(|request| request.wait == seconds(-1)));
+        assert!(record_tries(client(), request).await.iter().all(|request| request.wait == seconds(-1)));
     }
 
     #[tokio::test]
     async fn permanent_error_is_not_retried() {
         let client = client();
         let tries = RefCell::new(0);
-        let refused = client.make(ListRunsRequest::default(), |_, _| {
+        let refused = client.make_call(ListRunsRequest::default(), |_, _| {
             *tries.borrow_mut() += 1;
             async { Err::<Response<()>, _>(Status::resource_exhausted("larger than 16 MiB")) }
         });

@@ -1,4 +1,4 @@
-//! Connecting to a server.
+//! This module connects the client to a server.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,52 +12,54 @@ use crate::Error;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often the connection is checked, so that a server that has disappeared is noticed.
+/// Time between two keepalive pings. Without pings, the client would not notice that a server has disappeared.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
-/// How many bytes of a stream the client buffers before the reader takes them.
+/// Number of unread bytes that the client buffers for each stream.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 
-/// How many bytes of all streams of a connection the client buffers. It is large, because streams that nobody reads would
-/// otherwise block the calls on the same connection.
+/// Number of unread bytes that the client buffers for all streams of a connection together. The number is large,
+/// because streams that nobody reads would otherwise block the calls on the same connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024 * 1024;
 
-/// The default time for all tries of a call.
+/// Default time limit for all tries of a call together.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A connection to a server. Clones share it.
+/// A connection to a server. Clones of the client share the connection.
 ///
-/// A call that fails for a temporary reason is repeated for 30 s, as [`repeat_for`](crate::repeat_for) does; a request's
-/// `wait` is added to this deadline. A mutating request without a `request_id` gets one before its first try, so that the
-/// server carries out the change once.
+/// The client repeats a call with a temporary error for up to 30 s, as [`repeat_for`](crate::repeat_for) does. A
+/// request's `wait` is added to this limit. If a mutating request has no `request_id`, the client sets a `request_id`
+/// before the first try, so that the server makes the change only once.
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(crate) channel: Channel,
-    /// The time for all tries of a call. None means that each call is made once and unchanged.
+    /// Time limit for all tries of a call together. None if the client makes each call once and sends the request
+    /// unchanged.
     pub(crate) deadline: Option<Duration>,
 }
 
 impl Client {
-    /// Connects to the server at `http://HOST:PORT`, `HOST:PORT` or `unix:PATH`. If the connection breaks later, the next
-    /// call reconnects.
+    /// Connects to the server at `http://HOST:PORT`, `HOST:PORT` or `unix:PATH`, and returns the client. If the
+    /// connection breaks later, the client reconnects at the next call.
     ///
     /// # Errors
-    /// Fails if the address has none of these forms, or if no server answers there.
+    /// Fails if the address has none of these forms, or if no server answers at the address.
     pub async fn connect(server: &str) -> Result<Self, Error> {
-        let channel = match target(server)? {
-            (endpoint, Some(path)) => endpoint.connect_with_connector(to_unix_socket(path)).await?,
+        let channel = match build_endpoint(server)? {
+            (endpoint, Some(path)) => endpoint.connect_with_connector(unix_socket_connector(path)).await?,
             (endpoint, None) => endpoint.connect().await?,
         };
         Ok(Self { channel, deadline: Some(DEADLINE) })
     }
 
-    /// Returns a client that connects when the first call is made. Takes the same addresses as [`connect`](Self::connect).
+    /// Returns a client that connects when the first call is made. Accepts the same forms of address as
+    /// [`connect`](Self::connect).
     ///
     /// # Errors
-    /// Fails if the address has none of the valid forms.
+    /// Fails if the address has none of the forms that `connect` accepts.
     pub fn connect_lazy(server: &str) -> Result<Self, Error> {
-        let channel = match target(server)? {
-            (endpoint, Some(path)) => endpoint.connect_with_connector_lazy(to_unix_socket(path)),
+        let channel = match build_endpoint(server)? {
+            (endpoint, Some(path)) => endpoint.connect_with_connector_lazy(unix_socket_connector(path)),
             (endpoint, None) => endpoint.connect_lazy(),
         };
         Ok(Self { channel, deadline: Some(DEADLINE) })
@@ -65,23 +67,24 @@ impl Client {
 }
 
 impl Client {
-    /// Returns a client on the same connection with another time limit for all tries of a call.
+    /// Returns a client on the same connection with the passed time limit for all tries of a call together.
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    /// Returns a client on the same connection that makes each call once and unchanged: without a deadline, and without
-    /// adding a request_id.
+    /// Returns a client on the same connection that makes each call once, without a deadline. The client sends each
+    /// request unchanged and adds no request_id.
     pub fn without_retry(mut self) -> Self {
         self.deadline = None;
         self
     }
 }
 
-/// Returns the endpoint to connect to, and the path if the address is a unix socket.
-fn target(server: &str) -> Result<(Endpoint, Option<PathBuf>), Error> {
-    let (uri, path) = parse(server).ok_or_else(|| Error::Address(server.to_owned()))?;
+/// Returns the endpoint of the server. Also returns the path of the socket if the address names a Unix socket. Fails if
+/// the address is not valid.
+fn build_endpoint(server: &str) -> Result<(Endpoint, Option<PathBuf>), Error> {
+    let (uri, path) = parse_address(server).ok_or_else(|| Error::Address(server.to_owned()))?;
     let endpoint = Endpoint::from(uri)
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
@@ -92,9 +95,9 @@ fn target(server: &str) -> Result<(Endpoint, Option<PathBuf>), Error> {
     Ok((endpoint, path))
 }
 
-fn parse(server: &str) -> Option<(Uri, Option<PathBuf>)> {
+fn parse_address(server: &str) -> Option<(Uri, Option<PathBuf>)> {
     if let Some(path) = server.strip_prefix("unix:") {
-        // HTTP/2 requires a host name; the server does not use it.
+        // HTTP/2 requires a host name. The server ignores this host name.
         let uri = Uri::from_static("http://localhost");
         return (!path.is_empty()).then(|| (uri, Some(PathBuf::from(path))));
     }
@@ -103,7 +106,7 @@ fn parse(server: &str) -> Option<(Uri, Option<PathBuf>)> {
     (uri.port_u16().is_some() && uri.path() == "/" && uri.query().is_none()).then_some((uri, None))
 }
 
-fn to_unix_socket(
+fn unix_socket_connector(
     path: PathBuf,
 ) -> impl tower::Service<Uri, Response = TokioIo<UnixStream>, Error = std::io::Error, Future: Send> + Send + 'static {
     service_fn(move |_: Uri| {

@@ -1,4 +1,4 @@
-//! Errors by reason.
+//! This module defines the client's errors and the reasons for which a server refuses calls.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,52 +10,54 @@ use tonic_types::StatusExt;
 /// The `domain` in the ErrorInfo of every error that a Runhub server returns.
 const DOMAIN: &str = "runhub";
 
-/// The prefix of the enum values in the proto. An ErrorInfo has the reason without it.
+/// The prefix of every value name in the enum [`ErrorReason`]. An ErrorInfo contains the reason without this prefix.
 const REASON_PREFIX: &str = "ERROR_REASON_";
 
-/// Why a call failed.
+/// The error of a failed call.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The server refused the call.
     #[error("{reason}: {message}")]
     Refused {
-        /// Why the server refused the call.
+        /// The reason for which the server refused the call.
         reason: Reason,
-        /// The gRPC status code.
+        /// The gRPC status code of the error.
         code: Code,
-        /// An explanation for people. Programs must not parse it.
+        /// An explanation for people. Programs must not parse the text.
         message: String,
-        /// Further facts about the error, as [`ErrorReason`] documents them.
+        /// Further facts about the error. [`ErrorReason`] documents the keys and values.
         metadata: BTreeMap<String, String>,
-        /// The invalid fields of the request, each with what is wrong with it.
+        /// The path and the problem of each invalid field of the request. Empty if the server reports no invalid field.
         fields: Vec<(String, String)>,
-        /// How long to wait before repeating the call. None if the server gives no delay.
+        /// Time to wait before the call is repeated. None if the server specifies no delay.
         retry_delay: Option<Duration>,
     },
-    /// The call did not reach the server's handler, or its answer was lost.
+    /// The call did not reach the server's handler, or the answer was lost.
     #[error("{code:?}: {message}")]
     Lost {
-        /// The gRPC status code.
+        /// The gRPC status code of the error.
         code: Code,
-        /// An explanation for people. Programs must not parse it.
+        /// An explanation for people. Programs must not parse the text.
         message: String,
     },
-    /// No server answers at the address.
-    #[error("can't connect: {0}")]
+    /// No server answers at the address. The variant contains the cause.
+    #[error("can't connect to the Runhub server ({0}): check the server's address and that the server is running")]
     Unreachable(String),
-    /// The address has none of the valid forms.
+    /// The server address is not valid. The variant contains the address.
     #[error("{0:?} is not a valid server address: use http://HOST:PORT, HOST:PORT or unix:PATH")]
     Address(String),
-    /// The server's log is not the one that the subscription follows, so the subscription's cursor is not valid in it.
+    /// The server's log is not the log that the subscription follows. The subscription's cursor is not valid in the
+    /// server's log.
     #[error("the server's log_id has changed, so the subscription's cursor is not valid: subscribe without a cursor")]
     OtherLog,
 }
 
-/// Declares [`Reason`] with a variant for each value of [`ErrorReason`]. If a value is missing here, `known` does not compile.
+/// Declares [`Reason`] with a variant for each value of [`ErrorReason`]. If the list of values is incomplete,
+/// `from_enum` does not compile.
 macro_rules! reasons {
     ($($reason:ident)+) => {
-        /// Why the server refused a call: a value of [`ErrorReason`], which documents the reasons. The protos list the reasons
-        /// of each RPC.
+        /// The reason for which the server refused a call. Each reason is a value of [`ErrorReason`], which documents
+        /// the reasons. The protos list the reasons of each RPC.
         #[derive(Debug, Clone, PartialEq, Eq)]
         #[non_exhaustive]
         pub enum Reason {
@@ -63,12 +65,12 @@ macro_rules! reasons {
                 #[doc = concat!("[`ErrorReason::", stringify!($reason), "`]")]
                 $reason,
             )+
-            /// A reason that this client does not know, as the server sent it.
+            /// A reason that this client does not know. Contains the text that the server sent.
             Other(String),
         }
 
         impl Reason {
-            /// Returns the reason as an ErrorInfo has it, such as `STALE_LEASE`.
+            /// Returns the reason's name in an ErrorInfo, such as `STALE_LEASE`.
             pub fn name(&self) -> &str {
                 let reason = match self {
                     $(Self::$reason => ErrorReason::$reason,)+
@@ -78,8 +80,9 @@ macro_rules! reasons {
                 name.strip_prefix(REASON_PREFIX).unwrap_or(name)
             }
 
-            /// Returns the variant for an enum value; None for UNSPECIFIED, which the server never sends.
-            fn known(reason: ErrorReason) -> Option<Self> {
+            /// Returns the reason for a value of [`ErrorReason`]. Returns None for UNSPECIFIED, which the server never
+            /// sends.
+            fn from_enum(reason: ErrorReason) -> Option<Self> {
                 match reason {
                     ErrorReason::Unspecified => None,
                     $(ErrorReason::$reason => Some(Self::$reason),)+
@@ -117,10 +120,10 @@ reasons! {
 }
 
 impl Reason {
-    /// Returns the reason for the text of an ErrorInfo.
+    /// Returns the reason that has this name in an ErrorInfo. Returns `Other` if the client does not know the name.
     fn from_name(name: &str) -> Self {
         let reason = ErrorReason::from_str_name(&format!("{REASON_PREFIX}{name}"));
-        reason.and_then(Self::known).unwrap_or_else(|| Self::Other(name.to_owned()))
+        reason.and_then(Self::from_enum).unwrap_or_else(|| Self::Other(name.to_owned()))
     }
 }
 
@@ -131,12 +134,13 @@ impl std::fmt::Display for Reason {
 }
 
 impl Error {
-    /// Returns an error for a call without an answer, which may be repeated.
+    /// Returns a temporary error for a call without an answer.
     pub(crate) fn unanswered(message: &str) -> Self {
         Self::Lost { code: Code::Unavailable, message: message.to_owned() }
     }
 
-    /// Returns why the server refused the call; None if the error does not come from the server.
+    /// Returns the reason for which the server refused the call. Returns None if the error does not come from the
+    /// server.
     pub fn reason(&self) -> Option<&Reason> {
         match self {
             Self::Refused { reason, .. } => Some(reason),
@@ -144,7 +148,7 @@ impl Error {
         }
     }
 
-    /// Returns the gRPC status code; UNAVAILABLE if no server answers.
+    /// Returns the gRPC status code of the error. If no server answers, the code is UNAVAILABLE.
     pub fn code(&self) -> Code {
         match self {
             Self::Refused { code, .. } | Self::Lost { code, .. } => *code,
@@ -154,7 +158,7 @@ impl Error {
         }
     }
 
-    /// Returns how long to wait before repeating the call; None if the server gives no delay.
+    /// Returns the time to wait before the call is repeated. Returns None if the server specifies no delay.
     pub fn retry_delay(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_delay, .. } => *retry_delay,
@@ -162,12 +166,12 @@ impl Error {
         }
     }
 
-    /// Returns whether the same call may succeed later: the server is down, shutting down or overloaded, or the connection
-    /// broke. A call that changes state must be repeated with the same request_id.
-    pub fn is_passing(&self) -> bool {
+    /// Returns whether a retry of the call may succeed. The error is temporary if the server is down, shutting down or
+    /// overloaded, or if the connection broke. A call that changes state must be repeated with the same request_id.
+    pub fn is_temporary(&self) -> bool {
         match self {
             Self::Refused { reason, code, .. } => *code == Code::Unavailable || *reason == Reason::Overloaded,
-            // tonic reports a broken connection under any of these codes.
+            // tonic reports a broken connection with any of these codes.
             Self::Lost { code, .. } => {
                 matches!(code, Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::Aborted)
             }
@@ -199,7 +203,7 @@ impl From<Status> for Error {
 
 impl From<tonic::transport::Error> for Error {
     fn from(error: tonic::transport::Error) -> Self {
-        // The outermost error is only "transport error"; the innermost one has the cause.
+        // The outermost error is only "transport error". The innermost error names the cause.
         let mut cause: &dyn std::error::Error = &error;
         while let Some(deeper) = cause.source() {
             cause = deeper;
@@ -242,13 +246,13 @@ mod tests {
     #[test]
     fn unavailable_is_temporary_for_any_reason_and_resource_exhausted_only_if_overloaded() {
         for reason in ["DRAINING", "STORE_BUSY", "REASON_OF_A_NEWER_SERVER"] {
-            assert!(refused(reason, Code::Unavailable).is_passing(), "{reason}");
+            assert!(refused(reason, Code::Unavailable).is_temporary(), "{reason}");
         }
-        assert!(refused("OVERLOADED", Code::ResourceExhausted).is_passing());
-        assert!(!refused("REASON_OF_A_NEWER_SERVER", Code::ResourceExhausted).is_passing());
-        assert!(!refused("INTERNAL", Code::Internal).is_passing());
-        // tonic returns this for a message over 16 MiB, which a further try does not make smaller.
-        assert!(!Error::from(Status::resource_exhausted("too large")).is_passing());
-        assert!(Error::from(Status::unavailable("down")).is_passing());
+        assert!(refused("OVERLOADED", Code::ResourceExhausted).is_temporary());
+        assert!(!refused("REASON_OF_A_NEWER_SERVER", Code::ResourceExhausted).is_temporary());
+        assert!(!refused("INTERNAL", Code::Internal).is_temporary());
+        // tonic returns this code for a message over 16 MiB. A retry would not make the message smaller.
+        assert!(!Error::from(Status::resource_exhausted("too large")).is_temporary());
+        assert!(Error::from(Status::unavailable("down")).is_temporary());
     }
 }

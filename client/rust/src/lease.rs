@@ -1,4 +1,4 @@
-//! Keeping the lease of a claimed task during the work.
+//! This module renews the lease of a claimed task during the work.
 
 use std::time::Duration;
 
@@ -11,38 +11,43 @@ use tonic::Code;
 
 use crate::{Client, Error, repeat_for};
 
-/// With three heartbeats per lease duration, two may be late without losing the lease.
+/// Number of heartbeats per lease duration. With three heartbeats, two can be late before the lease is lost.
 const HEARTBEATS_PER_LEASE: u32 = 3;
 
-/// The longest time between two heartbeats. The holder learns of a request to stop with the next heartbeat, and the usual
-/// grace of a cancellation is 30 s.
+/// Longest time between two heartbeats. The lease holder learns of a request to stop from the answer to a heartbeat,
+/// and the default grace period of a cancellation is only 30 s.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The shortest lease that a server grants. It limits the rate of heartbeats if a claim has no lease duration.
+/// Shortest lease duration that a server grants. If a claim has no lease duration, this value limits the rate of
+/// heartbeats.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 
-/// Why a lease is lost.
+/// The reason for the loss of a lease.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LeaseLost {
-    /// The server answered LOST: the task was requeued, moved, or claimed by another agent. The server would reject a report.
-    #[error("the lease is lost: the task was requeued, moved, or claimed by another agent")]
+    /// The server answered a heartbeat with LOST, because the task was requeued, ended, or claimed by another agent.
+    /// The server would reject a report on the task.
+    #[error("the lease is lost, because its task was requeued, ended, or claimed by another agent: stop the attempt")]
     Taken,
-    /// The server has answered no heartbeat for a whole lease duration, so another agent may hold the task. Holds the error
-    /// of the last try. The server still accepts a report if no agent has claimed the task.
-    #[error("the lease may be lost: the server has answered no heartbeat for a whole lease duration: {0}")]
+    /// The server has answered no heartbeat for a whole lease duration, so another agent may hold the task. The variant
+    /// contains the error of the last try. The server accepts a late report only if no other agent has claimed the
+    /// task.
+    #[error("the lease may be lost, so stop the attempt: no heartbeat was answered for a whole lease duration: {0}")]
     Unanswered(Error),
-    /// The server refused a heartbeat and would refuse it again, for example because its progress is over 1 MiB.
-    #[error("the lease can't be kept: {0}")]
+    /// The server refused a heartbeat and would refuse every retry, for example because the progress is larger than 1
+    /// MiB.
+    #[error("the lease can't be renewed, so stop the attempt: the server refused a heartbeat: {0}")]
     Refused(Error),
 }
 
-/// The state of the lease in the last answer, or why it is lost.
+/// The lease state in the last answered heartbeat, or the reason for the loss of the lease.
 type LeaseStatus = Result<LeaseState, LeaseLost>;
 
-/// Keeps a lease with heartbeats in the background, until it is dropped.
+/// Renews a lease with heartbeats in the background until the keeper is dropped.
 ///
-/// A holder [runs](Self::run) the work, reports on the task, and drops the keeper. Report outside of `run`: a heartbeat that
-/// is sent after the completion is answered LOST, so `run` would drop the report before its answer.
+/// A lease holder [runs](Self::run) the work, reports on the task after `run` has returned, and then drops the keeper.
+/// The work itself must not report on the task. After the report, the server answers heartbeats with LOST, so `run`
+/// could drop the work before the answer to the report arrives.
 #[derive(Debug)]
 #[must_use = "the keeper sends heartbeats only until it is dropped"]
 pub struct LeaseKeeper {
@@ -52,17 +57,18 @@ pub struct LeaseKeeper {
 }
 
 impl Client {
-    /// Keeps the lease of a claim: sends a heartbeat after each third of its `lease_duration`, but at least every 10 s so
-    /// that a request to stop is noticed in time. Must be called within a tokio runtime.
+    /// Renews the lease of a claim until the returned keeper is dropped. The keeper sends a heartbeat after each third
+    /// of the `lease_duration`, and at least every 10 s, so that the holder learns of a request to stop in time. This
+    /// method must be called within a Tokio runtime.
     ///
-    /// The first heartbeat is sent at once, because the claim may have been answered long before this call. Also, a holder
-    /// that has lost the task in the meantime then learns of it before the work begins.
+    /// The keeper sends the first heartbeat immediately, because the server may have granted the lease long before this
+    /// call. A holder that has lost the lease in the meantime then learns of the loss early.
     pub fn keep_lease(&self, claim: &Claim) -> LeaseKeeper {
         let duration = claim.lease_duration.and_then(|duration| Duration::try_from(duration).ok());
         let (progress, progress_receiver) = watch::channel(None);
         let (status_sender, status) = watch::channel(Ok(LeaseState::Extended));
         let heartbeats = Heartbeats {
-            // Heartbeats has a retry of its own, which ends when the lease is lost.
+            // `Heartbeats` repeats heartbeats itself until the lease is lost, so the client must not repeat calls.
             client: self.clone().without_retry(),
             lease_token: claim.lease_token.clone(),
             lease: duration.unwrap_or_default().max(SHORTEST_LEASE),
@@ -75,36 +81,39 @@ impl Client {
 }
 
 impl LeaseKeeper {
-    /// Runs the work while the lease is kept. If the lease is lost, drops the work at its current await and then returns.
-    /// Work that never awaits, or that runs in a task or process of its own, must be ended by the caller.
+    /// Runs the work while the lease is renewed, and returns the output of the work. If the lease is lost, drops the
+    /// work at its current await point. The caller must end work that never awaits, or that runs in its own task or
+    /// process.
     ///
-    /// A request to stop does not end the work: the keeper goes on keeping the lease, and the server accepts a report. Work
-    /// that should stop must also wait for [`cancel_requested`](Self::cancel_requested).
+    /// A request to stop does not end the work. The keeper still renews the lease, and the server still accepts a
+    /// report. Work that should stop must also wait for [`cancel_requested`](Self::cancel_requested).
     ///
     /// # Errors
-    /// Fails if the lease is lost before the work is done. If the machine sleeps, the time may not count; the next heartbeat
-    /// then tells whether the lease is lost.
+    /// Fails if the lease is lost before the work is done. If the machine sleeps, the clock may stop. In this case, the
+    /// next heartbeat detects whether the lease is lost.
     pub async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, LeaseLost> {
         tokio::select! {
-            // Checks the lease first, so that work is not begun after the lease is lost.
+            // The lease is checked first. Otherwise, the work could start after the lease is lost.
             biased;
             lost = self.lost() => Err(lost),
             done = work => Ok(done),
         }
     }
 
-    /// Sets the progress that the next heartbeat carries: any JSON of at most 1 MiB. It replaces a progress that is not sent
-    /// yet. An answered progress is not sent again.
+    /// Sets the progress that the next heartbeat carries: any JSON of at most 1 MiB. A new progress replaces a progress
+    /// that has not been sent. The keeper does not send an answered progress again.
     pub fn progress(&self, progress: Value) {
         self.progress.send_replace(Some(progress));
     }
 
-    /// Returns the state in the last answered heartbeat: EXTENDED before the first one, LOST once the lease is lost.
+    /// Returns the lease state in the last answered heartbeat. The state is EXTENDED before the first answer and LOST
+    /// after the loss of the lease.
     pub fn state(&self) -> LeaseState {
         self.status.borrow().as_ref().copied().unwrap_or(LeaseState::Lost)
     }
 
-    /// Waits until the run is being cancelled. The task should then be finished or released within the grace.
+    /// Waits until the run is being cancelled. The holder should then finish or release the task within the grace
+    /// period of the cancellation.
     ///
     /// # Errors
     /// Fails if the lease is lost.
@@ -112,7 +121,8 @@ impl LeaseKeeper {
         self.wait_for_state(LeaseState::CancelRequested).await
     }
 
-    /// Waits until the run is paused. The work should then stop at a good point; the keeper goes on keeping the lease.
+    /// Waits until the run is paused. The work should then stop at a suitable point. The keeper renews the lease during
+    /// the pause.
     ///
     /// # Errors
     /// Fails if the lease is lost.
@@ -120,7 +130,7 @@ impl LeaseKeeper {
         self.wait_for_state(LeaseState::PauseRequested).await
     }
 
-    /// Waits until a paused run is resumed. Returns at once if the run is neither paused nor being cancelled.
+    /// Waits until a paused run is resumed. Returns immediately if the run is neither paused nor being cancelled.
     ///
     /// # Errors
     /// Fails if the lease is lost.
@@ -128,23 +138,23 @@ impl LeaseKeeper {
         self.wait_for_state(LeaseState::Extended).await
     }
 
-    /// Waits until the lease is lost, and returns why.
+    /// Waits until the lease is lost, and returns the reason for the loss.
     pub async fn lost(&self) -> LeaseLost {
         let mut status = self.status.clone();
         let lost = status.wait_for(Result::is_err).await.ok().and_then(|status| status.clone().err());
-        lost.unwrap_or_else(heartbeats_stopped)
+        lost.unwrap_or_else(loss_after_shutdown)
     }
 
     async fn wait_for_state(&self, wanted: LeaseState) -> Result<(), LeaseLost> {
         let mut status = self.status.clone();
         let is_wanted_or_lost = |status: &LeaseStatus| status.as_ref().map_or(true, |state| *state == wanted);
         let reached = status.wait_for(is_wanted_or_lost).await;
-        reached.map_err(|_| heartbeats_stopped())?.clone().map(|_| ())
+        reached.map_err(|_| loss_after_shutdown())?.clone().map(|_| ())
     }
 }
 
-/// Returns the loss that a keeper reports if its background task has ended, as when the runtime shuts down.
-fn heartbeats_stopped() -> LeaseLost {
+/// Returns the loss that a keeper reports if its background task has ended, for example because the runtime shuts down.
+fn loss_after_shutdown() -> LeaseLost {
     LeaseLost::Unanswered(Error::unanswered("the task that sends heartbeats has ended"))
 }
 
@@ -154,13 +164,14 @@ impl Drop for LeaseKeeper {
     }
 }
 
-/// The background task that sends heartbeats.
+/// The background task that sends the heartbeats of one lease.
 struct Heartbeats {
     client: Client,
     lease_token: String,
     lease: Duration,
-    /// When the last answered heartbeat was sent, or when the keeper began. The server extends the lease from a later time,
-    /// so the lease is valid for at least its duration from here, whatever the clocks say.
+    /// Time when the last answered heartbeat was sent or, before the first answer, when `keep_lease` was called. The
+    /// server extends the lease after this time. The lease is therefore valid for at least the lease duration from this
+    /// time, even if the clocks of client and server differ.
     extended_from: Instant,
     progress: watch::Receiver<Option<Value>>,
     status: watch::Sender<LeaseStatus>,
@@ -179,20 +190,22 @@ impl Heartbeats {
         }
     }
 
-    /// Sends one heartbeat, and repeats it until it is answered or the lease may have expired.
+    /// Sends one heartbeat, and repeats the heartbeat until the server answers or the lease may have expired. Returns
+    /// the state of the lease. Fails with the reason for the loss if the lease is lost.
     async fn send(&mut self) -> LeaseStatus {
         let limit = (self.extended_from + self.lease).saturating_duration_since(Instant::now());
         let mut progress = None;
         let make_try = || {
-            // A progress that was set since the last try replaces the older one.
+            // If a new progress was set after the last try, the new progress replaces the older progress.
             if self.progress.has_changed().unwrap_or(false) {
                 progress = self.progress.borrow_and_update().clone();
             }
             let beat = Beat { lease_token: self.lease_token.clone(), progress: progress.clone() };
-            // A try that hangs, for example on a dead connection, must leave time for another one.
-            send_within(self.lease / HEARTBEATS_PER_LEASE, self.client.clone(), beat)
+            // Without this limit, a try that hangs, for example on a dead connection, would leave no time for another
+            // try.
+            send_with_timeout(self.lease / HEARTBEATS_PER_LEASE, self.client.clone(), beat)
         };
-        let (sent, result) = repeat_for(limit, make_try).await.map_err(lost_by)?;
+        let (sent, result) = repeat_for(limit, make_try).await.map_err(loss_from_error)?;
         self.extended_from = sent;
         match result.state() {
             LeaseState::Lost => Err(LeaseLost::Taken),
@@ -201,21 +214,22 @@ impl Heartbeats {
     }
 }
 
-/// Returns the loss that the error of the last try means.
-fn lost_by(error: Error) -> LeaseLost {
-    if error.is_passing() || error.code() == Code::DeadlineExceeded {
+/// Converts the error of the last try to the reason for the loss of the lease.
+fn loss_from_error(error: Error) -> LeaseLost {
+    if error.is_temporary() || error.code() == Code::DeadlineExceeded {
         LeaseLost::Unanswered(error)
     } else {
         LeaseLost::Refused(error)
     }
 }
 
-async fn send_within(limit: Duration, client: Client, beat: Beat) -> Result<(Instant, BeatResult), Error> {
+async fn send_with_timeout(limit: Duration, client: Client, beat: Beat) -> Result<(Instant, BeatResult), Error> {
     let sent = tokio::time::timeout(limit, send(client, beat)).await;
     sent.unwrap_or_else(|_| Err(Error::unanswered("no answer before the deadline of the try")))
 }
 
-/// Makes one try and returns the result with the time when it was sent.
+/// Makes one try of a heartbeat. Returns the result and the time when the heartbeat was sent. Fails if the call fails
+/// or the answer has no result.
 async fn send(client: Client, beat: Beat) -> Result<(Instant, BeatResult), Error> {
     let sent = Instant::now();
     let request = HeartbeatRequest { beats: vec![beat], ..HeartbeatRequest::default() };

@@ -1,13 +1,13 @@
-//! The Rust client of Runhub: a thin layer over the generated stubs.
+//! This crate is the Rust client of Runhub. It is a thin layer over the generated stubs.
 //!
-//! Call [`Client::connect`] once and clone the client freely. Every RPC is a method that takes a request and returns a
-//! response, or an [`Error`] with a [`Reason`] to match on. Until its deadline, a call is repeated while the server restarts
-//! or is overloaded.
+//! Call [`Client::connect`] once and share clones of the client. Each RPC is a method that takes a request and returns
+//! a response or an [`Error`]. Match the [`Reason`] of the error to handle a refused call. Until the deadline of a
+//! call, the client repeats the call while the server restarts or is overloaded.
 //!
-//! - [`Client::subscribe`] returns a stream of events that resumes after broken connections and restarts of the server,
-//!   without a gap or a duplicate.
-//! - [`Client::keep_lease`] keeps the lease of a claimed task during the work, and ends the work if the lease is lost.
-//! - [`repeat_for`] repeats any call in the same way.
+//! - [`Client::subscribe`] returns a stream of events without a gap or a duplicate. The stream resumes after broken
+//!   connections and restarts of the server.
+//! - [`Client::keep_lease`] renews the lease of a claimed task during the work, and ends the work if the lease is lost.
+//! - [`repeat_for`] repeats any call that fails with a temporary error.
 
 mod calls;
 mod connect;

@@ -1,4 +1,4 @@
-//! Repeating calls that fail for a temporary reason.
+//! This module repeats calls that fail with a temporary error.
 
 use std::time::Duration;
 
@@ -10,11 +10,13 @@ use crate::Error;
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 pub(crate) const LONGEST_DELAY: Duration = Duration::from_secs(2);
 
-/// A delay is at most a tenth of the available time, so that a server that returns late is still found in time.
+/// Limits a delay to a tenth of the time limit for all tries, so that the client still reaches a server that restarts
+/// shortly before the deadline.
 const LEAST_TRIES: u32 = 10;
 
-/// Returns the delays before each further try. Jitter spreads the calls of clients that lost their server at the same time.
-pub(crate) fn delays() -> ExponentialBuilder {
+/// Returns the delays between the tries of a call. The random jitter spreads the calls of clients that lost their
+/// server at the same time.
+pub(crate) fn build_delays() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(FIRST_DELAY)
         .with_max_delay(LONGEST_DELAY)
@@ -22,31 +24,32 @@ pub(crate) fn delays() -> ExponentialBuilder {
         .with_jitter()
 }
 
-/// Returns the delay, or the server's retry delay if that is longer.
-fn at_least_retry_delay(error: &Error, delay: Option<Duration>) -> Option<Duration> {
+/// Returns the server's retry delay if the retry delay is longer than `delay`. Otherwise returns `delay`.
+fn raise_to_retry_delay(error: &Error, delay: Option<Duration>) -> Option<Duration> {
     delay.max(error.retry_delay())
 }
 
-/// Makes a call, and repeats it while its error [is temporary](Error::is_passing), until `limit` has passed.
+/// Makes a call and repeats the call while its error [is temporary](Error::is_temporary), until `limit` has passed.
+/// Returns the result of the try that succeeds.
 ///
-/// If the server sends a retry delay, the next try waits at least that long. A call that changes state must have the same
-/// `request_id` in each try, so that the server carries it out once.
+/// If the server sends a retry delay, the next try waits at least for this delay. A call that changes state must have
+/// the same `request_id` in each try, so that the server makes the change only once.
 ///
 /// # Errors
-/// Returns the first error that is not temporary. After `limit`, returns the error of the last try that ended, or
-/// [`Code::DeadlineExceeded`] if no try ended.
+/// Fails with the first error that is not temporary. When `limit` has passed, fails with the error of the last try that
+/// ended, or with [`Code::DeadlineExceeded`] if no try has ended.
 pub async fn repeat_for<T, F>(limit: Duration, call: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
     let mut last_error =
         Error::Lost { code: Code::DeadlineExceeded, message: "no answer before the deadline".to_owned() };
-    let delays = delays().with_max_delay(LONGEST_DELAY.min(limit / LEAST_TRIES));
+    let delays = build_delays().with_max_delay(LONGEST_DELAY.min(limit / LEAST_TRIES));
     let repeated = call
         .retry(delays)
         .sleep(tokio::time::sleep)
-        .when(Error::is_passing)
-        .adjust(at_least_retry_delay)
+        .when(Error::is_temporary)
+        .adjust(raise_to_retry_delay)
         .notify(|error: &Error, _| last_error = error.clone());
     let answered = tokio::time::timeout(limit, repeated).await;
     answered.unwrap_or(Err(last_error))

@@ -1,4 +1,4 @@
-//! Subscriptions that resume after broken connections.
+//! This module subscribes to events. A subscription resumes after a broken connection.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,52 +11,56 @@ use runhub_api::{MAX_RESPONSE_BYTES, v1};
 use tonic::Streaming;
 
 use crate::connect::DEADLINE;
-use crate::repeat::{LONGEST_DELAY, delays};
+use crate::repeat::{LONGEST_DELAY, build_delays};
 use crate::{Client, Error};
 
-/// A message of a subscription. Each has a position, which is a cursor.
+/// A message of a subscription. Every message has a position, which is a cursor.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Update {
-    /// The whole state of the run when the subscription began with `FROM_SNAPSHOT`. The subscription yields it once, first.
+    /// The whole state of the run, if the request starts with `FROM_SNAPSHOT`. The subscription yields the snapshot
+    /// once, as its first message.
     Snapshot(Box<RunSnapshot>),
     /// An event that matches the request.
     Event(Box<Event>),
-    /// All stored events up to this position have been yielded; the following events are live. The subscription yields this
-    /// once, however often it resumes.
+    /// All stored events up to this position have been yielded, and the following events are live. The subscription
+    /// yields this message only once, even if the subscription resumes.
     CaughtUp(i64),
     /// Every matching event up to this position has been yielded.
     Bookmark(i64),
-    /// The last message: the run has ended and all its events have been yielded, or the run was deleted.
+    /// The last message. The run has ended and all its events have been yielded, or the run was deleted.
     End(EndReason, i64),
 }
 
-/// A stream of events without a gap or a duplicate, through broken connections and restarts of the server.
+/// A stream of events without a gap or a duplicate. The stream resumes after broken connections and restarts of the
+/// server.
 pub struct Subscription {
     client: Client,
     request: SubscribeEventsRequest,
     stream: Option<Streaming<v1::SubscribeEventsResponse>>,
     delays: ExponentialBackoff,
-    /// The time limit of the call that reads the server's log_id.
+    /// Time limit of the call that reads the server's log_id.
     deadline: Duration,
-    /// The log that the subscription follows. None before the first stream.
+    /// The log_id of the log that the subscription follows. None before the first stream, unless `in_log` has set the
+    /// log.
     log_id: Option<String>,
-    /// Updates that have been received and not yet yielded.
+    /// Updates that have been received but not yielded.
     received: VecDeque<Update>,
-    /// The parts of the snapshot received so far; None if no snapshot is being received.
+    /// Snapshot parts that have been received, joined into one snapshot. None if no snapshot is being received.
     snapshot: Option<RunSnapshot>,
     caught_up: bool,
     ended: bool,
 }
 
 impl Client {
-    /// Subscribes to events. The subscription opens its stream with the first `next`, and again whenever the stream breaks.
+    /// Returns a subscription to the events that match the request. The subscription opens a stream at the first
+    /// `next`, and another stream whenever a stream breaks.
     pub fn subscribe(&self, request: SubscribeEventsRequest) -> Subscription {
         Subscription {
-            // The subscription has a retry of its own, without a deadline.
+            // The subscription repeats calls itself and without a deadline, so the client must not repeat calls.
             client: self.clone().without_retry(),
             request,
             stream: None,
-            delays: delays().build(),
+            delays: build_delays().build(),
             deadline: self.deadline.unwrap_or(DEADLINE),
             log_id: None,
             received: VecDeque::new(),
@@ -68,25 +72,28 @@ impl Client {
 }
 
 impl Subscription {
-    /// Returns the cursor: the last position received. None before the first message, unless the request has a cursor.
+    /// Returns the cursor, which is the last position received or, before the first message, the request's cursor.
+    /// Returns None if there is no cursor yet.
     ///
-    /// Together with [`log_id`](Self::log_id), the cursor lets another process continue the subscription.
+    /// Another process can continue the subscription with the cursor and the [`log_id`](Self::log_id).
     pub fn position(&self) -> Option<i64> {
         self.request.after_position
     }
 
-    /// Returns the log in which the cursor is valid. None before the first message.
+    /// Returns the log_id of the log in which the cursor is valid. Returns None before the first message, unless
+    /// [`in_log`](Self::in_log) has set the log.
     pub fn log_id(&self) -> Option<&str> {
         self.log_id.as_deref()
     }
 
-    /// Accepts only this log: if the server has another one, the subscription yields only [`Error::OtherLog`].
+    /// Limits the subscription to the log with this log_id. If the server has another log, the subscription yields only
+    /// [`Error::OtherLog`].
     pub fn in_log(mut self, log_id: impl Into<String>) -> Self {
         self.log_id = Some(log_id.into());
         self
     }
 
-    /// Returns the next update. An error that is not temporary is the last item. Returns None after the last item.
+    /// Returns the next update. An error that is not temporary is the last item. After the last item, returns None.
     pub async fn next(&mut self) -> Option<Result<Update, Error>> {
         loop {
             if let Some(update) = self.received.pop_front() {
@@ -97,10 +104,10 @@ impl Subscription {
             }
             match self.receive().await {
                 Ok(()) if self.stream.is_some() || self.ended => {}
-                Ok(()) => self.pause(None).await,
-                Err(error) if error.is_passing() => {
+                Ok(()) => self.wait_before_retry(None).await,
+                Err(error) if error.is_temporary() => {
                     self.stream = None;
-                    self.pause(error.retry_delay()).await;
+                    self.wait_before_retry(error.retry_delay()).await;
                 }
                 Err(error) => {
                     self.ended = true;
@@ -110,7 +117,7 @@ impl Subscription {
         }
     }
 
-    /// Turns the subscription into a stream of its updates.
+    /// Converts the subscription to a stream of its updates.
     pub fn into_stream(self) -> impl Stream<Item = Result<Update, Error>> + Send {
         stream::unfold(self, |mut subscription| async {
             let next = subscription.next().await?;
@@ -118,36 +125,38 @@ impl Subscription {
         })
     }
 
-    /// Waits before the next try, at least for the server's retry delay.
-    async fn pause(&mut self, retry_delay: Option<Duration>) {
+    /// Waits before the next try. The delay is at least the server's retry delay.
+    async fn wait_before_retry(&mut self, retry_delay: Option<Duration>) {
         let delay = self.delays.next().unwrap_or(LONGEST_DELAY);
         tokio::time::sleep(delay.max(retry_delay.unwrap_or_default())).await;
     }
 
-    /// Receives one message, and opens a stream first if there is none.
+    /// Receives one message. Opens a stream first if no stream is open. Fails if the stream can't be opened or breaks.
     async fn receive(&mut self) -> Result<(), Error> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             None => {
                 self.check_log().await?;
-                // If the last stream broke within the snapshot, the server sends the snapshot again from its first part.
+                // If the last stream broke during the snapshot, the server sends the snapshot again from its first
+                // part. Without the reset, the parts of the last stream would appear twice.
                 self.snapshot = None;
-                self.stream.insert(open(&self.client, &self.request).await?)
+                self.stream.insert(open_stream(&self.client, &self.request).await?)
             }
         };
         match stream.message().await? {
             Some(response) => {
-                self.delays = delays().build();
-                self.take(response);
+                self.delays = build_delays().build();
+                self.apply(response);
             }
-            // The stream ended without an `end` message, as when a proxy closes it.
+            // The stream has ended without an `end` message, for example because a proxy closed the stream.
             None => self.stream = None,
         }
         Ok(())
     }
 
-    /// Checks that the server has the log that the subscription follows. A cursor is valid in one log only: in another one,
-    /// for example after a restore, it would skip or repeat events.
+    /// Checks that the server has the log that the subscription follows. Fails with [`Error::OtherLog`] if the server
+    /// has another log. A cursor is valid in one log only. In another log, for example after a restore, the cursor
+    /// would skip or repeat events.
     async fn check_log(&mut self) -> Result<(), Error> {
         let info = tokio::time::timeout(self.deadline, self.client.get_server_info(GetServerInfoRequest {})).await;
         let log_id = info.unwrap_or_else(|_| Err(Error::unanswered("no answer before the deadline")))?.log_id;
@@ -160,10 +169,10 @@ impl Subscription {
         }
     }
 
-    fn take(&mut self, response: v1::SubscribeEventsResponse) {
+    fn apply(&mut self, response: v1::SubscribeEventsResponse) {
         match response.message {
             None => {}
-            Some(Message::Snapshot(part)) => self.take_part(part),
+            Some(Message::Snapshot(part)) => self.add_snapshot_part(part),
             Some(Message::Event(event)) => {
                 self.move_cursor_to(event.position);
                 self.received.push_back(Update::Event(Box::new(event)));
@@ -181,13 +190,13 @@ impl Subscription {
             }
             Some(Message::End(end)) => {
                 self.move_cursor_to(end.position);
-                self.take_end(end.reason(), end.position);
+                self.apply_end(end.reason(), end.position);
             }
         }
     }
 
-    /// Adds a part to the snapshot. Only the last part has a position.
-    fn take_part(&mut self, part: RunSnapshot) {
+    /// Adds a part to the snapshot, and yields the snapshot after the last part. Only the last part has a position.
+    fn add_snapshot_part(&mut self, part: RunSnapshot) {
         let position = part.position;
         let mut snapshot = self.snapshot.take().unwrap_or_default();
         snapshot.append(part);
@@ -203,9 +212,9 @@ impl Subscription {
         self.request.after_position = Some(position);
     }
 
-    fn take_end(&mut self, reason: EndReason, position: i64) {
+    fn apply_end(&mut self, reason: EndReason, position: i64) {
         if reason == EndReason::Draining {
-            // The subscription resumes at the next server.
+            // DRAINING ends only the stream. The subscription resumes on the next server.
             self.stream = None;
             return;
         }
@@ -214,7 +223,7 @@ impl Subscription {
     }
 }
 
-async fn open(
+async fn open_stream(
     client: &Client,
     request: &SubscribeEventsRequest,
 ) -> Result<Streaming<v1::SubscribeEventsResponse>, Error> {

@@ -1,4 +1,5 @@
-//! Work in the background of the steps: calls, leases and subscriptions.
+//! This module makes calls, renews leases and reads subscriptions in the background, while the runner runs later
+//! steps.
 
 use std::future::pending;
 
@@ -10,16 +11,16 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::json;
-use crate::matching::difference;
+use crate::matching::find_difference;
 
-/// The result of a call, as JSON.
-pub(crate) type Answer = Result<Value, Error>;
+/// The result of a call. The response is in JSON.
+pub(crate) type CallResult = Result<Value, Error>;
 
-/// A task that is aborted when its handle is dropped.
-pub(crate) struct Background<T>(JoinHandle<T>);
+/// A Tokio task that is aborted when this handle is dropped.
+pub(crate) struct BackgroundTask<T>(JoinHandle<T>);
 
-impl<T: Send + 'static> Background<T> {
-    pub(crate) fn begin(work: impl Future<Output = T> + Send + 'static) -> Self {
+impl<T: Send + 'static> BackgroundTask<T> {
+    pub(crate) fn start(work: impl Future<Output = T> + Send + 'static) -> Self {
         Self(tokio::spawn(work))
     }
 
@@ -32,20 +33,21 @@ impl<T: Send + 'static> Background<T> {
     }
 }
 
-impl<T> Drop for Background<T> {
+impl<T> Drop for BackgroundTask<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-/// Starts work that ends only when its lease is lost.
-pub(crate) fn hold(client: &Client, claim: &Claim) -> Background<Option<LeaseLost>> {
+/// Renews the lease of a claim during background work. The work ends only when the lease is lost, and returns the
+/// reason for the loss.
+pub(crate) fn keep_lease(client: &Client, claim: &Claim) -> BackgroundTask<Option<LeaseLost>> {
     let lease = client.keep_lease(claim);
-    Background::begin(async move { lease.run(pending::<()>()).await.err() })
+    BackgroundTask::start(async move { lease.run(pending::<()>()).await.err() })
 }
 
-/// Returns why the lease is lost, as scenarios name it.
-pub(crate) fn because(lost: &LeaseLost) -> &'static str {
+/// Returns the name that scenarios use for the reason of a lost lease.
+pub(crate) fn cause_name(lost: &LeaseLost) -> &'static str {
     match lost {
         LeaseLost::Taken => "taken",
         LeaseLost::Unanswered(_) => "unanswered",
@@ -53,19 +55,20 @@ pub(crate) fn because(lost: &LeaseLost) -> &'static str {
     }
 }
 
-/// The messages that a subscription has received so far.
+/// The messages that a subscription has received.
 #[derive(Default)]
-struct Collected {
+struct ReceivedMessages {
     events: Vec<Value>,
     caught_up: usize,
-    /// The reason of the subscription's end, or the text of the error that ended it.
+    /// The reason of the subscription's end, or the text of the error that ended the subscription. None if the
+    /// subscription has not ended.
     end: Option<String>,
 }
 
-impl Collected {
+impl ReceivedMessages {
     fn add(&mut self, update: Result<Update, Error>) -> Result<()> {
         match update {
-            Ok(Update::Event(event)) => self.events.push(json::untyped("Event", &*event)?),
+            Ok(Update::Event(event)) => self.events.push(json::from_message("Event", &*event)?),
             Ok(Update::CaughtUp(_)) => self.caught_up += 1,
             Ok(Update::End(reason, _)) => self.end = Some(reason.as_str_name().to_owned()),
             Ok(Update::Snapshot(_) | Update::Bookmark(_)) => {}
@@ -75,7 +78,7 @@ impl Collected {
     }
 
     fn positions(&self) -> Vec<i64> {
-        // In protobuf's JSON, an int64 is a string.
+        // Protobuf's JSON format encodes an int64 as a string.
         self.events.iter().filter_map(|event| event.get("position")?.as_str()?.parse().ok()).collect()
     }
 
@@ -84,17 +87,17 @@ impl Collected {
     }
 }
 
-/// Reads a subscription in the background and keeps its messages.
+/// Reads a subscription in the background and stores the received messages.
 pub(crate) struct Collector {
-    collected: watch::Receiver<Collected>,
-    _collecting: Background<()>,
+    collected: watch::Receiver<ReceivedMessages>,
+    _collecting: BackgroundTask<()>,
 }
 
 impl Collector {
-    pub(crate) fn begin(client: &Client, request: SubscribeEventsRequest) -> Self {
+    pub(crate) fn start(client: &Client, request: SubscribeEventsRequest) -> Self {
         let mut updates = client.subscribe(request);
-        let (sender, collected) = watch::channel(Collected::default());
-        let collecting = Background::begin(async move {
+        let (sender, collected) = watch::channel(ReceivedMessages::default());
+        let collecting = BackgroundTask::start(async move {
             while let Some(update) = updates.next().await {
                 sender.send_modify(|collected| {
                     if let Err(error) = collected.add(update) {
@@ -106,26 +109,48 @@ impl Collector {
         Self { collected, _collecting: collecting }
     }
 
-    /// Waits for an event that matches, and returns the first one. Fails if the subscription ends before.
-    pub(crate) async fn event(&mut self, expected: &Value) -> Result<Value> {
-        let find = |collected: &Collected| {
-            collected.events.iter().find(|event| difference(expected, Some(event)).is_none()).cloned()
+    /// Waits for an event that matches, and returns the first matching event. Fails if the subscription ends before the
+    /// event.
+    pub(crate) async fn wait_for_event(&mut self, expected: &Value) -> Result<Value> {
+        let find = |collected: &ReceivedMessages| {
+            collected.events.iter().find(|event| find_difference(expected, Some(event)).is_none()).cloned()
         };
-        let is_found_or_ended = |collected: &Collected| find(collected).is_some() || collected.end.is_some();
+        let is_found_or_ended = |collected: &ReceivedMessages| find(collected).is_some() || collected.end.is_some();
         let collected = self.collected.wait_for(is_found_or_ended).await?;
         find(&collected).with_context(|| {
-            format!("no event {expected} before the end {:?}, only {:?}", collected.end, collected.kinds())
+            format!(
+                "the subscription ended with {:?} before the event {expected}, after the events {:?}",
+                collected.end,
+                collected.kinds()
+            )
         })
     }
 
-    /// Waits for the end. Fails if the end's reason or the events are not as expected.
-    pub(crate) async fn end(&mut self, expected: &str, kinds: &[String]) -> Result<()> {
+    /// Waits for the end of the subscription. Fails if the reason of the end is not `expected`, if the kinds of the
+    /// received events are not `kinds`, if the positions do not ascend, or if the subscription has not caught up
+    /// exactly once.
+    pub(crate) async fn wait_for_end(&mut self, expected: &str, kinds: &[String]) -> Result<()> {
         let collected = self.collected.wait_for(|collected| collected.end.is_some()).await?;
-        ensure!(collected.end.as_deref() == Some(expected), "expected the end {expected}, got {:?}", collected.end);
-        ensure!(collected.kinds() == kinds, "expected the events {kinds:?}, got {:?}", collected.kinds());
+        ensure!(
+            collected.end.as_deref() == Some(expected),
+            "the subscription must end with {expected}, but ended with {:?}",
+            collected.end
+        );
+        ensure!(
+            collected.kinds() == kinds,
+            "the subscription must receive the events {kinds:?}, but received {:?}",
+            collected.kinds()
+        );
         let positions = collected.positions();
-        ensure!(positions.is_sorted_by(|a, b| a < b), "the positions are not ascending: {positions:?}");
-        ensure!(collected.caught_up == 1, "expected to catch up once, got {} times", collected.caught_up);
+        ensure!(
+            positions.is_sorted_by(|a, b| a < b),
+            "the positions of the received events are not ascending: {positions:?}"
+        );
+        ensure!(
+            collected.caught_up == 1,
+            "the subscription has caught up {} times instead of once",
+            collected.caught_up
+        );
         Ok(())
     }
 }

@@ -1,15 +1,16 @@
-//! Scenarios that every client must pass: the stage they are played on, and the runner for the Rust client.
+//! This crate runs scenarios, which every client must pass. It contains the test server, and the runner for the Rust
+//! client.
 //!
-//! The README in this folder describes scenarios, and what a runner in another language must do.
+//! client/scenarios/README.md describes the scenarios, and the requirements for a runner in another language.
 
 mod background;
 mod json;
 mod matching;
-mod player;
 mod proxy;
+mod runner;
 mod scenario;
-mod stage;
+mod test_server;
 
-pub use player::{Place, play};
+pub use runner::{TargetServer, run_scenario};
 pub use scenario::Scenario;
-pub use stage::Stage;
+pub use test_server::TestServer;

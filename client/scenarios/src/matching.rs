@@ -1,4 +1,4 @@
-//! Variables of a scenario, and the comparison of expected and actual JSON.
+//! This module substitutes the variables of a scenario, and compares the actual JSON with the expected JSON.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 
 pub(crate) type Variables = BTreeMap<String, Value>;
 
-/// Returns the value with each string `"$name"` replaced by the variable. Fails if a variable is not set.
+/// Returns a copy of the value in which each string `"$name"` is replaced by the variable of this name. Fails if a
+/// variable is not set.
 pub(crate) fn substitute(value: &Value, variables: &Variables) -> Result<Value> {
     Ok(match value {
         Value::String(text) => match text.strip_prefix('$') {
@@ -23,7 +24,8 @@ pub(crate) fn substitute(value: &Value, variables: &Variables) -> Result<Value> 
     })
 }
 
-/// Returns the value at a path such as `tasks.0.id`; `.` is the whole value. None if there is no such value.
+/// Returns the value at a path such as `tasks.0.id`. The path `.` means the whole value. Returns None if there is no
+/// value at the path.
 pub(crate) fn value_at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').filter(|step| !step.is_empty()).try_fold(value, |value, step| match value {
         Value::Array(items) => items.get(step.parse::<usize>().ok()?),
@@ -31,21 +33,22 @@ pub(crate) fn value_at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     })
 }
 
-/// Returns where the JSON differs from what is expected, or None if it matches.
-pub(crate) fn difference(expected: &Value, actual: Option<&Value>) -> Option<String> {
+/// Returns a description of the first difference between the actual and the expected JSON. Returns None if the actual
+/// JSON matches.
+pub(crate) fn find_difference(expected: &Value, actual: Option<&Value>) -> Option<String> {
     match (expected, actual) {
         (Value::Null, None | Some(Value::Null)) => None,
         (Value::Object(members), Some(Value::Object(others))) => members.iter().find_map(|(key, expected)| {
-            let why = difference(expected, others.get(key))?;
+            let why = find_difference(expected, others.get(key))?;
             Some(format!("{key}: {why}"))
         }),
         (Value::Array(items), Some(Value::Array(others))) if items.len() == others.len() => {
             items.iter().zip(others).enumerate().find_map(|(index, (expected, actual))| {
-                let why = difference(expected, Some(actual))?;
+                let why = find_difference(expected, Some(actual))?;
                 Some(format!("{index}: {why}"))
             })
         }
-        // The numbers of a google.protobuf.Value are doubles, so 1 becomes 1.0.
+        // The numbers of a google.protobuf.Value are doubles, so the server returns the number 1 as 1.0.
         (Value::Number(expected), Some(Value::Number(actual))) if expected.as_f64() == actual.as_f64() => None,
         (expected, Some(actual)) if expected == actual => None,
         (expected, Some(actual)) => Some(format!("expected {expected}, got {actual}")),
@@ -63,21 +66,21 @@ mod tests {
     fn actual_object_may_have_further_members_but_list_may_not_have_further_entries() {
         let actual = json!({"a": 1, "b": {"c": [1.0, {"d": "x", "e": 2}]}});
         for expected in [json!({}), json!({"a": 1.0}), json!({"b": {"c": [1, {"d": "x"}]}}), json!({"z": null})] {
-            assert_eq!(difference(&expected, Some(&actual)), None, "{expected}");
+            assert_eq!(find_difference(&expected, Some(&actual)), None, "{expected}");
         }
         for expected in [json!({"a": 2}), json!({"a": null}), json!({"b": {"c": [1]}}), json!({"z": 0}), json!([])] {
-            assert!(difference(&expected, Some(&actual)).is_some(), "{expected}");
+            assert!(find_difference(&expected, Some(&actual)).is_some(), "{expected}");
         }
-        let nested = difference(&json!({"b": {"c": [1, {"d": "y"}]}}), Some(&actual)).unwrap();
+        let nested = find_difference(&json!({"b": {"c": [1, {"d": "y"}]}}), Some(&actual)).unwrap();
         assert_eq!(nested, r#"b: c: 1: d: expected "y", got "x""#);
     }
 
     #[test]
     fn variables_are_replaced_at_every_depth_but_not_within_a_longer_string() {
         let variables = Variables::from([("claim".to_owned(), json!({"task": {"id": "t"}}))]);
-        let step = json!({"hold": "$claim", "list": [["$claim"]], "text": "costs $claim"});
+        let step = json!({"keep_lease": "$claim", "list": [["$claim"]], "text": "costs $claim"});
         let claim = &variables["claim"];
-        let expected = json!({"hold": claim, "list": [[claim]], "text": "costs $claim"});
+        let expected = json!({"keep_lease": claim, "list": [[claim]], "text": "costs $claim"});
         assert_eq!(substitute(&step, &variables).unwrap(), expected);
         assert!(substitute(&json!("$other"), &variables).is_err());
     }

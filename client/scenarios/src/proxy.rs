@@ -1,4 +1,5 @@
-//! A proxy in front of the server. It reserves the port while the server is down, and can lose an answer.
+//! This module is a proxy in front of the server. The proxy reserves its port while the server is down, and can lose an
+//! answer of the server.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,26 +14,28 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The number of connections that may wait to be accepted. A test has few.
+/// Maximum number of connections that wait to be accepted. A test opens fewer connections.
 const BACKLOG: u32 = 64;
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
 pub(crate) struct Proxy {
-    /// Bound but never listening: while the server is down, no other process gets the port, and connections are refused.
+    /// Socket that is bound but never listens. While the server is down, no other process can bind the port, and
+    /// connections to the port are refused.
     _reservation: TcpSocket,
     address: SocketAddr,
     server: PathBuf,
     lose_answer: Arc<AtomicBool>,
-    /// Changes when all connections must be cut.
+    /// Channel that notifies every relay to cut its connection.
     cut: watch::Sender<()>,
     accepting: Option<JoinHandle<()>>,
 }
 
 impl Proxy {
-    /// Reserves a port for the proxy of a server that listens on this unix socket.
+    /// Reserves a port and returns a closed proxy of the server that listens on the Unix socket `server`. Fails if no
+    /// port can be bound.
     pub(crate) fn bind(server: PathBuf) -> Result<Self> {
-        let reservation = socket("127.0.0.1:0".parse()?)?;
+        let reservation = bind_reusable_socket("127.0.0.1:0".parse()?)?;
         let address = reservation.local_addr()?;
         Ok(Self {
             _reservation: reservation,
@@ -48,20 +51,23 @@ impl Proxy {
         self.address
     }
 
-    /// Accepts connections and forwards each of them to the server, until the proxy is closed.
+    /// Accepts connections and forwards each connection to the server, until the proxy is closed. Fails if the proxy
+    /// can't listen on its port.
     pub(crate) fn open(&mut self) -> Result<()> {
-        let listener = socket(self.address)?.listen(BACKLOG)?;
+        let listener = bind_reusable_socket(self.address)?.listen(BACKLOG)?;
         let relay =
             Relay { server: self.server.clone(), lose_answer: self.lose_answer.clone(), cut: self.cut.subscribe() };
         self.accepting = Some(tokio::spawn(accept(listener, relay)));
         Ok(())
     }
 
-    /// Refuses new connections. Existing connections remain until the server or [`cut`](Self::cut) ends them.
+    /// Stops accepting connections. An existing connection remains until the server or [`cut`](Self::cut) ends the
+    /// connection.
     pub(crate) async fn close(&mut self) {
         if let Some(accepting) = self.accepting.take() {
             accepting.abort();
-            // The listener is closed only when the task has ended.
+            // The aborted task closes the listener when the task ends. Until then, the proxy could still accept a
+            // connection.
             let _ = accepting.await;
         }
     }
@@ -71,15 +77,15 @@ impl Proxy {
         self.cut.send_replace(());
     }
 
-    /// Cuts the connection on which the next answer arrives, before the client receives it.
+    /// Cuts the connection on which the next answer arrives, before the client receives the answer.
     pub(crate) fn lose_answer(&self) {
         self.lose_answer.store(true, Ordering::SeqCst);
     }
 }
 
-fn socket(address: SocketAddr) -> Result<TcpSocket> {
+fn bind_reusable_socket(address: SocketAddr) -> Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
-    // Lets the listening socket bind the port that the other one reserves.
+    // Without SO_REUSEPORT, the listening socket can't bind the port that the reservation socket holds.
     socket.set_reuseport(true)?;
     socket.bind(address)?;
     Ok(socket)
@@ -91,7 +97,7 @@ async fn accept(listener: TcpListener, relay: Relay) {
     }
 }
 
-/// Relays the bytes of one connection.
+/// Relays the bytes of one connection between a client and the server.
 #[derive(Clone)]
 struct Relay {
     server: PathBuf,
@@ -100,10 +106,11 @@ struct Relay {
 }
 
 impl Relay {
-    /// Relays until one side closes or the connection must be cut; then closes both sides.
+    /// Relays bytes until the client or the server closes the connection, or until the connection must be cut. Then
+    /// closes the connection on both sides.
     async fn run(mut self, client: TcpStream) {
         let Ok(server) = UnixStream::connect(&self.server).await else { return };
-        // Without this option the proxy is slower, which is no reason to fail.
+        // Without TCP_NODELAY, the proxy is only slower, so the error of a failed `set_nodelay` is ignored.
         let _ = client.set_nodelay(true);
         let (mut from_client, to_client) = client.into_split();
         let (from_server, mut to_server) = server.into_split();
@@ -115,13 +122,13 @@ impl Relay {
     }
 }
 
-/// Copies the server's bytes to the client. Ends before an answer that must be lost.
+/// Copies the server's bytes to the client. Stops before an answer that must be lost. Fails if a connection breaks.
 async fn copy_answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, lose_answer: &AtomicBool) -> Result<()> {
-    let mut frames = Frames::default();
+    let mut frames = FrameParser::default();
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let read = from.read(&mut buffer).await?;
-        let has_answer = frames.find_headers(&buffer[..read]);
+        let has_answer = frames.completes_headers(&buffer[..read]);
         if read == 0 || (has_answer && lose_answer.swap(false, Ordering::SeqCst)) {
             return Ok(());
         }
@@ -130,21 +137,21 @@ async fn copy_answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, lose_answ
 }
 
 const FRAME_HEADER_BYTES: usize = 9;
-/// The type of a HEADERS frame, with which an answer begins.
+/// The type of a HEADERS frame, which is the first frame of a response.
 const HEADERS: u8 = 1;
 
 /// Parses the HTTP/2 frames (RFC 9113, section 4.1) that a server sends.
 #[derive(Default)]
-struct Frames {
+struct FrameParser {
     /// The received bytes of the current frame's header.
     header: Vec<u8>,
-    /// The number of bytes of the current frame's payload that are still to come.
+    /// The number of payload bytes of the current frame that have not been received.
     payload: usize,
 }
 
-impl Frames {
-    /// Returns whether the header of a HEADERS frame ends within these bytes.
-    fn find_headers(&mut self, bytes: &[u8]) -> bool {
+impl FrameParser {
+    /// Returns whether the passed bytes complete the header of a HEADERS frame.
+    fn completes_headers(&mut self, bytes: &[u8]) -> bool {
         let mut has_headers = false;
         for &byte in bytes {
             if self.payload > 0 {
@@ -172,14 +179,14 @@ mod tests {
     const ANSWER: [u8; 10] = [0, 0, 1, 1, 4, 0, 0, 0, 1, 0x88];
 
     #[test]
-    fn answer_is_found_wherever_the_bytes_are_split() {
+    fn answer_is_found_at_every_split_of_the_bytes() {
         let all = [SETTINGS.as_slice(), &ANSWER].concat();
         for split in 0..all.len() {
-            let mut frames = Frames::default();
-            let found = [frames.find_headers(&all[..split]), frames.find_headers(&all[split..])];
+            let mut frames = FrameParser::default();
+            let found = [frames.completes_headers(&all[..split]), frames.completes_headers(&all[split..])];
             assert_eq!(found.iter().filter(|&&found| found).count(), 1, "split at {split}");
         }
-        assert!(!Frames::default().find_headers(&SETTINGS));
+        assert!(!FrameParser::default().completes_headers(&SETTINGS));
     }
 
     #[tokio::test]
@@ -199,7 +206,7 @@ mod tests {
             assert_eq!(&received, b"ping");
             proxy.close().await;
             assert!(TcpStream::connect(proxy.address()).await.is_err());
-            // An existing connection remains until it is cut.
+            // An existing connection remains open after the proxy is closed, until `cut` ends the connection.
             connection.write_all(&SETTINGS).await.unwrap();
             client.read_exact(&mut [0; SETTINGS.len()]).await.unwrap();
             proxy.cut();

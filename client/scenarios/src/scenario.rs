@@ -1,4 +1,4 @@
-//! The format of a scenario's file.
+//! This module defines the format of a scenario file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,26 +7,27 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The content of one file.
+/// The content of a scenario file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// One sentence that says what the scenario shows.
+    /// Summary of the scenario.
     pub about: String,
-    pub(crate) parts: BTreeMap<String, Vec<Value>>,
+    pub(crate) participants: BTreeMap<String, Vec<Value>>,
 }
 
-/// One step: one of the verbs and its members. The README in this folder explains them.
+/// One step of a scenario, which is one verb and the members of the verb. client/scenarios/README.md explains the
+/// verbs.
 #[derive(Debug, Default, Deserialize)]
-// An unknown member would be a check that this runner does not make.
+// An unknown member must fail the step, because the member would be a check that this runner does not make.
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Step {
     pub call: Option<String>,
     pub answer: Option<String>,
     pub server: Option<String>,
-    pub hold: Option<Value>,
+    pub keep_lease: Option<Value>,
     pub lost: Option<String>,
-    pub let_go: Option<String>,
+    pub stop_keeper: Option<String>,
     pub work: Option<Value>,
     pub subscribe: Option<Value>,
     pub seen: Option<String>,
@@ -35,19 +36,19 @@ pub(crate) struct Step {
     pub with: Value,
     #[serde(rename = "as")]
     pub name: Option<String>,
-    pub because: Option<String>,
+    pub cause: Option<String>,
     pub event: Option<Value>,
     pub end: Option<String>,
     pub kinds: Option<Vec<String>>,
     pub expect: Option<Value>,
-    pub refused: Option<Refused>,
+    pub refused: Option<ExpectedError>,
     pub save: BTreeMap<String, String>,
     pub why: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Refused {
+pub(crate) struct ExpectedError {
     pub reason: String,
     pub code: Option<String>,
     pub metadata: Option<Value>,
@@ -55,10 +56,10 @@ pub(crate) struct Refused {
 }
 
 impl Scenario {
-    /// Reads a scenario's file.
+    /// Reads a scenario file and returns the scenario.
     ///
     /// # Errors
-    /// Fails if the file can't be read or is not a scenario.
+    /// Fails if the file can't be read, or if the file is not a scenario.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
         serde_json::from_str(&text).with_context(|| path.display().to_string())

@@ -1,4 +1,4 @@
-/** Calls by name, with requests and answers in JSON. */
+/** Makes calls by name, with requests and responses in JSON. */
 
 import { type DescMessage, type DescService, fromJson, type Message, toJson } from "@bufbuild/protobuf";
 import type { Client } from "../src/client.js";
@@ -8,7 +8,7 @@ import { expectMatch, type Json, type JsonObject, StepFailed } from "./matching.
 
 type Stub = Record<string, (request: Message) => Promise<Message>>;
 
-function serviceOf(client: Client, name: string): [DescService, unknown] {
+function findService(client: Client, name: string): [DescService, unknown] {
   const services: Record<string, [DescService, unknown]> = {
     RunService: [v1.RunService, client.runs],
     AgentService: [v1.AgentService, client.agents],
@@ -19,32 +19,38 @@ function serviceOf(client: Client, name: string): [DescService, unknown] {
     ArtifactService: [v1.ArtifactService, client.artifacts],
     ServerService: [v1.ServerService, client.server],
   };
-  return services[name] ?? fail(`there is no service ${name}`);
+  return services[name] ?? fail(`the API has no service ${name}`);
 }
 
-/** Makes a call by its name, such as `TaskService/AddTasks`, and returns the answer. */
-export async function call(client: Client, name: string, request: JsonObject): Promise<Json> {
+/**
+ * Makes the call with the name `name`, such as `TaskService/AddTasks`, and returns the response. Throws StepFailed if
+ * the API has no RPC with the name.
+ */
+export async function makeCall(client: Client, name: string, request: JsonObject): Promise<Json> {
   const [serviceName = "", rpc = ""] = name.split("/");
-  const [service, stub] = serviceOf(client, serviceName);
-  const method = service.methods.find((method) => method.name === rpc) ?? fail(`there is no RPC ${name}`);
+  const [service, stub] = findService(client, serviceName);
+  const method = service.methods.find((method) => method.name === rpc) ?? fail(`the API has no RPC ${name}`);
   const make = (stub as Stub)[method.localName] ?? fail(`the client has no method ${method.localName}`);
   return toProtoJson(method.output, await make(fromJson(method.input, request)));
 }
 
-/** Returns a message in the JSON format of the scenarios, which has the proto's field names. */
+/** Converts a message to the JSON format of the scenarios, which uses the field names of the protos. */
 export function toProtoJson(schema: DescMessage, message: Message): Json {
   return toJson(schema, message, { useProtoFieldName: true }) as Json;
 }
 
-/** Waits for the answer of a call, or for its error if the step has `refused`. Throws StepFailed if it does not match. */
-export async function checkedAnswer(call: Promise<Json>, step: JsonObject): Promise<Json> {
+/**
+ * Waits for a call and returns the response. If the step has the member `refused`, returns the error of the call
+ * instead. Throws StepFailed if the response or the error does not match the step.
+ */
+export async function checkAnswer(call: Promise<Json>, step: JsonObject): Promise<Json> {
   if (step.refused === undefined) {
     const answer = await call;
     expectMatch(step.expect, answer);
     return answer;
   }
   const error = await call.then(
-    (answer) => fail(`expected an error, got the answer ${JSON.stringify(answer)}`),
+    (answer) => fail(`the step expects an error, but the call returned the response ${JSON.stringify(answer)}`),
     (error) => errorToJson(error),
   );
   expectMatch(step.refused, error);
@@ -56,7 +62,8 @@ function errorToJson(error: unknown): Json {
     throw error;
   }
   const { reason = null, metadata, fields } = error;
-  // Connect names a code FailedPrecondition, and the scenarios name it FAILED_PRECONDITION.
+  // Convert Connect's name of a code, such as FailedPrecondition, to gRPC's name, such as FAILED_PRECONDITION, because
+  // the scenarios use gRPC's names.
   const code = (Code[error.code] ?? "").replace(/(?<=[a-z])[A-Z]/g, "_$&").toUpperCase();
   return { reason, code, metadata: { ...metadata }, fields: fields.map(({ field }) => field), message: error.message };
 }

@@ -1,4 +1,4 @@
-/** The messages that a scenario's subscription has received. */
+/** Collects the messages that a scenario's subscription receives. */
 
 import { EventEmitter, once } from "node:events";
 
@@ -9,14 +9,14 @@ import { EndReason, EndReasonSchema, EventSchema, SubscribeEventsRequestSchema }
 import { toProtoJson } from "./calls.js";
 import { expectMatch, isObject, type Json, matches, StepFailed } from "./matching.js";
 
-/** Reads a subscription in the background and keeps its messages. */
+/** Reads a subscription in the background, stores the messages, and lets steps wait for a message. */
 export class Collector {
   readonly #stop = new AbortController();
   /** Emits `change` when a message or an error arrives. */
   readonly #changes = new EventEmitter();
   readonly #events: Json[] = [];
   #caughtUpCount = 0;
-  /** The reason of the end. Undefined if the subscription has not ended. */
+  /** The reason for the end of the subscription. The value is undefined if the subscription has not ended. */
   #end: string | undefined;
   #error: unknown;
 
@@ -24,7 +24,10 @@ export class Collector {
     void this.#collect(client, request);
   }
 
-  /** Waits for the first event that matches and returns it. Throws StepFailed if the subscription ends before. */
+  /**
+   * Waits for the first event that matches `expected` and returns the event. Throws StepFailed if the subscription ends
+   * or fails without a matching event.
+   */
   async event(expected: Json): Promise<Json> {
     for (;;) {
       const found = this.#events.find((event) => matches(expected, event));
@@ -35,7 +38,11 @@ export class Collector {
     }
   }
 
-  /** Waits for the end and returns its reason. Throws StepFailed if the reason or the events are not as expected. */
+  /**
+   * Waits for the end of the subscription and returns the reason. Throws StepFailed if the subscription fails or the
+   * reason is not `expected`. Also throws StepFailed if the kinds of the events do not match `kinds`, an event is a
+   * duplicate, or the number of `caught_up` messages is not 1.
+   */
   async end(expected: Json, kinds: Json | undefined): Promise<Json> {
     while (this.#end === undefined) {
       await this.#nextChange(`the end ${expected}`);
@@ -53,7 +60,7 @@ export class Collector {
     this.#stop.abort();
   }
 
-  /** Returns this member of each event. */
+  /** Returns the member `name` of each event, or null for an event without this member. */
   #members(name: string): Json[] {
     return this.#events.map((event) => (isObject(event) ? (event[name] ?? null) : null));
   }

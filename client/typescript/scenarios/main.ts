@@ -1,27 +1,29 @@
 /**
- * Plays scenarios: `npm run --silent scenarios -- [--server ADDRESS] [--part NAME] FILE…`, after `npm run compile`.
+ * Runs scenario files with the TypeScript client. After `npm run compile`, the command line is
+ * `npm run --silent scenarios -- [--server ADDRESS] [--participant NAME] FILE…`.
  *
- * For each scenario, it prints a line with the scenario, the language, `ok` or `FAILED`, and the time in milliseconds.
+ * For each scenario, the script prints one line with the scenario's name, the language, `ok` or `FAILED`, and the time
+ * in milliseconds.
  */
 
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
 
-import { play } from "./scenario.js";
-import { runningServer } from "./stage.js";
+import { runScenario } from "./scenario.js";
+import { describeRunningServer } from "./test-server.js";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { server: { type: "string" }, part: { type: "string" } },
+  options: { server: { type: "string" }, participant: { type: "string" } },
 });
-const server = values.server === undefined ? undefined : runningServer(values.server);
+const server = values.server === undefined ? undefined : describeRunningServer(values.server);
 
 for (const file of positionals) {
   const name = basename(file, ".json");
   const begin = performance.now();
   let verdict = "ok";
   try {
-    await play(file, { server, part: values.part });
+    await runScenario(file, { server, participant: values.participant });
   } catch (error) {
     verdict = "FAILED";
     process.exitCode = 1;

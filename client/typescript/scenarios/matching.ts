@@ -1,11 +1,11 @@
-/** Variables of a scenario, and the comparison of expected and actual JSON. */
+/** Replaces the variables in a scenario's steps, and compares expected JSON with actual JSON. */
 
 import { isDeepStrictEqual } from "node:util";
 
 export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
 export type JsonObject = { [name: string]: Json };
 
-/** The result of a step is not as expected. */
+/** Reports that a step of a scenario failed. The message explains the failure. */
 export class StepFailed extends Error {}
 
 export function isObject(json: Json | undefined): json is JsonObject {
@@ -13,8 +13,9 @@ export function isObject(json: Json | undefined): json is JsonObject {
 }
 
 /**
- * Returns whether the actual JSON matches the expected one: an object must have the expected members and may have others; a
- * list must have the expected length; null means absent; any other value must be equal.
+ * Returns whether the actual JSON matches the expected JSON. An object must have the expected members and may have
+ * other members. A list must have the expected length. An expected null also matches an absent member. Any other value
+ * must be equal.
  */
 export function matches(expected: Json, actual: Json | undefined): boolean {
   if (expected === null) {
@@ -32,15 +33,18 @@ export function matches(expected: Json, actual: Json | undefined): boolean {
   return isDeepStrictEqual(expected, actual);
 }
 
-/** Throws StepFailed if the actual JSON does not match. If `expected` is undefined, any JSON matches. */
+/** Throws StepFailed if the actual JSON does not match `expected`. If `expected` is undefined, any JSON matches. */
 export function expectMatch(expected: Json | undefined, actual: Json): void {
   if (expected !== undefined && !matches(expected, actual)) {
     throw new StepFailed(`expected: ${JSON.stringify(expected)}\ngot:      ${JSON.stringify(actual)}`);
   }
 }
 
-/** Returns the value at a path such as `tasks.0.id`; `.` is the whole value. Throws StepFailed if there is no such value. */
-export function valueAt(path: string, json: Json): Json {
+/**
+ * Returns the value in `json` at a path such as `tasks.0.id`. For the path `.`, returns the whole `json`. Throws
+ * StepFailed if `json` has no value at the path.
+ */
+export function findValue(path: string, json: Json): Json {
   let value: Json | undefined = json;
   for (const name of path.split(".").filter((name) => name !== "")) {
     if (Array.isArray(value)) {
@@ -50,12 +54,16 @@ export function valueAt(path: string, json: Json): Json {
     }
   }
   if (value === undefined) {
-    throw new StepFailed(`there is no value at ${path} in ${JSON.stringify(json)}`);
+    const result = JSON.stringify(json);
+    throw new StepFailed(`the step's result ${result} has no value at the path ${path}: correct the path in "save"`);
   }
   return value;
 }
 
-/** Returns the JSON with each string `"$name"` replaced by the variable. Throws StepFailed if a variable is not set. */
+/**
+ * Returns the JSON with each string `$name` replaced by the value of the variable `name`. Throws StepFailed if a
+ * variable is not set.
+ */
 export function substitute(json: Json, variables: ReadonlyMap<string, Json>): Json {
   if (Array.isArray(json)) {
     return json.map((entry) => substitute(entry, variables));

@@ -1,53 +1,66 @@
-/** Plays the parts of a scenario at the same time. */
+/** Runs the participants of a scenario at the same time. */
 
 import { readFileSync } from "node:fs";
 
 import { type JsonObject, StepFailed } from "./matching.js";
-import { Player } from "./player.js";
-import { type Server, Stage, stageFile } from "./stage.js";
+import { ParticipantRunner } from "./runner.js";
+import { findOrBuildTestServer, type Server, TestServer } from "./test-server.js";
 
-/** The content of a scenario's file. */
+/** The JSON content of a scenario file. */
 interface Scenario {
   readonly about: string;
-  readonly parts: Readonly<Record<string, readonly JsonObject[]>>;
+  readonly participants: Readonly<Record<string, readonly JsonObject[]>>;
 }
 
-export interface Options {
-  /** The server to play against. Without it, the scenario has a stage of its own. */
+export interface RunScenarioOptions {
+  /** The server against which the scenario runs. If the server is undefined, the scenario gets its own test server. */
   readonly server?: Server | undefined;
-  /** The only part to play. Without it, all parts are played. */
-  readonly part?: string | undefined;
+  /** The name of the only participant to run. If the name is undefined, all participants run. */
+  readonly participant?: string | undefined;
 }
 
-/** Plays the scenario in a file. Throws StepFailed with the first step whose result is not as expected. */
-export async function play(file: string, { server, part }: Options = {}): Promise<void> {
+/**
+ * Runs the scenario in a file. Throws StepFailed if a step fails, or if the scenario has no participant with the name
+ * `participant`.
+ */
+export async function runScenario(file: string, { server, participant }: RunScenarioOptions = {}): Promise<void> {
   const scenario: Scenario = JSON.parse(readFileSync(file, "utf8"));
-  const parts = Object.entries(scenario.parts).filter(([name]) => part === undefined || name === part);
-  if (parts.length === 0) {
-    throw new StepFailed(`${file} has no part ${part}`);
+  const participants = Object.entries(scenario.participants).filter(
+    ([name]) => participant === undefined || name === participant,
+  );
+  if (participants.length === 0) {
+    const names = Object.keys(scenario.participants).join(", ");
+    throw new StepFailed(
+      `the scenario ${file} has no participant ${participant}: pass one of the participants ${names}`,
+    );
   }
   if (server !== undefined) {
-    await playParts(parts, server);
+    await runParticipants(participants, server);
     return;
   }
-  await using stage = await Stage.open(stageFile());
-  await playParts(parts, stage);
+  await using testServer = await TestServer.open(findOrBuildTestServer());
+  await runParticipants(participants, testServer);
 }
 
-/** Plays the parts at the same time. If a part fails, the other parts are ended. */
-async function playParts(parts: readonly [string, readonly JsonObject[]][], server: Server): Promise<void> {
-  const players = parts.map(([name, steps]) => ({ name, steps, player: new Player(server) }));
+/**
+ * Runs the participants at the same time. If a participant fails, ends the other participants and throws StepFailed.
+ */
+async function runParticipants(
+  participants: readonly [string, readonly JsonObject[]][],
+  server: Server,
+): Promise<void> {
+  const runners = participants.map(([name, steps]) => ({ name, steps, runner: new ParticipantRunner(server) }));
   try {
-    await Promise.all(players.map(({ name, steps, player }) => playPart(name, steps, player)));
+    await Promise.all(runners.map(({ name, steps, runner }) => runParticipant(name, steps, runner)));
   } finally {
-    await Promise.all(players.map(({ player }) => player.close()));
+    await Promise.all(runners.map(({ runner }) => runner.close()));
   }
 }
 
-async function playPart(name: string, steps: readonly JsonObject[], player: Player): Promise<void> {
+async function runParticipant(name: string, steps: readonly JsonObject[], runner: ParticipantRunner): Promise<void> {
   try {
-    await player.play(steps);
+    await runner.runSteps(steps);
   } catch (error) {
-    throw new StepFailed(`part ${name}, ${error instanceof Error ? error.message : error}`);
+    throw new StepFailed(`participant ${name}, ${error instanceof Error ? error.message : error}`);
   }
 }

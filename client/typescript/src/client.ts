@@ -1,4 +1,4 @@
-/** The connection to a server, with its services. */
+/** This module defines the client, which holds one connection to a server and has a property for each service. */
 
 import { setMaxListeners } from "node:events";
 
@@ -6,8 +6,8 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { createClient, type Client as ServiceClient } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 
-import { type Address, dial, parseAddress } from "./address.js";
-import { Closed } from "./errors.js";
+import { type Address, openSocket, parseAddress } from "./address.js";
+import { ClientClosed } from "./errors.js";
 import { LeaseKeeper } from "./lease.js";
 import { Subscription, type SubscriptionOptions } from "./subscription.js";
 import { RetryTransport, SingleTryTransport } from "./transports.js";
@@ -27,36 +27,46 @@ import {
 const DEFAULT_SERVER = "127.0.0.1:50051";
 const DEFAULT_DEADLINE_MS = 30_000;
 
-/** The largest answer is a snapshot. */
+/** Maximum size of a response, in bytes. The largest response is a snapshot, which has at most 16 MiB. */
 const MAX_RESPONSE_BYTES = 16 * 1024 * 1024;
 
 /**
- * How often the connection is checked while a call or a stream is open, so that a server that has disappeared is noticed. An
- * idle connection is checked before its next use. connect-node's option `pingIdleConnection` is not set, because it would
- * ping a connection after its close and then crash.
+ * Interval of the pings that check the connection while a call or a stream is open, in milliseconds. Without pings, the
+ * client would not notice a server that has failed without closing the connection. An idle connection is checked before
+ * its next use. Do not set connect-node's option `pingIdleConnection`, because connect-node would ping a closed
+ * connection and crash.
  */
 const PING_INTERVAL_MS = 20_000;
 
-/** How many bytes of a stream the client buffers before the reader takes them. Unread streams don't block other calls. */
+/**
+ * Maximum number of bytes of a stream that the client buffers for the stream's reader. Each stream has its own buffer,
+ * so an unread stream does not block other calls.
+ */
 const STREAM_WINDOW = 1024 * 1024;
 
 /** The options of `connect`. */
 export interface ConnectOptions {
-  /** The time for all tries of a call without a `timeoutMs`. A request's `wait` is added to it. The default is 30 s. */
+  /**
+   * The time limit for all tries of a call, in milliseconds. The client adds the `wait` of the request to the limit. If
+   * a call has its own `timeoutMs`, `timeoutMs` replaces the limit. Default: 30 s.
+   */
   deadlineMs?: number;
 }
 
 /**
- * Returns a client of the server at `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`. The client connects with the first call,
- * and reconnects when the connection breaks.
+ * Returns a client for the server at `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`. The client connects at the first
+ * call, and reconnects if the connection breaks.
  *
- * @throws RunhubError with INVALID_ARGUMENT if the address has none of these forms.
+ * @throws RunhubError with INVALID_ARGUMENT if `server` is not HOST:PORT, http://HOST:PORT or unix:PATH.
  */
 export function connect(server = DEFAULT_SERVER, { deadlineMs = DEFAULT_DEADLINE_MS }: ConnectOptions = {}): Client {
   return new Client(server, deadlineMs);
 }
 
-/** A connection to a server. Each property is a service, whose methods are the RPCs. They throw a RunhubError if they fail. */
+/**
+ * A connection to a server. Each property is a service, and each method of a service is an RPC. If an RPC fails, its
+ * method throws a RunhubError.
+ */
 export class Client implements AsyncDisposable {
   readonly runs: ServiceClient<typeof RunService>;
   readonly agents: ServiceClient<typeof AgentService>;
@@ -72,10 +82,11 @@ export class Client implements AsyncDisposable {
   readonly #deadlineMs: number;
   readonly #closed = new AbortController();
 
-  /** @internal Use `connect`. */
+  /** @internal Call `connect` to create a client. */
   constructor(server: string, deadlineMs: number) {
     const address = parseAddress(server);
-    // Each running call listens to this signal. Node would warn from 10 listeners on.
+    // Each running call adds a listener to this signal. By default, Node prints a warning if a signal has more than 10
+    // listeners.
     setMaxListeners(0, this.#closed.signal);
     this.#session = openSession(address);
     this.#single = new SingleTryTransport(openTransport(address, this.#session), this.#closed.signal);
@@ -92,8 +103,8 @@ export class Client implements AsyncDisposable {
   }
 
   /**
-   * Subscribes to events. The subscription connects when it is iterated, and resumes after the last position that it
-   * received if the connection breaks.
+   * Returns a subscription to events. The subscription connects when a loop iterates over the subscription. If the
+   * connection breaks, the subscription resumes after the last received position.
    */
   subscribe(
     request: MessageInitShape<typeof SubscribeEventsRequestSchema> = {},
@@ -102,17 +113,19 @@ export class Client implements AsyncDisposable {
     return new Subscription(this.#single, this.#deadlineMs, request, options);
   }
 
-  /** Keeps the lease of a claim with heartbeats in the background, until the keeper is disposed. */
+  /**
+   * Returns a keeper that renews the lease of a claim with heartbeats in the background until the keeper is disposed.
+   */
   keepLease(claim: Claim): LeaseKeeper {
     return new LeaseKeeper(this.#single, claim);
   }
 
   /**
-   * Closes the connection. Running calls and later calls end with CANCELED. Leases that are still kept are lost as
-   * `unanswered`, because no further heartbeats are sent.
+   * Closes the connection. Running calls and later calls fail with CANCELLED. Each running lease keeper reports its
+   * lease as lost with the cause `unanswered`, because the client sends no further heartbeats.
    */
   async close(): Promise<void> {
-    this.#closed.abort(new Closed());
+    this.#closed.abort(new ClientClosed());
     this.#session.abort();
   }
 
@@ -124,7 +137,7 @@ export class Client implements AsyncDisposable {
 function openSession(address: Address): Http2SessionManager {
   const pings = { pingIntervalMs: PING_INTERVAL_MS };
   return new Http2SessionManager(address.baseUrl, pings, {
-    createConnection: () => dial(address),
+    createConnection: () => openSocket(address),
     settings: { enablePush: false, initialWindowSize: STREAM_WINDOW },
   });
 }

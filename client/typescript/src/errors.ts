@@ -1,4 +1,4 @@
-/** Errors by reason. */
+/** This module converts the errors of calls to RunhubError. */
 
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -9,22 +9,28 @@ import type { ErrorReason } from "./gen/runhub/v1/error_pb.js";
 /** The `domain` in the ErrorInfo of every error that a Runhub server returns. */
 const DOMAIN = "runhub";
 
-/** The codes of a temporary error without a reason. An answer that breaks off is UNKNOWN or INTERNAL. */
+/**
+ * The gRPC status codes that mark an error without a reason as temporary. If a connection breaks during a response, the
+ * code is UNKNOWN or INTERNAL.
+ */
 const TEMPORARY_CODES: ReadonlySet<Code> = new Set([Code.Unavailable, Code.Unknown, Code.Internal]);
 
 /**
- * Why the server refused a call: the name of a value of the enum `ErrorReason` in `runhub/v1`, which documents the reasons.
- * The protos list the reasons of each RPC.
+ * The reason for which the server refused a call. Each reason is the name of a value of the enum `ErrorReason` in
+ * `runhub/v1`, without the prefix `ERROR_REASON_`. The comments of `ErrorReason` explain the reasons, and the comments
+ * of the RPCs list the reasons of each RPC.
  */
 export type Reason = Exclude<keyof typeof ErrorReason, "UNSPECIFIED">;
 
-/** A reason that this client does not know. The type is not `string`, so that an editor still suggests the known reasons. */
+/**
+ * A reason that this client does not know. If this type were `string`, an editor would not suggest the known reasons.
+ */
 type OtherReason = string & Record<never, never>;
 
-/** The reason with which a client aborts its calls when it is closed. */
-export class Closed extends Error {
+/** The error with which a closed client aborts its calls. */
+export class ClientClosed extends Error {
   constructor() {
-    super("the client is closed");
+    super("the client is closed: create a new client");
   }
 }
 
@@ -32,35 +38,46 @@ export class Closed extends Error {
 export interface FieldProblem {
   /** The path of the field in the request, such as `tasks[1].title`. */
   readonly field: string;
-  /** What is wrong with the field, for people. */
+  /** A description of the problem for human readers. */
   readonly problem: string;
 }
 
-/** The parts of a RunhubError beside its message and code. */
+/** The properties of a RunhubError other than its message and its code. */
 interface ErrorDetails {
   reason?: string | undefined;
   metadata?: Readonly<Record<string, string>>;
   fields?: readonly FieldProblem[];
   retryDelayMs?: number | undefined;
-  isPassing?: boolean;
+  isTemporary?: boolean;
   cause?: unknown;
 }
 
-/** Why a call failed. Match on its `reason`, or on its `code` if it has no reason. */
+/** The error of a failed call. Callers should match the `reason`, or the `code` if the error has no reason. */
 export class RunhubError extends Error {
   override readonly name: string = "RunhubError";
-  /** Why the server refused the call. Undefined if the call did not reach the server's handler, or its answer was lost. */
+  /**
+   * The reason for which the server refused the call. If `reason` is undefined, no handler of the server answered the
+   * call, or the response was lost.
+   */
   readonly reason: Reason | OtherReason | undefined;
-  /** The gRPC status code. */
+  /** The gRPC status code of the error. */
   readonly code: Code;
-  /** Further facts about the error, as the enum `ErrorReason` documents them. */
+  /**
+   * The metadata of the error. The comments of the enum `ErrorReason` list the keys of each reason. If the error has no
+   * metadata, the record is empty.
+   */
   readonly metadata: Readonly<Record<string, string>>;
-  /** The invalid fields of the request. */
+  /** The invalid fields of the request. If the reason is not INVALID_FIELD, the list is empty. */
   readonly fields: readonly FieldProblem[];
-  /** How many milliseconds to wait before repeating the call. Undefined if the server gives no delay. */
+  /**
+   * The time to wait before the next try, in milliseconds. If `retryDelayMs` is undefined, the server has set no delay.
+   */
   readonly retryDelayMs: number | undefined;
-  /** Whether the same call may succeed later: the server is down, shutting down or overloaded, or the connection broke. */
-  readonly isPassing: boolean;
+  /**
+   * True if a repeated call may succeed, because the server is down, shutting down or overloaded, or because the
+   * connection broke.
+   */
+  readonly isTemporary: boolean;
 
   /** @internal */
   constructor(message: string, code: Code, details: ErrorDetails = {}) {
@@ -70,21 +87,24 @@ export class RunhubError extends Error {
     this.metadata = details.metadata ?? {};
     this.fields = details.fields ?? [];
     this.retryDelayMs = details.retryDelayMs;
-    this.isPassing = details.isPassing ?? false;
+    this.isTemporary = details.isTemporary ?? false;
   }
 
-  /** Converts any error of a transport to a RunhubError. */
+  /** Returns the RunhubError for an error of a transport. If the error is a RunhubError, returns the error itself. */
   static from(thrown: unknown): RunhubError {
     if (thrown instanceof RunhubError) {
       return thrown;
     }
     const error = ConnectError.from(thrown);
     const info = error.findDetails(ErrorInfoSchema).find((info) => info.domain === DOMAIN);
-    return info === undefined ? lost(error) : refused(error, info.reason, info.metadata);
+    return info === undefined ? convertConnectionError(error) : convertRefusal(error, info.reason, info.metadata);
   }
 }
 
-/** The server's log is not the one that the subscription follows, so the subscription's cursor is not valid in it. */
+/**
+ * The error of a subscription whose cursor is not valid in the server's log. A cursor is valid in only one log, so the
+ * subscription can't resume.
+ */
 export class OtherLog extends RunhubError {
   override readonly name = "OtherLog";
 
@@ -97,7 +117,7 @@ export class OtherLog extends RunhubError {
   }
 }
 
-function refused(error: ConnectError, reason: string, metadata: Record<string, string>): RunhubError {
+function convertRefusal(error: ConnectError, reason: string, metadata: Record<string, string>): RunhubError {
   const violations = error.findDetails(BadRequestSchema).flatMap((bad) => bad.fieldViolations);
   const delay = error.findDetails(RetryInfoSchema)[0]?.retryDelay;
   return new RunhubError(`${reason}: ${error.rawMessage}`, error.code, {
@@ -105,21 +125,21 @@ function refused(error: ConnectError, reason: string, metadata: Record<string, s
     metadata,
     fields: violations.map(({ field, description }) => ({ field, problem: description })),
     retryDelayMs: delay === undefined ? undefined : durationMs(delay),
-    isPassing: error.code === Code.Unavailable || reason === "OVERLOADED",
+    isTemporary: error.code === Code.Unavailable || reason === ("OVERLOADED" satisfies Reason),
     cause: error,
   });
 }
 
-function lost(error: ConnectError): RunhubError {
-  const { message, code } = isBroken(error) ? new ConnectError(error.rawMessage, Code.Unavailable) : error;
-  return new RunhubError(message, code, { isPassing: TEMPORARY_CODES.has(code), cause: error });
+function convertConnectionError(error: ConnectError): RunhubError {
+  const { message, code } = isConnectionBroken(error) ? new ConnectError(error.rawMessage, Code.Unavailable) : error;
+  return new RunhubError(message, code, { isTemporary: TEMPORARY_CODES.has(code), cause: error });
 }
 
 /**
- * Returns whether the connection broke or could not be opened. Connect reports CANCELED if the server was killed or a proxy
- * closed the connection, ABORTED if the connection was reset, and INTERNAL for most errors of Node.
+ * Returns whether the connection broke or could not be opened. Connect reports CANCELLED if the server was killed or a
+ * proxy closed the connection, ABORTED if the connection was reset, and INTERNAL for most errors of Node.
  */
-function isBroken({ code, cause }: ConnectError): boolean {
+function isConnectionBroken({ code, cause }: ConnectError): boolean {
   const isErrorOfNode = cause instanceof Error && "code" in cause;
   return code === Code.Canceled || code === Code.Aborted || (code === Code.Internal && isErrorOfNode);
 }

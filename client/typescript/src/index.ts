@@ -1,10 +1,13 @@
 /**
- * The TypeScript client of Runhub: a thin layer over the generated code.
+ * This module exports the TypeScript client of Runhub, which is a thin layer over the generated code.
  *
- * Call `connect` once and share the client. Each RPC is a method of its service (`client.tasks.claimTask({ … })`). A call is
- * repeated while the server restarts or is overloaded, and throws a RunhubError with a `reason` to match on.
- * `client.subscribe` follows the event log through broken connections and restarts of the server. `client.keepLease` keeps
- * the lease of a claimed task during the work. The messages and enums are in `runhub/v1`.
+ * Call `connect` once and share the client. Each RPC is a method of its service (`client.tasks.claimTask({ … })`).
+ * While the server restarts or is overloaded, the client repeats each failed call. If a method throws a RunhubError,
+ * match the `reason` of the error.
+ *
+ * `client.subscribe` returns a subscription to the event log, which resumes after a broken connection or a restart of
+ * the server. `client.keepLease` returns a keeper that renews the lease of a claimed task. The module `runhub/v1`
+ * exports the messages and enums.
  */
 
 /// <reference lib="esnext.disposable" preserve="true" />

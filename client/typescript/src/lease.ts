@@ -1,4 +1,4 @@
-/** Keeping the lease of a claimed task during the work. */
+/** This module renews the lease of a claimed task while an agent works on the task. */
 
 import { EventEmitter, once, setMaxListeners } from "node:events";
 import { clearInterval, setInterval } from "node:timers";
@@ -7,174 +7,209 @@ import type { JsonValue } from "@bufbuild/protobuf";
 import { durationMs, type Value } from "@bufbuild/protobuf/wkt";
 import { Code, createClient, type Client as ServiceClient } from "@connectrpc/connect";
 
-import { Closed, RunhubError } from "./errors.js";
+import { ClientClosed, RunhubError } from "./errors.js";
 import { Limit } from "./limit.js";
 import { repeat } from "./repeat.js";
 import type { SingleTryTransport } from "./transports.js";
 import { type Claim, LeaseState, TaskService } from "./v1.js";
 import { value } from "./values.js";
 
-/** With three heartbeats per lease duration, two may be late without losing the lease. */
+/**
+ * Number of heartbeats per lease duration. With three heartbeats, the lease stays live even if two heartbeats are late.
+ */
 const HEARTBEATS_PER_LEASE = 3;
 
 /**
- * The longest time between two heartbeats. The holder learns of a request to stop with the next heartbeat, and the usual
- * grace of a cancellation is 30 s.
+ * Maximum time between two heartbeats, in milliseconds. The response to a heartbeat notifies the agent that the run is
+ * being cancelled. A longer time would use up too much of the default grace period of a cancellation, which is 30 s.
  */
 const LONGEST_INTERVAL_MS = 10_000;
 
-/** The shortest lease that a server grants. It limits the rate of heartbeats if a claim has no lease duration. */
+/**
+ * Minimum lease duration that a server grants, in milliseconds. If a claim has no lease duration, this minimum limits
+ * the rate of heartbeats.
+ */
 const SHORTEST_LEASE_MS = 1_000;
 
-/** The interval of a timer that only keeps the process alive. Its value does not matter. */
+/**
+ * Interval of the timer that prevents the exit of the process, in milliseconds. The timer's callback does nothing, so
+ * the length of the interval does not matter.
+ */
 const KEEP_ALIVE_INTERVAL_MS = 1_000_000_000;
 
-/** How long `run` waits after a loss for an error of the work. */
+/** Maximum time that `run` waits for the work to end after the lease is lost, in milliseconds. */
 const CLEANUP_MS = 1_000;
 
 const LOST_TEXTS = {
-  taken: "the lease is lost: the task was requeued, moved, or claimed by another agent",
-  unanswered: "the lease may be lost: the server has answered no heartbeat for a whole lease duration",
-  refused: "the lease can't be kept: the server refuses its heartbeats",
+  taken: "is lost, because the task was requeued, ended, or claimed by another agent: stop the attempt",
+  unanswered: "may be lost, so stop the attempt: no heartbeat was answered for a whole lease duration",
+  refused: "can't be renewed, so stop the attempt: the server refused a heartbeat",
 };
 
-/** The lease was lost. The `cause` is the error of the last heartbeat, or undefined if the server answered it. */
+/**
+ * The error of a lost lease. The `cause` is the error of the last heartbeat. If `cause` is undefined, the server
+ * answered the last heartbeat.
+ */
 export class LeaseLost extends Error {
   override readonly name = "LeaseLost";
 
   /**
-   * Why the lease is lost.
+   * The cause of the loss of the lease.
    *
-   * - `taken`: the server answered LOST. It would reject a report.
-   * - `unanswered`: the server has answered no heartbeat for a whole lease duration, or the client was closed. Another agent
-   *   may hold the task. The server still accepts a report if no agent has claimed the task.
-   * - `refused`: the server refused a heartbeat and would refuse it again, for example because its progress is over 1 MiB.
+   * - `taken`: The server answered a heartbeat with LOST. The server would reject a report on the task.
+   * - `unanswered`: The server has answered no heartbeat for a whole lease duration, or the client was closed. Another
+   *   agent may hold the task. If no agent has claimed the task, the server still accepts a report.
+   * - `refused`: The server refused a heartbeat and would refuse the same heartbeat again, for example because the
+   *   progress exceeds 1 MiB.
    */
   readonly because: "taken" | "unanswered" | "refused";
-  /** The error with which the work itself failed after the loss, for example during its cleanup. Undefined if none. */
+  /**
+   * The error with which the work failed after the loss of the lease, for example during a cleanup. If `workError` is
+   * undefined, the work did not fail.
+   */
   readonly workError: unknown;
 
   /** @internal */
-  constructor(because: LeaseLost["because"], cause?: unknown, workError?: unknown) {
-    super(LOST_TEXTS[because], cause === undefined ? undefined : { cause });
+  constructor(because: LeaseLost["because"], taskId: string, cause?: unknown, workError?: unknown) {
+    super(`the lease of task ${taskId} ${LOST_TEXTS[because]}`, cause === undefined ? undefined : { cause });
     this.because = because;
     this.workError = workError;
   }
 }
 
 /**
- * Keeps a lease with heartbeats in the background: one at once, and further ones after a third of the lease duration, but at
- * least every 10 s.
+ * Renews a lease with heartbeats in the background. The keeper sends the first heartbeat immediately. The interval
+ * between heartbeats is a third of the lease duration, but at most 10 s.
  *
- * A holder runs the work with `run`, reports on the task, and disposes the keeper. Report outside of `run`: a heartbeat that
- * is sent after the completion is answered LOST, so `run` would not wait for the answer to the report.
+ * Call `run` with the work, then report on the task, then dispose the keeper. Report on the task only after `run` has
+ * returned. If the work itself completed the task, the server could answer the next heartbeat with LOST, and `run`
+ * would then throw LeaseLost although the task is COMPLETED.
  */
 export class LeaseKeeper implements AsyncDisposable {
   readonly #tasks: ServiceClient<typeof TaskService>;
   readonly #closed: AbortSignal;
   readonly #leaseToken: string;
+  /** The id of the claimed task. Empty if the claim has no task. */
+  readonly #taskId: string;
   readonly #leaseMs: number;
   readonly #lost = new AbortController();
   readonly #stopped = new AbortController();
-  /** Emits `change` when the state changes, and when the keeper is stopped. */
+  /** The emitter of the event `change`, which occurs when the state changes or the keeper is stopped. */
   readonly #changes = new EventEmitter().setMaxListeners(0);
-  /** Resolves when no further heartbeat is sent. */
+  /** The promise that resolves when the keeper has stopped sending heartbeats. */
   readonly #heartbeats: Promise<void>;
   #state = LeaseState.EXTENDED;
-  /** The latest progress that no answered heartbeat has carried. Undefined if there is none. */
+  /**
+   * The latest progress that no answered heartbeat has carried. If `#progress` is undefined, there is no progress to
+   * send.
+   */
   #progress: Value | undefined;
   /**
-   * When the last answered heartbeat was sent, or when the keeper began. The server extends the lease from a later time, so
-   * the lease is valid for at least its duration from here, whatever the clocks say.
+   * The time at which the last answered heartbeat was sent, or at which the keeper started. The server extends the
+   * lease from a later time. Therefore, the lease is live for at least its duration after this time, even if the clocks
+   * of client and server differ.
    */
   #extendedFrom = performance.now();
 
-  /** @internal Use `Client.keepLease`. */
+  /** @internal Call `Client.keepLease` to create a keeper. */
   constructor(single: SingleTryTransport, claim: Claim) {
     this.#tasks = createClient(TaskService, single);
     this.#closed = single.closed;
     this.#leaseToken = claim.leaseToken;
+    this.#taskId = claim.task?.id ?? "";
     const durationOfClaim = claim.leaseDuration === undefined ? 0 : durationMs(claim.leaseDuration);
     this.#leaseMs = Math.max(durationOfClaim, SHORTEST_LEASE_MS);
     setMaxListeners(0, this.#lost.signal);
     this.#heartbeats = this.#sendUntilLost();
   }
 
-  /** Aborted when the lease is lost, with a LeaseLost as its reason. */
+  /** The signal that is aborted when the lease is lost. The reason of the abort is a LeaseLost. */
   get signal(): AbortSignal {
     return this.#lost.signal;
   }
 
-  /** The state in the last answered heartbeat: EXTENDED before the first one, LOST once the lease is lost. */
+  /**
+   * The lease state in the server's last response to a heartbeat. Before the first response, the state is EXTENDED.
+   * After the loss of the lease, the state is LOST.
+   */
   get state(): LeaseState {
     return this.#state;
   }
 
   /**
-   * Runs the work while the lease is kept. The work gets `this.signal`, which is aborted when the lease is lost. The work
-   * then has 1 s to clean up. After that time `run` returns even if the work has not ended; such work must be ended by the
-   * caller.
+   * Runs the work while the keeper renews the lease, and returns the result of the work. When the lease is lost,
+   * `this.signal` is aborted, and the work has 1 s to clean up. After this time, `run` throws even if the work has not
+   * ended. The caller must then end the work.
    *
-   * A request to stop does not end the work: the keeper goes on keeping the lease, and the server accepts a report. Work
-   * that should stop must also wait for `cancelRequested`.
+   * If the run is paused or is being cancelled, the keeper continues to renew the lease, and the server accepts a
+   * report. If the work must stop when the run is paused or is being cancelled, the work must wait for
+   * `pauseRequested` or `cancelRequested`.
    *
-   * @throws LeaseLost if the lease is lost before the work ends. An error of the work is then its `workError`. Without a
-   *   loss, `run` throws the work's error unchanged.
+   * @throws LeaseLost if the lease is lost before the work ends. If the work also fails, the `workError` of the
+   *   LeaseLost is the error of the work. If the lease is not lost, `run` throws the error of the work unchanged.
    */
   async run<T>(work: (signal: AbortSignal) => T | Promise<T>): Promise<T> {
-    // Work is not begun after the lease is lost.
+    // If the lease is already lost, another agent may hold the task, so the work must not start.
     this.signal.throwIfAborted();
-    // Heartbeats don't keep the process alive, but the work must, even if it only waits for the signal.
+    // The timers of the heartbeats do not prevent the exit of the process. Without this timer, the process would exit
+    // while the work waits only for the signal.
     const alive = setInterval(() => {}, KEEP_ALIVE_INTERVAL_MS);
-    using lost = whenAborted(this.signal);
+    using lost = rejectWhenAborted(this.signal);
     const ended = (async () => await work(this.signal))();
     try {
       const result = await Promise.race([lost.promise, ended]);
       this.signal.throwIfAborted();
       return result;
     } catch (error) {
-      throw this.signal.aborted ? await withWorkError(this.signal.reason, ended) : error;
+      throw this.signal.aborted ? await addWorkError(this.signal.reason, this.#taskId, ended) : error;
     } finally {
       clearInterval(alive);
     }
   }
 
   /**
-   * Sets the progress that the next heartbeat carries: any JSON of at most 1 MiB. It replaces a progress that is not answered
-   * yet. An answered progress is not sent again.
+   * Sets the progress that the next heartbeat carries: any JSON value of at most 1 MiB. A new progress replaces a
+   * progress that no answered heartbeat has carried. After the server has answered a heartbeat, the keeper does not
+   * send the heartbeat's progress again.
    */
   progress(json: JsonValue): void {
     this.#progress = value(json);
   }
 
   /**
-   * Waits until the run is being cancelled. The task should then be finished or released within the grace.
+   * Waits until the run is being cancelled. The work should then complete or release the task before the grace period
+   * ends.
    *
-   * @throws LeaseLost if the lease is lost before. RunhubError with CANCELED if the keeper is stopped before.
+   * @throws LeaseLost if the lease is lost during the wait, or RunhubError with CANCELLED if the keeper is stopped
+   *   during the wait.
    */
   cancelRequested(): Promise<void> {
     return this.#reached(LeaseState.CANCEL_REQUESTED);
   }
 
   /**
-   * Waits until the run is paused. The work should then stop at a good point; the keeper goes on keeping the lease.
+   * Waits until the run is paused. The work should then stop at the next point from which the work can continue later.
+   * The keeper continues to renew the lease.
    *
-   * @throws LeaseLost if the lease is lost before. RunhubError with CANCELED if the keeper is stopped before.
+   * @throws LeaseLost if the lease is lost during the wait, or RunhubError with CANCELLED if the keeper is stopped
+   *   during the wait.
    */
   pauseRequested(): Promise<void> {
     return this.#reached(LeaseState.PAUSE_REQUESTED);
   }
 
   /**
-   * Waits until a paused run is resumed. Returns at once if the run is neither paused nor being cancelled.
+   * Waits until a paused run is resumed. If the run is neither paused nor being cancelled, the method returns
+   * immediately.
    *
-   * @throws LeaseLost if the lease is lost before. RunhubError with CANCELED if the keeper is stopped before.
+   * @throws LeaseLost if the lease is lost during the wait, or RunhubError with CANCELLED if the keeper is stopped
+   *   during the wait.
    */
   resumed(): Promise<void> {
     return this.#reached(LeaseState.EXTENDED);
   }
 
-  /** Stops the heartbeats. The lease itself is valid until it expires or the task is reported on. */
+  /** Stops the heartbeats. The lease stays live until the lease expires or a report ends the attempt. */
   async stop(): Promise<void> {
     this.#stopped.abort();
     this.#changes.emit("change");
@@ -187,7 +222,7 @@ export class LeaseKeeper implements AsyncDisposable {
 
   #reached(wanted: LeaseState): Promise<void> {
     const reached = this.#waitForState(wanted);
-    // A caller that no longer awaits this promise need not catch its rejection.
+    // If the caller does not await the returned promise, an unhandled rejection would end the process.
     reached.catch(() => {});
     return reached;
   }
@@ -196,7 +231,10 @@ export class LeaseKeeper implements AsyncDisposable {
     while (this.#state !== wanted) {
       this.signal.throwIfAborted();
       if (this.#stopped.signal.aborted) {
-        throw new RunhubError("the lease keeper is stopped, so it no longer learns of requests to stop", Code.Canceled);
+        throw new RunhubError(
+          `the lease keeper of task ${this.#taskId} is stopped: call keepLease again to renew the lease`,
+          Code.Canceled,
+        );
       }
       await once(this.#changes, "change");
     }
@@ -205,7 +243,8 @@ export class LeaseKeeper implements AsyncDisposable {
   /** Sends heartbeats until the lease is lost or the keeper is stopped. */
   async #sendUntilLost(): Promise<void> {
     const intervalMs = Math.min(this.#leaseMs / HEARTBEATS_PER_LEASE, LONGEST_INTERVAL_MS);
-    // If the close of the client ends the pause, the next heartbeat fails at once.
+    // When the client is closed, the pause between two heartbeats ends, and the next heartbeat fails immediately and
+    // reports the loss.
     using limit = new Limit(undefined, [this.#stopped.signal, this.#closed], { ref: false });
     while (!this.#stopped.signal.aborted) {
       try {
@@ -218,18 +257,27 @@ export class LeaseKeeper implements AsyncDisposable {
     }
   }
 
-  /** Sends one heartbeat, and repeats it until it is answered or the lease may have expired. Throws why the lease is lost. */
+  /**
+   * Sends one heartbeat and returns the state of the lease. The method repeats the heartbeat until the server answers
+   * or the lease may have expired.
+   *
+   * @throws LeaseLost if the server answers LOST, or RunhubError if the server refuses the heartbeat or does not answer
+   *   within the lease duration.
+   */
   async #sendHeartbeat(): Promise<LeaseState> {
     const leftMs = this.#extendedFrom + this.#leaseMs - performance.now();
     using limit = new Limit(leftMs, [this.#stopped.signal, this.#closed], { ref: false });
     const state = await repeat(limit, () => this.#tryHeartbeat(limit.signal), isUnanswered);
     if (state === LeaseState.LOST) {
-      throw new LeaseLost("taken");
+      throw new LeaseLost("taken", this.#taskId);
     }
     return state;
   }
 
-  /** Makes one try. A try that hangs, for example on a dead connection, must leave time for another one. */
+  /**
+   * Sends the heartbeat once and returns the state of the lease. The time limit of this try leaves time for another
+   * try, because the server does not answer a try on a broken connection.
+   */
   async #tryHeartbeat(signal: AbortSignal): Promise<LeaseState> {
     const progress = this.#progress;
     const sentAt = performance.now();
@@ -238,10 +286,14 @@ export class LeaseKeeper implements AsyncDisposable {
     const { results } = await this.#tasks.heartbeat({ beats: [beat] }, { signal, timeoutMs });
     const [result] = results;
     if (result === undefined) {
-      throw new RunhubError("the answer has no result for the heartbeat", Code.Unavailable, { isPassing: true });
+      throw new RunhubError(
+        `the server answered the heartbeat for task ${this.#taskId} without a result: report the bug`,
+        Code.Unavailable,
+        { isTemporary: true },
+      );
     }
     this.#extendedFrom = sentAt;
-    // A progress that was set in the meantime is sent with the next heartbeat.
+    // If the work has set a new progress since the heartbeat was sent, the next heartbeat must carry the new progress.
     if (this.#progress === progress) {
       this.#progress = undefined;
     }
@@ -258,23 +310,26 @@ export class LeaseKeeper implements AsyncDisposable {
       return;
     }
     this.#state = LeaseState.LOST;
-    this.#lost.abort(error instanceof LeaseLost ? error : lostBy(RunhubError.from(error)));
+    this.#lost.abort(error instanceof LeaseLost ? error : toLeaseLost(RunhubError.from(error), this.#taskId));
     this.#changes.emit("change");
   }
 }
 
 function isUnanswered(error: RunhubError): boolean {
-  return error.isPassing || error.code === Code.DeadlineExceeded;
+  return error.isTemporary || error.code === Code.DeadlineExceeded;
 }
 
-/** Returns the loss that the error of the last try means. */
-function lostBy(error: RunhubError): LeaseLost {
-  const isClosed = error.cause instanceof Closed;
-  return new LeaseLost(isClosed || isUnanswered(error) ? "unanswered" : "refused", error);
+/** Returns the LeaseLost for the error of the last heartbeat. */
+function toLeaseLost(error: RunhubError, taskId: string): LeaseLost {
+  const isClosed = error.cause instanceof ClientClosed;
+  return new LeaseLost(isClosed || isUnanswered(error) ? "unanswered" : "refused", taskId, error);
 }
 
-/** Returns the loss, with the error of the work if the work fails with an error of its own within CLEANUP_MS. */
-async function withWorkError(lost: LeaseLost, ended: Promise<unknown>): Promise<LeaseLost> {
+/**
+ * Waits at most CLEANUP_MS for the work to end. If the work fails with an error other than the cancellation, returns a
+ * LeaseLost with this error as its `workError`. Otherwise, returns `lost`.
+ */
+async function addWorkError(lost: LeaseLost, taskId: string, ended: Promise<unknown>): Promise<LeaseLost> {
   using limit = new Limit(CLEANUP_MS, []);
   const timedOut = once(limit.signal, "abort").then(() => undefined);
   const failed = ended.then(
@@ -283,19 +338,22 @@ async function withWorkError(lost: LeaseLost, ended: Promise<unknown>): Promise<
   );
   const workError = await Promise.race([timedOut, failed]);
   const isOwnError = workError !== undefined && !isCancellation(workError, lost);
-  return isOwnError ? new LeaseLost(lost.because, lost.cause, workError) : lost;
+  return isOwnError ? new LeaseLost(lost.because, taskId, lost.cause, workError) : lost;
 }
 
 /**
- * Returns whether the error means only that the signal was aborted: the error is the signal's reason, is caused by this
- * reason, or is an AbortError.
+ * Returns whether the error reports only that the signal was aborted. The error is then the signal's reason, has this
+ * reason as its cause, or is an AbortError.
  */
 function isCancellation(error: unknown, lost: LeaseLost): boolean {
   return error === lost || (error instanceof Error && (error.cause === lost || error.name === "AbortError"));
 }
 
-/** Returns a promise that is rejected with the signal's reason when the signal is aborted. Dispose it to stop listening. */
-function whenAborted(signal: AbortSignal): Disposable & { readonly promise: Promise<never> } {
+/**
+ * Returns a promise that is rejected with the signal's reason when the signal is aborted. To remove the listener
+ * from the signal, dispose the returned object.
+ */
+function rejectWhenAborted(signal: AbortSignal): Disposable & { readonly promise: Promise<never> } {
   let abort = () => {};
   const promise = new Promise<never>((_, reject) => {
     abort = () => reject(signal.reason);

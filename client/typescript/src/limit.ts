@@ -1,4 +1,4 @@
-/** The time limit and the cancellation of a call. */
+/** This module ends a call at its time limit, or when the caller aborts the call. */
 
 import { setMaxListeners } from "node:events";
 import { clearTimeout, setTimeout } from "node:timers";
@@ -6,19 +6,19 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { Code } from "@connectrpc/connect";
 
-import { Closed, RunhubError } from "./errors.js";
+import { ClientClosed, RunhubError } from "./errors.js";
 
-/** Node fires a timer with a longer delay at once. */
+/** Maximum delay of a timer, in milliseconds. Node fires a timer with a longer delay immediately. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 interface LimitOptions {
-  /** Whether the timers of the limit keep the process alive. The default is true. */
+  /** If true, the timers of the limit prevent the exit of the process. Default: true. */
   ref?: boolean;
 }
 
 /**
- * Ends something after a number of milliseconds, or when one of its callers aborts it. Dispose the limit to remove its timer
- * and its listeners.
+ * A limit that ends an operation, such as a call. The limit is reached after a number of milliseconds, or when a caller
+ * of the operation aborts the operation. Dispose the limit to remove its timer and its listeners.
  */
 export class Limit implements Disposable {
   readonly #over = new AbortController();
@@ -27,7 +27,7 @@ export class Limit implements Disposable {
   readonly #ref: boolean;
   #error: RunhubError | undefined;
 
-  /** `ms` undefined means that there is no time limit. */
+  /** Creates a limit of `ms` milliseconds. If `ms` is undefined, only the callers can end the operation. */
   constructor(
     readonly ms: number | undefined,
     callers: readonly (AbortSignal | undefined)[],
@@ -51,14 +51,17 @@ export class Limit implements Disposable {
   }
 
   /**
-   * Aborted at the limit. The signal has no reason of its own, because Connect then ends a stream with CANCEL. `error` has
-   * the reason.
+   * The signal that is aborted when the limit is reached. The abort has no reason, so that Connect ends a stream with
+   * the HTTP/2 error code CANCEL. The property `error` contains the reason.
    */
   get signal(): AbortSignal {
     return this.#over.signal;
   }
 
-  /** CANCELED if a caller aborted, DEADLINE_EXCEEDED after the time limit. Undefined before. */
+  /**
+   * The error of a reached limit: CANCELLED if a caller aborted the operation, DEADLINE_EXCEEDED if the time has
+   * passed. If `error` is undefined, the limit has not been reached.
+   */
   get error(): RunhubError | undefined {
     return this.#error;
   }
@@ -67,9 +70,9 @@ export class Limit implements Disposable {
     return this.#error?.code === Code.DeadlineExceeded;
   }
 
-  /** Waits for `ms` milliseconds, or until the limit is reached. */
+  /** Waits for `ms` milliseconds, but at most until the limit is reached. */
   async pause(ms: number): Promise<void> {
-    // Only the signal rejects this promise.
+    // If the limit is reached, the signal rejects the promise. The caller checks `error`, so ignore the rejection.
     await sleep(Math.min(ms, LONGEST_TIMER_MS), undefined, { signal: this.signal, ref: this.#ref }).catch(() => {});
   }
 
@@ -82,11 +85,16 @@ export class Limit implements Disposable {
 
   readonly #cancel = (): void => {
     const cause = this.#callers.find((caller) => caller.aborted)?.reason;
-    this.#end(new RunhubError(cancellationText(cause), Code.Canceled, { cause }));
+    this.#end(new RunhubError(describeCancellation(cause), Code.Canceled, { cause }));
   };
 
   readonly #timeOut = (): void => {
-    this.#end(new RunhubError(`no answer within ${this.ms} ms`, Code.DeadlineExceeded));
+    this.#end(
+      new RunhubError(
+        `the server did not answer the call within ${this.ms} ms: pass a larger timeoutMs`,
+        Code.DeadlineExceeded,
+      ),
+    );
   };
 
   #end(error: RunhubError): void {
@@ -95,9 +103,10 @@ export class Limit implements Disposable {
   }
 }
 
-function cancellationText(cause: unknown): string {
-  if (cause instanceof Closed) {
+function describeCancellation(cause: unknown): string {
+  if (cause instanceof ClientClosed) {
     return cause.message;
   }
-  return cause instanceof Error ? `cancelled by the caller: ${cause.message}` : "cancelled by the caller";
+  const text = "the caller cancelled the call";
+  return cause instanceof Error ? `${text}: ${cause.message}` : text;
 }

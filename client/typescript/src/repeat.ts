@@ -1,4 +1,4 @@
-/** Repeating calls that fail for a temporary reason. */
+/** This module repeats calls that fail for a temporary reason. */
 
 import { RunhubError } from "./errors.js";
 import type { Limit } from "./limit.js";
@@ -6,44 +6,56 @@ import type { Limit } from "./limit.js";
 const FIRST_DELAY_MS = 50;
 const LONGEST_DELAY_MS = 2_000;
 
-/** A delay is at most a tenth of the available time, so that a server that returns late is still found in time. */
+/**
+ * Minimum number of tries within the time limit of a call. A delay is at most the time limit divided by this number,
+ * because the time limit could end during a longer delay although the server is available again.
+ */
 const LEAST_TRIES = 10;
 
-/** The delays before each further try, in milliseconds. Each delay is twice as long as the one before, up to the longest. */
+/**
+ * The delays before the second and each later try of a call, in milliseconds. Before jitter, each delay is twice the
+ * previous delay, up to the smaller of LONGEST_DELAY_MS and a tenth of the time limit.
+ */
 export class Backoff {
   readonly #longestMs: number;
   #nextMs = FIRST_DELAY_MS;
 
-  /** `limitMs` is the time for all tries. Undefined means that it is unlimited. */
+  /**
+   * Creates the delays for a call whose tries may take `limitMs` milliseconds in total. If `limitMs` is undefined, the
+   * time is unlimited.
+   */
   constructor(limitMs?: number) {
     this.#longestMs = Math.min(LONGEST_DELAY_MS, (limitMs ?? Number.POSITIVE_INFINITY) / LEAST_TRIES);
   }
 
-  /** Returns the next delay, which is at least the retry delay in the error of the last try. */
+  /** Returns the next delay, which is at least the retry delay in `lastError`, the error of the last try. */
   next(lastError?: RunhubError): number {
     const delayMs = Math.min(this.#nextMs, this.#longestMs);
     this.#nextMs = delayMs * 2;
-    // Jitter spreads the calls of clients that lost their server at the same time.
+    // Without jitter, all clients that lost their server at the same time would call the restarted server at the same
+    // time.
     const jittered = delayMs * (0.5 + Math.random() / 2);
     return Math.max(jittered, lastError?.retryDelayMs ?? 0);
   }
 
-  /** Makes the next delay the first one again. */
+  /** Resets the next delay to FIRST_DELAY_MS. */
   reset(): void {
     this.#nextMs = FIRST_DELAY_MS;
   }
 }
 
 /**
- * Makes a call and returns its response. Repeats the call while its error is temporary, until the time limit has passed.
+ * Makes a call and returns its response. While the error of the call is temporary and the limit is not reached, the
+ * function repeats the call.
  *
- * @throws RunhubError the first error that is not temporary. After the time limit, the error of the last try that ended, or
- *   DEADLINE_EXCEEDED if no try ended. CANCELED as soon as a caller aborts.
+ * @throws RunhubError with the first error that is not temporary. After the time limit, the function throws the error
+ *   of the last try that ended, or DEADLINE_EXCEEDED if no try ended. If a caller aborts the call, the function throws
+ *   CANCELLED.
  */
 export async function repeat<T>(
   limit: Limit,
   call: () => Promise<T>,
-  isTemporary = (error: RunhubError) => error.isPassing,
+  isTemporary = (error: RunhubError) => error.isTemporary,
 ): Promise<T> {
   const backoff = new Backoff(limit.ms);
   let lastError: RunhubError | undefined;
@@ -51,21 +63,21 @@ export async function repeat<T>(
     try {
       return await call();
     } catch (error) {
-      throwIfOver(limit, lastError);
+      throwIfLimitReached(limit, lastError);
       if (!(error instanceof RunhubError && isTemporary(error))) {
         throw error;
       }
       lastError = error;
     }
     await limit.pause(backoff.next(lastError));
-    throwIfOver(limit, lastError);
+    throwIfLimitReached(limit, lastError);
   }
 }
 
-function throwIfOver(limit: Limit, lastError: RunhubError | undefined): void {
+function throwIfLimitReached(limit: Limit, lastError: RunhubError | undefined): void {
   if (limit.error === undefined) {
     return;
   }
-  // DEADLINE_EXCEEDED does not tell the cause. The error of an earlier try does.
+  // After the time limit, throw the error of an earlier try, because DEADLINE_EXCEEDED does not explain the failure.
   throw limit.isTimedOut ? (lastError ?? limit.error) : limit.error;
 }

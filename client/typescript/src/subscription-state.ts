@@ -1,9 +1,12 @@
-/** Which of the server's messages a subscription yields, and where it resumes. */
+/**
+ * This module decides which messages of the server a subscription yields, and at which position the subscription
+ * resumes.
+ */
 
 import { create, type MessageInitShape, merge } from "@bufbuild/protobuf";
 
 import { OtherLog } from "./errors.js";
-import { ownCopy } from "./messages.js";
+import { copyMessage } from "./messages.js";
 import {
   EndReason,
   type RunSnapshot,
@@ -13,61 +16,74 @@ import {
   type SubscribeEventsResponse,
 } from "./v1.js";
 
-/** The state of a subscription, across all its streams. */
+/** The state of a subscription across all of its streams. */
 export class SubscriptionState {
-  /** The request for the next stream. Its `afterPosition` is the cursor. */
+  /** The request for the next stream, whose `afterPosition` is the cursor. */
   readonly #request: SubscribeEventsRequest;
   #logId: string | undefined;
-  /** The parts of the snapshot received so far. Undefined if no snapshot is being received. */
+  /**
+   * The snapshot, merged from the parts that the subscription has received. If `#snapshot` is undefined, the
+   * subscription is not receiving a snapshot.
+   */
   #snapshot: RunSnapshot | undefined;
   #isCaughtUp = false;
   #hasEnded = false;
 
-  /** `logId` is the log that an earlier subscription followed. Undefined accepts any log. */
+  /**
+   * Creates the state of a subscription that follows the log `logId`. If `logId` is undefined, the subscription follows
+   * the log of the first stream.
+   */
   constructor(request: MessageInitShape<typeof SubscribeEventsRequestSchema>, logId: string | undefined) {
-    this.#request = ownCopy(SubscribeEventsRequestSchema, request);
+    this.#request = copyMessage(SubscribeEventsRequestSchema, request);
     this.#logId = logId;
   }
 
-  /** The last position received, or the request's cursor. Undefined if there is neither. */
+  /**
+   * The last received position, or the request's cursor before the first message. If `position` is undefined, the
+   * subscription has no cursor.
+   */
   get position(): bigint | undefined {
     return this.#request.afterPosition;
   }
 
-  /** The server's log in which `position` is valid. Undefined before the first stream. */
+  /** The id of the log in which `position` is valid. If `logId` is undefined, no stream has been opened. */
   get logId(): string | undefined {
     return this.#logId;
   }
 
-  /** Whether the subscription has received its last message. */
+  /** Returns whether the subscription has received its last message. */
   get hasEnded(): boolean {
     return this.#hasEnded;
   }
 
   /**
-   * Returns the request for the next stream. `logId` is the log that the server has now.
+   * Returns the request for the next stream. `logId` is the id of the server's current log.
    *
-   * @throws OtherLog if the subscription follows another log. A cursor is valid in one log only: in another one, for example
-   *   after a restore, it would skip or repeat events.
+   * @throws OtherLog if `logId` is not the id of the log that the subscription follows. A cursor is valid in only one
+   *   log. In a different log, for example after a restore of the database, the cursor would skip or repeat events.
    */
-  begin(logId: string): SubscribeEventsRequest {
+  nextRequest(logId: string): SubscribeEventsRequest {
     this.#logId ??= logId;
     if (this.#logId !== logId) {
       throw new OtherLog();
     }
-    // If the last stream broke within the snapshot, the server sends the snapshot again from its first part.
+    // If the last stream broke during the snapshot, the server sends the whole snapshot again. Without this reset, the
+    // lists would contain entries twice.
     this.#snapshot = undefined;
     return this.#request;
   }
 
-  /** Records a message of the server and returns what the subscription yields. Undefined if it yields nothing. */
+  /**
+   * Records a message of the server. Returns the update that the subscription yields, or undefined if the subscription
+   * yields nothing.
+   */
   receive(response: SubscribeEventsResponse): SubscribeEventsResponse | undefined {
     const { message } = response;
     if (message.case === "snapshot") {
       return this.#receivePart(response, message.value);
     }
     if (message.case === undefined) {
-      // A newer server has sent a kind of message that this client does not know.
+      // A newer server can send a kind of message that this client does not know.
       return undefined;
     }
     this.#request.afterPosition = message.value.position;
@@ -77,17 +93,20 @@ export class SubscriptionState {
       return isFirst ? response : undefined;
     }
     if (message.case === "end") {
-      // After DRAINING, the subscription resumes at the next server.
+      // DRAINING ends only the stream. The subscription resumes when the next server starts.
       this.#hasEnded = message.value.reason !== EndReason.DRAINING;
       return this.#hasEnded ? response : undefined;
     }
     return response;
   }
 
-  /** Adds a part to the snapshot. Returns the whole snapshot after the last part, which alone has a position. */
+  /**
+   * Adds a part to the snapshot. Only the last part has a position. Returns the whole snapshot after the last part, and
+   * undefined after each earlier part.
+   */
   #receivePart(response: SubscribeEventsResponse, part: RunSnapshot): SubscribeEventsResponse | undefined {
     const snapshot = this.#snapshot ?? create(RunSnapshotSchema);
-    // Each part continues the lists of the part before, and merge appends lists.
+    // Each part continues the lists of the previous part, and `merge` appends lists.
     merge(RunSnapshotSchema, snapshot, part);
     if (part.position === 0n) {
       this.#snapshot = snapshot;

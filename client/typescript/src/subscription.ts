@@ -1,4 +1,4 @@
-/** Subscriptions that resume after broken connections. */
+/** This module defines subscriptions, which resume after broken connections. */
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, createClient, type Client as ServiceClient } from "@connectrpc/connect";
@@ -12,26 +12,33 @@ import { EventService, ServerService, type SubscribeEventsRequestSchema, type Su
 
 /** The options of `subscribe`. */
 export interface SubscriptionOptions {
-  /** Ends the subscription when it is aborted. The loop then throws a RunhubError with CANCELED. */
+  /**
+   * The signal that ends the subscription when the signal is aborted. The loop over the subscription then throws a
+   * RunhubError with CANCELLED.
+   */
   signal?: AbortSignal;
   /**
-   * The `logId` of the subscription from which the request's cursor comes. If the server has another log, the subscription
-   * throws OtherLog.
+   * The `logId` of the subscription that received the request's cursor. If the server has another log, the subscription
+   * throws OtherLog. If `logId` is undefined, the subscription accepts any log.
    */
   logId?: string | undefined;
 }
 
 /**
- * A stream of events without a gap or a duplicate, through broken connections and restarts of the server. Iterate over it;
- * each update's `message.case` says which message it is. Leaving the loop closes the stream. A later loop resumes.
+ * A stream of events that misses no event and repeats no event, even if the connection breaks or the server restarts.
+ * Iterate over the subscription to receive updates. The `message.case` of an update is the kind of the message. If the
+ * caller leaves the loop, the stream closes. A later loop resumes the stream.
  *
- * - `snapshot`: the whole state of the run if the request starts with FROM_SNAPSHOT, once and first.
- * - `event`: an event that matches the request.
- * - `bookmark`: every matching event up to its position has been yielded.
- * - `caughtUp`: all stored events have been yielded, once. The following events are live.
- * - `end`: the last message. The run has ended or was deleted.
+ * - `snapshot`: The whole state of the run. If the `start` of the request is FROM_SNAPSHOT, this update is the first,
+ *   and the subscription yields the update once.
+ * - `event`: An event that matches the request.
+ * - `bookmark`: The subscription has yielded every matching event up to the position of the bookmark.
+ * - `caughtUp`: The subscription has yielded every stored event, and the following events are live. The subscription
+ *   yields this update once.
+ * - `end`: The run has ended or was deleted. This update is the last.
  *
- * The loop throws a RunhubError that is not temporary (POSITION_COMPACTED, RUN_NOT_FOUND), and OtherLog.
+ * If an error is not temporary (for example POSITION_COMPACTED or RUN_NOT_FOUND), the loop throws a RunhubError. If the
+ * server has another log, the loop throws OtherLog.
  */
 export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
   readonly #closed: AbortSignal;
@@ -41,7 +48,7 @@ export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
   readonly #signal: AbortSignal | undefined;
   readonly #state: SubscriptionState;
 
-  /** @internal Use `Client.subscribe`. */
+  /** @internal Call `Client.subscribe` to create a subscription. */
   constructor(
     single: SingleTryTransport,
     deadlineMs: number,
@@ -56,12 +63,18 @@ export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
     this.#state = new SubscriptionState(request, logId);
   }
 
-  /** The server's log in which `position` is valid. Undefined before the first message, unless the options have a logId. */
+  /**
+   * The id of the log in which `position` is valid. Before the first stream is opened, `logId` has the value from the
+   * options, or is undefined.
+   */
   get logId(): string | undefined {
     return this.#state.logId;
   }
 
-  /** The cursor: the last position received. Undefined before the first message, unless the request has a cursor. */
+  /**
+   * The cursor, which is the last received position. Before the first message, the cursor is the request's cursor, or
+   * undefined.
+   */
   get position(): bigint | undefined {
     return this.#state.position;
   }
@@ -80,7 +93,7 @@ export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
           }
         }
       } catch (error) {
-        lastError = temporaryError(limit.error ?? error);
+        lastError = requireTemporaryError(limit.error ?? error);
       }
       if (!this.#state.hasEnded) {
         await limit.pause(backoff.next(lastError));
@@ -88,12 +101,15 @@ export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
     }
   }
 
-  /** Yields the messages of one stream until its `end`. Closes the stream when the caller stops reading. */
+  /**
+   * Yields the messages of one stream up to the message `end`. If the caller stops reading, the function closes the
+   * stream.
+   */
   async *#openStream(signal: AbortSignal): AsyncGenerator<SubscribeEventsResponse, void, undefined> {
     const closing = new AbortController();
     const streamSignal = AbortSignal.any([signal, closing.signal]);
     try {
-      const request = this.#state.begin(await this.#readLogId(streamSignal));
+      const request = this.#state.nextRequest(await this.#readLogId(streamSignal));
       for await (const response of this.#events.subscribeEvents(request, { signal: streamSignal })) {
         yield response;
         if (response.message.case === "end") {
@@ -105,23 +121,26 @@ export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
     }
   }
 
-  /** Returns the log that the server has now. A subscription has no deadline, so DEADLINE_EXCEEDED is temporary here. */
+  /**
+   * Returns the id of the server's current log. A subscription has no deadline, so the function marks DEADLINE_EXCEEDED
+   * as temporary.
+   */
   async #readLogId(signal: AbortSignal): Promise<string> {
     try {
       const info = await this.#server.getServerInfo({}, { signal, timeoutMs: this.#deadlineMs });
       return info.logId;
     } catch (error) {
       if (error instanceof RunhubError && error.code === Code.DeadlineExceeded) {
-        throw new RunhubError(error.message, error.code, { isPassing: true, cause: error });
+        throw new RunhubError(error.message, error.code, { isTemporary: true, cause: error });
       }
       throw error;
     }
   }
 }
 
-/** Returns the error if it is temporary, and throws it if it is not. */
-function temporaryError(error: unknown): RunhubError {
-  if (error instanceof RunhubError && error.isPassing) {
+/** Returns the error if the error is temporary. Otherwise, throws the error. */
+function requireTemporaryError(error: unknown): RunhubError {
+  if (error instanceof RunhubError && error.isTemporary) {
     return error;
   }
   throw error;

@@ -1,4 +1,4 @@
-/** The transports between the generated clients and Connect's transport. */
+/** This module defines the transports that the generated clients call, which in turn call Connect's transport. */
 
 import {
   type DescMessage,
@@ -14,14 +14,17 @@ import { v7 as uuidv7 } from "uuid";
 
 import { RunhubError } from "./errors.js";
 import { Limit } from "./limit.js";
-import { ownCopy } from "./messages.js";
+import { copyMessage } from "./messages.js";
 import { repeat } from "./repeat.js";
 
-/** Makes each call once, and throws errors as RunhubError. */
+/** A transport that makes each call once and converts each error to a RunhubError. */
 export class SingleTryTransport implements Transport {
   readonly #inner: Transport;
 
-  /** `closed` ends all calls when it is aborted. Code that repeats calls must stop then too. */
+  /**
+   * Creates a transport whose calls all end when `closed` is aborted. Code that repeats calls must also stop when
+   * `closed` is aborted.
+   */
   constructor(
     inner: Transport,
     readonly closed: AbortSignal,
@@ -64,7 +67,10 @@ export class SingleTryTransport implements Transport {
   }
 }
 
-/** Yields the messages of a stream, and disposes the limit when they end. Throws errors as RunhubError. */
+/**
+ * Yields the messages of a stream and converts each error to a RunhubError. When the messages end, the function
+ * disposes the limit.
+ */
 async function* withTypedErrors<T>(messages: AsyncIterable<T>, limit: Limit): AsyncGenerator<T> {
   try {
     yield* messages;
@@ -76,8 +82,8 @@ async function* withTypedErrors<T>(messages: AsyncIterable<T>, limit: Limit): As
 }
 
 /**
- * Repeats each call that fails for a temporary reason, with one `request_id` and one deadline for all tries. Opens each
- * stream once.
+ * A transport that repeats each call that fails for a temporary reason. All tries of a call share one `request_id` and
+ * one deadline. The transport opens each stream only once.
  */
 export class RetryTransport implements Transport {
   readonly stream: Transport["stream"];
@@ -98,7 +104,7 @@ export class RetryTransport implements Transport {
     input: MessageInitShape<I>,
     contextValues?: ContextValues,
   ): Promise<UnaryResponse<I, O>> {
-    const request = prepared(method.input, input);
+    const request = prepareRequest(method.input, input);
     const wait = new RemainingWait(request);
     using limit = new Limit(this.#limitMs(timeoutMs, wait.ms), [signal, this.#single.closed]);
     return await repeat(limit, () => {
@@ -107,7 +113,10 @@ export class RetryTransport implements Transport {
     });
   }
 
-  /** Returns the time for all tries. A caller's timeout replaces deadline and wait; as in Connect, 0 means no limit. */
+  /**
+   * Returns the time limit for all tries, in milliseconds. If the caller sets a timeout, the timeout replaces the
+   * deadline and the wait. As in Connect, the timeout 0 means no limit.
+   */
   #limitMs(timeoutMs: number | undefined, waitMs: number): number | undefined {
     if (timeoutMs !== undefined) {
       return timeoutMs > 0 ? timeoutMs : undefined;
@@ -116,15 +125,18 @@ export class RetryTransport implements Transport {
   }
 }
 
-/** The server reduces a longer `wait` to this. */
+/** Maximum `wait` of a call, in milliseconds. The server reduces a longer wait to this maximum. */
 const LONGEST_WAIT_MS = 300_000;
 
 /**
- * Reduces the `wait` of each further try to the rest of the time, so that the answer arrives before the deadline. The wait is
- * not part of the call's content, so the server still sees all tries as one call.
+ * Reduces the `wait` of each later try to the remaining time, so that the response arrives before the deadline. The
+ * server ignores `wait` when the server compares duplicate requests, so the server treats all tries as one call.
  */
 class RemainingWait {
-  /** How long the server may hold the call. 0 if the request has no wait, or a negative one that the server refuses. */
+  /**
+   * The maximum time that the server may hold the call, in milliseconds. If the request has no wait, or a negative wait
+   * that the server refuses, the time is 0.
+   */
   readonly ms: number;
   readonly #request: KnownFields;
   #begunAt: number | undefined;
@@ -135,7 +147,7 @@ class RemainingWait {
     this.ms = Math.min(Math.max(waitMs, 0), LONGEST_WAIT_MS);
   }
 
-  /** Updates the request. Must be called before each try. */
+  /** Sets the `wait` of the request to the remaining time. Call this method before each try. */
   beforeTry(): void {
     if (this.#begunAt === undefined) {
       this.#begunAt = performance.now();
@@ -146,19 +158,20 @@ class RemainingWait {
   }
 }
 
-/** The fields that the client reads and sets in the requests that have them. */
+/** The request fields that the client reads and sets. A request may have none of these fields. */
 interface KnownFields {
   requestId?: string;
   wait?: Duration;
 }
 
 /**
- * Returns the request to send in each try, with a `request_id` if the RPC takes one and the caller set none.
+ * Returns a copy of the request for all tries. If the RPC takes a `request_id` and the caller has set none, the
+ * function sets a new UUIDv7.
  *
  * @throws RunhubError with INVALID_ARGUMENT if the request can't be encoded.
  */
-function prepared<I extends DescMessage>(schema: I, input: MessageInitShape<I>): MessageShape<I> & KnownFields {
-  const request = ownCopy(schema, input) as MessageShape<I> & KnownFields;
+function prepareRequest<I extends DescMessage>(schema: I, input: MessageInitShape<I>): MessageShape<I> & KnownFields {
+  const request = copyMessage(schema, input) as MessageShape<I> & KnownFields;
   if (request.requestId === "") {
     request.requestId = uuidv7();
   }
@@ -167,8 +180,10 @@ function prepared<I extends DescMessage>(schema: I, input: MessageInitShape<I>):
 }
 
 /**
- * Throws if the message can't be encoded. Without this check, Connect reports the message as a broken connection, and the
- * client repeats a call that can never succeed.
+ * Checks that the message can be encoded. Without this check, Connect would report the message as a broken connection,
+ * and the client would repeat a call that can never succeed.
+ *
+ * @throws RunhubError with INVALID_ARGUMENT if the message can't be encoded.
  */
 function assertEncodable<I extends DescMessage>(schema: I, request: MessageShape<I>): void {
   try {

@@ -1,4 +1,7 @@
-/** The generated messages, enums and services of the API `runhub.v1`. Their comments document the API. */
+/**
+ * This module exports the generated messages, enums and services of the API `runhub.v1`. The comments of the generated
+ * code document the API.
+ */
 export * from "./gen/runhub/v1/agent_pb.js";
 export * from "./gen/runhub/v1/agent_service_pb.js";
 export * from "./gen/runhub/v1/approval_pb.js";

@@ -11,19 +11,19 @@ import { ConnectError } from "@connectrpc/connect";
 
 import { Code, connect } from "../src/index.js";
 import { CreateRunRequestSchema, HeartbeatRequestSchema, RunService, ServerService } from "../src/v1.js";
-import { errorOf, FakeServer, flaky, newRun, refusal, serveRuns } from "./fake.js";
+import { catchError, FakeServer, newRefusal, newRun, serveRuns, serveRunsAfterErrors } from "./fake.js";
 
 describe("a call", () => {
   const temporary = {
     "UNAVAILABLE without a reason": new ConnectError("down", Code.Unavailable),
-    DRAINING: refusal(Code.Unavailable, "DRAINING"),
-    STORE_BUSY: refusal(Code.Unavailable, "STORE_BUSY"),
-    OVERLOADED: refusal(Code.ResourceExhausted, "OVERLOADED"),
+    DRAINING: newRefusal(Code.Unavailable, "DRAINING"),
+    STORE_BUSY: newRefusal(Code.Unavailable, "STORE_BUSY"),
+    OVERLOADED: newRefusal(Code.ResourceExhausted, "OVERLOADED"),
     "a broken connection": "cut",
   } as const;
   for (const [name, error] of Object.entries(temporary)) {
     it(`is repeated after ${name} with the same request_id`, async () => {
-      const { server, ids } = await flaky(error, error);
+      const { server, ids } = await serveRunsAfterErrors(error, error);
       await using _server = server;
       await using client = server.connect();
       const { run } = await client.runs.createRun(newRun);
@@ -35,25 +35,29 @@ describe("a call", () => {
   }
 
   const permanent = {
-    "RESOURCE_EXHAUSTED without a reason": new ConnectError("too large", Code.ResourceExhausted),
-    "INVALID_ARGUMENT / INVALID_FIELD": refusal(Code.InvalidArgument, "INVALID_FIELD"),
-    "INTERNAL / INTERNAL": refusal(Code.Internal, "INTERNAL"),
-    "ABORTED / REVISION_MISMATCH": refusal(Code.Aborted, "REVISION_MISMATCH"),
-    UNIMPLEMENTED: new ConnectError("unknown method", Code.Unimplemented),
+    "RESOURCE_EXHAUSTED without a reason": new ConnectError(
+      "the response to CreateRun exceeds 16 MiB: shorten the goal of the run",
+      Code.ResourceExhausted,
+    ),
+    "INVALID_ARGUMENT / INVALID_FIELD": newRefusal(Code.InvalidArgument, "INVALID_FIELD"),
+    "INTERNAL / INTERNAL": newRefusal(Code.Internal, "INTERNAL"),
+    "ABORTED / REVISION_MISMATCH": newRefusal(Code.Aborted, "REVISION_MISMATCH"),
+    UNIMPLEMENTED: new ConnectError("the server does not implement CreateRun: upgrade the server", Code.Unimplemented),
   };
   for (const [name, error] of Object.entries(permanent)) {
     it(`is not repeated after ${name}`, async () => {
-      const { server, ids } = await flaky(error);
+      const { server, ids } = await serveRunsAfterErrors(error);
       await using _server = server;
       await using client = server.connect();
-      assert.equal((await errorOf(client.runs.createRun(newRun))).code, error.code);
+      assert.equal((await catchError(client.runs.createRun(newRun))).code, error.code);
       assert.equal(ids.length, 1);
     });
   }
 
   it("waits at least the retry delay before the next try", async () => {
     const retryDelayMs = 300;
-    const { server, times } = await flaky(refusal(Code.ResourceExhausted, "OVERLOADED", { retryDelayMs }));
+    const overloaded = newRefusal(Code.ResourceExhausted, "OVERLOADED", { retryDelayMs });
+    const { server, times } = await serveRunsAfterErrors(overloaded);
     await using _server = server;
     await using client = server.connect();
     await client.runs.createRun(newRun);
@@ -62,12 +66,12 @@ describe("a call", () => {
   });
 
   it("finds a server that starts late", async () => {
-    // A unix socket, because another process could listen on a TCP port.
+    // The test uses a unix socket, because another process could take a TCP port before the server starts.
     const folder = await mkdtemp(join(tmpdir(), "runhub-"));
     const path = join(folder, "runhub.sock");
     {
       await using early = connect(`unix:${path}`, { deadlineMs: 1_000 });
-      assert.equal((await errorOf(early.runs.createRun(newRun))).code, Code.Unavailable);
+      assert.equal((await catchError(early.runs.createRun(newRun))).code, Code.Unavailable);
       await using client = connect(`unix:${path}`);
       const answer = client.runs.createRun(newRun);
       await using _server = await FakeServer.start(
@@ -80,31 +84,31 @@ describe("a call", () => {
   });
 
   it("ends with UNAVAILABLE if every connection breaks", async () => {
-    const { server } = await flaky(...Array<"cut">(1_000).fill("cut"));
+    const { server } = await serveRunsAfterErrors(...Array<"cut">(1_000).fill("cut"));
     await using _server = server;
     await using client = server.connect({ deadlineMs: 1_000 });
-    assert.equal((await errorOf(client.runs.createRun(newRun))).code, Code.Unavailable);
+    assert.equal((await catchError(client.runs.createRun(newRun))).code, Code.Unavailable);
   });
 
   it("ends with UNAVAILABLE if no server listens", async () => {
-    await using port = await closedPort();
+    await using port = await reservePort();
     await using refused = connect(`127.0.0.1:${port.number}`, { deadlineMs: 1_000 });
-    assert.equal((await errorOf(refused.runs.createRun(newRun))).code, Code.Unavailable);
+    assert.equal((await catchError(refused.runs.createRun(newRun))).code, Code.Unavailable);
     await using noSocket = connect("unix:/nowhere/runhub.sock", { deadlineMs: 1_000 });
-    assert.equal((await errorOf(noSocket.runs.createRun(newRun))).code, Code.Unavailable);
+    assert.equal((await catchError(noSocket.runs.createRun(newRun))).code, Code.Unavailable);
   });
 
   it("is not sent if its request can't be encoded", async () => {
-    const { server, ids } = await flaky();
+    const { server, ids } = await serveRunsAfterErrors();
     await using _server = server;
     await using client = server.connect();
-    assert.equal((await errorOf(client.runs.listRuns({ pageSize: 2 ** 31 }))).code, Code.InvalidArgument);
+    assert.equal((await catchError(client.runs.listRuns({ pageSize: 2 ** 31 }))).code, Code.InvalidArgument);
     assert.equal(ids.length, 0);
   });
 });
 
-/** Returns a port on which no process can listen, because an open connection uses it. */
-async function closedPort() {
+/** Returns a port on which no process can listen, because an open connection uses the port. */
+async function reservePort() {
   const server = await serveRuns({});
   const socket = connectSocket(server.port, "127.0.0.1");
   await once(socket, "connect");
@@ -119,7 +123,7 @@ async function closedPort() {
 
 describe("request_id", () => {
   it("is the caller's own if the request has one", async () => {
-    const { server, ids } = await flaky(new ConnectError("down", Code.Unavailable));
+    const { server, ids } = await serveRunsAfterErrors(new ConnectError("down", Code.Unavailable));
     await using _server = server;
     await using client = server.connect();
     await client.runs.createRun({ ...newRun, requestId: "mine" });
@@ -127,7 +131,7 @@ describe("request_id", () => {
   });
 
   it("differs between calls with the same message, which is not changed", async () => {
-    const { server, ids } = await flaky();
+    const { server, ids } = await serveRunsAfterErrors();
     await using _server = server;
     await using client = server.connect();
     const request = create(CreateRunRequestSchema, newRun);
@@ -148,13 +152,13 @@ describe("a client", () => {
     const warnings: Error[] = [];
     const keep = (warning: Error) => warnings.push(warning);
     process.on("warning", keep);
-    const { server, ids } = await flaky();
+    const { server, ids } = await serveRunsAfterErrors();
     await using _server = server;
     await using client = server.connect();
     await Promise.all(Array.from({ length: 100 }, () => client.runs.createRun(newRun)));
     assert.equal(new Set(ids).size, 100);
     assert.equal(server.sockets.size, 1);
-    // Node emits warnings in a later tick.
+    // Node emits warnings in a later tick, so wait for one tick before the check.
     await new Promise(setImmediate);
     process.off("warning", keep);
     assert.deepEqual(warnings, []);
@@ -171,7 +175,7 @@ describe("an answer", () => {
     await using client = server.connect();
     assert.equal((await client.server.getServerInfo({})).version.length, 15 * 1024 * 1024);
     mib = 17;
-    const error = await errorOf(client.server.getServerInfo({}));
+    const error = await catchError(client.server.getServerInfo({}));
     assert.equal(error.code, Code.ResourceExhausted);
     assert.equal(error.reason, undefined);
   });

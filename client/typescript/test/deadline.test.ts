@@ -6,10 +6,20 @@ import { durationMs } from "@bufbuild/protobuf/wkt";
 import { ConnectError } from "@connectrpc/connect";
 
 import { Code, seconds } from "../src/index.js";
-import { errorOf, flaky, Gate, never, newRun, refusal, serveRuns, serveTasks, type Tasks } from "./fake.js";
+import {
+  catchError,
+  Deferred,
+  newRefusal,
+  newRun,
+  serveRuns,
+  serveRunsAfterErrors,
+  serveTasks,
+  type TaskHandlers,
+  throwWhenAborted,
+} from "./fake.js";
 
 describe("the deadline", () => {
-  it("covers all tries and ends the call with the error of the last one", async () => {
+  it("covers all tries and ends the call with the error of the last try", async () => {
     const ids: string[] = [];
     await using server = await serveRuns({
       createRun({ requestId }) {
@@ -19,7 +29,7 @@ describe("the deadline", () => {
     });
     await using client = server.connect({ deadlineMs: 1_000 });
     const begin = performance.now();
-    const error = await errorOf(client.runs.createRun(newRun));
+    const error = await catchError(client.runs.createRun(newRun));
     const took = performance.now() - begin;
     assert.equal(error.code, Code.Unavailable);
     assert.ok(took >= 995 && took < 20_000, `${took} ms`);
@@ -27,23 +37,26 @@ describe("the deadline", () => {
   });
 
   it("ends a hanging try, also on the server", async () => {
-    const ended = new Gate();
+    const ended = new Deferred();
     await using server = await serveRuns({
       async createRun(_, { signal }) {
         signal.addEventListener("abort", () => ended.resolve());
-        return await never(signal);
+        return await throwWhenAborted(signal);
       },
     });
-    // The deadline leaves the try time to reach the server.
+    // With a shorter deadline, the call could end before the first try has reached the server.
     await using client = server.connect({ deadlineMs: 1_000 });
-    assert.equal((await errorOf(client.runs.createRun(newRun))).code, Code.DeadlineExceeded);
-    await ended.opened;
+    assert.equal((await catchError(client.runs.createRun(newRun))).code, Code.DeadlineExceeded);
+    await ended.promise;
   });
 
-  /** Answers a claim after a longer time than the deadline of the test below, and never if the claim has no `wait`. */
-  const slow: Tasks = {
+  /**
+   * Answers a ClaimTask call with a `wait` after 300 ms, which is longer than the client's deadline of 200 ms. Never
+   * answers a ClaimTask call without a `wait`.
+   */
+  const slow: TaskHandlers = {
     async claimTask({ wait }, { signal }) {
-      await (wait === undefined ? never(signal) : sleep(300));
+      await (wait === undefined ? throwWhenAborted(signal) : sleep(300));
       return {};
     },
   };
@@ -52,23 +65,24 @@ describe("the deadline", () => {
     await using server = await serveTasks(slow);
     await using client = server.connect({ deadlineMs: 200 });
     await client.tasks.claimTask({ agentId: "me", wait: seconds(60) });
-    assert.equal((await errorOf(client.tasks.claimTask({ agentId: "me" }))).code, Code.DeadlineExceeded);
+    assert.equal((await catchError(client.tasks.claimTask({ agentId: "me" }))).code, Code.DeadlineExceeded);
   });
 
   it("is replaced by the caller's timeoutMs", async () => {
     await using server = await serveTasks({
       async claimTask({ agentId }, { signal }) {
-        await (agentId === "forever" ? never(signal) : sleep(300));
+        await (agentId === "forever" ? throwWhenAborted(signal) : sleep(300));
         return {};
       },
     });
     await using client = server.connect({ deadlineMs: 10 });
     await client.tasks.claimTask({ agentId: "me" }, { timeoutMs: 60_000 });
-    const error = await errorOf(client.tasks.claimTask({ agentId: "forever", wait: seconds(300) }, { timeoutMs: 50 }));
+    const request = { agentId: "forever", wait: seconds(300) };
+    const error = await catchError(client.tasks.claimTask(request, { timeoutMs: 50 }));
     assert.equal(error.code, Code.DeadlineExceeded);
   });
 
-  it("leads each further try to ask for the rest of the wait", async () => {
+  it("makes each retry request the remaining wait", async () => {
     const received: { id: string; waitMs: number }[] = [];
     await using server = await serveTasks({
       claimTask({ requestId, wait }) {
@@ -88,30 +102,30 @@ describe("the deadline", () => {
 
   it("is not shortened by a negative wait", async () => {
     await using server = await serveTasks({
-      claimTask: () => Promise.reject(refusal(Code.InvalidArgument, "INVALID_FIELD")),
+      claimTask: () => Promise.reject(newRefusal(Code.InvalidArgument, "INVALID_FIELD")),
     });
     await using client = server.connect({ deadlineMs: 10_000 });
-    const refused = await errorOf(client.tasks.claimTask({ agentId: "me", wait: seconds(-60) }));
+    const refused = await catchError(client.tasks.claimTask({ agentId: "me", wait: seconds(-60) }));
     assert.equal(refused.reason, "INVALID_FIELD");
   });
 });
 
 describe("a caller's signal", () => {
   it("ends a call that waits for its answer", async () => {
-    const begun = new Gate();
+    const begun = new Deferred();
     await using server = await serveRuns({
       async createRun(_, { signal }) {
         begun.resolve();
-        return await never(signal);
+        return await throwWhenAborted(signal);
       },
     });
     await using client = server.connect();
     const stop = new AbortController();
-    const error = errorOf(client.runs.createRun(newRun, { signal: stop.signal }));
-    await begun.opened;
-    stop.abort(new Error("the user pressed stop"));
+    const error = catchError(client.runs.createRun(newRun, { signal: stop.signal }));
+    await begun.promise;
+    stop.abort(new Error("the user cancelled the CreateRun call"));
     assert.equal((await error).code, Code.Canceled);
-    assert.equal(((await error).cause as Error).message, "the user pressed stop");
+    assert.equal(((await error).cause as Error).message, "the user cancelled the CreateRun call");
   });
 
   it("ends the pause between tries", async () => {
@@ -119,18 +133,18 @@ describe("a caller's signal", () => {
     await using server = await serveRuns({
       createRun() {
         setImmediate(() => stop.abort());
-        throw refusal(Code.ResourceExhausted, "OVERLOADED", { retryDelayMs: 60_000 });
+        throw newRefusal(Code.ResourceExhausted, "OVERLOADED", { retryDelayMs: 60_000 });
       },
     });
     await using client = server.connect({ deadlineMs: 120_000 });
-    assert.equal((await errorOf(client.runs.createRun(newRun, { signal: stop.signal }))).code, Code.Canceled);
+    assert.equal((await catchError(client.runs.createRun(newRun, { signal: stop.signal }))).code, Code.Canceled);
   });
 
   it("ends a call before its first try if it is aborted already", async () => {
-    const { server, ids } = await flaky();
+    const { server, ids } = await serveRunsAfterErrors();
     await using _server = server;
     await using client = server.connect();
-    const error = await errorOf(client.runs.createRun(newRun, { signal: AbortSignal.abort() }));
+    const error = await catchError(client.runs.createRun(newRun, { signal: AbortSignal.abort() }));
     assert.equal(error.code, Code.Canceled);
     assert.equal(ids.length, 0);
   });

@@ -3,13 +3,13 @@ import { describe, it } from "node:test";
 
 import { Code, type Reason, RunhubError } from "../src/index.js";
 import { ErrorReason, ErrorReasonSchema, EventService } from "../src/v1.js";
-import { errorOf, FakeServer, flaky, newRun, refusal } from "./fake.js";
+import { catchError, FakeServer, newRefusal, newRun, serveRunsAfterErrors } from "./fake.js";
 
 describe("an error", () => {
   it("has all details of the server", async () => {
     const metadata = { verdict: "APPROVED" };
-    const { server } = await flaky(
-      refusal(Code.FailedPrecondition, "ALREADY_DECIDED", {
+    const { server } = await serveRunsAfterErrors(
+      newRefusal(Code.FailedPrecondition, "ALREADY_DECIDED", {
         metadata,
         fields: [{ field: "goal", description: "is blank" }],
         retryDelayMs: 250,
@@ -17,28 +17,29 @@ describe("an error", () => {
     );
     await using _server = server;
     await using client = server.connect();
-    const error = await errorOf(client.runs.createRun(newRun));
+    const error = await catchError(client.runs.createRun(newRun));
     assert.equal(error.reason, "ALREADY_DECIDED");
     assert.equal(error.code, Code.FailedPrecondition);
-    assert.equal(error.message, "ALREADY_DECIDED: refused by the test");
+    assert.equal(error.message, "ALREADY_DECIDED: the fake server returned the error ALREADY_DECIDED");
     assert.deepEqual(error.metadata, metadata);
     assert.deepEqual(error.fields, [{ field: "goal", problem: "is blank" }]);
     assert.equal(error.retryDelayMs, 250);
-    assert.equal(error.isPassing, false);
+    assert.equal(error.isTemporary, false);
   });
 
   it("keeps the text of an unknown reason", async () => {
-    const { server } = await flaky(refusal(Code.FailedPrecondition, "REASON_OF_A_NEWER_SERVER"));
+    const { server } = await serveRunsAfterErrors(newRefusal(Code.FailedPrecondition, "REASON_OF_A_NEWER_SERVER"));
     await using _server = server;
     await using client = server.connect();
-    assert.equal((await errorOf(client.runs.createRun(newRun))).reason, "REASON_OF_A_NEWER_SERVER");
+    assert.equal((await catchError(client.runs.createRun(newRun))).reason, "REASON_OF_A_NEWER_SERVER");
   });
 
   it("has no reason if it comes from another domain", async () => {
-    const { server } = await flaky(refusal(Code.NotFound, "ROUTE_NOT_FOUND", { domain: "proxy.example" }));
+    const refusal = newRefusal(Code.NotFound, "ROUTE_NOT_FOUND", { domain: "proxy.example" });
+    const { server } = await serveRunsAfterErrors(refusal);
     await using _server = server;
     await using client = server.connect();
-    const error = await errorOf(client.runs.createRun(newRun));
+    const error = await catchError(client.runs.createRun(newRun));
     assert.equal(error.reason, undefined);
     assert.equal(error.code, Code.NotFound);
   });
@@ -50,16 +51,16 @@ describe("an error", () => {
           if (runId !== "") {
             yield {};
           }
-          throw refusal(Code.NotFound, "RUN_NOT_FOUND");
+          throw newRefusal(Code.NotFound, "RUN_NOT_FOUND");
         },
       }),
     );
     await using client = server.connect();
     const refused = client.events.subscribeEvents({})[Symbol.asyncIterator]();
-    assert.equal((await errorOf(refused.next())).reason, "RUN_NOT_FOUND");
+    assert.equal((await catchError(refused.next())).reason, "RUN_NOT_FOUND");
     const deleted = client.events.subscribeEvents({ runId: "run" })[Symbol.asyncIterator]();
     await deleted.next();
-    assert.equal((await errorOf(deleted.next())).reason, "RUN_NOT_FOUND");
+    assert.equal((await catchError(deleted.next())).reason, "RUN_NOT_FOUND");
   });
 });
 
@@ -71,7 +72,7 @@ describe("a reason", () => {
     for (const { name, number } of values) {
       const known = ErrorReason[number];
       assert.equal(`ERROR_REASON_${known}`, name);
-      assert.equal(RunhubError.from(refusal(Code.FailedPrecondition, known ?? "")).reason, known);
+      assert.equal(RunhubError.from(newRefusal(Code.FailedPrecondition, known ?? "")).reason, known);
     }
   });
 
@@ -80,7 +81,7 @@ describe("a reason", () => {
     assert.equal(known, ErrorReason[ErrorReason.STALE_LEASE]);
     // @ts-expect-error: the server never sends UNSPECIFIED.
     const unspecified: Reason = "UNSPECIFIED";
-    // @ts-expect-error: the enum has no such value.
+    // @ts-expect-error: the enum has no value STALE_LEAS.
     const misspelled: Reason = "STALE_LEAS";
     assert.ok(unspecified !== misspelled);
   });

@@ -1,4 +1,4 @@
-/** A server in the test's process whose answers a test chooses. */
+/** Runs a fake server in the test's process. Each test chooses the answers of the server. */
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -15,7 +15,7 @@ import { RunService, TaskService } from "../src/v1.js";
 
 export class FakeServer implements AsyncDisposable {
   readonly #server: Http2Server;
-  /** The open connections. */
+  /** The open connections from clients to this server. */
   readonly sockets = new Set<Socket>();
 
   private constructor(server: Http2Server) {
@@ -45,7 +45,7 @@ export class FakeServer implements AsyncDisposable {
     return connect(`127.0.0.1:${this.port}`, options);
   }
 
-  /** Breaks all connections, as if the server were killed. */
+  /** Closes all connections, as if the server were killed. */
   cut(): void {
     for (const socket of this.sockets) {
       socket.destroy();
@@ -67,40 +67,40 @@ interface RefusalDetails {
   domain?: string;
 }
 
-/** Returns an error like those of a Runhub server. */
-export function refusal(code: Code, reason: string, details: RefusalDetails = {}): ConnectError {
+/** Returns an error with the details that a Runhub server sends. */
+export function newRefusal(code: Code, reason: string, details: RefusalDetails = {}): ConnectError {
   const { metadata = {}, fields, retryDelayMs, domain = "runhub" } = details;
-  return new ConnectError("refused by the test", code, undefined, [
+  return new ConnectError(`the fake server returned the error ${reason}`, code, undefined, [
     { desc: ErrorInfoSchema, value: { reason, domain, metadata } },
     ...(fields ? [{ desc: BadRequestSchema, value: { fieldViolations: fields } }] : []),
     ...(retryDelayMs ? [{ desc: RetryInfoSchema, value: { retryDelay: durationFromMs(retryDelayMs) } }] : []),
   ]);
 }
 
-/** A handler that never answers. It throws when the signal is aborted. */
-export async function never(signal: AbortSignal): Promise<never> {
+/** Waits until the signal is aborted, and then throws the signal's reason. */
+export async function throwWhenAborted(signal: AbortSignal): Promise<never> {
   if (!signal.aborted) {
     await once(signal, "abort");
   }
   throw signal.reason;
 }
 
-/** A promise that a test resolves. */
-export class Gate<T = void> {
+/** Holds a promise that a test can resolve. */
+export class Deferred<T = void> {
   resolve!: (value: T) => void;
-  readonly opened = new Promise<T>((resolve) => {
+  readonly promise = new Promise<T>((resolve) => {
     this.resolve = resolve;
   });
 }
 
-type Runs = Partial<ServiceImpl<typeof RunService>>;
-export type Tasks = Partial<ServiceImpl<typeof TaskService>>;
+type RunHandlers = Partial<ServiceImpl<typeof RunService>>;
+export type TaskHandlers = Partial<ServiceImpl<typeof TaskService>>;
 
-export const serveRuns = (runs: Runs) => FakeServer.start((router) => router.service(RunService, runs));
-export const serveTasks = (tasks: Tasks) => FakeServer.start((router) => router.service(TaskService, tasks));
+export const serveRuns = (runs: RunHandlers) => FakeServer.start((router) => router.service(RunService, runs));
+export const serveTasks = (tasks: TaskHandlers) => FakeServer.start((router) => router.service(TaskService, tasks));
 
-/** Returns the error of a call, and fails if the call succeeds. */
-export async function errorOf(call: Promise<unknown>): Promise<RunhubError> {
+/** Returns the RunhubError of a call. Fails the test if the call succeeds or throws another error. */
+export async function catchError(call: Promise<unknown>): Promise<RunhubError> {
   const error = await call.then(
     () => undefined,
     (error) => error,
@@ -109,8 +109,11 @@ export async function errorOf(call: Promise<unknown>): Promise<RunhubError> {
   return error;
 }
 
-/** Serves CreateRun and fails its first calls with these errors. Records the request_ids and the times of the tries. */
-export async function flaky(...errors: (ConnectError | "cut")[]) {
+/**
+ * Starts a server for CreateRun that fails the first calls with `errors`, in order, and answers all further calls. For
+ * the error `cut`, the server closes the connection. Returns the server, and the request_ids and times of all tries.
+ */
+export async function serveRunsAfterErrors(...errors: (ConnectError | "cut")[]) {
   const ids: string[] = [];
   const times: number[] = [];
   const server = await serveRuns({

@@ -7,16 +7,16 @@ import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 
 import { json, LeaseLost, RunhubError, seconds } from "../src/index.js";
 import { type Beat, ClaimSchema, LeaseState, TaskService } from "../src/v1.js";
-import { FakeServer, Gate, never, refusal } from "./fake.js";
+import { Deferred, FakeServer, newRefusal, throwWhenAborted } from "./fake.js";
 
-type Answer = (beat: Beat, context: HandlerContext) => LeaseState | Promise<LeaseState>;
+type HeartbeatHandler = (beat: Beat, context: HandlerContext) => LeaseState | Promise<LeaseState>;
 
-/** Returns a claim with this lease duration. */
+/** Returns a claim with a lease duration of `leaseSeconds` seconds. */
 const claimOf = (leaseSeconds: number, leaseToken = "token") =>
   create(ClaimSchema, { leaseToken, leaseDuration: seconds(leaseSeconds) });
 
-/** Starts a server that answers each heartbeat with this function. */
-function serveHeartbeats(answer: Answer): Promise<FakeServer> {
+/** Starts a server that calls `answer` for each heartbeat and sends the returned state. */
+function serveHeartbeats(answer: HeartbeatHandler): Promise<FakeServer> {
   return FakeServer.start((router) =>
     router.service(TaskService, {
       async heartbeat({ beats }, context) {
@@ -28,8 +28,8 @@ function serveHeartbeats(answer: Answer): Promise<FakeServer> {
   );
 }
 
-/** Returns the loss with which the work ends, and fails if the work ends otherwise. */
-async function lostOf(work: Promise<unknown>): Promise<LeaseLost> {
+/** Returns the LeaseLost that the work throws. Fails the test if the work succeeds or throws another error. */
+async function catchLeaseLost(work: Promise<unknown>): Promise<LeaseLost> {
   const error = await work.then(
     () => undefined,
     (error) => error,
@@ -38,13 +38,13 @@ async function lostOf(work: Promise<unknown>): Promise<LeaseLost> {
   return error;
 }
 
-/** Work that ends only when it is cancelled. */
+/** Waits until the signal is aborted, like work that ends only when the work is cancelled. */
 const endless = (signal: AbortSignal) => once(signal, "abort");
 
 describe("the lease keeper", () => {
   it("sends the first heartbeat at once and the next one before the lease expires", async () => {
     const times: number[] = [];
-    const second = new Gate();
+    const second = new Deferred();
     await using server = await serveHeartbeats(({ leaseToken }) => {
       assert.equal(leaseToken, "token");
       times.push(performance.now());
@@ -56,7 +56,7 @@ describe("the lease keeper", () => {
     await using client = server.connect();
     const begin = performance.now();
     await using _lease = client.keepLease(claimOf(6));
-    await second.opened;
+    await second.promise;
     const [first = 0, next = 0] = times;
     assert.ok(first - begin < 2_000, `${first - begin} ms until the first heartbeat`);
     assert.ok(next - first > 1_000 && next - first < 6_000, `${next - first} ms between heartbeats`);
@@ -64,7 +64,7 @@ describe("the lease keeper", () => {
 
   it("sends no heartbeat after it is stopped", async () => {
     const tokens: string[] = [];
-    let threeHeartbeats = new Gate();
+    let threeHeartbeats = new Deferred();
     await using server = await serveHeartbeats(({ leaseToken }) => {
       tokens.push(leaseToken);
       if (tokens.filter((token) => token === leaseToken).length % 3 === 0) {
@@ -74,12 +74,13 @@ describe("the lease keeper", () => {
     });
     await using client = server.connect();
     const first = client.keepLease(claimOf(1, "first"));
-    await threeHeartbeats.opened;
+    await threeHeartbeats.promise;
     await first.stop();
-    threeHeartbeats = new Gate();
-    // If the first keeper were still running, it would send heartbeats while the second one sends three.
+    threeHeartbeats = new Deferred();
+    // If the first keeper were still running, the first keeper would send heartbeats while the second keeper sends
+    // three heartbeats.
     await using _other = client.keepLease(claimOf(1, "other"));
-    await threeHeartbeats.opened;
+    await threeHeartbeats.promise;
     assert.deepEqual(tokens, [...Array(3).fill("first"), ...Array(3).fill("other")]);
   });
 
@@ -88,7 +89,7 @@ describe("the lease keeper", () => {
     await using client = server.connect();
     await using lease = client.keepLease(claimOf(60));
     let seen: unknown;
-    const lost = await lostOf(
+    const lost = await catchLeaseLost(
       lease.run(async (signal) => {
         await endless(signal);
         seen = signal.reason;
@@ -105,11 +106,11 @@ describe("the lease keeper", () => {
   });
 
   it("ends the work if no heartbeat is answered for a lease duration", async () => {
-    await using server = await serveHeartbeats((_, { signal }) => never(signal));
+    await using server = await serveHeartbeats((_, { signal }) => throwWhenAborted(signal));
     await using client = server.connect();
     const begin = performance.now();
     await using lease = client.keepLease(claimOf(1));
-    const lost = await lostOf(lease.run(endless));
+    const lost = await catchLeaseLost(lease.run(endless));
     const took = performance.now() - begin;
     assert.equal(lost.because, "unanswered");
     assert.ok(took >= 995 && took < 20_000, `${took} ms`);
@@ -123,7 +124,7 @@ describe("the lease keeper", () => {
     });
     await using client = server.connect();
     await using lease = client.keepLease(claimOf(2));
-    const lost = await lostOf(lease.run(endless));
+    const lost = await catchLeaseLost(lease.run(endless));
     assert.equal(lost.because, "unanswered");
     assert.ok(lost.cause instanceof RunhubError && lost.cause.code === Code.Unavailable);
     assert.ok(heartbeats > 2, `${heartbeats} heartbeats`);
@@ -131,29 +132,29 @@ describe("the lease keeper", () => {
 
   it("retries a hanging heartbeat after a third of the lease", async () => {
     let heartbeats = 0;
-    const answered = new Gate();
+    const answered = new Deferred();
     await using server = await serveHeartbeats(async (_, { signal }) => {
       heartbeats += 1;
       if (heartbeats === 1) {
-        return await never(signal);
+        return await throwWhenAborted(signal);
       }
       answered.resolve();
       return LeaseState.EXTENDED;
     });
     await using client = server.connect();
     await using lease = client.keepLease(claimOf(3));
-    await lease.run(() => answered.opened);
+    await lease.run(() => answered.promise);
   });
 
   it("ends the work if the server refuses a heartbeat", async () => {
     let heartbeats = 0;
     await using server = await serveHeartbeats(() => {
       heartbeats += 1;
-      throw refusal(Code.InvalidArgument, "INVALID_FIELD");
+      throw newRefusal(Code.InvalidArgument, "INVALID_FIELD");
     });
     await using client = server.connect();
     await using lease = client.keepLease(claimOf(60));
-    const lost = await lostOf(lease.run(endless));
+    const lost = await catchLeaseLost(lease.run(endless));
     assert.equal(lost.because, "refused");
     assert.ok(lost.cause instanceof RunhubError && lost.cause.reason === "INVALID_FIELD");
     assert.equal(heartbeats, 1);
@@ -161,7 +162,7 @@ describe("the lease keeper", () => {
 
   it("sends the latest progress until it is answered", async () => {
     const progresses: unknown[] = [];
-    const done = new Gate();
+    const done = new Deferred();
     await using server = await serveHeartbeats(({ progress }) => {
       progresses.push(json(progress));
       const sent = progresses.filter((one) => one !== undefined).length;
@@ -177,7 +178,7 @@ describe("the lease keeper", () => {
     await using lease = client.keepLease(claimOf(1));
     lease.progress({ percent: 10 });
     lease.progress({ percent: 50 });
-    await lease.run(() => done.opened);
+    await lease.run(() => done.promise);
     assert.deepEqual(progresses, [undefined, { percent: 50 }, { percent: 50 }, undefined]);
   });
 
@@ -203,7 +204,7 @@ describe("the lease keeper", () => {
     await using client = server.connect();
     await using lease = client.keepLease(claimOf(60));
     assert.equal(await lease.run(() => 7), 7);
-    const own = new Error("the disk is full");
+    const own = new Error("the disk /data is full: delete unused files");
     await assert.rejects(
       lease.run(() => Promise.reject(own)),
       (error) => error === own,
@@ -228,14 +229,14 @@ describe("the lease keeper", () => {
   });
 
   it("does not lose the lease if it is stopped during a heartbeat", async () => {
-    const begun = new Gate();
+    const begun = new Deferred();
     await using server = await serveHeartbeats((_, { signal }) => {
       begun.resolve();
-      return never(signal);
+      return throwWhenAborted(signal);
     });
     await using client = server.connect();
     const lease = client.keepLease(claimOf(60));
-    await begun.opened;
+    await begun.promise;
     await lease.stop();
     assert.equal(lease.signal.aborted, false);
   });

@@ -6,17 +6,17 @@ import { create } from "@bufbuild/protobuf";
 
 import { LeaseLost, RunhubError, seconds } from "../src/index.js";
 import { ClaimSchema, LeaseState, TaskService } from "../src/v1.js";
-import { FakeServer, Gate, never } from "./fake.js";
+import { Deferred, FakeServer, throwWhenAborted } from "./fake.js";
 
-type Work = (signal: AbortSignal, lose: () => void) => unknown;
+type LeaseCallback = (signal: AbortSignal, lose: () => void) => unknown;
 
-/** Runs the work, whose lease is lost when it calls `lose`, and returns the loss. */
-async function lossOf(work: Work): Promise<LeaseLost> {
-  const taken = new Gate();
+/** Runs the work and returns the LeaseLost that `run` throws. The lease is lost when the work calls `lose`. */
+async function runUntilLeaseLost(work: LeaseCallback): Promise<LeaseLost> {
+  const taken = new Deferred();
   await using server = await FakeServer.start((router) =>
     router.service(TaskService, {
       async heartbeat() {
-        await taken.opened;
+        await taken.promise;
         return { results: [{ state: LeaseState.LOST }] };
       },
     }),
@@ -31,17 +31,17 @@ async function lossOf(work: Work): Promise<LeaseLost> {
 
 describe("a loss", () => {
   const ends: Record<string, (signal: AbortSignal) => unknown> = {
-    "without an error": (signal) => never(signal).catch(() => "done"),
-    "with the signal's reason": never,
+    "without an error": (signal) => throwWhenAborted(signal).catch(() => "done"),
+    "with the signal's reason": throwWhenAborted,
     "with Node's AbortError": (signal) => sleep(60_000, undefined, { signal }),
     "with an error caused by the reason": (signal) =>
-      never(signal).catch((cause) => {
+      throwWhenAborted(signal).catch((cause) => {
         throw new Error("stopped", { cause });
       }),
   };
   for (const [how, end] of Object.entries(ends)) {
     it(`has no workError if the work ends ${how}`, async () => {
-      const lost = await lossOf((signal, lose) => {
+      const lost = await runUntilLeaseLost((signal, lose) => {
         lose();
         return end(signal);
       });
@@ -50,11 +50,11 @@ describe("a loss", () => {
   }
 
   it("has the error of the work's cleanup as its workError", async () => {
-    const own = new Error("the disk is full");
-    const lost = await lossOf(async (signal, lose) => {
+    const own = new Error("the disk /data is full: delete unused files");
+    const lost = await runUntilLeaseLost(async (signal, lose) => {
       lose();
       try {
-        await never(signal);
+        await throwWhenAborted(signal);
       } finally {
         await sleep(20);
         // biome-ignore lint/correctness/noUnsafeFinally: this test needs an error of the cleanup
@@ -65,10 +65,10 @@ describe("a loss", () => {
   });
 
   it("does not wait for work that ignores the signal", async () => {
-    const forever = new Gate();
-    const lost = await lossOf((_, lose) => {
+    const forever = new Deferred();
+    const lost = await runUntilLeaseLost((_, lose) => {
       lose();
-      return forever.opened;
+      return forever.promise;
     });
     assert.equal(lost.workError, undefined);
   });
@@ -87,7 +87,8 @@ describe("stopping a keeper", () => {
         await lease.pauseRequested();
       }
       const waiting = assert.rejects(lease[wait](), RunhubError);
-      // This promise is rejected too, and must not become an unhandled rejection.
+      // When the keeper is stopped, the keeper also rejects this unused promise, and Node must not report an unhandled
+      // rejection.
       void lease[wait]();
       await lease.stop();
       await waiting;

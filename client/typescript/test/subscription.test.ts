@@ -16,10 +16,10 @@ import {
   type SubscribeEventsResponseSchema,
   SubscribeStart,
 } from "../src/v1.js";
-import { FakeServer, Gate, never, refusal } from "./fake.js";
+import { Deferred, FakeServer, newRefusal, throwWhenAborted } from "./fake.js";
 
 type Response = MessageInitShape<typeof SubscribeEventsResponseSchema>;
-type Stream = (request: SubscribeEventsRequest, context: HandlerContext) => AsyncIterable<Response>;
+type StreamScript = (request: SubscribeEventsRequest, context: HandlerContext) => AsyncIterable<Response>;
 
 const event = (position: number): Response => ({ message: { case: "event", value: { position: BigInt(position) } } });
 const bookmark = (position: number): Response => ({
@@ -39,8 +39,8 @@ const runEnded = (position: number) => end(EndReason.RUN_ENDED, position);
 /** Returns an error after which a subscription resumes. */
 const broken = () => new ConnectError("down", Code.Unavailable);
 
-/** Starts a server that plays one script for each stream, and records the requests. */
-async function serveStreams(scripts: Stream[], logIds: string[] = []) {
+/** Starts a server that runs one script for each stream, and records the requests of the streams. */
+async function serveStreams(scripts: StreamScript[], logIds: string[] = []) {
   const requests: SubscribeEventsRequest[] = [];
   const server = await FakeServer.start((router) => {
     router.service(ServerService, { getServerInfo: () => ({ logId: logIds.shift() ?? "log" }) });
@@ -55,8 +55,11 @@ async function serveStreams(scripts: Stream[], logIds: string[] = []) {
   return { server, requests, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
 }
 
-/** Returns a script that sends these messages and then ends, with the error if there is one. */
-function sends(responses: Response[], error?: ConnectError): Stream {
+/**
+ * Returns a script that sends the responses and then ends the stream. If `error` is defined, the stream fails with
+ * `error`.
+ */
+function sendThenEnd(responses: Response[], error?: ConnectError): StreamScript {
   return async function* () {
     yield* responses;
     if (error !== undefined) {
@@ -69,7 +72,7 @@ function sends(responses: Response[], error?: ConnectError): Stream {
 const summary = ({ message }: SubscribeEventsResponse) =>
   message.case === undefined ? "no message" : `${message.case} ${message.value.position}`;
 
-/** Reads a subscription until its end. */
+/** Reads a subscription until the subscription ends, and returns a summary of each update. */
 async function readAll(updates: AsyncIterable<SubscribeEventsResponse>): Promise<string[]> {
   const received: string[] = [];
   for await (const update of updates) {
@@ -81,10 +84,10 @@ async function readAll(updates: AsyncIterable<SubscribeEventsResponse>): Promise
 describe("a subscription", () => {
   it("resumes after the last position of any message and yields caughtUp once", async () => {
     await using fake = await serveStreams([
-      sends([event(1), event(3)], broken()),
-      sends([caughtUp(4)]),
-      sends([caughtUp(4), bookmark(7)], new ConnectError("reset", Code.Aborted)),
-      sends([event(8), caughtUp(8), runEnded(9)]),
+      sendThenEnd([event(1), event(3)], broken()),
+      sendThenEnd([caughtUp(4)]),
+      sendThenEnd([caughtUp(4), bookmark(7)], new ConnectError("reset", Code.Aborted)),
+      sendThenEnd([event(8), caughtUp(8), runEnded(9)]),
     ]);
     await using client = fake.server.connect();
     const subscription = client.subscribe({ runId: "run", kinds: ["step_*"] });
@@ -106,11 +109,11 @@ describe("a subscription", () => {
   });
 
   it("resumes after a broken connection", async () => {
-    const open: Stream = async function* (_, { signal }) {
+    const open: StreamScript = async function* (_, { signal }) {
       yield event(1);
-      await never(signal);
+      await throwWhenAborted(signal);
     };
-    await using fake = await serveStreams([open, sends([runEnded(2)])]);
+    await using fake = await serveStreams([open, sendThenEnd([runEnded(2)])]);
     await using client = fake.server.connect();
     const received: string[] = [];
     for await (const update of client.subscribe({ afterPosition: 0n })) {
@@ -122,7 +125,7 @@ describe("a subscription", () => {
   });
 
   it("does not change the caller's request", async () => {
-    await using fake = await serveStreams([sends([runEnded(9)])]);
+    await using fake = await serveStreams([sendThenEnd([runEnded(9)])]);
     await using client = fake.server.connect();
     const request = create(SubscribeEventsRequestSchema, { runId: "run" });
     await readAll(client.subscribe(request));
@@ -133,9 +136,9 @@ describe("a subscription", () => {
     const first = part({ run: { goal: "goal" }, completedTasks: [{ id: "a" }] });
     const last = part({ completedTasks: [{ id: "b" }], agents: [{ role: "checker" }], position: 5n });
     await using fake = await serveStreams([
-      sends([first], broken()),
-      sends([first, last, caughtUp(5)], broken()),
-      sends([runEnded(6)]),
+      sendThenEnd([first], broken()),
+      sendThenEnd([first, last, caughtUp(5)], broken()),
+      sendThenEnd([runEnded(6)]),
     ]);
     await using client = fake.server.connect();
     const received: SubscribeEventsResponse[] = [];
@@ -159,8 +162,8 @@ describe("a subscription", () => {
 
   it("does not yield DRAINING and resumes at the next server", async () => {
     await using fake = await serveStreams([
-      sends([event(1), end(EndReason.DRAINING, 2)], refusal(Code.Unavailable, "DRAINING")),
-      sends([end(EndReason.RUN_DELETED, 3)]),
+      sendThenEnd([event(1), end(EndReason.DRAINING, 2)], newRefusal(Code.Unavailable, "DRAINING")),
+      sendThenEnd([end(EndReason.RUN_DELETED, 3)]),
     ]);
     await using client = fake.server.connect();
     assert.deepEqual(await readAll(client.subscribe()), ["event 1", "end 3"]);
@@ -168,8 +171,8 @@ describe("a subscription", () => {
   });
 
   it("throws an error that is not temporary", async () => {
-    const refused = refusal(Code.OutOfRange, "POSITION_COMPACTED", { metadata: { oldest_position: "9" } });
-    await using fake = await serveStreams([sends([], refused)]);
+    const refused = newRefusal(Code.OutOfRange, "POSITION_COMPACTED", { metadata: { oldest_position: "9" } });
+    await using fake = await serveStreams([sendThenEnd([], refused)]);
     await using client = fake.server.connect();
     await assert.rejects(readAll(client.subscribe({ afterPosition: 1n })), (error) => {
       assert.ok(error instanceof RunhubError);
@@ -181,14 +184,14 @@ describe("a subscription", () => {
   });
 
   it("throws OtherLog if the server's log changes", async () => {
-    await using fake = await serveStreams([sends([event(5)], broken())], ["log", "another"]);
+    await using fake = await serveStreams([sendThenEnd([event(5)], broken())], ["log", "another"]);
     await using client = fake.server.connect();
     await assert.rejects(readAll(client.subscribe()), OtherLog);
     assert.equal(fake.requests.length, 1);
   });
 
   it("has a logId and a position with which another subscription continues", async () => {
-    await using fake = await serveStreams([sends([event(5), runEnded(6)]), sends([runEnded(7)])]);
+    await using fake = await serveStreams([sendThenEnd([event(5), runEnded(6)]), sendThenEnd([runEnded(7)])]);
     await using client = fake.server.connect();
     const first = client.subscribe();
     assert.equal(first.logId, undefined);
@@ -212,10 +215,10 @@ describe("a subscription", () => {
       router.service(ServerService, {
         async getServerInfo(_, { signal }) {
           reads += 1;
-          return reads === 1 ? await never(signal) : { logId: "log" };
+          return reads === 1 ? await throwWhenAborted(signal) : { logId: "log" };
         },
       });
-      router.service(EventService, { subscribeEvents: sends([runEnded(1)]) });
+      router.service(EventService, { subscribeEvents: sendThenEnd([runEnded(1)]) });
     });
     await using client = server.connect({ deadlineMs: 1_000 });
     assert.deepEqual(await readAll(client.subscribe()), ["end 1"]);
@@ -225,8 +228,8 @@ describe("a subscription", () => {
   it("waits at least the retry delay before the next stream", async () => {
     const retryDelayMs = 300;
     await using fake = await serveStreams([
-      sends([], refusal(Code.ResourceExhausted, "OVERLOADED", { retryDelayMs })),
-      sends([runEnded(1)]),
+      sendThenEnd([], newRefusal(Code.ResourceExhausted, "OVERLOADED", { retryDelayMs })),
+      sendThenEnd([runEnded(1)]),
     ]);
     await using client = fake.server.connect();
     const begin = performance.now();
@@ -234,20 +237,23 @@ describe("a subscription", () => {
     assert.ok(performance.now() - begin >= retryDelayMs - 1);
   });
 
-  /** Returns a script that sends one event and stays open, and a promise that resolves when the stream is closed. */
+  /**
+   * Returns a script that sends one event and keeps the stream open, and a promise that resolves when the stream is
+   * closed.
+   */
   function openStream() {
-    const closed = new Gate();
-    const stream: Stream = async function* (_, { signal }) {
+    const closed = new Deferred();
+    const stream: StreamScript = async function* (_, { signal }) {
       signal.addEventListener("abort", () => closed.resolve());
       yield event(1);
-      await never(signal);
+      await throwWhenAborted(signal);
     };
-    return { stream, closed: closed.opened };
+    return { stream, closed: closed.promise };
   }
 
   it("closes its stream when the loop is left and resumes in a later loop", async () => {
     const { stream, closed } = openStream();
-    await using fake = await serveStreams([stream, sends([runEnded(2)])]);
+    await using fake = await serveStreams([stream, sendThenEnd([runEnded(2)])]);
     await using client = fake.server.connect();
     const subscription = client.subscribe();
     for await (const update of subscription) {

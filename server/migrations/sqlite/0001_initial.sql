@@ -1,17 +1,18 @@
--- Conventions of all tables:
---   key               the internal id to which other tables refer. The writer takes it from counters.last_key, so keys
---                     ascend in the order of insertion.
---   id                the public id, opaque text. Imported rows keep their ids.
---   *_time            microseconds since 1970-01-01T00:00:00Z
---   status, verdict   the number of the value in the API's enum
---   JSON              columns marked so hold JSON text, as the caller sent it or as a list of strings
+-- These conventions apply to all tables.
+-- - `key` is the internal id to which other tables refer. The writer takes each key from counters.last_key, so keys
+--   ascend in the order of insertion.
+-- - `id` is the public id, which is opaque text. Imported rows keep their ids.
+-- - Columns named *_time contain microseconds since 1970-01-01T00:00:00Z.
+-- - `status` and `verdict` contain the number of the value in the API's enum.
+-- - Columns with the comment JSON contain JSON text: a payload from a call, or a list of strings.
 
--- One row with the last numbers that the writer has taken. No number is used twice.
+-- The table counters has one row, which contains the last position and the last key that the writer has assigned. The
+-- writer never assigns a position or a key twice.
 CREATE TABLE counters (
     one           INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
     last_position INTEGER NOT NULL,
     last_key      INTEGER NOT NULL,
-    -- Names this database. A cursor is valid for one log_id.
+    -- The id of this database's log. A cursor is valid only in the log with the cursor's log_id.
     log_id        TEXT    NOT NULL
 ) STRICT;
 
@@ -20,26 +21,29 @@ CREATE TABLE runs (
     id              TEXT    NOT NULL UNIQUE,
     goal            TEXT    NOT NULL,
     repo_path       TEXT    NOT NULL,
-    -- JSON object of strings.
+    -- The labels of the run, as a JSON object whose values are strings.
     labels          TEXT    NOT NULL,
     status          INTEGER NOT NULL,
     summary         TEXT,
     cycle_count     INTEGER NOT NULL,
     replan_count    INTEGER NOT NULL,
     plan_version    INTEGER NOT NULL,
-    -- The id of a task, not its key: an imported run may name a task that no longer exists.
+    -- The id of the current task. The column contains no key, because an imported run may name a task that no longer
+    -- exists.
     current_task_id TEXT,
     revision        INTEGER NOT NULL,
     create_time     INTEGER NOT NULL,
     update_time     INTEGER NOT NULL
 ) STRICT;
 
--- The numbers that a run takes. They change with every event, so they are not in the row of the run, which may be wide.
+-- The table run_counters contains the last seq and the last ordinal that the writer has assigned in each run. last_seq
+-- changes with every event, and a separate table avoids rewriting the wider rows of the table runs.
 CREATE TABLE run_counters (
     run_key      INTEGER NOT NULL PRIMARY KEY REFERENCES runs (key),
     last_seq     INTEGER NOT NULL,
     last_ordinal INTEGER NOT NULL,
-    -- The key of the attempt of the run's last claim. A claim over all runs prefers the run with the smallest.
+    -- The key of the attempt that the run's last claim opened, or 0 before the first claim. If tasks have equal
+    -- priority, a claim over all runs prefers the run with the smallest last_served.
     last_served  INTEGER NOT NULL
 ) STRICT;
 
@@ -63,15 +67,17 @@ CREATE TABLE tasks (
     ordinal                INTEGER NOT NULL,
     title                  TEXT    NOT NULL,
     objective              TEXT    NOT NULL,
-    -- JSON lists of strings, as are the four columns below.
+    -- acceptance_criteria, verification_steps, allowed_paths, depends_on and required_capabilities contain JSON lists
+    -- of strings.
     acceptance_criteria    TEXT    NOT NULL,
     verification_steps     TEXT    NOT NULL,
     allowed_paths          TEXT    NOT NULL,
-    -- Task ids, for answers only: task_dependencies is what is enforced. Both are written once.
+    -- The ids of the tasks on which the task depends. Only responses use this column: the server enforces the
+    -- dependencies in the table task_dependencies. The dependencies of a task never change.
     depends_on             TEXT    NOT NULL,
     required_capabilities  TEXT    NOT NULL,
     priority               INTEGER NOT NULL,
-    -- JSON object of strings.
+    -- The labels of the task, as a JSON object whose values are strings.
     labels                 TEXT    NOT NULL,
     max_attempts           INTEGER NOT NULL,
     not_before_time        INTEGER,
@@ -81,9 +87,11 @@ CREATE TABLE tasks (
     implementation_summary TEXT,
     blocker_signature      TEXT,
     agent_id               TEXT,
-    -- The token of the live claim. Only the answer of the claim contains it.
+    -- The token of the task's lease. The column is NULL if the task has no lease. Only the response to the claim
+    -- contains the token.
     lease_token            TEXT,
-    -- The number of dependencies that are not completed. It only falls, because COMPLETED is final.
+    -- The number of the task's dependencies that are not COMPLETED. The number never rises, because COMPLETED is a
+    -- final status.
     open_dependencies      INTEGER NOT NULL,
     plan_version           INTEGER NOT NULL,
     revision               INTEGER NOT NULL,
@@ -93,7 +101,7 @@ CREATE TABLE tasks (
 
 CREATE UNIQUE INDEX tasks_by_plan ON tasks (run_key, ordinal);
 CREATE INDEX tasks_by_status ON tasks (run_key, status, ordinal);
--- For claims: the ready tasks (status 1 is PENDING) in claim order.
+-- Claims use the index tasks_ready to read the ready tasks in claim order. Status 1 is PENDING.
 CREATE INDEX tasks_ready ON tasks (run_key, priority DESC, ordinal) WHERE status = 1 AND open_dependencies = 0;
 
 CREATE TABLE task_dependencies (
@@ -116,8 +124,9 @@ CREATE TABLE task_attempts (
     blocker_signature TEXT,
     -- JSON.
     result            TEXT    NOT NULL,
-    -- The token of the claim that opened the attempt, kept after its end to recognize a late holder. NULL if an
-    -- orchestrator has recorded the attempt.
+    -- The token of the claim that opened the attempt, or NULL if an orchestrator recorded the attempt. The token
+    -- remains after the end of the attempt, so that a STALE_LEASE error can name the attempt for which a stale token
+    -- was issued.
     lease_token       TEXT,
     create_time       INTEGER NOT NULL,
     end_time          INTEGER
@@ -166,7 +175,7 @@ CREATE TABLE checkpoints (
     status      INTEGER NOT NULL,
     -- JSON.
     payload     TEXT    NOT NULL,
-    -- The position of the run's newest event when the checkpoint was taken.
+    -- The position of the run's newest event at the time of the checkpoint.
     position    INTEGER NOT NULL,
     create_time INTEGER NOT NULL
 ) STRICT;
@@ -189,25 +198,26 @@ CREATE TABLE artifacts (
 CREATE INDEX artifacts_by_run ON artifacts (run_key, key);
 CREATE INDEX artifacts_by_role ON artifacts (run_key, role, key);
 
--- The answers to calls with a request_id, so that a duplicate request gets the same answer.
+-- The stored answers to calls with a request_id. The server returns the stored answer to a duplicate request.
 CREATE TABLE requests (
     key         INTEGER NOT NULL PRIMARY KEY,
     rpc         TEXT    NOT NULL,
     request_id  TEXT    NOT NULL,
-    -- SHA-256 of the content of the request.
+    -- The SHA-256 of the request's content.
     fingerprint BLOB    NOT NULL,
-    -- 0: `answer` is the encoded response. 1: `answer` is an encoded google.rpc.Status, of a rejection that wrote an event.
+    -- The value is 0 if `answer` is the encoded response, and 1 if `answer` is the encoded google.rpc.Status of a
+    -- rejection that wrote an event.
     refused     INTEGER NOT NULL,
     answer      BLOB    NOT NULL,
     create_time INTEGER NOT NULL,
     UNIQUE (rpc, request_id)
 ) STRICT;
 
--- The completed imports, so that nothing is imported twice.
+-- The completed imports. The digests prevent a second import of the same content.
 CREATE TABLE imports (
-    -- SHA-256 of the imported content, in hexadecimal digits.
+    -- The SHA-256 of the imported content, as hexadecimal digits.
     digest      TEXT    NOT NULL PRIMARY KEY,
-    -- The name of the importer.
+    -- The name of the importer that read the content.
     kind        TEXT    NOT NULL,
     run_count   INTEGER NOT NULL,
     create_time INTEGER NOT NULL

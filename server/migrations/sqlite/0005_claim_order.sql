@@ -1,4 +1,5 @@
--- For explaining a claim that finds nothing: the pending tasks that are not in tasks_ready, in claim order; 1 is PENDING.
--- An earlier form of 0004 made this index as well, hence IF NOT EXISTS.
+-- If a claim finds no task, the server reads the pending tasks to explain the result. The index tasks_waiting contains
+-- the pending tasks with open dependencies, in claim order. Status 1 is PENDING. The statement uses IF NOT EXISTS,
+-- because an earlier version of migration 0004 also created the index.
 CREATE INDEX IF NOT EXISTS tasks_waiting ON tasks (run_key, priority DESC, ordinal)
     WHERE status = 1 AND open_dependencies > 0;

@@ -1,4 +1,4 @@
-//! Approvals: requested or recorded, decided, expired, cancelled, consumed (C9).
+//! This module requests, records, decides, expires, cancels and consumes approvals.
 
 use super::run;
 use crate::domain::Key;
@@ -8,10 +8,10 @@ use crate::domain::system_event;
 use crate::error::{Error, Result};
 use crate::store::{Limit, Page, Signal, Tx, approvals, events, runs, tasks};
 
-/// Requests an approval. Fails if the run takes no new work.
+/// Adds a pending approval and returns the new approval. Fails if the run has ended or is being cancelled.
 pub fn request(tx: &mut dyn Tx, request: &ApprovalRequest) -> Result<Approval> {
     let run = runs::get(tx, &request.run_id)?;
-    run.check_takes_work()?;
+    run.check_active()?;
     let now = tx.now();
     let approval = Approval {
         title: request.title.clone(),
@@ -20,33 +20,35 @@ pub fn request(tx: &mut dyn Tx, request: &ApprovalRequest) -> Result<Approval> {
         subject_digest: request.subject_digest.clone(),
         on_expiry: request.on_expiry,
         expire_time: request.expire_time.or(request.ttl.map(|ttl| now.plus(ttl))),
-        ..blank(tx, run.key, &request.run_id, request.task_id.as_deref())?
+        ..new_approval(tx, run.key, &request.run_id, request.task_id.as_deref())?
     };
     add(tx, &approval, &system_event::approval_requested(&approval))?;
     Ok(approval)
 }
 
-/// Records an approval that was decided elsewhere.
+/// Records an approval that was decided outside the server, and returns the approval. Fails if the run does not exist,
+/// or if the approval's task belongs to another run.
 pub fn record(tx: &mut dyn Tx, draft: &ApprovalDraft) -> Result<Approval> {
-    let run_key = runs::key(tx, &draft.run_id)?;
+    let run_key = runs::get_key(tx, &draft.run_id)?;
     let approval = Approval {
         source: draft.source.clone(),
         verdict: draft.verdict,
         rationale: draft.rationale.clone(),
         payload: draft.payload.clone(),
         decide_time: Some(tx.now()),
-        ..blank(tx, run_key, &draft.run_id, draft.task_id.as_deref())?
+        ..new_approval(tx, run_key, &draft.run_id, draft.task_id.as_deref())?
     };
     add(tx, &approval, &system_event::approval_recorded(&approval))?;
     Ok(approval)
 }
 
-fn blank(tx: &mut dyn Tx, run_key: Key, run_id: &str, task_id: Option<&str>) -> Result<Approval> {
-    let task_key = task_id.map(|id| tasks::key_in_run(tx, run_key, id)).transpose()?;
+fn new_approval(tx: &mut dyn Tx, run_key: Key, run_id: &str, task_id: Option<&str>) -> Result<Approval> {
+    let task_key = task_id.map(|id| tasks::get_key_in_run(tx, run_key, id)).transpose()?;
     Ok(Approval::new(tx.next_key()?, tx.new_id(), (run_key, run_id), task_key.zip(task_id), tx.now()))
 }
 
-/// Adds an approval with its event.
+/// Stores a new approval and appends `event` to the log of the approval's run. If the approval can expire, signals its
+/// `expire_time` to the sweeper.
 pub fn add(tx: &mut dyn Tx, approval: &Approval, event: &EventDraft) -> Result<()> {
     approvals::insert(tx, approval)?;
     if let (ApprovalVerdict::Pending, Some(time)) = (approval.verdict, approval.expire_time) {
@@ -55,26 +57,29 @@ pub fn add(tx: &mut dyn Tx, approval: &Approval, event: &EventDraft) -> Result<(
     events::append(tx, approval.run_key, event).map(drop)
 }
 
-/// Decides a pending approval.
+/// Decides an approval and returns the decided approval. Fails if the approval is not pending, or if its revision or
+/// digest differs from the expected value.
 pub fn decide(tx: &mut dyn Tx, id: &str, decision: &Decision) -> Result<Approval> {
     let next = approvals::get(tx, id)?.decided(decision, tx.now())?;
     save(tx, &next, &system_event::approval_decided(&next))?;
     Ok(next)
 }
 
-/// Cancels a pending approval.
+/// Cancels an approval and returns the cancelled approval. Fails if the approval is not pending.
 pub fn cancel(tx: &mut dyn Tx, id: &str) -> Result<Approval> {
     let next = approvals::get(tx, id)?.cancelled("", tx.now())?;
     save(tx, &next, &system_event::approval_cancelled(&next))?;
     Ok(next)
 }
 
-/// Consumes an approval. An approval that is due is decided by its policy first, so that the answer does not depend on
-/// whether the sweeper has expired it yet.
+/// Consumes an approval and returns the consumed approval. If the approval's `expire_time` has passed, applies the
+/// approval's expiry policy first, because the result must not depend on when the sweeper runs. Fails unless the
+/// approval is APPROVED, has the subject digest `digest` and was not consumed before.
 pub fn consume(tx: &mut dyn Tx, id: &str, digest: &str) -> Result<Approval> {
     let mut approval = approvals::get(tx, id)?;
     if approval.is_due(tx.now()) {
-        // Expiry and consumption commit together, so they count as one change of the approval.
+        // Expiry and consumption commit in one transaction, so the approval's revision must increase by one, not by
+        // two.
         approval = Approval { revision: approval.revision, ..expire_due(tx, &approval)? };
     }
     let next = approval.consumed(digest, tx.now())?;
@@ -82,7 +87,8 @@ pub fn consume(tx: &mut dyn Tx, id: &str, digest: &str) -> Result<Approval> {
     Ok(next)
 }
 
-/// Applies the expiry policy of an approval. Returns false if the approval is not due any more.
+/// Applies the expiry policy of an approval. Returns true if the policy was applied, and false if the approval is not
+/// due or was deleted with its run.
 pub fn expire(tx: &mut dyn Tx, key: Key) -> Result<bool> {
     let Some(approval) = approvals::find_by_key(tx, key)? else { return Ok(false) };
     let is_due = approval.is_due(tx.now());
@@ -102,10 +108,10 @@ fn expire_due(tx: &mut dyn Tx, approval: &Approval) -> Result<Approval> {
 }
 
 fn pause_run(tx: &mut dyn Tx, approval: &Approval) -> Result<()> {
-    let run = runs::by_key(tx, approval.run_key)?;
+    let run = runs::get_by_key(tx, approval.run_key)?;
     let reason = format!("approval {} expired before anybody decided it", approval.id);
     match run::pause_loaded(tx, &run, &reason) {
-        // A run that has ended or is being cancelled needs no pause.
+        // If the run has ended or is being cancelled, no agent can claim the run's tasks, so a pause is unnecessary.
         Ok(_) | Err(Error::RunEnded { .. }) => Ok(()),
         Err(error) => Err(error),
     }
@@ -119,26 +125,28 @@ fn save(tx: &mut dyn Tx, approval: &Approval, event: &EventDraft) -> Result<()> 
     events::append(tx, approval.run_key, event).map(drop)
 }
 
-/// Returns the approval of a source in a run that was decided last, if any.
-pub fn latest(tx: &mut dyn Tx, run_id: &str, source: &str) -> Result<Option<Approval>> {
-    let run_key = runs::key(tx, run_id)?;
-    approvals::latest(tx, run_key, source)
+/// Returns the approval that a source decided last in a run, or None if the source has decided no approval of the run.
+/// Fails if the run does not exist.
+pub fn find_latest(tx: &mut dyn Tx, run_id: &str, source: &str) -> Result<Option<Approval>> {
+    let run_key = runs::get_key(tx, run_id)?;
+    approvals::find_latest_decided(tx, run_key, source)
 }
 
-/// The query of a list of approvals.
+/// The conditions that the approvals of a list must meet.
 #[derive(Debug, Clone)]
 pub struct ApprovalQuery {
-    /// The run. None: all runs.
+    /// The id of the approvals' run. None accepts the approvals of all runs.
     pub run_id: Option<String>,
-    /// A bit mask of verdicts.
+    /// The accepted verdicts as a bit mask: bit N stands for the verdict with the number N in the API.
     pub verdicts: i64,
-    /// The source. None: all sources.
+    /// The source of the decisions. None accepts all sources.
     pub source: Option<String>,
 }
 
-/// Lists approvals after a key, the oldest first.
+/// Returns a page of the approvals that match `query`, ordered from oldest to newest. The page starts after the
+/// approval with the key `after`. Fails if the run in `query` does not exist.
 pub fn list(tx: &mut dyn Tx, query: &ApprovalQuery, after: i64, limit: Limit) -> Result<Page<Approval>> {
-    let run_key = query.run_id.as_deref().map(|id| runs::key(tx, id)).transpose()?;
+    let run_key = query.run_id.as_deref().map(|id| runs::get_key(tx, id)).transpose()?;
     let filter = approvals::Filter { run_key, verdicts: query.verdicts, source: query.source.clone() };
     approvals::list(tx, &filter, after, limit)
 }

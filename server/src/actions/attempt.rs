@@ -1,4 +1,4 @@
-//! Attempts that orchestrators report themselves, and lists of attempts.
+//! This module records the attempts that orchestrators report, and lists attempts.
 
 use crate::domain::attempt::{AttemptReport, TaskAttempt};
 use crate::domain::json::Json;
@@ -6,17 +6,18 @@ use crate::domain::system_event;
 use crate::error::{Error, Resource, Result};
 use crate::store::{Limit, Tx, attempts, events, runs, tasks};
 
-/// Fills in the attempt that a claim opened under the reported number, or adds an attempt as reported.
+/// Records the report of an attempt and returns the attempt. If a claim opened an attempt with the reported number,
+/// updates that attempt. Otherwise adds a new attempt. Fails if the task belongs to another run.
 pub fn record(tx: &mut dyn Tx, run_id: &str, task_id: &str, report: &AttemptReport) -> Result<TaskAttempt> {
-    let run_key = runs::key(tx, run_id)?;
+    let run_key = runs::get_key(tx, run_id)?;
     let task = tasks::get(tx, task_id)?;
     if task.run_key != run_key {
         return Err(Error::not_found(Resource::Task, task_id));
     }
-    let attempt = match attempts::fill_in(tx, task.key, report)? {
+    let attempt = match attempts::update_claimed(tx, task.key, report)? {
         Some(attempt) => attempt,
         None => {
-            let attempt = reported(tx, run_id, task_id, report.clone())?;
+            let attempt = new_attempt(tx, run_id, task_id, report.clone())?;
             attempts::insert(tx, run_key, task.key, &attempt, None)?;
             attempt
         }
@@ -25,7 +26,7 @@ pub fn record(tx: &mut dyn Tx, run_id: &str, task_id: &str, report: &AttemptRepo
     Ok(attempt)
 }
 
-fn reported(tx: &mut dyn Tx, run_id: &str, task_id: &str, report: AttemptReport) -> Result<TaskAttempt> {
+fn new_attempt(tx: &mut dyn Tx, run_id: &str, task_id: &str, report: AttemptReport) -> Result<TaskAttempt> {
     Ok(TaskAttempt {
         key: tx.next_key()?,
         id: tx.new_id(),
@@ -43,25 +44,26 @@ fn reported(tx: &mut dyn Tx, run_id: &str, task_id: &str, report: AttemptReport)
     })
 }
 
-/// The attempts of a run or of one task.
+/// The run or the task whose attempts are listed.
 #[derive(Debug, Clone)]
-pub enum AttemptsOf {
-    /// The run with this id.
+pub enum AttemptScope {
+    /// Selects the attempts of the run with this id.
     Run(String),
-    /// The task with this id.
+    /// Selects the attempts of the task with this id.
     Task(String),
 }
 
-/// Returns the newest attempts, the newest first.
-pub fn newest(tx: &mut dyn Tx, of: &AttemptsOf, limit: Limit) -> Result<Vec<TaskAttempt>> {
+/// Returns the newest attempts of a run or a task, ordered from newest to oldest. Fails if the run or the task does not
+/// exist.
+pub fn list_newest(tx: &mut dyn Tx, of: &AttemptScope, limit: Limit) -> Result<Vec<TaskAttempt>> {
     let page = match of {
-        AttemptsOf::Run(id) => {
-            let run_key = runs::key(tx, id)?;
-            attempts::newest_of_run(tx, run_key, limit)?
+        AttemptScope::Run(id) => {
+            let run_key = runs::get_key(tx, id)?;
+            attempts::list_newest_of_run(tx, run_key, limit)?
         }
-        AttemptsOf::Task(id) => {
+        AttemptScope::Task(id) => {
             let task = tasks::get(tx, id)?;
-            attempts::newest_of_task(tx, task.key, limit)?
+            attempts::list_newest_of_task(tx, task.key, limit)?
         }
     };
     Ok(page.rows)

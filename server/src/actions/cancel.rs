@@ -1,4 +1,4 @@
-//! Cancelling a run: from the request to the event `run_cancelled` (C8).
+//! This module cancels runs, from the request to the event `run_cancelled`.
 
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ use crate::domain::task::TaskStatus;
 use crate::error::Result;
 use crate::store::{Signal, Tx, approvals, events, runs, tasks};
 
-/// Cancels a run: at once if no task is held, otherwise when the last holder is done or the grace is over.
+/// Starts the cancellation of a run and returns the changed run. If no agent holds a lease on a task of the run, or if
+/// `grace` is zero, the cancellation starts and ends in one transaction. Otherwise the cancellation ends when no agent
+/// holds a lease on a task of the run, or when the grace period has passed. Fails if the run is COMPLETED or FAILED.
 pub fn cancel(tx: &mut dyn Tx, run_id: &str, reason: &str, grace: Duration) -> Result<Run> {
     let run = runs::get(tx, run_id)?;
     let next = run.cancelling(reason, grace, tx.now())?;
@@ -21,8 +23,9 @@ pub fn cancel(tx: &mut dyn Tx, run_id: &str, reason: &str, grace: Duration) -> R
     }
     events::append(tx, run.key, &system_event::run_cancel_requested(&next, reason))?;
     abandon_all(tx, &next, &[TaskStatus::Pending])?;
-    if next.is_grace_over(tx.now()) || !tasks::any_held(tx, run.key)? {
-        // The request and the end commit together, so they count as one change of the run.
+    if next.has_grace_ended(tx.now()) || !tasks::has_task_in_progress(tx, run.key)? {
+        // The start and the end of the cancellation commit in one transaction, so the run's revision must increase by
+        // one, not by two.
         return finish(tx, &Run { revision: run.revision, ..next });
     }
     save_status(tx, &run, &next)?;
@@ -32,22 +35,24 @@ pub fn cancel(tx: &mut dyn Tx, run_id: &str, reason: &str, grace: Duration) -> R
     Ok(next)
 }
 
-/// Ends the cancellation of a run in which no task is held any more.
+/// Ends the cancellation of a run if no agent holds a lease on a task of the run. Does nothing if the run is not being
+/// cancelled.
 pub fn finish_if_idle(tx: &mut dyn Tx, run_key: Key) -> Result<()> {
-    if tasks::any_held(tx, run_key)? {
+    if tasks::has_task_in_progress(tx, run_key)? {
         return Ok(());
     }
-    let run = runs::by_key(tx, run_key)?;
+    let run = runs::get_by_key(tx, run_key)?;
     if run.status == RunStatus::Cancelling {
         finish(tx, &run)?;
     }
     Ok(())
 }
 
-/// Ends the cancellation of a run whose grace is over. Returns false if the run has ended or was deleted meanwhile.
-pub fn finish_if_over(tx: &mut dyn Tx, run_key: Key) -> Result<bool> {
+/// Ends the cancellation of a run if the grace period has passed. Returns true if the cancellation ended, and false if
+/// the grace period has not passed, or if the run is not being cancelled or was deleted.
+pub fn finish_if_grace_has_passed(tx: &mut dyn Tx, run_key: Key) -> Result<bool> {
     let Some(run) = runs::find_by_key(tx, run_key)? else { return Ok(false) };
-    let is_over = run.status == RunStatus::Cancelling && run.is_grace_over(tx.now());
+    let is_over = run.status == RunStatus::Cancelling && run.has_grace_ended(tx.now());
     if is_over {
         finish(tx, &run)?;
     }
@@ -56,9 +61,10 @@ pub fn finish_if_over(tx: &mut dyn Tx, run_key: Key) -> Result<bool> {
 
 fn finish(tx: &mut dyn Tx, run: &Run) -> Result<Run> {
     abandon_all(tx, run, &[TaskStatus::InProgress, TaskStatus::Blocked, TaskStatus::Pending])?;
-    for approval in approvals::pending_of_run(tx, run.key)? {
+    for approval in approvals::list_pending(tx, run.key)? {
         let Ok(cancelled) = approval.cancelled(SYSTEM, tx.now()) else {
-            // The approval is due, so its policy decides it.
+            // `Approval::cancelled` fails only if the approval's `expire_time` has passed. In this case, the expiry
+            // policy decides the approval.
             approval::expire(tx, approval.key)?;
             continue;
         };
@@ -75,7 +81,7 @@ fn finish(tx: &mut dyn Tx, run: &Run) -> Result<Run> {
 fn abandon_all(tx: &mut dyn Tx, run: &Run, statuses: &[TaskStatus]) -> Result<()> {
     let mut drafts = Vec::new();
     for status in statuses {
-        for task in tasks::with_status(tx, run.key, *status)? {
+        for task in tasks::list_with_status(tx, run.key, *status)? {
             drafts.push(task::abandon(tx, &task)?);
         }
     }

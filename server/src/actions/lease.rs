@@ -1,4 +1,4 @@
-//! Leases: heartbeats extend them, and without heartbeats they expire (C3, C4).
+//! This module extends leases when heartbeats arrive, and expires leases without heartbeats.
 
 use std::time::Duration;
 
@@ -13,57 +13,63 @@ use crate::domain::system_event;
 use crate::domain::task::Task;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
-use crate::store::runs::Standing;
+use crate::store::runs::StatusAndGrace;
 use crate::store::{Signal, Tx, attempts, events, runs, tasks};
 
-/// The heartbeats of one call.
+/// A Heartbeat call, which contains heartbeats for one or more leases.
 #[derive(Debug, Clone)]
 pub struct Heartbeat {
-    /// One heartbeat for each lease.
-    pub beats: Vec<Beat>,
-    /// The time that the leases live from now. None: the duration that the claim asked for.
+    /// The heartbeats, one for each lease.
+    pub beats: Vec<LeaseHeartbeat>,
+    /// The time from this call until the extended leases expire. None uses the duration that each claim requested.
     pub duration: Option<Duration>,
 }
 
 /// A heartbeat for one lease.
 #[derive(Debug, Clone)]
-pub struct Beat {
-    /// The lease token.
+pub struct LeaseHeartbeat {
+    /// The token of the lease.
     pub token: String,
-    /// The progress that the holder reports. None keeps the last report.
+    /// The progress that the holder reports. None leaves the stored progress unchanged.
     pub progress: Option<Json>,
 }
 
 /// The state of a lease after a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BeatResult {
-    /// The state, which tells the holder whether to go on.
+pub struct HeartbeatResult {
+    /// The state of the lease, which tells the holder whether to continue the task.
     pub state: LeaseState,
-    /// When the lease expires. None: it is lost.
+    /// The time when the lease expires. None if the holder has lost the lease.
     pub expire_time: Option<Timestamp>,
 }
 
-const LOST: BeatResult = BeatResult { state: LeaseState::Lost, expire_time: None };
+const LOST: HeartbeatResult = HeartbeatResult { state: LeaseState::Lost, expire_time: None };
 
-/// Extends leases, or resumes expired ones.
-pub fn heartbeat(tx: &mut dyn Tx, heartbeat: &Heartbeat, overlaps: &Overlaps) -> Result<Vec<BeatResult>> {
+/// Extends the lease of each heartbeat. If a lease has expired and the lease's task is still claimable, resumes the
+/// lease. Returns the state of each lease, in the order of the heartbeats.
+pub fn heartbeat(tx: &mut dyn Tx, heartbeat: &Heartbeat, overlaps: &Overlaps) -> Result<Vec<HeartbeatResult>> {
     heartbeat.beats.iter().map(|beat| extend(tx, beat, heartbeat.duration, overlaps)).collect()
 }
 
-fn extend(tx: &mut dyn Tx, beat: &Beat, duration: Option<Duration>, overlaps: &Overlaps) -> Result<BeatResult> {
-    let Some(task) = tasks::by_lease(tx, &beat.token)? else { return Ok(LOST) };
+fn extend(
+    tx: &mut dyn Tx,
+    beat: &LeaseHeartbeat,
+    duration: Option<Duration>,
+    overlaps: &Overlaps,
+) -> Result<HeartbeatResult> {
+    let Some(task) = tasks::find_by_lease(tx, &beat.token)? else { return Ok(LOST) };
     let Some(lease) = task.lease.clone() else { return Ok(LOST) };
-    let run = runs::standing(tx, task.run_key)?;
-    let expire_time = extended_to(&run, tx.now(), duration.unwrap_or(lease.duration));
+    let run = runs::get_status_and_grace(tx, task.run_key)?;
+    let expire_time = compute_expire_time(&run, tx.now(), duration.unwrap_or(lease.duration));
     if task.is_held() {
-        tasks::extend(tx, task.key, expire_time)?;
+        tasks::extend_lease(tx, task.key, expire_time)?;
     } else if obstacle::is_claimable(tx, &task, run.status, overlaps)? {
         resume(tx, &task, Lease { expire_time, ..lease })?;
     } else {
         return Ok(LOST);
     }
     if let Some(progress) = &beat.progress {
-        attempts::note_progress(tx, &task, progress)?;
+        attempts::save_progress(tx, &task, progress)?;
     }
     tx.signal(Signal::Due(expire_time));
     let state = match run.status {
@@ -71,40 +77,43 @@ fn extend(tx: &mut dyn Tx, beat: &Beat, duration: Option<Duration>, overlaps: &O
         RunStatus::Paused => LeaseState::PauseRequested,
         _ => LeaseState::Extended,
     };
-    Ok(BeatResult { state, expire_time: Some(expire_time) })
+    Ok(HeartbeatResult { state, expire_time: Some(expire_time) })
 }
 
-/// Returns when an extended lease expires. While the run is being cancelled, no lease outlives the grace.
-fn extended_to(run: &Standing, now: Timestamp, duration: Duration) -> Timestamp {
+/// Returns the time when an extended lease expires. While the run is being cancelled, a lease expires at the end of the
+/// grace period at the latest.
+fn compute_expire_time(run: &StatusAndGrace, now: Timestamp, duration: Duration) -> Timestamp {
     let wanted = now.plus(duration);
     run.grace_end_time.map_or(wanted, |end| end.min(wanted))
 }
 
-/// Gives the task back to the late holder of an expired lease.
+/// Resumes an expired lease: the agent that held the lease before the expiry holds the lease again.
 fn resume(tx: &mut dyn Tx, task: &Task, lease: Lease) -> Result<()> {
-    let (_, agent_id) = attempts::of_token(tx, task.key, &lease.token)?.unzip();
+    let (_, agent_id) = attempts::find_claim(tx, task.key, &lease.token)?.unzip();
     let next = task.resumed(agent_id.flatten(), lease, tx.now());
     tasks::save(tx, &next)?;
-    attempts::resume(tx, &next)?;
+    attempts::reopen(tx, &next)?;
     events::append(tx, next.run_key, &system_event::lease_resumed(&next)).map(drop)
 }
 
-/// Takes back a task whose lease had expired at `read_at`. Returns the task as it was before, or None if it has changed
-/// since `read_at`: its holder has sent a heartbeat, say, or has completed it.
+/// Expires the lease of a task if the lease's `expire_time` had passed at the time `read_at`. Returns the task in the
+/// state before the expiry. Returns None if a heartbeat has extended the lease, if no agent holds a lease on the task,
+/// or if the task was deleted.
 pub fn expire(tx: &mut dyn Tx, task_key: Key, read_at: Timestamp) -> Result<Option<Task>> {
     let Some(task) = tasks::find_by_key(tx, task_key)? else { return Ok(None) };
     if !task.is_held() {
         return Ok(None);
     }
-    let run_status = runs::standing(tx, task.run_key)?.status;
+    let run_status = runs::get_status_and_grace(tx, task.run_key)?.status;
     let next = task.expired(run_status, tx.now());
-    if !tasks::expire(tx, &next, read_at)? {
+    if !tasks::expire_lease(tx, &next, read_at)? {
         return Ok(None);
     }
-    attempts::interrupt(tx, &task, AttemptStatus::LeaseExpired)?;
+    attempts::end_without_report(tx, &task, AttemptStatus::LeaseExpired)?;
     events::append(tx, task.run_key, &system_event::lease_expired(&task, &next))?;
-    task::signal_moved(tx, &task, &next)?;
-    // If the task is abandoned now, no pending task depends on it: the cancellation has abandoned all pending tasks.
+    task::signal_status_change(tx, &task, &next)?;
+    // While a run is being cancelled, a task whose lease expires is abandoned. The task's dependents need not be
+    // blocked, because the cancellation has already abandoned all pending tasks.
     if run_status == RunStatus::Cancelling {
         cancel::finish_if_idle(tx, task.run_key)?;
     }

@@ -1,8 +1,8 @@
-//! Transaction bodies, one file for each noun.
+//! This module contains the transaction bodies of the server, with one file for each kind of resource or operation.
 //!
-//! Each function loads what it needs, lets `domain` decide, saves the result, appends the events, and signals
-//! the changes that may wake held calls. RPCs, sweeper and importers share these functions. A body may run more than once before it commits,
-//! so it does nothing but use its `tx`.
+//! Each function loads rows, applies the rules in `domain`, saves the result, appends events, and signals the changes
+//! that may wake held calls. The RPCs, the sweeper and the importers share these functions. The store may run a
+//! transaction body more than once before the transaction commits, so the body must have no effects outside `tx`.
 
 pub mod agent;
 pub mod approval;
@@ -27,17 +27,18 @@ use crate::error::Error;
 
 /// The result of a transaction that commits.
 ///
-/// A body that fails returns an error instead, which rolls back what it wrote.
+/// If a transaction body fails, the body returns an error instead of an outcome, and the store rolls the transaction
+/// back.
 #[derive(Debug)]
 pub enum Outcome<T, E = Error> {
-    /// The call was carried out.
+    /// The call succeeded.
     Done(T),
     /// The call was rejected, and the event that records the rejection must be committed.
     Rejected(E),
 }
 
 impl<T, E> Outcome<T, E> {
-    /// Returns the result that the caller receives.
+    /// Returns the result for the caller: the value of a call that succeeded, or the error of a rejected call.
     pub fn into_result(self) -> Result<T, E> {
         match self {
             Self::Done(result) => Ok(result),

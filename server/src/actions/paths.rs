@@ -1,4 +1,4 @@
-//! Path conflicts: tasks whose paths overlap can't be in progress together (C7).
+//! This module prevents path conflicts: tasks whose paths overlap can't be in progress at the same time.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -7,15 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::domain::Key;
 use crate::domain::glob::{self, Glob};
 use crate::error::Result;
-use crate::store::path_sets::{self, Held};
-use crate::store::{IsFree, Tx};
+use crate::store::path_sets::{self, HeldTask};
+use crate::store::{PathSetChecker, Tx};
 
-/// Maximum number of decisions in the cache. Path sets never change, so a dropped decision is only decided again.
+/// Maximum number of cached decisions. A full cache is cleared. Clearing the cache is safe, because path sets never
+/// change and each decision can be computed again.
 const MAX_PAIRS: usize = 1_000_000;
-/// Maximum size of the patterns whose parsed form is cached, in bytes.
+/// Maximum total size of the patterns whose parsed forms are cached, in bytes.
 const MAX_PATTERN_BYTES: usize = 1024 * 1024;
 
-/// Decides whether two path sets overlap, and caches the decisions.
+/// A cache that stores whether two path sets overlap. The decision for a new pair is computed on first use.
 #[derive(Default)]
 pub struct Overlaps {
     cache: Mutex<Cache>,
@@ -29,19 +30,19 @@ struct Cache {
 }
 
 impl Overlaps {
-    /// Returns whether some path is in both sets.
-    pub fn between(&self, tx: &mut dyn Tx, a: Key, b: Key) -> Result<bool> {
+    /// Returns whether at least one path matches patterns of both path sets.
+    pub fn are_overlapping(&self, tx: &mut dyn Tx, a: Key, b: Key) -> Result<bool> {
         if a == b {
             return Ok(true);
         }
         let pair = (a.min(b), a.max(b));
-        if let Some(decided) = self.with(|cache| cache.pairs.get(&pair).copied()) {
+        if let Some(decided) = self.with_cache(|cache| cache.pairs.get(&pair).copied()) {
             return Ok(decided);
         }
-        let a = self.globs(tx, a)?;
-        let b = self.globs(tx, b)?;
+        let a = self.load_globs(tx, a)?;
+        let b = self.load_globs(tx, b)?;
         let overlap = glob::first_overlap(&a, &b).is_some();
-        self.with(|cache| {
+        self.with_cache(|cache| {
             if cache.pairs.len() >= MAX_PAIRS {
                 cache.pairs.clear();
             }
@@ -50,14 +51,14 @@ impl Overlaps {
         Ok(overlap)
     }
 
-    fn globs(&self, tx: &mut dyn Tx, set: Key) -> Result<Arc<[Glob]>> {
-        if let Some(globs) = self.with(|cache| cache.globs.get(&set).cloned()) {
+    fn load_globs(&self, tx: &mut dyn Tx, set: Key) -> Result<Arc<[Glob]>> {
+        if let Some(globs) = self.with_cache(|cache| cache.globs.get(&set).cloned()) {
             return Ok(globs);
         }
-        let paths = path_sets::paths(tx, set)?;
+        let paths = path_sets::get_paths(tx, set)?;
         let bytes: usize = paths.iter().map(String::len).sum();
         let globs: Arc<[Glob]> = paths.iter().filter_map(|path| Glob::parse(path).ok()).collect();
-        self.with(|cache| {
+        self.with_cache(|cache| {
             if cache.pattern_bytes + bytes > MAX_PATTERN_BYTES {
                 cache.globs.clear();
                 cache.pattern_bytes = 0;
@@ -68,57 +69,60 @@ impl Overlaps {
         Ok(globs)
     }
 
-    fn with<T>(&self, each: impl FnOnce(&mut Cache) -> T) -> T {
-        // Each entry is valid by itself, so a panic elsewhere leaves a usable cache.
+    fn with_cache<T>(&self, each: impl FnOnce(&mut Cache) -> T) -> T {
+        // Each cache entry is valid by itself, so the cache is usable even if another thread panicked while holding the
+        // cache's lock.
         each(&mut self.cache.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// The paths of tasks in progress, as one transaction sees them. They are read once for each run, on first use.
+/// The path sets of the tasks in progress, as one transaction sees them. The first check of a run reads the path sets,
+/// and later checks of the run reuse these path sets.
 pub struct HeldPaths<'a> {
     overlaps: &'a Overlaps,
-    by_run: HashMap<Key, Rc<[Held]>>,
+    by_run: HashMap<Key, Rc<[HeldTask]>>,
 }
 
 impl<'a> HeldPaths<'a> {
-    /// Creates a view that has read nothing yet.
+    /// Returns an empty view. The first check of a run fills the view with path sets.
     pub fn new(overlaps: &'a Overlaps) -> Self {
         Self { overlaps, by_run: HashMap::new() }
     }
 
-    /// Returns the held tasks whose paths overlap with a path set of this run.
-    pub fn conflicts(&mut self, tx: &mut dyn Tx, run_key: Key, set: Key) -> Result<Vec<Held>> {
-        self.first_conflicts(tx, run_key, set, usize::MAX)
+    /// Returns the tasks in progress in the run's repository whose path sets overlap with `set`.
+    pub fn conflicts(&mut self, tx: &mut dyn Tx, run_key: Key, set: Key) -> Result<Vec<HeldTask>> {
+        self.find_conflicts(tx, run_key, set, usize::MAX)
     }
 
-    /// Returns whether the held paths allow a task of this run with this path set to start.
-    pub fn allow(&mut self, tx: &mut dyn Tx, run_key: Key, set: Option<Key>) -> Result<bool> {
+    /// Returns whether a task of the run `run_key` with the path set `set` can start, because no task in progress
+    /// has a path set that overlaps with `set`. Returns true if `set` is None.
+    pub fn allows_start(&mut self, tx: &mut dyn Tx, run_key: Key, set: Option<Key>) -> Result<bool> {
         set.map_or(Ok(true), |set| self.is_free(tx, run_key, set))
     }
 
-    fn first_conflicts(&mut self, tx: &mut dyn Tx, run_key: Key, set: Key, limit: usize) -> Result<Vec<Held>> {
+    fn find_conflicts(&mut self, tx: &mut dyn Tx, run_key: Key, set: Key, limit: usize) -> Result<Vec<HeldTask>> {
         let mut found = Vec::new();
-        for held in self.held_in_repository(tx, run_key)?.iter() {
-            if found.len() < limit && self.overlaps.between(tx, set, held.path_set_key)? {
+        for held in self.read_held_tasks(tx, run_key)?.iter() {
+            if found.len() < limit && self.overlaps.are_overlapping(tx, set, held.path_set_key)? {
                 found.push(*held);
             }
         }
         Ok(found)
     }
 
-    fn held_in_repository(&mut self, tx: &mut dyn Tx, run_key: Key) -> Result<Rc<[Held]>> {
+    fn read_held_tasks(&mut self, tx: &mut dyn Tx, run_key: Key) -> Result<Rc<[HeldTask]>> {
         if let Some(held) = self.by_run.get(&run_key) {
             return Ok(Rc::clone(held));
         }
-        let held: Rc<[Held]> = path_sets::held_beside(tx, run_key)?.into();
+        let held: Rc<[HeldTask]> = path_sets::list_held_in_repository(tx, run_key)?.into();
         self.by_run.insert(run_key, Rc::clone(&held));
         Ok(held)
     }
 }
 
-/// Lets the store ask about path sets while it walks the ready tasks, without knowing about globs.
-impl IsFree for HeldPaths<'_> {
+/// Checks path sets for `store::ready`, because the store can't parse glob patterns.
+impl PathSetChecker for HeldPaths<'_> {
     fn is_free(&mut self, tx: &mut dyn Tx, run_key: Key, set: Key) -> Result<bool> {
-        Ok(self.first_conflicts(tx, run_key, set, 1)?.is_empty())
+        Ok(self.find_conflicts(tx, run_key, set, 1)?.is_empty())
     }
 }

@@ -1,8 +1,8 @@
-//! Plans: adding tasks to a run's plan, and replacing the plan.
+//! This module adds tasks to a run's plan, and replaces the plan.
 
 use std::collections::HashMap;
 
-use super::task::{abandon, signal_pending};
+use super::task::{abandon, signal_pending_tasks};
 use crate::domain::plan::{self, ExistingTask};
 use crate::domain::run::Run;
 use crate::domain::system_event;
@@ -10,10 +10,11 @@ use crate::domain::task::{Task, TaskDraft, TaskStatus};
 use crate::error::{Error, Result};
 use crate::store::{Tx, events, path_sets, runs, tasks};
 
-/// Appends tasks to a run's plan.
+/// Appends tasks to a run's plan and returns the new tasks. Fails if the run has ended or is being cancelled, or if the
+/// dependencies of the drafts are invalid.
 pub fn add(tx: &mut dyn Tx, run_id: &str, drafts: &[TaskDraft]) -> Result<Vec<Task>> {
     let run = runs::get(tx, run_id)?;
-    run.check_takes_work()?;
+    run.check_active()?;
     let added = insert_all(tx, &run, drafts)?;
     if !added.is_empty() {
         events::append(tx, run.key, &system_event::tasks_added(&added, run.plan_version))?;
@@ -21,40 +22,44 @@ pub fn add(tx: &mut dyn Tx, run_id: &str, drafts: &[TaskDraft]) -> Result<Vec<Ta
     Ok(added)
 }
 
-/// A new plan for a run.
+/// A request to replace the plan of a run.
 #[derive(Debug, Clone)]
 pub struct ReplacePlan {
-    /// The run.
+    /// The id of the run.
     pub run_id: String,
-    /// The tasks of the new plan.
+    /// The drafts of the tasks in the new plan.
     pub drafts: Vec<TaskDraft>,
-    /// The call fails if the run has another `plan_version`. None: any.
+    /// The `plan_version` that the run must have. If the run has a different `plan_version`, the call fails. None
+    /// accepts every `plan_version`.
     pub expected_plan_version: Option<i32>,
-    /// Tasks in progress stay in progress. Otherwise they are abandoned like pending tasks.
+    /// Whether tasks in progress remain in progress. If false, tasks in progress are abandoned like pending tasks.
     pub keep_in_progress: bool,
 }
 
 /// The result of replacing a plan.
 #[derive(Debug)]
 pub struct ReplacedPlan {
-    /// The new tasks.
+    /// The tasks that were added.
     pub tasks: Vec<Task>,
-    /// The number of abandoned tasks.
+    /// The number of tasks that were abandoned.
     pub abandoned_count: usize,
-    /// The run's new `plan_version`.
+    /// The run's `plan_version` after the replacement.
     pub plan_version: i32,
 }
 
-/// Abandons the open tasks of a run and adds new ones.
+/// Abandons the pending tasks of a run and adds the tasks of the new plan. Unless `keep_in_progress` is set, also
+/// abandons the tasks in progress. Returns the new tasks and the new `plan_version`. Fails if the run has ended or is
+/// being cancelled, if the run's `plan_version` differs from the expected version, or if the dependencies of the drafts
+/// are invalid.
 pub fn replace(tx: &mut dyn Tx, request: &ReplacePlan) -> Result<ReplacedPlan> {
     let run = runs::get(tx, &request.run_id)?;
-    run.check_takes_work()?;
+    run.check_active()?;
     run.check_plan_version(request.expected_plan_version)?;
-    let mut abandoned = tasks::with_status(tx, run.key, TaskStatus::Pending)?;
+    let mut abandoned = tasks::list_with_status(tx, run.key, TaskStatus::Pending)?;
     if !request.keep_in_progress {
-        abandoned.extend(tasks::with_status(tx, run.key, TaskStatus::InProgress)?);
+        abandoned.extend(tasks::list_with_status(tx, run.key, TaskStatus::InProgress)?);
     }
-    // The tasks are abandoned before the drafts are resolved, because a new task can't depend on an abandoned one.
+    // Abandon the old tasks before the drafts are resolved, because a new task must not depend on an abandoned task.
     let mut drafts = Vec::with_capacity(abandoned.len() + 1);
     for task in &abandoned {
         drafts.push(abandon(tx, task)?);
@@ -68,25 +73,25 @@ pub fn replace(tx: &mut dyn Tx, request: &ReplacePlan) -> Result<ReplacedPlan> {
 }
 
 fn insert_all(tx: &mut dyn Tx, run: &Run, drafts: &[TaskDraft]) -> Result<Vec<Task>> {
-    let existing = existing_tasks(tx, run, drafts)?;
+    let existing = find_existing_tasks(tx, run, drafts)?;
     let dependencies = plan::resolve(drafts, &existing)?;
     if drafts.is_empty() {
         return Ok(Vec::new());
     }
     let count = i32::try_from(drafts.len()).map_err(Error::internal)?;
-    let first_ordinal = runs::take_ordinals(tx, run.key, count)? - count + 1;
+    let first_ordinal = runs::assign_ordinals(tx, run.key, count)? - count + 1;
     let mut added: Vec<Task> = Vec::with_capacity(drafts.len());
     for (ordinal, draft) in (first_ordinal..).zip(drafts) {
         let task = Task::new(tx.next_key()?, tx.new_id(), run, ordinal, draft.spec.clone(), tx.now());
-        added.push(Task { path_set_key: path_sets::of_task(tx, run, &draft.spec.allowed_paths)?, ..task });
+        added.push(Task { path_set_key: path_sets::find_or_insert(tx, run, &draft.spec.allowed_paths)?, ..task });
     }
     tasks::insert_with_dependencies(tx, &mut added, &dependencies)?;
-    signal_pending(tx, &added);
+    signal_pending_tasks(tx, &added);
     Ok(added)
 }
 
-/// Returns the tasks of the run that drafts depend on, by id.
-fn existing_tasks(tx: &mut dyn Tx, run: &Run, drafts: &[TaskDraft]) -> Result<HashMap<String, ExistingTask>> {
+/// Returns the existing tasks of the run on which the drafts depend, as a map whose keys are the task ids.
+fn find_existing_tasks(tx: &mut dyn Tx, run: &Run, drafts: &[TaskDraft]) -> Result<HashMap<String, ExistingTask>> {
     let mut existing = HashMap::new();
     for id in plan::dependency_ids(drafts) {
         if let Some(task) = tasks::find_in_run(tx, run.key, id)? {

@@ -1,11 +1,11 @@
-//! Tests that the cost of a statement does not grow with the log and the plans: each statement that an action runs finds
-//! its rows by an index, and takes them in the order of that index.
+//! Tests that the cost of a statement does not grow with the log and the plans. Each statement of an action must find
+//! its rows by an index and read the rows in the order of that index.
 
 use std::time::Duration;
 
 use super::claim::{Claim, ClaimRequest};
 use super::event::CallerEvent;
-use super::lease::{Beat, Heartbeat};
+use super::lease::{Heartbeat, LeaseHeartbeat};
 use super::log::EventQuery;
 use super::paths::Overlaps;
 use super::plan::ReplacePlan;
@@ -36,14 +36,14 @@ fn every_statement_finds_its_rows_by_an_index() {
     let folder = tempfile::tempdir().unwrap();
     let plans = query_plans::explain(&folder.path().join("db"), &SystemClock, |tx| {
         let run = new_run(tx)?;
-        work(tx, &run)?;
-        record(tx, &run)?;
-        decide(tx, &run)?;
-        read(tx, &run)?;
-        control(tx, &run)?;
-        sweep(tx, &run)
+        run_task_actions(tx, &run)?;
+        run_record_actions(tx, &run)?;
+        run_approval_actions(tx, &run)?;
+        run_read_actions(tx, &run)?;
+        run_control_actions(tx, &run)?;
+        run_sweep_actions(tx, &run)
     });
-    let slow = query_plans::slow(&plans);
+    let slow = query_plans::find_slow_statements(&plans);
     assert!(slow.is_empty(), "{slow:#?}");
     assert!(plans.len() > 105, "only {} statements were explained", plans.len());
 }
@@ -53,30 +53,32 @@ fn new_run(tx: &mut dyn Tx) -> Result<Run> {
     run::create(tx, &draft)
 }
 
-fn draft(key: &str, depends_on: &[&str], paths: &[&str]) -> TaskDraft {
+fn new_task_draft(key: &str, depends_on: &[&str], paths: &[&str]) -> TaskDraft {
     let strings = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
     let spec = TaskSpec { title: key.into(), allowed_paths: strings(paths), ..TaskSpec::default() };
     TaskDraft { key: key.into(), spec, depends_on: strings(depends_on) }
 }
 
-/// Plans, claims and reports.
-fn work(tx: &mut dyn Tx, run: &Run) -> Result<()> {
-    let mut drafts = vec![draft("a", &[], &["src"]), draft("b", &["a"], &[]), draft("c", &[], &["doc"])];
-    // More tasks than a claim checks one by one, so that it goes on by path sets.
-    drafts.extend((0..40).map(|number| draft(&format!("conflicting {number}"), &[], &["src"])));
-    drafts.push(draft("abandoned", &[], &[]));
-    drafts.push(draft("dependent", &["abandoned"], &[]));
+/// Runs the actions that add, claim, end and explain tasks, and the statements for events and requests.
+fn run_task_actions(tx: &mut dyn Tx, run: &Run) -> Result<()> {
+    let mut drafts =
+        vec![new_task_draft("a", &[], &["src"]), new_task_draft("b", &["a"], &[]), new_task_draft("c", &[], &["doc"])];
+    // A claim checks the first 32 ready tasks one by one, and searches by path sets after that. The 40 conflicting
+    // tasks make the claim run the statements for path sets too.
+    drafts.extend((0..40).map(|number| new_task_draft(&format!("conflicting {number}"), &[], &["src"])));
+    drafts.push(new_task_draft("abandoned", &[], &[]));
+    drafts.push(new_task_draft("dependent", &["abandoned"], &[]));
     let added = plan::add(tx, &run.id, &drafts)?;
-    plan::add(tx, &run.id, &[draft("d", &[&added[0].id], &[])])?;
+    plan::add(tx, &run.id, &[new_task_draft("d", &[&added[0].id], &[])])?;
     let overlaps = Overlaps::default();
     let first = claim_next(tx, Some(run), &overlaps)?;
-    beat(tx, &first, Some(Json::null()), &overlaps)?;
+    send_heartbeat(tx, &first, Some(Json::null()), &overlaps)?;
     let by_sets = claim_next(tx, Some(run), &overlaps)?;
-    end(tx, &by_sets, EndStatus::Failed)?;
-    end(tx, &first, EndStatus::Completed)?;
-    end(tx, &first, EndStatus::Released)?;
+    end_task(tx, &by_sets, EndStatus::Failed)?;
+    end_task(tx, &first, EndStatus::Completed)?;
+    end_task(tx, &first, EndStatus::Released)?;
     let of_any_run = claim_next(tx, None, &overlaps)?;
-    end(tx, &of_any_run, EndStatus::Released)?;
+    end_task(tx, &of_any_run, EndStatus::Released)?;
     abandon_and_requeue(tx, &added[added.len() - 2])?;
     obstacle::explain(tx, &added[5].id, &overlaps)?;
     for run_id in [Some(run.id.as_str()), None] {
@@ -89,21 +91,21 @@ fn work(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     requests::find(tx, "R", "id").map(drop)
 }
 
-fn claim_request(run: Option<&Run>) -> ClaimRequest {
+fn new_claim_request(run: Option<&Run>) -> ClaimRequest {
     let run_id = run.map(|run| run.id.clone());
     ClaimRequest { run_id, agent_id: "agent".into(), capabilities: vec![], lease_duration: Duration::from_secs(60) }
 }
 
 fn claim_next(tx: &mut dyn Tx, run: Option<&Run>, overlaps: &Overlaps) -> Result<Claim> {
-    Ok(claim::claim(tx, &claim_request(run), overlaps)?.unwrap())
+    Ok(claim::claim(tx, &new_claim_request(run), overlaps)?.unwrap())
 }
 
-fn beat(tx: &mut dyn Tx, claim: &Claim, progress: Option<Json>, overlaps: &Overlaps) -> Result<()> {
-    let beats = vec![Beat { token: claim.lease.token.clone(), progress }];
+fn send_heartbeat(tx: &mut dyn Tx, claim: &Claim, progress: Option<Json>, overlaps: &Overlaps) -> Result<()> {
+    let beats = vec![LeaseHeartbeat { token: claim.lease.token.clone(), progress }];
     lease::heartbeat(tx, &Heartbeat { beats, duration: None }, overlaps).map(drop)
 }
 
-fn end(tx: &mut dyn Tx, claim: &Claim, to: EndStatus) -> Result<()> {
+fn end_task(tx: &mut dyn Tx, claim: &Claim, to: EndStatus) -> Result<()> {
     let caller = Caller::Holder(claim.lease.token.clone());
     let request = EndTask { rpc: "R", task_id: claim.task.id.clone(), caller, ending: Ending::new(to) };
     task::end(tx, &request).map(drop)
@@ -115,8 +117,8 @@ fn abandon_and_requeue(tx: &mut dyn Tx, task: &Task) -> Result<()> {
     task::requeue(tx, &task.id, "").map(drop)
 }
 
-/// Records what is kept beside the tasks.
-fn record(tx: &mut dyn Tx, run: &Run) -> Result<()> {
+/// Runs the actions that save agent states, checkpoints and artifacts.
+fn run_record_actions(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     let state = AgentState {
         run_id: run.id.clone(),
         role: "role".into(),
@@ -143,8 +145,8 @@ fn record(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     artifact::create(tx, &artifact).map(drop)
 }
 
-/// Ends approvals in every way.
-fn decide(tx: &mut dyn Tx, run: &Run) -> Result<()> {
+/// Runs the actions that request, decide, consume, cancel and expire approvals.
+fn run_approval_actions(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     let mut requested = Vec::new();
     for expire_time in [None, None, Some(tx.now())] {
         let request = ApprovalRequest {
@@ -173,9 +175,9 @@ fn decide(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     approval::expire(tx, requested[2].key).map(drop)
 }
 
-/// Controls a run as a whole.
-fn control(tx: &mut dyn Tx, run: &Run) -> Result<()> {
-    let drafts = vec![draft("again", &[], &[])];
+/// Runs the actions that change a run as a whole, such as replacing its plan, pausing, cancelling and deleting.
+fn run_control_actions(tx: &mut dyn Tx, run: &Run) -> Result<()> {
+    let drafts = vec![new_task_draft("again", &[], &[])];
     let replace = ReplacePlan {
         run_id: run.id.clone(),
         drafts: drafts.clone(),
@@ -202,21 +204,21 @@ fn control(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     run::delete(tx, &other.id, None)
 }
 
-/// Reads lists, snapshots, and what watchers read.
-fn read(tx: &mut dyn Tx, run: &Run) -> Result<()> {
+/// Runs the actions that read lists and snapshots, and the reads of watchers.
+fn run_read_actions(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     snapshot::take(tx, &run.id, SnapshotLimits { events: 10, attempts: 10, tasks: usize::MAX })?;
     for (run_key, newest_first) in [(Some(run.key), false), (Some(run.key), true), (None, false), (None, true)] {
         log::read(tx, &Scan { run_key, newest_first, ..Scan::default() }, Some(0), PAGE)?;
     }
     let filter = EventFilter::default();
-    log::begin_list(tx, &EventQuery { run_id: Some(run.id.clone()), after: None, before: None, filter })?;
+    log::start_list(tx, &EventQuery { run_id: Some(run.id.clone()), after: None, before: None, filter })?;
     runs::list(tx, i64::MAX, i64::MAX, PAGE)?;
     let first = task::list(tx, &run.id, &[], 0, PAGE)?.rows.remove(0);
     task::list(tx, &run.id, &[TaskStatus::Pending, TaskStatus::Blocked], 0, PAGE)?;
     tasks::exists(tx, &first.id)?;
-    attempt::newest(tx, &attempt::AttemptsOf::Task(first.id), PAGE)?;
-    approval::latest(tx, &run.id, "source")?;
-    checkpoint::latest(tx, &run.id)?;
+    attempt::list_newest(tx, &attempt::AttemptScope::Task(first.id), PAGE)?;
+    approval::find_latest(tx, &run.id, "source")?;
+    checkpoint::find_latest(tx, &run.id)?;
     checkpoint::list(tx, &run.id, 0, PAGE)?;
     for role in [None, Some("role")] {
         artifact::list(tx, &run.id, role, 0, PAGE)?;
@@ -227,17 +229,18 @@ fn read(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     Ok(())
 }
 
-/// Does what the server does by itself.
-fn sweep(tx: &mut dyn Tx, run: &Run) -> Result<()> {
+/// Runs the statements of the sweeper and of retention.
+fn run_sweep_actions(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     let now = SystemClock.now();
     due::find(tx, now, now)?;
-    due::next(tx, now)?;
+    due::next_due_time(tx, now)?;
     due::recover(tx, now, now)?;
     let overlaps = Overlaps::default();
     let held = claim_next(tx, Some(run), &overlaps)?;
     lease::expire(tx, held.task.key, now.plus(Duration::from_secs(3_600)))?;
-    // The late holder resumes the lease.
-    beat(tx, &held, None, &overlaps)?;
+    // A heartbeat for an expired lease resumes the lease. Resuming a lease runs other SQL statements than extending a
+    // lease.
+    send_heartbeat(tx, &held, None, &overlaps)?;
     requests::remove_before(tx, now)?;
     compaction::remove_before(tx, now)?;
     compaction::oldest_position(tx, Some(run.key))?;

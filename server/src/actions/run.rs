@@ -1,4 +1,4 @@
-//! Runs: creating, updating, pausing, resuming and deleting them (C8).
+//! This module creates, updates, pauses, resumes and deletes runs.
 
 use crate::domain::run::{Run, RunDraft, RunUpdate};
 use crate::domain::system_event;
@@ -6,10 +6,11 @@ use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::store::{Signal, Tx, approvals, deletion, events, ready, runs, tasks};
 
-/// Maximum number of ready tasks that are counted, and so of waiting claims that are woken, when a run resumes.
+/// Maximum number of waiting claims that are woken when a run resumes. One claim is woken for each pending task whose
+/// dependencies are all completed.
 const MAX_WAKEUPS: usize = 10_000;
 
-/// Creates a run.
+/// Creates a run and returns the new run.
 pub fn create(tx: &mut dyn Tx, draft: &RunDraft) -> Result<Run> {
     let run = Run::new(tx.next_key()?, tx.new_id(), draft.clone(), tx.now());
     runs::insert(tx, &run)?;
@@ -17,26 +18,26 @@ pub fn create(tx: &mut dyn Tx, draft: &RunDraft) -> Result<Run> {
     Ok(run)
 }
 
-/// Updates a run. Fails if `current_task_id` names a task of another run.
+/// Updates a run and returns the updated run. Fails if `current_task_id` names a task of another run.
 pub fn update(tx: &mut dyn Tx, run_id: &str, update: &RunUpdate) -> Result<Run> {
-    let next = change(tx, run_id, |run, now| run.updated(update, now))?;
+    let next = apply_change(tx, run_id, |run, now| run.updated(update, now))?;
     if let Some(Some(task_id)) = &update.current_task_id {
-        tasks::key_in_run(tx, next.key, task_id)?;
+        tasks::get_key_in_run(tx, next.key, task_id)?;
     }
     Ok(next)
 }
 
-/// Adds one to a run's `cycle_count`.
+/// Increases a run's `cycle_count` by one and returns the updated run. Fails if the run does not exist.
 pub fn increment_cycle(tx: &mut dyn Tx, run_id: &str) -> Result<Run> {
-    change(tx, run_id, |run, now| Ok(run.with_next_cycle(now)))
+    apply_change(tx, run_id, |run, now| Ok(run.with_next_cycle(now)))
 }
 
-/// Adds one to a run's `replan_count`.
+/// Increases a run's `replan_count` by one and returns the updated run. Fails if the run does not exist.
 pub fn increment_replan(tx: &mut dyn Tx, run_id: &str) -> Result<Run> {
-    change(tx, run_id, |run, now| Ok(run.with_next_replan(now)))
+    apply_change(tx, run_id, |run, now| Ok(run.with_next_replan(now)))
 }
 
-fn change(tx: &mut dyn Tx, run_id: &str, decide: impl Fn(&Run, Timestamp) -> Result<Run>) -> Result<Run> {
+fn apply_change(tx: &mut dyn Tx, run_id: &str, decide: impl Fn(&Run, Timestamp) -> Result<Run>) -> Result<Run> {
     let run = runs::get(tx, run_id)?;
     let next = decide(&run, tx.now())?;
     if next != run {
@@ -46,13 +47,15 @@ fn change(tx: &mut dyn Tx, run_id: &str, decide: impl Fn(&Run, Timestamp) -> Res
     Ok(next)
 }
 
-/// Pauses a run. Changes nothing if the run is paused already.
+/// Pauses a run and returns the paused run. Changes nothing if the run is already paused. Fails if the run has ended or
+/// is being cancelled.
 pub fn pause(tx: &mut dyn Tx, run_id: &str, reason: &str) -> Result<Run> {
     let run = runs::get(tx, run_id)?;
     pause_loaded(tx, &run, reason)
 }
 
-/// Pauses a run that is loaded already.
+/// Pauses a run that the caller has already loaded, and returns the paused run. Fails if the run has ended or is being
+/// cancelled.
 pub(super) fn pause_loaded(tx: &mut dyn Tx, run: &Run, reason: &str) -> Result<Run> {
     let next = run.paused(reason, tx.now())?;
     if next != *run {
@@ -62,7 +65,8 @@ pub(super) fn pause_loaded(tx: &mut dyn Tx, run: &Run, reason: &str) -> Result<R
     Ok(next)
 }
 
-/// Gives a paused run the status it had before. Changes nothing if the run is not paused.
+/// Restores the status that a paused run had before the pause, and returns the resumed run. Changes nothing if the run
+/// is not paused. Fails if the run has ended or is being cancelled.
 pub fn resume(tx: &mut dyn Tx, run_id: &str, reason: &str) -> Result<Run> {
     let run = runs::get(tx, run_id)?;
     let next = run.resumed(reason, tx.now())?;
@@ -73,32 +77,35 @@ pub fn resume(tx: &mut dyn Tx, run_id: &str, reason: &str) -> Result<Run> {
     Ok(next)
 }
 
-/// Saves a run that has changed, and signals a new status to the calls that wait for it.
+/// Saves a changed run. If the status has changed, sends the signals that wake the claims waiting for tasks of the run.
 pub(super) fn save_status(tx: &mut dyn Tx, before: &Run, after: &Run) -> Result<()> {
     runs::save(tx, after)?;
     if before.status == after.status {
         return Ok(());
     }
-    if !after.status.takes_work() {
+    if !after.status.is_active() {
         tx.signal(Signal::RunEnded(after.key));
     }
     if after.status.allows_claims() && !before.status.allows_claims() {
-        let tasks = ready::count(tx, after.key, MAX_WAKEUPS)?;
+        let tasks = ready::count_with_dependencies_met(tx, after.key, MAX_WAKEUPS)?;
         tx.signal(Signal::Ready { run_key: after.key, tasks });
     }
     Ok(())
 }
 
-/// Deletes a run that has ended, with everything that belongs to it except the event `run_deleted`.
+/// Deletes a run and all its data except the event `run_deleted`. Fails if the run has not ended, or if its revision
+/// differs from `expected_revision`.
 pub fn delete(tx: &mut dyn Tx, run_id: &str, expected_revision: Option<i64>) -> Result<()> {
     let run = runs::get(tx, run_id)?;
     run.check_deletable(expected_revision)?;
-    // Calls that wait for these approvals must learn that they are gone.
-    for approval in approvals::pending_of_run(tx, run.key)? {
+    // Wake the calls that wait for a pending approval of the run. Otherwise the calls would wait for a deleted approval
+    // until their `wait` time has passed.
+    for approval in approvals::list_pending(tx, run.key)? {
         tx.signal(Signal::Decided(approval.key));
     }
-    // A COMPLETED or FAILED run may still have tasks in progress.
-    if tasks::any_held(tx, run.key)? {
+    // A COMPLETED or FAILED run may still have tasks in progress. Wake the claims that wait for the paths of these
+    // tasks, because the deletion ends the path conflicts.
+    if tasks::has_task_in_progress(tx, run.key)? {
         tx.signal(Signal::PathsFreed { repo_path: run.repo_path.clone() });
     }
     let last = events::append(tx, run.key, &system_event::run_deleted(&run))?;

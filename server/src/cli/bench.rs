@@ -1,4 +1,5 @@
-//! `runhub bench`: runs the crate `runhub-bench` with this binary, and prints its rows.
+//! Implements `runhub bench`, which runs the benchmarks of the crate `runhub-bench` with this binary as the server, and
+//! prints the measured rows.
 
 use std::io::{self, Write};
 
@@ -12,11 +13,11 @@ use crate::domain::limits;
 
 #[derive(Args)]
 #[command(after_help = "\
-VALUE is a rate, a time or a size. P50 and P99 are the times of one call, in milliseconds. CEILING is what VALUE is \
-compared with, measured in the same run: the name says it after the semicolon. RATIO is VALUE divided by CEILING. TARGET \
-applies to RATIO, or to VALUE where there is no CEILING.
+VALUE is a rate, a time or a size. P50 and P99 are the times of one call, in milliseconds. CEILING is the reference \
+value for VALUE, measured in the same run. The text after the semicolon in WHAT describes CEILING. RATIO is VALUE \
+divided by CEILING. TARGET applies to RATIO, or to VALUE if there is no CEILING.
 
-A full run takes about four minutes and some hundred megabytes in the folder for temporary files.
+A full run takes about four minutes and needs several hundred megabytes in the folder for temporary files.
 
 Examples:
   runhub bench
@@ -26,7 +27,7 @@ pub struct BenchArgs {
     #[command(flatten)]
     options: Options,
 
-    /// Print one JSON object: {"rows": [{"name", "value", "ceiling", "ratio", "target", "met"}]}
+    /// Print the measured rows as one JSON object: {"rows": [{"name", "value", "ceiling", "ratio", "target", "met"}]}
     #[arg(long)]
     json: bool,
 }
@@ -40,7 +41,7 @@ pub async fn run(args: BenchArgs) -> Result<(), Failure> {
     let host = Host {
         program: std::env::current_exe()?,
         max_calls_in_service: limits::CALLS_IN_SERVICE,
-        progress: progress::bar(0),
+        progress: progress::new_progress_bar(0),
     };
     let rows = runhub_bench::run(&args.options, host).await?;
     let mut out = anstream::stdout().lock();
@@ -56,7 +57,7 @@ pub async fn run(args: BenchArgs) -> Result<(), Failure> {
 fn print(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
     let mut shown = table::new(&["WHAT", "VALUE", "P50 MS", "P99 MS", "CEILING", "RATIO", "TARGET", "MET"]);
     for row in rows {
-        let figure = |figure: Option<f64>| table::number(figure.map_or("-".to_owned(), round));
+        let figure = |figure: Option<f64>| table::number_cell(figure.map_or("-".to_owned(), format_figure));
         let met = match row.met {
             Some(true) => Cell::new("yes").fg(Color::Green),
             Some(false) => Cell::new("no").fg(Color::Red),
@@ -64,20 +65,21 @@ fn print(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
         };
         shown.add_row(vec![
             Cell::new(&row.name),
-            table::number(format!("{} {}", round(row.value), row.unit)),
+            table::number_cell(format!("{} {}", format_figure(row.value), row.unit)),
             figure(row.p50),
             figure(row.p99),
             figure(row.ceiling),
             figure(row.ratio),
-            table::number(row.target.map_or("-".to_owned(), |target| target.to_string())),
+            table::number_cell(row.target.map_or("-".to_owned(), |target| target.to_string())),
             met,
         ]);
     }
     table::print(out, &mut shown, "nothing was measured")
 }
 
-/// Returns a figure with at most two decimals, because the figures are not more precise; `-` if it was not measured.
-fn round(figure: f64) -> String {
+/// Returns a measured value as text, with two decimals below 100 and without decimals from 100, because the
+/// measurements are not more precise. Returns `-` for NaN, which means that the value was not measured.
+fn format_figure(figure: f64) -> String {
     match figure {
         unmeasured if unmeasured.is_nan() => "-".to_owned(),
         small if small < 100.0 => format!("{small:.2}"),
@@ -91,6 +93,6 @@ mod tests {
 
     #[test]
     fn unmeasured_figure_is_shown_as_a_dash() {
-        assert_eq!([f64::NAN, 0.456, 99.994, 100.4].map(round), ["-", "0.46", "99.99", "100"]);
+        assert_eq!([f64::NAN, 0.456, 99.994, 100.4].map(format_figure), ["-", "0.46", "99.99", "100"]);
     }
 }

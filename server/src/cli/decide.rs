@@ -1,4 +1,4 @@
-//! `runhub approve` and `runhub reject`: decide an approval.
+//! Implements `runhub approve` and `runhub reject`, which decide an approval.
 
 use std::io::Write;
 
@@ -11,22 +11,23 @@ use super::{Failure, ServerArgs, approvals, json, table};
 
 #[derive(Args)]
 struct DecisionArgs {
-    /// The approval's id, as listed by runhub approvals
+    /// The id of the approval, as listed by runhub approvals.
     #[arg(value_name = "APPROVAL")]
     approval: String,
 
     #[command(flatten)]
     server: ServerArgs,
 
-    /// The name under which the decision is recorded
+    /// The name that the server records as the source of the decision.
     #[arg(long = "as", value_name = "NAME", default_value = "human")]
     source: String,
 
-    /// Decide only if the approval has this subject digest, so that the decision is about what you reviewed
+    /// Decide only if the approval has this subject digest, so that the decision applies to the version of the subject
+    /// that you reviewed.
     #[arg(long, value_name = "DIGEST")]
     digest: Option<String>,
 
-    /// Print the approval as one JSON object
+    /// Print the decided approval as one JSON object.
     #[arg(long)]
     json: bool,
 }
@@ -36,7 +37,7 @@ pub struct ApproveArgs {
     #[command(flatten)]
     decision: DecisionArgs,
 
-    /// The reason
+    /// The reason for the approval. Default: no reason.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     because: String,
 }
@@ -46,11 +47,11 @@ pub struct RejectArgs {
     #[command(flatten)]
     decision: DecisionArgs,
 
-    /// The reason, which tells the requester what to do next
+    /// The reason for the rejection, from which the requester learns the next step.
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     because: String,
 
-    /// Request changes instead of rejecting
+    /// Request changes instead of rejecting the approval.
     #[arg(long)]
     request_changes: bool,
 }
@@ -80,20 +81,20 @@ async fn decide(args: DecisionArgs, verdict: ApprovalVerdict, rationale: String)
     let approval = client.decide_approval(request).await?.approval.unwrap_or_default();
     let mut out = anstream::stdout().lock();
     if args.json {
-        writeln!(out, "{}", json::line("Approval", &approval)?)?;
+        writeln!(out, "{}", json::to_json_line("Approval", &approval)?)?;
     } else {
-        writeln!(out, "{}", line(&approval))?;
+        writeln!(out, "{}", format_decision(&approval))?;
     }
     Ok(())
 }
 
-/// Returns the decision in one line.
-fn line(approval: &v1::Approval) -> String {
+/// Returns a decided approval as one line of text.
+fn format_decision(approval: &v1::Approval) -> String {
     let verdict = approval.verdict();
     let style = table::verdict_style(verdict);
-    let word = table::word(verdict.as_str_name(), "APPROVAL_VERDICT_").replace('_', " ");
-    let source = table::visible(&approval.source);
-    let title = table::visible(approvals::title(approval));
+    let word = table::lowercase_name(verdict.as_str_name(), "APPROVAL_VERDICT_").replace('_', " ");
+    let source = table::sanitize(&approval.source);
+    let title = table::sanitize(approvals::title(approval));
     let dim = table::DIM;
     format!("{style}{word}{style:#} by {source}: {title}  {dim}{}{dim:#}", approval.id)
 }

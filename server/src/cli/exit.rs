@@ -1,4 +1,4 @@
-//! The message and the exit code of a command that fails. Scripts can rely on the exit codes.
+//! Defines the messages and exit codes of commands that fail. Scripts can rely on the exit codes.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -7,18 +7,20 @@ use anstyle::{AnsiColor, Style};
 use runhub_client::Error;
 use tonic::Code;
 
-/// Exit codes. `runhub --help` documents them.
+/// The exit code of a command that failed for a reason without an exit code of its own. `runhub --help` documents all
+/// exit codes.
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 const NO_SERVER: u8 = 3;
 const NOT_FOUND: u8 = 4;
 
-/// The failure of a command.
+/// Represents the failure of a command.
 #[derive(Debug)]
 pub struct Failure {
     code: u8,
     message: String,
-    /// The program that reads the output has ended, as `head` does. The command reports this as success.
+    /// Whether the program that reads the output of the command has ended, as `head` does after its last line. If true,
+    /// the command reports success.
     is_broken_pipe: bool,
 }
 
@@ -28,26 +30,29 @@ impl Failure {
         Self { code: FAILED, message: message.into(), is_broken_pipe: false }
     }
 
-    /// Returns a failure with exit code 2: the command line is wrong.
+    /// Returns a failure with exit code 2, which means that the command line is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
         Self { code: WRONG_USAGE, ..Self::failed(message) }
     }
 
-    /// Puts the server's address in front of the message, unless the message is about the address.
-    pub fn at_server(self, server: &str) -> Self {
+    /// Returns the failure with the server's address at the start of the message. A failure with exit code 2 stays
+    /// unchanged, because the message of that failure already contains the address.
+    pub fn with_server_address(self, server: &str) -> Self {
         if self.code == WRONG_USAGE {
             return self;
         }
         Self { message: format!("{server}: {}", self.message), ..self }
     }
 
-    /// Prints the message on standard error and returns the exit code.
+    /// Prints the failure's message to standard error and returns the failure's exit code. For a broken pipe, prints
+    /// nothing and returns success.
     pub fn report(self) -> ExitCode {
         if self.is_broken_pipe {
             return ExitCode::SUCCESS;
         }
         let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
-        // Writing fails if standard error is closed, and then the message can't be shown anywhere.
+        // If standard error is closed, the write fails. The error is ignored, because no other output can show the
+        // message.
         let _ = writeln!(anstream::stderr(), "{red}error{red:#}: {}", self.message);
         ExitCode::from(self.code)
     }
@@ -79,7 +84,7 @@ impl From<io::Error> for Failure {
 impl From<runhub_bench::Error> for Failure {
     fn from(error: runhub_bench::Error) -> Self {
         match error {
-            runhub_bench::Error::Connect { url, cause } => Self::from(*cause).at_server(&url),
+            runhub_bench::Error::Connect { url, cause } => Self::from(*cause).with_server_address(&url),
             runhub_bench::Error::Client(cause) => cause.into(),
             runhub_bench::Error::Io(cause) => cause.into(),
             runhub_bench::Error::Payload(_) | runhub_bench::Error::Address(_) => Self::usage(error.to_string()),

@@ -1,4 +1,4 @@
-//! Messages as JSON in the protobuf mapping, which is also what grpcurl prints.
+//! Converts protobuf messages to JSON in the protobuf JSON mapping, which grpcurl also uses.
 
 use std::io::Write;
 use std::sync::LazyLock;
@@ -11,15 +11,18 @@ use super::Failure;
 static POOL: LazyLock<Option<DescriptorPool>> =
     LazyLock::new(|| DescriptorPool::decode(runhub_api::FILE_DESCRIPTOR_SET).ok());
 
-/// Returns a message of the package runhub.v1 as one line of JSON, with unset fields that have no presence.
-pub fn line(name: &str, message: &impl Message) -> Result<String, Failure> {
-    to_json(name, message).map_err(|cause| Failure::failed(format!("can't show {name} as JSON: {cause}")))
+/// Returns a message of the package runhub.v1 as one line of JSON. The line includes fields with default values, but
+/// omits unset fields that the proto declares optional. Fails if the message can't be converted.
+pub fn to_json_line(name: &str, message: &impl Message) -> Result<String, Failure> {
+    to_json(name, message).map_err(|cause| {
+        Failure::failed(format!("the message {name} can't be shown as JSON, because {cause}: report the bug"))
+    })
 }
 
-/// Prints one line for each message.
-pub fn lines<M: Message>(out: &mut impl Write, name: &str, messages: &[M]) -> Result<(), Failure> {
+/// Prints each message as one line of JSON. Fails if a message can't be converted or the output can't be written.
+pub fn print_json_lines<M: Message>(out: &mut impl Write, name: &str, messages: &[M]) -> Result<(), Failure> {
     for message in messages {
-        writeln!(out, "{}", line(name, message)?)?;
+        writeln!(out, "{}", to_json_line(name, message)?)?;
     }
     Ok(())
 }
@@ -46,7 +49,7 @@ mod tests {
     fn message_has_the_json_that_grpcurl_prints() {
         let payload = prost_types::Value::from("x");
         let event = v1::Event { position: 7, payload: Some(payload), ..v1::Event::default() };
-        let shown: serde_json::Value = serde_json::from_str(&line("Event", &event).unwrap()).unwrap();
+        let shown: serde_json::Value = serde_json::from_str(&to_json_line("Event", &event).unwrap()).unwrap();
         assert_eq!(shown["position"], "7");
         assert_eq!(shown["payload"], "x");
         assert_eq!(shown["runId"], "");

@@ -1,4 +1,4 @@
-//! The command line, with one file per command.
+//! Implements the command line, with one module for each command or group of related commands.
 
 mod approvals;
 mod bench;
@@ -24,11 +24,11 @@ use runhub_client::Client;
 
 pub use self::exit::Failure;
 
-/// The coordination server for AI-agent runs.
+/// Runhub is the coordination server for AI-agent runs.
 ///
-/// Without a command, runhub starts the server. Agents in any language plan a run over gRPC, claim its tasks, report
-/// attempts, ask for approval and save checkpoints. People watch every event live, decide approvals, and pause or cancel
-/// runs.
+/// If no command is passed, runhub starts the server. Agents in any language plan a run over gRPC, claim its tasks,
+/// report attempts, ask for approval and save checkpoints. People watch every event live, decide approvals, and pause
+/// or cancel runs.
 #[derive(Parser)]
 #[command(name = "runhub", version, args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
 struct Cli {
@@ -59,69 +59,75 @@ Exit codes:
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the server (the default command)
+    /// Run the server. This is the default command.
     Serve(serve::ServeArgs),
-    /// List the runs, newest first
+    /// List the runs, newest first.
     Runs(runs::RunsArgs),
-    /// Show a run with its tasks, attempts, agents, approvals, artifacts and newest events
+    /// Show a run with its tasks, attempts, agents, approvals, artifacts and newest events.
     Show(show::ShowArgs),
-    /// List the tasks of a run, in plan order
+    /// List the tasks of a run, in the order of the plan.
     Tasks(tasks::TasksArgs),
-    /// Show events live, also across restarts of the server
+    /// Show events live, and continue after a restart of the server.
     Watch(watch::WatchArgs),
-    /// Explain why a task can't be claimed now
+    /// Explain why a task can't be claimed now.
     Why(why::WhyArgs),
-    /// List the pending approvals, oldest first
+    /// List the pending approvals, oldest first.
     Approvals(approvals::ApprovalsArgs),
-    /// Approve a requested approval
+    /// Approve a requested approval.
     Approve(decide::ApproveArgs),
-    /// Reject a requested approval, or request changes
+    /// Reject a requested approval, or request changes.
     Reject(decide::RejectArgs),
-    /// Pause a run: its tasks can't be claimed, and agents keep the tasks that they hold
+    /// Pause a run. Agents can't claim tasks of the run, but continue to hold the tasks that they have claimed.
     Pause(run_control::ControlArgs),
-    /// Resume a paused run with the status that it had before
+    /// Resume a paused run with its status from before the pause.
     Resume(run_control::ControlArgs),
-    /// Cancel a run; agents get a grace period to finish the tasks that they hold
+    /// Cancel a run. Agents get a grace period to finish the tasks that they hold.
     Cancel(run_control::CancelArgs),
-    /// Delete a run that has ended, with its plan and its log, permanently
+    /// Permanently delete a run that has ended, with its plan and its log.
     Delete(run_control::DeleteArgs),
-    /// Measure how fast the server is on this machine
+    /// Measure the performance of the server on this machine.
     Bench(bench::BenchArgs),
-    /// Import existing work into a database that no server has open
+    /// Import the runs and tasks of another tool into a database that no server has open.
     Import(import::ImportArgs),
 }
 
-/// The option of every command that calls a server.
+/// Contains the option `--server`, which every command that calls a server accepts.
 #[derive(Args)]
 struct ServerArgs {
-    /// The server's address: http://HOST:PORT, HOST:PORT or unix:PATH
+    /// The address of the server, as http://HOST:PORT, HOST:PORT or unix:PATH.
     #[arg(long, env = "RUNHUB_SERVER", value_name = "URL", default_value = "http://127.0.0.1:50051")]
     server: String,
 }
 
 impl ServerArgs {
-    /// Connects without retries, so that a person sees a failure at once.
+    /// Returns a client that is connected to the server and does not retry failed calls, so that a person sees a
+    /// failure immediately. Fails if the address is invalid or no server answers.
     async fn connect(&self) -> Result<Client, Failure> {
         let client = Client::connect(&self.server).await;
-        let client = client.map_err(|error| Failure::from(error).at_server(&self.server))?;
+        let client = client.map_err(|error| Failure::from(error).with_server_address(&self.server))?;
         Ok(client.without_retry())
     }
 }
 
-/// Returns the definition of the command line, so that tests can check the commands that the pages show.
+/// Returns the definition of the command line, so that tests can check the commands in the documentation.
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Parses the command line and runs the command.
+/// Parses the command line, runs the command, and returns the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return Failure::failed(format!("can't start the async runtime: {error}")).report(),
+        Err(error) => {
+            let problem =
+                format!("can't start the Tokio runtime ({error}): raise the limit on open files (`ulimit -n`)");
+            return Failure::failed(problem).report();
+        }
     };
     let result = runtime.block_on(run(cli));
-    // A read that hangs in a blocking thread must not keep the server alive beyond its drain time.
+    // Unlike dropping the runtime, `shutdown_background` does not wait for blocking threads. A database read that
+    // hangs would otherwise keep the process running after the drain time.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,

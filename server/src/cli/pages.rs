@@ -1,11 +1,14 @@
-//! Paged lists.
+//! Fetches paged lists.
 
 use runhub_client::Error;
 
 use super::Failure;
 
-/// Returns all items of a paged list. `page` takes a page token and returns that page's items and the next page token.
-pub async fn all<T>(mut page: impl AsyncFnMut(String) -> Result<(Vec<T>, String), Error>) -> Result<Vec<T>, Failure> {
+/// Returns all items of a paged list. `page` takes a page token, and returns the items of the page and the token of the
+/// next page. Fails if a page can't be fetched.
+pub async fn fetch_all<T>(
+    mut page: impl AsyncFnMut(String) -> Result<(Vec<T>, String), Error>,
+) -> Result<Vec<T>, Failure> {
     let mut found = Vec::new();
     let mut page_token = String::new();
     loop {

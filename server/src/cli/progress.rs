@@ -1,9 +1,9 @@
-//! The progress bar of long commands.
+//! Creates the progress bar of long-running commands.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Returns a progress bar on standard error. It stays hidden if standard error is not a terminal.
-pub fn bar(length: usize) -> ProgressBar {
+/// Returns a progress bar that writes to standard error. The bar stays hidden if standard error is not a terminal.
+pub fn new_progress_bar(length: usize) -> ProgressBar {
     let bar = ProgressBar::new(length as u64);
     if let Ok(style) = ProgressStyle::with_template("{msg:<12} {wide_bar} {pos}/{len}  {eta}") {
         bar.set_style(style);

@@ -1,4 +1,4 @@
-//! `runhub pause`, `resume`, `cancel` and `delete`: control a run.
+//! Implements `runhub pause`, `resume`, `cancel` and `delete`, which control a run.
 
 use std::io::Write;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use super::{Failure, ServerArgs, json, table, tasks};
 
 #[derive(Args)]
 pub struct ControlArgs {
-    /// The run's id
+    /// The id of the run that the command changes.
     #[arg(value_name = "RUN")]
     run: String,
 
     #[command(flatten)]
     server: ServerArgs,
 
-    /// The reason, which the log and the run show
+    /// The reason for the command, which the server records in the log and in the run. Default: no reason.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     because: String,
 
-    /// Print the run as one JSON object
+    /// Print the changed run as one JSON object.
     #[arg(long)]
     json: bool,
 }
@@ -35,14 +35,14 @@ pub struct CancelArgs {
     #[command(flatten)]
     control: ControlArgs,
 
-    /// The time that agents get to finish the tasks that they hold, at most 24h. With 0s the run ends at once
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = grace)]
+    /// The time in which agents can finish the tasks that they hold, at most 24h. With 0s, the run ends immediately.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_grace)]
     grace: prost_types::Duration,
 }
 
 #[derive(Args)]
 pub struct DeleteArgs {
-    /// The id of a run that has ended
+    /// The id of the run to delete. The run must have ended.
     #[arg(value_name = "RUN")]
     run: String,
 
@@ -50,7 +50,7 @@ pub struct DeleteArgs {
     server: ServerArgs,
 }
 
-fn grace(text: &str) -> Result<prost_types::Duration, String> {
+fn parse_grace(text: &str) -> Result<prost_types::Duration, String> {
     let duration: Duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     prost_types::Duration::try_from(duration).map_err(|error| error.to_string())
 }
@@ -74,9 +74,10 @@ pub async fn cancel(args: CancelArgs) -> Result<(), Failure> {
     let client = server.connect().await?;
     let request = v1::CancelRunRequest { run_id, reason, grace: Some(args.grace), ..v1::CancelRunRequest::default() };
     let run = client.cancel_run(request).await?.run.unwrap_or_default();
-    // The cancellation is decided, so a failure to read the remaining tasks must not make the command fail.
+    // The server has already accepted the cancellation. If reading the held tasks made the command fail, a script
+    // would conclude that the cancellation has failed.
     let note = match run.status() {
-        RunStatus::Cancelling if !json => held_tasks(&client, &run.id).await.unwrap_or_default(),
+        RunStatus::Cancelling if !json => held_tasks_note(&client, &run.id).await.unwrap_or_default(),
         _ => String::new(),
     };
     print(&run, json, &note)
@@ -93,20 +94,21 @@ pub async fn delete(args: DeleteArgs) -> Result<(), Failure> {
 fn print(run: &v1::Run, as_json: bool, note: &str) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     if as_json {
-        writeln!(out, "{}", json::line("Run", run)?)?;
+        writeln!(out, "{}", json::to_json_line("Run", run)?)?;
         return Ok(());
     }
     let bold = table::BOLD;
-    let status = table::word(run.status().as_str_name(), "RUN_STATUS_");
+    let status = table::lowercase_name(run.status().as_str_name(), "RUN_STATUS_");
     writeln!(out, "Run {} is {bold}{status}{bold:#}{note}", run.id)?;
     Ok(())
 }
 
-/// Returns a note on how many tasks of a run that is being cancelled are still held, and when its grace ends.
-async fn held_tasks(client: &Client, run_id: &str) -> Result<String, Failure> {
-    let held = tasks::all_tasks(client, run_id, &[TaskStatus::InProgress]).await?.len();
-    let until = match grace_end(client, run_id).await? {
-        Some(time) => format!(", until {} at the latest", table::until(Some(&time))),
+/// Returns a note with the number of tasks that agents still hold in a run that is being cancelled, and with the end of
+/// the grace period. The note is empty if no agent holds a task. Fails if a call to the server fails.
+async fn held_tasks_note(client: &Client, run_id: &str) -> Result<String, Failure> {
+    let held = tasks::fetch_tasks(client, run_id, &[TaskStatus::InProgress]).await?.len();
+    let until = match find_grace_end(client, run_id).await? {
+        Some(time) => format!(", until {} at the latest", table::format_end_time(Some(&time))),
         None => String::new(),
     };
     Ok(match held {
@@ -116,8 +118,10 @@ async fn held_tasks(client: &Client, run_id: &str) -> Result<String, Failure> {
     })
 }
 
-/// Returns the end of the grace from the log, because a repeated cancellation does not change it.
-async fn grace_end(client: &Client, run_id: &str) -> Result<Option<Timestamp>, Failure> {
+/// Returns the end of the grace period from the newest event `run_cancel_requested`, or None if the log contains no
+/// `run_cancel_requested` event of the run. The end can't be computed from the `--grace` option, because a repeated
+/// cancellation with a longer grace period does not change the end.
+async fn find_grace_end(client: &Client, run_id: &str) -> Result<Option<Timestamp>, Failure> {
     let request = v1::ListEventsRequest {
         run_id: run_id.to_owned(),
         limit: 1,

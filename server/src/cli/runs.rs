@@ -1,4 +1,4 @@
-//! `runhub runs`: lists the runs.
+//! Implements `runhub runs`, which lists the runs.
 
 use clap::Args;
 use runhub_api::v1;
@@ -11,33 +11,33 @@ pub struct RunsArgs {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Print one JSON object per line
+    /// Print each run as one JSON object on its own line.
     #[arg(long)]
     json: bool,
 }
 
 pub async fn run(args: RunsArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
-    let runs = all_runs(&client).await?;
+    let runs = fetch_runs(&client).await?;
     let mut out = anstream::stdout().lock();
     if args.json {
-        return json::lines(&mut out, "Run", &runs);
+        return json::print_json_lines(&mut out, "Run", &runs);
     }
     let mut rows = table::new(&["RUN", "STATUS", "CREATED", "GOAL"]);
     for run in &runs {
         rows.add_row([
             run.id.as_str().into(),
-            table::run_status(run.status()),
-            table::time(run.create_time.as_ref()).into(),
-            table::short(&run.goal),
+            table::run_status_cell(run.status()),
+            table::format_time(run.create_time.as_ref()).into(),
+            table::short_cell(&run.goal),
         ]);
     }
     table::print(&mut out, &mut rows, "There are no runs yet.")?;
     Ok(())
 }
 
-async fn all_runs(client: &Client) -> Result<Vec<v1::Run>, Failure> {
-    pages::all(async |page_token| {
+async fn fetch_runs(client: &Client) -> Result<Vec<v1::Run>, Failure> {
+    pages::fetch_all(async |page_token| {
         let request = v1::ListRunsRequest { page_size: 1_000, page_token, ..v1::ListRunsRequest::default() };
         let page = client.list_runs(request).await?;
         Ok((page.runs, page.next_page_token))

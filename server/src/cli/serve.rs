@@ -1,4 +1,4 @@
-//! `runhub serve`: runs the server.
+//! Implements `runhub serve`, which runs the server.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -14,72 +14,67 @@ use super::Failure;
 use crate::clock::SystemClock;
 use crate::config::{Config, Listen};
 use crate::domain::lease;
-use crate::housekeeping::Keep;
+use crate::housekeeping::RetentionTimes;
 use crate::server::Server;
 
 #[derive(Args)]
 pub struct ServeArgs {
-    /// The address to listen on: IP:PORT (port 0: any free port) or unix:PATH
+    /// The address to listen on, as IP:PORT or unix:PATH. Port 0 selects any free port.
     #[arg(long, env = "RUNHUB_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
     listen: Listen,
 
-    /// The database file, which the server creates if it does not exist
+    /// The database file. If the file does not exist, the server creates it.
     #[arg(long, env = "RUNHUB_DB", value_name = "FILE", default_value = "runhub.db")]
     db: PathBuf,
 
-    /// The time that open calls and streams get to end after SIGTERM or SIGINT
+    /// The maximum time after SIGTERM or SIGINT in which open calls and streams can end. Then the server stops.
     #[arg(long, env = "RUNHUB_DRAIN", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     drain: Duration,
 
-    /// The time for which the server keeps the answer to a request_id, to return it to duplicate requests
+    /// The time for which the server keeps the answer to a request_id, so that duplicate requests get the same
+    /// answer.
     #[arg(long, env = "RUNHUB_KEEP_REQUESTS_FOR", value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
     keep_requests_for: Duration,
 
-    /// The time for which the server keeps events, at least 1s. It removes older events from the log. Default: forever
-    #[arg(long, env = "RUNHUB_KEEP_EVENTS_FOR", value_name = "DURATION", value_parser = keep_events_for)]
+    /// The time for which the server keeps events, at least 1s. The server removes older events from the log.
+    /// Default: forever.
+    #[arg(long, env = "RUNHUB_KEEP_EVENTS_FOR", value_name = "DURATION", value_parser = parse_event_retention)]
     keep_events_for: Option<Duration>,
 
-    /// The lease duration of claims that don't set one, 1s to 24h. A task returns to the queue if its agent sends no
-    /// heartbeat for this long
-    #[arg(long, env = "RUNHUB_DEFAULT_LEASE", value_name = "DURATION", default_value = "10m", value_parser = lease_duration)]
+    /// The lease duration of claims that set no duration, 1s to 24h. If an agent sends no heartbeat for this time, the
+    /// agent's task returns to the queue.
+    #[arg(long, env = "RUNHUB_DEFAULT_LEASE", value_name = "DURATION", default_value = "10m", value_parser = parse_lease_duration)]
     default_lease: Duration,
 
-    /// Allow an address that other machines can reach. The server has no authentication and no encryption yet
+    /// Allow an address that other machines can reach. The server has no authentication and no encryption yet.
     #[arg(long, env = "RUNHUB_INSECURE", value_parser = FalseyValueParser::new())]
     insecure: bool,
 
-    /// The format of the log, which goes to standard error
+    /// The format of the log, which the server writes to standard error.
     #[arg(long, env = "RUNHUB_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 
-    /// The log level (error, warn, info or debug), or directives of the tracing library
+    /// The log level (error, warn, info or debug), or filter directives of the Rust library tracing.
     #[arg(long, env = "RUNHUB_LOG", value_name = "FILTER", default_value = "info")]
     log: String,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum LogFormat {
-    /// Text for people
+    /// Write the log as text for people.
     Text,
-    /// One JSON object per line
+    /// Write the log as one JSON object per line.
     Json,
 }
 
 pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     start_log(&args)?;
-    if !args.listen.is_local() && !args.insecure {
-        let message = format!(
-            "other machines can reach {}, and the server has no authentication yet: \
-            listen on 127.0.0.1 or unix:PATH, or pass --insecure",
-            args.listen
-        );
-        return Err(Failure::usage(message));
-    }
+    check_reachability(&args)?;
     let config = Config {
         listen: args.listen,
         db: args.db,
         drain: args.drain,
-        keep: Keep { requests_for: args.keep_requests_for, events_for: args.keep_events_for },
+        keep: RetentionTimes { requests_for: args.keep_requests_for, events_for: args.keep_events_for },
         default_lease: args.default_lease,
     };
     let db = config.db.display().to_string();
@@ -88,27 +83,47 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
         tracing::error!(%error, db, "start refused");
         Failure::failed(error.to_string())
     })?;
-    // Handle signals before the announcement, because a program that reads it may send one at once.
+    // The server must handle signals before it prints the server's address, because a program that reads the address
+    // may send a signal immediately.
     let shutdown = shutdown_signal()?;
-    announce(&server.listens_on(), &db)?;
+    print_address(&server.listen_address(), &db)?;
     server.run(shutdown).await.map_err(|error| Failure::failed(error.to_string()))?;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Shorter retention would remove events before live watchers receive them.
-const MIN_EVENT_RETENTION: Duration = Duration::from_secs(1);
-
-fn keep_events_for(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if duration >= MIN_EVENT_RETENTION { Ok(duration) } else { Err("the duration must be at least 1s".to_owned()) }
+/// Fails if other machines can reach the listen address and `--insecure` was not passed.
+fn check_reachability(args: &ServeArgs) -> Result<(), Failure> {
+    if args.listen.is_local() || args.insecure {
+        return Ok(());
+    }
+    let error = format!(
+        "other machines can reach {}, and the server has no authentication yet: \
+        listen on 127.0.0.1 or unix:PATH, or pass --insecure",
+        args.listen
+    );
+    tracing::error!(error, "start refused");
+    Err(Failure::usage(error))
 }
 
-fn lease_duration(text: &str) -> Result<Duration, String> {
+/// The minimum time for which the server keeps events. A shorter time would remove events before live watchers
+/// receive them.
+const MIN_EVENT_RETENTION: Duration = Duration::from_secs(1);
+
+fn parse_event_retention(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration >= MIN_EVENT_RETENTION {
+        Ok(duration)
+    } else {
+        Err(format!("the retention of events must be at least 1s, not {text}"))
+    }
+}
+
+fn parse_lease_duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     match (lease::SHORTEST..=lease::LONGEST).contains(&duration) {
         true => Ok(duration),
-        false => Err("the duration must be between 1s and 24h".to_owned()),
+        false => Err(format!("the lease duration must be between 1s and 24h, not {text}")),
     }
 }
 
@@ -125,8 +140,9 @@ fn start_log(args: &ServeArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints the address on standard output, for people and for programs that asked for any free port.
-fn announce(listen: &Listen, db: &str) -> Result<(), Failure> {
+/// Prints the server's address to standard output, for people and for programs that requested port 0. Fails if standard
+/// output can't be written.
+fn print_address(listen: &Listen, db: &str) -> Result<(), Failure> {
     let call = "runhub.v1.ServerService/GetServerInfo";
     let grpcurl = match listen {
         Listen::Tcp(address) => format!("grpcurl -plaintext {address} {call}"),
@@ -140,7 +156,7 @@ fn announce(listen: &Listen, db: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns a future that ends with the first SIGTERM or SIGINT.
+/// Returns a future that completes with the first SIGTERM or SIGINT. Fails if the signals can't be handled.
 fn shutdown_signal() -> Result<impl Future<Output = ()>, Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

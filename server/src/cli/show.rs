@@ -1,4 +1,4 @@
-//! `runhub show RUN`: shows a run's snapshot.
+//! Implements `runhub show`, which prints a snapshot of a run.
 
 use std::io::{self, Write};
 
@@ -7,41 +7,41 @@ use comfy_table::Cell;
 use runhub_api::v1;
 use runhub_client::Reason;
 
-use super::approvals::{Columns, RunShown};
+use super::approvals::{Columns, RunPlacement};
 use super::{Failure, ServerArgs, approvals, json, table, tasks, watch};
 
 #[derive(Args)]
 pub struct ShowArgs {
-    /// The run's id
+    /// The id of the run to show.
     #[arg(value_name = "RUN")]
     run: String,
 
     #[command(flatten)]
     server: ServerArgs,
 
-    /// The maximum number of tasks to show of each status. 0: all
+    /// The maximum number of tasks to show for each status. 0 shows all tasks.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(i32).range(0..))]
     tasks: i32,
 
-    /// Print the whole snapshot as one JSON object, with all tasks
+    /// Print the whole snapshot as one JSON object, with all tasks.
     #[arg(long)]
     json: bool,
 }
 
-/// The number of events, attempts and tasks of each status to show if the snapshot is too large.
+/// The maximum number of events, of attempts, and of tasks per status to show if the whole snapshot is too large.
 const REDUCED_LIMIT: i32 = 10;
 
 const IN_PROGRESS: &str = "In progress";
 
 pub async fn run(args: ShowArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
-    // Without limits, so that the headings can show the number of all tasks.
+    // The first GetRunSnapshot request sets no limits, so that the headings can show the total number of tasks.
     let whole = v1::GetRunSnapshotRequest { run_id: args.run, ..v1::GetRunSnapshotRequest::default() };
     let snapshot = match client.get_run_snapshot(whole.clone()).await {
         Err(error) if error.reason() == Some(&Reason::SnapshotTooLarge) && !args.json => {
             writeln!(
                 anstream::stderr(),
-                "The run is too large to show completely. This is the newest {REDUCED_LIMIT} of each kind."
+                "The run is too large to show completely. The output has only the newest {REDUCED_LIMIT} of each kind."
             )?;
             let part = v1::GetRunSnapshotRequest {
                 event_limit: REDUCED_LIMIT,
@@ -56,7 +56,7 @@ pub async fn run(args: ShowArgs) -> Result<(), Failure> {
     let snapshot = snapshot.snapshot.unwrap_or_default();
     let mut out = anstream::stdout().lock();
     if args.json {
-        writeln!(out, "{}", json::line("RunSnapshot", &snapshot)?)?;
+        writeln!(out, "{}", json::to_json_line("RunSnapshot", &snapshot)?)?;
         return Ok(());
     }
     let limit = if args.tasks == 0 { usize::MAX } else { usize::try_from(args.tasks).unwrap_or(0) };
@@ -75,15 +75,15 @@ fn print(out: &mut impl Write, snapshot: &v1::RunSnapshot, limit: usize) -> io::
     print_decided_approvals(out, snapshot)?;
     print_artifacts(out, snapshot)?;
     if !snapshot.recent_events.is_empty() {
-        heading(out, "Newest events")?;
+        print_heading(out, "Newest events")?;
         for event in snapshot.recent_events.iter().rev().take(10).rev() {
-            writeln!(out, "{}", watch::line(event))?;
+            writeln!(out, "{}", watch::format_event(event))?;
         }
     }
     Ok(())
 }
 
-fn heading(out: &mut impl Write, text: &str) -> io::Result<()> {
+fn print_heading(out: &mut impl Write, text: &str) -> io::Result<()> {
     let bold = table::BOLD;
     writeln!(out, "\n{bold}{text}{bold:#}")
 }
@@ -94,7 +94,7 @@ fn print_run(out: &mut impl Write, run: &v1::Run) -> io::Result<()> {
     let mut facts = vec![
         ("goal", table::shorten(&run.goal)),
         ("repo", table::shorten(&run.repo_path)),
-        ("status", table::word(run.status().as_str_name(), "RUN_STATUS_")),
+        ("status", table::lowercase_name(run.status().as_str_name(), "RUN_STATUS_")),
     ];
     if !run.status_reason.is_empty() {
         facts.push(("because", table::shorten(&run.status_reason)));
@@ -103,8 +103,8 @@ fn print_run(out: &mut impl Write, run: &v1::Run) -> io::Result<()> {
     facts.extend(run.current_task_id.clone().map(|id| ("at task", id)));
     facts.push(("cycles", format!("{} ({} replans, plan {})", run.cycle_count, run.replan_count, run.plan_version)));
     facts.extend(run.labels.iter().map(|(key, value)| ("label", table::shorten(&format!("{key}={value}")))));
-    facts.push(("created", table::time(run.create_time.as_ref())));
-    facts.push(("changed", table::time(run.update_time.as_ref())));
+    facts.push(("created", table::format_time(run.create_time.as_ref())));
+    facts.push(("changed", table::format_time(run.update_time.as_ref())));
     for (name, value) in facts {
         writeln!(out, "  {name:<8} {value}")?;
     }
@@ -120,26 +120,28 @@ fn print_tasks(out: &mut impl Write, snapshot: &v1::RunSnapshot, limit: usize) -
     ];
     for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
         let shown = list.len().min(limit);
-        // The next tasks are first among the pending ones; the most recent are last in the other lists.
+        // The next tasks to claim are first in the list of pending tasks. In every other list, the newest tasks are
+        // last.
         let (which, part) = match name {
             "Pending" => ("first", &list[..shown]),
             _ => ("newest", &list[list.len() - shown..]),
         };
         let note = if shown < list.len() { format!(", the {which} {shown}") } else { String::new() };
-        heading(out, &format!("{name}: {}{note}", list.len()))?;
-        table::print(out, &mut task_rows(name, part), "")?;
+        print_heading(out, &format!("{name}: {}{note}", list.len()))?;
+        table::print(out, &mut task_table(name, part), "")?;
     }
     Ok(())
 }
 
-/// Returns the table of a list of tasks. Tasks in progress show when their lease ends instead of their status.
-fn task_rows(list: &str, tasks: &[v1::Task]) -> comfy_table::Table {
-    let mut rows = if list == IN_PROGRESS { tasks::new_held_table() } else { tasks::new_table() };
+/// Returns the table for a list of tasks. For tasks in progress, the table shows the end of the lease instead of the
+/// status.
+fn task_table(list: &str, tasks: &[v1::Task]) -> comfy_table::Table {
+    let mut rows = if list == IN_PROGRESS { tasks::new_held_task_table() } else { tasks::new_table() };
     for task in tasks {
         if list == IN_PROGRESS {
-            rows.add_row(tasks::held_row(task));
+            rows.add_row(tasks::held_task_row(task));
         } else {
-            rows.add_row(tasks::row(task));
+            rows.add_row(tasks::task_row(task));
         }
     }
     rows
@@ -150,13 +152,13 @@ fn print_attempts(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Resul
     for attempt in &snapshot.recent_attempts {
         rows.add_row([
             Cell::new(&attempt.task_id),
-            table::number(attempt.attempt_number),
-            table::attempt_status(attempt.status()),
+            table::number_cell(attempt.attempt_number),
+            table::attempt_status_cell(attempt.status()),
             Cell::new(attempt.agent_id.as_deref().unwrap_or("-")),
-            table::short(&attempt.summary),
+            table::short_cell(&attempt.summary),
         ]);
     }
-    section(out, "Newest attempts", rows)
+    print_section(out, "Newest attempts", rows)
 }
 
 fn print_agents(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<()> {
@@ -164,23 +166,24 @@ fn print_agents(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<
     for agent in &snapshot.agents {
         rows.add_row([
             Cell::new(&agent.role),
-            table::number(agent.turns),
-            table::number(agent.rotation_count),
-            Cell::new(table::time(agent.update_time.as_ref())),
-            table::short(agent.session_id.as_deref().unwrap_or("-")),
+            table::number_cell(agent.turns),
+            table::number_cell(agent.rotation_count),
+            Cell::new(table::format_time(agent.update_time.as_ref())),
+            table::short_cell(agent.session_id.as_deref().unwrap_or("-")),
         ]);
     }
-    section(out, "Agents", rows)
+    print_section(out, "Agents", rows)
 }
 
-/// Prints pending approvals before the tasks, because agents wait for the decisions.
+/// Prints the pending approvals, which come before the tasks in the output because agents wait for the decisions.
+/// Fails if the output can't be written.
 fn print_pending_approvals(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<()> {
-    let columns = Columns { run: RunShown::Nowhere, verdict: false };
+    let columns = Columns { run: RunPlacement::Nowhere, verdict: false };
     let mut rows = columns.new_table();
     for approval in snapshot.approvals.iter().filter(|approval| approvals::is_pending(approval)) {
-        rows.add_row(columns.row(approval));
+        rows.add_row(columns.approval_row(approval));
     }
-    section(out, "Waiting for a decision", rows)
+    print_section(out, "Waiting for a decision", rows)
 }
 
 fn print_decided_approvals(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<()> {
@@ -188,13 +191,13 @@ fn print_decided_approvals(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> 
     for approval in snapshot.approvals.iter().filter(|approval| !approvals::is_pending(approval)) {
         rows.add_row([
             Cell::new(&approval.id),
-            table::verdict(approval.verdict()),
-            table::short_or_dash(&approval.source),
-            table::short_or_dash(&approval.title),
-            table::short(&approval.rationale),
+            table::verdict_cell(approval.verdict()),
+            table::short_or_dash_cell(&approval.source),
+            table::short_or_dash_cell(&approval.title),
+            table::short_cell(&approval.rationale),
         ]);
     }
-    section(out, "Approvals", rows)
+    print_section(out, "Approvals", rows)
 }
 
 fn print_artifacts(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<()> {
@@ -204,16 +207,16 @@ fn print_artifacts(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Resu
             Cell::new(&artifact.id),
             Cell::new(&artifact.kind),
             Cell::new(artifact.role.as_deref().unwrap_or("-")),
-            table::short(&artifact.path),
+            table::short_cell(&artifact.path),
         ]);
     }
-    section(out, "Artifacts", rows)
+    print_section(out, "Artifacts", rows)
 }
 
-fn section(out: &mut impl Write, name: &str, mut rows: comfy_table::Table) -> io::Result<()> {
+fn print_section(out: &mut impl Write, name: &str, mut rows: comfy_table::Table) -> io::Result<()> {
     if rows.row_iter().next().is_none() {
         return Ok(());
     }
-    heading(out, name)?;
+    print_heading(out, name)?;
     table::print(out, &mut rows, "")
 }

@@ -1,4 +1,4 @@
-//! `runhub watch`: shows events live.
+//! Implements `runhub watch`, which shows events live.
 
 use std::io::Write;
 
@@ -11,42 +11,44 @@ use super::{Failure, ServerArgs, json, table};
 
 #[derive(Args)]
 pub struct WatchArgs {
-    /// The run's id. Shows the run's whole log and then live events, until the run ends. Default: all runs, from now on
+    /// The id of the run to watch. The command shows the stored events of the run and then live events, until the run
+    /// ends. Default: live events of all runs.
     #[arg(value_name = "RUN")]
     run: Option<String>,
 
-    /// Watch all runs, which is the default without RUN
+    /// Watch all runs. This is the default if RUN is not set.
     #[arg(long, conflicts_with = "run")]
     all: bool,
 
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Begin after this position. 0 is the beginning of the log
+    /// Start after this position. Position 0 is the beginning of the log.
     #[arg(long, value_name = "POSITION", value_parser = clap::value_parser!(i64).range(0..))]
     since: Option<i64>,
 
-    /// Show only events of this kind. KIND* means all kinds that begin with KIND. May be given several times
+    /// Show only events of this kind. KIND* selects all kinds that start with KIND. The option can be repeated.
     #[arg(long = "kind", value_name = "KIND")]
     kinds: Vec<String>,
 
-    /// Continue with live events after the stored events (the default)
+    /// Continue with live events after the stored events. This is the default.
     #[arg(long, overrides_with = "no_follow")]
     follow: bool,
 
-    /// Show the stored events and exit. Without RUN, begin at the beginning of the log
+    /// Show the stored events and exit. If RUN is not set, the command starts at the beginning of the log.
     #[arg(long)]
     no_follow: bool,
 
-    /// Print one JSON object per line
+    /// Print each event as one JSON object on its own line.
     #[arg(long)]
     json: bool,
 }
 
 impl WatchArgs {
-    /// Returns where to begin: for all runs at the end of the log, because the log may be long, unless `--no-follow` asks for
-    /// the stored events.
-    fn start(&self) -> v1::SubscribeStart {
+    /// Returns the start of the subscription. If the command watches all runs live, the subscription starts at the
+    /// end of the log, because the log of all runs can be large. Otherwise the subscription starts at the beginning
+    /// of the log.
+    fn subscribe_start(&self) -> v1::SubscribeStart {
         match self.run.is_none() && !self.no_follow {
             true => v1::SubscribeStart::FromNow,
             false => v1::SubscribeStart::FromBeginning,
@@ -57,7 +59,7 @@ impl WatchArgs {
 pub async fn run(args: WatchArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
     let all_runs = args.run.is_none();
-    let start = args.start();
+    let start = args.subscribe_start();
     let mut subscription = client.subscribe(v1::SubscribeEventsRequest {
         run_id: args.run.unwrap_or_default(),
         after_position: args.since,
@@ -70,9 +72,9 @@ pub async fn run(args: WatchArgs) -> Result<(), Failure> {
         match update? {
             Update::Event(event) => {
                 let line = match (args.json, all_runs) {
-                    (true, _) => json::line("Event", event.as_ref())?,
-                    (false, true) => format!("{}  {}", line(&event), event.run_id),
-                    (false, false) => line(&event),
+                    (true, _) => json::to_json_line("Event", event.as_ref())?,
+                    (false, true) => format!("{}  {}", format_event(&event), event.run_id),
+                    (false, false) => format_event(&event),
                 };
                 writeln!(out, "{line}")?;
                 out.flush()?;
@@ -85,11 +87,11 @@ pub async fn run(args: WatchArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns an event in one line.
-pub fn line(event: &v1::Event) -> String {
+/// Returns an event as one line of text.
+pub fn format_event(event: &v1::Event) -> String {
     let dim = table::DIM;
     let kind = kind_style(&event.kind);
-    let time = table::short_time(event.create_time.as_ref());
+    let time = table::format_short_time(event.create_time.as_ref());
     let about = event.task_id.as_deref().map(|id| format!("  {dim}{id}{dim:#}")).unwrap_or_default();
     format!(
         "{dim}{:>6}  {time}{dim:#}  {kind}{:<20}{kind:#}  {:<8}  {}{about}",

@@ -1,4 +1,4 @@
-//! `runhub why TASK`: explains why a task can't be claimed.
+//! Implements `runhub why`, which explains why a task can't be claimed.
 
 use std::io::{self, Write};
 
@@ -10,14 +10,14 @@ use super::{Failure, ServerArgs, json, table};
 
 #[derive(Args)]
 pub struct WhyArgs {
-    /// The task's id
+    /// The id of the task to explain.
     #[arg(value_name = "TASK")]
     task: String,
 
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Print the answer as one JSON object
+    /// Print the explanation as one JSON object.
     #[arg(long)]
     json: bool,
 }
@@ -27,7 +27,7 @@ pub async fn run(args: WhyArgs) -> Result<(), Failure> {
     let answer = client.explain_task(v1::ExplainTaskRequest { task_id: args.task }).await?;
     let mut out = anstream::stdout().lock();
     if args.json {
-        writeln!(out, "{}", json::line("ExplainTaskResponse", &answer)?)?;
+        writeln!(out, "{}", json::to_json_line("ExplainTaskResponse", &answer)?)?;
         return Ok(());
     }
     print(&mut out, &answer)?;
@@ -37,31 +37,32 @@ pub async fn run(args: WhyArgs) -> Result<(), Failure> {
 fn print(out: &mut impl Write, answer: &v1::ExplainTaskResponse) -> io::Result<()> {
     let (color, verdict) = match (answer.claimable, answer.reasons.is_empty()) {
         (true, true) => (AnsiColor::Green, "claimable now"),
-        // The reasons of a claimable task are capabilities, which some agents have.
+        // A claimable task can still have reasons of the kind CAPABILITY, because only agents that have the required
+        // capabilities can claim the task.
         (true, false) => (AnsiColor::Green, "claimable now, by an agent with the right capabilities:"),
         (false, _) => (AnsiColor::Red, "can't be claimed now:"),
     };
     let style = Style::new().bold().fg_color(Some(color.into()));
     writeln!(out, "{style}{verdict}{style:#}")?;
     for reason in &answer.reasons {
-        writeln!(out, "  {}", line(reason))?;
+        writeln!(out, "  {}", format_reason(reason))?;
     }
     Ok(())
 }
 
-/// Returns one reason in one line.
-fn line(reason: &v1::Obstacle) -> String {
-    let kind = table::word(reason.kind().as_str_name(), "OBSTACLE_KIND_");
+/// Returns one reason why a task can't be claimed as one line of text.
+fn format_reason(reason: &v1::Obstacle) -> String {
+    let kind = table::lowercase_name(reason.kind().as_str_name(), "OBSTACLE_KIND_");
     let dim = table::DIM;
     let mut particulars = String::new();
     if let Some(task_id) = &reason.task_id {
         particulars.push_str(&format!("  {task_id}"));
     }
     if let (Some(own), Some(other)) = (&reason.path, &reason.other_path) {
-        particulars.push_str(&format!("  {} ↔ {}", table::visible(own), table::visible(other)));
+        particulars.push_str(&format!("  {} ↔ {}", table::sanitize(own), table::sanitize(other)));
     }
     if reason.time.is_some() {
-        particulars.push_str(&format!("  until {}", table::until(reason.time.as_ref())));
+        particulars.push_str(&format!("  until {}", table::format_end_time(reason.time.as_ref())));
     }
-    format!("{kind:<10}  {}{dim}{particulars}{dim:#}", table::visible(&reason.detail))
+    format!("{kind:<10}  {}{dim}{particulars}{dim:#}", table::sanitize(&reason.detail))
 }

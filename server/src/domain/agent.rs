@@ -1,8 +1,8 @@
-//! Agent states, which the agents of a run keep between sessions.
+//! Defines the state that each agent role of a run saves between sessions.
 
 use super::time::Timestamp;
 
-/// The state of one role in one run.
+/// Represents the saved state of one agent role in one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct AgentState {

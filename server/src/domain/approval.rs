@@ -1,4 +1,4 @@
-//! Approvals: requested, decided once, bound to a digest, consumed once (C9).
+//! Defines approvals. An approval applies to one subject digest, is decided at most once, and is consumed at most once.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::time::Timestamp;
 use crate::error::{Error, Result};
 
 coded_enum! {
-    /// The verdict on an approval.
+    /// Lists the possible verdicts on an approval.
     ApprovalVerdict {
         Pending = 1 "APPROVAL_VERDICT_PENDING",
         Approved = 2 "APPROVAL_VERDICT_APPROVED",
@@ -22,14 +22,14 @@ coded_enum! {
 }
 
 impl ApprovalVerdict {
-    /// Returns whether DecideApproval can set the verdict.
+    /// Returns whether a DecideApproval call can set this verdict.
     pub fn is_decision(self) -> bool {
         matches!(self, Self::Approved | Self::Rejected | Self::ChangesRequested)
     }
 }
 
 coded_enum! {
-    /// The effect of expiry on a pending approval.
+    /// Lists the possible effects of expiry on a pending approval.
     ExpiryPolicy {
         Reject = 1 "EXPIRY_POLICY_REJECT",
         Approve = 2 "EXPIRY_POLICY_APPROVE",
@@ -39,7 +39,7 @@ coded_enum! {
 }
 
 impl ExpiryPolicy {
-    /// Returns the verdict that the expiry sets, or None if the approval stays pending.
+    /// Returns the verdict that this policy sets when an approval expires, or None if the approval stays pending.
     fn verdict(self) -> Option<ApprovalVerdict> {
         match self {
             Self::Reject => Some(ApprovalVerdict::Expired),
@@ -49,7 +49,7 @@ impl ExpiryPolicy {
     }
 }
 
-/// A decision about a run or one of its tasks, or the request for one.
+/// Represents a requested or recorded decision about a run or about one task of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct Approval {
@@ -59,7 +59,8 @@ pub struct Approval {
     pub run_id: String,
     pub task_key: Option<Key>,
     pub task_id: Option<String>,
-    /// The source of the decision. Empty while the approval is pending.
+    /// The source of the decision, for example `human` or `system`. Empty while the approval is pending, or if the
+    /// requester cancelled the approval.
     pub source: String,
     pub verdict: ApprovalVerdict,
     pub title: String,
@@ -69,16 +70,17 @@ pub struct Approval {
     pub subject_digest: String,
     pub on_expiry: ExpiryPolicy,
     pub expire_time: Option<Timestamp>,
-    /// The policy in `on_expiry` has been applied.
+    /// Whether the server has applied the `on_expiry` policy to this approval.
     pub has_expired: bool,
-    /// None while the approval is pending.
+    /// The time at which the approval was decided, expired with a verdict, or was cancelled. None while the approval is
+    /// pending.
     pub decide_time: Option<Timestamp>,
     pub consume_time: Option<Timestamp>,
     pub revision: i64,
     pub create_time: Timestamp,
 }
 
-/// A RequestApproval call.
+/// Contains the fields of a RequestApproval call.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct ApprovalRequest {
@@ -93,7 +95,7 @@ pub struct ApprovalRequest {
     pub ttl: Option<Duration>,
 }
 
-/// An approval that was decided elsewhere, as a caller records it.
+/// Contains the fields of an approval that was decided outside Runhub and that a caller records.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct ApprovalDraft {
@@ -105,7 +107,7 @@ pub struct ApprovalDraft {
     pub payload: Json,
 }
 
-/// A DecideApproval call.
+/// Contains the decision of a DecideApproval call and the conditions under which the decision applies.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct Decision {
@@ -117,7 +119,8 @@ pub struct Decision {
 }
 
 impl Approval {
-    /// Returns a new pending approval with empty fields. `task` is the task that it is about, by key and id.
+    /// Returns a new pending approval whose optional fields are empty. `run` and `task` contain the database key
+    /// and the id of the run and of the task. `task` is None if the approval is about the whole run.
     pub fn new(key: Key, id: String, run: (Key, &str), task: Option<(Key, &str)>, now: Timestamp) -> Self {
         Self {
             key,
@@ -143,31 +146,34 @@ impl Approval {
         }
     }
 
-    /// Returns whether the approval has reached its `expire_time` and its policy is still to be applied.
+    /// Returns whether the approval is pending, `expire_time` has passed, and the server has not applied the
+    /// `on_expiry` policy yet.
     pub fn is_due(&self, now: Timestamp) -> bool {
         self.verdict == ApprovalVerdict::Pending
             && !self.has_expired
             && self.expire_time.is_some_and(|time| time <= now)
     }
 
-    /// Returns the approval after its policy was applied.
+    /// Returns the approval after its expiry. If the `on_expiry` policy sets a verdict, the returned approval has that
+    /// verdict.
     pub fn expired(&self, now: Timestamp) -> Self {
         let mut next = self.clone();
         next.has_expired = true;
         next.revision += 1;
         if let Some(verdict) = self.on_expiry.verdict() {
-            next.close(verdict, SYSTEM, now);
+            next.set_verdict(verdict, SYSTEM, now);
         }
         next
     }
 
-    fn close(&mut self, verdict: ApprovalVerdict, source: &str, now: Timestamp) {
+    fn set_verdict(&mut self, verdict: ApprovalVerdict, source: &str, now: Timestamp) {
         self.verdict = verdict;
         source.clone_into(&mut self.source);
         self.decide_time = Some(now);
     }
 
-    /// Checks that the approval is pending. An approval that is due is judged by its policy, swept or not.
+    /// Checks that the approval is pending. Fails if the approval was decided or cancelled, or if `expire_time` has
+    /// passed and the `on_expiry` policy sets a verdict, even if the sweeper has not applied the policy yet.
     fn check_pending(&self, now: Timestamp) -> Result<()> {
         let current = if self.is_due(now) { self.expired(now) } else { self.clone() };
         if current.verdict == ApprovalVerdict::Pending {
@@ -180,7 +186,8 @@ impl Approval {
         })
     }
 
-    /// Returns the approval after a decision. Fails if it is not pending or not as the caller expects.
+    /// Returns the approval with the verdict and the rationale of `decision`. Fails if the approval is not pending, or
+    /// if the subject digest or the revision of the approval differs from the value that `decision` expects.
     pub fn decided(&self, decision: &Decision, now: Timestamp) -> Result<Self> {
         self.check_pending(now)?;
         if decision.expected_subject_digest.as_ref().is_some_and(|digest| *digest != self.subject_digest) {
@@ -188,19 +195,21 @@ impl Approval {
         }
         check_revision(format_args!("approval {}", self.id), decision.expected_revision, self.revision)?;
         let mut next = Self { rationale: decision.rationale.clone(), revision: self.revision + 1, ..self.clone() };
-        next.close(decision.verdict, &decision.source, now);
+        next.set_verdict(decision.verdict, &decision.source, now);
         Ok(next)
     }
 
-    /// Returns the approval after it was cancelled, by the agent that requested it or by the server together with its run.
+    /// Returns the cancelled approval. `source` is empty if the requester cancels the approval, and `system` if the
+    /// server cancels the approval because the run is cancelled. Fails if the approval is not pending.
     pub fn cancelled(&self, source: &str, now: Timestamp) -> Result<Self> {
         self.check_pending(now)?;
         let mut next = Self { revision: self.revision + 1, ..self.clone() };
-        next.close(ApprovalVerdict::Cancelled, source, now);
+        next.set_verdict(ApprovalVerdict::Cancelled, source, now);
         Ok(next)
     }
 
-    /// Returns the approval after it was consumed. Fails unless it is approved, for this digest, and not consumed before.
+    /// Returns the consumed approval. Fails unless the approval is approved, has the subject digest `digest`, and was
+    /// not consumed before. An empty `digest` always fails.
     pub fn consumed(&self, digest: &str, now: Timestamp) -> Result<Self> {
         if self.verdict != ApprovalVerdict::Approved {
             return Err(Error::NotApproved { approval_id: self.id.clone(), verdict: self.verdict.name() });
@@ -226,16 +235,16 @@ mod tests {
     const BEFORE: Timestamp = Timestamp::from_micros(9);
     const EXPIRY: Timestamp = Timestamp::from_micros(10);
 
-    fn pending(on_expiry: ExpiryPolicy) -> Approval {
+    fn pending_approval(on_expiry: ExpiryPolicy) -> Approval {
         let blank = Approval::new(1, "a".into(), (1, "r"), None, BEFORE);
         Approval { subject_digest: "digest".into(), on_expiry, expire_time: Some(EXPIRY), ..blank }
     }
 
-    fn mismatch() -> Error {
+    fn expected_digest_mismatch() -> Error {
         Error::DigestMismatch { approval_id: "a".into() }
     }
 
-    fn yes() -> Decision {
+    fn approving_decision() -> Decision {
         Decision {
             source: "human".into(),
             verdict: ApprovalVerdict::Approved,
@@ -248,10 +257,10 @@ mod tests {
     #[test]
     fn decision_after_expiry_fails_if_the_policy_decides() {
         for policy in ExpiryPolicy::ALL {
-            let approval = pending(*policy);
-            assert!(approval.decided(&yes(), BEFORE).is_ok());
+            let approval = pending_approval(*policy);
+            assert!(approval.decided(&approving_decision(), BEFORE).is_ok());
             let time_decides = matches!(policy, ExpiryPolicy::Reject | ExpiryPolicy::Approve);
-            assert_eq!(approval.decided(&yes(), EXPIRY).is_err(), time_decides, "{policy:?}");
+            assert_eq!(approval.decided(&approving_decision(), EXPIRY).is_err(), time_decides, "{policy:?}");
             assert_eq!(approval.cancelled("", EXPIRY).is_err(), time_decides, "{policy:?}");
             let expired = approval.expired(EXPIRY);
             assert_eq!(expired.verdict == ApprovalVerdict::Pending, !time_decides, "{policy:?}");
@@ -260,8 +269,8 @@ mod tests {
     }
 
     #[test]
-    fn second_decision_is_refused_with_the_first() {
-        let decided = pending(ExpiryPolicy::Reject).decided(&yes(), BEFORE).unwrap();
+    fn error_of_a_second_decision_names_the_first_decision() {
+        let decided = pending_approval(ExpiryPolicy::Reject).decided(&approving_decision(), BEFORE).unwrap();
         let refused = decided.cancelled("", BEFORE);
         let won = Error::AlreadyDecided {
             approval_id: "a".into(),
@@ -269,28 +278,31 @@ mod tests {
             decided_by: "human".into(),
         };
         assert_eq!(refused, Err(won.clone()));
-        assert_eq!(decided.decided(&yes(), BEFORE), Err(won));
+        assert_eq!(decided.decided(&approving_decision(), BEFORE), Err(won));
         assert!(!decided.is_due(EXPIRY));
     }
 
     #[test]
     fn decision_on_another_digest_or_revision_is_refused() {
-        let other = Decision { expected_subject_digest: Some("other".into()), ..yes() };
-        assert_eq!(pending(ExpiryPolicy::Reject).decided(&other, BEFORE), Err(mismatch()));
-        let stale = Decision { expected_revision: Some(2), ..yes() };
-        assert!(matches!(pending(ExpiryPolicy::Reject).decided(&stale, BEFORE), Err(Error::RevisionMismatch { .. })));
+        let other = Decision { expected_subject_digest: Some("other".into()), ..approving_decision() };
+        assert_eq!(pending_approval(ExpiryPolicy::Reject).decided(&other, BEFORE), Err(expected_digest_mismatch()));
+        let stale = Decision { expected_revision: Some(2), ..approving_decision() };
+        assert!(matches!(
+            pending_approval(ExpiryPolicy::Reject).decided(&stale, BEFORE),
+            Err(Error::RevisionMismatch { .. })
+        ));
     }
 
     #[test]
-    fn approval_is_consumed_once_and_for_its_digest_only() {
-        let open = pending(ExpiryPolicy::Reject);
+    fn approval_can_be_consumed_only_once_and_only_for_its_digest() {
+        let open = pending_approval(ExpiryPolicy::Reject);
         assert!(matches!(open.consumed("digest", BEFORE), Err(Error::NotApproved { .. })));
-        let approved = open.decided(&yes(), BEFORE).unwrap();
-        assert_eq!(approved.consumed("other", BEFORE), Err(mismatch()));
-        // The expiry limits the time of the decision, not the time of use.
+        let approved = open.decided(&approving_decision(), BEFORE).unwrap();
+        assert_eq!(approved.consumed("other", BEFORE), Err(expected_digest_mismatch()));
+        // An approval that was approved before `expire_time` can be consumed after `expire_time`.
         let used = approved.consumed("digest", Timestamp::from_micros(99)).unwrap();
         assert_eq!(used.consumed("digest", BEFORE), Err(Error::AlreadyConsumed { approval_id: "a".into() }));
         let without = Approval { subject_digest: String::new(), ..approved };
-        assert_eq!(without.consumed("", BEFORE), Err(mismatch()));
+        assert_eq!(without.consumed("", BEFORE), Err(expected_digest_mismatch()));
     }
 }

@@ -1,10 +1,10 @@
-//! Artifacts: references to the results of agents.
+//! Defines artifacts, which refer to results that agents store outside Runhub.
 
 use super::Key;
 use super::json::Json;
 use super::time::Timestamp;
 
-/// A reference to something that is stored elsewhere.
+/// Represents a reference to a result that is stored outside Runhub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct Artifact {
@@ -19,7 +19,7 @@ pub struct Artifact {
     pub create_time: Timestamp,
 }
 
-/// An artifact as a caller creates it.
+/// Contains the fields of an artifact that a caller creates.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct ArtifactDraft {
@@ -32,7 +32,7 @@ pub struct ArtifactDraft {
 }
 
 impl Artifact {
-    /// Returns a new artifact.
+    /// Returns a new artifact with the fields of `draft` and the creation time `now`.
     pub fn new(key: Key, id: String, draft: ArtifactDraft, now: Timestamp) -> Self {
         Self {
             key,

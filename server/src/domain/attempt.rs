@@ -1,11 +1,11 @@
-//! Attempts at a task.
+//! Defines attempts at a task, and the reports that orchestrators send about attempts.
 
 use super::Key;
 use super::json::Json;
 use super::time::Timestamp;
 
 coded_enum! {
-    /// The status of an attempt.
+    /// Lists the possible statuses of an attempt.
     AttemptStatus {
         Running = 1 "ATTEMPT_STATUS_RUNNING",
         Completed = 2 "ATTEMPT_STATUS_COMPLETED",
@@ -17,7 +17,7 @@ coded_enum! {
     }
 }
 
-/// One attempt at a task.
+/// Represents one attempt at a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct TaskAttempt {
@@ -31,13 +31,14 @@ pub struct TaskAttempt {
     pub summary: String,
     pub blocker_signature: Option<String>,
     pub result: Json,
-    /// The progress in the holder's last heartbeat.
+    /// The newest progress that the agent of this attempt reported in a heartbeat. Null if the agent has reported no
+    /// progress.
     pub progress: Json,
     pub create_time: Timestamp,
     pub end_time: Option<Timestamp>,
 }
 
-/// An attempt as an orchestrator reports it.
+/// Contains the fields of an attempt that an orchestrator reports.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct AttemptReport {
@@ -49,7 +50,8 @@ pub struct AttemptReport {
 }
 
 impl AttemptReport {
-    /// Returns when the attempt ended: the time of the report, or None while the attempt is running.
+    /// Returns the end time of the reported attempt, or None if the attempt is still running. The end time is `now`,
+    /// the time of the transaction that saves the report.
     pub fn end_time(&self, now: Timestamp) -> Option<Timestamp> {
         (self.status != AttemptStatus::Running).then_some(now)
     }

@@ -1,11 +1,11 @@
-//! Checkpoints, from which an orchestrator resumes a run.
+//! Defines checkpoints, from which an orchestrator resumes a run.
 
 use super::Key;
 use super::json::Json;
 use super::run::RunStatus;
 use super::time::Timestamp;
 
-/// A saved state of a run. A checkpoint never changes.
+/// Represents a saved state of a run. A checkpoint never changes after its creation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct Checkpoint {

@@ -1,20 +1,20 @@
-//! Events: the entries of the log, and the filters of its readers.
+//! Defines events, which are the entries of the log, and the filters that readers of the log pass.
 
 use super::Key;
 use super::json::Json;
 use super::time::Timestamp;
 
-/// The source of the server's own events. Callers can't use it.
+/// The source of the server's own events. The server refuses calls that use this source.
 pub const SYSTEM: &str = "system";
 
-/// The kind of the event of an UpdateRun call, which may have ended the run.
+/// The kind of the event that the server appends when a call updates a run. An update can end the run.
 pub const RUN_UPDATED: &str = "run_updated";
-/// The kind of the event that ends a cancelled run.
+/// The kind of the event that the server appends when the cancellation of a run has ended.
 pub const RUN_CANCELLED: &str = "run_cancelled";
-/// The kind of the event that remains of a deleted run.
+/// The kind of the event that remains in the log after a run is deleted.
 pub const RUN_DELETED: &str = "run_deleted";
 
-/// One event of a run.
+/// Represents one event of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct Event {
@@ -30,18 +30,18 @@ pub struct Event {
 }
 
 impl Event {
-    /// Returns whether the run may have ended with an event of this source and kind.
+    /// Returns whether an event with the passed source and kind can record the end of a run.
     pub fn may_end_run(source: &str, kind: &str) -> bool {
         source == SYSTEM && matches!(kind, RUN_UPDATED | RUN_CANCELLED)
     }
 
-    /// Returns whether the run was deleted with an event of this source and kind.
+    /// Returns whether an event with the passed source and kind records the deletion of a run.
     pub fn deletes_run(source: &str, kind: &str) -> bool {
         source == SYSTEM && kind == RUN_DELETED
     }
 }
 
-/// An event to append.
+/// Contains the fields of an event to append to the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct EventDraft {
@@ -52,19 +52,20 @@ pub struct EventDraft {
     pub payload: Json,
 }
 
-/// The events that a reader receives. An empty field accepts all events.
+/// Selects the events that a reader receives. An empty filter field accepts all events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct EventFilter {
-    /// Kinds, or prefixes of kinds followed by `*`.
+    /// The accepted kinds. An entry is either a whole kind, or a prefix of kinds followed by `*`. If the list is empty,
+    /// the filter accepts all kinds.
     pub kinds: Vec<String>,
     pub sources: Vec<String>,
     pub task_id: Option<String>,
 }
 
 impl EventFilter {
-    /// Returns whether the filter accepts an event of this kind and source about this task.
-    pub fn passes(&self, kind: &str, source: &str, task_id: Option<&str>) -> bool {
+    /// Returns whether the filter accepts an event with the passed kind, source and task id.
+    pub fn accepts(&self, kind: &str, source: &str, task_id: Option<&str>) -> bool {
         let kind = self.kinds.is_empty() || self.kinds.iter().any(|pattern| kind_matches(pattern, kind));
         let source = self.sources.is_empty() || self.sources.iter().any(|one| one == source);
         kind && source && (self.task_id.is_none() || self.task_id.as_deref() == task_id)
@@ -83,12 +84,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_match_whole_or_by_prefix() {
+    fn kinds_match_exactly_or_by_prefix() {
         assert!(kind_matches("task_claimed", "task_claimed"));
         assert!(!kind_matches("task", "task_claimed"));
         assert!(kind_matches("task*", "task_claimed"));
         assert!(kind_matches("*", ""));
-        // A `*` that is not the last character has no special meaning.
+        // Only a `*` at the end of a pattern is a wildcard.
         assert!(!kind_matches("t*k", "task"));
     }
 }

@@ -1,10 +1,11 @@
-//! Path globs: what they match, and whether two of them have a path in common (C7).
+//! Defines path globs, and decides whether two globs match a common path.
 //!
-//! A pattern is a list of segments, and a segment is a list of tokens. Two patterns are walked side by side like the
-//! product of two automata: they match a common path exactly if the pair of their ends is reachable. Simpler rules are
-//! wrong in some cases: `src/*.rs` and `src/foo*` both match `src/foo.rs`.
+//! A glob is a list of segments, and a segment is a list of tokens. The overlap check walks two globs side by side,
+//! like the product of two automata. The globs match a common path if and only if the walk can reach the ends of both
+//! globs together. Simpler rules give wrong results, for example for `src/*.rs` and `src/foo*`, which both match
+//! `src/foo.rs`.
 
-/// A pattern of repo-relative paths.
+/// Represents a pattern that matches paths relative to the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob {
     segments: Vec<Segment>,
@@ -12,61 +13,62 @@ pub struct Glob {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Segment {
-    /// `**`: any number of segments.
+    /// The wildcard `**`, which matches any number of segments, including none.
     Any,
-    /// One segment without wildcards.
+    /// A segment without wildcards.
     Literal(Vec<Token>),
-    /// One segment with wildcards.
+    /// A segment with at least one wildcard `*` or `?`.
     Pattern(Vec<Token>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token {
-    /// This character.
+    /// A character that matches only itself.
     Is(char),
-    /// `?`: one character.
+    /// The wildcard `?`, which matches exactly one character.
     Any,
-    /// `*`: any number of characters.
+    /// The wildcard `*`, which matches any number of characters, including none.
     Many,
 }
 
 impl Glob {
-    /// Parses a pattern. The error says what the pattern must be.
+    /// Returns the glob for a pattern. If the pattern is invalid, fails with an error that describes the broken rule.
     pub fn parse(pattern: &str) -> Result<Self, &'static str> {
         if pattern.starts_with('/') {
-            return Err("must be relative to the repository");
+            return Err("the path pattern must be relative to the repository: remove the leading /");
         }
         if pattern.trim().is_empty() {
-            return Err("must not be blank");
+            return Err("the path pattern must not be blank: pass a pattern such as src/**");
         }
         let is_plain = !pattern.contains(['*', '?']);
         let pattern = if is_plain { pattern.strip_suffix('/').unwrap_or(pattern) } else { pattern };
         let mut segments = pattern.split('/').map(parse_segment).collect::<Result<Vec<_>, _>>()?;
         if is_plain {
-            // A pattern without wildcards names a file, or a folder with everything below it.
+            // A pattern without wildcards matches a file, or a folder and everything below the folder.
             segments.push(Segment::Any);
         }
         Ok(Self { segments })
     }
 
-    /// Returns whether some path matches both patterns.
+    /// Returns whether there is a path that both globs match.
     pub fn overlaps(&self, other: &Self) -> bool {
-        // Most pairs of patterns differ in their first folder.
+        // Most pairs of globs differ in the first segment. Comparing the first segments decides such pairs without the
+        // slower walk.
         if let (Some(Segment::Literal(a)), Some(Segment::Literal(b))) = (self.segments.first(), other.segments.first())
             && a != b
         {
             return false;
         }
-        walk(&self.segments, &other.segments, |segment| *segment == Segment::Any, segments_overlap)
+        can_reach_both_ends(&self.segments, &other.segments, |segment| *segment == Segment::Any, segments_overlap)
     }
 }
 
 fn parse_segment(text: &str) -> Result<Segment, &'static str> {
     match text {
-        "" => Err("must not have an empty segment"),
-        "." | ".." => Err("must not have a segment . or .."),
+        "" => Err("the path pattern must not have an empty segment: remove the extra /"),
+        "." | ".." => Err("the path pattern must not have . or .. as a segment: remove the segment"),
         "**" => Ok(Segment::Any),
-        _ if text.contains("**") => Err("must have ** only as a whole segment"),
+        _ if text.contains("**") => Err("the path pattern must contain ** only as a whole segment, for example src/**"),
         _ if text.contains(['*', '?']) => Ok(Segment::Pattern(text.chars().map(parse_token).collect())),
         _ => Ok(Segment::Literal(text.chars().map(parse_token).collect())),
     }
@@ -85,7 +87,9 @@ fn segments_overlap(a: &Segment, b: &Segment) -> bool {
     match (a, b) {
         (Any, _) | (_, Any) => true,
         (Literal(a), Literal(b)) => a == b,
-        (Literal(a) | Pattern(a), Literal(b) | Pattern(b)) => walk(a, b, |token| *token == Token::Many, tokens_overlap),
+        (Literal(a) | Pattern(a), Literal(b) | Pattern(b)) => {
+            can_reach_both_ends(a, b, |token| *token == Token::Many, tokens_overlap)
+        }
     }
 }
 
@@ -96,11 +100,13 @@ fn tokens_overlap(a: &Token, b: &Token) -> bool {
     }
 }
 
-/// Walks two patterns side by side. Returns whether both can reach their end together.
+/// Walks two lists of segments or tokens side by side. Returns whether the walk can reach the ends of both lists
+/// together.
 ///
-/// An item that `repeats` matches any number of steps, including none. `meet` says whether two items can match the same
-/// step. The walk fills a table of pairs of places row by row: one row for each place in `a`.
-fn walk<T>(a: &[T], b: &[T], repeats: impl Fn(&T) -> bool, meet: impl Fn(&T, &T) -> bool) -> bool {
+/// A step is one path segment or one character. `repeats` returns whether an item of a list matches any number of
+/// steps, including none. `meet` returns whether two items can match a common step. The walk fills a table of reachable
+/// pairs of positions row by row, with one row for each position in `a`.
+fn can_reach_both_ends<T>(a: &[T], b: &[T], repeats: impl Fn(&T) -> bool, meet: impl Fn(&T, &T) -> bool) -> bool {
     let mut row = vec![false; b.len() + 1];
     row[0] = true;
     skip_repeats(&mut row, b, &repeats);
@@ -110,7 +116,9 @@ fn walk<T>(a: &[T], b: &[T], repeats: impl Fn(&T) -> bool, meet: impl Fn(&T, &T)
             if !reached {
                 continue;
             }
-            // Either the item of `a` matches nothing, or it matches one step together with the item of `b`.
+            // If the item of `a` repeats, the item can match nothing, so the walk can stay at the position in `b`. If
+            // both items can match a common step, the walk can advance in `b`, and can also stay if the item of `b`
+            // repeats.
             next[place] |= repeats(at_a);
             if let Some(at_b) = b.get(place)
                 && meet(at_a, at_b)
@@ -120,7 +128,7 @@ fn walk<T>(a: &[T], b: &[T], repeats: impl Fn(&T) -> bool, meet: impl Fn(&T, &T)
             }
         }
         if repeats(at_a) {
-            // The item of `a` matches further steps together with further items of `b`.
+            // A repeating item of `a` can also match any number of further items of `b`.
             (0..b.len()).for_each(|place| next[place + 1] |= next[place]);
         }
         skip_repeats(&mut next, b, &repeats);
@@ -129,14 +137,15 @@ fn walk<T>(a: &[T], b: &[T], repeats: impl Fn(&T) -> bool, meet: impl Fn(&T, &T)
     row[b.len()]
 }
 
-/// Marks the positions in the pattern `b` that are reached without matching a character: a repeat can match nothing.
+/// Marks the positions in `b` that the walk reaches without a step, because a repeating item can match nothing.
 fn skip_repeats<T>(row: &mut [bool], b: &[T], repeats: &impl Fn(&T) -> bool) {
     for (place, at_b) in b.iter().enumerate() {
         row[place + 1] |= row[place] && repeats(at_b);
     }
 }
 
-/// Returns the indexes of the first two patterns, one of each set, that match a common path.
+/// Returns the indexes of the first overlapping pair, with one glob from `a` and one glob from `b`. Returns None if
+/// no pair overlaps.
 pub fn first_overlap(a: &[Glob], b: &[Glob]) -> Option<(usize, usize)> {
     for (at_a, one) in a.iter().enumerate() {
         if let Some(at_b) = b.iter().position(|other| one.overlaps(other)) {

@@ -1,26 +1,26 @@
-//! JSON as text: the server stores what callers bring and never looks inside.
+//! Defines `Json`, a JSON value as text. The server stores the JSON values of callers and never interprets the values.
 
-/// One JSON value, as text.
+/// Represents one JSON value as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Json(String);
 
 impl Json {
-    /// Returns the value of a text that is known to be JSON.
+    /// Returns the JSON value for a text that the caller knows to be valid JSON. The function does not check the text.
     pub fn from_text(text: String) -> Self {
         Self(text)
     }
 
-    /// Returns the value null. A value that a caller leaves unset is null too.
+    /// Returns the JSON value null, which also represents a value that a caller leaves unset.
     pub fn null() -> Self {
         Self("null".to_owned())
     }
 
-    /// Returns the text.
+    /// Returns the JSON text of the value.
     pub fn text(&self) -> &str {
         &self.0
     }
 
-    /// Returns the value as a part of a larger value.
+    /// Returns the parsed value, which can become part of a larger JSON value, or null if the text is not valid JSON.
     pub fn to_value(&self) -> serde_json::Value {
         serde_json::from_str(&self.0).unwrap_or_default()
     }

@@ -1,37 +1,38 @@
-//! Leases: how long a claim lives without a heartbeat (C3).
+//! Defines leases. A lease expires if its holder sends no heartbeat for the duration of the lease.
 
 use std::time::Duration;
 
 use super::time::Timestamp;
 
-/// The minimum duration of a lease.
+/// The minimum duration of a lease: 1 s.
 pub const SHORTEST: Duration = Duration::from_secs(1);
-/// The maximum duration of a lease.
+/// The maximum duration of a lease: 24 h.
 pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
-/// After a time without a server, each live lease lives at least this long, or for its own duration if that is shorter, so
-/// that its holder can report first.
+/// Minimum time (30 s) until a live lease expires, measured from a start of the server or from the end of a stall of
+/// the server, so that the agent can send a heartbeat first. If the lease duration is shorter than 30 s, the minimum
+/// time is the lease duration.
 pub const RECOVERY: Duration = Duration::from_secs(30);
 
-/// The lease of a claim.
+/// Represents the lease that an agent holds after a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// The lease token, which names one attempt. Only the answer to the claim contains it.
+    /// The lease token, which identifies one attempt. The server returns the token only in the response to the claim.
     pub token: String,
-    /// The time that the lease lives after each heartbeat.
+    /// The time from a heartbeat until the lease expires.
     pub duration: Duration,
-    /// The time at which the lease expires unless a heartbeat extends it.
+    /// The time at which the lease expires unless a heartbeat extends the lease.
     pub expire_time: Timestamp,
 }
 
 impl Lease {
-    /// Returns a lease that begins now.
-    pub fn begin(token: String, duration: Duration, now: Timestamp) -> Self {
+    /// Returns a lease that starts at `now` and expires after `duration`.
+    pub fn start(token: String, duration: Duration, now: Timestamp) -> Self {
         Self { token, duration, expire_time: now.plus(duration) }
     }
 }
 
 coded_enum! {
-    /// The state of a lease after a heartbeat.
+    /// Lists the possible states of a lease after a heartbeat.
     LeaseState {
         Extended = 1 "LEASE_STATE_EXTENDED",
         Lost = 2 "LEASE_STATE_LOST",

@@ -1,4 +1,5 @@
-//! The limits on what the server takes. ServerService.GetServerInfo returns them.
+//! Defines the limits and default values of the API. ServerService.GetServerInfo returns the limits that callers need
+//! to know.
 
 use std::time::Duration;
 
@@ -10,47 +11,49 @@ pub const NAME_BYTES: usize = 256;
 pub const LABEL_VALUE_BYTES: usize = 1024;
 /// Maximum size of a path, in bytes.
 pub const PATH_BYTES: usize = 4 * 1024;
-/// Maximum size of the allowed_paths of a task together, in bytes.
+/// Maximum total size of the `allowed_paths` of one task, in bytes.
 pub const GLOBS_BYTES: usize = 32 * 1024;
 /// Maximum size of a task draft, in bytes of its protobuf encoding.
 pub const TASK_BYTES: usize = 3 * 1024 * 1024;
-/// Maximum size of any other text, in bytes.
+/// Maximum size of a text that has no limit of its own, in bytes.
 pub const TEXT_BYTES: usize = 64 * 1024;
 /// Maximum size of a JSON value, in bytes of its protobuf encoding.
 pub const VALUE_BYTES: usize = 1024 * 1024;
-/// Maximum nesting of lists and objects in a JSON value. prost itself stops decoding a little deeper.
+/// Maximum depth of nested lists and objects in a JSON value. The limit is lower than the depth at which prost, the
+/// protobuf library, refuses to decode a message.
 pub const VALUE_DEPTH: usize = 24;
-/// Maximum number of labels of a run or task.
+/// Maximum number of labels of a run or a task.
 pub const LABELS: usize = 64;
-/// Maximum number of entries in a list of a task, or in a list of names.
+/// Maximum number of entries in a list field of a task, or in a list of names in a request.
 pub const LIST_ENTRIES: usize = 256;
 /// Maximum number of tasks, events or heartbeats in one call.
 pub const BATCH_ENTRIES: usize = 1_000;
-/// Maximum number of LIMITED calls in service. The highest rate needs half of it, and the server answers that many calls
-/// within some tens of milliseconds.
+/// Maximum number of calls of the admission class LIMITED that the server serves at the same time. The server reaches
+/// its highest call rate with half of this number of calls.
 pub const CALLS_IN_SERVICE: usize = 512;
 /// Maximum size of a request, in bytes.
 pub const REQUEST_BYTES: usize = 4 * 1024 * 1024;
-/// Maximum number of entries in a page or list.
+/// Maximum number of entries in a page or a list of a response.
 pub const PAGE_SIZE: usize = 1_000;
-/// Size at which a page or list ends, in bytes. gRPC clients accept 4 MiB by default.
+/// Maximum size of a page or a list of a response, in bytes, unless the page or list has only one entry. gRPC clients
+/// accept 4 MiB by default.
 pub const PAGE_BYTES: usize = 3 * 1024 * 1024;
 /// Maximum size of a run's snapshot, in bytes.
 pub const SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
-/// Maximum `wait` of a call. A longer wait is cut to this.
+/// Maximum `wait` of a call: 5 minutes. The server shortens a longer `wait` to this duration.
 pub const WAIT: Duration = Duration::from_secs(5 * 60);
-/// Maximum `retry_delay` and `ttl`.
+/// Maximum `retry_delay` of a failed task and maximum `ttl` of an approval: 365 days.
 pub const DELAY: Duration = Duration::from_secs(365 * 24 * 3600);
-/// The grace of a cancelled run if the call sets none.
+/// The default grace period of a run that is being cancelled: 30 s.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
-/// Maximum grace of a cancelled run.
+/// Maximum grace period of a run that is being cancelled: 24 h.
 pub const GRACE: Duration = Duration::from_secs(24 * 3600);
-/// Maximum number of pending tasks that an empty claim reads to count obstacles.
+/// Maximum number of pending tasks that the server reads to count obstacles when a claim finds no claimable task.
 pub const UNCLAIMABLE_TASKS: usize = 1_000;
 
-/// The `page_size` if the call sets none.
+/// The default `page_size` of a list call.
 pub const DEFAULT_PAGE_SIZE: usize = 100;
-/// The number of events in a list or a snapshot if the call sets no limit.
+/// The default maximum number of events in a response with a list or a snapshot.
 pub const DEFAULT_EVENTS: usize = 50;
-/// The number of attempts in a list or a snapshot if the call sets no limit.
+/// The default maximum number of attempts in a response with a list or a snapshot.
 pub const DEFAULT_ATTEMPTS: usize = 12;

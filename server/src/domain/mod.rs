@@ -1,4 +1,5 @@
-//! The things that Runhub coordinates, and their rules. No I/O: time, ids and everything stored are passed in.
+//! Defines runs, tasks and the other resources that Runhub coordinates, and the rules for these resources. The code in
+//! this module performs no I/O: callers pass the time, new ids and stored data.
 
 #[macro_use]
 pub mod code;
@@ -21,8 +22,8 @@ pub mod system_event;
 pub mod task;
 pub mod time;
 
-/// Labels of a run or a task, by key.
+/// The labels of a run or a task: a map from label keys to label values.
 pub type Labels = std::collections::BTreeMap<String, String>;
 
-/// The key of a row in the database. Callers never see keys: they know things by their ids.
+/// The key of a row in the database. Keys are internal, and the API uses ids instead.
 pub type Key = i64;

@@ -1,13 +1,13 @@
-//! Obstacles: the reasons why a task can't be claimed now.
+//! Defines obstacles, which are the reasons why a task can't be claimed now.
 
-use super::code::words;
+use super::code::lowercase_words;
 use super::run::RunStatus;
-use super::system_event::shown_title;
+use super::system_event::truncate_title;
 use super::task::{Task, TaskStatus};
 use super::time::Timestamp;
 
 coded_enum! {
-    /// The kind of an obstacle.
+    /// Lists the kinds of obstacles.
     ObstacleKind {
         Status = 1 "OBSTACLE_KIND_STATUS",
         Dependency = 2 "OBSTACLE_KIND_DEPENDENCY",
@@ -19,7 +19,7 @@ coded_enum! {
     }
 }
 
-/// One obstacle.
+/// Represents one reason why a task can't be claimed now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct Obstacle {
@@ -36,26 +36,27 @@ impl Obstacle {
         Self { kind, detail: detail.into(), task_id: None, path: None, other_path: None, time: None }
     }
 
-    /// Returns whether the obstacle keeps every agent from the task. A missing capability keeps only some agents from it.
-    pub fn is_for_all(&self) -> bool {
+    /// Returns whether the obstacle prevents every agent from claiming the task. A required capability prevents only
+    /// the agents that do not have the capability.
+    pub fn applies_to_every_agent(&self) -> bool {
         self.kind != ObstacleKind::Capability
     }
 }
 
-/// Returns the obstacle that the status of the run is, if it is one.
-pub fn of_run(status: RunStatus) -> Option<Obstacle> {
+/// Returns the obstacle that the status of a run causes, or None if the tasks of the run can be claimed.
+pub fn run_obstacle(status: RunStatus) -> Option<Obstacle> {
     if status.allows_claims() {
         return None;
     }
     if status == RunStatus::Paused {
         return Some(Obstacle::new(ObstacleKind::RunPaused, "its run is paused"));
     }
-    Some(Obstacle::new(ObstacleKind::RunEnded, format!("its run is {}", words(status.name()))))
+    Some(Obstacle::new(ObstacleKind::RunEnded, format!("its run is {}", lowercase_words(status.name()))))
 }
 
-/// Returns the obstacle that the status of the task is, if it is one.
-pub fn of_status(task: &Task) -> Option<Obstacle> {
-    let status = words(task.status.name());
+/// Returns the obstacle that the status of a task causes, or None if the task is pending.
+pub fn status_obstacle(task: &Task) -> Option<Obstacle> {
+    let status = lowercase_words(task.status.name());
     let detail = match task.status {
         TaskStatus::Pending => return None,
         TaskStatus::InProgress => {
@@ -71,25 +72,25 @@ pub fn of_status(task: &Task) -> Option<Obstacle> {
     Some(Obstacle { time, ..Obstacle::new(ObstacleKind::Status, detail) })
 }
 
-/// Returns the obstacle that an open dependency is. An indirect dependency is a dependency of a dependency.
-pub fn of_dependency(id: String, title: &str, status: TaskStatus, is_direct: bool) -> Obstacle {
+/// Returns the obstacle that an open dependency causes. `is_direct` is false for a dependency of a dependency.
+pub fn dependency_obstacle(id: String, title: &str, status: TaskStatus, is_direct: bool) -> Obstacle {
     let relation = if is_direct { "it depends on" } else { "it depends indirectly on" };
-    let detail = format!("{relation} {:?}, which is {}", shown_title(title), words(status.name()));
+    let detail = format!("{relation} {:?}, which is {}", truncate_title(title), lowercase_words(status.name()));
     Obstacle { task_id: Some(id), ..Obstacle::new(ObstacleKind::Dependency, detail) }
 }
 
-/// Returns the obstacle that `not_before_time` is, if it is in the future.
-pub fn of_time(task: &Task, now: Timestamp) -> Option<Obstacle> {
-    let time = task.spec.wait_until(now)?;
+/// Returns the obstacle that a future `not_before_time` causes, or None if the task is due.
+pub fn time_obstacle(task: &Task, now: Timestamp) -> Option<Obstacle> {
+    let time = task.spec.future_not_before_time(now)?;
     let detail = format!("it can't be claimed before {}", time.to_text());
     Some(Obstacle { time: Some(time), ..Obstacle::new(ObstacleKind::Time, detail) })
 }
 
-/// Returns the obstacle that a held task with an overlapping path is.
-pub fn of_paths(path: String, other_path: String, holder: Task) -> Obstacle {
+/// Returns the obstacle that a held task with an overlapping path causes.
+pub fn paths_obstacle(path: String, other_path: String, holder: Task) -> Obstacle {
     let detail = format!(
         "{path} overlaps with {other_path} of {:?}, held by {}",
-        shown_title(&holder.spec.title),
+        truncate_title(&holder.spec.title),
         holder_name(&holder)
     );
     Obstacle {
@@ -101,8 +102,8 @@ pub fn of_paths(path: String, other_path: String, holder: Task) -> Obstacle {
     }
 }
 
-/// Returns the obstacle that required capabilities are, if there are any.
-pub fn of_capabilities(task: &Task) -> Option<Obstacle> {
+/// Returns the obstacle that required capabilities cause, or None if the task requires no capabilities.
+pub fn capabilities_obstacle(task: &Task) -> Option<Obstacle> {
     let required = &task.spec.required_capabilities;
     if required.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! Runs: their statuses, and the rules for changing them.
+//! Defines runs, their statuses, and the rules for changing a run.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::{Key, Labels};
 use crate::error::{Error, Result};
 
 coded_enum! {
-    /// The status of a run.
+    /// Lists the possible statuses of a run.
     RunStatus {
         Planning = 1 "RUN_STATUS_PLANNING",
         Running = 2 "RUN_STATUS_RUNNING",
@@ -23,48 +23,52 @@ coded_enum! {
 }
 
 impl RunStatus {
-    /// Returns whether the run has ended.
+    /// Returns whether a run with this status has ended.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 
-    /// Returns whether the run takes new work. A run that has ended or is being cancelled still takes records.
-    pub fn takes_work(self) -> bool {
+    /// Returns whether a run with this status is active, which means that the run has not ended and is not being
+    /// cancelled. A run that is not active still accepts events, checkpoints and artifacts.
+    pub fn is_active(self) -> bool {
         !self.is_terminal() && self != Self::Cancelling
     }
 
-    /// Returns whether tasks of the run can be claimed.
+    /// Returns whether agents can claim tasks of a run with this status.
     pub fn allows_claims(self) -> bool {
         matches!(self, Self::Planning | Self::Running | Self::Blocked)
     }
 
-    /// Checks that tasks of the run can be requeued. Fails while the run is being cancelled, because a requeued task could
-    /// never be claimed.
-    pub fn check_takes_requeue(self, run_id: &str) -> Result<()> {
+    /// Checks that tasks of a run with this status can be requeued. Fails while the run is being cancelled, because no
+    /// agent could claim a requeued task.
+    pub fn check_allows_requeue(self, run_id: &str) -> Result<()> {
         if self == Self::Cancelling {
             return Err(Error::RunEnded { run_id: run_id.to_owned(), current_status: self.name() });
         }
         Ok(())
     }
 
-    /// Returns whether UpdateRun may set the status. The other statuses have RPCs of their own.
+    /// Returns whether an UpdateRun call can set this status. Only PauseRun and CancelRun calls lead to the other
+    /// statuses.
     pub fn can_be_set(self) -> bool {
         !matches!(self, Self::Paused | Self::Cancelling | Self::Cancelled)
     }
 }
 
-/// The label that turns the check of path conflicts on or off.
+/// The key of the label that turns the check for path conflicts on or off.
 const PATH_POLICY: &str = "path_policy";
 
-/// Checks the labels of a run that have a meaning.
+/// Checks the labels that Runhub interprets. Fails if the label `path_policy` is set and is neither `on` nor `off`.
 pub fn check_labels(labels: &Labels) -> Result<()> {
     match labels.get(PATH_POLICY).map(String::as_str) {
         None | Some("on" | "off") => Ok(()),
-        Some(other) => Err(Error::field("labels", format!("{PATH_POLICY} must be \"on\" or \"off\", not {other:?}"))),
+        Some(other) => {
+            Err(Error::field("labels", format!("the label {PATH_POLICY} must be \"on\" or \"off\", not {other:?}")))
+        }
     }
 }
 
-/// A run: one goal, with a plan of tasks.
+/// Represents a run, which has one goal and a plan of tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct Run {
@@ -75,9 +79,11 @@ pub struct Run {
     pub labels: Labels,
     pub status: RunStatus,
     pub status_reason: String,
-    /// The status that a paused run gets back when it resumes. None unless the run is paused.
+    /// The status to which a paused run returns when the run is resumed. None if the run is not paused, or if the run
+    /// was imported in the status PAUSED.
     pub status_before_pause: Option<RunStatus>,
-    /// The time at which the grace of the holders ends. None unless the run is being cancelled.
+    /// The end of the grace period in which agents can finish the tasks that they hold. None unless the run is being
+    /// cancelled.
     pub grace_end_time: Option<Timestamp>,
     pub summary: Option<String>,
     pub cycle_count: i32,
@@ -89,7 +95,7 @@ pub struct Run {
     pub update_time: Timestamp,
 }
 
-/// A run as a caller creates it.
+/// Contains the fields of a run that a caller creates.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct RunDraft {
@@ -98,7 +104,8 @@ pub struct RunDraft {
     pub labels: Labels,
 }
 
-/// The changes of an UpdateRun call. An outer None leaves a field as it is; an inner None clears it.
+/// Contains the changes of an UpdateRun call. An outer None leaves a field unchanged, and an inner None clears the
+/// field.
 #[derive(Debug, Clone, Default)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct RunUpdate {
@@ -109,7 +116,7 @@ pub struct RunUpdate {
 }
 
 impl Run {
-    /// Returns a new run.
+    /// Returns a new run in the status PLANNING with the fields of `draft`.
     pub fn new(key: Key, id: String, draft: RunDraft, now: Timestamp) -> Self {
         Self {
             key,
@@ -132,119 +139,126 @@ impl Run {
         }
     }
 
-    /// Returns the run after an update. If the update changes nothing, the result equals `self`.
+    /// Returns the run after an update. If the update changes nothing, the result equals `self`. Fails if the run has
+    /// another revision than the caller expects, or if the run is being cancelled.
     pub fn updated(&self, update: &RunUpdate, now: Timestamp) -> Result<Self> {
         self.check_revision(update.expected_revision)?;
         if self.status == RunStatus::Cancelling {
-            return Err(self.wrong_status("can't be updated"));
+            return Err(self.wrong_status_error("can't be updated"));
         }
         let mut next = self.clone();
         if let Some(status) = update.status.filter(|status| *status != self.status) {
-            next.move_to(status, "");
+            next.set_status(status, "");
         }
         next.summary = update.summary.clone().unwrap_or(next.summary);
         next.current_task_id = update.current_task_id.clone().unwrap_or(next.current_task_id);
         if next != *self {
-            next.touch(now);
+            next.mark_changed(now);
         }
         Ok(next)
     }
 
-    /// Sets the status, and clears the fields that belong to the previous status.
-    fn move_to(&mut self, status: RunStatus, reason: &str) {
+    /// Sets the status and the status reason, and clears `status_before_pause` and `grace_end_time`, which belong to
+    /// the previous status.
+    fn set_status(&mut self, status: RunStatus, reason: &str) {
         self.status = status;
         reason.clone_into(&mut self.status_reason);
         self.status_before_pause = None;
         self.grace_end_time = None;
     }
 
-    /// Returns the run with one more cycle.
+    /// Returns the run with a `cycle_count` that is higher by 1.
     pub fn with_next_cycle(&self, now: Timestamp) -> Self {
         let mut next = Self { cycle_count: self.cycle_count.saturating_add(1), ..self.clone() };
-        next.touch(now);
+        next.mark_changed(now);
         next
     }
 
-    /// Returns the run with one more replan.
+    /// Returns the run with a `replan_count` that is higher by 1.
     pub fn with_next_replan(&self, now: Timestamp) -> Self {
         let mut next = Self { replan_count: self.replan_count.saturating_add(1), ..self.clone() };
-        next.touch(now);
+        next.mark_changed(now);
         next
     }
 
-    /// Returns the run with the next version of its plan.
+    /// Returns the run with a `plan_version` that is higher by 1.
     pub fn with_next_plan(&self, now: Timestamp) -> Self {
         let mut next = Self { plan_version: self.plan_version + 1, ..self.clone() };
-        next.touch(now);
+        next.mark_changed(now);
         next
     }
 
-    /// Returns the paused run. If the run is paused already, the result equals `self`.
+    /// Returns the paused run. If the run is already paused, the result equals `self`. Fails if the run has ended or is
+    /// being cancelled.
     pub fn paused(&self, reason: &str, now: Timestamp) -> Result<Self> {
-        self.check_takes_work()?;
+        self.check_active()?;
         let mut next = self.clone();
         if self.status != RunStatus::Paused {
-            next.move_to(RunStatus::Paused, reason);
+            next.set_status(RunStatus::Paused, reason);
             next.status_before_pause = Some(self.status);
-            next.touch(now);
+            next.mark_changed(now);
         }
         Ok(next)
     }
 
-    /// Returns the run with its status from before the pause. If the run is not paused, the result equals `self`.
+    /// Returns the run with the status from before the pause. If the run is not paused, the result equals `self`. Fails
+    /// if the run has ended or is being cancelled.
     pub fn resumed(&self, reason: &str, now: Timestamp) -> Result<Self> {
-        self.check_takes_work()?;
+        self.check_active()?;
         let mut next = self.clone();
         if self.status == RunStatus::Paused {
-            // An imported run may be paused without a previous status.
-            next.move_to(self.status_before_pause.unwrap_or(RunStatus::Running), reason);
-            next.touch(now);
+            // An imported run can be paused without a `status_before_pause`. The imported run then resumes as
+            // RUNNING.
+            next.set_status(self.status_before_pause.unwrap_or(RunStatus::Running), reason);
+            next.mark_changed(now);
         }
         Ok(next)
     }
 
-    /// Returns the run while it is being cancelled. If it is already, with a grace that ends no later, the result equals
-    /// `self`.
+    /// Returns the run after a cancellation request. If the run is already cancelled, or is being cancelled with a
+    /// grace period that ends no later than the requested grace period, the result equals `self`. Fails if the run is
+    /// completed or failed.
     pub fn cancelling(&self, reason: &str, grace: Duration, now: Timestamp) -> Result<Self> {
         let mut next = self.clone();
         let end = now.plus(grace);
         match (self.status, self.grace_end_time) {
-            (RunStatus::Completed | RunStatus::Failed, _) => return Err(self.ended_error()),
+            (RunStatus::Completed | RunStatus::Failed, _) => return Err(self.run_ended_error()),
             (RunStatus::Cancelled, _) => return Ok(next),
             (RunStatus::Cancelling, Some(before)) if before <= end => return Ok(next),
             (RunStatus::Cancelling, _) => {}
-            _ => next.move_to(RunStatus::Cancelling, reason),
+            _ => next.set_status(RunStatus::Cancelling, reason),
         }
         next.grace_end_time = Some(end);
-        next.touch(now);
+        next.mark_changed(now);
         Ok(next)
     }
 
-    /// Returns whether the holders have had their grace.
-    pub fn is_grace_over(&self, now: Timestamp) -> bool {
+    /// Returns whether the grace period of the cancellation has ended. Returns false if the run is not being cancelled.
+    pub fn has_grace_ended(&self, now: Timestamp) -> bool {
         self.grace_end_time.is_some_and(|end| end <= now)
     }
 
-    /// Returns the run after its cancellation.
+    /// Returns the run in the status CANCELLED. `status_reason` keeps the reason of the cancellation request.
     pub fn cancelled(&self, now: Timestamp) -> Self {
         let mut next = self.clone();
-        next.move_to(RunStatus::Cancelled, &self.status_reason);
-        next.touch(now);
+        next.set_status(RunStatus::Cancelled, &self.status_reason);
+        next.mark_changed(now);
         next
     }
 
-    /// Returns whether the label `path_policy` turns the check of path conflicts off.
+    /// Returns whether the label `path_policy` turns off the check for path conflicts.
     pub fn ignores_paths(&self) -> bool {
         self.labels.get(PATH_POLICY).is_some_and(|policy| policy == "off")
     }
 
-    /// Counts a change of the run.
-    pub fn touch(&mut self, now: Timestamp) {
+    /// Increases the run's revision by 1 and sets the run's update time to `now`.
+    pub fn mark_changed(&mut self, now: Timestamp) {
         self.revision += 1;
         self.update_time = now;
     }
 
-    /// Checks that the run has the plan version that the caller expects. None expects nothing.
+    /// Checks the version of the run's plan. Fails if the caller expects another version. If `expected` is None,
+    /// every version is accepted.
     pub fn check_plan_version(&self, expected: Option<i32>) -> Result<()> {
         match expected {
             Some(expected) if expected != self.plan_version => {
@@ -254,36 +268,38 @@ impl Run {
         }
     }
 
-    /// Checks that the run has ended, so that it can be deleted.
+    /// Checks that the run can be deleted. Fails if the run has another revision than the caller expects, or if the
+    /// run has not ended.
     pub fn check_deletable(&self, expected_revision: Option<i64>) -> Result<()> {
         self.check_revision(expected_revision)?;
         if !self.status.is_terminal() {
-            return Err(self.wrong_status("can't be deleted: only a run that has ended can be deleted"));
+            return Err(self.wrong_status_error("can't be deleted: only a run that has ended can be deleted"));
         }
         Ok(())
     }
 
-    /// Checks that the run takes new work.
-    pub fn check_takes_work(&self) -> Result<()> {
-        if self.status.takes_work() { Ok(()) } else { Err(self.ended_error()) }
+    /// Checks that the run is active. Fails if the run has ended or is being cancelled.
+    pub fn check_active(&self) -> Result<()> {
+        if self.status.is_active() { Ok(()) } else { Err(self.run_ended_error()) }
     }
 
     fn check_revision(&self, expected: Option<i64>) -> Result<()> {
         check_revision(format_args!("run {}", self.id), expected, self.revision)
     }
 
-    fn ended_error(&self) -> Error {
+    fn run_ended_error(&self) -> Error {
         Error::RunEnded { run_id: self.id.clone(), current_status: self.status.name() }
     }
 
-    fn wrong_status(&self, consequence: &str) -> Error {
+    fn wrong_status_error(&self, consequence: &str) -> Error {
         let current_status = self.status.name();
-        let problem = format!("run {} is {}, so it {consequence}", self.id, short_name(current_status));
+        let problem = format!("run {} is {}, so the run {consequence}", self.id, short_name(current_status));
         Error::WrongStatus { current_status, problem }
     }
 }
 
-/// Checks that a thing has the revision that the caller expects. None expects nothing.
+/// Checks the revision of a resource. Fails if the caller expects another revision. If `expected` is None, every
+/// revision is accepted.
 pub fn check_revision(thing: impl Display, expected: Option<i64>, actual: i64) -> Result<()> {
     match expected {
         Some(expected) if expected != actual => {
@@ -297,7 +313,7 @@ pub fn check_revision(thing: impl Display, expected: Option<i64>, actual: i64) -
 mod tests {
     use super::*;
 
-    fn run(status: RunStatus) -> Run {
+    fn run_with_status(status: RunStatus) -> Run {
         let draft = RunDraft { goal: "g".into(), repo_path: "r".into(), labels: Labels::new() };
         Run { status, ..Run::new(1, "run".into(), draft, Timestamp::from_micros(0)) }
     }
@@ -306,15 +322,15 @@ mod tests {
 
     #[test]
     fn update_without_a_change_keeps_the_revision() {
-        let before = run(RunStatus::Planning);
+        let before = run_with_status(RunStatus::Planning);
         let update = RunUpdate { status: Some(RunStatus::Planning), summary: Some(None), ..RunUpdate::default() };
         assert_eq!(before.updated(&update, LATER), Ok(before.clone()));
     }
 
     #[test]
-    fn update_keeps_sets_or_clears_a_field() {
+    fn update_can_keep_set_or_clear_a_field() {
         let update = RunUpdate { summary: Some(Some("s".into())), ..RunUpdate::default() };
-        let set = run(RunStatus::Running).updated(&update, LATER).unwrap();
+        let set = run_with_status(RunStatus::Running).updated(&update, LATER).unwrap();
         assert_eq!((set.summary.as_deref(), set.revision, set.update_time), (Some("s"), 2, LATER));
         let kept = set.updated(&RunUpdate { status: Some(RunStatus::Failed), ..RunUpdate::default() }, LATER).unwrap();
         assert_eq!(kept.summary.as_deref(), Some("s"));
@@ -324,15 +340,15 @@ mod tests {
 
     #[test]
     fn update_of_a_cancelling_run_is_refused() {
-        let refused = run(RunStatus::Cancelling).updated(&RunUpdate::default(), LATER);
+        let refused = run_with_status(RunStatus::Cancelling).updated(&RunUpdate::default(), LATER);
         assert!(matches!(refused, Err(Error::WrongStatus { .. })));
     }
 
     #[test]
-    fn run_that_ends_takes_no_work() {
+    fn ended_or_cancelling_run_is_not_active() {
         for status in RunStatus::ALL {
             let ends = status.is_terminal() || *status == RunStatus::Cancelling;
-            assert_eq!(run(*status).check_takes_work().is_err(), ends, "{status:?}");
+            assert_eq!(run_with_status(*status).check_active().is_err(), ends, "{status:?}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The server's own events. `event.proto` documents the payload of each kind. Keys are only added.
+//! Builds the server's own events. `event.proto` documents the payload of each kind. New versions may add keys to a
+//! payload, but never remove or rename a key.
 
 use serde_json::{Map, Value, json};
 
@@ -7,7 +8,7 @@ use super::approval::Approval;
 use super::artifact::Artifact;
 use super::attempt::TaskAttempt;
 use super::checkpoint::Checkpoint;
-use super::code::words;
+use super::code::lowercase_words;
 use super::event::{EventDraft, RUN_CANCELLED, RUN_DELETED, RUN_UPDATED, SYSTEM};
 use super::json::Json;
 use super::run::Run;
@@ -15,30 +16,33 @@ use super::task::{EndStatus, Ending, Task};
 use super::time::Timestamp;
 use crate::error::StaleToken;
 
-/// Maximum length of a title in an event, because a plan of a thousand tasks is one event.
+/// Maximum length of a task title in an event, in characters. The limit keeps events small, because one event can
+/// contain the titles of 1,000 tasks.
 const TITLE_CHARS: usize = 200;
 
-fn event(kind: &str, message: impl Into<String>, payload: Value) -> EventDraft {
+fn new_event(kind: &str, message: impl Into<String>, payload: Value) -> EventDraft {
     let payload = Json::from(payload);
     EventDraft { task_key: None, source: SYSTEM.to_owned(), kind: kind.to_owned(), message: message.into(), payload }
 }
 
-fn about(task: &Task, draft: EventDraft) -> EventDraft {
+fn with_task(task: &Task, draft: EventDraft) -> EventDraft {
     EventDraft { task_key: Some(task.key), ..draft }
 }
 
-/// Returns the event of a new run. Kind, message and payload are those of RunStore.
+/// Returns the event for a new run. The kind, message and payload match the event that the TypeScript class RunStore
+/// wrote for a new run.
 pub fn run_created(run: &Run) -> EventDraft {
-    event("run_created", "Run created.", json!({ "goal": run.goal, "repoPath": run.repo_path }))
+    new_event("run_created", "Run created.", json!({ "goal": run.goal, "repoPath": run.repo_path }))
 }
 
-/// Returns the event of a run that an import has created.
+/// Returns the event for a run that an import has created.
 pub fn run_imported(run: &Run, from: &str) -> EventDraft {
     let payload = json!({ "goal": run.goal, "repoPath": run.repo_path, "importedFrom": from });
-    event("run_created", "Run created by an import.", payload)
+    new_event("run_created", "Run created by an import.", payload)
 }
 
-/// Returns the event of an updated run. The payload contains the fields that differ.
+/// Returns the event for an updated run. The payload contains only the fields that differ between `before` and
+/// `after`.
 pub fn run_updated(before: &Run, after: &Run) -> EventDraft {
     let mut changed = Map::new();
     let mut note = |name: &str, differs: bool, value: Value| {
@@ -52,100 +56,103 @@ pub fn run_updated(before: &Run, after: &Run) -> EventDraft {
     note("currentTaskId", before.current_task_id != after.current_task_id, json!(after.current_task_id));
     note("cycleCount", before.cycle_count != after.cycle_count, json!(after.cycle_count));
     note("replanCount", before.replan_count != after.replan_count, json!(after.replan_count));
-    event(RUN_UPDATED, "Run updated.", Value::Object(changed))
+    new_event(RUN_UPDATED, "Run updated.", Value::Object(changed))
 }
 
-/// Returns the event of a paused run. `before` is the run before the pause.
+/// Returns the event for a paused run. `before` is the run before the pause.
 pub fn run_paused(before: &Run, reason: &str) -> EventDraft {
-    event("run_paused", "Run paused.", json!({ "reason": reason, "statusBefore": before.status.name() }))
+    new_event("run_paused", "Run paused.", json!({ "reason": reason, "statusBefore": before.status.name() }))
 }
 
-/// Returns the event of a resumed run. `run` is the run after it resumed.
+/// Returns the event for a resumed run. `run` is the run after the resumption.
 pub fn run_resumed(run: &Run, reason: &str) -> EventDraft {
-    event("run_resumed", "Run resumed.", json!({ "reason": reason, "status": run.status.name() }))
+    new_event("run_resumed", "Run resumed.", json!({ "reason": reason, "status": run.status.name() }))
 }
 
-/// Returns the event of a run whose cancellation was requested. `run` is the run after the request.
+/// Returns the event for a requested cancellation of a run. `run` is the run after the request.
 pub fn run_cancel_requested(run: &Run, reason: &str) -> EventDraft {
     let payload = json!({ "reason": reason, "graceEndTime": run.grace_end_time.map(Timestamp::to_text) });
-    event("run_cancel_requested", "Cancellation requested.", payload)
+    new_event("run_cancel_requested", "Cancellation requested.", payload)
 }
 
-/// Returns the last event of a cancellation.
+/// Returns the event for a run whose cancellation has ended.
 pub fn run_cancelled(run: &Run) -> EventDraft {
-    event(RUN_CANCELLED, "Run cancelled.", json!({ "reason": run.status_reason }))
+    new_event(RUN_CANCELLED, "Run cancelled.", json!({ "reason": run.status_reason }))
 }
 
-/// Returns the event that remains of a deleted run.
+/// Returns the event that remains in the log after a run is deleted.
 pub fn run_deleted(run: &Run) -> EventDraft {
     let payload = json!({ "goal": run.goal, "repoPath": run.repo_path, "status": run.status.name() });
-    event(RUN_DELETED, "Run deleted.", payload)
+    new_event(RUN_DELETED, "Run deleted.", payload)
 }
 
-/// Returns the event of tasks that were added to the plan.
+/// Returns the event for tasks that were added to the plan.
 pub fn tasks_added(tasks: &[Task], plan_version: i32) -> EventDraft {
-    let payload = json!({ "tasks": titles(tasks), "planVersion": plan_version });
-    event("tasks_added", format!("{} added.", count(tasks.len(), "task")), payload)
+    let payload = json!({ "tasks": task_titles(tasks), "planVersion": plan_version });
+    new_event("tasks_added", format!("{} added.", format_count(tasks.len(), "task")), payload)
 }
 
-/// Returns the event of a replaced plan.
+/// Returns the event for a replaced plan. `tasks` contains the added tasks.
 pub fn plan_replaced(tasks: &[Task], plan_version: i32, abandoned_count: usize) -> EventDraft {
-    let payload = json!({ "tasks": titles(tasks), "planVersion": plan_version, "abandonedCount": abandoned_count });
-    let message = format!("Plan replaced: {} abandoned, {} added.", count(abandoned_count, "task"), tasks.len());
-    event("plan_replaced", message, payload)
+    let payload =
+        json!({ "tasks": task_titles(tasks), "planVersion": plan_version, "abandonedCount": abandoned_count });
+    let message = format!("Plan replaced: {} abandoned, {} added.", format_count(abandoned_count, "task"), tasks.len());
+    new_event("plan_replaced", message, payload)
 }
 
-fn titles(tasks: &[Task]) -> Value {
-    let shown = |task: &Task| json!({ "id": task.id, "ordinal": task.ordinal, "title": shown_title(&task.spec.title) });
+fn task_titles(tasks: &[Task]) -> Value {
+    let shown =
+        |task: &Task| json!({ "id": task.id, "ordinal": task.ordinal, "title": truncate_title(&task.spec.title) });
     tasks.iter().map(shown).collect()
 }
 
-/// Returns the part of a title that events and obstacles show.
-pub fn shown_title(title: &str) -> String {
+/// Returns a task title for events and obstacles, cut to `TITLE_CHARS` (200) characters.
+pub fn truncate_title(title: &str) -> String {
     title.chars().take(TITLE_CHARS).collect()
 }
 
-fn count(number: usize, thing: &str) -> String {
+fn format_count(number: usize, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
-/// Returns the event of a claimed task. `task` is the task after the claim.
+/// Returns the event for a claimed task. `task` is the task after the claim.
 pub fn task_claimed(task: &Task) -> EventDraft {
     let agent_id = task.agent_id.as_deref().unwrap_or_default();
     let message = format!("Task claimed by {agent_id}, attempt {}.", task.attempt_count);
-    about(task, event("task_claimed", message, lease(task)))
+    with_task(task, new_event("task_claimed", message, lease_payload(task)))
 }
 
-/// Returns the event of an expired lease that its late holder has resumed. `task` is the task after that.
+/// Returns the event for an expired lease that its holder has resumed with a heartbeat. `task` is the task after the
+/// holder has resumed the lease.
 pub fn lease_resumed(task: &Task) -> EventDraft {
-    about(task, event("lease_resumed", "Lease resumed.", lease(task)))
+    with_task(task, new_event("lease_resumed", "Lease resumed.", lease_payload(task)))
 }
 
-fn lease(task: &Task) -> Value {
+fn lease_payload(task: &Task) -> Value {
     let expire_time = task.lease.as_ref().map(|lease| lease.expire_time.to_text());
     json!({ "agentId": task.agent_id, "attemptNumber": task.attempt_count, "leaseExpireTime": expire_time })
 }
 
-/// Returns the event of an expired lease.
+/// Returns the event for an expired lease. `before` and `after` are the task before and after the expiry.
 pub fn lease_expired(before: &Task, after: &Task) -> EventDraft {
-    let mut payload = holder(before);
+    let mut payload = holder_payload(before);
     payload.insert("status".to_owned(), json!(after.status.name()));
     payload.insert("failureCount".to_owned(), json!(after.failure_count));
     payload.insert("blockerSignature".to_owned(), json!(after.blocker_signature));
-    about(before, event("lease_expired", "Lease expired.", Value::Object(payload)))
+    with_task(before, new_event("lease_expired", "Lease expired.", Value::Object(payload)))
 }
 
-/// The attempt that an event is about.
+/// Identifies the attempt that an event is about.
 #[derive(Debug, Clone)]
 pub struct AttemptRef {
-    /// The attempt's number.
+    /// The number of the attempt among all attempts at the task.
     pub number: i32,
-    /// The agent that made the attempt.
+    /// The id of the agent that made the attempt. None if the agent is unknown.
     pub agent_id: Option<String>,
 }
 
-/// Returns the event of a task whose work was ended. `after` is the task after that; `attempt` ended with it, if one was
-/// running.
+/// Returns the event for a task that a caller has completed, blocked, abandoned, failed or released. `after` is the
+/// task after this change. `attempt` is the attempt that the caller ended, or None if the caller ended no attempt.
 pub fn task_ended(after: &Task, attempt: Option<&AttemptRef>, ending: &Ending) -> EventDraft {
     let (kind, message) = match ending.to {
         EndStatus::Completed => ("task_completed", "Task completed."),
@@ -174,47 +181,52 @@ pub fn task_ended(after: &Task, attempt: Option<&AttemptRef>, ending: &Ending) -
         payload["failureCount"] = json!(after.failure_count);
         payload["notBeforeTime"] = json!(after.spec.not_before_time.map(Timestamp::to_text));
     }
-    about(after, event(kind, message, payload))
+    with_task(after, new_event(kind, message, payload))
 }
 
-/// Returns the event of a task that a replan or the cancellation of its run has abandoned. No agent reported it, so the
-/// task keeps its summary.
-pub fn task_abandoned_unreported(before: &Task) -> EventDraft {
-    let mut payload = holder(before);
+/// Returns the event for a task that was abandoned by a replan or by the cancellation of the run. The payload contains
+/// the previous summary of the task, because no agent reported a new summary.
+pub fn task_abandoned_without_report(before: &Task) -> EventDraft {
+    let mut payload = holder_payload(before);
     payload.insert("summary".to_owned(), json!(before.implementation_summary));
     payload.insert("blockerSignature".to_owned(), json!(before.blocker_signature));
-    about(before, event("task_abandoned", "Task abandoned.", Value::Object(payload)))
+    with_task(before, new_event("task_abandoned", "Task abandoned.", Value::Object(payload)))
 }
 
-/// Returns the event of a task that is blocked because a task it depends on was abandoned. `task` is the task after that.
+/// Returns the event for a task that is blocked because one of its dependencies was abandoned. `task` is the blocked
+/// task.
 pub fn task_blocked_by_dependency(task: &Task) -> EventDraft {
-    let mut payload = holder(task);
+    let mut payload = holder_payload(task);
     payload.insert("summary".to_owned(), json!(task.implementation_summary));
     payload.insert("blockerSignature".to_owned(), json!(task.blocker_signature));
-    about(task, event("task_blocked", "Task blocked: a task it depends on was abandoned.", Value::Object(payload)))
+    with_task(
+        task,
+        new_event("task_blocked", "Task blocked: a task it depends on was abandoned.", Value::Object(payload)),
+    )
 }
 
-/// Returns the event of a requeued task. `before` is the task before that.
+/// Returns the event for a requeued task. `before` is the task before the requeue.
 pub fn task_requeued(before: &Task, reason: &str) -> EventDraft {
-    let mut payload = holder(before);
+    let mut payload = holder_payload(before);
     payload.insert("reason".to_owned(), json!(reason));
-    about(before, event("task_requeued", "Task requeued.", Value::Object(payload)))
+    with_task(before, new_event("task_requeued", "Task requeued.", Value::Object(payload)))
 }
 
-/// Returns the agent and the attempt that held a task. Both are null if nobody held it.
-fn holder(before: &Task) -> Map<String, Value> {
+/// Returns the payload entries for the agent that held a task, and for the number of the agent's attempt. Both entries
+/// are null if no agent held the task.
+fn holder_payload(before: &Task) -> Map<String, Value> {
     let attempt_number = before.is_held().then_some(before.attempt_count);
     let agent_id = before.agent_id.as_deref();
     Map::from_iter([("agentId".to_owned(), json!(agent_id)), ("attemptNumber".to_owned(), json!(attempt_number))])
 }
 
-/// Returns the event of an orchestrator that requeued all tasks in progress. Kind, message and payload are those of
-/// RunStore.
-pub fn requeue_in_progress(changes: usize) -> EventDraft {
-    event("requeue_in_progress", "Requeued in-progress tasks on resume.", json!({ "changes": changes }))
+/// Returns the event for a call that requeued all in-progress tasks of a run. The kind, message and payload match the
+/// event that the TypeScript class RunStore wrote for such a requeue.
+pub fn in_progress_tasks_requeued(changes: usize) -> EventDraft {
+    new_event("requeue_in_progress", "Requeued in-progress tasks on resume.", json!({ "changes": changes }))
 }
 
-/// Returns the event of a call that was rejected because its lease token is stale.
+/// Returns the event for a call that was rejected because the call's lease token is stale.
 pub fn stale_write_rejected(task: &Task, call: &str, stale: &StaleToken) -> EventDraft {
     let payload = json!({
         "call": call,
@@ -223,10 +235,10 @@ pub fn stale_write_rejected(task: &Task, call: &str, stale: &StaleToken) -> Even
         "currentAttemptNumber": stale.current_attempt_number,
         "currentStatus": stale.current_status,
     });
-    about(task, event("stale_write_rejected", format!("{call} rejected: stale lease token."), payload))
+    with_task(task, new_event("stale_write_rejected", format!("{call} rejected: stale lease token."), payload))
 }
 
-/// Returns the event of an attempt that an orchestrator has reported.
+/// Returns the event for an attempt that an orchestrator has reported.
 pub fn attempt_recorded(task: &Task, attempt: &TaskAttempt) -> EventDraft {
     let payload = json!({
         "attemptNumber": attempt.attempt_number,
@@ -235,10 +247,10 @@ pub fn attempt_recorded(task: &Task, attempt: &TaskAttempt) -> EventDraft {
         "blockerSignature": attempt.blocker_signature,
         "result": attempt.result.to_value(),
     });
-    about(task, event("attempt_recorded", "Attempt recorded.", payload))
+    with_task(task, new_event("attempt_recorded", "Attempt recorded.", payload))
 }
 
-/// Returns the event of a saved agent state.
+/// Returns the event for a saved agent state.
 pub fn agent_state_saved(state: &AgentState) -> EventDraft {
     let payload = json!({
         "role": state.role,
@@ -248,10 +260,10 @@ pub fn agent_state_saved(state: &AgentState) -> EventDraft {
         "lastPromptPath": state.last_prompt_path,
         "lastResponsePath": state.last_response_path,
     });
-    event("agent_state_saved", "Agent state saved.", payload)
+    new_event("agent_state_saved", "Agent state saved.", payload)
 }
 
-/// Returns the event of an approval that was decided elsewhere and recorded.
+/// Returns the event for a recorded approval, which was decided outside Runhub.
 pub fn approval_recorded(approval: &Approval) -> EventDraft {
     let payload = json!({
         "approvalId": approval.id,
@@ -260,10 +272,10 @@ pub fn approval_recorded(approval: &Approval) -> EventDraft {
         "rationale": approval.rationale,
         "payload": approval.payload.to_value(),
     });
-    of_approval(approval, "approval_recorded", "Approval recorded.", payload)
+    approval_event(approval, "approval_recorded", "Approval recorded.", payload)
 }
 
-/// Returns the event of a requested approval.
+/// Returns the event for a requested approval.
 pub fn approval_requested(approval: &Approval) -> EventDraft {
     let payload = json!({
         "approvalId": approval.id,
@@ -274,10 +286,10 @@ pub fn approval_requested(approval: &Approval) -> EventDraft {
         "expireTime": approval.expire_time.map(Timestamp::to_text),
         "payload": approval.payload.to_value(),
     });
-    of_approval(approval, "approval_requested", "Approval requested.", payload)
+    approval_event(approval, "approval_requested", "Approval requested.", payload)
 }
 
-/// Returns the event of a decided approval.
+/// Returns the event for a decided approval.
 pub fn approval_decided(approval: &Approval) -> EventDraft {
     let payload = json!({
         "approvalId": approval.id,
@@ -285,11 +297,11 @@ pub fn approval_decided(approval: &Approval) -> EventDraft {
         "verdict": approval.verdict.name(),
         "rationale": approval.rationale,
     });
-    let message = format!("Approval decided: {}.", words(approval.verdict.name()));
-    of_approval(approval, "approval_decided", &message, payload)
+    let message = format!("Approval decided: {}.", lowercase_words(approval.verdict.name()));
+    approval_event(approval, "approval_decided", &message, payload)
 }
 
-/// Returns the event of an expired approval. `approval` is the approval after its policy was applied.
+/// Returns the event for an expired approval. `approval` is the approval after the `on_expiry` policy was applied.
 pub fn approval_expired(approval: &Approval) -> EventDraft {
     let payload = json!({
         "approvalId": approval.id,
@@ -297,32 +309,32 @@ pub fn approval_expired(approval: &Approval) -> EventDraft {
         "verdict": approval.verdict.name(),
         "source": approval.source,
     });
-    of_approval(approval, "approval_expired", "Approval expired.", payload)
+    approval_event(approval, "approval_expired", "Approval expired.", payload)
 }
 
-/// Returns the event of a cancelled approval.
+/// Returns the event for a cancelled approval.
 pub fn approval_cancelled(approval: &Approval) -> EventDraft {
     let payload = json!({ "approvalId": approval.id, "source": approval.source });
-    of_approval(approval, "approval_cancelled", "Approval cancelled.", payload)
+    approval_event(approval, "approval_cancelled", "Approval cancelled.", payload)
 }
 
-/// Returns the event of a consumed approval.
+/// Returns the event for a consumed approval.
 pub fn approval_consumed(approval: &Approval) -> EventDraft {
     let payload = json!({ "approvalId": approval.id, "subjectDigest": approval.subject_digest });
-    of_approval(approval, "approval_consumed", "Approval consumed.", payload)
+    approval_event(approval, "approval_consumed", "Approval consumed.", payload)
 }
 
-fn of_approval(approval: &Approval, kind: &str, message: &str, payload: Value) -> EventDraft {
-    EventDraft { task_key: approval.task_key, ..event(kind, message, payload) }
+fn approval_event(approval: &Approval, kind: &str, message: &str, payload: Value) -> EventDraft {
+    EventDraft { task_key: approval.task_key, ..new_event(kind, message, payload) }
 }
 
-/// Returns the event of a new checkpoint.
+/// Returns the event for a new checkpoint.
 pub fn checkpoint_created(checkpoint: &Checkpoint) -> EventDraft {
     let payload = json!({ "checkpointId": checkpoint.id, "status": checkpoint.status.name() });
-    event("checkpoint_created", "Checkpoint created.", payload)
+    new_event("checkpoint_created", "Checkpoint created.", payload)
 }
 
-/// Returns the event of a new artifact.
+/// Returns the event for a new artifact.
 pub fn artifact_created(artifact: &Artifact, task_key: Option<super::Key>) -> EventDraft {
     let payload = json!({
         "artifactId": artifact.id,
@@ -330,5 +342,5 @@ pub fn artifact_created(artifact: &Artifact, task_key: Option<super::Key>) -> Ev
         "kind": artifact.kind,
         "path": artifact.path,
     });
-    EventDraft { task_key, ..event("artifact_created", "Artifact created.", payload) }
+    EventDraft { task_key, ..new_event("artifact_created", "Artifact created.", payload) }
 }

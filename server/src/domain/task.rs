@@ -1,4 +1,4 @@
-//! Tasks: their statuses, and the callers that may change them.
+//! Defines tasks, their statuses, and the rules for the callers that change a task.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{Key, Labels};
 use crate::error::{Error, Result};
 
 coded_enum! {
-    /// The status of a task.
+    /// Lists the possible statuses of a task.
     TaskStatus {
         Pending = 1 "TASK_STATUS_PENDING",
         InProgress = 2 "TASK_STATUS_IN_PROGRESS",
@@ -22,12 +22,13 @@ coded_enum! {
     }
 }
 
-/// The `blocker_signature` of a task that is blocked because a task it depends on was abandoned.
+/// The `blocker_signature` of a task that is blocked because one of its dependencies was abandoned.
 pub const DEPENDENCY_ABANDONED: &str = "dependency_abandoned";
-/// The `blocker_signature` of a task whose last allowed attempt expired, or failed without a signature of its own.
+/// The `blocker_signature` of a task whose last allowed attempt expired, or failed without a reported
+/// `blocker_signature`.
 pub const ATTEMPTS_EXHAUSTED: &str = "attempts_exhausted";
 
-/// One piece of a run's plan.
+/// Represents one task in the plan of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct Task {
@@ -37,9 +38,10 @@ pub struct Task {
     pub run_id: String,
     pub ordinal: i32,
     pub spec: TaskSpec,
-    /// The ids of tasks of the same run.
+    /// The ids of the tasks of the same run on which this task depends.
     pub depends_on: Vec<String>,
-    /// The path set of `allowed_paths`. None if the task has no paths, or its run ignores them.
+    /// The database key of the path set with the `allowed_paths` of the task. None if the task has no paths, or if the
+    /// run ignores paths.
     pub path_set_key: Option<Key>,
     pub status: TaskStatus,
     pub attempt_count: i32,
@@ -47,10 +49,11 @@ pub struct Task {
     pub implementation_summary: Option<String>,
     pub blocker_signature: Option<String>,
     pub agent_id: Option<String>,
-    /// The lease of the live claim. An expired lease stays here until the task is claimed or moved by anyone else, so that
-    /// its late holder may still report.
+    /// The lease of the newest claim. After the lease has expired, the field keeps the lease until another caller
+    /// claims or changes the task, so that the agent that held the lease can still report. None if every lease token
+    /// for the task is stale.
     pub lease: Option<Lease>,
-    /// The number of dependencies that are not completed.
+    /// The number of the task's dependencies that are not completed.
     pub open_dependencies: i32,
     pub plan_version: i32,
     pub revision: i64,
@@ -58,7 +61,8 @@ pub struct Task {
     pub update_time: Timestamp,
 }
 
-/// The part of a task that its planner writes. It never changes, except `not_before_time`, which a failure may move.
+/// Contains the part of a task that the planner writes. A failed attempt can change `not_before_time`, but the other
+/// fields never change.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct TaskSpec {
@@ -75,54 +79,55 @@ pub struct TaskSpec {
 }
 
 impl TaskSpec {
-    /// Returns `not_before_time` if it is in the future.
-    pub fn wait_until(&self, now: Timestamp) -> Option<Timestamp> {
+    /// Returns `not_before_time` if that time is in the future, and None otherwise.
+    pub fn future_not_before_time(&self, now: Timestamp) -> Option<Timestamp> {
         self.not_before_time.filter(|_| !is_due(self.not_before_time, now))
     }
 }
 
-/// Returns whether a `not_before_time` has passed. A task without one is always due.
+/// Returns whether `not_before_time` has passed. A task without a `not_before_time` is always due.
 pub fn is_due(not_before_time: Option<Timestamp>, now: Timestamp) -> bool {
     not_before_time.is_none_or(|time| time <= now)
 }
 
-/// Returns whether an agent's capabilities contain all that a task requires.
-pub fn covers(capabilities: &[String], required: &[String]) -> bool {
+/// Returns whether `capabilities` contains every capability in `required`.
+pub fn contains_all(capabilities: &[String], required: &[String]) -> bool {
     required.iter().all(|name| capabilities.contains(name))
 }
 
-/// A task as a planner adds it.
+/// Contains a task that a planner adds to a plan.
 #[derive(Debug, Clone, Default)]
 pub struct TaskDraft {
-    /// The name by which other drafts of the same request can depend on this one. Empty: none.
+    /// The name by which other drafts of the same request can depend on this draft. Empty if the draft has no name.
     pub key: String,
     /// The part of the task that the planner writes.
     pub spec: TaskSpec,
-    /// Keys of drafts of the same request, or ids of tasks of the run.
+    /// The dependencies of the task. Each entry is the key of a draft in the same request, or the id of a task of the
+    /// run.
     pub depends_on: Vec<String>,
 }
 
-/// The caller that reports on a task.
+/// Identifies the caller that reports on a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
-    /// The caller that has this lease token.
+    /// A caller that passed a lease token. The value is the lease token.
     Holder(String),
     /// A caller without a lease token.
     Operator,
 }
 
-/// The role of a caller whose token is not stale, or who has none.
+/// Lists the possible roles of a caller that has no lease token, or a lease token that is not stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The caller holds the live claim.
+    /// The caller holds the live lease of the task.
     Holder,
-    /// The caller's lease has expired, and nobody has claimed or moved the task since.
+    /// The caller holds an expired lease, and no other caller has claimed or changed the task since the expiry.
     LateHolder,
-    /// The caller has no token.
+    /// The caller has no lease token.
     Operator,
 }
 
-/// The end of the work on a task.
+/// Contains the content of a call that completes, blocks, abandons, fails or releases a task.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)] // The proto documents them.
 pub struct Ending {
@@ -130,18 +135,19 @@ pub struct Ending {
     pub summary: Option<String>,
     pub blocker_signature: Option<String>,
     pub result: Json,
-    /// The time from now in which a failed task can't be claimed. None: it can be claimed at once.
+    /// The time during which agents can't claim the task after a failed attempt. None if agents can claim the task
+    /// immediately.
     pub retry_delay: Option<Duration>,
 }
 
 impl Ending {
-    /// Returns an ending without a report.
+    /// Returns an ending with the status `to`, and without a summary, a blocker signature, a result or a retry delay.
     pub fn new(to: EndStatus) -> Self {
         Self { to, summary: None, blocker_signature: None, result: Json::null(), retry_delay: None }
     }
 }
 
-/// The ways in which a caller can end the work on a task.
+/// Lists the ways in which a caller can end a task or an attempt at a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum EndStatus {
@@ -153,8 +159,8 @@ pub enum EndStatus {
 }
 
 impl EndStatus {
-    /// Returns the status of the attempt that ends.
-    pub fn attempt(self) -> AttemptStatus {
+    /// Returns the status of an attempt that ends with this end status.
+    pub fn attempt_status(self) -> AttemptStatus {
         match self {
             Self::Completed => AttemptStatus::Completed,
             Self::Blocked => AttemptStatus::Blocked,
@@ -164,7 +170,7 @@ impl EndStatus {
         }
     }
 
-    fn word(self) -> &'static str {
+    fn past_participle(self) -> &'static str {
         match self {
             Self::Completed => "completed",
             Self::Blocked => "blocked",
@@ -174,7 +180,7 @@ impl EndStatus {
         }
     }
 
-    fn starts_from(self, status: TaskStatus) -> bool {
+    fn is_allowed_from(self, status: TaskStatus) -> bool {
         match status {
             TaskStatus::InProgress => true,
             TaskStatus::Pending => matches!(self, Self::Completed | Self::Blocked | Self::Abandoned),
@@ -183,15 +189,16 @@ impl EndStatus {
         }
     }
 
-    /// Returns whether a caller with this role may end a task with this status so. A late holder may do everything a holder
-    /// may, except release the task, because the expiry has released the task already.
+    /// Returns whether a caller in the role `role` can set this end status for a task in the status `status`. A caller
+    /// with an expired lease can set every end status except RELEASED, because the expiry has already returned the task
+    /// to the queue.
     fn is_allowed(self, role: Role, status: TaskStatus) -> bool {
-        self.starts_from(status) || (role == Role::LateHolder && self != Self::Released)
+        self.is_allowed_from(status) || (role == Role::LateHolder && self != Self::Released)
     }
 }
 
 impl Task {
-    /// Returns a new task of a run's plan, without its dependencies.
+    /// Returns a new pending task for the plan of a run. The task has no dependencies.
     pub fn new(key: Key, id: String, run: &Run, ordinal: i32, spec: TaskSpec, now: Timestamp) -> Self {
         Self {
             key,
@@ -222,7 +229,7 @@ impl Task {
         self.status == TaskStatus::InProgress
     }
 
-    /// Returns the role of a caller, or None if its token is stale.
+    /// Returns the role of a caller, or None if the caller's lease token is stale.
     pub fn role_of(&self, caller: &Caller) -> Option<Role> {
         match caller {
             Caller::Operator => Some(Role::Operator),
@@ -232,31 +239,32 @@ impl Task {
         }
     }
 
-    /// Returns whether the task is ready: pending, with no open dependency, and due. Whether it can be claimed depends on
-    /// its run, its paths and the agent too.
+    /// Returns whether the task is ready, which means pending, due, and without open dependencies. Whether an agent
+    /// can claim a ready task also depends on the run, the paths and the agent's capabilities.
     pub fn is_ready(&self, now: Timestamp) -> bool {
         self.status == TaskStatus::Pending && self.open_dependencies == 0 && is_due(self.spec.not_before_time, now)
     }
 
-    /// Returns the task after a caller has ended the work on it. Fails if the caller's role or the task's status does not
-    /// allow it.
+    /// Returns the task after a caller has completed, blocked, abandoned, failed or released the task. Fails if the
+    /// caller's role, the status of the task, or an open dependency does not allow `ending`.
     pub fn ended(&self, role: Role, ending: &Ending, run: RunStatus, now: Timestamp) -> Result<Self> {
         if !ending.to.is_allowed(role, self.status) {
-            return Err(self.cannot_be(ending.to.word()));
+            return Err(self.status_error(ending.to.past_participle()));
         }
         if ending.to == EndStatus::Completed {
             self.check_completable(role)?;
         }
         let mut next = match ending.to {
-            EndStatus::Completed => self.moved(TaskStatus::Completed, now),
-            EndStatus::Blocked => self.moved(TaskStatus::Blocked, now),
-            EndStatus::Abandoned => self.moved(TaskStatus::Abandoned, now),
-            EndStatus::Released => return Ok(self.returned(run, now)),
-            EndStatus::Failed => self.returned(run, now),
+            EndStatus::Completed => self.with_status(TaskStatus::Completed, now),
+            EndStatus::Blocked => self.with_status(TaskStatus::Blocked, now),
+            EndStatus::Abandoned => self.with_status(TaskStatus::Abandoned, now),
+            EndStatus::Released => return Ok(self.requeue_or_abandon(run, now)),
+            EndStatus::Failed => self.requeue_or_abandon(run, now),
         };
         next.implementation_summary = ending.summary.clone();
         next.blocker_signature = ending.blocker_signature.clone();
-        // An attempt counts as one failure at most: the expiry has counted the attempt of a late holder already.
+        // An attempt counts as at most one failure. If the lease of the attempt has expired, the expiry has already
+        // counted a failure. A reported failure then adds nothing, and any other report removes the counted failure.
         match (role, ending.to) {
             (Role::LateHolder, EndStatus::Failed) => {}
             (_, EndStatus::Failed) => next.failure_count += 1,
@@ -279,23 +287,24 @@ impl Task {
         }
         if self.open_dependencies > 0 {
             let open = self.open_dependencies;
-            return Err(self.cannot_be(&format!("completed while {open} of its dependencies are not completed")));
+            return Err(self.status_error(&format!("completed while {open} of its dependencies are not completed")));
         }
         Ok(())
     }
 
-    /// Returns the error for a change that the task's status does not allow. `change` completes the sentence "it can't be …".
-    pub fn cannot_be(&self, change: &str) -> Error {
+    /// Returns the error for a change that the status of the task does not allow. `change` is a past participle such
+    /// as `requeued`, which follows "can't be" in the error text.
+    pub fn status_error(&self, change: &str) -> Error {
         let current_status = self.status.name();
         let problem = format!("task {} is {}, so it can't be {change}", self.id, short_name(current_status));
         Error::WrongStatus { current_status, problem }
     }
 
-    /// Returns the task after its attempt has ended without an end of the work: pending again, or abandoned if its run is
-    /// being cancelled.
-    fn returned(&self, run: RunStatus, now: Timestamp) -> Self {
+    /// Returns the task after an attempt that did not complete the task. The task is pending again, or abandoned if the
+    /// run is being cancelled.
+    fn requeue_or_abandon(&self, run: RunStatus, now: Timestamp) -> Self {
         let is_cancelling = run == RunStatus::Cancelling;
-        self.moved(if is_cancelling { TaskStatus::Abandoned } else { TaskStatus::Pending }, now)
+        self.with_status(if is_cancelling { TaskStatus::Abandoned } else { TaskStatus::Pending }, now)
     }
 
     fn block_if_exhausted(&mut self, signature: Option<&str>) {
@@ -306,10 +315,10 @@ impl Task {
         }
     }
 
-    /// Returns the task after its lease has expired. The task keeps the lease unless it is abandoned, so that its holder may
-    /// still report.
+    /// Returns the task after its lease has expired. Unless the task is abandoned, the task keeps the expired lease, so
+    /// that the agent that held the lease can still report.
     pub fn expired(&self, run: RunStatus, now: Timestamp) -> Self {
-        let mut next = self.returned(run, now);
+        let mut next = self.requeue_or_abandon(run, now);
         if next.status == TaskStatus::Pending {
             next.lease = self.lease.clone();
         }
@@ -318,44 +327,46 @@ impl Task {
         next
     }
 
-    /// Returns the task after its late holder has resumed the lease.
+    /// Returns the task after a heartbeat has resumed the expired lease. The failure count decreases by 1, because the
+    /// expiry had increased the failure count by 1.
     pub fn resumed(&self, agent_id: Option<String>, lease: Lease, now: Timestamp) -> Self {
         let failure_count = self.failure_count - 1;
-        Self { agent_id, lease: Some(lease), failure_count, ..self.moved(TaskStatus::InProgress, now) }
+        Self { agent_id, lease: Some(lease), failure_count, ..self.with_status(TaskStatus::InProgress, now) }
     }
 
-    /// Returns the task after a claim.
+    /// Returns the task after a claim by the agent `agent_id`.
     pub fn claimed(&self, agent_id: &str, lease: Lease, now: Timestamp) -> Self {
-        let mut next = self.moved(TaskStatus::InProgress, now);
+        let mut next = self.with_status(TaskStatus::InProgress, now);
         next.agent_id = Some(agent_id.to_owned());
         next.lease = Some(lease);
         next.attempt_count += 1;
         next
     }
 
-    /// Returns the task in another status, without a holder.
-    pub fn moved(&self, to: TaskStatus, now: Timestamp) -> Self {
+    /// Returns the task in the status `to`, without a holder and without a lease. The revision increases by 1.
+    pub fn with_status(&self, to: TaskStatus, now: Timestamp) -> Self {
         let revision = self.revision + 1;
         Self { status: to, agent_id: None, lease: None, revision, update_time: now, ..self.clone() }
     }
 
-    /// Returns the task after it was requeued. Fails if it is pending or completed.
+    /// Returns the task in the status PENDING after a requeue, with a failure count of 0. Fails if the task is pending
+    /// or completed.
     pub fn requeued(&self, now: Timestamp) -> Result<Self> {
         if matches!(self.status, TaskStatus::Pending | TaskStatus::Completed) {
-            return Err(self.cannot_be("requeued"));
+            return Err(self.status_error("requeued"));
         }
-        Ok(Self { failure_count: 0, blocker_signature: None, ..self.moved(TaskStatus::Pending, now) })
+        Ok(Self { failure_count: 0, blocker_signature: None, ..self.with_status(TaskStatus::Pending, now) })
     }
 
-    /// Returns the pending task after a task it depends on was abandoned.
+    /// Returns the task in the status BLOCKED, because one of its dependencies was abandoned.
     pub fn blocked_by_dependency(&self, now: Timestamp) -> Self {
         let signature = Some(DEPENDENCY_ABANDONED.to_owned());
-        Self { blocker_signature: signature, ..self.moved(TaskStatus::Blocked, now) }
+        Self { blocker_signature: signature, ..self.with_status(TaskStatus::Blocked, now) }
     }
 
-    /// Returns the task that an abandoned dependency had blocked, after no dependency is abandoned any more.
+    /// Returns the blocked task in the status PENDING, because none of its dependencies is abandoned.
     pub fn unblocked(&self, now: Timestamp) -> Self {
-        Self { blocker_signature: None, ..self.moved(TaskStatus::Pending, now) }
+        Self { blocker_signature: None, ..self.with_status(TaskStatus::Pending, now) }
     }
 }
 

@@ -1,57 +1,58 @@
-//! Points in time.
+//! Defines `Timestamp`, a point in time, and the conversions from and to other formats of a time.
 
-/// A point in time, in microseconds since 1970-01-01T00:00:00Z. Both databases store it exactly.
+/// Represents a point in time, in microseconds since the Unix epoch. SQLite and PostgreSQL both store microseconds
+/// exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(i64);
 
 const MICROS: i64 = 1_000_000;
 
-/// The range of google.protobuf.Timestamp: the years 1 to 9999, in seconds since 1970.
+/// The range of google.protobuf.Timestamp, which covers the years 1 to 9999, in seconds since the Unix epoch.
 const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
 impl Timestamp {
-    /// Returns the time that is this many microseconds after 1970.
+    /// Returns the time that is `micros` microseconds after the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Returns the time that is this many seconds and nanoseconds after 1970, cut to the microsecond. None if it is outside
-    /// the years 1 to 9999.
+    /// Returns the time that is `seconds` and `nanos` after the Unix epoch, rounded down to a whole microsecond.
+    /// Returns None if the time is outside the years 1 to 9999, or if `nanos` is not between 0 and 999,999,999.
     pub fn from_seconds_and_nanos(seconds: i64, nanos: i32) -> Option<Self> {
         let valid = SECONDS.contains(&seconds) && (0..1_000_000_000).contains(&nanos);
         valid.then(|| Self(seconds * MICROS + i64::from(nanos) / 1_000))
     }
 
-    /// Returns the microseconds since 1970.
+    /// Returns the number of microseconds since the Unix epoch.
     pub fn micros(self) -> i64 {
         self.0
     }
 
-    /// Returns the whole seconds since 1970, and the nanoseconds after them.
+    /// Returns the whole seconds since the Unix epoch and the remaining nanoseconds.
     pub fn seconds_and_nanos(self) -> (i64, i32) {
         let nanos = self.0.rem_euclid(MICROS) * 1_000;
         (self.0.div_euclid(MICROS), i32::try_from(nanos).unwrap_or(0))
     }
 
-    /// Returns the time as text in UTC, to the microsecond (RFC 3339).
+    /// Returns the time as RFC 3339 text in UTC, with a precision of one microsecond.
     pub fn to_text(self) -> String {
         let (seconds, nanos) = self.seconds_and_nanos();
         prost_types::Timestamp { seconds, nanos }.to_string()
     }
 
-    /// Returns the time after a duration, at most the end of the year 9999.
+    /// Returns the time that is `duration` after this time, but at most the end of the year 9999.
     pub fn plus(self, duration: std::time::Duration) -> Self {
         let last = SECONDS.end() * MICROS;
         Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)).min(last))
     }
 
-    /// Returns the duration since an earlier time, or 0 if that time is later than this one.
-    pub fn since(self, earlier: Self) -> std::time::Duration {
+    /// Returns the duration from `earlier` to this time, or 0 if `earlier` is later than this time.
+    pub fn duration_since(self, earlier: Self) -> std::time::Duration {
         std::time::Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Returns the time before a duration.
-    pub fn minus(self, duration: std::time::Duration) -> Self {
+    /// Returns the time that is `duration` before this time.
+    pub fn subtract_duration(self, duration: std::time::Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 }

@@ -1,7 +1,7 @@
-//! Admission: a layer in front of all services that refuses calls while the server is overloaded.
+//! This module contains the layer in front of all services, which refuses calls while the server is overloaded.
 //!
-//! At most `limits::CALLS_IN_SERVICE` LIMITED calls are in service. Further ones are refused before they are parsed, because
-//! calls that wait in tasks and sockets would be an unbounded queue.
+//! The server serves at most `limits::CALLS_IN_SERVICE` LIMITED calls at the same time. Further LIMITED calls are
+//! refused before they are parsed, because calls that wait in Tokio tasks and sockets would form an unbounded queue.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -19,54 +19,49 @@ use tonic::codegen::Body;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
-use super::overload_log::OverloadLog;
 use super::status;
 use crate::domain::limits;
 
-/// Interval between the retries that two refused calls are told to make, so that they do not retry all at once.
+/// Time between the retries of two refused calls. Without this interval, all callers would repeat their refused calls
+/// at the same time.
 const RETRY_SPACING: Duration = Duration::from_micros(500);
-/// Minimum delay of a retry.
+/// Minimum time between the refusal of a call and its retry.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
-/// Maximum delay of a retry.
+/// Maximum time between the refusal of a call and its retry.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Maximum time that the server waits for the rest of a refused request.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The layer. Clones share their permits.
+/// The layer that admits or refuses calls. Clones share the permits and the retry schedule.
 #[derive(Clone)]
 pub struct Admission {
     permits: Arc<Semaphore>,
     retries: Arc<RetrySchedule>,
-    log: Arc<OverloadLog>,
 }
 
 impl Default for Admission {
     fn default() -> Self {
-        Self {
-            permits: Arc::new(Semaphore::new(limits::CALLS_IN_SERVICE)),
-            retries: Arc::default(),
-            log: Arc::default(),
-        }
+        Self { permits: Arc::new(Semaphore::new(limits::CALLS_IN_SERVICE)), retries: Arc::default() }
     }
 }
 
 impl<S> Layer<S> for Admission {
-    type Service = Admitting<S>;
+    type Service = AdmissionService<S>;
 
-    fn layer(&self, inner: S) -> Admitting<S> {
-        Admitting { inner, admission: self.clone() }
+    fn layer(&self, inner: S) -> AdmissionService<S> {
+        AdmissionService { inner, admission: self.clone() }
     }
 }
 
-/// A service behind the layer.
+/// A service behind the admission layer.
 #[derive(Clone)]
-pub struct Admitting<S> {
+pub struct AdmissionService<S> {
     inner: S,
     admission: Admission,
 }
 
-impl<S, In, Out> Service<Request<In>> for Admitting<S>
+impl<S, In, Out> Service<Request<In>> for AdmissionService<S>
 where
     S: Service<Request<In>, Response = Response<Out>, Future: Send + 'static>,
     S::Error: Send + 'static,
@@ -87,7 +82,6 @@ where
         }
         Either::Right(match Arc::clone(&self.admission.permits).try_acquire_owned() {
             Ok(permit) => {
-                self.admission.log.admitted();
                 let served = self.inner.call(request);
                 async move {
                     let _permit = permit;
@@ -96,12 +90,12 @@ where
                 .boxed()
             }
             Err(_) => {
-                self.admission.log.refused(Instant::now());
                 let delay = self.admission.retries.next_delay(Instant::now());
                 async move {
-                    // After the timeout the call is answered even if the request is incomplete.
+                    // Answer the call after `DRAIN_TIMEOUT` even if its request is incomplete, so that a slow client
+                    // can't keep the refused call open.
                     let _ = timeout(DRAIN_TIMEOUT, drain_body(request.into_body())).await;
-                    Ok(status::overloaded(delay).into_http())
+                    Ok(status::new_overloaded_status(delay).into_http())
                 }
                 .boxed()
             }
@@ -109,8 +103,9 @@ where
     }
 }
 
-/// Reads and drops the rest of a request, up to the maximum size of one. An answer before the end of the request would
-/// reset the stream, and HTTP/2 closes a connection with many reset streams, together with the watchers on it.
+/// Reads and drops the rest of a request, up to `limits::REQUEST_BYTES`. If the server answered before the end of the
+/// request, the stream would be reset. HTTP/2 closes a connection with too many reset streams, which would also
+/// disconnect the watchers on the connection.
 async fn drain_body(body: impl Body) {
     let mut body = pin!(body);
     let mut bytes = 0;
@@ -121,24 +116,27 @@ async fn drain_body(body: impl Body) {
     }
 }
 
-/// Returns whether the call is refused when too many calls of its class are being served. Paths of other APIs, such as
-/// health and reflection, and unknown paths are never refused: they use no store.
+/// Returns whether the number of served calls to this path is limited. Calls to unknown paths and to other APIs, such
+/// as health and reflection, are never limited, because these calls do not use the store.
 fn is_limited(path: &str) -> bool {
-    Rpc::by_path(path).is_some_and(|rpc| rpc.admission == v1::Admission::Limited)
+    Rpc::find_by_path(path).is_some_and(|rpc| rpc.admission == v1::Admission::Limited)
 }
 
-/// Spreads the retries of refused calls over time. Holds the time of the latest retry.
+/// A schedule that spreads the retries of refused calls over time. The value is the time of the latest scheduled retry,
+/// or None before the first refusal.
 #[derive(Default)]
 struct RetrySchedule(Mutex<Option<Instant>>);
 
 impl RetrySchedule {
-    /// Returns after which delay the next refused call should retry.
+    /// Returns the delay after which the next refused call should retry.
     fn next_delay(&self, now: Instant) -> Duration {
-        // The lock is never held over code that can panic.
+        // No code that can panic runs while the schedule's lock is held, so the value is valid even if the lock is
+        // poisoned.
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let soonest = now + MIN_RETRY_DELAY;
         let next = latest.map_or(soonest, |latest| soonest.max(latest + RETRY_SPACING));
-        // Beyond the maximum delay, the schedule starts over.
+        // No call must wait longer than `MAX_RETRY_DELAY`. If the next retry would be later, the schedule restarts at
+        // the minimum delay.
         let next = if next > now + MAX_RETRY_DELAY { soonest } else { next };
         *latest = Some(next);
         next - now
@@ -187,7 +185,7 @@ mod tests {
         let refused = service.call(request("EventService/AppendEvents")).now_or_never().unwrap().unwrap();
         assert_eq!(refused.headers()["grpc-status"], "8");
         assert!(service.call(request("TaskService/Heartbeat")).now_or_never().is_none());
-        // A call that is gone has returned its permit.
+        // Dropping a served call releases the call's permit, so the server admits the next call.
         served.pop();
         assert!(service.call(request("EventService/AppendEvents")).now_or_never().is_none());
     }

@@ -1,4 +1,4 @@
-//! AgentService.
+//! This module implements AgentService.
 
 use runhub_api::v1;
 use runhub_api::v1::agent_service_server::AgentService;
@@ -15,7 +15,7 @@ impl AgentService for Hub {
     async fn save_agent_state(&self, request: Request<v1::SaveAgentStateRequest>) -> Reply<v1::SaveAgentStateResponse> {
         let parse = |request: &v1::SaveAgentStateRequest| {
             let draft = parse_state(request.state.as_ref())?;
-            Ok((draft, field::counter("expected_revision", request.expected_revision)?))
+            Ok((draft, field::optional_counter("expected_revision", request.expected_revision)?))
         };
         self.write(
             request,
@@ -44,15 +44,16 @@ impl AgentService for Hub {
             request,
             |request| field::id("run_id", &request.run_id),
             |tx, run_id| agent::list(tx, run_id),
-            |states| v1::ListAgentStatesResponse { states: convert::protos(states) },
+            |states| v1::ListAgentStatesResponse { states: convert::to_protos(states) },
         )
         .await
     }
 }
 
-/// Parses the state as the caller sends it. The server sets `revision` and `update_time`.
+/// Parses the agent state of a request. `revision` and `update_time` are zero until the action sets them. Fails if a
+/// field is invalid.
 fn parse_state(state: Option<&v1::AgentState>) -> Result<AgentState> {
-    let state = state.ok_or_else(|| Error::field("state", "must be set"))?;
+    let state = state.ok_or_else(|| Error::field("state", "the agent state is missing: pass the state to save"))?;
     Ok(AgentState {
         run_id: field::id("state.run_id", &state.run_id)?,
         role: field::name("state.role", &state.role)?,

@@ -1,4 +1,4 @@
-//! ApprovalService.
+//! This module implements ApprovalService.
 
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ impl ApprovalService for Hub {
         self.read(
             request,
             |request| Ok((field::id("run_id", &request.run_id)?, field::name("source", &request.source)?)),
-            |tx, (run_id, source)| approval::latest(tx, run_id, source),
+            |tx, (run_id, source)| approval::find_latest(tx, run_id, source),
             |approval| v1::GetLatestApprovalResponse { approval: approval.map(Into::into) },
         )
         .await
@@ -119,7 +119,8 @@ impl ApprovalService for Hub {
 }
 
 impl Hub {
-    /// Returns the approval as soon as it is decided, or as it is when the wait is over.
+    /// Waits until the approval is no longer pending or the time `wait` has passed, and returns the approval. Fails if
+    /// the server shuts down.
     async fn wait_for_decision(&self, id: String, wait: Duration) -> Result<Approval> {
         let get = |id: String| move |tx: &mut dyn Tx| approvals::get(tx, &id);
         let end = self.clock.now().plus(wait);
@@ -127,7 +128,8 @@ impl Hub {
         let waiter = self.waiters.approvals.register(key);
         let mut draining = self.draining.clone();
         loop {
-            // The notification counts from before the read, so a decision that commits after the read wakes this call.
+            // Enable the notification before the read. Otherwise this call would miss a decision that commits directly
+            // after the read.
             let notified = waiter.notified();
             let approval = self.store.read_exempt(get(id.clone())).await?;
             if approval.verdict != ApprovalVerdict::Pending || self.clock.now() >= end {
@@ -145,7 +147,7 @@ impl Hub {
 fn parse_decision(request: &v1::DecideApprovalRequest) -> Result<Decision> {
     let verdict = field::code("verdict", request.verdict, ApprovalVerdict::from_code)?;
     if !verdict.is_decision() {
-        let problem = format!("must be APPROVED, REJECTED or CHANGES_REQUESTED, not {}", verdict.name());
+        let problem = format!("the decision must be APPROVED, REJECTED or CHANGES_REQUESTED, not {}", verdict.name());
         return Err(Error::field("verdict", problem));
     }
     let digest = request.expected_subject_digest.as_deref();
@@ -153,23 +155,28 @@ fn parse_decision(request: &v1::DecideApprovalRequest) -> Result<Decision> {
         source: field::source("source", &request.source)?,
         verdict,
         rationale: field::text("rationale", &request.rationale)?,
-        expected_revision: field::counter("expected_revision", request.expected_revision)?,
+        expected_revision: field::optional_counter("expected_revision", request.expected_revision)?,
         expected_subject_digest: field::optional_text("expected_subject_digest", digest)?,
     })
 }
 
 fn parse_request(request: &v1::RequestApprovalRequest) -> Result<ApprovalRequest> {
     if request.expire_time.is_some() && request.ttl.is_some() {
-        return Err(Error::field("ttl", "must not be set if expire_time is set"));
+        return Err(Error::field("ttl", "the request sets ttl and expire_time: set only one of these fields"));
     }
     Ok(ApprovalRequest {
         run_id: field::id("run_id", &request.run_id)?,
         task_id: field::optional_id("task_id", request.task_id.as_deref())?,
         title: field::required_text("title", &request.title)?,
         payload: field::json("payload", request.payload.as_ref())?,
-        requested_by: field::plain_name("requested_by", &request.requested_by)?,
+        requested_by: field::name_or_blank("requested_by", &request.requested_by)?,
         subject_digest: field::text("subject_digest", &request.subject_digest)?,
-        on_expiry: field::code_or("on_expiry", request.on_expiry, ExpiryPolicy::Reject, ExpiryPolicy::from_code)?,
+        on_expiry: field::code_or_default(
+            "on_expiry",
+            request.on_expiry,
+            ExpiryPolicy::Reject,
+            ExpiryPolicy::from_code,
+        )?,
         expire_time: field::time("expire_time", request.expire_time.as_ref())?,
         ttl: field::duration_up_to("ttl", request.ttl.as_ref(), limits::DELAY)?,
     })
@@ -178,7 +185,10 @@ fn parse_request(request: &v1::RequestApprovalRequest) -> Result<ApprovalRequest
 fn parse_draft(request: &v1::RecordApprovalRequest) -> Result<ApprovalDraft> {
     let verdict = field::code("verdict", request.verdict, ApprovalVerdict::from_code)?;
     if verdict == ApprovalVerdict::Pending {
-        return Err(Error::field("verdict", "must not be PENDING: only a decided approval can be recorded"));
+        return Err(Error::field(
+            "verdict",
+            "a recorded approval must not be PENDING: call RequestApproval to request a decision",
+        ));
     }
     Ok(ApprovalDraft {
         run_id: field::id("run_id", &request.run_id)?,

@@ -1,4 +1,4 @@
-//! ArtifactService.
+//! This module implements ArtifactService.
 
 use runhub_api::v1;
 use runhub_api::v1::artifact_service_server::ArtifactService;

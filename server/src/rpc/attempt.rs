@@ -1,15 +1,15 @@
-//! Parsing the requests of TaskService that are about attempts.
+//! This module parses the requests of TaskService that are about attempts.
 
 use runhub_api::v1;
 
 use super::{field, page};
-use crate::actions::attempt::AttemptsOf;
+use crate::actions::attempt::AttemptScope;
 use crate::domain::attempt::{AttemptReport, AttemptStatus};
 use crate::domain::limits;
 use crate::error::{Error, Result};
 use crate::store::Limit;
 
-/// Parses the report of an attempt.
+/// Parses the report of an attempt. Fails if a field is invalid.
 pub fn parse_report(request: &v1::RecordTaskAttemptRequest) -> Result<AttemptReport> {
     Ok(AttemptReport {
         attempt_number: field::count("attempt_number", request.attempt_number)?,
@@ -21,11 +21,11 @@ pub fn parse_report(request: &v1::RecordTaskAttemptRequest) -> Result<AttemptRep
 }
 
 /// Parses the request for a list of attempts. Fails unless exactly one of `run_id` and `task_id` is set.
-pub fn parse_list(request: &v1::ListTaskAttemptsRequest) -> Result<(AttemptsOf, Limit)> {
+pub fn parse_list(request: &v1::ListTaskAttemptsRequest) -> Result<(AttemptScope, Limit)> {
     let of = match (request.run_id.is_empty(), request.task_id.is_empty()) {
-        (false, true) => AttemptsOf::Run(field::id("run_id", &request.run_id)?),
-        (true, false) => AttemptsOf::Task(field::id("task_id", &request.task_id)?),
-        _ => return Err(Error::field("run_id", "must be set if task_id is not, and must not be set if task_id is")),
+        (false, true) => AttemptScope::Run(field::id("run_id", &request.run_id)?),
+        (true, false) => AttemptScope::Task(field::id("task_id", &request.task_id)?),
+        _ => return Err(Error::field("run_id", "the request must set either run_id or task_id, but not both")),
     };
-    Ok((of, page::newest("limit", request.limit, limits::DEFAULT_ATTEMPTS)?))
+    Ok((of, page::parse_newest_limit("limit", request.limit, limits::DEFAULT_ATTEMPTS)?))
 }

@@ -1,4 +1,4 @@
-//! CheckpointService.
+//! This module implements CheckpointService.
 
 use runhub_api::v1;
 use runhub_api::v1::checkpoint_service_server::CheckpointService;
@@ -46,7 +46,7 @@ impl CheckpointService for Hub {
         self.read(
             request,
             |request| field::id("run_id", &request.run_id),
-            |tx, run_id| checkpoint::latest(tx, run_id),
+            |tx, run_id| checkpoint::find_latest(tx, run_id),
             |checkpoint| v1::GetLatestCheckpointResponse { checkpoint: checkpoint.map(Into::into) },
         )
         .await

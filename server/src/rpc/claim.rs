@@ -1,4 +1,4 @@
-//! ClaimTask: tries to claim a task, and with `wait` tries again whenever a task may have become claimable.
+//! This module implements ClaimTask. A call with `wait` tries again whenever a task may have become claimable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,11 @@ use crate::actions::{Outcome, task};
 use crate::domain::limits;
 use crate::error::{Error, Result};
 use crate::store::{Tx, runs};
-use crate::wake::{ClaimsFor, Waiter, Wakeup};
+use crate::wake::{ClaimCriteria, Waiter, Wakeup};
 
 impl Hub {
-    /// Claims a task, and waits for one if there is none. An answer without a claim counts what is in the way.
+    /// Claims a task. If no task is claimable, waits for a claimable task for at most the time `wait`. A response
+    /// without a claim contains the number of tasks with each obstacle.
     pub async fn claim(&self, call: Call, request: ClaimRequest, wait: Duration) -> Reply<v1::ClaimTaskResponse> {
         let answer = self.try_claim(call.clone(), request.clone()).await?;
         let mut response = answer.outcome.into_result()?;
@@ -42,7 +43,7 @@ impl Hub {
         .await
     }
 
-    /// Tries to claim a task until it gets one or the wait is over.
+    /// Tries to claim a task until the claim succeeds or the time `wait` has passed. Fails if the server shuts down.
     async fn wait_for_claim(
         &self,
         call: Call,
@@ -50,34 +51,37 @@ impl Hub {
         wait: Duration,
     ) -> Result<v1::ClaimTaskResponse, Status> {
         let end = self.clock.now().plus(wait);
-        // Under load, the calls that have waited longest must not be the ones that are refused.
+        // Exempt the call from the limits of the writer's queue, because a call that has already waited must not be
+        // refused under load.
         let call = call.exempt();
-        let accepted = self.accepted_claims(request.clone()).await?;
+        let accepted = self.read_claim_criteria(request.clone()).await?;
         let waiter = self.waiters.claims.register(accepted);
         let duplicate = call.identity().map(|identity| self.waiters.duplicates.register(identity));
         let mut draining = self.draining.clone();
         let mut wakeup: Option<Wakeup<_>> = None;
         loop {
-            // The notifications count from before the transaction, so a change that commits after it wakes this call.
+            // Enable the notifications before the transaction. Otherwise this call would miss a change that commits
+            // directly after the transaction.
             let notified = waiter.notified();
             let duplicate_notified = OptionFuture::from(duplicate.as_ref().map(Waiter::notified));
             let answer = self.try_claim(call.clone(), request.clone()).await?;
             let response = answer.outcome.into_result()?;
             if let Some(claim) = &response.claim {
-                // A duplicate has taken no task, so its wake-up is dropped, which wakes another call.
+                // A duplicate request receives the stored claim and takes no task. Drop the wake-up of a duplicate
+                // request, so that another waiting call is woken for the task.
                 if let Some(wakeup) = wakeup.take().filter(|_| !answer.is_duplicate) {
-                    wakeup.found(has_paths(claim));
+                    wakeup.report_task(has_paths(claim));
                 }
                 return Ok(response);
             }
             if let Some(wakeup) = wakeup.take() {
-                wakeup.found_nothing();
+                wakeup.report_no_task();
             }
             if self.clock.now() >= end {
                 return Ok(response);
             }
             tokio::select! {
-                () = notified => wakeup = Some(waiter.woken()),
+                () = notified => wakeup = Some(waiter.receive_wakeup()),
                 Some(()) = duplicate_notified => {}
                 _ = self.clock.sleep_until(end) => {}
                 _ = draining.wait_for(|draining| *draining) => return Err(Error::Draining.into()),
@@ -85,18 +89,19 @@ impl Hub {
         }
     }
 
-    async fn accepted_claims(&self, request: ClaimRequest) -> Result<ClaimsFor> {
+    async fn read_claim_criteria(&self, request: ClaimRequest) -> Result<ClaimCriteria> {
         let capabilities = request.capabilities.into_iter().collect();
-        let Some(run_id) = request.run_id else { return Ok(ClaimsFor { run: None, capabilities }) };
+        let Some(run_id) = request.run_id else { return Ok(ClaimCriteria { run: None, capabilities }) };
         let run = self.store.read(move |tx| runs::get(tx, &run_id)).await?;
-        Ok(ClaimsFor { run: Some((run.key, run.repo_path)), capabilities })
+        Ok(ClaimCriteria { run: Some((run.key, run.repo_path)), capabilities })
     }
 
     async fn count_obstacles(&self, request: ClaimRequest, wait: Duration) -> Result<Unclaimable> {
         let overlaps = Arc::clone(&self.overlaps);
         let count =
             move |tx: &mut dyn Tx| obstacle::count(tx, request.run_id.as_deref(), &request.capabilities, &overlaps);
-        // A call that was admitted and has waited must get its answer.
+        // A call that was admitted and has waited must not be refused now, so the read is exempt from the limits of the
+        // readers' queue.
         if wait.is_zero() { self.store.read(count).await } else { self.store.read_exempt(count).await }
     }
 }
@@ -106,7 +111,7 @@ fn has_paths(claim: &v1::Claim) -> bool {
 }
 
 fn to_proto(claim: Claim) -> v1::Claim {
-    /// Maximum size of the rest of the answer around the claim.
+    /// Maximum size of the response without the claim, in bytes.
     const OVERHEAD: usize = 64;
     let Claim { task, lease, previous_attempt } = claim;
     let mut claim = v1::Claim {
@@ -117,14 +122,16 @@ fn to_proto(claim: Claim) -> v1::Claim {
         previous_attempt: previous_attempt.map(Into::into),
         task: Some(task.into()),
     };
-    // If the client could not receive the answer, the task would be leased to an agent that does not know it.
+    // Omit the previous attempt if the response would be too large for the client. Otherwise the task would be leased
+    // to an agent that never learns the lease token.
     if claim.encoded_len() + OVERHEAD > limits::REQUEST_BYTES {
         claim.previous_attempt = None;
     }
     claim
 }
 
-/// Checks that a duplicate request may get its claim again: never another task, and never a stale token.
+/// Checks that a duplicate request may receive the stored claim again. Fails with STALE_LEASE if the lease token is
+/// stale.
 fn check_repeat(tx: &mut dyn Tx, response: &v1::ClaimTaskResponse) -> Result<()> {
     let Some(claim) = &response.claim else { return Ok(()) };
     let task_id = claim.task.as_ref().map(|task| task.id.as_str()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Converts domain types to those of the API.
+//! This module converts domain types to the types of the API.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use prost_types::Timestamp as ProtoTimestamp;
 use runhub_api::v1;
 
 use super::value::json_to_proto;
-use crate::actions::lease::BeatResult;
+use crate::actions::lease::HeartbeatResult;
 use crate::actions::obstacle::Unclaimable;
 use crate::domain::agent::AgentState;
 use crate::domain::approval::Approval;
@@ -26,12 +26,12 @@ impl From<Timestamp> for ProtoTimestamp {
     }
 }
 
-/// Returns a duration as a field of a message.
+/// Converts a duration to a field of a message. Returns None if protobuf can't represent the duration.
 pub fn duration_to_proto(duration: Duration) -> Option<prost_types::Duration> {
     prost_types::Duration::try_from(duration).ok()
 }
 
-fn proto(time: Timestamp) -> Option<ProtoTimestamp> {
+fn timestamp_to_proto(time: Timestamp) -> Option<ProtoTimestamp> {
     Some(time.into())
 }
 
@@ -50,15 +50,16 @@ impl From<Run> for v1::Run {
             plan_version: run.plan_version,
             current_task_id: run.current_task_id,
             revision: run.revision,
-            create_time: proto(run.create_time),
-            update_time: proto(run.update_time),
+            create_time: timestamp_to_proto(run.create_time),
+            update_time: timestamp_to_proto(run.update_time),
         }
     }
 }
 
 impl From<Task> for v1::Task {
     fn from(task: Task) -> Self {
-        // The server keeps an expired lease only to recognize its late holder.
+        // A task that is not in progress may still store an expired lease, which identifies the former holder. Callers
+        // must not see the expired lease.
         let lease = task.lease.as_ref().filter(|_| task.is_held());
         let lease_expire_time = lease.map(|lease| lease.expire_time.into());
         let spec = task.spec;
@@ -86,8 +87,8 @@ impl From<Task> for v1::Task {
             lease_expire_time,
             plan_version: task.plan_version,
             revision: task.revision,
-            create_time: proto(task.create_time),
-            update_time: proto(task.update_time),
+            create_time: timestamp_to_proto(task.create_time),
+            update_time: timestamp_to_proto(task.update_time),
         }
     }
 }
@@ -105,7 +106,7 @@ impl From<TaskAttempt> for v1::TaskAttempt {
             blocker_signature: attempt.blocker_signature,
             result: json_to_proto(&attempt.result),
             progress: json_to_proto(&attempt.progress),
-            create_time: proto(attempt.create_time),
+            create_time: timestamp_to_proto(attempt.create_time),
             end_time: attempt.end_time.map(Into::into),
         }
     }
@@ -122,7 +123,7 @@ impl From<Event> for v1::Event {
             kind: event.kind,
             message: event.message,
             payload: json_to_proto(&event.payload),
-            create_time: proto(event.create_time),
+            create_time: timestamp_to_proto(event.create_time),
         }
     }
 }
@@ -138,7 +139,7 @@ impl From<AgentState> for v1::AgentState {
             last_prompt_path: state.last_prompt_path,
             last_response_path: state.last_response_path,
             revision: state.revision,
-            update_time: proto(state.update_time),
+            update_time: timestamp_to_proto(state.update_time),
         }
     }
 }
@@ -161,13 +162,13 @@ impl From<Approval> for v1::Approval {
             decide_time: approval.decide_time.map(Into::into),
             consume_time: approval.consume_time.map(Into::into),
             revision: approval.revision,
-            create_time: proto(approval.create_time),
+            create_time: timestamp_to_proto(approval.create_time),
         }
     }
 }
 
-impl From<BeatResult> for v1::BeatResult {
-    fn from(result: BeatResult) -> Self {
+impl From<HeartbeatResult> for v1::BeatResult {
+    fn from(result: HeartbeatResult) -> Self {
         Self { state: result.state.code(), lease_expire_time: result.expire_time.map(Into::into) }
     }
 }
@@ -206,7 +207,7 @@ impl From<Checkpoint> for v1::Checkpoint {
             status: checkpoint.status.code(),
             payload: json_to_proto(&checkpoint.payload),
             position: checkpoint.position,
-            create_time: proto(checkpoint.create_time),
+            create_time: timestamp_to_proto(checkpoint.create_time),
         }
     }
 }
@@ -221,18 +222,18 @@ impl From<Artifact> for v1::Artifact {
             kind: artifact.kind,
             path: artifact.path,
             metadata: json_to_proto(&artifact.metadata),
-            create_time: proto(artifact.create_time),
+            create_time: timestamp_to_proto(artifact.create_time),
         }
     }
 }
 
-/// Converts a list.
-pub fn protos<T: Into<P>, P>(items: Vec<T>) -> Vec<P> {
+/// Converts each item of a list to its type in the API.
+pub fn to_protos<T: Into<P>, P>(items: Vec<T>) -> Vec<P> {
     items.into_iter().map(Into::into).collect()
 }
 
-/// Returns a number of things as a field of a message.
-pub fn count(number: usize) -> i32 {
+/// Converts a count to a field of a message. If the count is larger than `i32::MAX`, returns `i32::MAX`.
+pub fn count_to_proto(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
@@ -246,7 +247,7 @@ mod tests {
     use crate::domain::run::RunStatus;
     use crate::domain::task::TaskStatus;
 
-    /// Declares a test that an enum has the values of the proto, for each enum.
+    /// Declares one test for each enum. The test checks that the enum and the proto have the same values.
     macro_rules! same_values {
         ($($test:ident: $name:ident,)+) => {$(
             #[test]

@@ -1,10 +1,10 @@
-//! EventService.
+//! This module implements EventService.
 
 use std::pin::Pin;
 
 use futures_util::Stream;
 use runhub_api::v1::event_service_server::EventService;
-use runhub_api::{Encoded, v1};
+use runhub_api::{EncodedResponse, v1};
 use tonic::{Request, Response, Status};
 
 use super::list_events::ListEvents;
@@ -13,7 +13,7 @@ use super::{Hub, Reply, field};
 use crate::actions::event::{self, CallerEvent};
 use crate::domain::event::EventDraft;
 use crate::error::{Error, Result};
-use crate::store::events::Appended;
+use crate::store::events::AppendResult;
 
 #[tonic::async_trait]
 impl EventService for Hub {
@@ -22,7 +22,7 @@ impl EventService for Hub {
             request,
             |request| Ok((field::id("run_id", &request.run_id)?, parse_events(&request.events)?)),
             |tx, (run_id, events)| event::append(tx, run_id, events),
-            |Appended { first_seq, last_seq, last_position }| v1::AppendEventsResponse {
+            |AppendResult { first_seq, last_seq, last_position }| v1::AppendEventsResponse {
                 first_seq,
                 last_seq,
                 last_position,
@@ -36,7 +36,7 @@ impl EventService for Hub {
         Ok(Response::new(self.list(list).await?))
     }
 
-    type SubscribeEventsStream = Pin<Box<dyn Stream<Item = Result<Encoded, Status>> + Send + 'static>>;
+    type SubscribeEventsStream = Pin<Box<dyn Stream<Item = Result<EncodedResponse, Status>> + Send + 'static>>;
 
     async fn subscribe_events(
         &self,
@@ -48,9 +48,9 @@ impl EventService for Hub {
 }
 
 fn parse_events(events: &[v1::EventDraft]) -> Result<Vec<CallerEvent>> {
-    field::batch("events", events.len())?;
+    field::batch_entries("events", events.len())?;
     if events.is_empty() {
-        return Err(Error::field("events", "must not be empty"));
+        return Err(Error::field("events", "the list of events is empty: pass at least one event"));
     }
     events.iter().enumerate().map(|(at, event)| parse_event(&format!("events[{at}]"), event)).collect()
 }

@@ -1,4 +1,4 @@
-//! ListEvents, at once or as a long poll.
+//! This module implements ListEvents, which answers immediately or holds the call until an event commits (long poll).
 
 use std::time::Duration;
 
@@ -13,35 +13,35 @@ use crate::store::Limit;
 use crate::store::events::{Scan, ScanEnd};
 use crate::watch::GrowthWaiter;
 
-/// A ListEvents call.
+/// A parsed ListEvents call.
 #[derive(Clone)]
 pub struct ListEvents {
     query: EventQuery,
     limit: Limit,
-    /// The maximum time that the call is held while the list is empty.
+    /// The maximum time that the server holds the call while the list is empty.
     wait: Duration,
 }
 
 impl ListEvents {
-    /// Parses a request.
+    /// Parses a ListEvents request. Fails if a field is invalid.
     pub fn parse(request: &v1::ListEventsRequest) -> Result<Self> {
         let query = EventQuery {
             run_id: field::id_or_any("run_id", &request.run_id)?,
-            after: field::counter("after_position", request.after_position)?,
-            before: field::counter("before_position", request.before_position)?,
+            after: field::optional_counter("after_position", request.after_position)?,
+            before: field::optional_counter("before_position", request.before_position)?,
             filter: field::event_filter(&request.kinds, &request.sources, request.task_id.as_deref())?,
         };
-        let limit = page::newest("limit", request.limit, limits::DEFAULT_EVENTS)?;
+        let limit = page::parse_newest_limit("limit", request.limit, limits::DEFAULT_EVENTS)?;
         Ok(Self { query, limit, wait: field::wait(request.wait.as_ref())? })
     }
 
-    /// Returns the answer: the events that fit, and the position up to which the caller has seen everything.
+    /// Returns the response: the events that fit into a message, and the position after which the next call continues.
     fn answer(&self, found: Vec<Event>, end: ScanEnd, last: i64) -> v1::ListEventsResponse {
         if self.query.after.is_none() {
-            return v1::ListEventsResponse { events: page::newest_fitting(found), next_position: last };
+            return v1::ListEventsResponse { events: page::take_newest_fitting(found), next_position: last };
         }
         let found_count = found.len();
-        let events: Vec<v1::Event> = page::fitting(found);
+        let events: Vec<v1::Event> = page::take_fitting(found);
         let next_position = match (end, events.last()) {
             (_, Some(event)) if events.len() < found_count => event.position,
             (ScanEnd::Exhausted, _) => last,
@@ -50,7 +50,8 @@ impl ListEvents {
         v1::ListEventsResponse { events, next_position }
     }
 
-    /// Returns whether events that commit later can be part of the list.
+    /// Returns whether the call may wait. The call may wait if it has a cursor and a `wait`, and if events that commit
+    /// later can be in the range of the list.
     fn can_wait(&self, next_position: i64) -> bool {
         let includes_later = self.query.before.is_none_or(|before| before - 1 > next_position);
         !self.wait.is_zero() && self.query.after.is_some() && includes_later
@@ -58,10 +59,12 @@ impl ListEvents {
 }
 
 impl Hub {
-    /// Returns a list. If the list has a cursor and is empty, the call is held until there are events or the wait is over.
+    /// Returns a list of events. If the list has a cursor and is empty, holds the call until an event of the list
+    /// commits or the time `wait` has passed. Fails if the run does not exist, if the cursor is invalid, or if the
+    /// server shuts down while the call is held.
     pub async fn list(&self, list: ListEvents) -> Result<v1::ListEventsResponse> {
         let query = list.query.clone();
-        let (scan, last) = self.store.read(move |tx| log::begin_list(tx, &query)).await?;
+        let (scan, last) = self.store.read(move |tx| log::start_list(tx, &query)).await?;
         let answer = self.scan_list(&list, scan, last).await?;
         if answer.events.is_empty() && list.can_wait(answer.next_position) {
             return self.wait_for_events(list, answer.next_position).await;
@@ -76,7 +79,7 @@ impl Hub {
         loop {
             list.query.after = Some(after);
             let query = list.query.clone();
-            let (scan, last) = self.store.read_exempt(move |tx| log::begin_list(tx, &query)).await?;
+            let (scan, last) = self.store.read_exempt(move |tx| log::start_list(tx, &query)).await?;
             let answer = self.scan_list(&list, scan, last).await?;
             after = answer.next_position;
             if !answer.events.is_empty() || !list.can_wait(after) || self.clock.now() >= end {
@@ -90,13 +93,13 @@ impl Hub {
         }
     }
 
-    /// Waits until the log may contain an event for this list, or can't contain one any more. Moves the cursor `after` past
-    /// events in the tail that the list does not contain.
+    /// Waits until the log may contain an event for `list`, or until no later event can be in `list`. Advances the
+    /// cursor `after` past the events in the tail that `list` does not select.
     async fn wait_for_match(&self, waiter: &mut GrowthWaiter, list: &ListEvents, after: &mut i64) {
         let query = &list.query;
         while list.can_wait(*after) {
             waiter.wait_past(*after).await;
-            match self.tail.after(*after, *after, query.run_id.as_deref(), &query.filter) {
+            match self.tail.events_after(*after, *after, query.run_id.as_deref(), &query.filter) {
                 Some(part) if part.events.is_empty() => {
                     *after = query.before.map_or(part.up_to, |before| part.up_to.min(before - 1));
                 }
@@ -105,7 +108,8 @@ impl Hub {
         }
     }
 
-    /// Scans the log in several short reads, so that a filter that few events pass does not occupy a reader for long.
+    /// Scans the log in several short reads and returns the response. If few events match the filter, one long read
+    /// would occupy a reader that other calls need. Fails if the run was deleted.
     async fn scan_list(&self, list: &ListEvents, mut scan: Scan, last: i64) -> Result<v1::ListEventsResponse> {
         let mut events = Vec::new();
         loop {

@@ -1,7 +1,8 @@
-//! The services. A handler parses the request, calls one function of `actions`, and converts the result.
+//! This module implements the gRPC services. A handler parses the request, calls one function of `actions`, and
+//! converts the result.
 //!
-//! Mutating calls go through `Hub::write`, reading calls through `Hub::read` and `Hub::read_page`. A read that is one
-//! statement calls the function of its table in `store`.
+//! Mutating calls use `Hub::write`, and reading calls use `Hub::read` or `Hub::read_page`. If a read is a single
+//! statement, the handler calls the function in `store` directly.
 
 pub mod admission;
 mod agent;
@@ -31,7 +32,7 @@ mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use runhub_api::Encoded;
+use runhub_api::EncodedResponse;
 use runhub_api::v1::agent_service_server::AgentServiceServer;
 use runhub_api::v1::approval_service_server::ApprovalServiceServer;
 use runhub_api::v1::artifact_service_server::ArtifactServiceServer;
@@ -53,39 +54,39 @@ use crate::store::Store;
 use crate::wake::Waiters;
 use crate::watch::{TAIL_SIZE, Tail};
 
-/// The answer of a handler.
+/// The result of a handler: a response or a status.
 pub type Reply<T> = Result<Response<T>, Status>;
 
-/// The implementation of all services, one file for each. Clones share everything.
+/// The implementation of all services, with one file for each service. Clones share the store and all other state.
 #[derive(Clone)]
 pub struct Hub {
     store: Store,
     clock: Arc<dyn Clock>,
     waiters: Arc<Waiters>,
     overlaps: Arc<Overlaps>,
-    tail: Arc<Tail<ShownEvent>>,
-    /// The duration of a lease whose claim sets none.
+    tail: Arc<Tail<EncodedEvent>>,
+    /// The lease duration of a claim that requests none.
     default_lease: Duration,
     start_time: Timestamp,
-    /// Becomes true when the server shuts down.
+    /// A flag that becomes true when the server starts to shut down.
     draining: watch::Receiver<bool>,
 }
 
-/// An event as watchers receive it, encoded once for all of them.
-pub type ShownEvent = Encoded;
+/// An encoded event. Each event is encoded once, and all watchers receive the same bytes.
+pub type EncodedEvent = EncodedResponse;
 
-/// Returns the tail of a store's log, which holds the events that commit from now on.
-pub fn tail_of(store: &Store) -> Tail<ShownEvent> {
+/// Returns a new tail of the store's log. The tail will contain the events that commit after this call.
+pub fn new_tail(store: &Store) -> Tail<EncodedEvent> {
     Tail::new(*store.log_growth().borrow(), TAIL_SIZE)
 }
 
 impl Hub {
-    /// Creates the services of a store.
+    /// Returns the services for a store.
     pub fn new(
         store: Store,
         clock: Arc<dyn Clock>,
         waiters: Arc<Waiters>,
-        tail: Arc<Tail<ShownEvent>>,
+        tail: Arc<Tail<EncodedEvent>>,
         default_lease: Duration,
         draining: watch::Receiver<bool>,
     ) -> Self {
@@ -97,10 +98,10 @@ impl Hub {
 macro_rules! services {
     ($($server:ident),+ $(,)?) => {
         impl Hub {
-            /// The names of all services.
+            /// The full names of all gRPC services.
             pub const SERVICES: &[&str] = &[$($server::<Self>::NAME),+];
 
-            /// Adds every service, with the limit on the size of requests.
+            /// Adds every service to the routes, with `limits::REQUEST_BYTES` as the maximum size of a request.
             pub fn add_to(&self, routes: &mut RoutesBuilder) {
                 $(routes.add_service(
                     $server::new(self.clone()).max_decoding_message_size(domain_limits::REQUEST_BYTES),

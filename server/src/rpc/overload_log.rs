@@ -1,57 +1,68 @@
-//! Logs when an overload begins and when it ends, with one line each, however many calls are refused.
+//! This module logs the start and the end of an overload. An overload causes only these two log lines, regardless of
+//! the number of refused calls.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-/// An overload has ended if no call was refused for this long. Shorter pauses belong to one overload: refused calls are told
-/// to retry after up to 5 s.
+use tokio::time::{Instant, sleep_until};
+
+/// Time without a refused call after which an overload has ended. Refused calls retry after up to 5 s, so a shorter
+/// pause does not end the overload.
 const QUIET_TIME: Duration = Duration::from_secs(10);
 
-/// Notes which calls are refused.
-#[derive(Default)]
-pub struct OverloadLog {
-    /// An overload has begun and has not ended. It spares admitted calls the lock.
-    is_overloaded: AtomicBool,
-    current: Mutex<Option<Overload>>,
-}
+/// Records refused calls, and logs the start and the end of each overload. The value is the current overload, or None
+/// while the server is not overloaded.
+#[derive(Debug, Clone, Default)]
+pub struct OverloadLog(Arc<Mutex<Option<Overload>>>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Overload {
-    begun: Instant,
+    start: Instant,
     last_refusal: Instant,
     refused_calls: u64,
 }
 
 impl OverloadLog {
-    /// Notes that a call was refused.
-    pub fn refused(&self, now: Instant) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let overload = current.get_or_insert(Overload { begun: now, last_refusal: now, refused_calls: 0 });
+    /// Records a refused call. If the call is the first refused call of an overload, logs the start of the overload and
+    /// starts a task that logs the end. Call this method in a Tokio runtime.
+    pub fn record_refusal(&self) {
+        if self.count_refusal(Instant::now()) {
+            tracing::warn!("overload began: calls are refused");
+            tokio::spawn(self.clone().log_end());
+        }
+    }
+
+    /// Counts a refused call, and returns whether an overload starts with the call.
+    fn count_refusal(&self, now: Instant) -> bool {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let overload = current.get_or_insert(Overload { start: now, last_refusal: now, refused_calls: 0 });
         overload.last_refusal = now;
         overload.refused_calls += 1;
-        if overload.refused_calls == 1 {
-            self.is_overloaded.store(true, Ordering::Relaxed);
-            tracing::warn!("overload began: calls are refused");
+        overload.refused_calls == 1
+    }
+
+    /// Waits for the end of the current overload and logs the end.
+    async fn log_end(self) {
+        while let Some(end) = self.earliest_end() {
+            sleep_until(end).await;
+            if let Some(ended) = self.take_ended(Instant::now()) {
+                let duration_ms = ended.last_refusal.duration_since(ended.start).as_millis();
+                tracing::info!(refused_calls = ended.refused_calls, duration_ms, "overload ended");
+                return;
+            }
         }
     }
 
-    /// Notes that a call was admitted, and logs the end of an overload.
-    pub fn admitted(&self) {
-        if self.is_overloaded.load(Ordering::Relaxed)
-            && let Some(ended) = self.take_ended(Instant::now())
-        {
-            let duration_ms = ended.last_refusal.duration_since(ended.begun).as_millis();
-            tracing::info!(refused_calls = ended.refused_calls, duration_ms, "overload ended");
-        }
+    /// Returns the time at which the current overload ends if no further call is refused, or None without an overload.
+    fn earliest_end(&self) -> Option<Instant> {
+        let current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        current.map(|overload| overload.last_refusal + QUIET_TIME)
     }
 
-    /// Returns the overload if it has ended by now.
+    /// Removes and returns the current overload if the overload has ended by the time `now`.
     fn take_ended(&self, now: Instant) -> Option<Overload> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended = current.take_if(|overload| now.duration_since(overload.last_refusal) >= QUIET_TIME)?;
-        self.is_overloaded.store(false, Ordering::Relaxed);
-        Some(ended)
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        current.take_if(|overload| now.duration_since(overload.last_refusal) >= QUIET_TIME)
     }
 }
 
@@ -62,14 +73,15 @@ mod tests {
     #[test]
     fn overload_ends_when_no_call_was_refused_for_the_quiet_time() {
         let log = OverloadLog::default();
-        let begun = Instant::now();
-        assert_eq!(log.take_ended(begun), None);
-        log.refused(begun);
-        let last_refusal = begun + Duration::from_secs(3);
-        log.refused(last_refusal);
+        let start = Instant::now();
+        assert_eq!(log.take_ended(start), None);
+        assert!(log.count_refusal(start));
+        let last_refusal = start + Duration::from_secs(3);
+        assert!(!log.count_refusal(last_refusal));
+        assert_eq!(log.earliest_end(), Some(last_refusal + QUIET_TIME));
         assert_eq!(log.take_ended(last_refusal + QUIET_TIME - Duration::from_millis(1)), None);
         let ended = log.take_ended(last_refusal + QUIET_TIME);
-        assert_eq!(ended, Some(Overload { begun, last_refusal, refused_calls: 2 }));
-        assert!(!log.is_overloaded.load(Ordering::Relaxed));
+        assert_eq!(ended, Some(Overload { start, last_refusal, refused_calls: 2 }));
+        assert!(log.count_refusal(last_refusal + QUIET_TIME), "the next refusal starts another overload");
     }
 }

@@ -1,4 +1,4 @@
-//! Parsing and answering the requests of TaskService that change a run's plan.
+//! This module parses and answers the requests of TaskService that change a run's plan.
 
 use prost::Message;
 use runhub_api::v1;
@@ -9,20 +9,16 @@ use crate::domain::limits;
 use crate::domain::task::{Task, TaskDraft, TaskSpec};
 use crate::error::{Error, Result};
 
-/// Parses the tasks of a request.
+/// Parses the task drafts of a request. Fails if a draft is invalid.
 pub fn parse_drafts(drafts: &[v1::TaskDraft]) -> Result<Vec<TaskDraft>> {
-    field::batch("tasks", drafts.len())?;
+    field::batch_entries("tasks", drafts.len())?;
     drafts.iter().enumerate().map(|(at, draft)| parse_draft(&format!("tasks[{at}]"), draft)).collect()
 }
 
 fn parse_draft(at: &str, draft: &v1::TaskDraft) -> Result<TaskDraft> {
     let of = |name: &str| format!("{at}.{name}");
-    // The answer to a claim contains the task and its previous attempt, and must fit into one message.
-    let bytes = draft.encoded_len();
-    if bytes > limits::TASK_BYTES {
-        return Err(Error::field(at, format!("must have at most {} bytes, not {bytes}", limits::TASK_BYTES)));
-    }
-    let key = field::plain_name(&of("key"), &draft.key)?;
+    field::task_bytes(at, draft.encoded_len())?;
+    let key = field::name_or_blank(&of("key"), &draft.key)?;
     let spec = TaskSpec {
         title: field::required_text(&of("title"), &draft.title)?,
         objective: field::text(&of("objective"), &draft.objective)?,
@@ -36,12 +32,11 @@ fn parse_draft(at: &str, draft: &v1::TaskDraft) -> Result<TaskDraft> {
         not_before_time: field::time(&of("not_before_time"), draft.not_before_time.as_ref())?,
     };
     let depends_on = field::references(&of("depends_on"), &draft.depends_on)?;
-    // A blank key counts as unset.
     let key = if key.trim().is_empty() { String::new() } else { key };
     Ok(TaskDraft { key, spec, depends_on })
 }
 
-/// Parses the request for a new plan.
+/// Parses a request to replace the plan of a run. Fails if a field is invalid.
 pub fn parse_replace(request: &v1::ReplacePendingTasksRequest) -> Result<ReplacePlan> {
     let expected_plan_version = request.expected_plan_version;
     Ok(ReplacePlan {
@@ -58,27 +53,29 @@ fn parse_policy(policy: i32) -> Result<v1::InProgressPolicy> {
     v1::InProgressPolicy::try_from(policy).map_err(|_| field::unknown_code("in_progress", policy))
 }
 
-/// Returns the answer to AddTasks. Fails if it is too large, which rolls the transaction back.
-pub fn added(tasks: Vec<Task>) -> Result<v1::AddTasksResponse> {
-    check_size(v1::AddTasksResponse { tasks: convert::protos(tasks) })
+/// Returns the response of AddTasks. Fails if the response is too large, which rolls back the transaction.
+pub fn add_tasks_response(tasks: Vec<Task>) -> Result<v1::AddTasksResponse> {
+    check_size(v1::AddTasksResponse { tasks: convert::to_protos(tasks) })
 }
 
-/// Returns the answer to ReplacePendingTasks. Fails if it is too large, which rolls the transaction back.
-pub fn replaced(plan: ReplacedPlan) -> Result<v1::ReplacePendingTasksResponse> {
+/// Returns the response of ReplacePendingTasks. Fails if the response is too large, which rolls back the transaction.
+pub fn replace_tasks_response(plan: ReplacedPlan) -> Result<v1::ReplacePendingTasksResponse> {
     check_size(v1::ReplacePendingTasksResponse {
-        tasks: convert::protos(plan.tasks),
-        abandoned_count: convert::count(plan.abandoned_count),
+        tasks: convert::to_protos(plan.tasks),
+        abandoned_count: convert::count_to_proto(plan.abandoned_count),
         plan_version: plan.plan_version,
     })
 }
 
-/// Fails if gRPC clients could not receive the answer. It can be larger than the request, because ids are longer than the
-/// keys they replace.
+/// Returns the response unchanged. Fails if the response is larger than `limits::REQUEST_BYTES`, because gRPC clients
+/// would refuse the response. A response can be larger than the request, because a task id in `depends_on` can be
+/// longer than the draft key in the request.
 fn check_size<M: Message>(response: M) -> Result<M> {
     let bytes = response.encoded_len();
     if bytes > limits::REQUEST_BYTES {
         let limit = limits::REQUEST_BYTES;
-        let problem = format!("must have an answer of at most {limit} bytes, not {bytes}: add fewer tasks in one call");
+        let problem =
+            format!("the response has {bytes} bytes, but the maximum is {limit}: add fewer tasks in one call");
         return Err(Error::field("tasks", problem));
     }
     Ok(response)

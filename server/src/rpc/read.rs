@@ -1,4 +1,5 @@
-//! Reading calls: parse, run one action on one consistent state, answer.
+//! This module handles reading calls. A handler parses the request, runs one action in one read transaction, and
+//! answers.
 
 use prost::Message;
 use runhub_api::Paged;
@@ -10,7 +11,8 @@ use crate::error::Result;
 use crate::store::{Page, Tx};
 
 impl Hub {
-    /// Handles a reading call: `parse` checks the request, `act` reads, and `reply` makes the response.
+    /// Handles a reading call and returns the response. `parse` checks the request, `act` reads the store, and `reply`
+    /// creates the response. Fails if `parse` or `act` fails.
     pub async fn read<R, A, T, P>(
         &self,
         request: Request<R>,
@@ -28,7 +30,8 @@ impl Hub {
         Ok(Response::new(reply(found)))
     }
 
-    /// Handles a call that returns one page of a list. `key` returns the key of a row, at which the next page continues.
+    /// Handles a call that lists rows, and returns the response with one page. `key` returns the key of a row. The next
+    /// page continues after the key of the last row. Fails if `parse` or `act` fails, or if the page token is invalid.
     pub async fn read_page<R, A, T, P, M>(
         &self,
         request: Request<R>,

@@ -1,4 +1,4 @@
-//! RunService.
+//! This module implements RunService.
 
 use prost_types::FieldMask;
 use runhub_api::v1;
@@ -32,7 +32,8 @@ impl RunService for Hub {
         self.read_page(
             request,
             |request| field::code_set("statuses", &request.statuses, RunStatus::from_code),
-            // Runs are listed newest first, so a page continues below the last key.
+            // Runs are listed from newest to oldest, so the run keys on the next page are lower than all run keys on
+            // the previous page.
             |tx, statuses, page| runs::list(tx, *statuses, page.after.unwrap_or(i64::MAX), page.limit),
             |run| run.key,
             |runs, next_page_token| v1::ListRunsResponse { runs, next_page_token },
@@ -112,7 +113,7 @@ impl RunService for Hub {
     async fn delete_run(&self, request: Request<v1::DeleteRunRequest>) -> Reply<v1::DeleteRunResponse> {
         let parse = |request: &v1::DeleteRunRequest| {
             let run_id = field::id("run_id", &request.run_id)?;
-            Ok((run_id, field::counter("expected_revision", request.expected_revision)?))
+            Ok((run_id, field::optional_counter("expected_revision", request.expected_revision)?))
         };
         self.write(
             request,
@@ -147,16 +148,19 @@ fn parse_draft(request: &v1::CreateRunRequest) -> Result<RunDraft> {
 fn parse_update(request: &v1::UpdateRunRequest) -> Result<RunUpdate> {
     let status = request.status.map(|code| field::code("status", code, RunStatus::from_code)).transpose()?;
     if let Some(status) = status.filter(|status| !status.can_be_set()) {
-        let problem = format!("must not be {}, which UpdateRun can't set", status.name());
+        let problem = format!("UpdateRun can't set the status {}: call PauseRun or CancelRun instead", status.name());
         return Err(Error::field("status", problem));
     }
     let summary = field::optional_text("summary", request.summary.as_deref())?;
     let current_task_id = field::optional_id("current_task_id", request.current_task_id.as_deref())?;
-    let expected_revision = field::counter("expected_revision", request.expected_revision)?;
-    let paths = updated_paths(request.update_mask.as_ref(), request)?;
+    let expected_revision = field::optional_counter("expected_revision", request.expected_revision)?;
+    let paths = parse_update_mask(request.update_mask.as_ref(), request)?;
     let is_updated = |name: &str| paths.contains(&name);
     if is_updated("status") && status.is_none() {
-        return Err(Error::field("status", "must be set if update_mask contains it: a status can't be cleared"));
+        return Err(Error::field(
+            "status",
+            "update_mask contains status, but the request has no status: set status, or remove status from update_mask",
+        ));
     }
     Ok(RunUpdate {
         status: status.filter(|_| is_updated("status")),
@@ -166,8 +170,9 @@ fn parse_update(request: &v1::UpdateRunRequest) -> Result<RunUpdate> {
     })
 }
 
-/// Returns the paths in the mask. If the mask is empty, returns the paths of all fields that are set.
-fn updated_paths<'a>(mask: Option<&'a FieldMask>, request: &v1::UpdateRunRequest) -> Result<Vec<&'a str>> {
+/// Returns the paths in the update mask. If the mask is empty, returns the paths of all fields that are set. Fails if
+/// the mask contains an unknown path.
+fn parse_update_mask<'a>(mask: Option<&'a FieldMask>, request: &v1::UpdateRunRequest) -> Result<Vec<&'a str>> {
     const PATHS: [&str; 3] = ["status", "summary", "current_task_id"];
     let paths: Vec<&str> = mask.iter().flat_map(|mask| &mask.paths).map(String::as_str).collect();
     if paths.is_empty() {
@@ -175,9 +180,10 @@ fn updated_paths<'a>(mask: Option<&'a FieldMask>, request: &v1::UpdateRunRequest
         return Ok(PATHS.into_iter().zip(is_set).filter_map(|(path, is_set)| is_set.then_some(path)).collect());
     }
     match paths.iter().find(|path| !PATHS.contains(path)) {
-        Some(unknown) => {
-            Err(Error::field("update_mask", format!("must contain only {}, not {unknown:?}", PATHS.join(", "))))
-        }
+        Some(unknown) => Err(Error::field(
+            "update_mask",
+            format!("the path {unknown:?} is not a field that UpdateRun can update: use only {}", PATHS.join(", ")),
+        )),
         None => Ok(paths),
     }
 }

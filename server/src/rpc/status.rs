@@ -1,4 +1,4 @@
-//! Converts errors to gRPC statuses. No other module knows codes or reasons.
+//! This module converts errors to gRPC statuses. No other module uses gRPC codes or error reasons.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,33 +10,34 @@ use uuid::Uuid;
 
 use crate::error::{Error, Resource};
 
-/// The domain in every ErrorInfo.
+/// The `domain` of every ErrorInfo.
 const DOMAIN: &str = "runhub";
 
-/// The RetryInfo of errors after which the caller should repeat the call.
+/// The delay in RetryInfo. The caller should repeat the call after this delay.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        status(&error, RETRY_DELAY)
+        to_status(&error, RETRY_DELAY)
     }
 }
 
-/// Returns the status for a call that is refused because too many calls wait.
-pub fn overloaded(retry_delay: Duration) -> Status {
-    status(&Error::Overloaded, retry_delay)
+/// Returns the status of a call that is refused because the server is overloaded. The caller should repeat the call
+/// after `retry_delay`.
+pub fn new_overloaded_status(retry_delay: Duration) -> Status {
+    to_status(&Error::Overloaded, retry_delay)
 }
 
-fn status(error: &Error, retry_delay: Duration) -> Status {
+fn to_status(error: &Error, retry_delay: Duration) -> Status {
     if let Error::Internal(cause) = error {
-        return internal(cause);
+        return log_internal_error(cause);
     }
     let (code, reason) = code_and_reason(error);
-    let text = shortened(&error.to_string());
+    let text = shorten(&error.to_string());
     let mut details = ErrorDetails::with_error_info(reason_name(reason), DOMAIN, metadata(error));
     match error {
         Error::InvalidField { field, problem } => {
-            details.add_bad_request_violation(shortened(field), shortened(problem));
+            details.add_bad_request_violation(shorten(field), shorten(problem));
         }
         Error::NotFound { what, id } => {
             details.set_resource_info(resource_type(*what), id, "", &text);
@@ -49,8 +50,9 @@ fn status(error: &Error, retry_delay: Duration) -> Status {
     Status::with_error_details(code, text, details)
 }
 
-/// Shortens a text that quotes a caller. A status travels in HTTP headers, and clients accept only some kilobytes of them.
-fn shortened(text: &str) -> String {
+/// Returns a text, shortened to 500 characters, because the text may quote a long field. A status is sent in HTTP
+/// headers, and clients limit the size of headers.
+fn shorten(text: &str) -> String {
     const CHARS: usize = 500;
     match text.char_indices().nth(CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -58,7 +60,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// Returns the name of a reason without the prefix of its enum.
+/// Returns the name of an error reason without the prefix `ERROR_REASON_`.
 fn reason_name(reason: ErrorReason) -> &'static str {
     let name = reason.as_str_name();
     name.strip_prefix("ERROR_REASON_").unwrap_or(name)
@@ -131,9 +133,10 @@ fn resource_type(what: Resource) -> &'static str {
     }
 }
 
-/// Logs the cause of an internal error under an id, and returns only the id to the caller.
+/// Logs the cause of an internal error with a new id. Returns a status that contains only the id, because callers must
+/// not see the cause.
 #[allow(clippy::disallowed_methods)] // No order and no test depends on the id of a log line.
-fn internal(cause: &str) -> Status {
+fn log_internal_error(cause: &str) -> Status {
     let id = Uuid::new_v4();
     tracing::error!(%id, cause, "internal error");
     let details = ErrorDetails::with_error_info(reason_name(ErrorReason::Internal), DOMAIN, HashMap::new());
@@ -146,7 +149,7 @@ mod tests {
 
     #[test]
     fn bad_request_names_the_field() {
-        let status = Status::from(Error::field("goal", "must not be blank"));
+        let status = Status::from(Error::field("goal", "the goal must not be blank"));
         let details = status.get_error_details();
         assert_eq!(status.code(), Code::InvalidArgument);
         assert_eq!(details.bad_request().unwrap().field_violations[0].field, "goal");
@@ -163,7 +166,8 @@ mod tests {
 
     #[test]
     fn cause_of_an_internal_error_is_not_in_the_status() {
-        let status = Status::from(Error::internal("the secret path"));
+        let status =
+            Status::from(Error::internal("can't open the file /secret/database: check the file's permissions"));
         assert!(status.message().starts_with("internal error "));
         assert!(!format!("{status:?}").contains("secret"));
     }

@@ -1,47 +1,48 @@
-//! SubscribeEvents: a snapshot of the run if the caller asks for it, then the events of the log.
+//! This module implements SubscribeEvents. If the caller requests a snapshot of the run, the stream sends the snapshot
+//! first and then the events of the log.
 
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
 use runhub_api::v1::SubscribeStart;
 use runhub_api::v1::subscribe_events_response::Message as ProtoMessage;
-use runhub_api::{Encoded, v1};
+use runhub_api::{EncodedResponse, v1};
 use tonic::Status;
 
-use super::{Hub, ShownEvent, field, snapshot};
+use super::{EncodedEvent, Hub, field, snapshot};
 use crate::domain::event::Event;
 use crate::error::{Error, Result};
-use crate::watch::{EndReason, Message, Shown, Start, Watch, WatchRequest};
+use crate::watch::{EndReason, Message, StartPoint, WatchRequest, Watcher, WatcherEvent};
 
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(15);
 const BOOKMARK_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
-/// Maximum size of a message with a part of a snapshot, which every client accepts.
+/// Maximum size of a message with a part of a snapshot, in bytes. Every gRPC client accepts messages of this size.
 const PART_BYTES: usize = 2 * 1024 * 1024;
 
-/// A SubscribeEvents call.
+/// A parsed SubscribeEvents call.
 pub struct Subscription {
-    /// The run whose snapshot comes first. None: no snapshot.
+    /// The id of the run whose snapshot is sent first. None if no snapshot is sent.
     snapshot_of: Option<String>,
     watch: WatchRequest,
 }
 
 impl Subscription {
-    /// Parses a request.
+    /// Parses a SubscribeEvents request. Fails if a field is invalid.
     pub fn parse(request: &v1::SubscribeEventsRequest) -> Result<Self> {
         let run_id = field::id_or_any("run_id", &request.run_id)?;
-        let after = field::counter("after_position", request.after_position)?;
+        let after = field::optional_counter("after_position", request.after_position)?;
         let start = SubscribeStart::try_from(request.start);
         let start = start.map_err(|_| field::unknown_code("start", request.start))?;
         let from_snapshot = start == SubscribeStart::FromSnapshot && after.is_none();
         if from_snapshot && run_id.is_none() {
-            return Err(Error::field("run_id", "must be set if start is FROM_SNAPSHOT"));
+            return Err(Error::field("run_id", "a subscription with start FROM_SNAPSHOT requires a run: set run_id"));
         }
         let snapshot_of = run_id.clone().filter(|_| from_snapshot);
         let start = match (after, start) {
-            (Some(after), _) => Start::After(after),
-            (None, SubscribeStart::FromNow) => Start::Now,
-            (None, _) => Start::Beginning,
+            (Some(after), _) => StartPoint::After(after),
+            (None, SubscribeStart::FromNow) => StartPoint::Now,
+            (None, _) => StartPoint::Beginning,
         };
         let filter = field::event_filter(&request.kinds, &request.sources, request.task_id.as_deref())?;
         let bookmark_interval = parse_interval(request)?;
@@ -53,43 +54,46 @@ fn parse_interval(request: &v1::SubscribeEventsRequest) -> Result<Duration> {
     let interval = field::duration("bookmark_interval", request.bookmark_interval.as_ref())?;
     let interval = interval.unwrap_or(BOOKMARK_INTERVAL);
     if !BOOKMARK_INTERVALS.contains(&interval) {
-        return Err(Error::field("bookmark_interval", "must be 100 ms to 1 h"));
+        let problem = format!("the bookmark interval must be between 100 ms and 1 h, not {interval:?}");
+        return Err(Error::field("bookmark_interval", problem));
     }
     Ok(interval)
 }
 
 impl Hub {
-    /// Begins a subscription. Everything that can be refused is refused here, before the first message.
+    /// Starts a subscription and returns the stream of its messages. Fails before the first message if the run does not
+    /// exist or the position is invalid.
     pub async fn subscribe(
         &self,
         subscription: Subscription,
-    ) -> Result<impl Stream<Item = Result<Encoded, Status>> + use<>> {
+    ) -> Result<impl Stream<Item = Result<EncodedResponse, Status>> + use<>> {
         let Subscription { snapshot_of, mut watch } = subscription;
         let mut parts = Vec::new();
         if let Some(run_id) = snapshot_of {
             let limits = snapshot::parse_limits(&v1::GetRunSnapshotRequest::default())?;
             let snapshot = self.store.read(move |tx| snapshot::take(tx, &run_id, limits)).await?;
-            // Every event that the snapshot does not contain has a larger position.
-            watch.start = Start::After(snapshot.position);
+            // The snapshot contains the effects of all events up to the snapshot's position, so the watcher needs only
+            // the later events.
+            watch.start = StartPoint::After(snapshot.position);
             parts = snapshot.into_parts(PART_BYTES);
         }
-        let watch = Watch::begin(&self.store, &self.tail, self.draining.clone(), watch).await?;
-        let parts = stream::iter(parts.into_iter().map(|part| Ok(encoded(ProtoMessage::Snapshot(part)))));
-        let messages = stream::unfold(watch, |mut watch| async {
-            let next = watch.next().await?;
-            Some((next.map(to_proto).map_err(Status::from), watch))
+        let watcher = Watcher::start(&self.store, &self.tail, self.draining.clone(), watch).await?;
+        let parts = stream::iter(parts.into_iter().map(|part| Ok(encode(ProtoMessage::Snapshot(part)))));
+        let messages = stream::unfold(watcher, |mut watcher| async {
+            let next = watcher.next().await?;
+            Some((next.map(to_proto).map_err(Status::from), watcher))
         });
         Ok(parts.chain(messages))
     }
 }
 
-fn encoded(message: ProtoMessage) -> Encoded {
+fn encode(message: ProtoMessage) -> EncodedResponse {
     v1::SubscribeEventsResponse { message: Some(message) }.into()
 }
 
-impl Shown for ShownEvent {
-    fn of(event: Event) -> Self {
-        encoded(ProtoMessage::Event(event.into()))
+impl WatcherEvent for EncodedEvent {
+    fn from_event(event: Event) -> Self {
+        encode(ProtoMessage::Event(event.into()))
     }
 
     fn bytes(&self) -> usize {
@@ -97,18 +101,18 @@ impl Shown for ShownEvent {
     }
 }
 
-fn to_proto(message: Message<ShownEvent>) -> Encoded {
+fn to_proto(message: Message<EncodedEvent>) -> EncodedResponse {
     match message {
         Message::Event(event) => event,
-        Message::CaughtUp(position) => encoded(ProtoMessage::CaughtUp(v1::CaughtUp { position })),
-        Message::Bookmark(position) => encoded(ProtoMessage::Bookmark(v1::Bookmark { position })),
+        Message::CaughtUp(position) => encode(ProtoMessage::CaughtUp(v1::CaughtUp { position })),
+        Message::Bookmark(position) => encode(ProtoMessage::Bookmark(v1::Bookmark { position })),
         Message::End(reason, position) => {
-            encoded(ProtoMessage::End(v1::End { reason: proto_reason(reason).into(), position }))
+            encode(ProtoMessage::End(v1::End { reason: to_proto_reason(reason).into(), position }))
         }
     }
 }
 
-fn proto_reason(reason: EndReason) -> v1::EndReason {
+fn to_proto_reason(reason: EndReason) -> v1::EndReason {
     match reason {
         EndReason::RunEnded => v1::EndReason::RunEnded,
         EndReason::RunDeleted => v1::EndReason::RunDeleted,

@@ -1,4 +1,4 @@
-//! TaskService.
+//! This module implements TaskService.
 
 use std::convert::identity;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use tonic::{Request, Response};
 
 use super::write::{Call, job_options};
 use super::{Hub, Reply, attempt, convert, field, page, plan};
-use crate::actions::attempt::AttemptsOf;
+use crate::actions::attempt::AttemptScope;
 use crate::actions::claim::ClaimRequest;
-use crate::actions::lease::{self, Beat, Heartbeat};
+use crate::actions::lease::{self, Heartbeat, LeaseHeartbeat};
 use crate::actions::task::EndTask;
 use crate::actions::{self, obstacle};
 use crate::domain::limits;
@@ -26,7 +26,7 @@ impl TaskService for Hub {
         self.write(
             request,
             |request| Ok((field::id("run_id", &request.run_id)?, plan::parse_drafts(&request.tasks)?)),
-            |tx, (run_id, drafts)| plan::added(actions::plan::add(tx, run_id, drafts)?),
+            |tx, (run_id, drafts)| plan::add_tasks_response(actions::plan::add(tx, run_id, drafts)?),
             identity,
         )
         .await
@@ -39,7 +39,7 @@ impl TaskService for Hub {
         self.write(
             request,
             plan::parse_replace,
-            |tx, replace| plan::replaced(actions::plan::replace(tx, replace)?),
+            |tx, replace| plan::replace_tasks_response(actions::plan::replace(tx, replace)?),
             identity,
         )
         .await
@@ -85,14 +85,14 @@ impl TaskService for Hub {
         self.claim(call, claim, field::wait(request.wait.as_ref())?).await
     }
 
-    /// A heartbeat has no request_id, so it does not go through `write`.
+    /// Extends the leases of a Heartbeat call. A heartbeat has no request_id, so this handler does not use `write`.
     async fn heartbeat(&self, request: Request<v1::HeartbeatRequest>) -> Reply<v1::HeartbeatResponse> {
         let request = request.into_inner();
         let heartbeat = parse_heartbeat(&request)?;
         let overlaps = Arc::clone(&self.overlaps);
         let beat =
             self.store.transact_with(job_options(&request), move |tx| lease::heartbeat(tx, &heartbeat, &overlaps));
-        Ok(Response::new(v1::HeartbeatResponse { results: convert::protos(beat.await?) }))
+        Ok(Response::new(v1::HeartbeatResponse { results: convert::to_protos(beat.await?) }))
     }
 
     async fn complete_task(&self, request: Request<v1::CompleteTaskRequest>) -> Reply<v1::CompleteTaskResponse> {
@@ -148,7 +148,7 @@ impl TaskService for Hub {
             request,
             |request| field::id("run_id", &request.run_id),
             |tx, run_id| actions::task::requeue_in_progress(tx, run_id),
-            |count| v1::RequeueInProgressTasksResponse { requeued_count: convert::count(count) },
+            |count| v1::RequeueInProgressTasksResponse { requeued_count: convert::count_to_proto(count) },
         )
         .await
     }
@@ -177,8 +177,8 @@ impl TaskService for Hub {
         const ONE: Limit = Limit { rows: 1, bytes: limits::PAGE_BYTES };
         self.read(
             request,
-            |request| field::id("task_id", &request.task_id).map(AttemptsOf::Task),
-            |tx, of| actions::attempt::newest(tx, of, ONE),
+            |request| field::id("task_id", &request.task_id).map(AttemptScope::Task),
+            |tx, of| actions::attempt::list_newest(tx, of, ONE),
             |newest| v1::GetLatestTaskAttemptResponse { attempt: newest.into_iter().next().map(Into::into) },
         )
         .await
@@ -191,8 +191,8 @@ impl TaskService for Hub {
         self.read(
             request,
             attempt::parse_list,
-            |tx, (of, limit)| actions::attempt::newest(tx, of, *limit),
-            |newest| v1::ListTaskAttemptsResponse { attempts: page::newest_fitting(newest) },
+            |tx, (of, limit)| actions::attempt::list_newest(tx, of, *limit),
+            |newest| v1::ListTaskAttemptsResponse { attempts: page::take_newest_fitting(newest) },
         )
         .await
     }
@@ -200,8 +200,8 @@ impl TaskService for Hub {
     async fn explain_task(&self, request: Request<v1::ExplainTaskRequest>) -> Reply<v1::ExplainTaskResponse> {
         let overlaps = Arc::clone(&self.overlaps);
         let reply = |reasons: Vec<Obstacle>| v1::ExplainTaskResponse {
-            claimable: !reasons.iter().any(Obstacle::is_for_all),
-            reasons: convert::protos(reasons),
+            claimable: !reasons.iter().any(Obstacle::applies_to_every_agent),
+            reasons: convert::to_protos(reasons),
         };
         self.read(
             request,
@@ -214,11 +214,11 @@ impl TaskService for Hub {
 }
 
 fn parse_heartbeat(request: &v1::HeartbeatRequest) -> Result<Heartbeat> {
-    field::batch("beats", request.beats.len())?;
+    field::batch_entries("beats", request.beats.len())?;
     let mut beats = Vec::with_capacity(request.beats.len());
     for (at, beat) in request.beats.iter().enumerate() {
         let progress = beat.progress.as_ref();
-        beats.push(Beat {
+        beats.push(LeaseHeartbeat {
             token: field::id(&format!("beats[{at}].lease_token"), &beat.lease_token)?,
             progress: progress.map(|value| field::json(&format!("beats[{at}].progress"), Some(value))).transpose()?,
         });

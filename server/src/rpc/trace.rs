@@ -1,25 +1,29 @@
-//! One `tracing` span for each RPC, so that a log line shows the call it belongs to.
+//! This module opens a `tracing` span for each RPC, so that each log line names the call that caused the line.
 
 use std::time::Duration;
 
 use runhub_api::Rpc;
+use tonic::Code;
 use tonic::codegen::http::{Request, Response};
 use tower_http::classify::{GrpcErrorsAsFailures, SharedClassifier};
 use tower_http::trace::{MakeSpan, OnResponse, TraceLayer};
 use tracing::Span;
 
-/// The layer that opens the spans.
+use super::overload_log::OverloadLog;
+
+/// The layer that opens a span for each RPC.
 pub type RpcTrace = TraceLayer<SharedClassifier<GrpcErrorsAsFailures>, RpcSpan, (), AnswerLog, (), (), ()>;
 
-/// Returns the layer that opens a span `rpc` for each call. At the level debug it logs how long each answer took.
+/// Returns the layer that opens a span `rpc` for each call. At the level `debug`, the layer also logs the time until
+/// each response. The layer logs the start and the end of each overload.
 pub fn layer() -> RpcTrace {
     TraceLayer::new_for_grpc()
         .make_span_with(RpcSpan)
         .on_request(())
-        .on_response(AnswerLog)
+        .on_response(AnswerLog::default())
         .on_body_chunk(())
         .on_eos(())
-        // `rpc/status.rs` logs the errors that an operator needs, with their causes.
+        // Do not log failures here, because `rpc/status.rs` logs the errors that an operator needs, with their causes.
         .on_failure(())
 }
 
@@ -29,22 +33,32 @@ pub struct RpcSpan;
 
 impl<B> MakeSpan<B> for RpcSpan {
     fn make_span(&mut self, request: &Request<B>) -> Span {
-        match Rpc::by_path(request.uri().path()) {
+        match Rpc::find_by_path(request.uri().path()) {
             Some(rpc) => tracing::info_span!("rpc", name = rpc.name),
-            // Health checks and reflection are not worth a span at the usual level.
+            // Operators rarely need health checks and reflection calls, so these calls have a span only at the level
+            // `debug`.
             None => tracing::debug_span!("rpc", path = request.uri().path()),
         }
     }
 }
 
-/// Logs how long the answer took; for a stream, the time until it began.
-#[derive(Debug, Clone, Copy)]
-pub struct AnswerLog;
+/// Logs the time until the response, and records refused calls for the overload log. For a stream, logs the time until
+/// the stream starts.
+#[derive(Debug, Clone, Default)]
+pub struct AnswerLog {
+    overloads: OverloadLog,
+}
 
 impl<B> OnResponse<B> for AnswerLog {
     fn on_response(self, response: &Response<B>, latency: Duration, span: &Span) {
-        // An error without a body has its code in the headers; a successful answer has it in the trailers.
-        let code = response.headers().get("grpc-status").and_then(|code| code.to_str().ok()).unwrap_or("0");
-        tracing::debug!(parent: span, code, latency_us = latency.as_micros(), "answered");
+        // An error without a body has its code in the headers. Other responses have their code in the trailers, which
+        // are not sent yet, so a response without a code in the headers is logged with the code 0.
+        let code = response.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
+        // The admission layer, the writer's queue and the readers refuse calls with RESOURCE_EXHAUSTED, and no other
+        // error has this code.
+        if code == Code::ResourceExhausted {
+            self.overloads.record_refusal();
+        }
+        tracing::debug!(parent: span, code = code as i32, latency_us = latency.as_micros(), "answered");
     }
 }

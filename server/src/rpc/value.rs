@@ -1,4 +1,4 @@
-//! Converts `google.protobuf.Value` to JSON text and back.
+//! This module converts `google.protobuf.Value` to JSON text and back.
 
 use prost::Message;
 use prost_types::Value;
@@ -9,16 +9,17 @@ use crate::domain::field::{value_bytes, value_depth, value_number};
 use crate::domain::json::Json;
 use crate::error::{Error, Result};
 
-/// Returns the JSON text of a value from outside. An unset value is null. Fails if the value is over a limit.
+/// Converts a value from a request to JSON text. An unset value becomes null. Fails if the value is too large, nests
+/// too deeply, or contains a number that is not finite.
 pub fn json_from_proto(field: &str, value: Option<&Value>) -> Result<Json> {
     let Some(value) = value else { return Ok(Json::null()) };
     value_bytes(field, value.encoded_len())?;
-    check(field, value, 0)?;
+    check_value(field, value, 0)?;
     serde_json::to_string(&ProtoJson(value)).map(Json::from_text).map_err(Error::internal)
 }
 
-/// Returns the value of JSON text that came from `json_from_proto` or from the server itself. A text that is not JSON is
-/// logged and becomes unset, so that one broken row does not hide all others.
+/// Converts JSON text from the store to a value. If the text is not valid JSON, logs an error and returns None, so that
+/// one invalid row does not hide the other rows.
 pub fn json_to_proto(json: &Json) -> Option<Value> {
     match ProtoJson::parse(json.text()) {
         Ok(value) => Some(value),
@@ -29,16 +30,16 @@ pub fn json_to_proto(json: &Json) -> Option<Value> {
     }
 }
 
-fn check(field: &str, value: &Value, depth: usize) -> Result<()> {
+fn check_value(field: &str, value: &Value, depth: usize) -> Result<()> {
     match &value.kind {
         Some(Kind::NumberValue(number)) => value_number(field, *number),
         Some(Kind::ListValue(list)) => {
             value_depth(field, depth)?;
-            list.values.iter().try_for_each(|entry| check(field, entry, depth + 1))
+            list.values.iter().try_for_each(|entry| check_value(field, entry, depth + 1))
         }
         Some(Kind::StructValue(object)) => {
             value_depth(field, depth)?;
-            object.fields.values().try_for_each(|entry| check(field, entry, depth + 1))
+            object.fields.values().try_for_each(|entry| check_value(field, entry, depth + 1))
         }
         _ => Ok(()),
     }
@@ -49,14 +50,14 @@ mod tests {
     use super::*;
     use crate::domain::limits;
 
-    fn nested(levels: usize) -> Value {
+    fn build_nested_list(levels: usize) -> Value {
         (0..levels).fold(Value::default(), |inner, _| Value::from(vec![inner]))
     }
 
     #[test]
     fn values_nest_at_most_24_levels() {
-        assert!(json_from_proto("payload", Some(&nested(24))).is_ok());
-        assert!(json_from_proto("payload", Some(&nested(25))).is_err());
+        assert!(json_from_proto("payload", Some(&build_nested_list(24))).is_ok());
+        assert!(json_from_proto("payload", Some(&build_nested_list(25))).is_err());
     }
 
     #[test]
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn doubles_survive_the_round_trip_bit_for_bit() {
+    fn round_trip_preserves_every_bit_of_a_double() {
         for number in [0.1, 1e-7, 123_456_789.123_456_79, f64::MIN_POSITIVE, f64::MAX, -5e-324] {
             let value = Value::from(number);
             let json = json_from_proto("payload", Some(&value)).unwrap();

@@ -1,4 +1,5 @@
-//! Mutating calls: parse, run one action in one transaction, answer. A duplicate request gets the first answer (C5).
+//! This module handles mutating calls. A handler parses the request, runs one action in one transaction, and answers. A
+//! duplicate request receives the answer to the first call.
 
 use prost::Message;
 use runhub_api::v1::Admission;
@@ -18,7 +19,8 @@ use crate::store::{JobOptions, Lane, Signal, Tx};
 #[derive(Clone)]
 pub struct Call {
     rpc: &'static str,
-    /// None: the call has no request_id, so its answer is not remembered.
+    /// The key under which the answer is stored. None if the call has no request_id. In this case, the answer is not
+    /// stored.
     key: Option<RequestKey>,
     options: JobOptions,
 }
@@ -26,12 +28,12 @@ pub struct Call {
 #[derive(Clone)]
 struct RequestKey {
     request_id: String,
-    /// The digest of the request's content.
+    /// The SHA-256 digest of the request's content.
     fingerprint: Vec<u8>,
 }
 
 impl Call {
-    /// Identifies the call of a request. Fails if the request_id is invalid.
+    /// Returns the call that a request identifies. Fails if the request_id is invalid.
     pub fn new<R: Mutation>(request: &R) -> Result<Self> {
         let key = match request.request_id() {
             "" => None,
@@ -48,7 +50,8 @@ impl Call {
         self.key.as_ref().map(|key| (self.rpc, key.request_id.clone()))
     }
 
-    /// Returns the call after it has waited, so that the writer's queue does not refuse it any more.
+    /// Returns the call, exempt from the limits of the writer's queue. Use this function for a call that has already
+    /// waited and must not be refused.
     pub fn exempt(mut self) -> Self {
         self.options.is_exempt = true;
         self
@@ -68,12 +71,13 @@ pub fn job_options<R: ApiRequest>(request: &R) -> JobOptions {
 pub struct Answer<T> {
     /// The response, or the status of a rejection whose event is committed.
     pub outcome: Outcome<T, Status>,
-    /// A call with the same request_id has received this answer before, and this call changed nothing.
+    /// Whether an earlier call with the same request_id produced this answer. If true, this call changed nothing.
     pub is_duplicate: bool,
 }
 
 impl Hub {
-    /// Handles a mutating call: `parse` checks the request, `act` runs in a transaction, and `reply` makes the response.
+    /// Handles a mutating call and returns the response. `parse` checks the request, `act` runs in a transaction, and
+    /// `reply` creates the response. Fails if `parse` or `act` fails.
     pub async fn write<R, A, T, P>(
         &self,
         request: Request<R>,
@@ -90,7 +94,8 @@ impl Hub {
         self.write_or_reject(request, parse, act, reply).await
     }
 
-    /// Handles a mutating call whose action may also be rejected with an event that must be committed.
+    /// Handles a mutating call whose action may also reject the call and commit an event about the rejection. Returns
+    /// the response. Fails if the call is rejected, or if `parse` or `act` fails.
     pub async fn write_or_reject<R, A, T, P>(
         &self,
         request: Request<R>,
@@ -106,7 +111,8 @@ impl Hub {
         let request = request.into_inner();
         let call = Call::new(&request)?;
         let args = parse(&request)?;
-        // While the call waits for the writer, it holds only what was parsed, which may be several times smaller.
+        // Drop the request before the call waits for the writer, because the request may need more memory than the
+        // parsed arguments.
         drop(request);
         let body = move |tx: &mut dyn Tx| {
             Ok(match act(tx, &args)? {
@@ -118,8 +124,9 @@ impl Hub {
         Ok(Response::new(answer.outcome.into_result()?))
     }
 
-    /// Runs `body` in a transaction and remembers its answer, or returns the answer to an earlier call with the same
-    /// request_id. `check_repeat` fails if that answer must not be given again.
+    /// Runs `body` in a transaction, and stores and returns the answer. If an earlier call with the same request_id has
+    /// a stored answer, returns the stored answer instead. Fails if `body` fails, if the earlier call had different
+    /// content, or if `check_repeat` does not allow the stored answer to be repeated.
     pub async fn answer<P>(
         &self,
         call: Call,
@@ -131,22 +138,23 @@ impl Hub {
     {
         let options = call.options;
         let transaction = move |tx: &mut dyn Tx| {
-            if let Some(outcome) = remembered(tx, &call, &check_repeat)? {
+            if let Some(outcome) = find_stored_answer(tx, &call, &check_repeat)? {
                 return Ok(Answer { outcome, is_duplicate: true });
             }
             let outcome = match body(tx)? {
                 Outcome::Done(response) => Outcome::Done(response),
                 Outcome::Rejected(error) => Outcome::Rejected(Status::from(error)),
             };
-            remember(tx, &call, &outcome)?;
+            store_answer(tx, &call, &outcome)?;
             Ok(Answer { outcome, is_duplicate: false })
         };
         self.store.transact_with(options, transaction).await
     }
 }
 
-/// Returns the answer to an earlier call with the same request_id, if there is one. Fails if that call had other content.
-fn remembered<P: Message + Default>(
+/// Returns the stored answer to an earlier call with the same request_id, or None if no answer is stored. Fails if the
+/// earlier call had different content, or if `check_repeat` does not allow the stored answer to be repeated.
+fn find_stored_answer<P: Message + Default>(
     tx: &mut dyn Tx,
     call: &Call,
     check_repeat: &impl Fn(&mut dyn Tx, &P) -> Result<()>,
@@ -165,15 +173,17 @@ fn remembered<P: Message + Default>(
     Ok(Some(Outcome::Done(response)))
 }
 
-/// Stores an answer for duplicate requests. An answer that changed nothing is not stored: a repeated call tries again.
-fn remember<P: Message>(tx: &mut dyn Tx, call: &Call, outcome: &Outcome<P, Status>) -> Result<()> {
+/// Stores an answer for duplicate requests. If the call changed nothing, the answer is not stored, so a repeated call
+/// runs again.
+fn store_answer<P: Message>(tx: &mut dyn Tx, call: &Call, outcome: &Outcome<P, Status>) -> Result<()> {
     let Some(RequestKey { request_id, fingerprint }) = &call.key else { return Ok(()) };
     if !tx.has_written() {
         return Ok(());
     }
     let (refused, answer) = match outcome {
         Outcome::Done(response) => (false, response.encode_to_vec()),
-        // The details are an encoded google.rpc.Status, which contains the code and the message too.
+        // Store only the details, because the details are an encoded google.rpc.Status that also contains the code and
+        // the message.
         Outcome::Rejected(status) => (true, status.details().to_vec()),
     };
     tx.signal(Signal::Answered { rpc: call.rpc, request_id: request_id.clone() });

@@ -1,4 +1,4 @@
-//! Table `agents`: the state that an agent keeps for its role in a run.
+//! This module reads and writes the table `agents`, which holds the state of each agent role in a run.
 
 use super::table::{select, table};
 use super::{Tx, all, first, params};
@@ -16,17 +16,17 @@ table! {
     joined "JOIN runs r ON r.key = a.run_key" { run_id: "r.id" }
 }
 
-/// Returns the state of a role, or None if the role has none.
+/// Returns the state of a role in a run, or None if the role has no state.
 pub fn find(tx: &mut dyn Tx, run_key: Key, role: &str) -> Result<Option<AgentState>> {
     first(tx, select!("WHERE a.run_key = $1 AND a.role = $2"), params![run_key, role], read_row)
 }
 
-/// Returns all states of a run, ordered by role.
+/// Returns the states of all roles in a run, ordered by role.
 pub fn list(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<AgentState>> {
     all(tx, select!("WHERE a.run_key = $1 ORDER BY a.role"), params![run_key], read_row)
 }
 
-/// Inserts or replaces the state of a role.
+/// Inserts the state of a role, or replaces the stored state of the role.
 pub fn save(tx: &mut dyn Tx, run_key: Key, state: &AgentState) -> Result<()> {
     insert_row(tx, run_key, state)
 }

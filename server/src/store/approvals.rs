@@ -1,4 +1,4 @@
-//! Table `approvals`.
+//! This module reads and writes the table `approvals`.
 
 use super::names::verdict;
 use super::table::{select, table};
@@ -16,29 +16,30 @@ table! {
     joined "JOIN runs r ON r.key = a.run_key LEFT JOIN tasks t ON t.key = a.task_key" { run_id: "r.id", task_id: "t.id" }
 }
 
-/// Returns the approval with this id. Fails with NotFound if there is none.
+/// Returns the approval with the id `id`. Fails with NotFound if no approval has this id.
 pub fn get(tx: &mut dyn Tx, id: &str) -> Result<Approval> {
     let found = first(tx, select!("WHERE a.id = $1"), params![id], read_row)?;
     found.ok_or_else(|| Error::not_found(Resource::Approval, id))
 }
 
-/// Returns the approval with this key, or None if its run was deleted.
+/// Returns the approval with the key `key`, or None if the approval's run was deleted.
 pub fn find_by_key(tx: &mut dyn Tx, key: Key) -> Result<Option<Approval>> {
     first(tx, select!("WHERE a.key = $1"), params![key], read_row)
 }
 
-/// Adds an approval.
+/// Inserts a new approval.
 pub fn insert(tx: &mut dyn Tx, approval: &Approval) -> Result<()> {
     insert_row(tx, approval)
 }
 
-/// Updates the columns of an approval that can change.
+/// Updates the mutable columns of an approval.
 pub fn save(tx: &mut dyn Tx, approval: &Approval) -> Result<()> {
     save_row(tx, approval)
 }
 
-/// Returns the approval of a source that was decided last, or None if none was decided.
-pub fn latest(tx: &mut dyn Tx, run_key: Key, source: &str) -> Result<Option<Approval>> {
+/// Returns the most recently decided approval of a source in a run, or None if the run has no decided approval of the
+/// source.
+pub fn find_latest_decided(tx: &mut dyn Tx, run_key: Key, source: &str) -> Result<Option<Approval>> {
     let sql = select!(
         "WHERE a.run_key = $1 AND a.source = $2 AND a.decide_time IS NOT NULL
         ORDER BY a.decide_time DESC, a.key DESC LIMIT 1"
@@ -46,30 +47,30 @@ pub fn latest(tx: &mut dyn Tx, run_key: Key, source: &str) -> Result<Option<Appr
     first(tx, sql, params![run_key, source], read_row)
 }
 
-/// Returns the pending approvals of a run, the oldest first.
-pub fn pending_of_run(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<Approval>> {
+/// Returns the pending approvals of a run, oldest first.
+pub fn list_pending(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<Approval>> {
     let sql = select!("WHERE a.run_key = $1 AND a.verdict = ", verdict!(PENDING), " ORDER BY a.key");
     all(tx, sql, params![run_key], read_row)
 }
 
-/// The approvals to list.
+/// Specifies which approvals `list` returns.
 #[derive(Debug, Clone)]
 pub struct Filter {
-    /// The run. None: all runs.
+    /// Key of the run whose approvals are listed. None lists the approvals of all runs.
     pub run_key: Option<Key>,
-    /// The verdicts, a set of `ApprovalVerdict::bit`.
+    /// Verdicts of the listed approvals, as the bitwise OR of `ApprovalVerdict::bit` values.
     pub verdicts: i64,
-    /// The source. None: all sources.
+    /// Source of the listed approvals. None lists the approvals of all sources.
     pub source: Option<String>,
 }
 
-/// Returns the approvals after a key, the oldest first.
+/// Returns a page of the approvals that match `filter` and have a key greater than `after`, oldest first.
 pub fn list(tx: &mut dyn Tx, filter: &Filter, after: Key, limit: Limit) -> Result<Page<Approval>> {
     let of_run = select!(
         "WHERE a.key > $1 AND ($2 = '' OR a.source = $2) AND ((1 << a.verdict) & $3) <> 0 AND a.run_key = $4
         ORDER BY a.key"
     );
-    // The inbox. The verdict is a literal, so that SQLite uses the partial index of pending approvals.
+    // SQLite uses the partial index `approvals_pending` only if the statement contains the verdict as a literal.
     let pending = select!(
         "WHERE a.verdict = ",
         verdict!(PENDING),

@@ -1,4 +1,4 @@
-//! Table `artifacts`.
+//! This module reads and writes the table `artifacts`.
 
 use super::table::{select, table};
 use super::{Limit, Page, Tx, page, params};
@@ -13,12 +13,13 @@ table! {
     joined "JOIN runs r ON r.key = a.run_key LEFT JOIN tasks t ON t.key = a.task_key" { run_id: "r.id", task_id: "t.id" }
 }
 
-/// Adds an artifact.
+/// Inserts a new artifact.
 pub fn insert(tx: &mut dyn Tx, run_key: Key, task_key: Option<Key>, artifact: &Artifact) -> Result<()> {
     insert_row(tx, run_key, task_key, artifact)
 }
 
-/// Returns the artifacts of a run after a key, the oldest first. `role` limits them to one role.
+/// Returns a page of the artifacts of a run that have a key greater than `after`, oldest first. If `role` is set, the
+/// page contains only artifacts of this role.
 pub fn list(tx: &mut dyn Tx, run_key: Key, role: Option<&str>, after: Key, limit: Limit) -> Result<Page<Artifact>> {
     let of_run = select!("WHERE a.run_key = $1 AND a.key > $2 ORDER BY a.key");
     let of_role = select!("WHERE a.run_key = $1 AND a.key > $2 AND a.role = $3 ORDER BY a.key");

@@ -1,4 +1,4 @@
-//! Table `task_attempts`.
+//! This module reads and writes the table `task_attempts`.
 
 use super::table::{select, table};
 use super::{Limit, Page, Tx, first, page, params};
@@ -17,9 +17,9 @@ table! {
     joined "JOIN runs r ON r.key = a.run_key JOIN tasks t ON t.key = a.task_key" { run_id: "r.id", task_id: "t.id" }
 }
 
-/// Continues a statement with the attempt of the task `$1` that the claim with the lease token `$2` opened. The search
-/// begins at the newest attempt: the attempt is one of the newest, and a task that is released again and again has
-/// thousands.
+/// Appends a WHERE clause to a statement. The clause selects the attempt that the claim with the lease token `$2`
+/// opened for the task `$1`. The search starts at the newest attempt, because a task that was often released can have
+/// thousands of attempts and the selected attempt is usually one of the newest.
 macro_rules! of_claim {
     ($statement:literal) => {
         concat!(
@@ -30,7 +30,8 @@ macro_rules! of_claim {
     };
 }
 
-/// Adds an attempt. `lease_token` is that of the claim that opens it; None if no claim does.
+/// Inserts a new attempt. `lease_token` is the lease token of the claim that opens the attempt, or None if no claim
+/// opens the attempt.
 pub fn insert(
     tx: &mut dyn Tx,
     run_key: Key,
@@ -41,7 +42,7 @@ pub fn insert(
     insert_row(tx, run_key, task_key, lease_token, attempt)
 }
 
-/// Opens the attempt of a claim and returns its key. `task` is the task after the claim.
+/// Opens the attempt of a claim and returns the key of the attempt. `task` is the task after the claim.
 pub fn open(tx: &mut dyn Tx, task: &Task) -> Result<Key> {
     let attempt = TaskAttempt {
         key: tx.next_key()?,
@@ -58,33 +59,36 @@ pub fn open(tx: &mut dyn Tx, task: &Task) -> Result<Key> {
         create_time: tx.now(),
         end_time: None,
     };
-    insert(tx, task.run_key, task.key, &attempt, token(task))?;
+    insert(tx, task.run_key, task.key, &attempt, find_lease_token(task))?;
     Ok(attempt.key)
 }
 
-/// Ends the attempt of a claim. `task` is the task before that. What `ending` leaves empty stays as it was recorded.
+/// Ends the current attempt of a task. `task` is the task before the attempt ends. If the summary, the blocker
+/// signature or the result is empty in `ending`, the attempt keeps the recorded value of this field.
 pub fn end(tx: &mut dyn Tx, task: &Task, ending: &Ending) -> Result<()> {
     let sql = of_claim!(
         "UPDATE task_attempts SET status = $3, summary = COALESCE($4, summary),
             blocker_signature = COALESCE($5, blocker_signature), result = COALESCE($6, result), end_time = $7"
     );
-    let status = ending.to.attempt();
+    let status = ending.to.attempt_status();
     let summary = ending.summary.as_deref().filter(|summary| !summary.is_empty());
     let result = Some(&ending.result).filter(|result| **result != Json::null());
     let now = tx.now();
-    tx.write(sql, params![task.key, token(task), status, summary, ending.blocker_signature, result, now])
+    tx.write(sql, params![task.key, find_lease_token(task), status, summary, ending.blocker_signature, result, now])
 }
 
-/// Ends the attempt of a live claim without a report of its holder. What was recorded of the attempt stays.
-pub fn interrupt(tx: &mut dyn Tx, task: &Task, status: AttemptStatus) -> Result<()> {
+/// Ends the current attempt of a leased task without a report from the lease holder. Only the status and the end time
+/// of the attempt change.
+pub fn end_without_report(tx: &mut dyn Tx, task: &Task, status: AttemptStatus) -> Result<()> {
     let sql = of_claim!("UPDATE task_attempts SET status = $3, end_time = $4");
     let now = tx.now();
-    tx.write(sql, params![task.key, token(task), status, now])
+    tx.write(sql, params![task.key, find_lease_token(task), status, now])
 }
 
-/// Updates the attempt with the number of a report, if a claim opened it; returns None otherwise. A report that the
-/// attempt is running does not reopen one that has ended.
-pub fn fill_in(tx: &mut dyn Tx, task_key: Key, report: &AttemptReport) -> Result<Option<TaskAttempt>> {
+/// Updates the attempt of a task that has the attempt number of `report`, and returns the updated attempt. Returns None
+/// if no claim opened an attempt with this number. Also returns None if `report` has the status RUNNING and the attempt
+/// has ended, because a report must not reopen an ended attempt.
+pub fn update_claimed(tx: &mut dyn Tx, task_key: Key, report: &AttemptReport) -> Result<Option<TaskAttempt>> {
     let sql = "UPDATE task_attempts SET status = $3, summary = $4, blocker_signature = $5, result = $6,
             end_time = CASE WHEN $7 IS NULL THEN NULL ELSE COALESCE(end_time, $7) END
         WHERE task_key = $1 AND attempt_number = $2 AND lease_token IS NOT NULL
@@ -101,48 +105,53 @@ pub fn fill_in(tx: &mut dyn Tx, task_key: Key, report: &AttemptReport) -> Result
         end_time,
     ];
     let key: Option<Key> = first(tx, sql, bound, |row| row.take())?;
-    key.map(|key| by_key(tx, key)).transpose()
+    key.map(|key| get_by_key(tx, key)).transpose()
 }
 
-fn token(task: &Task) -> Option<&str> {
+fn find_lease_token(task: &Task) -> Option<&str> {
     task.lease.as_ref().map(|lease| lease.token.as_str())
 }
 
-/// Reopens the attempt of an expired lease whose holder has reported after all. `task` is the task after that.
-pub fn resume(tx: &mut dyn Tx, task: &Task) -> Result<()> {
+/// Sets the current attempt of a task to RUNNING again after a heartbeat has renewed the expired lease of the task.
+/// `task` is the task after the heartbeat.
+pub fn reopen(tx: &mut dyn Tx, task: &Task) -> Result<()> {
     let sql = of_claim!("UPDATE task_attempts SET status = $3, end_time = NULL");
-    tx.write(sql, params![task.key, token(task), AttemptStatus::Running])
+    tx.write(sql, params![task.key, find_lease_token(task), AttemptStatus::Running])
 }
 
-/// Records the progress that the holder of a task reports.
-pub fn note_progress(tx: &mut dyn Tx, task: &Task, progress: &Json) -> Result<()> {
+/// Stores `progress`, which the lease holder has reported, in the current attempt of a task.
+pub fn save_progress(tx: &mut dyn Tx, task: &Task, progress: &Json) -> Result<()> {
     let sql = of_claim!("UPDATE task_attempts SET progress = $3");
-    tx.write(sql, params![task.key, token(task), progress])
+    tx.write(sql, params![task.key, find_lease_token(task), progress])
 }
 
-/// Returns the newest attempt of a task before another attempt, or None if there is none.
-pub fn newest_before(tx: &mut dyn Tx, task_key: Key, before: Key) -> Result<Option<TaskAttempt>> {
+/// Returns the newest attempt of a task that is older than the attempt with the key `before`, or None if the task has
+/// no older attempt.
+pub fn find_newest_before(tx: &mut dyn Tx, task_key: Key, before: Key) -> Result<Option<TaskAttempt>> {
     let sql = select!("WHERE a.task_key = $1 AND a.key < $2 ORDER BY a.key DESC LIMIT 1");
     first(tx, sql, params![task_key, before], read_row)
 }
 
-/// Returns the attempt number and the agent of the claim of a lease token, or None if no claim of this task had it.
-pub fn of_token(tx: &mut dyn Tx, task_key: Key, token: &str) -> Result<Option<(i32, Option<String>)>> {
+/// Returns the attempt number and the agent id of the claim with the lease token `token`, or None if no claim of the
+/// task had this token.
+pub fn find_claim(tx: &mut dyn Tx, task_key: Key, token: &str) -> Result<Option<(i32, Option<String>)>> {
     let sql = of_claim!("SELECT attempt_number, agent_id FROM task_attempts");
     first(tx, sql, params![task_key, token], |row| Ok((row.take()?, row.take()?)))
 }
 
-fn by_key(tx: &mut dyn Tx, key: Key) -> Result<TaskAttempt> {
+fn get_by_key(tx: &mut dyn Tx, key: Key) -> Result<TaskAttempt> {
     let found = first(tx, select!("WHERE a.key = $1"), params![key], read_row)?;
-    found.ok_or_else(|| Error::internal(format!("no attempt has the key {key}")))
+    found.ok_or_else(|| {
+        Error::internal(format!("table `task_attempts` has no attempt with the key {key}: report the bug"))
+    })
 }
 
-/// Returns the newest attempts of a task, the newest first.
-pub fn newest_of_task(tx: &mut dyn Tx, task_key: Key, limit: Limit) -> Result<Page<TaskAttempt>> {
+/// Returns a page of the attempts of a task, newest first.
+pub fn list_newest_of_task(tx: &mut dyn Tx, task_key: Key, limit: Limit) -> Result<Page<TaskAttempt>> {
     page(tx, select!("WHERE a.task_key = $1 ORDER BY a.key DESC"), params![task_key], limit, read_row)
 }
 
-/// Returns the newest attempts of a run, the newest first.
-pub fn newest_of_run(tx: &mut dyn Tx, run_key: Key, limit: Limit) -> Result<Page<TaskAttempt>> {
+/// Returns a page of the attempts of a run, newest first.
+pub fn list_newest_of_run(tx: &mut dyn Tx, run_key: Key, limit: Limit) -> Result<Page<TaskAttempt>> {
     page(tx, select!("WHERE a.run_key = $1 ORDER BY a.key DESC"), params![run_key], limit, read_row)
 }

@@ -1,4 +1,4 @@
-//! Conversion of values between Rust and SQL.
+//! This module converts values between Rust and SQL.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::domain::task::TaskStatus;
 use crate::domain::time::Timestamp;
 use crate::error::Error;
 
-/// The value of a parameter or a column.
+/// Holds the SQL value of a statement parameter or of a column.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[allow(missing_docs)]
 pub enum SqlValue<'a> {
@@ -22,13 +22,14 @@ pub enum SqlValue<'a> {
     Blob(&'a [u8]),
 }
 
-/// A row of a query, as the database returns it.
+/// Represents a row that the database returns for a query.
 pub trait Row {
-    /// Returns the value of a column, counted from 0.
+    /// Returns the value of the column with the index `at`. The first column has the index 0. Fails if the column does
+    /// not exist or holds a value that `SqlValue` can't represent.
     fn value(&self, at: usize) -> Result<SqlValue<'_>>;
 }
 
-/// The columns of a row, taken one after the other in the order of the SELECT.
+/// Reads the columns of a row in the order in which the statement lists the columns.
 pub struct Columns<'a> {
     row: &'a dyn Row,
     at: usize,
@@ -36,12 +37,12 @@ pub struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// Begins at the first column of a row.
+    /// Creates a reader that starts at the first column of a row.
     pub fn new(row: &'a dyn Row) -> Self {
         Self { row, at: 0, bytes: 0 }
     }
 
-    /// Takes the next column. Fails if its value has another type.
+    /// Returns the value of the next column as `T`. Fails if the value can't be converted to `T`.
     pub fn take<T: FromColumn>(&mut self) -> Result<T> {
         let value = self.row.value(self.at)?;
         self.at += 1;
@@ -53,33 +54,35 @@ impl<'a> Columns<'a> {
         T::from_column(value)
     }
 
-    /// Returns the size in bytes of the columns taken so far.
+    /// Returns the total size in bytes of the columns that `take` has read. An integer or NULL counts as 8 bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
-/// A type that a column can be converted to.
+/// Converts SQL values of columns to the Rust type that implements this trait.
 pub trait FromColumn: Sized {
-    /// Converts the value of a column. Fails if it has another type.
+    /// Converts the SQL value of a column to this Rust type. Fails if the value can't be converted.
     fn from_column(value: SqlValue) -> Result<Self>;
 }
 
-/// A type that can be bound to a parameter.
+/// Converts values of the Rust type that implements this trait to statement parameters.
 pub trait AsParam {
-    /// Returns the value for the database.
+    /// Returns `self` as a statement parameter.
     fn as_param(&self) -> SqlValue<'_>;
 }
 
-fn unexpected<T>(value: SqlValue, wanted: &str) -> Result<T> {
-    Err(Error::internal(format!("a column holds {value:?}, not {wanted}")))
+fn refuse_unexpected_value<T>(value: SqlValue, wanted: &str) -> Result<T> {
+    Err(Error::internal(format!(
+        "the database returned the value {value:?}, but the server expects {wanted}: report the bug"
+    )))
 }
 
 impl FromColumn for i64 {
     fn from_column(value: SqlValue) -> Result<Self> {
         match value {
             SqlValue::Int(number) => Ok(number),
-            other => unexpected(other, "a number"),
+            other => refuse_unexpected_value(other, "a number"),
         }
     }
 }
@@ -94,7 +97,7 @@ impl FromColumn for String {
     fn from_column(value: SqlValue) -> Result<Self> {
         match value {
             SqlValue::Text(text) => Ok(text.to_owned()),
-            other => unexpected(other, "text"),
+            other => refuse_unexpected_value(other, "text"),
         }
     }
 }
@@ -103,7 +106,7 @@ impl FromColumn for Vec<u8> {
     fn from_column(value: SqlValue) -> Result<Self> {
         match value {
             SqlValue::Blob(blob) => Ok(blob.to_owned()),
-            other => unexpected(other, "bytes"),
+            other => refuse_unexpected_value(other, "bytes"),
         }
     }
 }
@@ -134,7 +137,7 @@ impl FromColumn for Vec<String> {
         match value {
             SqlValue::Text("[]") => Ok(Self::new()),
             SqlValue::Text(text) => serde_json::from_str(text).map_err(Error::internal),
-            other => unexpected(other, "a JSON list"),
+            other => refuse_unexpected_value(other, "a JSON list"),
         }
     }
 }
@@ -144,12 +147,12 @@ impl FromColumn for Labels {
         match value {
             SqlValue::Text("{}") => Ok(Self::new()),
             SqlValue::Text(text) => serde_json::from_str(text).map_err(Error::internal),
-            other => unexpected(other, "a JSON object"),
+            other => refuse_unexpected_value(other, "a JSON object"),
         }
     }
 }
 
-/// Returns the JSON text of a list or object of strings, as its column holds it.
+/// Returns the JSON text that a column stores for a value. Fails if the value can't be converted to JSON.
 pub fn json_text(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(Error::internal)
 }
@@ -196,7 +199,7 @@ impl AsParam for Timestamp {
     }
 }
 
-/// Durations are stored in microseconds.
+/// The database stores durations in microseconds.
 impl FromColumn for Duration {
     fn from_column(value: SqlValue) -> Result<Self> {
         u64::try_from(i64::from_column(value)?).map(Self::from_micros).map_err(Error::internal)
@@ -245,7 +248,7 @@ macro_rules! enum_columns {
             fn from_column(value: SqlValue) -> Result<Self> {
                 match Self::from_code(i64::from_column(value)?) {
                     Some(known) => Ok(known),
-                    None => unexpected(value, stringify!($name)),
+                    None => refuse_unexpected_value(value, stringify!($name)),
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! Retention of the log: removes the oldest events and keeps the newest removed position, for all runs in `counters` and
-//! for each run in `run_counters`.
+//! This module removes the oldest events from the log. The table `counters` stores the newest removed position of the
+//! whole log, and the table `run_counters` stores the newest removed position of each run.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -9,22 +9,24 @@ use crate::domain::Key;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// Returns the newest position that retention has removed from a run, or from all runs; 0 if it has removed none.
-pub fn of_scope(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<i64> {
+/// Returns the newest position that retention has removed from a run, or from the whole log if `run_key` is None.
+/// Returns 0 if retention has removed no event.
+pub fn newest_removed(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<i64> {
     match run_key {
-        Some(run_key) => of_run(tx, run_key),
+        Some(run_key) => newest_removed_of_run(tx, run_key),
         None => Ok(first(tx, "SELECT compacted_position FROM counters", &[], |row| row.take())?.unwrap_or(0)),
     }
 }
 
-/// Returns the newest position that retention has removed from a run; 0 if it has removed none, or if the run was deleted.
-pub fn of_run(tx: &mut dyn Tx, run_key: Key) -> Result<i64> {
+/// Returns the newest position that retention has removed from a run. Returns 0 if retention has removed no event of
+/// the run, or if the run was deleted.
+pub fn newest_removed_of_run(tx: &mut dyn Tx, run_key: Key) -> Result<i64> {
     let sql = "SELECT compacted_position FROM run_counters WHERE run_key = $1";
     Ok(first(tx, sql, params![run_key], |row| row.take())?.unwrap_or(0))
 }
 
-/// Returns the position of the oldest event of a run, or of all runs. If the log has none, returns the position after the
-/// newest removed one.
+/// Returns the position of the oldest event of a run, or of the whole log if `run_key` is None. If no event remains,
+/// returns the position after the newest removed event.
 pub fn oldest_position(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<i64> {
     let kept = match run_key {
         Some(run_key) => {
@@ -35,24 +37,25 @@ pub fn oldest_position(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<i64> {
     };
     match kept {
         Some(position) => Ok(position),
-        None => Ok(of_scope(tx, run_key)? + 1),
+        None => Ok(newest_removed(tx, run_key)? + 1),
     }
 }
 
-/// Maximum size in bytes of the payloads that one transaction removes, so that it does not hold up other calls.
+/// Total size in bytes of removed payloads at which a transaction stops removing events. Larger transactions would
+/// delay other calls.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// The oldest events that one transaction removes.
+/// Holds the newest position that one transaction removes, for the whole log and for each run.
 #[derive(Default)]
-struct Removed {
+struct NewestRemoved {
     last: Option<i64>,
     last_of_run: BTreeMap<Key, i64>,
 }
 
-/// Removes the oldest events, at most a thousand, up to the first event that is not older than `time`. Returns the number
-/// of removed events.
+/// Removes up to 1,000 of the oldest events and returns the number of removed events. The removal stops at the first
+/// event that is not older than `time`, or when the removed payloads exceed `MAX_BYTES` (16 MiB).
 pub fn remove_before(tx: &mut dyn Tx, time: Timestamp) -> Result<u64> {
-    let removed = oldest_before(tx, time)?;
+    let removed = find_newest_removable(tx, time)?;
     let Some(last) = removed.last else { return Ok(0) };
     for (run_key, position) in removed.last_of_run {
         let sql = "UPDATE run_counters SET compacted_position = $2 WHERE run_key = $1";
@@ -62,8 +65,8 @@ pub fn remove_before(tx: &mut dyn Tx, time: Timestamp) -> Result<u64> {
     tx.execute("DELETE FROM events WHERE position <= $1", params![last])
 }
 
-fn oldest_before(tx: &mut dyn Tx, time: Timestamp) -> Result<Removed> {
-    let mut removed = Removed::default();
+fn find_newest_removable(tx: &mut dyn Tx, time: Timestamp) -> Result<NewestRemoved> {
+    let mut removed = NewestRemoved::default();
     let mut bytes = 0;
     let sql = "SELECT position, run_key, octet_length(payload), create_time FROM events ORDER BY position LIMIT 1000";
     tx.query(sql, &[], &mut |row| {

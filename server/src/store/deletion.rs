@@ -1,11 +1,12 @@
-//! Deletion of a run from every table.
+//! This module deletes a run from all tables.
 
 use super::{Tx, all, params};
 use crate::domain::Key;
 use crate::domain::run::Run;
 use crate::error::Result;
 
-/// Rows that refer to other rows are deleted before these.
+/// SQL statements that delete a run. The order of the statements ensures that a foreign key never refers to a deleted
+/// row.
 const STATEMENTS: [&str; 10] = [
     "DELETE FROM task_dependencies WHERE task_key IN (SELECT key FROM tasks WHERE run_key = $1)",
     "DELETE FROM task_attempts WHERE run_key = $1",
@@ -16,13 +17,15 @@ const STATEMENTS: [&str; 10] = [
     "DELETE FROM tasks WHERE run_key = $1",
     "DELETE FROM run_counters WHERE run_key = $1",
     "DELETE FROM runs WHERE key = $1",
-    // Keeps the run's last event, which has a deleted_run_id.
+    // Keep the event `run_deleted`, which has a `deleted_run_id`, because watchers learn of the deletion from this
+    // event.
     "DELETE FROM events WHERE run_key = $1 AND deleted_run_id IS NULL",
 ];
 
-/// Deletes a run and everything in it except its last event. That event keeps the id of the run.
+/// Deletes a run and the rows of the run in all tables, except the event at `last_position`. The remaining event stores
+/// the id of the deleted run in `deleted_run_id`.
 pub fn delete(tx: &mut dyn Tx, run: &Run, last_position: i64) -> Result<()> {
-    let path_sets = path_sets_of(tx, run.key)?;
+    let path_sets = list_path_sets(tx, run.key)?;
     let sql = "UPDATE events SET deleted_run_id = $2 WHERE position = $1";
     tx.write(sql, params![last_position, run.id])?;
     for sql in STATEMENTS {
@@ -36,7 +39,7 @@ pub fn delete(tx: &mut dyn Tx, run: &Run, last_position: i64) -> Result<()> {
     Ok(())
 }
 
-fn path_sets_of(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<Key>> {
+fn list_path_sets(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<Key>> {
     let sql = "SELECT DISTINCT path_set_key FROM tasks WHERE run_key = $1 AND path_set_key IS NOT NULL";
     all(tx, sql, params![run_key], |row| row.take())
 }

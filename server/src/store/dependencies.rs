@@ -1,4 +1,5 @@
-//! Table `task_dependencies`, and the number of open dependencies that each task carries.
+//! This module reads and writes the table `task_dependencies`, and updates the number of open dependencies in each
+//! task.
 
 use super::names::task_status;
 use super::{Tx, all, any, params};
@@ -6,29 +7,29 @@ use crate::domain::Key;
 use crate::domain::task::TaskStatus;
 use crate::error::Result;
 
-/// Adds a dependency: the task can't be claimed before the other task is completed.
+/// Inserts a dependency: the task `task_key` can't be claimed before the task `depends_on_key` is completed.
 pub fn insert(tx: &mut dyn Tx, task_key: Key, depends_on_key: Key) -> Result<()> {
     let sql = "INSERT INTO task_dependencies (task_key, depends_on_key) VALUES ($1, $2)";
     tx.write(sql, params![task_key, depends_on_key])
 }
 
-/// Lowers the number of open dependencies of each task that depends on a completed one. The revisions of these tasks stay.
-/// Returns the number of these tasks.
-pub fn close(tx: &mut dyn Tx, completed_key: Key) -> Result<u64> {
+/// Decrements the number of open dependencies of each task that depends on a completed task. Returns the number of
+/// updated tasks. The revisions of the updated tasks do not change.
+pub fn decrement_open_dependencies(tx: &mut dyn Tx, completed_key: Key) -> Result<u64> {
     let sql = "UPDATE tasks SET open_dependencies = open_dependencies - 1
         WHERE key IN (SELECT task_key FROM task_dependencies WHERE depends_on_key = $1)";
     tx.execute(sql, params![completed_key])
 }
 
-/// Returns the tasks with this status that depend on a task, in plan order.
-pub fn dependents(tx: &mut dyn Tx, depends_on_key: Key, status: TaskStatus) -> Result<Vec<Key>> {
+/// Returns the keys of the tasks that depend on the task `depends_on_key` and have the status `status`, in plan order.
+pub fn list_dependents(tx: &mut dyn Tx, depends_on_key: Key, status: TaskStatus) -> Result<Vec<Key>> {
     let sql = "SELECT t.key FROM task_dependencies d JOIN tasks t ON t.key = d.task_key
         WHERE d.depends_on_key = $1 AND t.status = $2 ORDER BY t.ordinal";
     all(tx, sql, params![depends_on_key, status], |row| row.take())
 }
 
-/// Returns whether a task depends on an abandoned one.
-pub fn any_abandoned(tx: &mut dyn Tx, task_key: Key) -> Result<bool> {
+/// Returns whether a task depends on an abandoned task.
+pub fn has_abandoned_dependency(tx: &mut dyn Tx, task_key: Key) -> Result<bool> {
     let sql = concat!(
         "SELECT t.key FROM task_dependencies d JOIN tasks t ON t.key = d.depends_on_key
         WHERE d.task_key = $1 AND t.status = ",
@@ -38,10 +39,10 @@ pub fn any_abandoned(tx: &mut dyn Tx, task_key: Key) -> Result<bool> {
     any(tx, sql, params![task_key])
 }
 
-/// A dependency that is not completed.
+/// Describes a dependency that is not completed.
 #[derive(Debug)]
-#[allow(missing_docs)] // As in `Task`.
-pub struct Open {
+#[allow(missing_docs)] // `Task` documents the fields.
+pub struct OpenDependency {
     pub key: Key,
     pub id: String,
     pub title: String,
@@ -49,7 +50,7 @@ pub struct Open {
 }
 
 /// Returns the open dependencies of a task, in plan order.
-pub fn open(tx: &mut dyn Tx, task_key: Key) -> Result<Vec<Open>> {
+pub fn list_open_dependencies(tx: &mut dyn Tx, task_key: Key) -> Result<Vec<OpenDependency>> {
     let sql = concat!(
         "SELECT t.key, t.id, t.title, t.status FROM task_dependencies d JOIN tasks t ON t.key = d.depends_on_key
         WHERE d.task_key = $1 AND t.status <> ",
@@ -57,6 +58,6 @@ pub fn open(tx: &mut dyn Tx, task_key: Key) -> Result<Vec<Open>> {
         " ORDER BY t.ordinal"
     );
     all(tx, sql, params![task_key], |row| {
-        Ok(Open { key: row.take()?, id: row.take()?, title: row.take()?, status: row.take()? })
+        Ok(OpenDependency { key: row.take()?, id: row.take()?, title: row.take()?, status: row.take()? })
     })
 }

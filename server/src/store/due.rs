@@ -1,56 +1,59 @@
-//! Rows that become due as time passes: expired leases, graces that end, approvals that expire, and tasks whose
-//! `not_before_time` passes.
+//! This module finds rows that become due at a certain time: expired leases, ended grace periods, expired approvals,
+//! and tasks whose `not_before_time` has passed.
 
 use std::time::Duration;
 
-use super::names::{ready, run_status, task_status, verdict};
+use super::names::{dependencies_met, run_status, task_status, verdict};
 use super::{Tx, all, first, params};
 use crate::domain::Key;
 use crate::domain::lease;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// The condition of the partial index of leases.
+/// Expands to the condition of the partial index `tasks_by_lease_end`.
 macro_rules! leased {
     () => {
         concat!("status = ", task_status!(IN_PROGRESS))
     };
 }
-/// The condition of the partial index of graces.
+/// Expands to the condition of the partial index `runs_cancelling`.
 macro_rules! in_grace {
     () => {
         concat!("status = ", run_status!(CANCELLING))
     };
 }
-/// The condition of the partial index of approvals that can expire.
+/// Expands to the condition of the partial index `approvals_by_expiry`.
 macro_rules! undecided {
     () => {
         concat!("verdict = ", verdict!(PENDING), " AND has_expired = 0")
     };
 }
 
-/// The rows that are due.
+/// Lists the rows that are due at a point in time, grouped by kind.
 #[derive(Debug, Clone, Default)]
-pub struct Due {
-    /// Tasks whose lease has expired.
+pub struct DueRows {
+    /// Keys of the tasks whose lease has expired.
     pub leases: Vec<Key>,
-    /// Runs whose grace has ended.
+    /// Keys of the runs whose grace period has ended.
     pub graces: Vec<Key>,
-    /// Approvals that were not decided in time.
+    /// Keys of the pending approvals whose expiry time has passed.
     pub approvals: Vec<Key>,
-    /// Runs with tasks that have become ready, and the number of these tasks.
+    /// Keys of the runs that have newly ready tasks, each with the number of newly ready tasks in the run. A task is
+    /// newly ready if the `not_before_time` of the task passed in the period that `find` checked.
     pub newly_ready: Vec<(Key, usize)>,
 }
 
-impl Due {
-    /// Returns whether no transaction is necessary. Newly ready tasks need none.
+impl DueRows {
+    /// Returns whether no lease, grace period or approval is due. Newly ready tasks do not count, because the sweeper
+    /// only sends notifications for newly ready tasks and changes no row.
     pub fn changes_nothing(&self) -> bool {
         self.leases.is_empty() && self.graces.is_empty() && self.approvals.is_empty()
     }
 }
 
-/// Returns what is due now, at most 100 of each kind, and the tasks that have become ready after `since`.
-pub fn find(tx: &mut dyn Tx, since: Timestamp, now: Timestamp) -> Result<Due> {
+/// Returns the leases, grace periods and approvals that are due at `now`, at most 100 of each kind. Also counts, for
+/// each run, the ready tasks whose `not_before_time` passed after `since` and by `now`.
+pub fn find(tx: &mut dyn Tx, since: Timestamp, now: Timestamp) -> Result<DueRows> {
     let leases = concat!(
         "SELECT key FROM tasks WHERE ",
         leased!(),
@@ -65,10 +68,10 @@ pub fn find(tx: &mut dyn Tx, since: Timestamp, now: Timestamp) -> Result<Due> {
     let newly_ready = concat!(
         "SELECT run_key FROM tasks
         WHERE ",
-        ready!(),
+        dependencies_met!(),
         " AND not_before_time IS NOT NULL AND not_before_time > $1 AND not_before_time <= $2"
     );
-    Ok(Due {
+    Ok(DueRows {
         leases: all(tx, leases, params![now], |row| row.take())?,
         graces: all(tx, graces, params![now], |row| row.take())?,
         approvals: all(tx, approvals, params![now], |row| row.take())?,
@@ -81,9 +84,9 @@ fn count_by_run(mut run_keys: Vec<Key>) -> Vec<(Key, usize)> {
     run_keys.chunk_by(|one, next| one == next).map(|of_run| (of_run[0], of_run.len())).collect()
 }
 
-/// Returns when something becomes due next, or None if nothing does. What is overdue counts, except tasks whose
-/// `not_before_time` has passed.
-pub fn next(tx: &mut dyn Tx, now: Timestamp) -> Result<Option<Timestamp>> {
+/// Returns the earliest time at which a row becomes due, or None if no row will become due. The time is in the past if
+/// a lease, grace period or approval is overdue. Tasks whose `not_before_time` has passed by `now` do not count.
+pub fn next_due_time(tx: &mut dyn Tx, now: Timestamp) -> Result<Option<Timestamp>> {
     let leases = concat!(
         "SELECT lease_expire_time FROM tasks WHERE ",
         leased!(),
@@ -102,7 +105,8 @@ pub fn next(tx: &mut dyn Tx, now: Timestamp) -> Result<Option<Timestamp>> {
         " AND expire_time IS NOT NULL
         ORDER BY expire_time LIMIT 1"
     );
-    // Also of tasks with open dependencies: nothing sets the timer again when these are completed.
+    // Include tasks with open dependencies, because the completion of the dependencies does not set the sweeper's
+    // timer.
     let tasks = concat!(
         "SELECT not_before_time FROM tasks
         WHERE status = ",
@@ -119,9 +123,10 @@ pub fn next(tx: &mut dyn Tx, now: Timestamp) -> Result<Option<Timestamp>> {
     Ok(times.into_iter().flatten().min())
 }
 
-/// Extends every lease that was live at a time, so that it expires `RECOVERY` or its duration from now, whichever is
-/// less; graces likewise. Returns the number of extended leases and graces. After a time without a server, holders can
-/// report first.
+/// Extends the leases and grace periods that were live at `live_at`, so that lease holders can report first after a
+/// server outage. An extended lease expires `RECOVERY` (30 s) after `now`, or earlier if the duration of the lease is
+/// shorter. An extended grace period ends `RECOVERY` after `now`. Returns the number of extended leases and grace
+/// periods.
 pub fn recover(tx: &mut dyn Tx, live_at: Timestamp, now: Timestamp) -> Result<u64> {
     let short_leases = concat!(
         "UPDATE tasks SET lease_expire_time = $2 + lease_duration

@@ -1,4 +1,4 @@
-//! Table `events`: the log.
+//! This module reads and writes the table `events`, which stores the log.
 
 use std::ops::ControlFlow;
 
@@ -9,7 +9,7 @@ use crate::domain::event::{Event, EventDraft, EventFilter};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// A new row of the log.
+/// Holds a row to insert into the table `events`.
 struct NewEvent<'a> {
     position: i64,
     seq: i64,
@@ -35,8 +35,8 @@ table! {
     read by hand;
 }
 
-/// Maps a row of `select!` to its position and, if the filter matches, its event. The message and the payload of other
-/// events are not read.
+/// Returns the position of a row and the row's event. If the event does not match the filter, returns None instead of
+/// the event and does not read the event's message and payload.
 fn read_if_matching(row: &mut Columns, filter: &EventFilter) -> Result<(i64, Option<Event>)> {
     let run_id: String = row.take()?;
     let task_id: Option<String> = row.take()?;
@@ -44,7 +44,7 @@ fn read_if_matching(row: &mut Columns, filter: &EventFilter) -> Result<(i64, Opt
     let seq = row.take()?;
     let source: String = row.take()?;
     let kind: String = row.take()?;
-    if !filter.passes(&kind, &source, task_id.as_deref()) {
+    if !filter.accepts(&kind, &source, task_id.as_deref()) {
         return Ok((position, None));
     }
     let message = row.take()?;
@@ -53,62 +53,66 @@ fn read_if_matching(row: &mut Columns, filter: &EventFilter) -> Result<(i64, Opt
     Ok((position, Some(Event { position, seq, run_id, task_id, source, kind, message, payload, create_time })))
 }
 
-/// The numbers of appended events.
+/// Holds the sequence numbers and the position that were assigned to appended events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Appended {
-    /// The seq of the first event.
+pub struct AppendResult {
+    /// Sequence number (`seq`) of the first appended event.
     pub first_seq: i64,
-    /// The seq of the last event.
+    /// Sequence number (`seq`) of the last appended event.
     pub last_seq: i64,
-    /// The position of the last event.
+    /// Position of the last appended event in the log.
     pub last_position: i64,
 }
 
-/// Appends an event.
-pub fn append(tx: &mut dyn Tx, run_key: Key, draft: &EventDraft) -> Result<Appended> {
+/// Appends an event to the log and returns the sequence number and position of the event. Fails if the run does not
+/// exist.
+pub fn append(tx: &mut dyn Tx, run_key: Key, draft: &EventDraft) -> Result<AppendResult> {
     append_all(tx, run_key, std::slice::from_ref(draft))
 }
 
-/// Appends events in their order.
-pub fn append_all(tx: &mut dyn Tx, run_key: Key, drafts: &[EventDraft]) -> Result<Appended> {
+/// Appends events of a run in slice order, with `tx.now()` as creation time. Returns the assigned sequence numbers and
+/// the last position. Fails if the run does not exist.
+pub fn append_all(tx: &mut dyn Tx, run_key: Key, drafts: &[EventDraft]) -> Result<AppendResult> {
     let now = tx.now();
-    append_at(tx, run_key, drafts.iter().map(|draft| (draft, now)))
+    append_with_times(tx, run_key, drafts.iter().map(|draft| (draft, now)))
 }
 
-/// Appends events in their order, each with its own time.
-pub fn append_at<'a>(
+/// Appends events of a run in iterator order, each with the creation time from the iterator. Returns the assigned
+/// sequence numbers and the last position. Fails if the run does not exist.
+pub fn append_with_times<'a>(
     tx: &mut dyn Tx,
     run_key: Key,
     drafts: impl ExactSizeIterator<Item = (&'a EventDraft, Timestamp)>,
-) -> Result<Appended> {
+) -> Result<AppendResult> {
     let count = i64::try_from(drafts.len()).unwrap_or(i64::MAX);
-    let last_seq = runs::take_seqs(tx, run_key, count)?;
+    let last_seq = runs::assign_seqs(tx, run_key, count)?;
     let first_seq = last_seq - count + 1;
     let mut last_position = 0;
     for (seq, (draft, create_time)) in (first_seq..).zip(drafts) {
         last_position = tx.next_position()?;
         insert_row(tx, run_key, draft.task_key, &NewEvent { position: last_position, seq, create_time, draft })?;
     }
-    Ok(Appended { first_seq, last_seq, last_position })
+    Ok(AppendResult { first_seq, last_seq, last_position })
 }
 
-/// The events to scan, and in which order.
+/// Specifies which events a scan reads, and in which order.
 #[derive(Debug, Clone, Default)]
 pub struct Scan {
-    /// The run. None: all runs.
+    /// Key of the run whose events are scanned. None scans the events of all runs.
     pub run_key: Option<Key>,
-    /// The exclusive lower bound of positions.
+    /// Exclusive lower bound of the scanned positions. 0 means no lower bound.
     pub after: i64,
-    /// The exclusive upper bound of positions. None: no bound.
+    /// Exclusive upper bound of the scanned positions. None means no upper bound.
     pub before: Option<i64>,
-    /// Scan from the newest event backwards.
+    /// True if the scan runs from the newest event to the oldest. False if the scan runs from the oldest event to the
+    /// newest.
     pub newest_first: bool,
-    /// The events to return.
+    /// Filter for the events that the scan returns.
     pub filter: EventFilter,
 }
 
 impl Scan {
-    /// Continues after the position where a scan has stopped.
+    /// Sets the bounds so that the next scan continues at `position`, where the previous scan stopped.
     pub fn continue_from(&mut self, position: i64) {
         if self.newest_first {
             self.before = Some(position);
@@ -118,33 +122,35 @@ impl Scan {
     }
 }
 
-/// The result of a scan.
+/// Holds the result of a scan.
 #[derive(Debug, Default)]
-pub struct Found {
-    /// The matching events in the order of the scan.
+pub struct ScanResult {
+    /// Matching events, in the order of the scan.
     pub events: Vec<Event>,
-    /// Why and where the scan has stopped.
+    /// Reason why the scan stopped.
     pub end: ScanEnd,
 }
 
-/// Why a scan has stopped.
+/// Specifies why a scan stopped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ScanEnd {
-    /// No more events follow.
+    /// The scan checked every event within the bounds of the scan.
     #[default]
     Exhausted,
-    /// The limit was reached. Every event up to this position was checked.
+    /// The scan reached the limit of rows or bytes. The value is the position of the last checked event.
     Full(i64),
-    /// `MAX_CHECKED` events were checked. Every event up to this position was.
+    /// The scan checked `MAX_CHECKED` events. The value is the position of the last checked event.
     Checked(i64),
 }
 
-/// Maximum number of events that one scan checks when few match, so that a scan does not hold its connection for long.
+/// Maximum number of events that one scan checks. Without this limit, a scan with few matching events would hold a
+/// database connection until the scan has read the whole log.
 const MAX_CHECKED: usize = 5_000;
 
-/// Scans events until it has found enough or has checked enough.
-pub fn scan(tx: &mut dyn Tx, scan: &Scan, limit: Limit) -> Result<Found> {
-    let mut found = Found::default();
+/// Scans events and returns the events that match the filter of the scan. The scan stops when the result reaches
+/// `limit`, when the scan has checked `MAX_CHECKED` (5,000) events, or when no events remain.
+pub fn scan(tx: &mut dyn Tx, scan: &Scan, limit: Limit) -> Result<ScanResult> {
+    let mut found = ScanResult::default();
     let mut checked = 0;
     let mut bytes = 0;
     let mut last = scan.after;
@@ -168,14 +174,14 @@ pub fn scan(tx: &mut dyn Tx, scan: &Scan, limit: Limit) -> Result<Found> {
     };
     let before = scan.before.unwrap_or(i64::MAX);
     match scan.run_key {
-        Some(run_key) => tx.query(run_scan(scan.newest_first), params![scan.after, before, run_key], each)?,
-        None => tx.query(full_scan(scan.newest_first), params![scan.after, before], each)?,
+        Some(run_key) => tx.query(select_scan_of_run(scan.newest_first), params![scan.after, before, run_key], each)?,
+        None => tx.query(select_scan_of_all_runs(scan.newest_first), params![scan.after, before], each)?,
     }
     Ok(found)
 }
 
-/// The scan of one run, which has an index.
-fn run_scan(newest_first: bool) -> &'static str {
+/// Returns the statement that scans the events of one run.
+fn select_scan_of_run(newest_first: bool) -> &'static str {
     if newest_first {
         select!("WHERE e.position > $1 AND e.position < $2 AND e.run_key = $3 ORDER BY e.position DESC")
     } else {
@@ -183,8 +189,8 @@ fn run_scan(newest_first: bool) -> &'static str {
     }
 }
 
-/// The scan of all runs.
-fn full_scan(newest_first: bool) -> &'static str {
+/// Returns the statement that scans the events of all runs.
+fn select_scan_of_all_runs(newest_first: bool) -> &'static str {
     if newest_first {
         select!("WHERE e.position > $1 AND e.position < $2 ORDER BY e.position DESC")
     } else {
@@ -192,11 +198,12 @@ fn full_scan(newest_first: bool) -> &'static str {
     }
 }
 
-/// Returns the position of a run's newest event, even if retention has removed the event; 0 if the run never had one.
-pub fn newest_of_run(tx: &mut dyn Tx, run_key: Key) -> Result<i64> {
+/// Returns the position of a run's newest event, even if retention has removed the event. Returns 0 if the run never
+/// had an event.
+pub fn newest_position_of_run(tx: &mut dyn Tx, run_key: Key) -> Result<i64> {
     let sql = "SELECT position FROM events WHERE run_key = $1 ORDER BY position DESC LIMIT 1";
     match first(tx, sql, params![run_key], |row| row.take())? {
         Some(position) => Ok(position),
-        None => compaction::of_run(tx, run_key),
+        None => compaction::newest_removed_of_run(tx, run_key),
     }
 }

@@ -1,41 +1,42 @@
-//! A test double: a writing session whose database fails on demand.
+//! This module lets tests inject faults into the database session of the writer.
 
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 
-use super::session::{CommitOutcome, Counted, Ran, WriteSession};
-use super::{Each, Signal, SqlValue, Tx};
+use super::session::{BodyEffects, CommitOutcome, LastAssigned, WriteSession};
+use super::{RowHandler, Signal, SqlValue, Tx};
 use crate::domain::Key;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 
-/// How the database fails, until another fault or none is set.
+/// Specifies how the test database fails. The failure lasts until a test sets another fault or clears the fault.
 #[derive(Debug, Clone)]
 pub enum Fault {
-    /// A commit waits twice at the barrier: when it has begun, and until it may succeed.
+    /// Each commit waits twice at the barrier that this variant holds. The first wait tells the test that the commit
+    /// has started. The second wait holds the commit until the test releases the commit.
     SlowCommit(Arc<Barrier>),
-    /// The disk is full: each statement that writes fails, and the database rolls back the transaction.
+    /// The disk is full. Each writing statement fails, and the database rolls back the transaction.
     FullDisk,
-    /// The disk becomes full during a commit.
+    /// The disk is full at commit time. Statements succeed, but each commit fails.
     FullDiskAtCommit,
-    /// Every statement fails.
+    /// Every statement and every commit fails.
     Broken,
-    /// A commit succeeds, and its answer is lost.
+    /// Each commit succeeds, but the answer of the database is lost.
     LostSuccess,
-    /// A commit fails, and its answer is lost.
+    /// Each commit fails, and the answer of the database is lost.
     LostFailure,
 }
 
-/// Sets the fault of a `Faulty` session while the writer owns the session.
+/// Sets and clears the fault of a `FaultySession` while the writer owns the session.
 #[derive(Debug, Clone, Default)]
 pub struct Faults(Arc<Mutex<Option<Fault>>>);
 
 impl Faults {
-    /// Makes the database fail from now on.
+    /// Makes the database fail with `fault` until a test replaces or clears the fault.
     pub fn set(&self, fault: Fault) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
     }
 
-    /// Repairs the database.
+    /// Clears the fault, so that the database works again.
     pub fn clear(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -44,49 +45,49 @@ impl Faults {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Fails if no statement can succeed now.
+    /// Returns an error if the current fault makes every statement fail.
     fn check_statement(&self) -> Result<()> {
         match self.get() {
-            Some(Fault::Broken) => Err(broken()),
+            Some(Fault::Broken) => Err(broken_database_error()),
             _ => Ok(()),
         }
     }
 }
 
-/// The error of `FullDisk` and `FullDiskAtCommit`.
-pub fn full_disk() -> Error {
-    Error::internal("the disk is full")
+/// Returns the error that the faults `FullDisk` and `FullDiskAtCommit` cause.
+pub fn full_disk_error() -> Error {
+    Error::internal("the disk of the test database is full: clear the fault with `Faults::clear`")
 }
 
-/// The error of `Broken`.
-pub fn broken() -> Error {
-    Error::internal("the database is broken")
+/// Returns the error that the fault `Broken` causes.
+pub fn broken_database_error() -> Error {
+    Error::internal("the test database is broken, so every statement fails: clear the fault with `Faults::clear`")
 }
 
-/// A session around another one. Without a fault it does the same as that one.
-pub(super) struct Faulty<S> {
+/// Wraps a writing session and injects faults. If no fault is set, the wrapped session handles every call unchanged.
+pub(super) struct FaultySession<S> {
     inner: S,
     faults: Faults,
-    /// The database has rolled back the open transaction.
+    /// True if a `FullDisk` fault has rolled back the open transaction.
     is_rolled_back: bool,
 }
 
-impl<S> Faulty<S> {
+impl<S> FaultySession<S> {
     pub fn new(inner: S, faults: Faults) -> Self {
         Self { inner, faults, is_rolled_back: false }
     }
 }
 
-impl<S: WriteSession> WriteSession for Faulty<S> {
-    fn begin(&mut self) -> Result<Counted> {
+impl<S: WriteSession> WriteSession for FaultySession<S> {
+    fn begin(&mut self) -> Result<LastAssigned> {
         self.faults.check_statement()?;
         self.inner.begin()
     }
 
-    fn run(&mut self, counted: Counted, body: impl FnOnce(&mut dyn Tx) -> bool) -> Ran {
+    fn run(&mut self, last_assigned: LastAssigned, body: impl FnOnce(&mut dyn Tx) -> bool) -> BodyEffects {
         let faults = &self.faults;
         let is_rolled_back = &mut self.is_rolled_back;
-        self.inner.run(counted, |tx| body(&mut FaultyTx { tx, faults, is_rolled_back }))
+        self.inner.run(last_assigned, |tx| body(&mut FaultyTx { tx, faults, is_rolled_back }))
     }
 
     fn set_savepoint(&mut self) -> Result<()> {
@@ -99,22 +100,22 @@ impl<S: WriteSession> WriteSession for Faulty<S> {
         self.inner.end_savepoint(keeps_changes)
     }
 
-    fn is_whole(&self) -> bool {
-        !self.is_rolled_back && self.inner.is_whole()
+    fn can_commit(&self) -> bool {
+        !self.is_rolled_back && self.inner.can_commit()
     }
 
-    fn commit(&mut self, counted: Counted, has_written: bool) -> CommitOutcome {
+    fn commit(&mut self, last_assigned: LastAssigned, has_written: bool) -> CommitOutcome {
         match self.faults.get() {
-            None | Some(Fault::FullDisk) => self.inner.commit(counted, has_written),
+            None | Some(Fault::FullDisk) => self.inner.commit(last_assigned, has_written),
             Some(Fault::SlowCommit(barrier)) => {
                 barrier.wait();
                 barrier.wait();
-                self.inner.commit(counted, has_written)
+                self.inner.commit(last_assigned, has_written)
             }
-            Some(Fault::FullDiskAtCommit) => CommitOutcome::Failed(full_disk()),
-            Some(Fault::Broken) => CommitOutcome::Failed(broken()),
+            Some(Fault::FullDiskAtCommit) => CommitOutcome::Failed(full_disk_error()),
+            Some(Fault::Broken) => CommitOutcome::Failed(broken_database_error()),
             Some(Fault::LostSuccess) => {
-                self.inner.commit(counted, has_written);
+                self.inner.commit(last_assigned, has_written);
                 CommitOutcome::Unknown
             }
             Some(Fault::LostFailure) => {
@@ -140,7 +141,7 @@ impl FaultyTx<'_> {
     fn check_write(&mut self) -> Result<()> {
         if let Some(Fault::FullDisk) = self.faults.get() {
             *self.is_rolled_back = true;
-            return Err(full_disk());
+            return Err(full_disk_error());
         }
         self.faults.check_statement()
     }
@@ -180,8 +181,8 @@ impl Tx for FaultyTx<'_> {
         self.tx.execute(sql, params)
     }
 
-    fn query(&mut self, sql: &'static str, params: &[SqlValue], each: Each) -> Result<()> {
+    fn query(&mut self, sql: &'static str, params: &[SqlValue], handler: RowHandler) -> Result<()> {
         self.faults.check_statement()?;
-        self.tx.query(sql, params, each)
+        self.tx.query(sql, params, handler)
     }
 }

@@ -1,14 +1,19 @@
-//! The store: all tables and all SQL, behind `Store`, the trait `Tx` and a closure for each transaction.
+//! This module is the store, which contains all tables and SQL statements of the server. Callers pass one closure for
+//! each transaction to `Store`, and the closure calls the methods of the trait `Tx`.
 //!
-//! - One file for each table or query: `runs`, `tasks`, `events` …, `ready`, `due` …
-//! - `tx` is what the body of a transaction can do. `column` converts values.
-//! - `table` generates the statements of a table from one declaration of its columns; `names` are statuses and conditions
-//!   by name.
-//! - `queue`, `writer` and `notifications` commit transactions in groups and tell others. They know no database.
-//! - `session` is the seam to the database; `sqlite` is what is SQLite's own.
+//! The store has these modules:
+//! - Each table has its own file, for example `runs` and `tasks`. Larger queries have their own files, for example
+//!   `ready` and `due`.
+//! - `tx` defines the operations that a transaction body can call, and `column` converts values between Rust and SQL.
+//! - `table` generates the statements of a table from one declaration of the table's columns, and `names` defines
+//!   shared statuses and conditions.
+//! - `queue`, `writer` and `notifications` commit transactions in groups, and notify waiters and watchers. These three
+//!   modules contain no code for a specific database.
+//! - `session` defines the interface between the writer and a database, and `sqlite` contains all code that is specific
+//!   to SQLite.
 //!
-//! The SQL is one text for SQLite and PostgreSQL: parameters `$1`, `$2` …, no ids or times made by the database, no
-//! arrays.
+//! The SQL statements are written for both SQLite and PostgreSQL. The statements use numbered parameters (`$1`, `$2`),
+//! use no arrays, and never let the database generate ids or times.
 
 pub mod agents;
 pub mod approvals;
@@ -48,19 +53,19 @@ use tokio::sync::watch;
 pub use self::column::{AsParam, Columns, Row, SqlValue};
 pub use self::notifications::{Listener, Signal};
 pub use self::queue::{JobOptions, Lane};
-pub use self::ready::IsFree;
+pub use self::ready::PathSetChecker;
 use self::session::WriteSession;
 #[cfg(test)]
 pub use self::sqlite::query_plans;
 pub use self::sqlite::{OpenError, version};
 use self::sqlite::{Readers, SqliteSession};
 pub(crate) use self::tx::params;
-pub use self::tx::{Each, Limit, Page, Tx, all, any, first, page};
+pub use self::tx::{Limit, Page, RowHandler, Tx, all, any, first, page};
 use self::writer::Writer;
 use crate::clock::Clock;
 use crate::error::Result;
 
-/// The one database of a server. Clones share it.
+/// Provides access to the server's only database. All clones of a `Store` share the writer and the connections.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -70,24 +75,24 @@ struct Inner {
     writer: Writer,
     readers: Readers,
     log_id: String,
-    /// Held as long as the store, so that a second server can't open the file.
+    /// Handle of the lock file. As long as the store holds this handle, no second server can open the database.
     _lock: std::fs::File,
 }
 
 impl Store {
-    /// Opens the database, creates or migrates it, and starts its writer. The listener receives the signals of each
-    /// commit.
+    /// Opens the database file, creates or migrates the database schema, starts the writer thread, and returns the
+    /// store. `listener` receives the signals of each commit. Fails if another server has the database file open, if a
+    /// newer version of Runhub has migrated the database, if the linked SQLite version can lose commits, or if the
+    /// database file can't be read or written.
     ///
     /// # Panics
-    /// Outside a tokio runtime.
-    ///
-    /// # Errors
-    /// Another server has the file open; its schema is newer than this program; it can't be read or written.
+    /// Panics if the caller is outside a tokio runtime.
     pub fn open(path: &Path, clock: Arc<dyn Clock>, listener: Listener) -> Result<Self, OpenError> {
         Self::open_with(path, clock, listener, |session| session)
     }
 
-    /// Opens the database with a session around the one that writes to it.
+    /// Opens the database file as `open` does, but wraps the writing session with `wrap`, and returns the store. Tests
+    /// use this function to inject faults.
     fn open_with<S: WriteSession>(
         path: &Path,
         clock: Arc<dyn Clock>,
@@ -95,19 +100,18 @@ impl Store {
         wrap: impl FnOnce(SqliteSession) -> S,
     ) -> Result<Self, OpenError> {
         let database = sqlite::open(path, &clock)?;
-        let writer = Writer::start(wrap(database.session), database.counted, listener)
-            .map_err(|cause| OpenError::at("the writer thread".as_ref(), cause))?;
+        let writer = Writer::start(wrap(database.session), database.last_assigned, listener)
+            .map_err(|cause| OpenError::unreadable("the writer thread".as_ref(), cause))?;
         let inner = Inner { writer, readers: database.readers, log_id: database.log_id, _lock: database.lock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Runs a body that writes and commits it, together with the bodies of other calls. Once this returns Ok, the
-    /// changes are on disk.
+    /// Runs a transaction body that writes, and commits the changes of the body in one group with other calls. Returns
+    /// the result of the body. When this function returns Ok, the changes are on disk. Fails if the body or the commit
+    /// fails, with `Overloaded` if the call's lane of the queue is full, and with `Draining` if the store is closed.
     ///
-    /// The body may run more than once, so it does nothing but use `tx`. If it returns Err, its changes are rolled back.
-    ///
-    /// # Errors
-    /// The body or the commit fails; `Overloaded` if the queue is full; `Draining` if the store is closed.
+    /// The transaction body may run more than once, so the body must have no effects except through `tx`. If the body
+    /// returns Err, the writer rolls back the changes of the body.
     pub async fn transact<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -116,10 +120,8 @@ impl Store {
         self.transact_with(JobOptions::default(), body).await
     }
 
-    /// Runs a body as `transact` does, and says how it waits in the queue.
-    ///
-    /// # Errors
-    /// This function fails as `transact` does.
+    /// Runs a transaction body as `transact` does, and returns the result of the body. `options` determines how the
+    /// call waits in the writer's queue. Fails under the same conditions as `transact`.
     pub async fn transact_with<T, F>(&self, options: JobOptions, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -128,10 +130,9 @@ impl Store {
         self.inner.writer.transact(options, body).await
     }
 
-    /// Runs a body that reads one consistent state, which includes everything answered before.
-    ///
-    /// # Errors
-    /// The body fails; `Overloaded` if too many reads wait.
+    /// Runs a transaction body that only reads, and returns the result of the body. The body sees one consistent state
+    /// of the database, which includes every write that was answered before this call. Fails if the body fails, and
+    /// with `Overloaded` if `MAX_WAITING` (4,096) reads already wait.
     pub async fn read<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -140,10 +141,9 @@ impl Store {
         self.inner.readers.read(body).await
     }
 
-    /// Runs a body as `read` does and never refuses it: for a watcher, whose call was admitted before.
-    ///
-    /// # Errors
-    /// The body fails.
+    /// Runs a transaction body as `read` does and returns the result of the body, but never fails with `Overloaded`.
+    /// Watchers use this function to read, because the server has already admitted the calls of the watchers. Fails if
+    /// the body fails.
     pub async fn read_exempt<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -152,10 +152,9 @@ impl Store {
         self.inner.readers.read_exempt(body).await
     }
 
-    /// Runs a body of the server itself, one at a time. It never waits for the reads of callers and is never refused.
-    ///
-    /// # Errors
-    /// The body fails.
+    /// Runs a transaction body that only reads for the server itself, and returns the result of the body. The server's
+    /// own reads run one at a time, never wait for the reads of callers, and are never refused. Fails if the body
+    /// fails.
     pub async fn read_as_server<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -164,22 +163,24 @@ impl Store {
         self.inner.readers.read_as_server(body).await
     }
 
-    /// Returns a receiver of the newest committed position. It says only that the log has grown.
+    /// Returns a receiver of the newest committed position. The receiver only learns that the log has grown, and must
+    /// read the events from the store.
     pub fn log_growth(&self) -> watch::Receiver<i64> {
         self.inner.writer.log_growth()
     }
 
-    /// Returns the number of calls in the writer's queue.
-    pub fn waiting(&self) -> usize {
-        self.inner.writer.waiting()
+    /// Returns the number of calls that wait in the writer's queue.
+    pub fn queued_calls(&self) -> usize {
+        self.inner.writer.queued_calls()
     }
 
-    /// Returns the name of this database. A cursor is good for one log_id.
+    /// Returns the log_id, which identifies this database. A cursor is valid only for one log_id.
     pub fn log_id(&self) -> &str {
         &self.inner.log_id
     }
 
-    /// Ends the writer once everything in its queue is committed. Later writes are refused.
+    /// Closes the writer's queue and waits until all queued calls are committed. Later writes are refused with
+    /// `Draining`.
     pub async fn close(&self) {
         self.inner.writer.close().await;
     }

@@ -1,12 +1,13 @@
-//! Names in SQL: statuses and conditions that several statements share.
+//! This module defines macros for statuses and conditions that several SQL statements share.
 //!
-//! Each macro expands to a literal, so that `concat!` takes it and SQLite sees the same text as in the condition of a
-//! partial index. A parameter or a column in its place would keep SQLite from using the index.
+//! Each macro expands to a literal, because `concat!` accepts only literals and because SQLite uses a partial index
+//! only if a statement repeats the condition of the index. If a statement contained a parameter instead of the literal,
+//! SQLite could not use the index.
 //!
-//! An attribute on one of these macros, such as `#[rustfmt::skip]`, delays its definition until after `concat!` needs it:
-//! the compiler then can't resolve the name.
+//! Do not add an attribute such as `#[rustfmt::skip]` to a macro in this module. The attribute would delay the
+//! definition of the macro until after `concat!` needs the macro, and the compiler could not resolve the macro's name.
 
-/// The number of a `TaskStatus`.
+/// Expands to the numeric code of a `TaskStatus`.
 macro_rules! task_status {
     (PENDING) => {
         1
@@ -26,7 +27,7 @@ macro_rules! task_status {
 }
 pub(super) use task_status;
 
-/// The number of a `RunStatus`.
+/// Expands to the numeric code of a `RunStatus`.
 macro_rules! run_status {
     (PLANNING) => {
         1
@@ -55,7 +56,7 @@ macro_rules! run_status {
 }
 pub(super) use run_status;
 
-/// The number of an `ApprovalVerdict`.
+/// Expands to the numeric code of an `ApprovalVerdict`.
 macro_rules! verdict {
     (PENDING) => {
         1
@@ -78,12 +79,12 @@ macro_rules! verdict {
 }
 pub(super) use verdict;
 
-/// The condition that a task is ready, its time aside: it is pending and all its dependencies are completed. The argument
-/// is the prefix of the columns, such as `"t."`. The partial indexes `tasks_ready` and `tasks_ready_by_paths` have this
-/// condition.
-macro_rules! ready {
+/// Expands to the condition that a task is pending and that all dependencies of the task are completed. The condition
+/// ignores `not_before_time`. The argument is the prefix of the columns, such as `"t."`. The partial indexes
+/// `tasks_ready` and `tasks_ready_by_paths` have this condition, although only `ready_at!` means that a task is ready.
+macro_rules! dependencies_met {
     () => {
-        $crate::store::names::ready!("")
+        $crate::store::names::dependencies_met!("")
     };
     ($prefix:literal) => {
         concat!(
@@ -96,17 +97,23 @@ macro_rules! ready {
         )
     };
 }
-pub(super) use ready;
+pub(super) use dependencies_met;
 
-/// The condition that a task is ready at a time, given by a parameter: `ready_at!("$2")`.
+/// Expands to the condition that a task is ready at the time in a statement parameter, for example `ready_at!("$2")`.
 macro_rules! ready_at {
     ($now:literal) => {
-        concat!($crate::store::names::ready!(), " AND (not_before_time IS NULL OR not_before_time <= ", $now, ")")
+        concat!(
+            $crate::store::names::dependencies_met!(),
+            " AND (not_before_time IS NULL OR not_before_time <= ",
+            $now,
+            ")"
+        )
     };
 }
 pub(super) use ready_at;
 
-/// The condition that tasks of the run `r` can be claimed, as in the partial index `runs_giving_out`.
+/// Expands to the condition that the status of the run `r` allows claims. The partial index with this condition
+/// is called `runs_giving_out` for historical reasons.
 macro_rules! allows_claims {
     () => {
         concat!(
@@ -172,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn allows_claims_lists_statuses_that_allow_claims() {
+    fn condition_lists_all_run_statuses_that_allow_claims() {
         let claimable = RunStatus::ALL.iter().filter(|status| status.allows_claims());
         let codes: Vec<String> = claimable.map(|status| status.code().to_string()).collect();
         assert_eq!(allows_claims!(), format!("r.status IN ({})", codes.join(", ")));

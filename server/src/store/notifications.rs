@@ -1,55 +1,58 @@
-//! Notifications of a commit: each `Signal` for waiters, and the growth of the log for watchers.
+//! This module sends the signals of each commit to waiters, and notifies watchers when the log grows.
 //!
-//! Notifications are sent after the commit. They only say that reading again is worthwhile: all data comes from the
-//! store.
+//! Notifications are sent after the commit. A notification only tells a waiter or watcher to read the store again,
+//! because all data comes from the store.
 
 use tokio::sync::watch;
 
 use crate::domain::Key;
 use crate::domain::time::Timestamp;
 
-/// A committed change that a held call may wait for.
+/// Describes a committed change that a held call or the sweeper waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signal {
     /// Tasks of a run have become claimable.
     Ready {
-        /// The run.
+        /// Key of the run that contains the tasks.
         run_key: Key,
-        /// The number of tasks.
+        /// Number of tasks that have become claimable.
         tasks: usize,
     },
-    /// A task with paths is no longer held.
+    /// The lease of a task with paths has ended, so tasks with overlapping paths may have become claimable.
     PathsFreed {
-        /// The repository of the task's run.
+        /// Path of the repository of the run that contains the task.
         repo_path: String,
     },
-    /// A run has ended, or has begun to end.
+    /// A run has ended, or the cancellation of a run has started. The value is the key of the run.
     RunEnded(Key),
-    /// A call with a request_id was answered, so duplicates of it can return the same answer.
+    /// A call with a request_id was answered, so duplicate requests can return the stored answer.
     Answered {
-        /// The RPC.
+        /// Name of the RPC that was answered.
         rpc: &'static str,
-        /// The request_id of the call.
+        /// The request_id of the call that was answered.
         request_id: String,
     },
-    /// An approval is no longer pending.
+    /// An approval was decided, has expired, was cancelled, or was deleted with the run. The value is the key of the
+    /// approval.
     Decided(Key),
-    /// The sweeper has work to do at this time.
+    /// A transaction has set the time at which a lease or an approval expires, a grace period ends, or a task becomes
+    /// ready. The sweeper must run at this time. The value is this time.
     Due(Timestamp),
 }
 
 /// Receives the signals of each commit.
 pub type Listener = Box<dyn Fn(&[Signal]) + Send + Sync>;
 
-/// Sends notifications to the waiters and watchers of this process.
+/// Notifies the waiters and watchers of this server process after each commit.
 pub(super) struct Notifications {
-    /// The newest committed position.
+    /// Channel that sends the newest committed position to watchers.
     growth: watch::Sender<i64>,
     listener: Listener,
 }
 
 impl Notifications {
-    /// Begins with the newest position that the database holds.
+    /// Creates the `Notifications` of a database whose newest position is `position`. `listener` receives the signals
+    /// of each commit.
     pub fn new(position: i64, listener: Listener) -> Self {
         Self { growth: watch::Sender::new(position), listener }
     }
@@ -59,13 +62,14 @@ impl Notifications {
         self.growth.subscribe()
     }
 
-    /// Sends the signals of a commit to the waiters.
+    /// Passes the signals of a commit to the listener, which notifies the waiters.
     pub fn signal(&self, signals: &[Signal]) {
         (self.listener)(signals);
     }
 
-    /// Tells watchers that the log reaches up to `newest`, unless they know.
-    pub fn log_reaches(&self, newest: i64) {
+    /// Notifies the watchers that the newest position in the log is `newest`. Does nothing if `newest` was already
+    /// sent.
+    pub fn notify_growth(&self, newest: i64) {
         self.growth.send_if_modified(|position| std::mem::replace(position, newest) != newest);
     }
 }

@@ -1,4 +1,5 @@
-//! Table `path_sets`: the `allowed_paths` of tasks. Each distinct set of paths is stored once per repository.
+//! This module reads and writes the table `path_sets`, which stores the `allowed_paths` of tasks. Each distinct set of
+//! paths has one row per repository.
 
 use sha2::{Digest, Sha256};
 
@@ -10,31 +11,34 @@ use crate::domain::glob::Glob;
 use crate::domain::run::Run;
 use crate::error::{Error, Result};
 
-/// Returns the key of the path set of a task with these paths, and adds the set if it is new. Returns None if there are no
-/// paths or the run ignores paths. Paths that are no valid globs, which an import may bring, are left out.
-pub fn of_task(tx: &mut dyn Tx, run: &Run, paths: &[String]) -> Result<Option<Key>> {
+/// Returns the key of the path set for the paths of a task, and inserts the path set if the table does not contain the
+/// path set. Returns None if `paths` contains no valid glob or if the run ignores paths. Invalid globs are dropped and
+/// not rejected, because an imported task can have invalid globs.
+pub fn find_or_insert(tx: &mut dyn Tx, run: &Run, paths: &[String]) -> Result<Option<Key>> {
     if run.ignores_paths() {
         return Ok(None);
     }
     let paths: Vec<String> = paths.iter().filter(|path| Glob::parse(path).is_ok()).cloned().collect();
-    intern(tx, &run.repo_path, paths)
+    find_or_insert_set(tx, &run.repo_path, paths)
 }
 
-/// Adds the path sets of all tasks that have paths and no set, as in a database from before there were sets.
-pub fn declare_all(tx: &mut dyn Tx) -> Result<()> {
+/// Inserts the path sets of all tasks that have paths but no path set. A database from before schema version 2 contains
+/// tasks without path sets.
+pub fn insert_missing(tx: &mut dyn Tx) -> Result<()> {
     let sql = "SELECT key, run_key, allowed_paths FROM tasks WHERE path_set_key IS NULL AND allowed_paths <> '[]'";
     let undeclared: Vec<(Key, Key, Vec<String>)> =
         all(tx, sql, &[], |row| Ok((row.take()?, row.take()?, row.take()?)))?;
     for (key, run_key, paths) in undeclared {
-        let run = runs::by_key(tx, run_key)?;
-        let set = of_task(tx, &run, &paths)?;
+        let run = runs::get_by_key(tx, run_key)?;
+        let set = find_or_insert(tx, &run, &paths)?;
         tx.write("UPDATE tasks SET path_set_key = $2 WHERE key = $1", params![key, set])?;
     }
     Ok(())
 }
 
-/// Returns the key of a set, which is added if it is new, or None if the set is empty.
-fn intern(tx: &mut dyn Tx, repo_path: &str, mut paths: Vec<String>) -> Result<Option<Key>> {
+/// Returns the key of a path set, and inserts the path set if the table does not contain the path set. Returns None if
+/// `paths` is empty.
+fn find_or_insert_set(tx: &mut dyn Tx, repo_path: &str, mut paths: Vec<String>) -> Result<Option<Key>> {
     paths.sort();
     paths.dedup();
     if paths.is_empty() {
@@ -52,29 +56,30 @@ fn intern(tx: &mut dyn Tx, repo_path: &str, mut paths: Vec<String>) -> Result<Op
     Ok(Some(key))
 }
 
-/// Returns the patterns of a set, which must exist.
-pub fn paths(tx: &mut dyn Tx, key: Key) -> Result<Vec<String>> {
+/// Returns the path patterns of a path set. Fails if the path set does not exist.
+pub fn get_paths(tx: &mut dyn Tx, key: Key) -> Result<Vec<String>> {
     let paths = first(tx, "SELECT paths FROM path_sets WHERE key = $1", params![key], |row| row.take())?;
-    paths.ok_or_else(|| Error::internal(format!("no path set has the key {key}")))
+    paths
+        .ok_or_else(|| Error::internal(format!("table `path_sets` has no path set with the key {key}: report the bug")))
 }
 
-/// Returns the repository of a set, which must exist.
-pub fn repo_path(tx: &mut dyn Tx, key: Key) -> Result<String> {
+/// Returns the repository path of a path set. Fails if the path set does not exist.
+pub fn get_repo_path(tx: &mut dyn Tx, key: Key) -> Result<String> {
     let repo = first(tx, "SELECT repo_path FROM path_sets WHERE key = $1", params![key], |row| row.take())?;
-    repo.ok_or_else(|| Error::internal(format!("no path set has the key {key}")))
+    repo.ok_or_else(|| Error::internal(format!("table `path_sets` has no path set with the key {key}: report the bug")))
 }
 
-/// A task in progress and its path set.
+/// Identifies a leased task and the path set of the task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct Held {
+pub struct HeldTask {
     pub task_key: Key,
     pub path_set_key: Key,
 }
 
-/// Returns the held tasks with paths of all runs in the repository of a run. A task that was imported in progress has no
-/// lease and is held by nobody.
-pub fn held_beside(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<Held>> {
+/// Returns all leased tasks that have a path set in the repository of a run, including the tasks of other runs. A task
+/// that was imported as IN_PROGRESS is not returned, because no agent holds a lease on the task.
+pub fn list_held_in_repository(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<HeldTask>> {
     let sql = concat!(
         "SELECT t.key, t.path_set_key FROM tasks t JOIN path_sets s ON s.key = t.path_set_key
         WHERE t.status = ",
@@ -82,5 +87,5 @@ pub fn held_beside(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<Held>> {
         " AND t.path_set_key IS NOT NULL AND t.lease_token IS NOT NULL
             AND s.repo_path = (SELECT repo_path FROM runs WHERE key = $1)"
     );
-    all(tx, sql, params![run_key], |row| Ok(Held { task_key: row.take()?, path_set_key: row.take()? }))
+    all(tx, sql, params![run_key], |row| Ok(HeldTask { task_key: row.take()?, path_set_key: row.take()? }))
 }

@@ -1,10 +1,11 @@
-//! Pending tasks in claim order, claimable or not: what a claim that finds nothing is explained by.
+//! This module lists pending tasks in claim order. The list includes tasks that can't be claimed, because the server
+//! uses the list to explain why a claim found no task.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use super::names::{allows_claims, ready, run_status, task_status};
+use super::names::{allows_claims, dependencies_met, run_status, task_status};
 use super::{Columns, Tx, all, params};
 use crate::domain::Key;
 use crate::domain::limits;
@@ -12,10 +13,10 @@ use crate::domain::run::RunStatus;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// The part of a pending task that decides whether it can be claimed.
+/// Holds the columns of a pending task that determine whether the task can be claimed.
 #[derive(Debug)]
-#[allow(missing_docs)] // As in `Task` and `Run`.
-pub struct Pending {
+#[allow(missing_docs)] // `Task` and `Run` document the fields.
+pub struct PendingTask {
     pub open_dependencies: i32,
     pub not_before_time: Option<Timestamp>,
     pub path_set_key: Option<Key>,
@@ -24,8 +25,9 @@ pub struct Pending {
     pub run_key: Key,
 }
 
-/// The query for pending tasks of the run `$1` with a condition, in claim order. Each condition has a partial index in
-/// this order: `tasks_ready` and `tasks_waiting`.
+/// Expands to the query for the pending tasks of the run `$1` that meet a condition, in claim order. The partial
+/// indexes `tasks_ready` and `tasks_waiting` store the tasks in claim order, so `$condition` must be the condition of
+/// one of these indexes.
 macro_rules! pending_of_run {
     ($condition:expr) => {
         concat!(
@@ -39,12 +41,12 @@ macro_rules! pending_of_run {
     };
 }
 
-/// The claim order: priority, then the run served least recently, then plan order.
+/// Orders tasks for claims: by priority, then by the least recently served run, then by plan order.
 type Rank = (Reverse<i32>, i64, Key, i32);
 
-fn ranked(row: &mut Columns, run_key: Key, last_served: i64) -> Result<(Rank, Pending)> {
+fn read_ranked_task(row: &mut Columns, run_key: Key, last_served: i64) -> Result<(Rank, PendingTask)> {
     let rank = (Reverse(row.take()?), last_served, run_key, row.take()?);
-    let pending = Pending {
+    let pending = PendingTask {
         open_dependencies: row.take()?,
         not_before_time: row.take()?,
         path_set_key: row.take()?,
@@ -55,33 +57,36 @@ fn ranked(row: &mut Columns, run_key: Key, last_served: i64) -> Result<(Rank, Pe
     Ok((rank, pending))
 }
 
-/// Returns the first `UNCLAIMABLE_TASKS` pending tasks of a run, or of all runs that have not ended.
-pub fn first(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<Vec<Pending>> {
-    let ready = pending_of_run!(ready!("t."));
+/// Returns the first `UNCLAIMABLE_TASKS` (1,000) pending tasks of a run in claim order. If `run_key` is None, returns
+/// the first pending tasks of all paused runs and all runs whose tasks can be claimed.
+pub fn list_first_pending_tasks(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<Vec<PendingTask>> {
+    let dependencies_met = pending_of_run!(dependencies_met!("t."));
     let waiting = pending_of_run!(concat!("t.status = ", task_status!(PENDING), " AND t.open_dependencies > 0"));
     let runs = match run_key {
         Some(run_key) => vec![(0, run_key)],
-        None => open_runs(tx)?,
+        None => list_claimable_and_paused_runs(tx)?,
     };
     let mut found = BTreeMap::new();
     for (last_served, run_key) in runs {
-        for sql in [ready, waiting] {
+        for sql in [dependencies_met, waiting] {
             merge(tx, sql, run_key, last_served, &mut found)?;
         }
     }
     Ok(found.into_values().collect())
 }
 
-/// Adds the tasks of a run that are among the first. Stops at the first task that is not, because no later one is.
+/// Inserts pending tasks of a run into `found`, which holds at most the first `UNCLAIMABLE_TASKS` (1,000) tasks of all
+/// runs in claim order. Stops at the first task that comes after the last task in a full `found`, because the query
+/// returns tasks in claim order.
 fn merge(
     tx: &mut dyn Tx,
     sql: &'static str,
     run_key: Key,
     last_served: i64,
-    found: &mut BTreeMap<Rank, Pending>,
+    found: &mut BTreeMap<Rank, PendingTask>,
 ) -> Result<()> {
     tx.query(sql, params![run_key], &mut |row| {
-        let (rank, pending) = ranked(row, run_key, last_served)?;
+        let (rank, pending) = read_ranked_task(row, run_key, last_served)?;
         if found.len() == limits::UNCLAIMABLE_TASKS {
             if found.last_key_value().is_some_and(|(last, _)| rank > *last) {
                 return Ok(ControlFlow::Break(()));
@@ -93,9 +98,9 @@ fn merge(
     })
 }
 
-/// Returns the runs whose tasks can be claimed, and the paused ones; the run served least recently first. Each status has
-/// a partial index.
-fn open_runs(tx: &mut dyn Tx) -> Result<Vec<(i64, Key)>> {
+/// Returns all paused runs and all runs whose tasks can be claimed, with the least recently served run first. The
+/// paused runs have a separate query, because each query uses another partial index.
+fn list_claimable_and_paused_runs(tx: &mut dyn Tx) -> Result<Vec<(i64, Key)>> {
     let claimable = concat!(
         "SELECT c.last_served, r.key FROM runs r JOIN run_counters c ON c.run_key = r.key
         WHERE ",

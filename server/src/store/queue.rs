@@ -1,5 +1,5 @@
-//! The writer's queue: bounded, in two lanes. Calls that keep agents at work or free tasks (`Lane::First`) are served
-//! before calls that bring new work.
+//! This module contains the writer's queue, which is bounded and has two lanes. Heartbeats, reports that end an
+//! attempt, run control and approval decisions wait in `Lane::First`, which is served before `Lane::Normal`.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,43 +9,45 @@ use crate::error::{Error, Result};
 
 /// Maximum number of queued calls per lane. Further calls are refused with OVERLOADED.
 pub const MAX_CALLS: usize = 4_096;
-/// Maximum size of the queued requests per lane, in bytes. Further calls are refused with OVERLOADED.
+/// Maximum total size in bytes of the queued requests per lane. Further calls are refused with OVERLOADED.
 pub const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// One in this number of calls taken at once comes from `Lane::Normal` if calls wait there, so that a busy `Lane::First`
-/// cannot starve it.
+/// Divisor for the share of each group of calls that is reserved for `Lane::Normal`. The divisor 8 reserves one eighth
+/// of the calls and bytes of a group. Without the reservation, a busy `Lane::First` could starve `Lane::Normal`.
 const NORMAL_SHARE: usize = 8;
 
-/// How a transaction waits in the queue.
+/// Specifies how a transaction waits in the writer's queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct JobOptions {
-    /// The lane that the transaction waits in.
+    /// Lane in which the transaction waits.
     pub lane: Lane,
-    /// The queue never refuses the transaction: it is the server's own, or belongs to a call that was admitted before and
-    /// has waited.
+    /// True if the queue must never refuse the transaction. The server's own transactions are exempt. Calls that were
+    /// admitted earlier and have already waited are also exempt.
     pub is_exempt: bool,
-    /// Size in bytes of the request that is held in memory while the transaction waits.
+    /// Size in bytes of the request, which stays in memory while the transaction waits. The value is 0 for the server's
+    /// own transactions.
     pub bytes: usize,
 }
 
-/// A lane of the queue.
+/// Specifies a lane of the writer's queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Lane {
-    /// Served before the other lane: calls that keep agents at work or free tasks.
+    /// Lane for heartbeats, reports that end an attempt, run control and approval decisions. This lane is served before
+    /// `Lane::Normal`.
     First,
-    /// All other calls.
+    /// Lane for all calls that do not belong to `Lane::First`.
     #[default]
     Normal,
 }
 
 impl JobOptions {
-    /// For the server's own transactions that agents wait for, such as taking back expired leases.
+    /// Options for the server's own transactions that agents wait for, such as the expiry of leases.
     pub const SERVER_FIRST: Self = Self { lane: Lane::First, is_exempt: true, bytes: 0 };
-    /// For the server's own transactions that nobody waits for, such as retention.
+    /// Options for the server's own transactions that no agent waits for, such as retention.
     pub const SERVER: Self = Self { lane: Lane::Normal, is_exempt: true, bytes: 0 };
 }
 
-/// A queue that many threads fill and one thread empties.
+/// Holds items that producer threads push and one consumer thread takes.
 pub struct Queue<T> {
     lanes: Mutex<Lanes<T>>,
     filled: Condvar,
@@ -55,12 +57,13 @@ struct Lanes<T> {
     first: LaneItems<T>,
     normal: LaneItems<T>,
     is_closed: bool,
-    /// The emptying thread sleeps. Only then is a notification necessary, which takes a system call.
+    /// True while the consumer thread waits for an item. `push` notifies only a waiting thread, because a notification
+    /// costs a system call.
     is_awaited: bool,
 }
 
 struct LaneItems<T> {
-    /// Each item with its size in bytes.
+    /// Queued items, each with its size in bytes.
     items: VecDeque<(T, usize)>,
     bytes: usize,
 }
@@ -79,7 +82,8 @@ impl<T> Lanes<T> {
 
 impl<T> LaneItems<T> {
     fn push(&mut self, item: T, options: JobOptions) -> Result<()> {
-        // An empty lane accepts a request of any size, because otherwise it could never be served.
+        // An empty lane accepts a request larger than `MAX_BYTES`, because the server could otherwise never serve the
+        // request.
         let has_room_for_bytes = self.items.is_empty() || self.bytes + options.bytes <= MAX_BYTES;
         let is_full = self.items.len() >= MAX_CALLS || !has_room_for_bytes;
         if is_full && !options.is_exempt {
@@ -90,22 +94,23 @@ impl<T> LaneItems<T> {
         Ok(())
     }
 
-    /// Moves items to `taken` while `room` has rows and bytes left. The last item may exceed the bytes left.
-    fn take(&mut self, room: &mut Limit, taken: &mut Vec<T>) {
-        while room.rows > 0
-            && room.bytes > 0
+    /// Moves items of the lane to `taken` until `remaining` allows no further item or no further byte. The last moved
+    /// item may be larger than the remaining bytes.
+    fn take(&mut self, remaining: &mut Limit, taken: &mut Vec<T>) {
+        while remaining.rows > 0
+            && remaining.bytes > 0
             && let Some((item, bytes)) = self.items.pop_front()
         {
             self.bytes -= bytes;
-            room.rows -= 1;
-            room.bytes = room.bytes.saturating_sub(bytes);
+            remaining.rows -= 1;
+            remaining.bytes = remaining.bytes.saturating_sub(bytes);
             taken.push(item);
         }
     }
 }
 
 impl<T> Queue<T> {
-    /// Makes an empty queue.
+    /// Creates an empty queue.
     pub fn new() -> Self {
         let lanes =
             Lanes { first: LaneItems::default(), normal: LaneItems::default(), is_closed: false, is_awaited: false };
@@ -113,14 +118,12 @@ impl<T> Queue<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Lanes<T>> {
-        // No code panics while it holds the lock.
+        // The lock can't be poisoned, because no thread panics while the thread holds the lock.
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends an item to its lane.
-    ///
-    /// # Errors
-    /// `Overloaded` if the lane is full, `Draining` if the queue is closed.
+    /// Appends an item to the lane that `options` specifies. Fails with `Overloaded` if the lane is full, and with
+    /// `Draining` if the queue is closed.
     pub fn push(&self, item: T, options: JobOptions) -> Result<()> {
         let mut lanes = self.lock();
         if lanes.is_closed {
@@ -139,30 +142,31 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Returns the number of queued items.
+    /// Returns the number of items in both lanes.
     pub fn len(&self) -> usize {
         self.lock().len()
     }
 
-    /// Closes the queue: it accepts nothing more, and the items in it can still be taken.
+    /// Closes the queue. A closed queue refuses new items, but the queued items can still be taken.
     pub fn close(&self) {
         self.lock().is_closed = true;
         self.filled.notify_one();
     }
 
-    /// Closes the queue and drops its items, because no thread will take them.
+    /// Closes the queue and drops all queued items, because no thread will take the items.
     pub fn abandon(&self) {
         self.close();
         let mut lanes = self.lock();
         let first = std::mem::take(&mut lanes.first);
         let normal = std::mem::take(&mut lanes.normal);
-        // Release the lock before the items are dropped: dropping one may run any code.
+        // Release the lock before dropping the items, because the destructor of an item can run arbitrary code, which
+        // must not run under the lock.
         drop(lanes);
         drop(first);
         drop(normal);
     }
 
-    /// Waits until the queue holds an item. Returns None once the queue is closed and empty.
+    /// Waits until the queue holds an item, and then returns `Some(())`. Returns None if the queue is closed and empty.
     pub fn wait(&self) -> Option<()> {
         let mut lanes = self.lock();
         while lanes.len() == 0 {
@@ -176,18 +180,20 @@ impl<T> Queue<T> {
         Some(())
     }
 
-    /// Takes items up to a limit, in the order in which they are to be served.
+    /// Takes items up to the limit `most`. Returns the items of `Lane::First` before the items of `Lane::Normal`, and
+    /// the items of each lane in queue order.
     pub fn take(&self, most: Limit) -> Vec<T> {
         let mut lanes = self.lock();
         let mut taken = Vec::with_capacity(most.rows.min(lanes.len()));
-        let mut room = most;
+        let mut remaining = most;
         let reserved = if lanes.normal.items.is_empty() { 0 } else { most.rows / NORMAL_SHARE };
-        room.rows -= reserved;
-        lanes.first.take(&mut room, &mut taken);
-        room.rows += reserved;
-        // The normal lane gets its share of bytes even if the first lane has used them all.
-        room.bytes = room.bytes.max(most.bytes / NORMAL_SHARE);
-        lanes.normal.take(&mut room, &mut taken);
+        remaining.rows -= reserved;
+        lanes.first.take(&mut remaining, &mut taken);
+        remaining.rows += reserved;
+        // Reserve a share of the bytes for `Lane::Normal`. Otherwise large requests in `Lane::First` could starve
+        // `Lane::Normal`.
+        remaining.bytes = remaining.bytes.max(most.bytes / NORMAL_SHARE);
+        lanes.normal.take(&mut remaining, &mut taken);
         taken
     }
 }
@@ -199,22 +205,22 @@ mod tests {
     const FIRST: JobOptions = JobOptions { lane: Lane::First, is_exempt: false, bytes: 1 };
     const NORMAL: JobOptions = JobOptions { lane: Lane::Normal, ..FIRST };
 
-    fn up_to(rows: usize) -> Limit {
+    fn create_row_limit(rows: usize) -> Limit {
         Limit { rows, bytes: usize::MAX }
     }
 
-    fn large(bytes: usize) -> JobOptions {
+    fn create_options(bytes: usize) -> JobOptions {
         JobOptions { bytes, ..NORMAL }
     }
 
     #[test]
-    fn first_lane_is_served_first_and_each_lane_keeps_its_order() {
+    fn first_lane_is_served_first_and_lanes_keep_push_order() {
         let queue = Queue::new();
         for (item, options) in [(3, NORMAL), (1, FIRST), (4, NORMAL), (2, FIRST)] {
             queue.push(item, options).unwrap();
         }
-        assert_eq!(queue.take(up_to(100)), [1, 2, 3, 4]);
-        assert!(queue.take(up_to(100)).is_empty());
+        assert_eq!(queue.take(create_row_limit(100)), [1, 2, 3, 4]);
+        assert!(queue.take(create_row_limit(100)).is_empty());
     }
 
     #[test]
@@ -222,20 +228,20 @@ mod tests {
         let queue = Queue::new();
         (0..100).for_each(|item| queue.push(item, FIRST).unwrap());
         (100..110).for_each(|item| queue.push(item, NORMAL).unwrap());
-        let taken = queue.take(up_to(16));
+        let taken = queue.take(create_row_limit(16));
         assert_eq!((taken.len(), taken.iter().filter(|item| **item >= 100).count()), (16, 2));
     }
 
     #[test]
-    fn take_is_bounded_in_bytes() {
+    fn take_is_limited_by_bytes() {
         let queue = Queue::new();
-        (0..9).for_each(|item| queue.push(item, large(300)).unwrap());
+        (0..9).for_each(|item| queue.push(item, create_options(300)).unwrap());
         let most = Limit { rows: 100, bytes: 1_000 };
         assert_eq!(queue.take(most), [0, 1, 2, 3], "up to the item that exceeds the limit");
-        (10..19).for_each(|item| queue.push(item, JobOptions { lane: Lane::First, ..large(300) }).unwrap());
+        (10..19).for_each(|item| queue.push(item, JobOptions { lane: Lane::First, ..create_options(300) }).unwrap());
         assert_eq!(queue.take(most), [10, 11, 12, 13, 4], "one item of the normal lane is taken as well");
-        queue.push(20, large(5_000)).unwrap();
-        assert_eq!((queue.take(most).len(), queue.take(most).len()), (5, 4), "an item is taken however large it is");
+        queue.push(20, create_options(5_000)).unwrap();
+        assert_eq!((queue.take(most).len(), queue.take(most).len()), (5, 4), "an item larger than the limit is taken");
         assert_eq!(queue.take(most), [20]);
     }
 
@@ -245,7 +251,7 @@ mod tests {
         (0..MAX_CALLS).for_each(|item| queue.push(item, FIRST).unwrap());
         assert_eq!(queue.push(0, FIRST), Err(Error::Overloaded));
         assert_eq!(queue.push(MAX_CALLS, JobOptions::SERVER_FIRST), Ok(()));
-        assert_eq!(queue.take(up_to(usize::MAX)).last(), Some(&MAX_CALLS));
+        assert_eq!(queue.take(create_row_limit(usize::MAX)).last(), Some(&MAX_CALLS));
     }
 
     #[test]
@@ -254,18 +260,18 @@ mod tests {
         (0..MAX_CALLS).for_each(|item| queue.push(item, NORMAL).unwrap());
         assert_eq!(queue.push(0, NORMAL), Err(Error::Overloaded));
         assert_eq!(queue.push(0, FIRST), Ok(()));
-        queue.take(up_to(9));
+        queue.take(create_row_limit(9));
         assert_eq!(queue.push(0, NORMAL), Ok(()));
     }
 
     #[test]
     fn large_requests_fill_lane_but_empty_lane_accepts_any_size() {
         let queue = Queue::new();
-        assert_eq!(queue.push(0, large(MAX_BYTES + 1)), Ok(()));
-        assert_eq!(queue.push(0, large(1)), Err(Error::Overloaded));
-        queue.take(up_to(1));
-        assert_eq!(queue.push(0, large(MAX_BYTES)), Ok(()));
-        assert_eq!(queue.push(0, large(1)), Err(Error::Overloaded));
+        assert_eq!(queue.push(0, create_options(MAX_BYTES + 1)), Ok(()));
+        assert_eq!(queue.push(0, create_options(1)), Err(Error::Overloaded));
+        queue.take(create_row_limit(1));
+        assert_eq!(queue.push(0, create_options(MAX_BYTES)), Ok(()));
+        assert_eq!(queue.push(0, create_options(1)), Err(Error::Overloaded));
     }
 
     #[test]
@@ -274,6 +280,6 @@ mod tests {
         queue.push(1, NORMAL).unwrap();
         queue.close();
         assert_eq!(queue.push(2, FIRST), Err(Error::Draining));
-        assert_eq!((queue.wait(), queue.take(up_to(9)), queue.wait()), (Some(()), vec![1], None));
+        assert_eq!((queue.wait(), queue.take(create_row_limit(9)), queue.wait()), (Some(()), vec![1], None));
     }
 }

@@ -1,37 +1,41 @@
-//! Claimable tasks: those that are ready, in claim order. `names::ready!` is the condition.
+//! This module finds the ready tasks that an agent can claim, in claim order. The macro `ready_at!` of the module
+//! `names` defines when a task is ready. A query with the macro `dependencies_met!` also returns tasks whose
+//! `not_before_time` has not passed.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use super::names::{allows_claims, ready, ready_at};
+use super::names::{allows_claims, dependencies_met, ready_at};
 use super::{Columns, SqlValue, Tx, first, params};
 use crate::domain::Key;
-use crate::domain::task::covers;
+use crate::domain::task::contains_all;
 use crate::error::Result;
 
-/// Decides about path sets. The store knows which sets are held, but not which overlap.
-pub trait IsFree {
-    /// Returns whether the path set of a task of this run overlaps with no held one.
+/// Checks whether a path set overlaps with the path set of a leased task. The caller of this module implements the
+/// trait, because the store can't parse glob patterns.
+pub trait PathSetChecker {
+    /// Returns whether no leased task has a path set that overlaps with the path set `set` of the run `run_key`.
     fn is_free(&mut self, tx: &mut dyn Tx, run_key: Key, set: Key) -> Result<bool>;
 }
 
-/// A task that can be claimed.
+/// Describes a claimable task with the columns that determine the place of the task in the claim order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Claimable {
+struct ClaimableTask {
     key: Key,
     priority: i32,
     ordinal: i32,
 }
 
-/// The part of a ready task that decides whether it can be claimed.
-struct Ready {
-    task: Claimable,
+/// Holds the columns of a ready task that determine whether an agent can claim the task.
+struct ReadyTask {
+    task: ClaimableTask,
     path_set_key: Option<Key>,
     required_capabilities: Vec<String>,
 }
 
-/// The query for ready tasks of the run `$1` at the time `$2`, in claim order.
+/// Expands to the query for the tasks of the run `$1` that are ready at the time `$2`, in claim order. The optional
+/// argument adds a condition to the query.
 macro_rules! ready_of_run {
     ($($condition:literal)?) => {
         concat!(
@@ -44,38 +48,45 @@ macro_rules! ready_of_run {
     };
 }
 
-fn read_row(row: &mut Columns) -> Result<Ready> {
-    Ok(Ready {
-        task: Claimable { key: row.take()?, priority: row.take()?, ordinal: row.take()? },
+fn read_row(row: &mut Columns) -> Result<ReadyTask> {
+    Ok(ReadyTask {
+        task: ClaimableTask { key: row.take()?, priority: row.take()?, ordinal: row.take()? },
         path_set_key: row.take()?,
         required_capabilities: row.take()?,
     })
 }
 
-/// The number of ready tasks that a claim checks one by one before it goes on by path sets. One check then excludes all
-/// tasks of a set that is not free.
+/// Number of ready tasks that a claim checks one by one. If the agent can claim none of these tasks, the claim checks
+/// the remaining tasks by path set, so that one check can exclude all tasks of a path set.
 const CHECKED_ONE_BY_ONE: usize = 32;
 
-/// Returns the first task of a run that an agent with these capabilities can claim now, or None if there is none.
-pub fn next_of_run(
+/// Returns the key of the first ready task of a run that an agent with `capabilities` can claim, or None if the agent
+/// can claim no task of the run.
+pub fn find_next_of_run(
     tx: &mut dyn Tx,
     run_key: Key,
     capabilities: &[String],
-    paths: &mut dyn IsFree,
+    paths: &mut dyn PathSetChecker,
 ) -> Result<Option<Key>> {
-    Ok(best_of_run(tx, run_key, capabilities, paths)?.map(|task| task.key))
+    Ok(find_claimable_of_run(tx, run_key, capabilities, paths)?.map(|task| task.key))
 }
 
-/// Returns the first task of all runs that an agent with these capabilities can claim now, or None if there is none: the
-/// task with the highest priority, and among equal ones that of the run served least recently.
-pub fn next_of_all(tx: &mut dyn Tx, capabilities: &[String], paths: &mut dyn IsFree) -> Result<Option<Key>> {
+/// Returns the key of the first ready task of all runs that an agent with `capabilities` can claim, or None if the
+/// agent can claim no task. The first task is the task with the highest priority. If several tasks have this priority,
+/// the task of the least recently served run is first.
+pub fn find_next_of_all(
+    tx: &mut dyn Tx,
+    capabilities: &[String],
+    paths: &mut dyn PathSetChecker,
+) -> Result<Option<Key>> {
     let mut best: Option<(Rank, Key)> = None;
-    for rank in runs_with_ready(tx)? {
-        // Whichever of its tasks the agent can claim, it does not come before the run's first ready task.
+    for rank in list_candidate_runs(tx)? {
+        // The runs are sorted by `rank`. No ready task of the run or of a remaining run comes before `rank`. If `best`
+        // does not come after `rank`, none of these tasks comes before `best`.
         if best.is_some_and(|(best, _)| best <= rank) {
             break;
         }
-        if let Some(task) = best_of_run(tx, rank.run_key, capabilities, paths)? {
+        if let Some(task) = find_claimable_of_run(tx, rank.run_key, capabilities, paths)? {
             let candidate = (Rank { priority: Reverse(task.priority), ..rank }, task.key);
             best = Some(best.map_or(candidate, |best| best.min(candidate)));
         }
@@ -83,22 +94,24 @@ pub fn next_of_all(tx: &mut dyn Tx, capabilities: &[String], paths: &mut dyn IsF
     Ok(best.map(|(_, key)| key))
 }
 
-/// The claim order of runs, by a task of each.
+/// Ranks a run in the claim order, based on one task of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     priority: Reverse<i32>,
     last_served: i64,
-    /// Makes the order total.
+    /// Key of the run. The key breaks ties, so that the order of runs is total.
     run_key: Key,
 }
 
-/// Returns the runs that have ready tasks, ranked by their first ready task. Runs that are paused or have ended are not
-/// visited, however many tasks they have left. The order of the inner query is that of its index.
-fn runs_with_ready(tx: &mut dyn Tx) -> Result<Vec<Rank>> {
+/// Returns the runs that have pending tasks without open dependencies, ordered by the rank of each run's first such
+/// task. The first task can have a `not_before_time` that has not passed, so the run's first ready task can come later.
+/// The query skips paused and ended runs, because no agent can claim the tasks of these runs. The inner query sorts in
+/// the order of the index `tasks_ready`, so SQLite does not have to sort the tasks.
+fn list_candidate_runs(tx: &mut dyn Tx) -> Result<Vec<Rank>> {
     let sql = concat!(
         "SELECT r.key, c.last_served,
             (SELECT t.priority FROM tasks t WHERE t.run_key = r.key AND ",
-        ready!("t."),
+        dependencies_met!("t."),
         " ORDER BY t.priority DESC, t.ordinal LIMIT 1)
         FROM runs r JOIN run_counters c ON c.run_key = r.key WHERE ",
         allows_claims!()
@@ -116,25 +129,26 @@ fn runs_with_ready(tx: &mut dyn Tx) -> Result<Vec<Rank>> {
     Ok(runs)
 }
 
-fn best_of_run(
+fn find_claimable_of_run(
     tx: &mut dyn Tx,
     run_key: Key,
     capabilities: &[String],
-    paths: &mut dyn IsFree,
-) -> Result<Option<Claimable>> {
-    let (candidates, are_all) = first_ready(tx, run_key, capabilities)?;
+    paths: &mut dyn PathSetChecker,
+) -> Result<Option<ClaimableTask>> {
+    let (candidates, are_all) = read_first_ready_tasks(tx, run_key, capabilities)?;
     let mut free = HashMap::new();
     for candidate in candidates {
-        if is_free_once(tx, &mut free, run_key, candidate.path_set_key, paths)? {
+        if is_free_cached(tx, &mut free, run_key, candidate.path_set_key, paths)? {
             return Ok(Some(candidate.task));
         }
     }
-    if are_all { Ok(None) } else { best_by_sets(tx, run_key, capabilities, &mut free, paths) }
+    if are_all { Ok(None) } else { find_claimable_by_path_set(tx, run_key, capabilities, &mut free, paths) }
 }
 
-/// Returns the first ready tasks of a run whose capabilities the agent has, and whether no more follow. Stops at the first
-/// task without paths, because it can be claimed in any case.
-fn first_ready(tx: &mut dyn Tx, run_key: Key, capabilities: &[String]) -> Result<(Vec<Ready>, bool)> {
+/// Reads the first `CHECKED_ONE_BY_ONE` (32) ready tasks of a run, and returns the tasks that require only the
+/// capabilities in `capabilities`. The function stops at the first returned task without paths, because no leased task
+/// can block a task without paths. The returned boolean is false if the claim may have to check further tasks.
+fn read_first_ready_tasks(tx: &mut dyn Tx, run_key: Key, capabilities: &[String]) -> Result<(Vec<ReadyTask>, bool)> {
     let now = tx.now();
     let mut found = Vec::new();
     let mut checked = 0;
@@ -142,7 +156,7 @@ fn first_ready(tx: &mut dyn Tx, run_key: Key, capabilities: &[String]) -> Result
         let candidate = read_row(row)?;
         checked += 1;
         let mut is_decided = false;
-        if covers(capabilities, &candidate.required_capabilities) {
+        if contains_all(capabilities, &candidate.required_capabilities) {
             is_decided = candidate.path_set_key.is_none();
             found.push(candidate);
         }
@@ -152,13 +166,14 @@ fn first_ready(tx: &mut dyn Tx, run_key: Key, capabilities: &[String]) -> Result
     Ok((found, checked < CHECKED_ONE_BY_ONE))
 }
 
-/// Returns whether a path set is free, and decides it once for each set.
-fn is_free_once(
+/// Returns whether no leased task has a path set that overlaps with the path set `set`, and caches the result in
+/// `free`. Returns true if `set` is None, because a task without paths conflicts with no task.
+fn is_free_cached(
     tx: &mut dyn Tx,
     free: &mut HashMap<Key, bool>,
     run_key: Key,
     set: Option<Key>,
-    paths: &mut dyn IsFree,
+    paths: &mut dyn PathSetChecker,
 ) -> Result<bool> {
     let Some(set) = set else { return Ok(true) };
     if let Some(known) = free.get(&set) {
@@ -169,50 +184,53 @@ fn is_free_once(
     Ok(decided)
 }
 
-/// Returns the first claimable task among the first ones of each free path set and of the tasks without paths.
-fn best_by_sets(
+/// Returns the first task of a run in claim order that an agent with `capabilities` can claim, or None if the agent can
+/// claim no task of the run. The function checks each path set once, so one check excludes all tasks of a path set that
+/// overlaps with the path set of a leased task.
+fn find_claimable_by_path_set(
     tx: &mut dyn Tx,
     run_key: Key,
     capabilities: &[String],
     free: &mut HashMap<Key, bool>,
-    paths: &mut dyn IsFree,
-) -> Result<Option<Claimable>> {
+    paths: &mut dyn PathSetChecker,
+) -> Result<Option<ClaimableTask>> {
     let now = tx.now();
     let without_paths = ready_of_run!("path_set_key IS NULL");
     let of_set = ready_of_run!("path_set_key = $3");
-    let mut best = first_covered(tx, without_paths, params![run_key, now], capabilities)?;
+    let mut best = find_task_within_capabilities(tx, without_paths, params![run_key, now], capabilities)?;
     let mut after = 0;
-    while let Some(set) = next_ready_set(tx, run_key, after)? {
+    while let Some(set) = find_next_candidate_set(tx, run_key, after)? {
         after = set;
-        if !is_free_once(tx, free, run_key, Some(set), paths)? {
+        if !is_free_cached(tx, free, run_key, Some(set), paths)? {
             continue;
         }
-        let found = first_covered(tx, of_set, params![run_key, now, set], capabilities)?;
+        let found = find_task_within_capabilities(tx, of_set, params![run_key, now, set], capabilities)?;
         best = [best, found].into_iter().flatten().min_by_key(|task| (Reverse(task.priority), task.ordinal));
     }
     Ok(best)
 }
 
-/// Returns the next path set, by key, that a ready task of a run has.
-fn next_ready_set(tx: &mut dyn Tx, run_key: Key, after: Key) -> Result<Option<Key>> {
+/// Returns the smallest path set key greater than `after` among the pending tasks of a run that have no open
+/// dependency, or None if no greater key exists.
+fn find_next_candidate_set(tx: &mut dyn Tx, run_key: Key, after: Key) -> Result<Option<Key>> {
     let sql = concat!(
         "SELECT path_set_key FROM tasks WHERE run_key = $1 AND ",
-        ready!(),
+        dependencies_met!(),
         " AND path_set_key > $2 ORDER BY path_set_key LIMIT 1"
     );
     first(tx, sql, params![run_key, after], |row| row.take())
 }
 
-fn first_covered(
+fn find_task_within_capabilities(
     tx: &mut dyn Tx,
     sql: &'static str,
     params: &[SqlValue],
     capabilities: &[String],
-) -> Result<Option<Claimable>> {
+) -> Result<Option<ClaimableTask>> {
     let mut found = None;
     tx.query(sql, params, &mut |row| {
         let candidate = read_row(row)?;
-        if covers(capabilities, &candidate.required_capabilities) {
+        if contains_all(capabilities, &candidate.required_capabilities) {
             found = Some(candidate.task);
             return Ok(ControlFlow::Break(()));
         }
@@ -221,12 +239,13 @@ fn first_covered(
     Ok(found)
 }
 
-/// Returns the number of ready tasks of a run, counted up to a limit.
-pub fn count(tx: &mut dyn Tx, run_key: Key, limit: usize) -> Result<usize> {
+/// Returns the number of pending tasks of a run that have no open dependency, or `limit` if the number is greater than
+/// `limit`. Tasks whose `not_before_time` has not passed count too.
+pub fn count_with_dependencies_met(tx: &mut dyn Tx, run_key: Key, limit: usize) -> Result<usize> {
     let sql = concat!(
         "SELECT COUNT(*) FROM
         (SELECT 1 FROM tasks WHERE run_key = $1 AND ",
-        ready!(),
+        dependencies_met!(),
         " ORDER BY priority DESC, ordinal LIMIT $2) counted"
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -234,12 +253,13 @@ pub fn count(tx: &mut dyn Tx, run_key: Key, limit: usize) -> Result<usize> {
     Ok(usize::try_from(count.unwrap_or(0)).unwrap_or(0))
 }
 
-/// Returns the number of tasks that have become ready because a task they depend on was completed.
-pub fn count_dependents(tx: &mut dyn Tx, completed_key: Key) -> Result<usize> {
+/// Returns the number of pending tasks that depend on the completed task `completed_key` and have no open dependency.
+/// Tasks whose `not_before_time` has not passed count too.
+pub fn count_dependents_with_dependencies_met(tx: &mut dyn Tx, completed_key: Key) -> Result<usize> {
     let sql = concat!(
         "SELECT COUNT(*) FROM task_dependencies d JOIN tasks t ON t.key = d.task_key
         WHERE d.depends_on_key = $1 AND ",
-        ready!("t.")
+        dependencies_met!("t.")
     );
     let count = first(tx, sql, params![completed_key], |row| row.take::<i64>())?;
     Ok(usize::try_from(count.unwrap_or(0)).unwrap_or(0))

@@ -1,5 +1,5 @@
-//! The tables `runs` and `run_counters`. `run_counters` has the last `seq` and the last plan ordinal of each run, and when the
-//! run was last served.
+//! This module reads and writes the tables `runs` and `run_counters`. A row of `run_counters` holds the last event
+//! `seq` and the last task ordinal of a run, and the key of the attempt that the newest claim in the run opened.
 
 use super::column::json_text;
 use super::table::{select, table};
@@ -18,87 +18,97 @@ table! {
     }
 }
 
-/// Returns the run with this id. Fails with NotFound if there is none.
+/// Returns the run with the id `id`. Fails with NotFound if no run has this id.
 pub fn get(tx: &mut dyn Tx, id: &str) -> Result<Run> {
     find(tx, id)?.ok_or_else(|| Error::not_found(Resource::Run, id))
 }
 
-/// Returns the run with this id, or None if there is none.
+/// Returns the run with the id `id`, or None if no run has this id.
 pub fn find(tx: &mut dyn Tx, id: &str) -> Result<Option<Run>> {
     first(tx, select!("WHERE r.id = $1"), params![id], read_row)
 }
 
-/// Returns the run with this key, or None if it was deleted.
+/// Returns the run with the key `key`, or None if the run was deleted.
 pub fn find_by_key(tx: &mut dyn Tx, key: Key) -> Result<Option<Run>> {
     first(tx, select!("WHERE r.key = $1"), params![key], read_row)
 }
 
-/// Returns the run with this key, which must exist.
-pub fn by_key(tx: &mut dyn Tx, key: Key) -> Result<Run> {
-    find_by_key(tx, key)?.ok_or_else(|| Error::internal(format!("no run has the key {key}")))
+/// Returns the run with the key `key`. Fails with an internal error if the run does not exist.
+pub fn get_by_key(tx: &mut dyn Tx, key: Key) -> Result<Run> {
+    find_by_key(tx, key)?
+        .ok_or_else(|| Error::internal(format!("table `runs` has no run with the key {key}: report the bug")))
 }
 
-/// Returns the key of the run with this id. Fails with NotFound if there is none.
-pub fn key(tx: &mut dyn Tx, id: &str) -> Result<Key> {
+/// Returns the key of the run with the id `id`. Fails with NotFound if no run has this id.
+pub fn get_key(tx: &mut dyn Tx, id: &str) -> Result<Key> {
     let key = first(tx, "SELECT key FROM runs WHERE id = $1", params![id], |row| row.take())?;
     key.ok_or_else(|| Error::not_found(Resource::Run, id))
 }
 
-/// The part of a run that most changes of its tasks need.
+/// Holds the columns of a run that most changes to the run's tasks depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// The status of the run.
+pub struct StatusAndGrace {
+    /// Status of the run.
     pub status: RunStatus,
-    /// When the grace of the holders ends. None unless the run is being cancelled.
+    /// Time at which the grace period of the lease holders ends. None unless the run has the status CANCELLING.
     pub grace_end_time: Option<Timestamp>,
 }
 
-/// Returns the standing of the run with this key, or None if the run was deleted.
-pub fn find_standing(tx: &mut dyn Tx, key: Key) -> Result<Option<Standing>> {
+/// Returns the status of the run with the key `key` and the time at which the run's grace period ends, or None if the
+/// run was deleted.
+pub fn find_status_and_grace(tx: &mut dyn Tx, key: Key) -> Result<Option<StatusAndGrace>> {
     let sql = "SELECT status, grace_end_time FROM runs WHERE key = $1";
-    first(tx, sql, params![key], |row| Ok(Standing { status: row.take()?, grace_end_time: row.take()? }))
+    first(tx, sql, params![key], |row| Ok(StatusAndGrace { status: row.take()?, grace_end_time: row.take()? }))
 }
 
-/// Returns the standing of the run with this key, which must exist.
-pub fn standing(tx: &mut dyn Tx, key: Key) -> Result<Standing> {
-    find_standing(tx, key)?.ok_or_else(|| Error::internal(format!("no run has the key {key}")))
+/// Returns the status of the run with the key `key` and the time at which the run's grace period ends. Fails with an
+/// internal error if the run does not exist.
+pub fn get_status_and_grace(tx: &mut dyn Tx, key: Key) -> Result<StatusAndGrace> {
+    find_status_and_grace(tx, key)?
+        .ok_or_else(|| Error::internal(format!("table `runs` has no run with the key {key}: report the bug")))
 }
 
-/// Adds a run that has no events yet.
+/// Inserts a new run that has no events and no tasks.
 pub fn insert(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     insert_row(tx, run)?;
     let sql = "INSERT INTO run_counters (run_key, last_seq, last_ordinal, last_served) VALUES ($1, 0, 0, 0)";
     tx.write(sql, params![run.key])
 }
 
-/// Updates the columns of a run that can change.
+/// Updates the mutable columns of a run.
 pub fn save(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     save_row(tx, run)
 }
 
-/// Returns the runs before a key, the newest first. `statuses` is a set of `RunStatus::bit`.
+/// Returns a page of the runs that have one of the `statuses` and a key less than `before`, newest first. `statuses` is
+/// the bitwise OR of `RunStatus::bit` values.
 pub fn list(tx: &mut dyn Tx, statuses: i64, before: Key, limit: Limit) -> Result<Page<Run>> {
     let sql = select!("WHERE r.key < $1 AND ((1 << r.status) & $2) <> 0 ORDER BY r.key DESC");
     page(tx, sql, params![before, statuses], limit, read_row)
 }
 
-/// Takes `count` sequence numbers for events of a run. Returns the last.
-pub fn take_seqs(tx: &mut dyn Tx, run_key: Key, count: i64) -> Result<i64> {
+/// Assigns the next `count` event sequence numbers of a run, and returns the last assigned number. Fails with an
+/// internal error if the run does not exist.
+pub fn assign_seqs(tx: &mut dyn Tx, run_key: Key, count: i64) -> Result<i64> {
     let sql = "UPDATE run_counters SET last_seq = last_seq + $2 WHERE run_key = $1 RETURNING last_seq";
-    counted(first(tx, sql, params![run_key, count], |row| row.take())?)
+    require_counter(run_key, first(tx, sql, params![run_key, count], |row| row.take())?)
 }
 
-/// Takes `count` ordinals for tasks of a run. Returns the last.
-pub fn take_ordinals(tx: &mut dyn Tx, run_key: Key, count: i32) -> Result<i32> {
+/// Assigns the next `count` task ordinals of a run, and returns the last assigned ordinal. Fails with an internal error
+/// if the run does not exist.
+pub fn assign_ordinals(tx: &mut dyn Tx, run_key: Key, count: i32) -> Result<i32> {
     let sql = "UPDATE run_counters SET last_ordinal = last_ordinal + $2 WHERE run_key = $1 RETURNING last_ordinal";
-    counted(first(tx, sql, params![run_key, count], |row| row.take())?)
+    require_counter(run_key, first(tx, sql, params![run_key, count], |row| row.take())?)
 }
 
-/// Records that a task of this run was claimed. `attempt_key` is the key of the attempt that the claim opened.
-pub fn note_served(tx: &mut dyn Tx, run_key: Key, attempt_key: Key) -> Result<()> {
+/// Records that a claim has opened the attempt with the key `attempt_key` in a run. The claim order uses this key to
+/// find the least recently served run.
+pub fn record_claim(tx: &mut dyn Tx, run_key: Key, attempt_key: Key) -> Result<()> {
     tx.write("UPDATE run_counters SET last_served = $2 WHERE run_key = $1", params![run_key, attempt_key])
 }
 
-fn counted<T>(row: Option<T>) -> Result<T> {
-    row.ok_or_else(|| Error::internal("a run has no counters"))
+fn require_counter<T>(run_key: Key, counter: Option<T>) -> Result<T> {
+    counter.ok_or_else(|| {
+        Error::internal(format!("table `run_counters` has no row for the run with the key {run_key}: report the bug"))
+    })
 }

@@ -1,70 +1,74 @@
-//! The seam between the writer and a database.
+//! This module defines the interface between the writer and a database.
 
 use super::{Signal, Tx};
 use crate::domain::Key;
 use crate::error::{Error, Result};
 
-/// A connection that runs the writer's transactions, one at a time.
+/// Runs the writer's transactions on a database connection, one at a time.
 ///
-/// The writer forms groups, handles panics, and decides what to retry. The session knows the database. Calls come in
-/// this order: `begin`; then `run` for each body, between `set_savepoint` and `end_savepoint` if the writer needs to roll
-/// back single bodies; then `commit`. A transaction that is not committed ends with `rollback`.
+/// The writer forms groups, handles panics and decides on retries. The session contains the code for a specific
+/// database. For each transaction, the writer calls `begin`, then `run` for each transaction body, and then `commit`.
+/// If the writer may have to roll back a single body, the writer calls `set_savepoint` before the body and
+/// `end_savepoint` after the body. If a transaction is not committed, the writer calls `rollback`.
 pub(super) trait WriteSession: Send + 'static {
-    /// Begins a transaction. Returns the numbers that earlier transactions have committed.
-    fn begin(&mut self) -> Result<Counted>;
+    /// Opens a transaction. Returns the last position and key that earlier transactions have committed.
+    fn begin(&mut self) -> Result<LastAssigned>;
 
-    /// Runs a body in the open transaction. `counted` holds the last numbers taken so far. The body returns whether it
-    /// has succeeded.
-    fn run(&mut self, counted: Counted, body: impl FnOnce(&mut dyn Tx) -> bool) -> Ran;
+    /// Runs a transaction body in the open transaction and returns the effects of the body. `last_assigned` holds the
+    /// last assigned position and key. `body` returns true on success.
+    fn run(&mut self, last_assigned: LastAssigned, body: impl FnOnce(&mut dyn Tx) -> bool) -> BodyEffects;
 
     /// Sets the savepoint to which `end_savepoint` can roll back.
     fn set_savepoint(&mut self) -> Result<()>;
 
-    /// Removes the savepoint, after rolling back to it unless the changes made since are to be kept.
+    /// Removes the savepoint that `set_savepoint` has set. If `keeps_changes` is false, first rolls back to the
+    /// savepoint.
     fn end_savepoint(&mut self, keeps_changes: bool) -> Result<()>;
 
-    /// Returns whether the open transaction can still be committed. After some errors, such as a full disk, the database
-    /// has rolled back the whole transaction by itself.
-    fn is_whole(&self) -> bool;
+    /// Returns whether the open transaction can still be committed. Returns false if the database has rolled back the
+    /// whole transaction after an error, such as a full disk.
+    fn can_commit(&self) -> bool;
 
-    /// Commits the open transaction. If it `has_written`, it also stores the last numbers taken.
-    fn commit(&mut self, counted: Counted, has_written: bool) -> CommitOutcome;
+    /// Commits the open transaction and returns the outcome of the commit. If `has_written` is true, the transaction
+    /// also stores `last_assigned`.
+    fn commit(&mut self, last_assigned: LastAssigned, has_written: bool) -> CommitOutcome;
 
-    /// Rolls back the open transaction, if there is one. If that fails, the next `begin` reports the failure.
+    /// Rolls back the transaction if a transaction is open. If the rollback fails, the next `begin` reports the
+    /// failure.
     fn rollback(&mut self);
 }
 
-/// The last numbers taken for new rows.
+/// Holds the last position and key that were assigned to new rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Counted {
-    /// The position of the newest event.
+pub(super) struct LastAssigned {
+    /// Position of the newest event, or 0 if no event was ever appended.
     pub position: i64,
-    /// The key of the newest row.
+    /// Key of the newest row in any table, or 0 if no row was ever inserted.
     pub key: Key,
 }
 
-/// The effects of one body in the open transaction.
+/// Holds the effects of one transaction body in the open transaction.
 #[derive(Debug)]
-pub(super) struct Ran {
-    /// The body has succeeded.
+pub(super) struct BodyEffects {
+    /// True if the transaction body succeeded.
     pub is_done: bool,
-    /// The last numbers taken, those of this body included.
-    pub counted: Counted,
-    /// The body has changed a row.
+    /// Last assigned position and key after the transaction body ran.
+    pub last_assigned: LastAssigned,
+    /// True if the transaction body changed a row.
     pub has_written: bool,
-    /// Signals for the waiters, to be sent after the commit.
+    /// Signals to send to the waiters after the commit.
     pub signals: Vec<Signal>,
 }
 
-/// The result of a commit.
+/// Specifies the outcome of a commit.
 #[derive(Debug)]
 pub(super) enum CommitOutcome {
     /// The transaction is durable.
     Committed,
-    /// The transaction has changed nothing.
+    /// The transaction failed and changed nothing. The value is the cause.
     Failed(Error),
-    /// The answer of the database was lost: the transaction may be durable or may have changed nothing. Databases in
-    /// this process always answer; tests use this variant, and databases across a network need it.
+    /// The answer of the database was lost, so the transaction may be durable or may have changed nothing. An embedded
+    /// database always answers, so only tests create this variant. A database across a network can lose an answer.
     #[cfg_attr(not(test), allow(dead_code))]
     Unknown,
 }

@@ -1,10 +1,12 @@
-//! `table!`: one declaration of a table's columns, from which its statements and its row mapping are generated.
+//! The macro `table!` generates the statements and the row mapping of a table from one declaration of the table's
+//! columns.
 
-/// Declares the columns of a table.
+/// Declares the columns of a table and generates the statements of the table.
 ///
+/// This example declares the table `artifacts`:
 /// ```text
 /// table! {
-///     artifacts a, artifact: Artifact;           // table, alias, name and type of a row
+///     artifacts a, artifact: Artifact;           // The table, its alias, and the name and type of a row.
 ///     fixed { key, id, role, kind, path = artifact.path.trim() }
 ///     saved { revision }
 ///     given { run_key: Key, task_key: Option<Key> }
@@ -12,22 +14,24 @@
 /// }
 /// ```
 ///
-/// Sections, of which all but `fixed` may be absent:
+/// A declaration has these sections, of which only `fixed` is required:
 /// - `fixed` columns are written by the insert and never change.
-/// - `saved` columns are written by the insert and by each save. `saved on (a, b)` is for a table whose insert replaces
-///   these columns if there is a row with the same `a` and `b`.
+/// - `saved` columns are written by the insert and by each save. With `saved on (a, b)`, the insert replaces the
+///   `saved` columns if a row with equal `a` and `b` exists.
 /// - `given` columns are arguments of the insert and not part of the row.
 /// - `joined` fields are read from other tables and never written.
 ///
-/// Each column holds the field of its name. `column = value` writes another value, an expression of the row.
+/// By default, a column stores the row's field with the name of the column. If the declaration contains a value, as in
+/// `path = artifact.path.trim()`, the column stores this value instead.
 ///
-/// The macro generates, with static SQL:
-/// - `select!("WHERE …")`: the query for whole rows, continued.
-/// - `read_row(columns)`: maps a row of that query. The fields of the row are the `joined`, `fixed` and `saved` ones.
-///   A last section `read { … }` gives other fields, as expressions of these. `read by hand` generates no mapping: the
-///   columns come in the order `joined`, `fixed`, `saved`.
-/// - `insert_row(tx, given…, row)`.
-/// - `save_row(tx, row)`, if there are `saved` columns: updates them where `key` is the row's.
+/// The macro generates these items with static SQL:
+/// - `select!("WHERE …")` expands to the query for whole rows with the clauses in the argument.
+/// - `read_row(columns)` maps a row of the query to the row type. The fields of the row type are the `joined`, `fixed`
+///   and `saved` columns. The optional last section `read { … }` defines the fields as expressions of the columns.
+///   With `read by hand`, the macro generates no mapping, and the columns have the order `joined`, `fixed`, `saved`.
+/// - `insert_row(tx, given…, row)` inserts a row.
+/// - `save_row(tx, row)` updates the `saved` columns of the row that has the key of `row`. The macro generates this
+///   function only for a table with `saved` columns and without `saved on`.
 macro_rules! table {
     (
         $table:ident $alias:ident, $row:ident: $Row:ident;
@@ -56,7 +60,7 @@ macro_rules! table {
 }
 pub(super) use table;
 
-/// Generates the statements of a table. All sections are present, but may be empty.
+/// Generates the statements of a table. All sections must be present, but a section may be empty.
 macro_rules! statements {
     (
         $table:ident $alias:ident $row:ident $Row:ident
@@ -99,7 +103,8 @@ macro_rules! statements {
 }
 pub(super) use statements;
 
-/// Generates `save_row`, unless no column changes or the insert replaces them.
+/// Generates the function `save_row`, unless the table has no `saved` columns or the insert replaces the `saved`
+/// columns.
 macro_rules! save_row {
     ($table:ident $row:ident $Row:ident [$($unique:ident)*] {}) => {};
     ($table:ident $row:ident $Row:ident [$($unique:ident)+] { $($saved:tt)+ }) => {};
@@ -118,7 +123,7 @@ macro_rules! save_row {
 }
 pub(super) use save_row;
 
-/// Generates `read_row`.
+/// Generates the function `read_row`, unless the declaration contains `read by hand`.
 macro_rules! row_mapping {
     ($Row:ident fixed { $($fixed:tt)* } saved { $($saved:tt)* } joined { $($joined:tt)* } read { by hand }) => {};
     (
@@ -153,13 +158,15 @@ macro_rules! row_mapping {
 }
 pub(super) use row_mapping;
 
-/// Continues the query for whole rows of the table that the file declares: `select!("WHERE a.id = $1")`.
+/// Expands to the query for whole rows of the table that the current file declares. The arguments continue the query,
+/// for example `select!("WHERE a.id = $1")`.
 macro_rules! select {
     ($($rest:expr),+ $(,)?) => { concat!(rows!(), $($rest),+) };
 }
 pub(super) use select;
 
-/// The value of a column: the field of its name, or the one that the declaration gives.
+/// Expands to the value of a column. If the declaration specifies no value, the value is the row's field with the name
+/// of the column.
 macro_rules! value {
     ($row:ident.$column:ident) => {
         $row.$column
@@ -170,7 +177,7 @@ macro_rules! value {
 }
 pub(super) use value;
 
-/// `"$1, $2, …"`, one for each column.
+/// Expands to the parameters `"$1, $2, …"`, one parameter for each column.
 macro_rules! placeholders {
     ($first:ident $($column:ident)*) => {
         $crate::store::table::placeholders!(
@@ -184,7 +191,7 @@ macro_rules! placeholders {
 }
 pub(super) use placeholders;
 
-/// `"a = $2, b = $3, …"`.
+/// Expands to the assignments `"a = $2, b = $3, …"` of an UPDATE statement, whose parameter `$1` is the key of the row.
 macro_rules! assignments {
     ($first:ident $($column:ident)*) => {
         $crate::store::table::assignments!(
@@ -200,7 +207,8 @@ macro_rules! assignments {
 }
 pub(super) use assignments;
 
-/// `" ON CONFLICT (a, b) DO UPDATE SET c = excluded.c, …"`, or nothing if no columns are unique.
+/// Expands to the clause `" ON CONFLICT (a, b) DO UPDATE SET c = excluded.c, …"`. If no columns are declared as unique,
+/// expands to an empty string.
 macro_rules! on_conflict {
     ([] $($column:ident)*) => { "" };
     ([$first_unique:ident $($unique:ident)*] $first:ident $($column:ident)*) => {
@@ -220,7 +228,7 @@ mod tests {
     use crate::domain::Key;
     use crate::domain::time::Timestamp;
     use crate::error::Result;
-    use crate::store::{Columns, Each, Signal, SqlValue, Tx};
+    use crate::store::{Columns, RowHandler, Signal, SqlValue, Tx};
 
     struct Widget {
         key: Key,
@@ -270,7 +278,7 @@ mod tests {
         }
     }
 
-    /// Records the statements and their parameters.
+    /// Records the executed statements and their parameters.
     #[derive(Default)]
     struct Recorder(RefCell<Vec<String>>);
 
@@ -306,7 +314,7 @@ mod tests {
             Ok(1)
         }
 
-        fn query(&mut self, _: &'static str, _: &[SqlValue], _: Each) -> Result<()> {
+        fn query(&mut self, _: &'static str, _: &[SqlValue], _: RowHandler) -> Result<()> {
             Ok(())
         }
     }

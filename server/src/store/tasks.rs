@@ -1,4 +1,4 @@
-//! Table `tasks`.
+//! This module reads and writes the table `tasks`.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ table! {
         status, attempt_count, failure_count, implementation_summary, blocker_signature, agent_id, revision,
         update_time,
         not_before_time = task.spec.not_before_time,
-        lease_token = token(task),
+        lease_token = find_lease_token(task),
         lease_duration = task.lease.as_ref().map(|lease| lease.duration),
         lease_expire_time = task.lease.as_ref().map(|lease| lease.expire_time),
     }
@@ -45,68 +45,70 @@ table! {
             title, objective, acceptance_criteria, verification_steps, allowed_paths, required_capabilities, priority,
             labels, max_attempts, not_before_time,
         },
-        lease: lease(lease_token, lease_duration, lease_expire_time),
+        lease: build_lease(lease_token, lease_duration, lease_expire_time),
     }
 }
 
-fn token(task: &Task) -> Option<&str> {
+fn find_lease_token(task: &Task) -> Option<&str> {
     task.lease.as_ref().map(|lease| lease.token.as_str())
 }
 
-fn lease(token: Option<String>, duration: Option<Duration>, expire_time: Option<Timestamp>) -> Option<Lease> {
+fn build_lease(token: Option<String>, duration: Option<Duration>, expire_time: Option<Timestamp>) -> Option<Lease> {
     Some(Lease { token: token?, duration: duration?, expire_time: expire_time? })
 }
 
-/// Returns the task with this id. Fails with NotFound if there is none.
+/// Returns the task with the id `id`. Fails with NotFound if no task has this id.
 pub fn get(tx: &mut dyn Tx, id: &str) -> Result<Task> {
     let found = first(tx, select!("WHERE t.id = $1"), params![id], read_row)?;
     found.ok_or_else(|| Error::not_found(Resource::Task, id))
 }
 
-/// Returns the task with this key, or None if its run was deleted.
+/// Returns the task with the key `key`, or None if the task's run was deleted.
 pub fn find_by_key(tx: &mut dyn Tx, key: Key) -> Result<Option<Task>> {
     first(tx, select!("WHERE t.key = $1"), params![key], read_row)
 }
 
-/// Returns the task with this key, which must exist.
-pub fn by_key(tx: &mut dyn Tx, key: Key) -> Result<Task> {
-    find_by_key(tx, key)?.ok_or_else(|| Error::internal(format!("no task has the key {key}")))
+/// Returns the task with the key `key`. Fails with an internal error if the task does not exist.
+pub fn get_by_key(tx: &mut dyn Tx, key: Key) -> Result<Task> {
+    find_by_key(tx, key)?
+        .ok_or_else(|| Error::internal(format!("table `tasks` has no task with the key {key}: report the bug")))
 }
 
-/// Returns the task with this lease, live or expired, or None if the token is stale.
-pub fn by_lease(tx: &mut dyn Tx, token: &str) -> Result<Option<Task>> {
+/// Returns the task whose lease has the token `token`, even if the lease has expired. Returns None if the token is
+/// stale.
+pub fn find_by_lease(tx: &mut dyn Tx, token: &str) -> Result<Option<Task>> {
     first(tx, select!("WHERE t.lease_token = $1"), params![token], read_row)
 }
 
-/// Returns the key of a task of this run. Fails with NotFound if there is none, or if it belongs to another run.
-pub fn key_in_run(tx: &mut dyn Tx, run_key: Key, id: &str) -> Result<Key> {
+/// Returns the key of the task with the id `id` in a run. Fails with NotFound if the run has no task with this id.
+pub fn get_key_in_run(tx: &mut dyn Tx, run_key: Key, id: &str) -> Result<Key> {
     let found = find_in_run(tx, run_key, id)?;
     found.map(|task| task.key).ok_or_else(|| Error::not_found(Resource::Task, id))
 }
 
-/// Returns the part of a task of this run that a plan needs, or None if this run has no such task.
+/// Returns the key and status of the task with the id `id` in a run, or None if the run has no task with this id.
 pub fn find_in_run(tx: &mut dyn Tx, run_key: Key, id: &str) -> Result<Option<ExistingTask>> {
     first(tx, "SELECT key, status FROM tasks WHERE id = $1 AND run_key = $2", params![id, run_key], |row| {
         Ok(ExistingTask { key: row.take()?, status: row.take()? })
     })
 }
 
-/// Returns whether any run has a task with this id.
+/// Returns whether any run has a task with the id `id`.
 pub fn exists(tx: &mut dyn Tx, id: &str) -> Result<bool> {
     any(tx, "SELECT key FROM tasks WHERE id = $1", params![id])
 }
 
-/// Adds a task without its dependencies.
+/// Inserts a new task without its dependencies.
 pub fn insert(tx: &mut dyn Tx, task: &Task) -> Result<()> {
     insert_row(tx, task)
 }
 
-/// Adds tasks with their dependencies, which may be among these tasks. First sets `depends_on` and `open_dependencies` of
-/// each task accordingly. Fails if a dependency does not exist.
+/// Inserts tasks and their dependencies, and sets `depends_on` and `open_dependencies` of each task. A task can depend
+/// on another task in `added`. Fails if a dependency does not exist.
 pub fn insert_with_dependencies(tx: &mut dyn Tx, added: &mut [Task], dependencies: &[Vec<Dependency>]) -> Result<()> {
     for (at, depends_on) in dependencies.iter().enumerate() {
         for dependency in depends_on {
-            let (id, status) = id_and_status(tx, *dependency, added)?;
+            let (id, status) = get_id_and_status(tx, *dependency, added)?;
             added[at].depends_on.push(id);
             added[at].open_dependencies += i32::from(status != TaskStatus::Completed);
         }
@@ -114,7 +116,7 @@ pub fn insert_with_dependencies(tx: &mut dyn Tx, added: &mut [Task], dependencie
     for task in added.iter() {
         insert(tx, task)?;
     }
-    // After all tasks are inserted, because a task may depend on a later one.
+    // Insert the dependencies after all tasks, because a task can depend on a later task.
     for (task, depends_on) in added.iter().zip(dependencies) {
         for dependency in depends_on {
             let depends_on_key = match dependency {
@@ -127,21 +129,22 @@ pub fn insert_with_dependencies(tx: &mut dyn Tx, added: &mut [Task], dependencie
     Ok(())
 }
 
-fn id_and_status(tx: &mut dyn Tx, dependency: Dependency, added: &[Task]) -> Result<(String, TaskStatus)> {
+fn get_id_and_status(tx: &mut dyn Tx, dependency: Dependency, added: &[Task]) -> Result<(String, TaskStatus)> {
     match dependency {
         Dependency::Draft(other) => Ok((added[other].id.clone(), added[other].status)),
-        Dependency::Task(key) => by_key(tx, key).map(|task| (task.id, task.status)),
+        Dependency::Task(key) => get_by_key(tx, key).map(|task| (task.id, task.status)),
     }
 }
 
-/// Updates the columns of a task that can change, except `open_dependencies`.
+/// Updates the mutable columns of a task, except `open_dependencies`.
 pub fn save(tx: &mut dyn Tx, task: &Task) -> Result<()> {
     save_row(tx, task)
 }
 
-/// Takes back a lease that has expired by `now`, unless its holder has extended it meanwhile. Returns whether it did.
-/// `task` is the task after that.
-pub fn expire(tx: &mut dyn Tx, task: &Task, now: Timestamp) -> Result<bool> {
+/// Takes back the lease of a task if the lease has expired by `now`, and stores `task`, the task after the expiry.
+/// Returns whether the lease was taken back. Returns false if the lease holder has extended the lease beyond `now` or
+/// has ended the attempt.
+pub fn expire_lease(tx: &mut dyn Tx, task: &Task, now: Timestamp) -> Result<bool> {
     let sql = concat!(
         "UPDATE tasks SET status = $3, failure_count = $4, blocker_signature = $5, agent_id = NULL,
             lease_token = $6, revision = $7, update_time = $8
@@ -149,7 +152,7 @@ pub fn expire(tx: &mut dyn Tx, task: &Task, now: Timestamp) -> Result<bool> {
         task_status!(IN_PROGRESS),
         " AND lease_expire_time <= $2"
     );
-    let lease_token = token(task);
+    let lease_token = find_lease_token(task);
     let bound = params![
         task.key,
         now,
@@ -163,37 +166,38 @@ pub fn expire(tx: &mut dyn Tx, task: &Task, now: Timestamp) -> Result<bool> {
     Ok(tx.execute(sql, bound)? > 0)
 }
 
-/// Moves the expiry of a live lease. The revision of the task stays.
-pub fn extend(tx: &mut dyn Tx, key: Key, expire_time: Timestamp) -> Result<()> {
+/// Sets the expiry time of a task's live lease. The revision of the task does not change.
+pub fn extend_lease(tx: &mut dyn Tx, key: Key, expire_time: Timestamp) -> Result<()> {
     tx.write("UPDATE tasks SET lease_expire_time = $2 WHERE key = $1", params![key, expire_time])
 }
 
-/// Returns whether a task of this run is in progress.
-pub fn any_held(tx: &mut dyn Tx, run_key: Key) -> Result<bool> {
+/// Returns whether a run has a task in progress.
+pub fn has_task_in_progress(tx: &mut dyn Tx, run_key: Key) -> Result<bool> {
     let sql = concat!("SELECT key FROM tasks WHERE run_key = $1 AND status = ", task_status!(IN_PROGRESS), " LIMIT 1");
     any(tx, sql, params![run_key])
 }
 
-/// Returns all tasks of a run with this status, in plan order.
-pub fn with_status(tx: &mut dyn Tx, run_key: Key, status: TaskStatus) -> Result<Vec<Task>> {
+/// Returns all tasks of a run with the status `status`, in plan order.
+pub fn list_with_status(tx: &mut dyn Tx, run_key: Key, status: TaskStatus) -> Result<Vec<Task>> {
     let sql = select!("WHERE t.run_key = $1 AND t.status = $2 ORDER BY t.ordinal");
     all(tx, sql, params![run_key, status], read_row)
 }
 
-/// Returns the newest tasks of a run with this status, the newest first.
-pub fn newest_with_status(tx: &mut dyn Tx, run_key: Key, status: TaskStatus, limit: Limit) -> Result<Page<Task>> {
+/// Returns a page of the tasks of a run with the status `status`, newest first.
+pub fn list_newest_with_status(tx: &mut dyn Tx, run_key: Key, status: TaskStatus, limit: Limit) -> Result<Page<Task>> {
     let sql = select!("WHERE t.run_key = $1 AND t.status = $2 ORDER BY t.ordinal DESC");
     page(tx, sql, params![run_key, status], limit, read_row)
 }
 
-/// Returns the tasks of a run after an ordinal, in plan order.
+/// Returns a page of the tasks of a run that have an ordinal greater than `after`, in plan order.
 pub fn list(tx: &mut dyn Tx, run_key: Key, after: i64, limit: Limit) -> Result<Page<Task>> {
     let sql = select!("WHERE t.run_key = $1 AND t.ordinal > $2 ORDER BY t.ordinal");
     page(tx, sql, params![run_key, after], limit, read_row)
 }
 
-/// Returns the tasks of a run with one of these statuses after an ordinal, in plan order. The index has the tasks of each
-/// status in plan order, so this reads a page for each status and merges the pages.
+/// Returns a page of the tasks of a run that have one of the `statuses` and an ordinal greater than `after`, in plan
+/// order. The index `tasks_by_status` contains the tasks of each status in plan order, so this function reads one page
+/// for each status and merges the pages.
 pub fn list_with_statuses(
     tx: &mut dyn Tx,
     run_key: Key,
@@ -203,7 +207,8 @@ pub fn list_with_statuses(
 ) -> Result<Page<Task>> {
     let sql = select!("WHERE t.run_key = $1 AND t.status = $3 AND t.ordinal > $2 ORDER BY t.ordinal");
     let mut merged = Page { rows: Vec::new(), is_last: true };
-    // Beyond the end of an incomplete page, tasks of its status may be missing.
+    // If a page does not contain all tasks of a status, the merged page must end at the last ordinal of the page.
+    // Otherwise the merged page would skip tasks of this status.
     let mut complete_up_to = i32::MAX;
     for status in statuses {
         let found = page(tx, sql, params![run_key, after, status], limit, read_row)?;

@@ -1,4 +1,5 @@
-//! `Tx`: everything that the body of a transaction can do, and helpers that collect the rows of a query.
+//! This module defines `Tx`, which contains the operations of a transaction body, and functions that collect the rows
+//! of a query.
 
 use std::ops::ControlFlow;
 
@@ -7,45 +8,45 @@ use crate::domain::Key;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// Binds values to the parameters `$1`, `$2` … of a statement.
+/// Converts values to the parameters `$1`, `$2` … of a statement.
 macro_rules! params {
     ($($value:expr),* $(,)?) => { &[$($crate::store::AsParam::as_param(&$value)),*] };
 }
 pub(crate) use params;
 
-/// An open transaction, as its body sees it. In a read, the calls that write fail.
+/// Represents an open transaction for a transaction body. If the transaction only reads, the writing methods fail.
 ///
-/// SQL is `&'static str`, so that no statement can be built from values.
+/// SQL text has the type `&'static str`, so that no code can build a statement from values.
 pub trait Tx {
-    /// Returns the time of this transaction.
+    /// Returns the time at which the transaction body started. The time stays unchanged while the body runs.
     fn now(&self) -> Timestamp;
-    /// Makes a public id.
+    /// Returns a new public id.
     fn new_id(&self) -> String;
-    /// Makes a lease token.
+    /// Returns a new lease token.
     fn new_token(&self) -> String;
-    /// Takes the key for a new row. Fails in a read.
+    /// Assigns the key for a new row. Fails if the transaction only reads.
     fn next_key(&mut self) -> Result<Key>;
-    /// Takes the position for a new event. Fails in a read.
+    /// Assigns the position for a new event. Fails if the transaction only reads.
     fn next_position(&mut self) -> Result<i64>;
-    /// Sends a signal to waiters as soon as this transaction is committed.
+    /// Sends a signal to the waiters after the commit of this transaction.
     fn signal(&mut self, signal: Signal);
-    /// Returns whether this transaction has changed a row.
+    /// Returns whether the transaction body has changed a row.
     fn has_written(&self) -> bool;
-    /// Runs a statement and returns the number of rows that it changed.
+    /// Runs a statement and returns the number of rows that the statement changed.
     fn execute(&mut self, sql: &'static str, params: &[SqlValue]) -> Result<u64>;
-    /// Runs a query and passes each row to `each` until `each` breaks off.
-    fn query(&mut self, sql: &'static str, params: &[SqlValue], each: Each) -> Result<()>;
+    /// Runs a query and passes each row to `handler` until `handler` returns `Break`.
+    fn query(&mut self, sql: &'static str, params: &[SqlValue], handler: RowHandler) -> Result<()>;
 
-    /// Runs a statement for which the number of changed rows does not matter.
+    /// Runs a statement and ignores the number of changed rows.
     fn write(&mut self, sql: &'static str, params: &[SqlValue]) -> Result<()> {
         self.execute(sql, params).map(drop)
     }
 }
 
-/// Handles one row of a query and says whether to continue.
-pub type Each<'a> = &'a mut dyn FnMut(&mut Columns) -> Result<ControlFlow<()>>;
+/// Handles one row of a query and returns whether to continue with the next row.
+pub type RowHandler<'a> = &'a mut dyn FnMut(&mut Columns) -> Result<ControlFlow<()>>;
 
-/// Returns the first row of a query, or None if the query finds no row.
+/// Returns the first row of a query, or None if the query returns no row.
 pub fn first<T>(
     tx: &mut dyn Tx,
     sql: &'static str,
@@ -60,12 +61,12 @@ pub fn first<T>(
     Ok(found)
 }
 
-/// Returns whether a query finds a row.
+/// Returns whether a query returns at least one row.
 pub fn any(tx: &mut dyn Tx, sql: &'static str, params: &[SqlValue]) -> Result<bool> {
     Ok(first(tx, sql, params, |_| Ok(()))?.is_some())
 }
 
-/// Returns all rows of a query. Only for queries whose result is bounded by its nature or by a LIMIT.
+/// Returns all rows of a query. The query must have a LIMIT or a bounded result, because all rows are held in memory.
 pub fn all<T>(
     tx: &mut dyn Tx,
     sql: &'static str,
@@ -80,7 +81,8 @@ pub fn all<T>(
     Ok(rows)
 }
 
-/// Returns the first rows of a query, up to a limit but at least one, and whether more rows follow.
+/// Returns the first page of the rows of a query. The page stays within `limit`, but contains at least one row if the
+/// query returns a row.
 pub fn page<T>(
     tx: &mut dyn Tx,
     sql: &'static str,
@@ -103,20 +105,20 @@ pub fn page<T>(
     Ok(page)
 }
 
-/// The maximum size of a page of rows, or of a group of calls.
+/// Limits the size of a page of rows or of a group of calls.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit {
     /// Maximum number of rows or calls.
     pub rows: usize,
-    /// Maximum number of bytes, as stored.
+    /// Maximum total size in bytes of the rows or of the requests.
     pub bytes: usize,
 }
 
-/// A page of the rows of a query.
+/// Holds a page of the rows of a query.
 #[derive(Debug)]
 pub struct Page<T> {
-    /// The rows.
+    /// Rows of the page, in the order of the query.
     pub rows: Vec<T>,
-    /// No row follows this page.
+    /// True if no row follows this page.
     pub is_last: bool,
 }

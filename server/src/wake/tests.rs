@@ -1,11 +1,11 @@
 use super::*;
 
-fn claims_for(run: Option<Key>, capabilities: &[&str]) -> ClaimsFor {
+fn new_claim_criteria(run: Option<Key>, capabilities: &[&str]) -> ClaimCriteria {
     let capabilities = capabilities.iter().map(|name| (*name).to_owned()).collect();
-    ClaimsFor { run: run.map(|key| (key, "repo".to_owned())), capabilities }
+    ClaimCriteria { run: run.map(|key| (key, "repo".to_owned())), capabilities }
 }
 
-/// Returns whether the notification has arrived, without waiting.
+/// Returns whether the notification has arrived. The function does not wait.
 fn is_woken(notified: Pin<Box<OwnedNotified>>) -> bool {
     use futures_util::FutureExt;
     notified.now_or_never().is_some()
@@ -14,18 +14,22 @@ fn is_woken(notified: Pin<Box<OwnedNotified>>) -> bool {
 #[test]
 fn change_wakes_one_claim_for_each_ready_task() {
     let waiters = Waiters::default();
-    let registered: Vec<_> = (0..5).map(|_| waiters.claims.register(claims_for(Some(1), &[]))).collect();
+    let registered: Vec<_> = (0..5).map(|_| waiters.claims.register(new_claim_criteria(Some(1), &[]))).collect();
     let notifications: Vec<_> = registered.iter().map(Waiter::notified).collect();
     waiters.handle(&Signal::Ready { run_key: 1, tasks: 2 });
     assert_eq!(notifications.into_iter().filter_map(|notified| is_woken(notified).then_some(())).count(), 2);
 }
 
 #[test]
-fn ready_task_wakes_claims_with_any_capabilities_but_not_those_of_other_runs() {
+fn ready_task_wakes_claims_with_any_capabilities_but_no_claims_of_other_runs() {
     let waiters = Waiters::default();
-    let registered =
-        [claims_for(Some(1), &[]), claims_for(Some(1), &["gpu"]), claims_for(None, &[]), claims_for(Some(2), &[])];
-    let registered = registered.map(|what| waiters.claims.register(what));
+    let registered = [
+        new_claim_criteria(Some(1), &[]),
+        new_claim_criteria(Some(1), &["gpu"]),
+        new_claim_criteria(None, &[]),
+        new_claim_criteria(Some(2), &[]),
+    ];
+    let registered = registered.map(|claims| waiters.claims.register(claims));
     let notifications: Vec<_> = registered.iter().map(Waiter::notified).collect();
     waiters.handle(&Signal::Ready { run_key: 1, tasks: 1 });
     let woken: Vec<bool> = notifications.into_iter().map(is_woken).collect();
@@ -35,8 +39,9 @@ fn ready_task_wakes_claims_with_any_capabilities_but_not_those_of_other_runs() {
 #[test]
 fn freed_paths_wake_the_claims_of_every_run_in_the_repository() {
     let waiters = Waiters::default();
-    let registered = [claims_for(Some(1), &[]), claims_for(Some(2), &[]), claims_for(None, &[])]
-        .map(|what| waiters.claims.register(what));
+    let registered =
+        [new_claim_criteria(Some(1), &[]), new_claim_criteria(Some(2), &[]), new_claim_criteria(None, &[])]
+            .map(|claims| waiters.claims.register(claims));
     let wait_again = || registered.iter().map(Waiter::notified).collect::<Vec<_>>();
     let notifications = wait_again();
     waiters.handle(&Signal::PathsFreed { repo_path: "other".into() });
@@ -48,34 +53,36 @@ fn freed_paths_wake_the_claims_of_every_run_in_the_repository() {
 
 /// The caller of a woken call may disconnect before the call reads the store.
 #[test]
-fn waiter_dropped_after_its_notification_wakes_another() {
+fn waiter_dropped_after_its_notification_wakes_another_waiter() {
     let waiters = Waiters::default();
-    let (first, second) =
-        (waiters.claims.register(claims_for(None, &[])), waiters.claims.register(claims_for(None, &[])));
-    let (dropped, waiting) = (first.notified(), second.notified());
+    let first = waiters.claims.register(new_claim_criteria(None, &[]));
+    let second = waiters.claims.register(new_claim_criteria(None, &[]));
+    let dropped = first.notified();
+    let waiting = second.notified();
     waiters.handle(&Signal::Ready { run_key: 1, tasks: 1 });
     drop(dropped);
     drop(first);
     assert!(is_woken(waiting));
 }
 
-/// The caller may also disconnect while the woken call reads the store.
+/// The caller of a woken call may disconnect while the call reads the store.
 #[test]
-fn wakeup_dropped_without_a_result_wakes_another() {
+fn wakeup_dropped_without_a_result_wakes_another_waiter() {
     let waiters = Waiters::default();
-    let (first, second) =
-        (waiters.claims.register(claims_for(None, &[])), waiters.claims.register(claims_for(None, &[])));
-    let (received, waiting) = (first.notified(), second.notified());
+    let first = waiters.claims.register(new_claim_criteria(None, &[]));
+    let second = waiters.claims.register(new_claim_criteria(None, &[]));
+    let received = first.notified();
+    let waiting = second.notified();
     waiters.handle(&Signal::Ready { run_key: 1, tasks: 1 });
     assert!(is_woken(received));
-    drop(first.woken());
+    drop(first.receive_wakeup());
     assert!(is_woken(waiting));
     let waiting = second.notified();
-    first.woken().found_nothing();
-    first.woken().found(false);
+    first.receive_wakeup().report_no_task();
+    first.receive_wakeup().report_task(false);
     assert!(!is_woken(waiting));
     let waiting = second.notified();
-    first.woken().found(true);
+    first.receive_wakeup().report_task(true);
     assert!(is_woken(waiting));
 }
 
@@ -92,7 +99,7 @@ fn notification_between_registering_and_waiting_is_received() {
 #[test]
 fn list_without_waiters_is_removed() {
     let waiters = Waiters::default();
-    drop(waiters.claims.register(claims_for(None, &[])));
+    drop(waiters.claims.register(new_claim_criteria(None, &[])));
     assert!(waiters.claims.lock().is_empty());
 }
 
@@ -102,9 +109,9 @@ fn due_timer_keeps_the_earliest_time() {
     let at = Timestamp::from_micros;
     due_timer.bring_forward(at(5));
     due_timer.bring_forward(at(9));
-    assert_eq!(due_timer.time(), Some(at(5)));
+    assert_eq!(due_timer.next_time(), Some(at(5)));
     due_timer.bring_forward(at(3));
-    assert_eq!(due_timer.time(), Some(at(3)));
+    assert_eq!(due_timer.next_time(), Some(at(3)));
     due_timer.reset();
-    assert_eq!(due_timer.time(), None);
+    assert_eq!(due_timer.next_time(), None);
 }

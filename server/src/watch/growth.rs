@@ -1,12 +1,12 @@
-//! Wakes watchers when the log grows: those of all runs, and those of a run that has new events. Other watchers are not
-//! woken, so a thousand idle watchers cost a busy run nothing.
+//! This module wakes watchers when the log grows: the watchers of all runs, and the watchers of each run with new
+//! events. The module does not wake the watchers of other runs, because their wake-ups would slow down a busy run.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-/// The newest position for each scope that somebody watches.
+/// The newest readable position for all runs, and for each run that has a watcher.
 pub struct GrowthNotifier {
     all_runs: watch::Sender<i64>,
     by_run: Mutex<HashMap<String, watch::Sender<i64>>>,
@@ -20,11 +20,11 @@ impl Default for GrowthNotifier {
 
 impl GrowthNotifier {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<i64>>> {
-        // Each change of the map is one step, so a panic elsewhere leaves it whole.
+        // Ignore lock poisoning. Each change of `by_run` is one step, so a panic can't leave `by_run` half changed.
         self.by_run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a waiter for one run, or for all runs if `run_id` is None.
+    /// Registers a waiter for one run, or for all runs if `run_id` is None, and returns the waiter.
     pub fn register(self: &Arc<Self>, run_id: Option<String>) -> GrowthWaiter {
         let newest = match &run_id {
             Some(run_id) => self.lock().entry(run_id.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe(),
@@ -33,12 +33,13 @@ impl GrowthNotifier {
         GrowthWaiter { notifier: Arc::clone(self), run_id, newest: Some(newest) }
     }
 
-    /// Returns whether any waiter is registered.
+    /// Returns whether a waiter is registered.
     pub fn has_waiters(&self) -> bool {
         self.all_runs.receiver_count() > 0 || !self.lock().is_empty()
     }
 
-    /// Notifies the waiters of these runs and of all runs: every event up to `position` can be read.
+    /// Notifies the waiters of the runs in `run_ids` and the waiters of all runs that every event up to `position` can
+    /// be read.
     pub fn notify<'a>(&self, run_ids: impl Iterator<Item = &'a String>, position: i64) {
         self.all_runs.send_replace(position);
         let by_run = self.lock();
@@ -49,7 +50,8 @@ impl GrowthNotifier {
         }
     }
 
-    /// Notifies every waiter, for when the runs of the new events are not known.
+    /// Notifies every waiter that every event up to `position` can be read. Use this method if the runs of the new
+    /// events are not known.
     pub fn notify_all(&self, position: i64) {
         self.all_runs.send_replace(position);
         for newest in self.lock().values() {
@@ -58,20 +60,21 @@ impl GrowthNotifier {
     }
 }
 
-/// One registered watcher.
+/// A registered watcher that waits until the log grows.
 pub struct GrowthWaiter {
     notifier: Arc<GrowthNotifier>,
-    /// None: the waiter of all runs.
+    /// The id of the watched run. None means that the watcher receives the events of all runs.
     run_id: Option<String>,
-    /// None only while the waiter is dropped.
+    /// The receiver of the newest position. The field is None only while the waiter is dropped.
     newest: Option<watch::Receiver<i64>>,
 }
 
 impl GrowthWaiter {
-    /// Waits until a notification names a position after this one. Returns at once if one already has.
+    /// Waits until a notification reports a position after `position`. Returns immediately if the newest reported
+    /// position is already after `position`.
     pub async fn wait_past(&mut self, position: i64) {
         if let Some(newest) = &mut self.newest {
-            // `notifier` holds the sender, so the channel can't be closed.
+            // Ignore the result. The channel can't be closed, because `notifier` owns the sender.
             let _ = newest.wait_for(|newest| *newest > position).await;
         }
     }
@@ -81,8 +84,8 @@ impl Drop for GrowthWaiter {
     fn drop(&mut self) {
         let Some(run_id) = &self.run_id else { return };
         let mut by_run = self.notifier.lock();
-        // Drop the receiver under the lock: otherwise two waiters that end together could both see the other's receiver,
-        // and the entry would stay forever.
+        // Drop the receiver while `by_run` is locked. Otherwise two waiters that end at the same time could each count
+        // the receiver of the other waiter, and the run's entry in `by_run` would never be removed.
         self.newest = None;
         if by_run.get(run_id).is_some_and(|newest| newest.receiver_count() == 0) {
             by_run.remove(run_id);

@@ -1,9 +1,10 @@
-//! A watcher of the log: it sends every event after its cursor, and then new events live, without a gap (E1 to E7).
+//! This module implements a watcher of the log. A watcher sends every event after its cursor and then new events live,
+//! without a gap. `tests/support/oracle` lists the promises E1 to E7 that a watcher fulfills.
 //!
-//! A watcher registers for wake-ups first, then reads pages from the store until it has read everything, then waits. A
-//! wake-up says only that the log has grown. A live watcher takes new events from the tail; if it falls behind the tail, it
-//! reads the store again. It reads the next page only after its client has taken the page before, so a slow client costs
-//! one page of memory and delays nobody.
+//! A watcher first registers for wake-ups, then reads pages from the store until no event remains, and then waits. A
+//! wake-up reports only that the log has grown. A live watcher reads new events from the tail. If the watcher falls
+//! behind the tail, the watcher reads the store again. A watcher reads the next page only after its client has taken
+//! the previous page, so a slow client uses the memory of one page and delays no other client.
 
 mod growth;
 mod tail;
@@ -17,31 +18,32 @@ use tokio::time::Instant;
 
 pub use self::growth::GrowthWaiter;
 use self::tail::Part;
-pub use self::tail::{SIZE as TAIL_SIZE, Shown, Tail};
-pub use crate::actions::log::Start;
-use crate::actions::log::{self, LogRead, RunState, WatchBegin};
+pub use self::tail::{SIZE as TAIL_SIZE, Tail, WatcherEvent};
+pub use crate::actions::log::StartPoint;
+use crate::actions::log::{self, LogRead, RunState, WatchStart};
 use crate::domain::event::EventFilter;
 use crate::error::{Error, Result};
 use crate::store::events::{Scan, ScanEnd};
 use crate::store::{Limit, Store, Tx};
 
-/// The most that a watcher holds in memory, except for a single event that is larger.
+/// Maximum number and total bytes of the events that a watcher holds in memory. A single event may exceed the maximum.
 const PAGE: Limit = Limit { rows: 500, bytes: 128 * 1024 };
 
-/// A subscription, as the client asks for it.
+/// A client's request for a subscription.
 #[derive(Debug, Clone)]
 pub struct WatchRequest {
-    /// The run; None: all runs.
+    /// The id of the watched run. None means that the watcher receives the events of all runs.
     pub run_id: Option<String>,
-    /// Which events pass.
+    /// The filter that selects the events to send.
     pub filter: EventFilter,
-    /// Where the watcher begins.
-    pub start: Start,
-    /// The longest time without a message: then the watcher sends a bookmark.
+    /// The place in the log at which the watcher starts: the beginning, the end, or a position after which the watcher
+    /// sends events.
+    pub start: StartPoint,
+    /// The maximum time without a message. After this time the watcher sends a bookmark.
     pub bookmark_interval: Duration,
 }
 
-/// A message to the client. Its position is a cursor.
+/// A message to the client. The position of each message is a cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Message<T> {
@@ -51,7 +53,7 @@ pub enum Message<T> {
     End(EndReason, i64),
 }
 
-/// Why a stream ends.
+/// The reason why a stream ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum EndReason {
@@ -60,46 +62,47 @@ pub enum EndReason {
     Draining,
 }
 
-/// A watcher whose request was accepted.
-pub struct Watch<T> {
+/// A watcher whose request the server has accepted.
+pub struct Watcher<T> {
     store: Store,
     tail: Arc<Tail<T>>,
     waiter: GrowthWaiter,
     draining: watch::Receiver<bool>,
     run_id: Option<String>,
     scan: Scan,
-    /// The client has a cursor, so events that retention removes after it are an error. A watcher from the beginning has
-    /// none before its first message.
+    /// True if the client has a cursor. The watcher then fails if retention removes an event after the cursor. A client
+    /// that subscribes from the beginning of the log has no cursor before the first message.
     has_cursor: bool,
     /// The newest position of the log when the watcher last read the store.
     seen: i64,
     bookmark_interval: Duration,
-    /// Messages that the client has not taken yet.
+    /// The messages that the client has not taken yet.
     queue: VecDeque<Message<T>>,
     progress: Progress,
-    /// An event that can end the run was seen, so the watcher must ask the store for the run's status.
+    /// True if the watched run may have ended. The watcher must then read the run's status from the store.
     run_may_have_ended: bool,
     last_sent: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
-    /// The store may have more events.
+    /// The store may contain further events for the watcher.
     CatchingUp,
-    /// `caught_up` is sent or queued.
+    /// The message `caught_up` was sent or queued.
     Live,
-    /// The last message is queued.
+    /// The last message of the stream was queued.
     Ended,
-    /// The last message is queued; the error DRAINING follows it.
+    /// The last message of the stream was queued. The error DRAINING follows the last message.
     Drained,
 }
 
-impl<T: Shown> Watch<T> {
-    /// Checks the request and returns a watcher.
+impl<T: WatcherEvent> Watcher<T> {
+    /// Checks the request and returns a watcher for the request.
     ///
     /// # Errors
-    /// The scope or the cursor is wrong. No later message reports such an error.
-    pub async fn begin(
+    /// Fails if the run, the task or the cursor in the request is not valid. The stream does not report these errors
+    /// later.
+    pub async fn start(
         store: &Store,
         tail: &Arc<Tail<T>>,
         draining: watch::Receiver<bool>,
@@ -109,12 +112,12 @@ impl<T: Shown> Watch<T> {
         let waiter = tail.register(run_id.clone());
         let scope = run_id.clone();
         let task_id = filter.task_id.clone();
-        let begin = move |tx: &mut dyn Tx| log::begin_watch(tx, scope.as_deref(), task_id.as_deref(), start);
-        let WatchBegin { run_key, newest_position, after } = store.read(begin).await?;
-        // A watcher that begins now has caught up already.
+        let start_watch = move |tx: &mut dyn Tx| log::start_watch(tx, scope.as_deref(), task_id.as_deref(), start);
+        let WatchStart { run_key, newest_position, after } = store.read(start_watch).await?;
+        // A watcher that starts at the end of the log has already caught up.
         let (queue, progress) = match start {
-            Start::Now => (VecDeque::from([Message::CaughtUp(after)]), Progress::Live),
-            Start::Beginning | Start::After(_) => (VecDeque::new(), Progress::CatchingUp),
+            StartPoint::Now => (VecDeque::from([Message::CaughtUp(after)]), Progress::Live),
+            StartPoint::Beginning | StartPoint::After(_) => (VecDeque::new(), Progress::CatchingUp),
         };
         Ok(Self {
             store: store.clone(),
@@ -123,7 +126,7 @@ impl<T: Shown> Watch<T> {
             draining,
             run_id,
             scan: Scan { run_key, after, filter, ..Scan::default() },
-            has_cursor: start != Start::Beginning,
+            has_cursor: start != StartPoint::Beginning,
             seen: newest_position,
             bookmark_interval,
             queue,
@@ -133,7 +136,7 @@ impl<T: Shown> Watch<T> {
         })
     }
 
-    /// Returns the next message, or None after the last.
+    /// Returns the next message or the error that ends the stream, or None after the end of the stream.
     pub async fn next(&mut self) -> Option<Result<Message<T>>> {
         loop {
             if let Some(message) = self.queue.pop_front() {
@@ -148,7 +151,7 @@ impl<T: Shown> Watch<T> {
                 }
                 _ if *self.draining.borrow() => self.drain(),
                 Progress::CatchingUp | Progress::Live => {
-                    if let Err(error) = self.step().await {
+                    if let Err(error) = self.queue_messages().await {
                         self.progress = Progress::Ended;
                         return Some(Err(error));
                     }
@@ -162,13 +165,14 @@ impl<T: Shown> Watch<T> {
         self.progress = Progress::Drained;
     }
 
-    /// Queues new messages. If there are none, it queues a bookmark that is due, or waits.
-    async fn step(&mut self) -> Result<()> {
+    /// Queues new messages. If there are no new messages, queues a bookmark that is due, or waits until the log grows.
+    /// Fails if a read of the store fails.
+    async fn queue_messages(&mut self) -> Result<()> {
         let before = self.scan.after;
         let is_bookmark_due = self.last_sent.elapsed() >= self.bookmark_interval;
         match self.read_tail(is_bookmark_due) {
-            Some(part) => self.take_part(part),
-            None => self.read().await?,
+            Some(part) => self.queue_tail_events(part),
+            None => self.read_store().await?,
         }
         if !self.queue.is_empty() {
             return Ok(());
@@ -182,14 +186,15 @@ impl<T: Shown> Watch<T> {
         Ok(())
     }
 
-    /// Reads the tail; returns None if the watcher must read the store instead. A due bookmark of one run needs the store
-    /// when other runs have newer events: the tail drops the events of deleted runs, so it can't vouch for the position.
+    /// Returns new events from the tail, or None if the watcher must read the store instead. If a bookmark is due and
+    /// the tail has newer events, a watcher of one run reads the store. The tail drops the events of deleted runs, so
+    /// the tail can't confirm the position of the bookmark.
     fn read_tail(&self, is_bookmark_due: bool) -> Option<Part<T>> {
         let needs_store = is_bookmark_due && self.run_id.is_some() && self.tail.end() > self.scan.after;
         if self.progress != Progress::Live || self.run_may_have_ended || needs_store {
             return None;
         }
-        self.tail.after(self.scan.after, self.seen, self.run_id.as_deref(), &self.scan.filter)
+        self.tail.events_after(self.scan.after, self.seen, self.run_id.as_deref(), &self.scan.filter)
     }
 
     /// Waits until the log grows, a bookmark is due, or the server shuts down.
@@ -197,32 +202,33 @@ impl<T: Shown> Watch<T> {
         let bookmark_due = self.last_sent + self.bookmark_interval;
         tokio::select! {
             () = self.waiter.wait_past(self.scan.after) => {}
-            // An error means that the server has ended, which is handled like draining.
+            // Treat an error of the channel `draining` as a drain, because the error means that the server has ended.
             _ = self.draining.wait_for(|draining| *draining) => {}
             () = tokio::time::sleep_until(bookmark_due) => {}
         }
     }
 
-    fn take_part(&mut self, part: Part<T>) {
+    fn queue_tail_events(&mut self, part: Part<T>) {
         self.queue.extend(part.events.into_iter().map(Message::Event));
         self.scan.after = part.up_to;
         self.run_may_have_ended = part.may_end_run;
     }
 
-    async fn read(&mut self) -> Result<()> {
+    async fn read_store(&mut self) -> Result<()> {
         let scan = self.scan.clone();
         let cursor = self.has_cursor.then_some(scan.after);
         let read = self.store.read_exempt(move |tx| log::read(tx, &scan, cursor, PAGE)).await?;
         self.seen = read.newest_position;
-        self.take(read);
+        self.queue_read_events(read);
         self.has_cursor |= !self.queue.is_empty();
         Ok(())
     }
 
-    fn take(&mut self, read: LogRead) {
+    fn queue_read_events(&mut self, read: LogRead) {
         let nothing_new = read.found.events.is_empty();
-        self.queue.extend(read.found.events.into_iter().map(|event| Message::Event(T::of(event))));
-        // If this page has events, read again: more may follow before the end.
+        self.queue.extend(read.found.events.into_iter().map(|event| Message::Event(T::from_event(event))));
+        // If the page contains events, the watcher reads the store again before it reports the end of the run, because
+        // more events may follow the page.
         self.run_may_have_ended = read.run == RunState::Ended;
         if let ScanEnd::Full(stopped_at) | ScanEnd::Checked(stopped_at) = read.found.end {
             self.scan.after = stopped_at;
@@ -233,7 +239,7 @@ impl<T: Shown> Watch<T> {
         let end = match read.run {
             RunState::Deleted => Some(EndReason::RunDeleted),
             RunState::Ended if nothing_new => Some(EndReason::RunEnded),
-            RunState::Ended | RunState::GoesOn => None,
+            RunState::Ended | RunState::Active => None,
         };
         if was_behind && end != Some(EndReason::RunDeleted) {
             self.queue.push_back(Message::CaughtUp(self.scan.after));

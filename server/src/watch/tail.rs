@@ -1,7 +1,8 @@
-//! The tail: the newest events in memory, each read and encoded once for all live watchers.
+//! This module implements the tail: a cache of the newest events of the log. Each event in the tail is read and encoded
+//! once for all live watchers.
 //!
-//! The tail is a cache of the log and never its source. It is filled from the store, and a watcher whose cursor is before
-//! the tail's begin reads the store.
+//! The tail reads its events from the store. If the cursor of a watcher is before the start of the tail, the watcher
+//! reads the store instead of the tail.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -12,46 +13,48 @@ use super::growth::{GrowthNotifier, GrowthWaiter};
 use crate::actions::log;
 use crate::domain::event::{Event, EventFilter};
 use crate::error::Result;
-use crate::store::events::{Found, Scan, ScanEnd};
+use crate::store::events::{Scan, ScanEnd, ScanResult};
 use crate::store::{Limit, Store};
 
-/// The approximate size of the tail. Watchers that are further behind read the store.
+/// Maximum number of events in the tail, and approximate maximum of their total bytes. A watcher that is further behind
+/// reads the store.
 pub const SIZE: Limit = Limit { rows: 16_384, bytes: 16 * 1024 * 1024 };
 
-/// Approximate bytes of memory that an entry takes beside its encoded event.
+/// Approximate memory that an entry uses in addition to its encoded event, in bytes.
 const AROUND_EVENT: usize = 512;
 
-/// The most that one read of the store returns.
+/// Maximum number and total bytes of the events that one read of the store returns.
 const READ: Limit = Limit { rows: 1_000, bytes: 1024 * 1024 };
 
-/// How many entries one call of `after` checks.
+/// Maximum number of entries that one call of `Tail::events_after` checks.
 const CHECKED_ENTRIES: usize = 2_048;
 
-/// The most that one call of `after` returns.
+/// Maximum number of events that one call of `Tail::events_after` returns, and approximate maximum of their total
+/// bytes.
 const TAKE: Limit = Limit { rows: 256, bytes: 512 * 1024 };
 
-/// An event in the form that watchers are sent: encoded once, and cheap to clone.
-pub trait Shown: Clone {
-    /// Encodes an event.
-    fn of(event: Event) -> Self;
-    /// Returns the approximate bytes of memory that it takes.
+/// An event in the form that watchers receive. The event is encoded once and is cheap to clone.
+pub trait WatcherEvent: Clone {
+    /// Returns the encoded form of an event.
+    fn from_event(event: Event) -> Self;
+    /// Returns the approximate memory of the encoded event, in bytes.
     fn bytes(&self) -> usize;
 }
 
-/// The newest events, in the form that watchers are sent.
+/// The newest events of the log, in the form that watchers receive.
 pub struct Tail<T> {
-    held: RwLock<Held<T>>,
+    contents: RwLock<TailContents<T>>,
     size: Limit,
     growth: Arc<GrowthNotifier>,
 }
 
-/// Every event after `begin` up to `end`, except those of runs that were deleted since.
-struct Held<T> {
+/// The events after position `begin` and up to position `end`, without the events of runs that were deleted later.
+struct TailContents<T> {
     begin: i64,
     end: i64,
     entries: VecDeque<Entry<T>>,
     bytes: usize,
-    /// The runs whose deletion is among the entries.
+    /// The ids of the runs whose run_deleted event is in the tail.
     deleted: BTreeSet<String>,
 }
 
@@ -62,18 +65,18 @@ struct Entry<T> {
     source: String,
     kind: String,
     bytes: usize,
-    shown: T,
+    encoded: T,
 }
 
-impl<T: Shown> Entry<T> {
-    fn of(event: Event) -> Self {
+impl<T: WatcherEvent> Entry<T> {
+    fn from_event(event: Event) -> Self {
         let position = event.position;
         let run_id = event.run_id.clone();
         let task_id = event.task_id.clone();
         let source = event.source.clone();
         let kind = event.kind.clone();
-        let shown = T::of(event);
-        Self { position, run_id, task_id, source, kind, bytes: AROUND_EVENT + shown.bytes(), shown }
+        let encoded = T::from_event(event);
+        Self { position, run_id, task_id, source, kind, bytes: AROUND_EVENT + encoded.bytes(), encoded }
     }
 }
 
@@ -83,49 +86,56 @@ impl<T> Entry<T> {
     }
 }
 
-/// Some events after a position.
+/// A part of the tail, which contains events after a position.
 pub struct Part<T> {
-    /// The events that pass the filter, in ascending position.
+    /// The events that pass the filter, in ascending order of position.
     pub events: Vec<T>,
-    /// Every event up to this position was checked.
+    /// The position up to which every event was checked.
     pub up_to: i64,
-    /// One of the checked events, filtered out or not, can end the run.
+    /// True if one of the checked events can end the run, even if the filter excludes that event.
     pub may_end_run: bool,
 }
 
-impl<T: Shown> Tail<T> {
-    /// Returns an empty tail that begins after a position.
+impl<T: WatcherEvent> Tail<T> {
+    /// Returns an empty tail that starts after position `begin`.
     pub fn new(begin: i64, size: Limit) -> Self {
-        Self { held: RwLock::new(Held::empty(begin)), size, growth: Arc::default() }
+        Self { contents: RwLock::new(TailContents::empty(begin)), size, growth: Arc::default() }
     }
 
-    /// Registers a waiter for new events of a run, or of all runs if `run_id` is None. Call it before the read that may find
-    /// nothing.
+    /// Registers a waiter for new events of a run, or of all runs if `run_id` is None, and returns the waiter. Call
+    /// this method before a read that may find no events. The waiter may miss notifications that were sent before the
+    /// registration.
     pub fn register(&self, run_id: Option<String>) -> GrowthWaiter {
         self.growth.register(run_id)
     }
 
-    /// Returns whether anybody waits for new events.
+    /// Returns whether a waiter for new events is registered.
     pub fn has_waiters(&self) -> bool {
         self.growth.has_waiters()
     }
 
-    /// Returns the events after a position, or None if the caller must read the store: the position is before the begin, the
-    /// run was deleted, or the caller has `seen` a newer position in the store, which may be a deletion that the tail does
-    /// not have yet.
-    pub fn after(&self, position: i64, seen: i64, run_id: Option<&str>, filter: &EventFilter) -> Option<Part<T>> {
-        let held = self.read();
-        if position < held.begin || (position < held.end && held.end < seen) {
+    /// Returns the events after `position`. Returns None if the caller must read the store, because `position` is
+    /// before the tail, the run was deleted, or the tail ends before `seen`. `seen` is the newest position that the
+    /// caller has read from the store. A tail that ends before `seen` may lack the deletion of a run.
+    pub fn events_after(
+        &self,
+        position: i64,
+        seen: i64,
+        run_id: Option<&str>,
+        filter: &EventFilter,
+    ) -> Option<Part<T>> {
+        let contents = self.read();
+        if position < contents.begin || (position < contents.end && contents.end < seen) {
             return None;
         }
-        if run_id.is_some_and(|run_id| held.deleted.contains(run_id)) {
+        if run_id.is_some_and(|run_id| contents.deleted.contains(run_id)) {
             return None;
         }
-        let mut part = Part { events: Vec::new(), up_to: position.max(held.end), may_end_run: false };
-        let first = held.entries.partition_point(|entry| entry.position <= position);
+        let mut part = Part { events: Vec::new(), up_to: position.max(contents.end), may_end_run: false };
+        let first = contents.entries.partition_point(|entry| entry.position <= position);
         let mut bytes = 0;
-        for (looked, entry) in held.entries.range(first..).enumerate() {
-            if looked == CHECKED_ENTRIES || part.events.len() == TAKE.rows || bytes > TAKE.bytes {
+        for (checked, entry) in contents.entries.range(first..).enumerate() {
+            if checked == CHECKED_ENTRIES || part.events.len() == TAKE.rows || bytes > TAKE.bytes {
                 part.up_to = entry.position - 1;
                 break;
             }
@@ -133,15 +143,15 @@ impl<T: Shown> Tail<T> {
                 continue;
             }
             part.may_end_run |= run_id.is_some() && Event::may_end_run(&entry.source, &entry.kind);
-            if filter.passes(&entry.kind, &entry.source, entry.task_id.as_deref()) {
+            if filter.accepts(&entry.kind, &entry.source, entry.task_id.as_deref()) {
                 bytes += entry.bytes;
-                part.events.push(entry.shown.clone());
+                part.events.push(entry.encoded.clone());
             }
         }
         Some(part)
     }
 
-    /// Keeps the tail up to date until the server shuts down. While nobody waits for events it reads nothing.
+    /// Keeps the tail up to date until the server shuts down. If no waiter is registered, the tail reads no events.
     pub async fn follow(self: Arc<Self>, store: Store, mut draining: watch::Receiver<bool>) {
         let mut growth = store.log_growth();
         loop {
@@ -164,56 +174,58 @@ impl<T: Shown> Tail<T> {
                 return Ok(());
             }
             let scan = Scan { after: self.end(), ..Scan::default() };
-            // Pass the cursor: events that retention has removed meanwhile are an error here too, not a gap.
+            // Pass the cursor, so that the read fails if retention has removed events. Without the cursor, the tail
+            // would have a gap.
             let read = store.read_as_server(move |tx| log::read(tx, &scan, Some(scan.after), READ)).await?;
             self.extend(read.found, read.newest_position);
         }
         Ok(())
     }
 
-    /// Returns the position up to which the tail has everything.
+    /// Returns the position up to which the tail is complete.
     pub fn end(&self) -> i64 {
         self.read().end
     }
 
-    /// Empties the tail and begins after a position. Watchers before it read the store.
+    /// Empties the tail and starts the tail after `position`. Watchers whose cursor is before `position` read the
+    /// store.
     fn skip_to(&self, position: i64) {
-        *self.write() = Held::empty(position);
+        *self.write() = TailContents::empty(position);
         self.growth.notify_all(position);
     }
 
-    pub(super) fn extend(&self, found: Found, newest: i64) {
+    pub(super) fn extend(&self, found: ScanResult, newest: i64) {
         let end = match found.end {
             ScanEnd::Exhausted => newest,
             ScanEnd::Full(at) | ScanEnd::Checked(at) => at,
         };
-        let entries: Vec<Entry<T>> = found.events.into_iter().map(Entry::of).collect();
+        let entries: Vec<Entry<T>> = found.events.into_iter().map(Entry::from_event).collect();
         let runs: BTreeSet<String> = entries.iter().map(|entry| entry.run_id.clone()).collect();
-        let mut held = self.write();
-        entries.into_iter().for_each(|entry| held.push(entry, self.size));
-        held.end = end;
-        drop(held);
+        let mut contents = self.write();
+        entries.into_iter().for_each(|entry| contents.push(entry, self.size));
+        contents.end = end;
+        drop(contents);
         self.growth.notify(runs.iter(), end);
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Held<T>> {
-        // No code panics while it holds the lock.
-        self.held.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, TailContents<T>> {
+        // The lock of `contents` is never poisoned, because no code panics while holding the lock.
+        self.contents.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Held<T>> {
-        self.held.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> RwLockWriteGuard<'_, TailContents<T>> {
+        self.contents.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T> Held<T> {
+impl<T> TailContents<T> {
     fn empty(begin: i64) -> Self {
         Self { begin, end: begin, entries: VecDeque::new(), bytes: 0, deleted: BTreeSet::new() }
     }
 
     fn push(&mut self, entry: Entry<T>, size: Limit) {
         if entry.deletes_run() {
-            // Nobody is sent the events of a deleted run any more.
+            // Remove the earlier events of the run, because watchers must not receive events of a deleted run.
             self.entries.retain(|other| other.run_id != entry.run_id);
             self.bytes = self.entries.iter().map(|entry| entry.bytes).sum();
             self.deleted.insert(entry.run_id.clone());

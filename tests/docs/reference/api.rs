@@ -93,7 +93,7 @@ impl Api {
     /// Returns what the option `(runhub.v1.rpc)` says of an RPC.
     pub fn facts(&self, rpc: &MethodDescriptor) -> &'static Rpc {
         let path = format!("/{}/{}", rpc.parent_service().full_name(), rpc.name());
-        Rpc::by_path(&path).unwrap_or_else(|| panic!("{path} is not in the catalogue"))
+        Rpc::find_by_path(&path).unwrap_or_else(|| panic!("{path} is not in the catalogue"))
     }
 
     /// Returns the entries of the list in an RPC's comment that begins with "Errors:", each in one line.

@@ -35,15 +35,17 @@ fn by_code(api: &Api) -> String {
     format!("| gRPC status | Reasons |\n|---|---|\n{}", rows.collect::<String>())
 }
 
-/// Returns a sentence about the RPCs that can answer a reason. The comment of RunService names those that any RPC can answer.
+/// Returns a sentence about the RPCs that can answer a reason. The comment of RunService names the reasons that any RPC
+/// can answer.
 fn rpcs_with(api: &Api, reason: &str) -> String {
-    let rpcs: Vec<_> = api.rpcs().into_iter().filter(|rpc| names(&errors_of(api, rpc), reason)).collect();
-    let takes_id = |rpc: &MethodDescriptor| rpc.input().get_field_by_name("request_id").is_some();
-    if !rpcs.is_empty() && rpcs == api.rpcs().into_iter().filter(takes_id).collect::<Vec<_>>() {
-        return "Every RPC that takes a `request_id` can answer this.".to_owned();
-    }
-    if rpcs.is_empty() || names(api.comment(&api.services()[0]), reason) {
+    if names(api.comment(&api.services()[0]), reason) && reason != "REQUEST_ID_REUSED" {
         return "Every RPC can answer this.".to_owned();
+    }
+    let rpcs: Vec<_> = api.rpcs().into_iter().filter(|rpc| names(&errors_of(api, rpc), reason)).collect();
+    assert!(!rpcs.is_empty(), "neither RunService nor an RPC names the reason {reason}");
+    let takes_id = |rpc: &MethodDescriptor| rpc.input().get_field_by_name("request_id").is_some();
+    if rpcs == api.rpcs().into_iter().filter(takes_id).collect::<Vec<_>>() {
+        return "Every RPC that takes a `request_id` can answer this.".to_owned();
     }
     let links = rpcs.iter().map(|rpc| format!("[{}](#{})", rpc.name(), rpc.name().to_lowercase()));
     format!("RPCs: {}.", links.collect::<Vec<_>>().join(", "))

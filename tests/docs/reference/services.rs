@@ -18,9 +18,11 @@ fn section(api: &Api, prose: &Prose, service: &ServiceDescriptor) -> String {
     for rpc in service.methods() {
         let facts = api.facts(&rpc);
         let yes = |is_so: bool| if is_so { "yes" } else { "" };
-        let (name, anchor) = (rpc.name(), rpc.name().to_lowercase());
+        let name = rpc.name();
+        let anchor = name.to_lowercase();
         let summary = prose.cell(&first_sentence(api.comment(&rpc)));
-        let (mutates, paged) = (yes(facts.mutates), yes(facts.paged));
+        let mutates = yes(facts.mutates);
+        let paged = yes(facts.paged);
         text += &format!("| [{name}](#{anchor}) | {summary} | {mutates} | {paged} | {} |\n", admission(facts));
     }
     for rpc in service.methods() {

@@ -308,7 +308,7 @@ async fn expired_approval_does_not_pause_an_ended_run() {
 #[tokio::test]
 async fn approval_granted_by_expiry_is_consumable_before_the_sweep() {
     let folder = tempfile::tempdir().unwrap();
-    let clock = ManualClock::at(Timestamp::from_micros(0));
+    let clock = ManualClock::starting_at(Timestamp::from_micros(0));
     let store = Store::open(&folder.path().join("db"), Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
     store.transact(insert_approval).await.unwrap();
     let used = || store.transact(|tx| approval::consume(tx, "a", "digest"));

@@ -40,7 +40,7 @@ async fn completion_between_sweeper_read_and_write_stands() {
     let store = Store::open(&folder.path().join("runhub.db"), Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
     let silent = task_id(&claims[2]);
     make_due(&folder.path().join("runhub.db"), &silent);
-    sweeper::act(&store, due, now).await.unwrap();
+    sweeper::process_due_rows(&store, due, now).await.unwrap();
     store.close().await;
     drop(store);
     let server = TestServer::start_in(folder, clock).await;
@@ -73,7 +73,7 @@ async fn stale_list_of_expired_leases_takes_nothing_from_the_next_holder() {
     let db = folder.path().join("runhub.db");
     let store = Store::open(&db, Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
     let due = store.read(move |tx| due::find(tx, now, now)).await.unwrap();
-    sweeper::act(&store, due.clone(), now).await.unwrap();
+    sweeper::process_due_rows(&store, due.clone(), now).await.unwrap();
     store.close().await;
     drop(store);
     let server = TestServer::start_in(folder, clock.clone()).await;
@@ -81,7 +81,7 @@ async fn stale_list_of_expired_leases_takes_nothing_from_the_next_holder() {
     assert_eq!((task_id(&new), new.attempt_number), (task_id(&old), 2));
     let folder = server.stop().await;
     let store = Store::open(&db, Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
-    sweeper::act(&store, due, now).await.unwrap();
+    sweeper::process_due_rows(&store, due, now).await.unwrap();
     store.close().await;
     drop(store);
     let server = TestServer::start_in(folder, clock).await;

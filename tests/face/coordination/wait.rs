@@ -181,7 +181,7 @@ async fn every_waiting_claim_gets_a_different_task() {
     assert_eq!(taken.len(), 20);
 }
 
-/// A change that frees several tasks waiters as many waiting claims.
+/// A change that frees several tasks wakes as many waiting claims.
 #[tokio::test]
 async fn change_wakes_one_claim_per_freed_task() {
     let server = TestServer::start().await;

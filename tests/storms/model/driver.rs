@@ -12,7 +12,7 @@ use runhub_client::v1::*;
 use runhub_client::{Error, Reason};
 use runhub_server::clock::{Clock, ManualClock};
 use runhub_server::domain::time::Timestamp;
-use runhub_server::rpc::{Hub, tail_of};
+use runhub_server::rpc::{Hub, new_tail};
 use runhub_server::store::Store;
 use runhub_server::sweeper::Sweeper;
 use runhub_server::wake::Waiters;
@@ -58,12 +58,12 @@ fn millis(time: Option<prost_types::Timestamp>) -> Option<i64> {
 impl Driver {
     pub async fn start() -> Self {
         let folder = folder();
-        let clock = ManualClock::at(Timestamp::from_seconds_and_nanos(START, 0).unwrap());
+        let clock = ManualClock::starting_at(Timestamp::from_seconds_and_nanos(START, 0).unwrap());
         let waiters = Arc::new(Waiters::default());
         let store = Store::open(&folder.path().join("db"), Arc::new(clock.clone()), waiters.listener()).unwrap();
         let sweeper = Sweeper::new(store.clone(), Arc::new(clock.clone()), Arc::clone(&waiters));
         let (_, draining) = tokio::sync::watch::channel(false);
-        let tail = Arc::new(tail_of(&store));
+        let tail = Arc::new(new_tail(&store));
         let hub = Hub::new(store.clone(), Arc::new(clock.clone()), waiters, tail, Duration::from_secs(60), draining);
         let mut runs = Vec::new();
         for _ in 0..2 {

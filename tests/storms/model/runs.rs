@@ -37,7 +37,7 @@ impl Model {
             }
         }
         self.finish_if_idle(run);
-        self.finish_if_over(run);
+        self.finish_if_grace_has_passed(run);
         Ok(Answer::Run(self.runs[run].status))
     }
 
@@ -48,7 +48,7 @@ impl Model {
         }
     }
 
-    pub(super) fn finish_if_over(&mut self, run: usize) {
+    pub(super) fn finish_if_grace_has_passed(&mut self, run: usize) {
         if self.runs[run].status == Cancelling && self.runs[run].grace_end <= self.now {
             self.finish(run);
         }
@@ -64,7 +64,7 @@ impl Model {
     pub fn advance_clock(&mut self, millis: i64) {
         self.now += millis;
         for run in 0..2 {
-            self.finish_if_over(run);
+            self.finish_if_grace_has_passed(run);
         }
         let is_over = |task: &Task, now: i64| {
             task.status == TaskStatus::InProgress && task.lease.is_some_and(|lease| lease.end <= now)

@@ -1,4 +1,4 @@
-// A small orchestrator: it plans, two agents implement, a checker approves, and a watcher prints events.
+// Command orchestrator runs a small example: one agent plans, two agents implement, and a checker approves.
 package main
 
 import (

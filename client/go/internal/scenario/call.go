@@ -20,23 +20,25 @@ import (
 
 const protoPackage = "runhub.v1."
 
-// result is the answer of a call, or its error.
+// result is the response or the error of a call.
 type result struct {
 	answer any
 	err    error
 }
 
-// refused is the error with which the server must refuse a call. Only the reason is required.
-type refused struct {
+// expectedError is the error with which the server must refuse a call. Only the reason is required. The runner compares
+// the code, the fields and the metadata only if the scenario specifies them.
+type expectedError struct {
 	Reason   runhub.Reason `json:"reason"`
 	Code     *codes.Code   `json:"code"`
 	Metadata any           `json:"metadata"`
 	Fields   []string      `json:"fields"`
 }
 
-// call makes a call by its name, such as TaskService/AddTasks, with a request in JSON. It returns the answer in JSON.
-func (p *part) call(ctx context.Context, name string, with json.RawMessage) (any, error) {
-	request, answer, err := messages(name)
+// call calls an RPC such as TaskService/AddTasks with a request in JSON, and returns the response in JSON. call fails
+// if the RPC does not exist, if the request is not valid, or if the call fails.
+func (p *participantRunner) call(ctx context.Context, name string, with json.RawMessage) (any, error) {
+	request, answer, err := emptyMessages(name)
 	if err != nil {
 		return nil, err
 	}
@@ -51,9 +53,9 @@ func (p *part) call(ctx context.Context, name string, with json.RawMessage) (any
 	return toJSON(answer)
 }
 
-// startCall starts a call in the background.
-func (p *part) startCall(step *step) error {
-	// The buffer holds the result if no step asks for it.
+// startCall starts a call in the background. A later step waits for the result of the call.
+func (p *participantRunner) startCall(step *step) error {
+	// The buffer lets the goroutine end, even if no step waits for the result.
 	results := make(chan result, 1)
 	p.calls[step.As] = results
 	p.background.Go(func() {
@@ -63,11 +65,12 @@ func (p *part) startCall(step *step) error {
 	return nil
 }
 
-// answer waits for the result of a call in the background.
-func (p *part) answer(ctx context.Context, step *step) (any, error) {
+// waitForAnswer waits for the result of a background call and checks the result. It fails if the background call does
+// not exist, if the result differs from the expected result, or if the context ends first.
+func (p *participantRunner) waitForAnswer(ctx context.Context, step *step) (any, error) {
 	results, ok := p.calls[step.Answer]
 	if !ok {
-		return nil, fmt.Errorf("no call was started as %q", step.Answer)
+		return nil, fmt.Errorf("there is no background call %q: add a step with `call` and `as` first", step.Answer)
 	}
 	select {
 	case result := <-results:
@@ -77,51 +80,53 @@ func (p *part) answer(ctx context.Context, step *step) (any, error) {
 	}
 }
 
-// check compares the error of a call with the expected one. If r is nil, the call must not be refused.
-func (r *refused) check(answer any, err error) (any, error) {
-	if r == nil {
+// check compares the error of a call with the expected error, and fails if the errors differ. If no error is expected,
+// e is nil, and check returns the response and the error of the call unchanged.
+func (e *expectedError) check(answer any, err error) (any, error) {
+	if e == nil {
 		return answer, err
 	}
-	var e *runhub.Error
-	if !errors.As(err, &e) {
-		return nil, fmt.Errorf("expected the error %s, got the answer %s (error: %v)", r.Reason, show(answer), err)
+	var actual *runhub.Error
+	if !errors.As(err, &actual) {
+		return nil, fmt.Errorf(
+			"the step's call must fail with the reason %s, but returned the response %s and the error %v", e.Reason, show(answer), err)
 	}
-	if e.Reason != r.Reason {
-		return nil, difference("reason", r.Reason, err.Error())
+	if actual.Reason != e.Reason {
+		return nil, differenceError("reason", e.Reason, err.Error())
 	}
-	if r.Code != nil && *r.Code != e.Code {
-		return nil, difference("code", r.Code.String(), e.Code.String())
+	if e.Code != nil && *e.Code != actual.Code {
+		return nil, differenceError("code", e.Code.String(), actual.Code.String())
 	}
-	if err := r.checkFields(e.Fields); err != nil {
+	if err := e.checkFields(actual.Fields); err != nil {
 		return nil, err
 	}
-	return nil, r.checkMetadata(e.Metadata)
+	return nil, e.checkMetadata(actual.Metadata)
 }
 
-func (r *refused) checkFields(got []runhub.FieldError) error {
+func (e *expectedError) checkFields(got []runhub.FieldError) error {
 	var fields []string
 	for _, field := range got {
 		fields = append(fields, field.Field)
 	}
-	if r.Fields != nil && !slices.Equal(r.Fields, fields) {
-		return difference("fields", r.Fields, fields)
+	if e.Fields != nil && !slices.Equal(e.Fields, fields) {
+		return differenceError("fields", e.Fields, fields)
 	}
 	return nil
 }
 
-func (r *refused) checkMetadata(got map[string]string) error {
-	if r.Metadata == nil {
+func (e *expectedError) checkMetadata(got map[string]string) error {
+	if e.Metadata == nil {
 		return nil
 	}
 	metadata := make(map[string]any)
 	for key, value := range got {
 		metadata[key] = value
 	}
-	return match("metadata", r.Metadata, metadata)
+	return match("metadata", e.Metadata, metadata)
 }
 
-// messages returns an empty request and an empty answer of an RPC. It fails if there is no such RPC.
-func messages(name string) (request, answer proto.Message, err error) {
+// emptyMessages returns an empty request and an empty response of an RPC, and fails if the RPC does not exist.
+func emptyMessages(name string) (request, answer proto.Message, err error) {
 	path := protoreflect.FullName(protoPackage + strings.Replace(name, "/", ".", 1))
 	found, err := protoregistry.GlobalFiles.FindDescriptorByName(path)
 	if err != nil {
@@ -129,7 +134,7 @@ func messages(name string) (request, answer proto.Message, err error) {
 	}
 	method, ok := found.(protoreflect.MethodDescriptor)
 	if !ok {
-		return nil, nil, fmt.Errorf("%s is not an RPC", name)
+		return nil, nil, fmt.Errorf("%q is not the name of an RPC: use the form SERVICE/RPC", name)
 	}
 	input, err := protoregistry.GlobalTypes.FindMessageByName(method.Input().FullName())
 	if err != nil {
@@ -142,7 +147,7 @@ func messages(name string) (request, answer proto.Message, err error) {
 	return input.New().Interface(), output.New().Interface(), nil
 }
 
-// toJSON returns a message in the JSON format of the scenarios.
+// toJSON converts a message to the JSON format of the scenarios. It fails if the message can't be encoded.
 func toJSON(message proto.Message) (any, error) {
 	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(message)
 	if err != nil {
@@ -152,8 +157,9 @@ func toJSON(message proto.Message) (any, error) {
 	return value, json.Unmarshal(text, &value)
 }
 
-// commandLine runs `runhub` with these arguments against the server's own address. It fails if the command fails.
-func (p *part) commandLine(ctx context.Context, arguments []string) error {
+// runCommandLine runs `runhub` with the passed arguments against the server's own address, which bypasses the test
+// server's proxy. It fails if the command fails.
+func (p *participantRunner) runCommandLine(ctx context.Context, arguments []string) error {
 	command := exec.CommandContext(ctx, p.server.binary, append(arguments, "--server", p.server.direct)...)
 	if output, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("%v: %w\n%s", command, err, output)

@@ -2,7 +2,6 @@ package scenario
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -13,33 +12,35 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-// collector reads a subscription in the background and keeps its messages.
+// collector reads a subscription in the background and stores the received messages.
 type collector struct {
-	// Protects the fields below.
+	// Name of the subscription in the scenario.
+	name string
+	// Mutex that protects the fields below.
 	lock     sync.Mutex
 	events   []*v1.Event
 	caughtUp int
-	// The last message. Nil if the subscription has not ended.
+	// Last message of the subscription. Nil if the subscription has not ended.
 	end *v1.End
-	// The error that ended the subscription. Nil if there is none.
+	// Error that ended the subscription. Nil if the subscription has not failed.
 	err error
-	// Closed and replaced when a message or an error arrives.
+	// Channel that is closed and replaced when a message or an error arrives.
 	grown chan struct{}
 }
 
-func (p *part) subscribe(step *step) error {
+func (p *participantRunner) subscribe(step *step) error {
 	request := new(v1.SubscribeEventsRequest)
 	if err := protojson.Unmarshal(step.Subscribe, request); err != nil {
 		return err
 	}
-	collector := &collector{grown: make(chan struct{})}
+	collector := &collector{name: step.As, grown: make(chan struct{})}
 	p.collectors[step.As] = collector
 	subscription := p.client.Subscribe(request)
 	p.background.Go(func() { collector.collect(p.ctx, subscription) })
 	return nil
 }
 
-// collect reads the subscription until its end.
+// collect stores all messages of the subscription until the subscription ends.
 func (c *collector) collect(ctx context.Context, subscription *runhub.Subscription) {
 	for update, err := range subscription.Updates(ctx) {
 		c.add(update, err)
@@ -62,11 +63,12 @@ func (c *collector) add(update *v1.SubscribeEventsResponse, err error) {
 	c.grown = make(chan struct{})
 }
 
-// seen waits for the event or the end that the step expects.
-func (p *part) seen(ctx context.Context, step *step) (any, error) {
+// waitForMessage waits for the event or the end that the step expects. It returns the event, or nil if the step expects
+// the end. It fails if the subscription ends before the event, or if the context ends first.
+func (p *participantRunner) waitForMessage(ctx context.Context, step *step) (any, error) {
 	collector, ok := p.collectors[step.Seen]
 	if !ok {
-		return nil, fmt.Errorf("no subscription was started as %q", step.Seen)
+		return nil, fmt.Errorf("there is no subscription %q: add a step with `subscribe` and `as` first", step.Seen)
 	}
 	if step.End != "" {
 		return nil, collector.checkEnd(ctx, step)
@@ -74,14 +76,15 @@ func (p *part) seen(ctx context.Context, step *step) (any, error) {
 	var found any
 	err := collector.wait(ctx, func() (bool, error) {
 		var err error
-		found, err = collector.firstLocked(step.Event)
+		found, err = collector.firstMatchLocked(step.Event)
 		return found != nil, err
 	})
 	return found, err
 }
 
-// firstLocked returns the first event that matches. Nil if there is none. The caller must hold the lock.
-func (c *collector) firstLocked(expected any) (any, error) {
+// firstMatchLocked returns the first event that matches the expected event. It returns nil if no event matches. The
+// caller must hold c.lock.
+func (c *collector) firstMatchLocked(expected any) (any, error) {
 	for _, event := range c.events {
 		actual, err := toJSON(event)
 		if err != nil {
@@ -94,8 +97,8 @@ func (c *collector) firstLocked(expected any) (any, error) {
 	return nil, nil
 }
 
-// wait waits until the condition is true. It evaluates the condition under the lock. It fails if the subscription ends
-// before.
+// wait waits until the condition is true, and holds c.lock during each evaluation of the condition. wait fails if the
+// subscription or the context ends first.
 func (c *collector) wait(ctx context.Context, condition func() (bool, error)) error {
 	for {
 		grown, isTrue, err := c.evaluate(condition)
@@ -105,12 +108,14 @@ func (c *collector) wait(ctx context.Context, condition func() (bool, error)) er
 		select {
 		case <-grown:
 		case <-ctx.Done():
-			return fmt.Errorf("the message has not arrived: %w; events so far: %v", ctx.Err(), c.kinds())
+			return fmt.Errorf(
+				"subscription %q has not received the expected message (%w), only events of the kinds %v", c.name, ctx.Err(), c.kinds())
 		}
 	}
 }
 
-// evaluate returns whether the condition is true, and the channel that tells when to evaluate it again.
+// evaluate returns whether the condition is true, and a channel that is closed when the condition must be evaluated
+// again. evaluate fails if the subscription has ended and the condition is false.
 func (c *collector) evaluate(condition func() (bool, error)) (grown chan struct{}, isTrue bool, err error) {
 	c.lock.Lock()
 	defer c.lock.Unlock()
@@ -118,9 +123,9 @@ func (c *collector) evaluate(condition func() (bool, error)) (grown chan struct{
 	switch {
 	case isTrue || err != nil:
 	case c.err != nil:
-		err = fmt.Errorf("the subscription failed: %w", c.err)
+		err = fmt.Errorf("subscription %q failed before the expected message arrived: %w", c.name, c.err)
 	case c.end != nil:
-		err = errors.New("the subscription ended without the expected message")
+		err = fmt.Errorf("subscription %q ended with %v before the expected message arrived", c.name, c.end.GetReason())
 	}
 	return c.grown, isTrue, err
 }
@@ -135,23 +140,24 @@ func (c *collector) kinds() []string {
 	return kinds
 }
 
-// checkEnd waits for the end. It fails if the end or the events before it are not as expected.
+// checkEnd waits for the end of the subscription. It fails if the reason of the end or the kinds of the received events
+// differ from the step's, if the positions do not ascend, or if the subscription has not caught up exactly once.
 func (c *collector) checkEnd(ctx context.Context, step *step) error {
 	if err := c.wait(ctx, func() (bool, error) { return c.end != nil, nil }); err != nil {
 		return err
 	}
 	if reason := c.end.GetReason().String(); reason != step.End {
-		return difference("end", step.End, reason)
+		return differenceError("end", step.End, reason)
 	}
 	if kinds := c.kinds(); !slices.Equal(step.Kinds, kinds) {
-		return difference("kinds", step.Kinds, kinds)
+		return differenceError("kinds", step.Kinds, kinds)
 	}
 	if c.caughtUp != 1 {
-		return fmt.Errorf("the subscription has caught up %d times instead of once", c.caughtUp)
+		return fmt.Errorf("subscription %q must catch up exactly once, but has caught up %d times", c.name, c.caughtUp)
 	}
 	for i := 1; i < len(c.events); i++ {
-		if c.events[i].GetPosition() <= c.events[i-1].GetPosition() {
-			return fmt.Errorf("the event at position %d is a duplicate or out of order", c.events[i].GetPosition())
+		if last, next := c.events[i-1].GetPosition(), c.events[i].GetPosition(); next <= last {
+			return fmt.Errorf("subscription %q must receive ascending positions, but received %d after %d", c.name, next, last)
 		}
 	}
 	return nil

@@ -11,28 +11,29 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-// heldLease is a lease that is kept around background work.
+// heldLease is a lease that is renewed during background work.
 type heldLease struct {
-	// Closed to end the work.
-	letGo chan struct{}
-	// The error of the work. Nil if a step has ended the work.
+	// Channel that is closed to end the work.
+	endRequested chan struct{}
+	// Channel for the error of the work. The error is nil if a step has ended the work.
 	ended chan error
 }
 
-// hold keeps a lease around work that ends only when it is cancelled or let go.
-func (p *part) hold(step *step) error {
+// keepLease renews the lease of a claim during background work. The work ends only when the lease is lost, when a later
+// step ends the work, or when p.ctx ends. keepLease fails if the step's claim is not valid.
+func (p *participantRunner) keepLease(step *step) error {
 	claim := new(v1.Claim)
-	if err := protojson.Unmarshal(step.Hold, claim); err != nil {
+	if err := protojson.Unmarshal(step.KeepLease, claim); err != nil {
 		return err
 	}
-	held := &heldLease{letGo: make(chan struct{}), ended: make(chan error, 1)}
+	held := &heldLease{endRequested: make(chan struct{}), ended: make(chan error, 1)}
 	p.leases[step.As] = held
 	_, lease := p.client.KeepLease(p.ctx, claim)
 	p.background.Go(func() {
 		held.ended <- lease.Run(func(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
-			case <-held.letGo:
+			case <-held.endRequested:
 			}
 			return ctx.Err()
 		})
@@ -40,38 +41,40 @@ func (p *part) hold(step *step) error {
 	return nil
 }
 
-// lost waits until the work is cancelled, and fails if the lease was not lost for the expected reason.
-func (p *part) lost(ctx context.Context, step *step) error {
+// waitUntilLost waits until the work is cancelled. It fails if the lease was not lost for the expected reason.
+func (p *participantRunner) waitUntilLost(ctx context.Context, step *step) error {
 	held, err := p.lease(step.Lost)
 	if err != nil {
 		return err
 	}
 	var lost *runhub.LeaseLost
-	if err := held.wait(ctx); !errors.As(err, &lost) || lost.Because != step.Because {
-		return fmt.Errorf("expected a lost lease (%s), got: %v", step.Because, err)
+	if err := held.wait(ctx); !errors.As(err, &lost) || lost.Because != step.Cause {
+		return fmt.Errorf(
+			"the lease %q must be lost with the cause %s, but its attempt ended with the error %v", step.Lost, step.Cause, err)
 	}
 	return nil
 }
 
-// letGo ends the work, and fails if the work was cancelled.
-func (p *part) letGo(ctx context.Context, step *step) error {
-	held, err := p.lease(step.LetGo)
+// stopKeeper ends the work and waits until the work has ended. It fails if the work was cancelled before the step, or
+// if the context ends first.
+func (p *participantRunner) stopKeeper(ctx context.Context, step *step) error {
+	held, err := p.lease(step.StopKeeper)
 	if err != nil {
 		return err
 	}
-	close(held.letGo)
+	close(held.endRequested)
 	return held.wait(ctx)
 }
 
-func (p *part) lease(name string) (*heldLease, error) {
+func (p *participantRunner) lease(name string) (*heldLease, error) {
 	held, ok := p.leases[name]
 	if !ok {
-		return nil, fmt.Errorf("no lease is held as %q", name)
+		return nil, fmt.Errorf("there is no held lease %q: add a step with `keep_lease` and `as` first", name)
 	}
 	return held, nil
 }
 
-// wait waits until the work has ended, and returns its error.
+// wait waits until the work has ended, and returns the error of the work. It fails if the context ends first.
 func (h *heldLease) wait(ctx context.Context) error {
 	select {
 	case err := <-h.ended:
@@ -81,8 +84,9 @@ func (h *heldLease) wait(ctx context.Context) error {
 	}
 }
 
-// work works as one agent until nothing is left to claim.
-func (p *part) work(ctx context.Context, step *step) (any, error) {
+// work claims and completes tasks as one agent, and returns the number of completed tasks. It returns when the run has
+// ended or has no pending task. It fails if a call fails or a lease is lost.
+func (p *participantRunner) work(ctx context.Context, step *step) (any, error) {
 	request := new(v1.ClaimTaskRequest)
 	if err := protojson.Unmarshal(step.Work, request); err != nil {
 		return nil, err
@@ -106,12 +110,12 @@ func (p *part) work(ctx context.Context, step *step) (any, error) {
 	}
 }
 
-// workAnswer returns the answer of the verb `work`.
+// workAnswer returns the answer of the verb `work`, which contains the number of completed tasks.
 func workAnswer(done int) any {
 	return map[string]any{"done": float64(done)}
 }
 
-func (p *part) workOn(ctx context.Context, claim *v1.Claim) error {
+func (p *participantRunner) workOn(ctx context.Context, claim *v1.Claim) error {
 	_, lease := p.client.KeepLease(ctx, claim)
 	if err := lease.Run(func(ctx context.Context) error { return ctx.Err() }); err != nil {
 		return err

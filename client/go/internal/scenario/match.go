@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-// match compares the actual value with the expected one: an object must have the expected members and may have others; a
-// list must have the expected length; null means absent; any other value must be equal. `where` names the value in the
-// error.
+// match compares the actual value with the expected value and fails if the values differ. An object must have the
+// expected members and may have other members. A list must have the expected length. An expected null means that the
+// member is absent. The parameter `where` names the value in the error.
 func match(where string, expected, actual any) error {
 	switch expected := expected.(type) {
 	case map[string]any:
 		members, ok := actual.(map[string]any)
 		if !ok {
-			return difference(where, expected, actual)
+			return differenceError(where, expected, actual)
 		}
 		for key, member := range expected {
 			if err := match(where+"."+key, member, members[key]); err != nil {
@@ -27,7 +27,7 @@ func match(where string, expected, actual any) error {
 	case []any:
 		entries, ok := actual.([]any)
 		if !ok || len(entries) != len(expected) {
-			return difference(where, expected, actual)
+			return differenceError(where, expected, actual)
 		}
 		for i, entry := range expected {
 			if err := match(fmt.Sprintf("%s[%d]", where, i), entry, entries[i]); err != nil {
@@ -37,15 +37,15 @@ func match(where string, expected, actual any) error {
 		return nil
 	default:
 		if !reflect.DeepEqual(expected, actual) {
-			return difference(where, expected, actual)
+			return differenceError(where, expected, actual)
 		}
 		return nil
 	}
 }
 
-// difference returns the error that names the expected and the actual value.
-func difference(where string, expected, actual any) error {
-	return fmt.Errorf("%s: expected %s, got %s", where, show(expected), show(actual))
+// differenceError returns an error that contains the expected value and the actual value.
+func differenceError(where string, expected, actual any) error {
+	return fmt.Errorf("the value of %s must be %s, but is %s", where, show(expected), show(actual))
 }
 
 func show(value any) string {
@@ -56,7 +56,8 @@ func show(value any) string {
 	return string(text)
 }
 
-// find returns the value at a path such as tasks.0.id; "." is the whole value. It fails if there is no such value.
+// find returns the value at a path such as tasks.0.id. The path "." means the whole value. find fails if there is no
+// value at the path.
 func find(in any, path string) (any, error) {
 	if path == "." {
 		return in, nil
@@ -69,19 +70,19 @@ func find(in any, path string) (any, error) {
 		case []any:
 			i, err := strconv.Atoi(name)
 			if err != nil || i < 0 || i >= len(within) {
-				return nil, noValue(in, path)
+				return nil, noValueError(in, path)
 			}
 			found = within[i]
 		default:
 			found = nil
 		}
 		if found == nil {
-			return nil, noValue(in, path)
+			return nil, noValueError(in, path)
 		}
 	}
 	return found, nil
 }
 
-func noValue(in any, path string) error {
-	return fmt.Errorf("there is no value at %s in %s", path, show(in))
+func noValueError(in any, path string) error {
+	return fmt.Errorf("the step's answer %s has no value at the path %q: correct the path in `save`", show(in), path)
 }

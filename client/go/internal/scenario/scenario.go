@@ -1,4 +1,4 @@
-// Package scenario plays scenarios with the Go client. client/scenarios/README.md explains them.
+// Package scenario runs scenarios with the Go client. client/scenarios/README.md explains the scenarios.
 package scenario
 
 import (
@@ -14,60 +14,63 @@ import (
 	runhub "github.com/runhub/runhub/client/go"
 )
 
-// Language is the name of this runner's language in its output.
+// Language is the name of this runner's language in the runner's output.
 const Language = "go"
 
-// Player plays scenarios.
-type Player struct {
-	// The address of the server to play against. If it is empty, each scenario has a stage of its own.
+// Runner runs scenarios with the Go client.
+type Runner struct {
+	// Address of the server against which the scenarios run. If the address is empty, the runner starts a test server
+	// for each scenario.
 	Server string
-	// The only part to play. If it is empty, all parts are played.
-	Part string
+	// Name of the only participant whose steps to run. If the name is empty, the runner runs the steps of all
+	// participants.
+	Participant string
 }
 
-// server is the server that a scenario is played against.
+// server is the server against which a scenario runs.
 type server struct {
-	// The address to which clients connect.
+	// Address to which clients connect.
 	address string
-	// The `runhub` binary for the verb `cli`.
+	// Path of the `runhub` binary for the verb `cli`.
 	binary string
-	// The server's own address, for the verb `cli`. It bypasses the stage's proxy.
+	// Address of the server itself, for the verb `cli`. This address bypasses the test server's proxy.
 	direct string
-	// Nil if the server is running already; the verb `server` then fails.
-	stage *stage
+	// Test server that controls the server. Nil if the server runs without a test server. The verb `server` then fails.
+	testServer *testServer
 }
 
-// file is the content of a scenario's file.
+// file is the content of a scenario file.
 type file struct {
-	About string                      `json:"about"`
-	Parts map[string][]map[string]any `json:"parts"`
+	About        string                      `json:"about"`
+	Participants map[string][]map[string]any `json:"participants"`
 }
 
-// Name returns the name of the scenario in a file: the file's name without its extension.
+// Name returns the name of the scenario in a file, which is the file name without its extension.
 func Name(path string) string {
 	return strings.TrimSuffix(filepath.Base(path), ".json")
 }
 
-// Play plays the scenario in a file. It fails with the first step whose result is not as expected.
-func (p Player) Play(ctx context.Context, path string) (err error) {
-	parts, err := p.parts(path)
+// RunScenario runs the scenario in a file. It fails at the first step whose result differs from the expected result.
+func (r Runner) RunScenario(ctx context.Context, path string) (err error) {
+	participants, err := r.participants(path)
 	if err != nil {
 		return err
 	}
-	server := server{address: p.Server, direct: p.Server, binary: os.Getenv("RUNHUB_BIN")}
-	if p.Server == "" {
-		stage, err := startStage(ctx, filepath.Join(filepath.Dir(path), "..", ".."))
+	server := server{address: r.Server, direct: r.Server, binary: os.Getenv("RUNHUB_BIN")}
+	if r.Server == "" {
+		testServer, err := startTestServer(ctx, filepath.Join(filepath.Dir(path), "..", ".."))
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, stage.close()) }()
-		server = stage.server()
+		defer func() { err = errors.Join(err, testServer.close()) }()
+		server = testServer.server()
 	}
-	return playAll(ctx, server, parts)
+	return runParticipants(ctx, server, participants)
 }
 
-// parts returns the steps of each part to play. It fails if the file is not a scenario or has no such part.
-func (p Player) parts(path string) (map[string][]map[string]any, error) {
+// participants returns the steps of each participant to run. It fails if the file is not a scenario, or if the scenario
+// has no participant with the name r.Participant.
+func (r Runner) participants(path string) (map[string][]map[string]any, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -76,46 +79,48 @@ func (p Player) parts(path string) (map[string][]map[string]any, error) {
 	if err := json.Unmarshal(text, &file); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if p.Part == "" {
-		return file.Parts, nil
+	if r.Participant == "" {
+		return file.Participants, nil
 	}
-	steps, ok := file.Parts[p.Part]
+	steps, ok := file.Participants[r.Participant]
 	if !ok {
-		return nil, fmt.Errorf("%s has no part %q", path, p.Part)
+		return nil, fmt.Errorf(
+			"the scenario file %s has no participant %q: pass an existing participant with --participant", path, r.Participant)
 	}
-	return map[string][]map[string]any{p.Part: steps}, nil
+	return map[string][]map[string]any{r.Participant: steps}, nil
 }
 
-// playAll plays the parts at the same time. If a part fails, playAll ends the other parts and returns the error.
-func playAll(ctx context.Context, server server, parts map[string][]map[string]any) error {
+// runParticipants runs the steps of the participants at the same time. If a participant fails, runParticipants ends the
+// other participants and returns the error.
+func runParticipants(ctx context.Context, server server, participants map[string][]map[string]any) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	var playing sync.WaitGroup
-	for name, steps := range parts {
-		playing.Go(func() {
-			if err := playPart(ctx, server, steps); err != nil {
-				fail(fmt.Errorf("part %s: %w", name, err))
+	var running sync.WaitGroup
+	for name, steps := range participants {
+		running.Go(func() {
+			if err := runParticipant(ctx, server, steps); err != nil {
+				fail(fmt.Errorf("participant %s: %w", name, err))
 			}
 		})
 	}
-	playing.Wait()
+	running.Wait()
 	return context.Cause(ctx)
 }
 
-func playPart(ctx context.Context, server server, steps []map[string]any) (err error) {
+func runParticipant(ctx context.Context, server server, steps []map[string]any) (err error) {
 	client, err := runhub.Connect(server.address)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	part := newPart(ctx, server, client)
+	runner := newParticipantRunner(ctx, server, client)
 	defer func() {
 		cancel()
-		part.background.Wait()
+		runner.background.Wait()
 		err = errors.Join(err, client.Close())
 	}()
 	for i, raw := range steps {
-		if err := part.play(raw); err != nil {
+		if err := runner.runStep(raw); err != nil {
 			text, _ := json.Marshal(raw)
 			return fmt.Errorf("step %d: %w\n  %s", i+1, err, text)
 		}

@@ -15,8 +15,8 @@ func TestEveryScenarioPasses(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(Name(file), func(t *testing.T) {
-			err := Player{}.Play(t.Context(), file)
-			if errors.Is(err, ErrNoStage) && os.Getenv("CI") == "" {
+			err := Runner{}.RunScenario(t.Context(), file)
+			if errors.Is(err, ErrNoTestServer) && os.Getenv("CI") == "" {
 				t.Skip("!!! SCENARIO SKIPPED: ", err, " !!!")
 			}
 			if err != nil {
@@ -26,15 +26,15 @@ func TestEveryScenarioPasses(t *testing.T) {
 	}
 }
 
-func TestStepThatExpectsAnErrorHasAShortLimit(t *testing.T) {
+func TestStepThatExpectsAnErrorHasAShortTimeLimit(t *testing.T) {
 	refused := map[string]any{}
 	stepsByLimit := map[time.Duration][]map[string]any{
 		10 * time.Second: {{"call": "x", "refused": refused}, {"answer": "x", "refused": refused}, {"lost": "x"}},
-		60 * time.Second: {{"call": "x"}, {"let_go": "x"}},
+		60 * time.Second: {{"call": "x"}, {"stop_keeper": "x"}},
 	}
 	for limit, steps := range stepsByLimit {
 		for _, raw := range steps {
-			step, err := new(part).parse(raw)
+			step, err := new(participantRunner).parse(raw)
 			if err != nil || step.limit() != limit {
 				t.Error(raw, step, err)
 			}
@@ -46,7 +46,7 @@ func TestUnknownMemberFailsTheStep(t *testing.T) {
 	for _, raw := range []map[string]any{
 		{"call": "x", "expects": 1}, {"call": "x", "refused": map[string]any{"raeson": "STALE_LEASE"}},
 	} {
-		if _, err := new(part).parse(raw); err == nil {
+		if _, err := new(participantRunner).parse(raw); err == nil {
 			t.Error("the step was accepted: ", raw)
 		}
 	}

@@ -1,10 +1,10 @@
-"""The Python client of Runhub: a thin layer over the generated stubs.
+"""This package is the Python client of Runhub, a thin layer over the generated stubs.
 
 Call `connect` once and share the client between threads, or call `runhub.aio.connect` for asyncio. Every RPC is a
-method of its service's stub, such as `client.tasks.ClaimTask`. The method takes a request and returns a response, or
-raises an `Error` with a reason. `client.subscribe` follows events through broken connections and restarts of the
-server, without a gap or a duplicate. `client.keep_lease` keeps the lease of a claimed task. The messages and enums are
-in `runhub.v1`.
+method of its service's stub, such as `client.tasks.ClaimTask`. Each method takes a request and returns a response. If
+the call fails, the method raises an `Error`. `client.subscribe` yields the events of the log without a gap or a
+duplicate, even if the connection breaks or the server restarts. `client.keep_lease` renews the lease of a claimed task.
+The package `runhub.v1` contains all messages and enums.
 """
 
 from runhub import aio

@@ -1,4 +1,4 @@
-"""The errors of the client, with a class for each reason."""
+"""Defines the errors of the client, with one class for each reason."""
 
 from __future__ import annotations
 
@@ -23,37 +23,38 @@ _class_by_reason: dict[str, type[Error]] = {}
 
 
 class FieldProblem(NamedTuple):
-    """An invalid field of a request, and what is wrong with it."""
+    """Describes an invalid field of a request: `field` names the field, and `problem` explains the error."""
 
     field: str
     problem: str
 
 
 def reason_name(reason: ErrorReason) -> str:
-    """Returns the text that an ErrorInfo has for this reason, such as `STALE_LEASE`."""
+    """Returns the text with which the server names the reason in an ErrorInfo, such as `STALE_LEASE`."""
     return ErrorReason.Name(reason).removeprefix("ERROR_REASON_")
 
 
-# The base class is AioRpcError in both clients: grpc.aio passes on no other exception from an interceptor, and for
-# threads AioRpcError is a grpc.RpcError as well.
+# The base class is AioRpcError, because grpc.aio passes on no other exception from an interceptor. The blocking client
+# can also raise an AioRpcError, because AioRpcError is a subclass of grpc.RpcError.
 class Error(grpc.aio.AioRpcError):
-    """A call failed: the server refused it, or the request or its answer was lost.
+    """Reports that a call failed, because the server refused the call or because the request or the response was lost.
 
     Each value of `runhub.v1.ErrorReason` has a subclass, such as `StaleLease`. If the server returns a reason that this
     client does not know, the error is a plain `Error` with the reason's text. `code()` returns the gRPC status code.
     """
 
     reason: str | None
-    """Why the server refused the call, such as `STALE_LEASE`. The protos list the reasons of each RPC. None if the call
-    did not reach the server's handler, or if the answer was lost."""
+    """The reason why the server refused the call, such as `STALE_LEASE`. The protos list the reasons of each RPC. The
+    value is None if the call did not reach the server's handler, or if the response was lost."""
     message: str
-    """An explanation for people. Programs must not parse it."""
+    """An explanation for people. Programs must not parse this text."""
     metadata: dict[str, str]
-    """Further facts about the error, as `runhub.v1.ErrorReason` documents them."""
+    """The details of the error. The enum `runhub.v1.ErrorReason` documents the keys for each reason. The dict is empty
+    if the error has no details."""
     fields: list[FieldProblem]
-    """The invalid fields of the request."""
+    """The invalid fields of the request. The list is empty if the server reported no invalid field."""
     retry_delay: float | None
-    """How many seconds to wait before repeating the call. None if the server gives no delay."""
+    """The time in seconds to wait before repeating the call. The value is None if the server sent no delay."""
 
     def __init_subclass__(cls, *, reason: ErrorReason | None = None) -> None:
         if reason is not None:
@@ -76,9 +77,9 @@ class Error(grpc.aio.AioRpcError):
         self.retry_delay = retry_delay
 
     @property
-    def is_passing(self) -> bool:
-        """Whether the same call may succeed later: the server is down, shutting down or overloaded, or the connection
-        broke."""
+    def is_temporary(self) -> bool:
+        """Returns whether a repeated call may succeed, because the server is down, shutting down or overloaded, or
+        because the connection broke."""
         # grpcio reports every broken connection as UNAVAILABLE.
         return self.code() is grpc.StatusCode.UNAVAILABLE or self.reason == _OVERLOADED
 
@@ -89,7 +90,7 @@ class Error(grpc.aio.AioRpcError):
         return f"{type(self).__name__}({self})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Worker processes pass errors to their parent by pickling them.
+        # A worker process pickles an error to pass the error to its parent process.
         return type(self), (self.code(), self.message, self.reason, self.metadata, self.fields, self.retry_delay)
 
 
@@ -97,7 +98,7 @@ _OVERLOADED = reason_name(ErrorReason.ERROR_REASON_OVERLOADED)
 
 
 class InvalidField(Error, reason=ErrorReason.ERROR_REASON_INVALID_FIELD):
-    """A field of the request is missing, malformed, or over a limit: see `fields`."""
+    """A field of the request is missing, malformed, or over a limit. `fields` lists the invalid fields."""
 
 
 class DependencyCycle(Error, reason=ErrorReason.ERROR_REASON_DEPENDENCY_CYCLE):
@@ -105,79 +106,81 @@ class DependencyCycle(Error, reason=ErrorReason.ERROR_REASON_DEPENDENCY_CYCLE):
 
 
 class RequestIdReused(Error, reason=ErrorReason.ERROR_REASON_REQUEST_ID_REUSED):
-    """The request_id was used before with other content."""
+    """The request_id was already used by a request with different content."""
 
 
 class RunNotFound(Error, reason=ErrorReason.ERROR_REASON_RUN_NOT_FOUND):
-    """No run has this id. The run may have been deleted."""
+    """No run has the requested id. The run may have been deleted."""
 
 
 class TaskNotFound(Error, reason=ErrorReason.ERROR_REASON_TASK_NOT_FOUND):
-    """No task has this id, or the task belongs to another run."""
+    """No task has the requested id, or the task belongs to another run."""
 
 
 class ApprovalNotFound(Error, reason=ErrorReason.ERROR_REASON_APPROVAL_NOT_FOUND):
-    """No approval has this id."""
+    """No approval has the requested id."""
 
 
 class CheckpointNotFound(Error, reason=ErrorReason.ERROR_REASON_CHECKPOINT_NOT_FOUND):
-    """No checkpoint has this id."""
+    """No checkpoint has the requested id."""
 
 
 class StaleLease(Error, reason=ErrorReason.ERROR_REASON_STALE_LEASE):
-    """The lease token no longer names the task's current attempt: the task was requeued, moved, or claimed again."""
+    """The lease token is stale: the task was requeued, ended, or claimed again, so the token does not name the task's
+    current attempt."""
 
 
 class LeaseRequired(Error, reason=ErrorReason.ERROR_REASON_LEASE_REQUIRED):
-    """An agent holds the task, so the call needs the agent's lease_token."""
+    """An agent holds the task's lease, so the request must contain the agent's `lease_token`."""
 
 
 class WrongStatus(Error, reason=ErrorReason.ERROR_REASON_WRONG_STATUS):
-    """The status of the run or task does not allow this call: `metadata` has the current_status."""
+    """The status of the run or task does not allow this call. `metadata` contains the `current_status`."""
 
 
 class RunEnded(Error, reason=ErrorReason.ERROR_REASON_RUN_ENDED):
-    """The run has ended or is being cancelled, so it takes no new work."""
+    """The run has ended or is being cancelled, so the call is not allowed."""
 
 
 class AlreadyDecided(Error, reason=ErrorReason.ERROR_REASON_ALREADY_DECIDED):
-    """The approval is no longer pending: `metadata` has its verdict and the source of the decision."""
+    """The approval is no longer pending. `metadata` contains the `verdict` and the `source` of the decision."""
 
 
 class NotApproved(Error, reason=ErrorReason.ERROR_REASON_NOT_APPROVED):
-    """The approval's verdict is not APPROVED, so it can't be consumed."""
+    """The approval's verdict is not APPROVED, so the approval can't be consumed."""
 
 
 class AlreadyConsumed(Error, reason=ErrorReason.ERROR_REASON_ALREADY_CONSUMED):
-    """The approval was consumed before."""
+    """The approval was already consumed. An approval can be consumed only once."""
 
 
 class DigestMismatch(Error, reason=ErrorReason.ERROR_REASON_DIGEST_MISMATCH):
-    """The digest in the request differs from the approval's subject_digest."""
+    """The digest in the request differs from the approval's `subject_digest`, or the approval has no digest."""
 
 
 class SnapshotTooLarge(Error, reason=ErrorReason.ERROR_REASON_SNAPSHOT_TOO_LARGE):
-    """The run's snapshot is over 16 MiB. Request fewer events, attempts and tasks."""
+    """The run's snapshot is larger than 16 MiB. Request fewer events, attempts and tasks."""
 
 
 class RevisionMismatch(Error, reason=ErrorReason.ERROR_REASON_REVISION_MISMATCH):
-    """The resource has changed since it was read. Read it again, then retry."""
+    """The run, agent state or approval was changed after the caller read its `revision`. Read the current revision,
+    then retry."""
 
 
 class PlanVersionMismatch(Error, reason=ErrorReason.ERROR_REASON_PLAN_VERSION_MISMATCH):
-    """The plan was replaced since it was read. Read it again, then retry."""
+    """The run's plan was changed after the caller read the `plan_version`. Read the current plan, then retry."""
 
 
 class PositionInFuture(Error, reason=ErrorReason.ERROR_REASON_POSITION_IN_FUTURE):
-    """The cursor is above every position of this log."""
+    """The cursor is greater than every position in the server's log."""
 
 
 class PositionCompacted(Error, reason=ErrorReason.ERROR_REASON_POSITION_COMPACTED):
-    """Retention has removed events after the cursor: `metadata` has the oldest_position."""
+    """Retention has removed events after the cursor. `metadata` contains the `oldest_position`."""
 
 
 class Overloaded(Error, reason=ErrorReason.ERROR_REASON_OVERLOADED):
-    """More calls are waiting than the server admits."""
+    """The server has refused the call, because the maximum number of queued calls was reached."""
 
 
 class Draining(Error, reason=ErrorReason.ERROR_REASON_DRAINING):
@@ -185,16 +188,15 @@ class Draining(Error, reason=ErrorReason.ERROR_REASON_DRAINING):
 
 
 class StoreBusy(Error, reason=ErrorReason.ERROR_REASON_STORE_BUSY):
-    """Another program holds the server's database."""
+    """Another program holds a lock on the server's database."""
 
 
 class Internal(Error, reason=ErrorReason.ERROR_REASON_INTERNAL):
-    """The server has a bug or a failing disk. Its log has the cause under the id in the message."""
+    """The server has a bug or a failing disk. The server's log contains the cause under the id in `message`."""
 
 
 class OtherLog(Error):
-    """The server's log is not the one that the subscription follows, so the subscription's cursor is not valid in
-    it."""
+    """The server's log is not the log that the subscription follows, so the subscription's cursor is not valid."""
 
     def __init__(self) -> None:
         text = "the server's log_id has changed, so the subscription's cursor is not valid: subscribe without a cursor"
@@ -205,10 +207,10 @@ class OtherLog(Error):
 
 
 class Closed(Error):
-    """The client is closed. Callers see it as an `Error` without a reason and with the gRPC code CANCELLED."""
+    """The client is closed. Callers receive an `Error` with the gRPC code CANCELLED and without a reason."""
 
     def __init__(self) -> None:
-        super().__init__(grpc.StatusCode.CANCELLED, "the client is closed")
+        super().__init__(grpc.StatusCode.CANCELLED, "the client is closed: create a new client")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), ()
@@ -217,41 +219,42 @@ class Closed(Error):
 Because: TypeAlias = Literal["taken", "unanswered", "refused"]
 
 _LOST_TEXTS: dict[Because, str] = {
-    "taken": "the lease is lost: the task was requeued, moved, or claimed by another agent",
-    "unanswered": "the lease may be lost: the server has answered no heartbeat for a whole lease duration",
-    "refused": "the lease can't be kept: the server refuses its heartbeats",
+    "taken": "is lost, because the task was requeued, ended, or claimed by another agent: stop the attempt",
+    "unanswered": "may be lost, so stop the attempt: no heartbeat was answered for a whole lease duration",
+    "refused": "can't be renewed, so stop the attempt: the server refused a heartbeat",
 }
 
 
 class LeaseLost(Exception):
-    """The lease was lost while the work was running.
+    """The lease of a task was lost while the block of `keep_lease` was running.
 
-    `__cause__` is the error of the last heartbeat, or None if the server answered it.
+    `__cause__` is the error of the last heartbeat, or None if the server answered that heartbeat.
     """
 
     because: Because
-    """Why the lease is lost. `taken`: the server would reject a report. `unanswered`: another agent may hold the task;
-    the server still accepts a report if no agent has claimed the task. `refused`: the server would refuse the heartbeat
-    again, for example because its progress is over 1 MiB."""
+    """The reason why the lease is lost. With `taken`, the server would reject a report on the task. With `unanswered`,
+    another agent may hold the task, and the server still accepts a report if no agent has claimed the task. With
+    `refused`, the server would refuse the heartbeat again, for example because the progress is larger than 1 MiB."""
 
-    def __init__(self, because: Because) -> None:
-        super().__init__(because)
+    def __init__(self, because: Because, task_id: str = "") -> None:
+        super().__init__(because, task_id)
         self.because = because
+        self._task_id = task_id
 
     def __str__(self) -> str:
-        return _LOST_TEXTS[self.because]
+        return f"the lease of task {self._task_id} {_LOST_TEXTS[self.because]}"
 
 
-def error_of(failure: grpc.RpcError) -> Error:
-    """Converts gRPC's error to the client's error."""
+def to_error(failure: grpc.RpcError) -> Error:
+    """Returns the client's `Error` for an error of gRPC."""
     code = failure.code()
     message = failure.details() or ""
-    status = _status(failure)
-    info = _detail(status, ErrorInfo)
+    status = _parse_status(failure)
+    info = _find_detail(status, ErrorInfo)
     if info is None or info.domain != _DOMAIN:
         return Error(code, message)
-    bad_request = _detail(status, BadRequest)
-    retry = _detail(status, RetryInfo)
+    bad_request = _find_detail(status, BadRequest)
+    retry = _find_detail(status, RetryInfo)
     violations = bad_request.field_violations if bad_request else ()
     return _class_by_reason.get(info.reason, Error)(
         code,
@@ -263,9 +266,9 @@ def error_of(failure: grpc.RpcError) -> Error:
     )
 
 
-def _status(failure: grpc.RpcError) -> Status:
+def _parse_status(failure: grpc.RpcError) -> Status:
     status = Status()
-    # The stub's type of the trailing metadata omits that it may be None and that its entries are pairs.
+    # The type stubs of grpcio do not declare that the trailing metadata can be None and that each entry is a pair.
     trailers = cast("Iterable[tuple[str, str | bytes]] | None", failure.trailing_metadata())
     for key, value in trailers or ():
         if key == _DETAILS_KEY and isinstance(value, bytes):
@@ -273,7 +276,7 @@ def _status(failure: grpc.RpcError) -> Status:
     return status
 
 
-def _detail(status: Status, kind: type[M]) -> M | None:
+def _find_detail(status: Status, kind: type[M]) -> M | None:
     for packed in status.details:
         detail = kind()
         if packed.Unpack(detail):

@@ -1,4 +1,4 @@
-"""Conversion between JSON and google.protobuf.Value, the API's type for any JSON value."""
+"""Converts between JSON and google.protobuf.Value, which is the API's type for any JSON value."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Js
 
 
 def value(json: Json) -> Value:
-    """Converts JSON to a Value: `value({"lines": 120})`.
+    """Converts JSON to a Value, for example `value({"lines": 120})`.
 
-    A Value stores numbers as doubles. The server refuses NaN and infinities.
+    A Value stores each number as a double. The server refuses NaN and infinities.
     """
     return json_format.ParseDict(json, Value())  # type: ignore[arg-type] # typed as dict, but accepts any JSON
 
 
 def to_json(value: Value) -> Any:
-    """Converts a Value to JSON. Numbers become floats; an unset Value becomes None."""
+    """Converts a Value to JSON. Each number becomes a float. An unset Value becomes None."""
     return json_format.MessageToDict(value)

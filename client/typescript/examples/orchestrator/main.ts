@@ -1,4 +1,7 @@
-/** A small orchestrator: it plans, two agents implement, a checker approves, and a watcher prints events. */
+/**
+ * This example is a small orchestrator, which plans tasks and starts two agents that complete the tasks. A checker
+ * approves the result, and a watcher prints the events.
+ */
 
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -6,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Client, connect, json, seconds, value } from "runhub";
 import { ApprovalVerdict, type Claim, RunStatus, TaskStatus } from "runhub/v1";
 
-async function watch(client: Client, runId: string) {
+async function printEvents(client: Client, runId: string) {
   for await (const { message } of client.subscribe({ runId })) {
     if (message.case === "event") {
       console.log(`${message.value.seq} ${message.value.kind} ${message.value.message}`);
@@ -14,7 +17,7 @@ async function watch(client: Client, runId: string) {
   }
 }
 
-async function plan(client: Client, runId: string) {
+async function addTasks(client: Client, runId: string) {
   await client.agents.saveAgentState({ state: { runId, role: "strategy", turns: 1 } });
   const tasks = [
     { key: "parser", title: "Write the parser" },
@@ -25,18 +28,18 @@ async function plan(client: Client, runId: string) {
   await client.runs.updateRun({ runId, status: RunStatus.RUNNING });
 }
 
-async function implement(client: Client, runId: string, agentId: string) {
+async function runAgent(client: Client, runId: string, agentId: string) {
   for (;;) {
     const { claim, unclaimable } = await client.tasks.claimTask({ runId, agentId, wait: seconds(1) });
     if (claim !== undefined) {
-      await work(client, claim);
+      await completeClaim(client, claim);
     } else if (unclaimable?.pending === 0) {
       return;
     }
   }
 }
 
-async function work(client: Client, claim: Claim) {
+async function completeClaim(client: Client, claim: Claim) {
   await using lease = client.keepLease(claim);
   await lease.run(async (signal) => {
     lease.progress({ percent: 50 });
@@ -50,7 +53,7 @@ async function work(client: Client, claim: Claim) {
   });
 }
 
-async function check(client: Client, runId: string) {
+async function approveFirstRequest(client: Client, runId: string) {
   for await (const { message } of client.subscribe({ runId, kinds: ["approval_requested"] })) {
     if (message.case === "event") {
       const approval = json(message.value.payload) as { approvalId: string; subjectDigest: string };
@@ -66,8 +69,10 @@ async function check(client: Client, runId: string) {
   }
 }
 
-/** Requests an approval for the completed tasks, consumes it, and returns the number of the tasks. */
-async function finish(client: Client, runId: string) {
+/**
+ * Requests and consumes an approval for the completed tasks, ends the run, and returns the number of completed tasks.
+ */
+async function finishRun(client: Client, runId: string) {
   const { tasks } = await client.tasks.listTasks({ runId, statuses: [TaskStatus.COMPLETED] });
   const summaries = tasks.map((task) => task.implementationSummary).join("\n");
   const subjectDigest = `sha256:${createHash("sha256").update(summaries).digest("hex")}`;
@@ -85,9 +90,9 @@ async function finish(client: Client, runId: string) {
 await using client = connect(process.env.RUNHUB_SERVER);
 const { run } = await client.runs.createRun({ goal: "Ship the parser", repoPath: "/repo" });
 const runId = run?.id ?? "";
-const background = [watch(client, runId), check(client, runId)];
-await plan(client, runId);
-await Promise.all([implement(client, runId, "agent 1"), implement(client, runId, "agent 2")]);
-const done = await finish(client, runId);
+const background = [printEvents(client, runId), approveFirstRequest(client, runId)];
+await addTasks(client, runId);
+await Promise.all([runAgent(client, runId, "agent 1"), runAgent(client, runId, "agent 2")]);
+const done = await finishRun(client, runId);
 await Promise.all(background);
 console.log(`run ${runId}: ${done} tasks done`);

@@ -1,4 +1,4 @@
-//! `runhub import beads`: imports a beads ledger as one run.
+//! Implements `runhub import beads`, which imports a beads ledger as one run.
 
 mod ledger;
 
@@ -11,7 +11,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use self::ledger::{Issue, Ledger};
-use super::{Failure, TargetArgs, digest, failure, import, read, record_import};
+use super::{Failure, TargetArgs, import, import_digest, import_failure, read_file, record_import};
 use crate::cli::progress;
 use crate::domain::plan::{self, Dependency};
 use crate::domain::run::{Run, RunDraft};
@@ -23,35 +23,35 @@ use crate::store::{self, Tx, events, runs};
 
 #[derive(Args)]
 pub struct BeadsArgs {
-    /// The ledger file, with one JSON object per line
+    /// The ledger file, which contains one JSON object per line.
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
     #[command(flatten)]
     target: TargetArgs,
 
-    /// The run's goal
+    /// The goal of the imported run.
     #[arg(long, value_name = "TEXT", default_value = "Finish the work in the beads ledger")]
     goal: String,
 
-    /// The run's repo_path. Default: the ledger's folder
+    /// The repo_path of the imported run. Default: the folder of the ledger file.
     #[arg(long, value_name = "PATH")]
     repo_path: Option<String>,
 }
 
 pub async fn run(args: BeadsArgs) -> Result<(), Failure> {
-    let bytes = read(&args.file)?;
-    let ledger = Ledger::parse(&bytes).map_err(|error| failure(&args.file, error))?;
-    let draft = run_draft(&args).map_err(|error| failure(&args.file, error))?;
-    let bar = progress::bar(ledger.issues.len());
-    let content = Arc::new(Import { ledger, draft, digest: digest("beads", &bytes), bar });
+    let bytes = read_file(&args.file)?;
+    let ledger = Ledger::parse(&bytes).map_err(|error| import_failure(&args.file, error))?;
+    let draft = run_draft(&args).map_err(|error| import_failure(&args.file, error))?;
+    let bar = progress::new_progress_bar(ledger.issues.len());
+    let content = Arc::new(Import { ledger, draft, digest: import_digest("beads", &bytes), bar });
     let to_write = Arc::clone(&content);
     let run_id = import(&args.file, &args.target, &content.bar, move |tx| to_write.write(tx)).await?;
     print_summary(&content.ledger, &run_id, &args)
 }
 
 fn run_draft(args: &BeadsArgs) -> Result<RunDraft> {
-    let repo_path = args.repo_path.clone().unwrap_or_else(|| folder_of(&args.file));
+    let repo_path = args.repo_path.clone().unwrap_or_else(|| parent_folder(&args.file));
     Ok(RunDraft {
         goal: field::required_text("goal", &args.goal)?,
         repo_path: field::path("repo_path", &repo_path)?,
@@ -59,7 +59,7 @@ fn run_draft(args: &BeadsArgs) -> Result<RunDraft> {
     })
 }
 
-fn folder_of(file: &Path) -> String {
+fn parent_folder(file: &Path) -> String {
     let folder = file.canonicalize().ok().and_then(|file| file.parent().map(Path::to_owned));
     folder.unwrap_or_default().display().to_string()
 }
@@ -72,7 +72,8 @@ struct Import {
 }
 
 impl Import {
-    /// Writes the run with its tasks and events. Returns the run's id.
+    /// Writes the run with its tasks and events, and returns the run's id. Fails if the ledger was imported before,
+    /// or if the dependencies form a cycle.
     fn write(&self, tx: &mut dyn Tx) -> Result<String> {
         record_import(tx, &self.digest, "beads", 1)?;
         let dependencies = plan::resolve(&self.ledger.drafts(), &Default::default())?;
@@ -90,7 +91,7 @@ impl Import {
         self.bar.set_position(0);
         self.bar.set_message("tasks");
         let count = i32::try_from(self.ledger.issues.len()).map_err(Error::internal)?;
-        let first = runs::take_ordinals(tx, run.key, count)? - count + 1;
+        let first = runs::assign_ordinals(tx, run.key, count)? - count + 1;
         let mut tasks = Vec::with_capacity(self.ledger.issues.len());
         for (ordinal, issue) in (first..).zip(&self.ledger.issues) {
             tasks.push(new_task(tx, run, ordinal, issue)?);
@@ -118,7 +119,7 @@ fn print_summary(ledger: &Ledger, run_id: &str, args: &BeadsArgs) -> Result<(), 
     let mut out = anstream::stdout().lock();
     let closed = ledger.issues.iter().filter(|issue| issue.is_closed).count();
     let dependencies: usize = ledger.issues.iter().map(|issue| issue.blocked_by.len()).sum();
-    let missing: Vec<_> = ledger.missing().collect();
+    let missing: Vec<_> = ledger.missing_dependencies().collect();
     writeln!(out, "Imported {} into {} as run {run_id}", args.file.display(), args.target.db.display())?;
     writeln!(out, "  {} tasks: {closed} completed, {} pending", ledger.issues.len(), ledger.issues.len() - closed)?;
     writeln!(out, "  {dependencies} dependencies")?;
@@ -130,12 +131,12 @@ fn print_summary(ledger: &Ledger, run_id: &str, args: &BeadsArgs) -> Result<(), 
             writeln!(out, "    {issue} is blocked by {target}")?;
         }
     }
-    print_left_out(&mut out, &ledger.left_out)?;
+    print_left_out_fields(&mut out, &ledger.left_out)?;
     writeln!(out, "To see it:  runhub serve --db {}   then   runhub show {run_id}", args.target.db.display())?;
     Ok(())
 }
 
-fn print_left_out(out: &mut impl Write, left_out: &BTreeMap<String, usize>) -> std::io::Result<()> {
+fn print_left_out_fields(out: &mut impl Write, left_out: &BTreeMap<String, usize>) -> std::io::Result<()> {
     if left_out.is_empty() {
         return Ok(());
     }

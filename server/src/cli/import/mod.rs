@@ -1,4 +1,4 @@
-//! `runhub import`: imports existing work in one transaction.
+//! Implements `runhub import`, which imports the runs and tasks of another tool in one transaction.
 
 mod beads;
 mod runstore;
@@ -23,16 +23,16 @@ pub struct ImportArgs {
 
 #[derive(Subcommand)]
 enum Source {
-    /// Import a database that the TypeScript class RunStore wrote
+    /// Import a database that the TypeScript class RunStore wrote.
     Runstore(runstore::RunstoreArgs),
-    /// Import a beads ledger (issues.jsonl) as one run
+    /// Import a beads ledger (issues.jsonl) as one run.
     Beads(beads::BeadsArgs),
 }
 
-/// The option that names the target of an import.
+/// Contains the option that selects the database file of an import.
 #[derive(Args)]
 struct TargetArgs {
-    /// The database file to import into. No server may have it open
+    /// The database file to import into. Stop any server that uses this file before the import.
     #[arg(long, env = "RUNHUB_DB", value_name = "FILE", default_value = "runhub.db")]
     db: PathBuf,
 }
@@ -51,7 +51,8 @@ pub async fn run(args: ImportArgs) -> Result<(), Failure> {
     }
 }
 
-/// Runs `write` in one transaction on the target. Fails without a change if `write` fails.
+/// Returns the result of `write`, which runs in one transaction on the target database. If `write` fails, the import
+/// fails and changes nothing.
 async fn import<T, F>(file: &Path, target: &TargetArgs, bar: &ProgressBar, write: F) -> Result<T, Failure>
 where
     T: Send + 'static,
@@ -61,31 +62,34 @@ where
     let result = store.transact(write).await;
     store.close().await;
     bar.finish_and_clear();
-    result.map_err(|error| failure(file, error))
+    result.map_err(|error| import_failure(file, error))
 }
 
-/// Reads a whole file.
-fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(file).map_err(|error| Failure::failed(format!("can't read {}: {error}", file.display())))
+/// Returns the content of a file. Fails with an error that names the file if the file can't be read.
+fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(file).map_err(|error| {
+        Failure::failed(format!("can't read the file {}: {error}: check the path and the permissions", file.display()))
+    })
 }
 
-/// Returns the digest by which a second import of the same work is recognized.
-fn digest(kind: &str, bytes: &[u8]) -> String {
+/// Returns the digest of the imported data, with which a later import can detect that the data was imported before.
+fn import_digest(kind: &str, bytes: &[u8]) -> String {
     let digest = Sha256::new().chain_update(kind).chain_update(bytes).finalize();
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Records the import. Fails if an import with this digest is recorded already.
+/// Records the import in the database. Fails if the database contains an import with the same digest.
 fn record_import(tx: &mut dyn Tx, digest: &str, kind: &str, run_count: usize) -> Result<()> {
     if let Some(time) = imports::find(tx, digest)? {
-        let when = super::table::time(Some(&time.into()));
-        return Err(Error::field("file", format!("was imported before, on {when}, so nothing was changed")));
+        let when = super::table::format_time(Some(&time.into()));
+        let problem = format!("the file was imported before, on {when}, so nothing was changed: pass another file");
+        return Err(Error::field("file", problem));
     }
     imports::insert(tx, digest, kind, i64::try_from(run_count).unwrap_or(i64::MAX))
 }
 
-/// Returns the failure of an import, with the file's name in front of the problem.
-fn failure(file: &Path, error: Error) -> Failure {
+/// Returns the failure of an import. The message starts with the name of the imported file.
+fn import_failure(file: &Path, error: Error) -> Failure {
     let problem = match error {
         Error::InvalidField { field, problem } if field == "file" => problem,
         other => other.to_string(),

@@ -1,4 +1,4 @@
-//! `runhub import runstore`: imports a database that the class RunStore wrote.
+//! Implements `runhub import runstore`, which imports a database that the TypeScript class RunStore wrote.
 
 mod reader;
 mod statuses;
@@ -14,39 +14,42 @@ use clap::Args;
 use self::reader::RunStoreFile;
 use self::statuses::{Mapping, Statuses};
 use self::write::Import;
-use super::{Failure, TargetArgs, digest, failure, import};
+use super::{Failure, TargetArgs, import, import_digest, import_failure};
 use crate::cli::progress;
 
 #[derive(Args)]
 pub struct RunstoreArgs {
-    /// The database file that RunStore wrote
+    /// The database file that RunStore wrote.
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
     #[command(flatten)]
     target: TargetArgs,
 
-    /// The meaning of a status that Runhub does not know, as KIND:OLD=NEW (task:parked=blocked). KIND is run, task,
-    /// attempt or approval. May be given several times
+    /// Map a status that Runhub does not know, as KIND:OLD=NEW, for example task:parked=blocked. KIND is run, task,
+    /// attempt or approval. The option can be repeated.
     #[arg(long, value_name = "KIND:OLD=NEW")]
     map_status: Vec<Mapping>,
 }
 
 pub async fn run(args: RunstoreArgs) -> Result<(), Failure> {
-    let file = RunStoreFile::read(&args.file).map_err(|error| failure(&args.file, error))?;
+    let file = RunStoreFile::read(&args.file).map_err(|error| import_failure(&args.file, error))?;
     if file.runs.is_empty() {
-        return Err(Failure::failed(format!("{}: the database has no runs", args.file.display())));
+        return Err(Failure::failed(format!(
+            "the database {} has no runs to import: pass a RunStore database with at least one run",
+            args.file.display()
+        )));
     }
     let ids: Vec<&str> = file.runs.iter().map(|run| run.id.as_str()).collect();
-    let digest = digest("runstore", ids.join("\n").as_bytes());
-    let bar = progress::bar(file.row_count());
+    let digest = import_digest("runstore", ids.join("\n").as_bytes());
+    let bar = progress::new_progress_bar(file.row_count());
     let content = Arc::new(Import { file, statuses: Statuses::new(args.map_status.clone()), digest, bar });
     let to_write = Arc::clone(&content);
     let left_out = import(&args.file, &args.target, &content.bar, move |tx| to_write.write(tx)).await?;
     print_summary(&content.file, &left_out, &args)
 }
 
-/// Prints how many rows of each table were imported and left out.
+/// Prints the number of imported rows and of left-out rows for each table. Fails if the output can't be written.
 fn print_summary(
     file: &RunStoreFile,
     left_out: &BTreeMap<&'static str, usize>,

@@ -2,18 +2,18 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-fn glob(pattern: &str) -> Glob {
+fn parse_glob(pattern: &str) -> Glob {
     Glob::parse(pattern).unwrap_or_else(|problem| panic!("{pattern:?} {problem}"))
 }
 
-fn overlap(a: &str, b: &str) -> bool {
-    let overlap = glob(a).overlaps(&glob(b));
-    assert_eq!(overlap, glob(b).overlaps(&glob(a)), "{a} and {b}: the order makes a difference");
+fn globs_overlap(a: &str, b: &str) -> bool {
+    let overlap = parse_glob(a).overlaps(&parse_glob(b));
+    assert_eq!(overlap, parse_glob(b).overlaps(&parse_glob(a)), "{a} and {b}: the order makes a difference");
     overlap
 }
 
 #[test]
-fn overlaps_that_simple_rules_get_wrong_are_decided() {
+fn overlap_is_correct_where_simple_rules_are_wrong() {
     let overlapping = [
         ("src/*.rs", "src/foo*"),
         ("**/t.rs", "src/**"),
@@ -27,7 +27,7 @@ fn overlaps_that_simple_rules_get_wrong_are_decided() {
         ("é*", "?"),
     ];
     for (a, b) in overlapping {
-        assert!(overlap(a, b), "{a} and {b} share a path");
+        assert!(globs_overlap(a, b), "{a} and {b} share a path");
     }
     let disjoint = [
         ("src/*.rs", "src/*.md"),
@@ -40,18 +40,18 @@ fn overlaps_that_simple_rules_get_wrong_are_decided() {
         ("*/x", "x/*/x"),
     ];
     for (a, b) in disjoint {
-        assert!(!overlap(a, b), "{a} and {b} share nothing");
+        assert!(!globs_overlap(a, b), "{a} and {b} share no path");
     }
 }
 
 #[test]
-fn pattern_without_wildcard_covers_everything_below_it() {
+fn pattern_without_wildcard_matches_everything_below_the_folder() {
     for folder in ["src", "src/"] {
-        assert!(overlap(folder, "src"));
-        assert!(overlap(folder, "src/a/b.rs"));
-        assert!(overlap(folder, "**/deep.rs"));
-        assert!(!overlap(folder, "src2"));
-        assert!(!overlap(folder, "a/src"));
+        assert!(globs_overlap(folder, "src"));
+        assert!(globs_overlap(folder, "src/a/b.rs"));
+        assert!(globs_overlap(folder, "**/deep.rs"));
+        assert!(!globs_overlap(folder, "src2"));
+        assert!(!globs_overlap(folder, "a/src"));
     }
 }
 
@@ -59,7 +59,7 @@ fn pattern_without_wildcard_covers_everything_below_it() {
 fn invalid_pattern_is_refused() {
     let bad = ["", " ", "/a", "/", "a//b", "a//", ".", "./a", "a/..", "a/../b", "a/**b", "**a", "a/b***", "*/", "a?/"];
     for pattern in bad {
-        assert!(Glob::parse(pattern).is_err(), "{pattern:?} was taken");
+        assert!(Glob::parse(pattern).is_err(), "{pattern:?} was accepted");
     }
     for pattern in ["a b", "...", ".git", "[a]", "{a,b}", "a\\*", "é", "**", "a/**/b/*"] {
         assert!(Glob::parse(pattern).is_ok(), "{pattern:?} was refused");
@@ -67,33 +67,34 @@ fn invalid_pattern_is_refused() {
 }
 
 #[test]
-fn longest_patterns_are_decided_quickly() {
+fn overlap_of_the_longest_patterns_is_decided_quickly() {
     let a = "*a".repeat(2_000);
     let b = "*b".repeat(2_000);
-    assert!(overlap(&format!("{a}*"), &format!("{b}*")));
-    assert!(!overlap(&a, &b));
-    assert!(overlap("**/a", &["*/**"; 800].join("/")));
+    assert!(globs_overlap(&format!("{a}*"), &format!("{b}*")));
+    assert!(!globs_overlap(&a, &b));
+    assert!(globs_overlap("**/a", &["*/**"; 800].join("/")));
 }
 
 #[test]
 fn first_overlap_of_two_sets_is_found() {
-    let set = |patterns: &[&str]| patterns.iter().map(|pattern| glob(pattern)).collect::<Vec<_>>();
+    let set = |patterns: &[&str]| patterns.iter().map(|pattern| parse_glob(pattern)).collect::<Vec<_>>();
     assert_eq!(first_overlap(&set(&["a", "b/*"]), &set(&["c", "b/x"])), Some((1, 1)));
     assert_eq!(first_overlap(&set(&["a"]), &set(&["b"])), None);
     assert_eq!(first_overlap(&set(&["a"]), &[]), None);
 }
 
-/// Compares all pairs of 450 random globs with the AND of two bit sets over every path of up to 4 segments of up to 3
-/// letters.
+/// Compares `overlaps` with a brute-force check for all pairs of 450 random globs. The brute-force check computes the
+/// AND of two bit sets. Each bit set has one bit for every path with up to 4 segments of up to 3 letters.
 ///
-/// The globs are short enough that a common path, if there is one, is among these paths: they have at most two segments
-/// besides `**`, and a segment with a `*` has at most one letter before, between and after.
+/// If two globs match a common path, the two globs also match a common path with at most 4 segments of at most 3
+/// letters, because the globs are short. A glob has at most two segments besides `**`. A segment with a `*` has at most
+/// one letter before, between and after the wildcards.
 #[test]
-fn random_globs_overlap_exactly_if_they_match_a_common_path() {
-    let paths = paths();
+fn random_globs_overlap_if_and_only_if_they_match_a_common_path() {
+    let paths = all_paths();
     let patterns = random_patterns(450);
-    let sets: Vec<Vec<u64>> = patterns.iter().map(|pattern| matching(pattern, &paths)).collect();
-    let globs: Vec<Glob> = patterns.iter().map(|pattern| glob(pattern)).collect();
+    let sets: Vec<Vec<u64>> = patterns.iter().map(|pattern| matching_paths(pattern, &paths)).collect();
+    let globs: Vec<Glob> = patterns.iter().map(|pattern| parse_glob(pattern)).collect();
     let mut overlapping = 0;
     for (at, a) in globs.iter().enumerate() {
         for (other, b) in globs.iter().enumerate() {
@@ -108,8 +109,8 @@ fn random_globs_overlap_exactly_if_they_match_a_common_path() {
 
 const LETTERS: [&str; 2] = ["a", "b"];
 
-/// Returns every path, as its segments.
-fn paths() -> Vec<Vec<String>> {
+/// Returns every path with up to 4 segments of up to 3 letters, each path as a list of segments.
+fn all_paths() -> Vec<Vec<String>> {
     let mut segments = Vec::new();
     let mut longest = vec![String::new()];
     for _ in 0..3 {
@@ -129,12 +130,12 @@ fn paths() -> Vec<Vec<String>> {
 }
 
 fn random_patterns(count: usize) -> Vec<String> {
-    let mut random = Random(7);
+    let mut random = RandomNumbers(7);
     let mut patterns = BTreeSet::new();
     while patterns.len() < count {
-        let mut segments: Vec<String> = (0..=random.below(2)).map(|_| random_segment(&mut random)).collect();
+        let mut segments: Vec<String> = (0..=random.next_below(2)).map(|_| random_segment(&mut random)).collect();
         for place in (0..=segments.len()).rev() {
-            if random.below(4) == 0 {
+            if random.next_below(4) == 0 {
                 segments.insert(place, "**".to_owned());
             }
         }
@@ -143,18 +144,19 @@ fn random_patterns(count: usize) -> Vec<String> {
     patterns.into_iter().collect()
 }
 
-fn random_segment(random: &mut Random) -> String {
-    let letter = |random: &mut Random| ["a", "b", "?"][random.below(3)];
-    let maybe = |random: &mut Random| if random.below(2) == 0 { "" } else { letter(random) };
-    match random.below(3) {
-        0 => (0..=random.below(3)).map(|_| letter(random)).collect(),
+fn random_segment(random: &mut RandomNumbers) -> String {
+    let letter = |random: &mut RandomNumbers| ["a", "b", "?"][random.next_below(3)];
+    let maybe = |random: &mut RandomNumbers| if random.next_below(2) == 0 { "" } else { letter(random) };
+    match random.next_below(3) {
+        0 => (0..=random.next_below(3)).map(|_| letter(random)).collect(),
         1 => format!("{}*{}", maybe(random), maybe(random)),
         _ => format!("*{}*", letter(random)),
     }
 }
 
-/// Matches by brute force on texts, and shares nothing with the code under test.
-fn matching(pattern: &str, paths: &[Vec<String>]) -> Vec<u64> {
+/// Returns a bit set of the paths that the pattern matches. The function shares no code with `Glob`, so that an error
+/// in `Glob` can't affect the expected results.
+fn matching_paths(pattern: &str, paths: &[Vec<String>]) -> Vec<u64> {
     let mut segments: Vec<&str> = pattern.split('/').collect();
     if !pattern.contains(['*', '?']) {
         segments.push("**");
@@ -188,11 +190,11 @@ fn text_matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// A generator of the same pseudo-random numbers in each run.
-struct Random(u64);
+/// Generates the same sequence of pseudo-random numbers in each test run.
+struct RandomNumbers(u64);
 
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
+impl RandomNumbers {
+    fn next_below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) % end as u64) as usize
     }

@@ -1,4 +1,5 @@
-//! Checkpoints: copy the write-ahead log into the database file, as SQLite does by itself, and log what they did.
+//! This module replaces SQLite's automatic checkpoints with checkpoints that are logged. A checkpoint copies the
+//! write-ahead log into the database file.
 
 use std::ffi::c_int;
 use std::time::{Duration, Instant};
@@ -6,20 +7,21 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rusqlite::hooks::{CheckpointMode, Wal};
 
-/// Pages in the write-ahead log from which a commit starts a checkpoint. This is SQLite's default.
+/// Minimum number of pages in the write-ahead log at which a commit starts a checkpoint. This number is SQLite's
+/// default.
 const CHECKPOINT_PAGES: c_int = 1_000;
 
-/// A checkpoint that takes this long is logged as a warning, because the writer waits for it.
+/// Minimum duration of a checkpoint that is logged as a warning. The writer can't commit during a checkpoint.
 const SLOW_CHECKPOINT: Duration = Duration::from_secs(1);
 
-/// Replaces SQLite's automatic checkpoints on this connection by equal ones that are logged.
+/// Replaces SQLite's automatic checkpoints on a connection with checkpoints that are logged.
 pub fn log_checkpoints(conn: &Connection) {
-    conn.wal_hook(Some(after_commit));
+    conn.wal_hook(Some(checkpoint_after_commit));
 }
 
-/// Runs a checkpoint if the log is long enough. It returns Ok even if the checkpoint fails, because the commit before it is
-/// durable; the next commit tries again.
-fn after_commit(wal: &Wal, pages: c_int) -> rusqlite::Result<()> {
+/// Runs a checkpoint if the write-ahead log has at least `CHECKPOINT_PAGES` pages. Returns Ok even if the checkpoint
+/// fails, because the preceding commit is durable and the next commit starts another checkpoint.
+fn checkpoint_after_commit(wal: &Wal, pages: c_int) -> rusqlite::Result<()> {
     if pages < CHECKPOINT_PAGES {
         return Ok(());
     }
@@ -48,7 +50,7 @@ mod tests {
         let conn = open_writer(&path).unwrap();
         conn.execute_batch("CREATE TABLE filled (bytes BLOB)").unwrap();
         let size_before = std::fs::metadata(&path).unwrap().len();
-        // One commit of more pages than the threshold.
+        // Write more than `CHECKPOINT_PAGES` pages in this commit, because a smaller commit starts no checkpoint.
         conn.execute_batch("INSERT INTO filled VALUES (zeroblob(8000000))").unwrap();
         assert!(std::fs::metadata(&path).unwrap().len() > size_before + 7_000_000);
     }

@@ -1,4 +1,5 @@
-//! The schema, as numbered steps. `PRAGMA user_version` holds the number of the last step that a database has had.
+//! This module migrates the database schema in numbered steps. `PRAGMA user_version` stores the number of the last step
+//! that was applied to a database.
 
 use std::path::Path;
 
@@ -6,44 +7,44 @@ use rusqlite::{Connection, Transaction};
 use rusqlite_migration::{HookError, HookResult, M, MigrationDefinitionError, Migrations};
 
 use super::{OpenError, SqliteTx};
-use crate::clock::{Ids, SystemClock};
+use crate::clock::{IdGenerator, SystemClock};
 use crate::error::Error;
 use crate::store::{counters, path_sets};
 
-/// Returns all steps, the oldest first. A step that has landed never changes.
-fn migrations() -> Migrations<'static> {
+/// Returns all migration steps, oldest first. A released step must never change, because existing databases have
+/// already applied the step.
+fn build_migrations() -> Migrations<'static> {
     Migrations::new(vec![
         M::up(include_str!("../../../migrations/sqlite/0001_initial.sql")),
-        M::up_with_hook(include_str!("../../../migrations/sqlite/0002_coordination.sql"), declare_paths),
+        M::up_with_hook(include_str!("../../../migrations/sqlite/0002_coordination.sql"), insert_path_sets),
         M::up(include_str!("../../../migrations/sqlite/0003_retention.sql")),
         M::up(include_str!("../../../migrations/sqlite/0004_paused_runs.sql")),
         M::up(include_str!("../../../migrations/sqlite/0005_claim_order.sql")),
     ])
 }
 
-/// Runs the steps that the database has not had.
-///
-/// # Errors
-/// A newer program has migrated the database further, or a step fails.
+/// Applies all migration steps that the database has not applied yet. Fails if a newer version of Runhub has migrated
+/// the database further, or if a step fails.
 pub fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
-    migrations().to_latest(conn).map_err(|cause| match cause {
+    build_migrations().to_latest(conn).map_err(|cause| match cause {
         rusqlite_migration::Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
             OpenError::TooNew(path.to_owned())
         }
-        other => OpenError::at(path, other),
+        other => OpenError::unreadable(path, other),
     })
 }
 
-/// Makes path sets of the paths of older tasks, so that path exclusion holds for them as well.
-fn declare_paths(migration: &Transaction) -> HookResult {
+/// Inserts path sets for the tasks of schema version 1, so that the server also detects path conflicts with these
+/// tasks.
+fn insert_path_sets(migration: &Transaction) -> HookResult {
     let failed = |cause: Error| HookError::Hook(cause.to_string());
-    let ids = Ids::new();
+    let ids = IdGenerator::new();
     let mut reading = SqliteTx::new(migration, &SystemClock, &ids, None);
     let Some(counters) = counters::load(&mut reading).map_err(failed)? else { return Ok(()) };
-    let mut tx = SqliteTx::new(migration, &SystemClock, &ids, Some(counters.counted));
-    path_sets::declare_all(&mut tx).map_err(failed)?;
-    let counted = tx.counted().unwrap_or(counters.counted);
-    counters::save(&mut tx, counted).map_err(failed)
+    let mut tx = SqliteTx::new(migration, &SystemClock, &ids, Some(counters.last_assigned));
+    path_sets::insert_missing(&mut tx).map_err(failed)?;
+    let last_assigned = tx.last_assigned().unwrap_or(counters.last_assigned);
+    counters::save(&mut tx, last_assigned).map_err(failed)
 }
 
 #[cfg(test)]
@@ -57,7 +58,7 @@ mod tests {
 
     #[test]
     fn migrations_are_valid() {
-        migrations().validate().unwrap();
+        build_migrations().validate().unwrap();
     }
 
     #[tokio::test]
@@ -89,7 +90,7 @@ mod tests {
         assert_eq!((event.position, event.run_id.as_str(), event.task_id.as_deref()), (5, "run", Some("held")));
     }
 
-    /// Step 4 has had two forms. Databases of both must have the same schema in the end.
+    /// Migration step 4 has existed in two forms. A database that has applied either form must get the complete schema.
     #[test]
     fn databases_of_both_forms_of_version_4_get_all_indexes() {
         for before in ["PRAGMA user_version = 4", "PRAGMA user_version = 4; DROP INDEX tasks_waiting"] {

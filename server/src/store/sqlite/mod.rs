@@ -1,5 +1,5 @@
-//! All that is SQLite's own: opening, locking and migrating the file; the connection that writes; the connections that
-//! read.
+//! This module contains all code that is specific to SQLite. The module opens, locks and migrates the database file,
+//! and owns the connections that read and write.
 
 mod checkpoint;
 mod migrations;
@@ -20,102 +20,104 @@ pub(super) use self::readers::Readers;
 pub(super) use self::session::SqliteSession;
 use self::tx::SqliteTx;
 use super::counters;
-use super::session::Counted;
-use crate::clock::{Clock, Ids};
+use super::session::LastAssigned;
+use crate::clock::{Clock, IdGenerator};
 use crate::error::Error;
 
-/// Before 3.51.3, SQLite could lose a commit that ran beside a checkpoint.
+/// Oldest accepted version number of SQLite (3.51.3). Earlier versions can lose a commit that runs at the same time as
+/// a checkpoint.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
-/// Size of each connection's cache of prepared statements: more than there are statements, so that each is prepared once.
+/// Maximum number of prepared statements that each connection caches. The server has fewer than 256 statements, so each
+/// connection prepares each statement once.
 const STATEMENT_CACHE: usize = 256;
 
-/// How long to wait while another program writes to the file.
+/// Maximum time to wait while another program writes to the database file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why a database can't be opened.
+/// Specifies why a database can't be opened.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum OpenError {
-    #[error("another runhub has {} open: stop it, or pass another --db", .0.display())]
+    #[error("another runhub has the database {} open: stop that runhub, or pass another --db", .0.display())]
     InUse(PathBuf),
-    #[error("{} was written by a newer runhub: use that version, or pass another --db", .0.display())]
+    #[error("the database {} was written by a newer runhub: upgrade this runhub, or pass another --db", .0.display())]
     TooNew(PathBuf),
-    #[error("SQLite {0} can lose commits: runhub needs SQLite 3.51.3 or newer")]
+    #[error("this runhub contains SQLite {0}, which can lose commits: use a runhub with SQLite 3.51.3 or newer")]
     OldSqlite(&'static str),
-    #[error("can't open {}: {cause}", path.display())]
+    #[error("can't open the database {}: {cause}: check the file and its folder, or pass another --db", path.display())]
     Unreadable { path: PathBuf, cause: String },
 }
 
 impl OpenError {
-    pub(super) fn at(path: &Path, cause: impl std::fmt::Display) -> Self {
+    pub(super) fn unreadable(path: &Path, cause: impl std::fmt::Display) -> Self {
         Self::Unreadable { path: path.to_owned(), cause: cause.to_string() }
     }
 }
 
-/// Returns the name and version of the database, for GetServerInfo.
+/// Returns the text `sqlite` and the version of the linked SQLite library for the GetServerInfo response.
 pub fn version() -> String {
     format!("sqlite {}", rusqlite::version())
 }
 
-/// An open database file.
+/// Holds an open database file and the connections to the file.
 pub(super) struct Database {
-    /// The connection that writes.
+    /// Session of the only connection that writes.
     pub session: SqliteSession,
-    /// The connections that read.
+    /// Pool of the connections that read.
     pub readers: Readers,
-    /// The numbers that are committed.
-    pub counted: Counted,
-    /// Names this database. A cursor is good for one log_id.
+    /// Last position and key that committed transactions have assigned.
+    pub last_assigned: LastAssigned,
+    /// Identifier of this database. A cursor is valid only for one log_id.
     pub log_id: String,
-    /// Keeps other servers from opening the file as long as it is held.
+    /// Handle of the lock file. As long as this handle is held, no other server can open the database.
     pub lock: File,
 }
 
-/// Locks, creates or migrates, and opens a database file.
-///
-/// # Errors
-/// Another server has the file open; its schema is newer than this program; it can't be read or written.
+/// Locks a database file, creates or migrates the database schema, and opens the connections. Returns the open
+/// database. Fails if another server has the database file open, if a newer version of Runhub has migrated the
+/// database, if the linked SQLite version can lose commits, or if the database file can't be read or written.
 pub(super) fn open(path: &Path, clock: &Arc<dyn Clock>) -> Result<Database, OpenError> {
     let lock = lock(path)?;
     let conn = open_writer(path)?;
-    let ids = Ids::new();
+    let ids = IdGenerator::new();
     let counters = counters::load_or_create(&mut SqliteTx::new(&conn, clock.as_ref(), &ids, None));
-    let counters = counters.map_err(|cause: Error| OpenError::at(path, cause))?;
+    let counters = counters.map_err(|cause: Error| OpenError::unreadable(path, cause))?;
     let readers = Readers::open(path, Arc::clone(clock))?;
-    let session = SqliteSession::new(conn, Arc::clone(clock), ids, counters.counted);
-    Ok(Database { session, readers, counted: counters.counted, log_id: counters.log_id, lock })
+    let session = SqliteSession::new(conn, Arc::clone(clock), ids, counters.last_assigned);
+    Ok(Database { session, readers, last_assigned: counters.last_assigned, log_id: counters.log_id, lock })
 }
 
-/// Takes the lock file `PATH.lock`. The operating system releases it when this process ends, however it ends. Symbolic
-/// links are resolved first, so that all names of one file lead to one lock.
+/// Locks the file `PATH.lock` and returns the handle of the lock file. Fails with `InUse` if another process holds the
+/// lock. The operating system releases the lock when this process ends, even after a crash. Symbolic links are resolved
+/// first, so that all names of a database file lead to one lock file.
 fn lock(path: &Path) -> Result<File, OpenError> {
     let mut name = path.canonicalize().unwrap_or_else(|_| path.to_owned()).into_os_string();
     name.push(".lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name);
-    let file = file.map_err(|cause| OpenError::at(Path::new(&name), cause))?;
+    let file = file.map_err(|cause| OpenError::unreadable(Path::new(&name), cause))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
-        Err(TryLockError::Error(cause)) => Err(OpenError::at(Path::new(&name), cause)),
+        Err(TryLockError::Error(cause)) => Err(OpenError::unreadable(Path::new(&name), cause)),
     }
 }
 
-/// Opens the connection that writes and migrates the schema to the newest version.
-///
-/// # Errors
-/// The schema is newer than this program, or the file can't be read or written.
+/// Opens the connection that writes, migrates the schema to the newest version, and returns the connection. Fails if
+/// the linked SQLite version can lose commits, if a newer version of Runhub has migrated the database, or if the
+/// database file can't be read or written.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     check_sqlite(rusqlite::version_number())?;
-    let at = |cause: rusqlite::Error| OpenError::at(path, cause);
-    let mut conn = Connection::open(path).map_err(at)?;
-    conn.busy_timeout(BUSY_TIMEOUT).map_err(at)?;
-    let mode: String = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(at)?;
+    let unreadable = |cause: rusqlite::Error| OpenError::unreadable(path, cause);
+    let mut conn = Connection::open(path).map_err(unreadable)?;
+    conn.busy_timeout(BUSY_TIMEOUT).map_err(unreadable)?;
+    let mode: String =
+        conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(unreadable)?;
     if mode != "wal" {
-        return Err(OpenError::at(path, format!("its journal_mode stays {mode} and can't be set to WAL")));
+        return Err(OpenError::unreadable(path, format!("its journal_mode stays {mode} and can't be set to WAL")));
     }
-    conn.pragma_update(None, "synchronous", "FULL").map_err(at)?;
-    conn.pragma_update(None, "foreign_keys", "ON").map_err(at)?;
+    conn.pragma_update(None, "synchronous", "FULL").map_err(unreadable)?;
+    conn.pragma_update(None, "foreign_keys", "ON").map_err(unreadable)?;
     conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     checkpoint::log_checkpoints(&conn);
     migrations::migrate(&mut conn, path)?;
@@ -129,19 +131,20 @@ fn check_sqlite(version: i32) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Sets up a connection that only reads.
+/// Configures a connection that only reads.
 fn prepare_reader(conn: &mut Connection) -> rusqlite::Result<()> {
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     Ok(())
 }
 
-/// Returns the flags for opening a connection that only reads.
+/// Returns the flags that open a connection for reading only.
 fn reader_flags() -> OpenFlags {
     OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX
 }
 
-/// Converts an error of SQLite. Only a lock held by another program is worth a retry.
+/// Converts an SQLite error to the store's error type. If another program holds a lock, returns `StoreBusy`, which
+/// tells the caller to retry.
 fn sql_error(error: rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => Error::StoreBusy,

@@ -1,4 +1,4 @@
-//! For tests: the query plan of each statement that a body runs.
+//! This module records the query plan of each statement that a transaction body runs. Only tests use the module.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,29 +6,30 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::{SqliteTx, open_writer};
-use crate::clock::{Clock, Ids};
+use crate::clock::{Clock, IdGenerator};
 use crate::domain::Key;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
-use crate::store::{Each, Signal, SqlValue, Tx, counters};
+use crate::store::{RowHandler, Signal, SqlValue, Tx, counters};
 
-/// The steps of the query plan of each statement.
+/// Maps each statement to the steps of the statement's query plan.
 pub type Plans = BTreeMap<&'static str, Vec<String>>;
 
-/// Runs a body on a new database and returns the query plan of each statement that it ran.
+/// Runs a transaction body on a new database and returns the query plan of each statement that the body ran.
 pub fn explain(path: &Path, clock: &dyn Clock, body: impl FnOnce(&mut dyn Tx) -> Result<()>) -> Plans {
     let conn = open_writer(path).unwrap();
-    let ids = Ids::new();
+    let ids = IdGenerator::new();
     let counters = counters::load_or_create(&mut SqliteTx::new(&conn, clock, &ids, None)).unwrap();
-    let tx = SqliteTx::new(&conn, clock, &ids, Some(counters.counted));
-    let mut explaining = Explaining { tx, conn: &conn, plans: Plans::new() };
+    let tx = SqliteTx::new(&conn, clock, &ids, Some(counters.last_assigned));
+    let mut explaining = ExplainingTx { tx, conn: &conn, plans: Plans::new() };
     body(&mut explaining).unwrap();
     explaining.plans
 }
 
-/// A step that visits more rows than it returns, or sorts them, in a statement for which that is acceptable.
+/// Describes a slow step of a query plan that is acceptable in one statement. A slow step visits more rows than the
+/// step returns, or sorts the rows.
 struct Exception {
-    /// Part of the statement's text.
+    /// Part of the SQL text that identifies the statement.
     statement: &'static str,
     step: &'static str,
     reason: &'static str,
@@ -83,11 +84,11 @@ const EXCEPTIONS: [Exception; 10] = [
     },
 ];
 
-/// Returns the statements that find their rows without an index or sort them, exceptions aside.
+/// Returns the statements whose query plan contains a scan or a sort that `EXCEPTIONS` does not list.
 ///
 /// # Panics
-/// If an exception applies to no statement any more.
-pub fn slow(plans: &Plans) -> Vec<(&'static str, &[String])> {
+/// Panics if an entry of `EXCEPTIONS` applies to no statement, because an unused entry must be removed.
+pub fn find_slow_statements(plans: &Plans) -> Vec<(&'static str, &[String])> {
     for Exception { statement, step, reason } in EXCEPTIONS {
         let applies =
             |(sql, steps): (&&str, &Vec<String>)| sql.contains(statement) && steps.iter().any(|one| one == step);
@@ -100,14 +101,14 @@ pub fn slow(plans: &Plans) -> Vec<(&'static str, &[String])> {
     slow.map(|(sql, steps)| (*sql, steps.as_slice())).collect()
 }
 
-/// Records the query plan of each statement before it runs.
-struct Explaining<'a> {
+/// Records the query plan of each statement before the statement runs.
+struct ExplainingTx<'a> {
     tx: SqliteTx<'a>,
     conn: &'a Connection,
     plans: Plans,
 }
 
-impl Explaining<'_> {
+impl ExplainingTx<'_> {
     fn record(&mut self, sql: &'static str) -> Result<()> {
         if self.plans.contains_key(sql) {
             return Ok(());
@@ -121,7 +122,7 @@ impl Explaining<'_> {
     }
 }
 
-impl Tx for Explaining<'_> {
+impl Tx for ExplainingTx<'_> {
     fn now(&self) -> Timestamp {
         self.tx.now()
     }
@@ -155,8 +156,8 @@ impl Tx for Explaining<'_> {
         self.tx.execute(sql, params)
     }
 
-    fn query(&mut self, sql: &'static str, params: &[SqlValue], each: Each) -> Result<()> {
+    fn query(&mut self, sql: &'static str, params: &[SqlValue], handler: RowHandler) -> Result<()> {
         self.record(sql)?;
-        self.tx.query(sql, params, each)
+        self.tx.query(sql, params, handler)
     }
 }

@@ -1,4 +1,4 @@
-//! Readers: a pool of connections that only read. Each read sees one consistent state.
+//! This module manages a pool of read-only database connections. Each read sees one consistent state of the database.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,42 +7,39 @@ use r2d2_sqlite::SqliteConnectionManager;
 use tokio::sync::Semaphore;
 
 use super::{OpenError, SqliteTx, sql_error};
-use crate::clock::{Clock, Ids};
+use crate::clock::{Clock, IdGenerator};
 use crate::error::{Error, Result};
 use crate::store::Tx;
 
-/// Maximum number of reads at the same time. More reads would only compete for the processors.
+/// Maximum number of callers' reads that run at a time. More concurrent reads would only compete for the processors.
 const READERS: u32 = 8;
 
-/// Maximum number of waiting reads. Further reads are refused with OVERLOADED.
+/// Maximum number of reads that wait for a connection. Further reads are refused with OVERLOADED.
 const MAX_WAITING: usize = 4_096;
 
 pub(in crate::store) struct Readers {
     pool: r2d2::Pool<SqliteConnectionManager>,
-    /// One permit for each of `READERS` connections, so that no thread ever waits for a connection.
+    /// One permit for each of the `READERS` connections. A read waits for a permit without blocking a thread.
     connections: Arc<Semaphore>,
-    /// The permit for the connection of the server's own reads.
+    /// Permit for the connection that is reserved for the server's own reads.
     server_connection: Arc<Semaphore>,
-    /// One permit for each read that runs or waits.
+    /// One permit for each running or waiting read that is not exempt.
     admitted: Semaphore,
     clock: Arc<dyn Clock>,
 }
 
 impl Readers {
-    /// Opens the pool.
-    ///
-    /// # Errors
-    /// The file can't be opened.
+    /// Opens and returns the pool of read-only connections. Fails if the database file can't be opened.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let manager =
             SqliteConnectionManager::file(path).with_flags(super::reader_flags()).with_init(super::prepare_reader);
         let pool = r2d2::Pool::builder()
             .max_size(READERS + 1)
             .min_idle(Some(1))
-            // A local file does not go away between two reads.
+            // Skip the test of a connection before each read, because a connection to a local file can't be lost.
             .test_on_check_out(false)
             .build(manager)
-            .map_err(|cause| OpenError::at(path, cause))?;
+            .map_err(|cause| OpenError::unreadable(path, cause))?;
         Ok(Self {
             pool,
             connections: Arc::new(Semaphore::new(READERS as usize)),
@@ -52,10 +49,8 @@ impl Readers {
         })
     }
 
-    /// Runs a body that reads.
-    ///
-    /// # Errors
-    /// The body fails; `Overloaded` if too many reads wait.
+    /// Runs a transaction body that only reads on a pooled connection, and returns the result of the body. Fails if the
+    /// body fails, and with `Overloaded` if `MAX_WAITING` (4,096) reads already wait.
     pub async fn read<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -65,7 +60,8 @@ impl Readers {
         self.read_exempt(body).await
     }
 
-    /// Runs a body that waits with the others and is never refused.
+    /// Runs a transaction body that only reads, and returns the result of the body. The read is never refused, but
+    /// waits for a connection like the reads of all other callers. Fails if the body fails.
     pub async fn read_exempt<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -74,7 +70,8 @@ impl Readers {
         self.read_with_permit(&self.connections, body).await
     }
 
-    /// Runs a body of the server, which neither waits for the reads of callers nor is refused.
+    /// Runs a transaction body that only reads for the server itself, and returns the result of the body. The read does
+    /// not wait for the reads of callers and is never refused. Fails if the body fails.
     pub async fn read_as_server<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -105,9 +102,10 @@ fn read_once<T>(
     body: &impl Fn(&mut dyn Tx) -> Result<T>,
 ) -> Result<T> {
     let conn = pool.get().map_err(Error::internal)?;
-    // Dropping it rolls back a transaction that has changed nothing.
+    // When `_snapshot` is dropped, SQLite rolls back the transaction. The rollback loses nothing, because the
+    // transaction body only reads.
     let _snapshot = conn.unchecked_transaction().map_err(sql_error)?;
-    body(&mut SqliteTx::new(&conn, clock, &Ids::new(), None))
+    body(&mut SqliteTx::new(&conn, clock, &IdGenerator::new(), None))
 }
 
 #[cfg(test)]
@@ -137,7 +135,7 @@ mod tests {
                 .boxed()
         });
         let waiting = (0..MAX_WAITING).map(|_| readers.read(|_| Ok(())).boxed());
-        // The first poll of a read queues it.
+        // The first poll of a read puts the read into the queue of reads that wait for a connection.
         let mut admitted = join_all(running.chain(waiting)).boxed();
         assert!((&mut admitted).now_or_never().is_none());
         assert_eq!(readers.read(|_| Ok(())).await, Err(Error::Overloaded));

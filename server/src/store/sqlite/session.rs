@@ -1,31 +1,33 @@
-//! The connection that writes, as the writer's session.
+//! This module implements the writer's session on an SQLite connection.
 
 use std::sync::Arc;
 
 use rusqlite::Connection;
 
 use super::{SqliteTx, sql_error};
-use crate::clock::{Clock, Ids};
+use crate::clock::{Clock, IdGenerator};
 use crate::error::Result;
-use crate::store::session::{CommitOutcome, Counted, Ran, WriteSession};
+use crate::store::session::{BodyEffects, CommitOutcome, LastAssigned, WriteSession};
 use crate::store::{Tx, counters};
 
-/// The only connection that writes to the file. The lock file keeps other servers away.
+/// Owns the only connection that writes to the database file. The lock file prevents other servers from opening the
+/// file.
 pub(in crate::store) struct SqliteSession {
     conn: Connection,
     clock: Arc<dyn Clock>,
-    ids: Ids,
-    /// Kept here because no other process changes the row of `counters`.
-    committed: Counted,
+    ids: IdGenerator,
+    /// Last committed position and key. The copy in memory is always current, because no other process changes the
+    /// table `counters`.
+    committed: LastAssigned,
 }
 
 impl SqliteSession {
-    pub fn new(conn: Connection, clock: Arc<dyn Clock>, ids: Ids, committed: Counted) -> Self {
+    pub fn new(conn: Connection, clock: Arc<dyn Clock>, ids: IdGenerator, committed: LastAssigned) -> Self {
         Self { conn, clock, ids, committed }
     }
 
-    fn tx(&self, counted: Counted) -> SqliteTx<'_> {
-        SqliteTx::new(&self.conn, self.clock.as_ref(), &self.ids, Some(counted))
+    fn create_tx(&self, last_assigned: LastAssigned) -> SqliteTx<'_> {
+        SqliteTx::new(&self.conn, self.clock.as_ref(), &self.ids, Some(last_assigned))
     }
 
     fn run_sql(&self, sql: &str) -> Result<()> {
@@ -33,25 +35,25 @@ impl SqliteSession {
         statement.raw_execute().map(drop).map_err(sql_error)
     }
 
-    fn try_commit(&self, counted: Counted, has_written: bool) -> Result<()> {
+    fn try_commit(&self, last_assigned: LastAssigned, has_written: bool) -> Result<()> {
         if has_written {
-            counters::save(&mut self.tx(counted), counted)?;
+            counters::save(&mut self.create_tx(last_assigned), last_assigned)?;
         }
         self.run_sql("COMMIT")
     }
 }
 
 impl WriteSession for SqliteSession {
-    fn begin(&mut self) -> Result<Counted> {
+    fn begin(&mut self) -> Result<LastAssigned> {
         self.run_sql("BEGIN IMMEDIATE")?;
         Ok(self.committed)
     }
 
-    fn run(&mut self, counted: Counted, body: impl FnOnce(&mut dyn Tx) -> bool) -> Ran {
-        let mut tx = self.tx(counted);
+    fn run(&mut self, last_assigned: LastAssigned, body: impl FnOnce(&mut dyn Tx) -> bool) -> BodyEffects {
+        let mut tx = self.create_tx(last_assigned);
         let is_done = body(&mut tx);
-        let counted = tx.counted().unwrap_or(counted);
-        Ran { is_done, counted, has_written: tx.has_written(), signals: tx.into_signals() }
+        let last_assigned = tx.last_assigned().unwrap_or(last_assigned);
+        BodyEffects { is_done, last_assigned, has_written: tx.has_written(), signals: tx.into_signals() }
     }
 
     fn set_savepoint(&mut self) -> Result<()> {
@@ -65,14 +67,14 @@ impl WriteSession for SqliteSession {
         self.run_sql("RELEASE body")
     }
 
-    fn is_whole(&self) -> bool {
+    fn can_commit(&self) -> bool {
         !self.conn.is_autocommit()
     }
 
-    fn commit(&mut self, counted: Counted, has_written: bool) -> CommitOutcome {
-        match self.try_commit(counted, has_written) {
+    fn commit(&mut self, last_assigned: LastAssigned, has_written: bool) -> CommitOutcome {
+        match self.try_commit(last_assigned, has_written) {
             Ok(()) => {
-                self.committed = counted;
+                self.committed = last_assigned;
                 CommitOutcome::Committed
             }
             Err(error) => CommitOutcome::Failed(error),
@@ -80,8 +82,8 @@ impl WriteSession for SqliteSession {
     }
 
     fn rollback(&mut self) {
-        if self.is_whole() {
-            // If even this fails, the next BEGIN reports it.
+        if self.can_commit() {
+            // Ignore the error, because the next BEGIN reports a failed rollback.
             let _ = self.run_sql("ROLLBACK");
         }
     }

@@ -1,60 +1,71 @@
-//! `Tx` on a connection to SQLite, and values on their way into SQLite and out of it.
+//! This module implements `Tx` on an SQLite connection, and converts values between the store and SQLite.
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, Connection, ToSql};
+use rusqlite::{CachedStatement, Connection, Statement, ToSql};
 
 use super::sql_error;
-use crate::clock::{self, Clock, Ids};
+use crate::clock::{self, Clock, IdGenerator};
 use crate::domain::Key;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
-use crate::store::session::Counted;
-use crate::store::{Columns, Each, Row, Signal, SqlValue, Tx};
+use crate::store::session::LastAssigned;
+use crate::store::{Columns, Row, RowHandler, Signal, SqlValue, Tx};
 
-/// The open transaction of a connection. The owner of the connection begins the transaction, and commits it or rolls it
-/// back.
+/// Represents the open transaction of a connection. The owner of the connection opens, commits and rolls back the
+/// transaction.
 pub(super) struct SqliteTx<'a> {
     conn: &'a Connection,
     now: Timestamp,
-    ids: &'a Ids,
-    /// The last numbers taken. None in a read.
-    counted: Option<Counted>,
+    ids: &'a IdGenerator,
+    /// Last assigned position and key. None if the transaction only reads.
+    last_assigned: Option<LastAssigned>,
     has_written: bool,
     signals: Vec<Signal>,
 }
 
 impl<'a> SqliteTx<'a> {
-    /// Makes the view of a transaction for one body. Without `counted` the body can only read.
-    pub fn new(conn: &'a Connection, clock: &dyn Clock, ids: &'a Ids, counted: Option<Counted>) -> Self {
-        Self { conn, now: clock.now(), ids, counted, has_written: false, signals: Vec::new() }
+    /// Creates a `Tx` for one transaction body in the open transaction. If `last_assigned` is None, the body can only
+    /// read.
+    pub fn new(
+        conn: &'a Connection,
+        clock: &dyn Clock,
+        ids: &'a IdGenerator,
+        last_assigned: Option<LastAssigned>,
+    ) -> Self {
+        Self { conn, now: clock.now(), ids, last_assigned, has_written: false, signals: Vec::new() }
     }
 
-    /// Returns the last numbers taken, or None in a read.
-    pub fn counted(&self) -> Option<Counted> {
-        self.counted
+    /// Returns the last assigned position and key, or None if the transaction only reads.
+    pub fn last_assigned(&self) -> Option<LastAssigned> {
+        self.last_assigned
     }
 
-    /// Returns the signals for the waiters, to be sent after the commit.
+    /// Returns the signals to send to the waiters after the commit.
     pub fn into_signals(self) -> Vec<Signal> {
         self.signals
     }
 
-    fn counted_mut(&mut self) -> Result<&mut Counted> {
-        self.counted.as_mut().ok_or_else(|| Error::internal("a transaction that only reads can't insert rows"))
+    fn require_last_assigned(&mut self) -> Result<&mut LastAssigned> {
+        self.last_assigned
+            .as_mut()
+            .ok_or_else(|| Error::internal("a read transaction can't insert rows: call `Store::transact` instead"))
     }
 
-    fn statement(&self, sql: &str, params: &[SqlValue]) -> Result<CachedStatement<'a>> {
+    fn prepare_statement(&self, sql: &str, params: &[SqlValue]) -> Result<CachedStatement<'a>> {
         let mut statement = self.conn.prepare_cached(sql).map_err(sql_error)?;
         for (name, value) in PARAMETERS.iter().zip(params) {
             let index = statement.parameter_index(name).map_err(sql_error)?;
-            let index = index.ok_or_else(|| Error::internal(format!("no parameter {name} in {sql}")))?;
+            let index = index.ok_or_else(|| {
+                Error::internal(format!("the SQL statement `{sql}` has no parameter {name}: report the bug"))
+            })?;
             statement.raw_bind_parameter(index, value).map_err(sql_error)?;
         }
         Ok(statement)
     }
 }
 
-/// SQLite takes `$1` for a name, not for a number, so each parameter is looked up by its name.
+/// Names of the statement parameters in the order of the bound values. SQLite treats `$1` as a name and not as a
+/// number, so the store must find each parameter by name.
 const PARAMETERS: [&str; 32] = [
     "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12", "$13", "$14", "$15", "$16", "$17",
     "$18", "$19", "$20", "$21", "$22", "$23", "$24", "$25", "$26", "$27", "$28", "$29", "$30", "$31", "$32",
@@ -74,15 +85,15 @@ impl Tx for SqliteTx<'_> {
     }
 
     fn next_key(&mut self) -> Result<Key> {
-        let counted = self.counted_mut()?;
-        counted.key += 1;
-        Ok(counted.key)
+        let last_assigned = self.require_last_assigned()?;
+        last_assigned.key += 1;
+        Ok(last_assigned.key)
     }
 
     fn next_position(&mut self) -> Result<i64> {
-        let counted = self.counted_mut()?;
-        counted.position += 1;
-        Ok(counted.position)
+        let last_assigned = self.require_last_assigned()?;
+        last_assigned.position += 1;
+        Ok(last_assigned.position)
     }
 
     fn signal(&mut self, signal: Signal) {
@@ -94,18 +105,19 @@ impl Tx for SqliteTx<'_> {
     }
 
     fn execute(&mut self, sql: &'static str, params: &[SqlValue]) -> Result<u64> {
-        let changed = self.statement(sql, params)?.raw_execute().map_err(sql_error)?;
+        let changed = self.prepare_statement(sql, params)?.raw_execute().map_err(sql_error)?;
         self.has_written |= changed > 0;
         Ok(changed as u64)
     }
 
-    fn query(&mut self, sql: &'static str, params: &[SqlValue], each: Each) -> Result<()> {
-        let mut statement = self.statement(sql, params)?;
-        // A statement that returns rows and is no SELECT (UPDATE … RETURNING) has written.
+    fn query(&mut self, sql: &'static str, params: &[SqlValue], handler: RowHandler) -> Result<()> {
+        let mut statement = self.prepare_statement(sql, params)?;
+        // An UPDATE … RETURNING statement runs as a query but changes rows, so a query that is not read-only counts as
+        // a write.
         self.has_written |= !statement.readonly();
         let mut rows = statement.raw_query();
         while let Some(row) = rows.next().map_err(sql_error)? {
-            if each(&mut Columns::new(row))?.is_break() {
+            if handler(&mut Columns::new(row))?.is_break() {
                 break;
             }
         }
@@ -120,7 +132,13 @@ impl Row for rusqlite::Row<'_> {
             ValueRef::Integer(number) => Ok(SqlValue::Int(number)),
             ValueRef::Text(text) => std::str::from_utf8(text).map(SqlValue::Text).map_err(Error::internal),
             ValueRef::Blob(blob) => Ok(SqlValue::Blob(blob)),
-            ValueRef::Real(number) => Err(Error::internal(format!("a column holds {number}"))),
+            ValueRef::Real(number) => {
+                let statement: &Statement<'_> = self.as_ref();
+                let name = statement.column_name(at).map_err(sql_error)?;
+                Err(Error::internal(format!(
+                    "column `{name}` holds the floating-point number {number} instead of an integer: report the bug"
+                )))
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Group commit: runs the bodies of many calls in one transaction, so that they share one sync to the disk.
+//! This module commits calls in groups. The transaction bodies of up to 128 calls run in one transaction and share one
+//! disk sync.
 
 use std::time::{Duration, Instant};
 
@@ -10,145 +11,152 @@ use crate::error::{Error, Result};
 use crate::store::Signal;
 use crate::store::notifications::Notifications;
 use crate::store::queue::Queue;
-use crate::store::session::{CommitOutcome, Counted, WriteSession};
+use crate::store::session::{CommitOutcome, LastAssigned, WriteSession};
 
-/// How often a group is run again at most because a caller has disconnected meanwhile.
+/// Maximum number of times that a group runs again because a caller has disconnected during the run.
 const MAX_RERUNS: usize = 2;
 
-/// A commit that takes this long is logged: the disk is too slow for the load, or another program uses it.
+/// Minimum duration of a commit that is logged as a warning. A slow commit means that the disk is too slow for the load
+/// or that another program uses the disk.
 const SLOW_COMMIT: Duration = Duration::from_secs(1);
 
-/// Why a group was not committed.
+/// Specifies why a group was not committed.
 enum Failure {
-    /// The database rolled back the whole transaction because of the statement of a body (on a full disk, say).
+    /// The database rolled back the whole transaction after a statement of a transaction body failed, for example on a
+    /// full disk.
     RolledBack,
-    /// A caller has disconnected after its body had run.
-    Unwanted,
-    /// A body failed after it had written something, and there is no savepoint to roll back to.
-    HalfDone,
+    /// A caller disconnected after the writer had run the caller's transaction body.
+    CallerDisconnected,
+    /// A transaction body failed after writing, and no savepoint was set before the body.
+    FailedAfterWrite,
     /// A statement of the writer itself failed, such as BEGIN or COMMIT.
     Writer(Error),
-    /// The outcome of the commit is unknown. These signals belong to it.
+    /// The outcome of the commit is unknown. The value holds the signals of the group.
     Unknown(Vec<Signal>),
 }
 
-/// How a group is run.
+/// Specifies how a group runs.
 #[derive(Debug, Clone, Copy)]
-struct Pass {
-    /// Set a savepoint before each body, so that a body that fails after writing can be rolled back alone. Without
-    /// savepoints such a body rolls back the group. Bodies rarely fail so, and savepoints for all took a third of this
-    /// thread's time, most of it for copies of pages.
+struct GroupOptions {
+    /// True if the writer sets a savepoint before each transaction body and can therefore roll back a single body that
+    /// fails after writing. Without savepoints, the writer must roll back the whole group. The first run sets no
+    /// savepoints, because bodies rarely fail after writing and savepoints cost a third of the writer thread's time.
     with_savepoints: bool,
-    /// How often the group may still be run again because a caller has disconnected.
+    /// Number of times that the group may run again because a caller has disconnected.
     reruns: usize,
 }
 
-impl Pass {
+impl GroupOptions {
     const FIRST: Self = Self { with_savepoints: false, reruns: MAX_RERUNS };
-    /// For a group of one: its rollback concerns no other body.
+    /// Options for a group with one transaction body, whose rollback affects no other body.
     const ALONE: Self = Self { with_savepoints: false, reruns: 0 };
 }
 
-/// The effects of all bodies of a group.
+/// Holds the effects of all transaction bodies of a group.
 #[derive(Default)]
 struct Effects {
-    /// The transaction has changed rows or taken numbers.
+    /// True if the transaction has changed rows or has assigned positions or keys.
     has_written: bool,
     signals: Vec<Signal>,
 }
 
-/// The state of the writer thread.
-pub(super) struct Groups<S> {
+/// Holds the state of the writer thread.
+pub(super) struct GroupCommitter<S> {
     session: S,
-    /// The last numbers taken, in the open transaction or before.
-    counted: Counted,
+    /// Last assigned position and key, including the open transaction.
+    last_assigned: LastAssigned,
     notifications: Notifications,
-    /// Takes the groups whose calls can be answered.
+    /// Channel that sends finished groups to `answer_all`, which answers the calls.
     answers: mpsc::UnboundedSender<Vec<Box<dyn Job>>>,
 }
 
-impl<S: WriteSession> Groups<S> {
+impl<S: WriteSession> GroupCommitter<S> {
     pub fn new(
         session: S,
-        counted: Counted,
+        last_assigned: LastAssigned,
         notifications: Notifications,
         answers: mpsc::UnboundedSender<Vec<Box<dyn Job>>>,
     ) -> Self {
-        Self { session, counted, notifications, answers }
+        Self { session, last_assigned, notifications, answers }
     }
 
-    /// Commits what is queued, group by group, until the queue is closed and empty.
+    /// Commits the queued calls in groups until the queue is closed and empty.
     pub fn serve(mut self, queue: &Queue<Box<dyn Job>>) {
         while queue.wait().is_some() {
-            // Callers that are about to queue a call can do so first. Under load this saves a third of the commits;
-            // without load it does not wait.
+            // Yield first, so that callers that are about to queue a call can join the next group. Under load, yielding
+            // saves a third of the commits. Without load, yielding causes no delay.
             std::thread::yield_now();
             self.commit(queue.take(LARGEST_GROUP));
         }
     }
 
     fn commit(&mut self, mut group: Vec<Box<dyn Job>>) {
-        let Some(committed) = self.run_until_settled(&mut group) else { return };
+        let Some(committed) = self.run_with_reruns(&mut group) else { return };
         match committed {
             Ok(()) => {}
-            // The database is locked for every body: running them one by one would only wait again.
+            // Fail all calls of the group, because another program holds the lock on the database. If the writer ran
+            // the transaction bodies one by one, each body would only wait for the lock again.
             Err(Failure::Writer(Error::StoreBusy)) => fail_all(&mut group, &Error::StoreBusy),
-            Err(Failure::Unknown(signals)) => self.settle_unknown(&mut group, &signals),
+            Err(Failure::Unknown(signals)) => self.fail_after_unknown_commit(&mut group, &signals),
             Err(_) => self.run_one_by_one(&mut group),
         }
         if let Err(unsent) = self.answers.send(group) {
-            // The runtime that opened the store has ended, and the callers wait in another one.
+            // Answer the calls here, because `answer_all` has ended together with the runtime that opened the store.
+            // Callers in another runtime still wait for answers.
             unsent.0.into_iter().for_each(Job::answer);
         }
     }
 
-    /// Runs a group again as long as that can help. Returns None if no caller is left.
-    fn run_until_settled(&mut self, group: &mut Vec<Box<dyn Job>>) -> Option<Result<(), Failure>> {
-        let mut pass = Pass::FIRST;
+    /// Runs a group, and runs the group again if a caller disconnects or if a transaction body fails after writing.
+    /// Returns the result of the last run, or None if all callers have disconnected.
+    fn run_with_reruns(&mut self, group: &mut Vec<Box<dyn Job>>) -> Option<Result<(), Failure>> {
+        let mut options = GroupOptions::FIRST;
         loop {
-            // If a caller disconnects before the commit, its body leaves nothing behind. The last pass no longer checks:
-            // otherwise callers that keep disconnecting could delay the others forever.
-            group.retain(|job| job.is_wanted());
+            // Drop the jobs of disconnected callers before each run, so that the transaction bodies of these jobs
+            // change nothing. After the last run, the writer does not check for disconnected callers again, because
+            // callers that repeatedly disconnect could otherwise delay the other callers forever.
+            group.retain(|job| job.has_waiting_caller());
             if group.is_empty() {
                 return None;
             }
-            match self.run_together(group, pass) {
-                Err(Failure::Unwanted) => pass.reruns -= 1,
-                Err(Failure::HalfDone) if !pass.with_savepoints => pass.with_savepoints = true,
+            match self.run_together(group, options) {
+                Err(Failure::CallerDisconnected) => options.reruns -= 1,
+                Err(Failure::FailedAfterWrite) if !options.with_savepoints => options.with_savepoints = true,
                 settled => return Some(settled),
             }
         }
     }
 
-    /// Gives each body a transaction of its own, so that only the body at fault fails.
+    /// Runs each transaction body in a separate transaction, so that a failing body does not affect the other calls.
     fn run_one_by_one(&mut self, group: &mut [Box<dyn Job>]) {
         for job in group.chunks_mut(1) {
-            match self.run_together(job, Pass::ALONE) {
+            match self.run_together(job, GroupOptions::ALONE) {
                 Err(Failure::Writer(error)) => fail_all(job, &error),
-                Err(Failure::Unknown(signals)) => self.settle_unknown(job, &signals),
-                // The job has its result: the body's own, or the error that `run_body` has set.
-                Ok(()) | Err(Failure::RolledBack | Failure::Unwanted | Failure::HalfDone) => {}
+                Err(Failure::Unknown(signals)) => self.fail_after_unknown_commit(job, &signals),
+                // The job already holds the result of the transaction body, or the error that `run_body` has set.
+                Ok(()) | Err(Failure::RolledBack | Failure::CallerDisconnected | Failure::FailedAfterWrite) => {}
             }
         }
     }
 
-    /// Answers that the store is busy: a caller that repeats its call with the same request_id learns what became of it.
-    /// Waiters and watchers are notified as if the commit had succeeded, for they read the store before they act.
-    fn settle_unknown(&mut self, group: &mut [Box<dyn Job>], signals: &[Signal]) {
+    /// Fails the calls of a group with `StoreBusy` after a commit with an unknown outcome. If a caller repeats a call
+    /// with an unchanged request_id, the caller learns the outcome. Waiters and watchers are notified as after a
+    /// successful commit, because every waiter and watcher reads the store before acting.
+    fn fail_after_unknown_commit(&mut self, group: &mut [Box<dyn Job>], signals: &[Signal]) {
         tracing::error!("the outcome of a commit is unknown");
         fail_all(group, &Error::StoreBusy);
         self.notifications.signal(signals);
         if let Ok(committed) = self.session.begin() {
-            self.notifications.log_reaches(committed.position);
+            self.notifications.notify_growth(committed.position);
         }
         self.session.rollback();
     }
 
-    fn run_together(&mut self, jobs: &mut [Box<dyn Job>], pass: Pass) -> Result<(), Failure> {
-        match self.try_together(jobs, pass) {
+    fn run_together(&mut self, jobs: &mut [Box<dyn Job>], options: GroupOptions) -> Result<(), Failure> {
+        match self.try_together(jobs, options) {
             Ok(signals) => {
                 self.notifications.signal(&signals);
-                self.notifications.log_reaches(self.counted.position);
+                self.notifications.notify_growth(self.last_assigned.position);
                 Ok(())
             }
             Err(failure) => {
@@ -158,25 +166,27 @@ impl<S: WriteSession> Groups<S> {
         }
     }
 
-    /// Runs the bodies in one transaction and commits it. Returns the signals of the bodies.
-    fn try_together(&mut self, jobs: &mut [Box<dyn Job>], pass: Pass) -> Result<Vec<Signal>, Failure> {
+    /// Runs the transaction bodies of `jobs` in one transaction and commits the transaction. Returns the signals of the
+    /// bodies. Fails with the reason why the group was not committed.
+    fn try_together(&mut self, jobs: &mut [Box<dyn Job>], options: GroupOptions) -> Result<Vec<Signal>, Failure> {
         let committed = self.session.begin().map_err(Failure::Writer)?;
-        // Positions that were rolled back are taken again, for the log must have no gap. Keys are not: caches in memory
-        // outlive a rollback and hold keys.
-        self.counted = Counted { position: committed.position, key: self.counted.key.max(committed.key) };
+        // Assign rolled-back positions again, because the log must have no gap. Do not assign rolled-back keys again,
+        // because caches in memory outlive a rollback and may contain these keys.
+        self.last_assigned =
+            LastAssigned { position: committed.position, key: self.last_assigned.key.max(committed.key) };
         let mut effects = Effects::default();
         for job in jobs.iter_mut() {
-            if pass.with_savepoints {
+            if options.with_savepoints {
                 self.run_in_savepoint(job.as_mut(), &mut effects)?;
             } else if !self.run_body(job.as_mut(), &mut effects)? {
-                return Err(Failure::HalfDone);
+                return Err(Failure::FailedAfterWrite);
             }
         }
-        if pass.reruns > 0 && jobs.iter().any(|job| job.has_succeeded() && !job.is_wanted()) {
-            return Err(Failure::Unwanted);
+        if options.reruns > 0 && jobs.iter().any(|job| job.has_succeeded() && !job.has_waiting_caller()) {
+            return Err(Failure::CallerDisconnected);
         }
         let begun = Instant::now();
-        let outcome = self.session.commit(self.counted, effects.has_written);
+        let outcome = self.session.commit(self.last_assigned, effects.has_written);
         let duration = begun.elapsed();
         if duration >= SLOW_COMMIT {
             tracing::warn!(calls = jobs.len(), duration_ms = duration.as_millis(), "slow commit");
@@ -194,26 +204,27 @@ impl<S: WriteSession> Groups<S> {
         self.session.end_savepoint(keeps_changes).map_err(Failure::Writer)
     }
 
-    /// Runs a body. Returns false if the body has failed and left changes that must be rolled back.
+    /// Runs a transaction body. Returns false if the body has failed and the changes of the body must be rolled back.
+    /// Fails if the database has rolled back the transaction.
     fn run_body(&mut self, job: &mut dyn Job, effects: &mut Effects) -> Result<bool, Failure> {
-        let before = self.counted;
-        let ran = self.session.run(before, |tx| job.run(tx));
-        self.counted.key = ran.counted.key;
-        // Whatever the body returns, all changes of the group are gone.
-        if !self.session.is_whole() {
-            if ran.is_done {
+        let before = self.last_assigned;
+        let body_effects = self.session.run(before, |tx| job.run(tx));
+        self.last_assigned.key = body_effects.last_assigned.key;
+        // The database has rolled back all changes of the group, so the transaction body must not report success.
+        if !self.session.can_commit() {
+            if body_effects.is_done {
                 job.fail(Error::internal(
-                    "the database rolled back the transaction, but the body of the call ignored the error",
+                    "SQLite rolled back the transaction, but the transaction's code ignored the error: report the bug",
                 ));
             }
             return Err(Failure::RolledBack);
         }
-        if !ran.is_done {
-            return Ok(!ran.has_written);
+        if !body_effects.is_done {
+            return Ok(!body_effects.has_written);
         }
-        self.counted.position = ran.counted.position;
-        effects.has_written |= ran.has_written || ran.counted != before;
-        effects.signals.extend(ran.signals);
+        self.last_assigned.position = body_effects.last_assigned.position;
+        effects.has_written |= body_effects.has_written || body_effects.last_assigned != before;
+        effects.signals.extend(body_effects.signals);
         Ok(true)
     }
 }

@@ -1,4 +1,4 @@
-//! Calls that wait for the writer.
+//! This module defines the calls that wait for the writer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,21 +7,21 @@ use tokio::sync::oneshot;
 use crate::error::{Error, Result};
 use crate::store::Tx;
 
-/// A queued call, whatever its body returns.
+/// Represents a queued call with any type of result.
 pub(super) trait Job: Send {
     /// Returns whether the caller still waits for the answer.
-    fn is_wanted(&self) -> bool;
-    /// Runs the body and keeps its result. Returns whether the body has succeeded.
+    fn has_waiting_caller(&self) -> bool;
+    /// Runs the transaction body and stores the result of the body. Returns whether the body succeeded.
     fn run(&mut self, tx: &mut dyn Tx) -> bool;
-    /// Returns whether the body has run and succeeded.
+    /// Returns whether the transaction body has run and succeeded.
     fn has_succeeded(&self) -> bool;
-    /// Replaces the result of the body by an error.
+    /// Replaces the result of the transaction body with an error.
     fn fail(&mut self, error: Error);
     /// Sends the result to the caller.
     fn answer(self: Box<Self>);
 }
 
-/// A body and the channel for its result.
+/// Holds a transaction body and the channel that sends the body's result to the caller.
 pub(super) struct Call<T, F> {
     body: F,
     result: Option<Result<T>>,
@@ -39,14 +39,19 @@ where
     T: Send,
     F: Fn(&mut dyn Tx) -> Result<T> + Send,
 {
-    fn is_wanted(&self) -> bool {
+    fn has_waiting_caller(&self) -> bool {
         !self.reply.is_closed()
     }
 
     fn run(&mut self, tx: &mut dyn Tx) -> bool {
-        // A panic is the bug of one call. It must not end the writer; the changes of this body are rolled back.
+        // Catch a panic, because a bug in one transaction body must not end the writer thread. The writer rolls back
+        // the changes of the panicking body.
         let result = catch_unwind(AssertUnwindSafe(|| (self.body)(tx)));
-        let result = result.unwrap_or_else(|_| Err(Error::internal("the body of a transaction panicked")));
+        let result = result.unwrap_or_else(|_| {
+            Err(Error::internal(
+                "the transaction's code panicked, so the server rolled back the call's changes: report the bug",
+            ))
+        });
         self.result.insert(result).is_ok()
     }
 
@@ -60,7 +65,7 @@ where
 
     fn answer(self: Box<Self>) {
         if let Some(result) = self.result {
-            // If the caller has disconnected after the commit, the commit stands.
+            // Ignore a failed send, because the commit remains valid even if the caller has disconnected.
             let _ = self.reply.send(result);
         }
     }

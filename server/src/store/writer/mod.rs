@@ -1,4 +1,4 @@
-//! The one writer: a thread that owns the writing session and commits queued calls in groups.
+//! This module runs the writer, a thread that owns the writing session and commits the queued calls in groups.
 
 mod group;
 mod job;
@@ -10,52 +10,49 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::group::Groups;
+use self::group::GroupCommitter;
 use self::job::{Call, Job};
 use super::notifications::Notifications;
 use super::queue::Queue;
-use super::session::{Counted, WriteSession};
+use super::session::{LastAssigned, WriteSession};
 use super::{JobOptions, Limit, Listener, Tx};
 use crate::error::{Error, Result};
 
-/// Maximum size of a group. Larger groups add latency and no throughput.
+/// Maximum size of a group: 128 calls, or 1 MiB of requests. Larger groups add latency and no throughput.
 const LARGEST_GROUP: Limit = Limit { rows: 128, bytes: 1024 * 1024 };
 
-/// The handle of the writer thread. Dropping it ends the thread once the queue is empty.
+/// Owns the writer thread. After this value is dropped, the thread serves the remaining queued calls and ends.
 pub(super) struct Writer {
     queue: Arc<Queue<Box<dyn Job>>>,
     growth: watch::Receiver<i64>,
-    /// None once `close` waits for the thread.
+    /// Join handle of the writer thread. None after `close` has started to wait for the thread.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Writer {
-    /// Starts the thread. `counted` holds the numbers that the database has committed.
-    ///
-    /// # Errors
-    /// The operating system refuses a thread.
+    /// Starts the writer thread and returns the writer. `last_assigned` holds the last position and key that the
+    /// database has committed. Fails if the operating system can't start a thread.
     ///
     /// # Panics
-    /// Outside a tokio runtime.
-    pub fn start(session: impl WriteSession, counted: Counted, listener: Listener) -> std::io::Result<Self> {
-        let notifications = Notifications::new(counted.position, listener);
+    /// Panics if the caller is outside a tokio runtime.
+    pub fn start(session: impl WriteSession, last_assigned: LastAssigned, listener: Listener) -> std::io::Result<Self> {
+        let notifications = Notifications::new(last_assigned.position, listener);
         let growth = notifications.log_growth();
         let (answers, answerable) = mpsc::unbounded_channel();
         tokio::spawn(answer_all(answerable));
-        let groups = Groups::new(session, counted, notifications, answers);
+        let committer = GroupCommitter::new(session, last_assigned, notifications, answers);
         let queue = Arc::new(Queue::new());
         let served = Arc::clone(&queue);
         let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
-            let _on_exit = AbandonQueue(&served);
-            groups.serve(&served);
+            let _on_exit = QueueGuard(&served);
+            committer.serve(&served);
         })?;
         Ok(Self { queue, growth, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Runs a body in the next group and waits for its commit.
-    ///
-    /// # Errors
-    /// The body or the commit fails; `Overloaded` if the queue is full; `Draining` if the writer has ended.
+    /// Queues a transaction body, waits until the body's group is committed, and returns the result of the body. Fails
+    /// if the body or the commit fails, with `Overloaded` if the call's lane of the queue is full, and with `Draining`
+    /// if the writer has ended.
     pub async fn transact<T, F>(&self, options: JobOptions, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -63,12 +60,13 @@ impl Writer {
     {
         let (reply, answer) = oneshot::channel();
         self.queue.push(Box::new(Call::new(body, reply)), options)?;
-        // The sender is dropped unused if the thread or the runtime has ended.
+        // If the writer thread or the runtime has ended, the channel closes without an answer, and the call fails with
+        // `Draining`.
         answer.await.unwrap_or(Err(Error::Draining))
     }
 
     /// Returns the number of queued calls.
-    pub fn waiting(&self) -> usize {
+    pub fn queued_calls(&self) -> usize {
         self.queue.len()
     }
 
@@ -77,7 +75,7 @@ impl Writer {
         self.growth.clone()
     }
 
-    /// Closes the queue and waits until everything in it is committed.
+    /// Closes the queue and waits until all queued calls are committed.
     pub async fn close(&self) {
         self.queue.close();
         let thread = self.thread.lock().ok().and_then(|mut thread| thread.take());
@@ -93,10 +91,11 @@ impl Drop for Writer {
     }
 }
 
-/// Fails the queued calls when the thread ends, for whatever reason, so that no caller waits for it any longer.
-struct AbandonQueue<'a>(&'a Queue<Box<dyn Job>>);
+/// Fails the queued calls when the writer thread ends, even if the thread panics. Otherwise the callers would wait
+/// forever.
+struct QueueGuard<'a>(&'a Queue<Box<dyn Job>>);
 
-impl Drop for AbandonQueue<'_> {
+impl Drop for QueueGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!("the writer thread panicked: no write succeeds until the server is restarted");
@@ -105,8 +104,8 @@ impl Drop for AbandonQueue<'_> {
     }
 }
 
-/// Answers the calls of committed groups. The writer thread wakes this one task for each group: waking a task of the
-/// runtime for each call would take as long as some of the calls.
+/// Answers the calls of finished groups. The writer thread wakes one tokio task for each group, because waking one
+/// tokio task for each call would take as long as running a short transaction body.
 async fn answer_all(mut groups: mpsc::UnboundedReceiver<Vec<Box<dyn Job>>>) {
     while let Some(group) = groups.recv().await {
         group.into_iter().for_each(Job::answer);

@@ -1,4 +1,4 @@
-//! The promises of the writer, one test each.
+//! Each test in this module checks one guarantee of the writer.
 
 mod faults;
 
@@ -19,9 +19,9 @@ fn open(folder: &TempDir) -> Store {
     Store::open(&folder.path().join("db"), Arc::new(SystemClock), Box::new(|_| {})).unwrap()
 }
 
-/// An error with which a body fails.
-fn failure() -> Error {
-    Error::field("test", "must be refused")
+/// Returns the error with which the transaction bodies in these tests fail.
+fn create_failure() -> Error {
+    Error::internal("the transaction of this test fails on purpose")
 }
 
 fn add_run(tx: &mut dyn Tx, id: &str) -> Result<()> {
@@ -34,15 +34,15 @@ async fn exists(store: &Store, id: &'static str) -> bool {
     store.read(move |tx| Ok(runs::find(tx, id)?.is_some())).await.unwrap()
 }
 
-/// Holds the writer in a body, so that the calls sent meanwhile become one group.
-struct Held {
-    go_on: mpsc::Sender<()>,
+/// Holds the writer inside a transaction body, so that the calls sent in the meantime become one group.
+struct HeldWriter {
+    release: mpsc::Sender<()>,
     body: JoinHandle<Result<()>>,
 }
 
-impl Held {
+impl HeldWriter {
     async fn hold(store: &Store) -> Self {
-        let (go_on, wait) = mpsc::channel();
+        let (release, wait) = mpsc::channel();
         let (entered, inside) = tokio::sync::oneshot::channel();
         let store = store.clone();
         let wait = std::sync::Mutex::new(wait);
@@ -58,22 +58,23 @@ impl Held {
             store.transact(body).await
         });
         inside.await.unwrap();
-        Self { go_on, body }
+        Self { release, body }
     }
 
-    async fn go_on(self) {
-        self.go_on.send(()).unwrap();
+    async fn release(self) {
+        self.release.send(()).unwrap();
         self.body.await.unwrap().unwrap();
     }
 
-    /// Goes on to a commit that fails.
-    async fn go_on_and_fail(self, error: &Error) {
-        self.go_on.send(()).unwrap();
+    /// Releases the writer and checks that the commit of the group that was queued while the writer was held fails with
+    /// `error`.
+    async fn release_and_expect_error(self, error: &Error) {
+        self.release.send(()).unwrap();
         assert_eq!(self.body.await.unwrap().as_ref(), Err(error));
     }
 }
 
-/// Sends a body and returns once it is queued.
+/// Sends a transaction body to the writer and returns after the body is queued.
 async fn send<F>(store: &Store, body: F) -> JoinHandle<Result<()>>
 where
     F: Fn(&mut dyn Tx) -> Result<()> + Send + 'static,
@@ -83,7 +84,7 @@ where
     let sent = tokio::spawn(async move {
         let call = store.transact(body);
         tokio::pin!(call);
-        // The first poll puts it into the queue.
+        // The first poll puts the call into the writer's queue.
         let first = std::future::poll_fn(|context| std::task::Poll::Ready(call.as_mut().poll(context))).await;
         let _ = polled.send(());
         match first {
@@ -95,7 +96,7 @@ where
     sent
 }
 
-/// Sends a body that adds a run, and counts how often the body runs.
+/// Sends a transaction body that adds a run. Returns the call and a counter of the executions of the body.
 async fn send_counted(store: &Store, id: &'static str) -> (JoinHandle<Result<()>>, Arc<AtomicUsize>) {
     let times = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&times);
@@ -107,22 +108,22 @@ async fn send_counted(store: &Store, id: &'static str) -> (JoinHandle<Result<()>
 }
 
 #[tokio::test]
-async fn error_rolls_back_its_own_body_only() {
+async fn error_rolls_back_only_its_own_body() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
-    let held = Held::hold(&store).await;
+    let held = HeldWriter::hold(&store).await;
     let good = send(&store, |tx| add_run(tx, "good")).await;
-    let bad = send(&store, |tx| add_run(tx, "bad").and(Err(failure()))).await;
+    let bad = send(&store, |tx| add_run(tx, "bad").and(Err(create_failure()))).await;
     let last = send(&store, |tx| add_run(tx, "last")).await;
-    held.go_on().await;
+    held.release().await;
     assert_eq!(good.await.unwrap(), Ok(()));
-    assert_eq!(bad.await.unwrap(), Err(failure()));
+    assert_eq!(bad.await.unwrap(), Err(create_failure()));
     assert_eq!(last.await.unwrap(), Ok(()));
     assert!(exists(&store, "good").await && exists(&store, "last").await && !exists(&store, "bad").await);
 }
 
 #[tokio::test]
-async fn panic_fails_its_own_call_only() {
+async fn panic_fails_only_its_own_call() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     let body = |tx: &mut dyn Tx| -> Result<()> {
@@ -138,42 +139,43 @@ async fn panic_fails_its_own_call_only() {
 async fn body_of_disconnected_caller_is_not_run() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
-    let held = Held::hold(&store).await;
-    let gone = send(&store, |tx| add_run(tx, "gone")).await;
-    gone.abort();
-    assert!(gone.await.unwrap_err().is_cancelled());
-    held.go_on().await;
+    let held = HeldWriter::hold(&store).await;
+    let disconnected = send(&store, |tx| add_run(tx, "disconnected")).await;
+    disconnected.abort();
+    assert!(disconnected.await.unwrap_err().is_cancelled());
+    held.release().await;
     assert_eq!(store.transact(|tx| add_run(tx, "next")).await, Ok(()));
-    assert!(!exists(&store, "gone").await);
+    assert!(!exists(&store, "disconnected").await);
 }
 
-/// SQLite rolls back the whole transaction on a full disk, for example. The other calls of the group must not fail.
+/// If SQLite rolls back the whole transaction, for example on a full disk, the other calls of the group must not fail.
 #[tokio::test]
-async fn bodies_run_one_by_one_after_sqlite_rolled_back_group() {
+async fn bodies_run_one_by_one_after_sqlite_rolls_back_group() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
-    let held = Held::hold(&store).await;
+    let held = HeldWriter::hold(&store).await;
     let (good, runs) = send_counted(&store, "good").await;
-    let breaking = send(&store, |tx| tx.execute("ROLLBACK", &[]).and(Err(failure()))).await;
+    let breaking = send(&store, |tx| tx.execute("ROLLBACK", &[]).and(Err(create_failure()))).await;
     let last = send(&store, |tx| add_run(tx, "last")).await;
-    held.go_on().await;
+    held.release().await;
     assert_eq!(good.await.unwrap(), Ok(()));
-    assert_eq!(breaking.await.unwrap(), Err(failure()));
+    assert_eq!(breaking.await.unwrap(), Err(create_failure()));
     assert_eq!(last.await.unwrap(), Ok(()));
     assert_eq!(runs.load(Ordering::SeqCst), 2);
     assert!(exists(&store, "good").await && exists(&store, "last").await);
 }
 
-/// The body ignores the error, so it returns Ok for changes that are gone.
+/// If a transaction body ignores a rollback and returns Ok, the writer must fail the call, because the changes of the
+/// body were rolled back.
 #[tokio::test]
-async fn body_that_goes_on_after_rollback_fails() {
+async fn body_that_ignores_rollback_fails() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
-    let held = Held::hold(&store).await;
+    let held = HeldWriter::hold(&store).await;
     let good = send(&store, |tx| add_run(tx, "good")).await;
     let careless = send(&store, |tx| tx.execute("ROLLBACK", &[]).map(drop)).await;
     let last = send(&store, |tx| add_run(tx, "last")).await;
-    held.go_on().await;
+    held.release().await;
     assert!(matches!(careless.await.unwrap(), Err(Error::Internal(_))));
     assert_eq!((good.await.unwrap(), last.await.unwrap()), (Ok(()), Ok(())));
     assert!(exists(&store, "good").await && exists(&store, "last").await);
@@ -183,16 +185,16 @@ async fn body_that_goes_on_after_rollback_fails() {
 async fn error_before_any_write_does_not_rerun_group() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
-    let held = Held::hold(&store).await;
+    let held = HeldWriter::hold(&store).await;
     let (good, runs) = send_counted(&store, "good").await;
-    let refused = send(&store, |tx| tx.next_key().and(tx.next_position()).and(Err(failure()))).await;
-    held.go_on().await;
-    assert_eq!((good.await.unwrap(), refused.await.unwrap()), (Ok(()), Err(failure())));
+    let refused = send(&store, |tx| tx.next_key().and(tx.next_position()).and(Err(create_failure()))).await;
+    held.release().await;
+    assert_eq!((good.await.unwrap(), refused.await.unwrap()), (Ok(()), Err(create_failure())));
     assert_eq!(runs.load(Ordering::SeqCst), 1);
     assert_eq!(store.transact(|tx| tx.next_position()).await, Ok(1));
 }
 
-/// Otherwise the thread would keep the database open.
+/// If the writer thread did not end, the thread would keep the database open.
 #[tokio::test]
 async fn dropped_store_ends_writer_thread() {
     let folder = tempfile::tempdir().unwrap();
@@ -207,12 +209,12 @@ async fn dropped_store_ends_writer_thread() {
     }
 }
 
-/// A deferred foreign key is checked by the commit.
+/// SQLite checks a deferred foreign key at the commit, so the commit fails after all transaction bodies have succeeded.
 #[tokio::test]
-async fn bodies_run_one_by_one_after_commit_failed() {
+async fn bodies_run_one_by_one_after_commit_fails() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
-    let held = Held::hold(&store).await;
+    let held = HeldWriter::hold(&store).await;
     let good = send(&store, |tx| add_run(tx, "good")).await;
     let orphan = send(&store, |tx| {
         tx.execute("PRAGMA defer_foreign_keys = ON", &[])?;
@@ -220,7 +222,7 @@ async fn bodies_run_one_by_one_after_commit_failed() {
     })
     .await;
     let last = send(&store, |tx| add_run(tx, "last")).await;
-    held.go_on().await;
+    held.release().await;
     assert_eq!(good.await.unwrap(), Ok(()));
     assert!(matches!(orphan.await.unwrap(), Err(Error::Internal(_))));
     assert_eq!(last.await.unwrap(), Ok(()));
@@ -228,7 +230,7 @@ async fn bodies_run_one_by_one_after_commit_failed() {
 }
 
 #[tokio::test]
-async fn numbers_ascend_across_restarts() {
+async fn keys_and_positions_ascend_across_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     let first = store.transact(|tx| Ok((tx.next_key()?, tx.next_position()?))).await.unwrap();
@@ -240,20 +242,20 @@ async fn numbers_ascend_across_restarts() {
 }
 
 #[tokio::test]
-async fn log_growth_is_sent_after_commit_of_events_only() {
+async fn log_growth_is_sent_only_after_commit_with_events() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     let mut growth = store.log_growth();
     store.transact(|tx| tx.next_position()).await.unwrap();
     growth.changed().await.unwrap();
     assert_eq!(*growth.borrow_and_update(), 1);
-    // A commit without events sends nothing.
+    // A commit without events must not notify the watchers.
     store.transact(|tx| add_run(tx, "quiet")).await.unwrap();
     assert!(!growth.has_changed().unwrap());
 }
 
 #[tokio::test]
-async fn reader_can_not_write() {
+async fn reader_cannot_write() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     assert!(matches!(store.read(|tx| tx.next_key()).await, Err(Error::Internal(_))));
@@ -261,7 +263,7 @@ async fn reader_can_not_write() {
 }
 
 #[test]
-fn path_without_folder_is_refused() {
+fn database_in_missing_folder_is_refused() {
     let clock = Arc::new(SystemClock);
     assert!(matches!(
         Store::open(Path::new("/nowhere/db"), clock, Box::new(|_| {})),
@@ -273,23 +275,24 @@ fn path_without_folder_is_refused() {
 async fn call_changes_nothing_if_caller_disconnects_before_commit() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
-    let held = Held::hold(&store).await;
+    let held = HeldWriter::hold(&store).await;
     let before = send(&store, |tx| add_run(tx, "before")).await;
-    let gone = send(&store, |tx| add_run(tx, "gone")).await;
+    let disconnected = send(&store, |tx| add_run(tx, "disconnected")).await;
     let last = send(&store, move |tx| {
-        // The bodies before this one have run by now.
-        gone.abort();
-        while !gone.is_finished() {
+        // The writer has already run the transaction bodies of `before` and `disconnected`, so the call `disconnected`
+        // is aborted between the run of the body and the commit.
+        disconnected.abort();
+        while !disconnected.is_finished() {
             std::thread::yield_now();
         }
         add_run(tx, "last")
     });
     let last = last.await;
-    held.go_on().await;
+    held.release().await;
     before.await.unwrap().unwrap();
     last.await.unwrap().unwrap();
     assert!(exists(&store, "before").await && exists(&store, "last").await);
-    assert!(!exists(&store, "gone").await);
+    assert!(!exists(&store, "disconnected").await);
 }
 
 #[tokio::test]
@@ -301,7 +304,7 @@ async fn signals_of_failed_body_are_not_sent() {
         Box::new(move |signals: &[Signal]| received.lock().unwrap().extend_from_slice(signals))
     };
     let store = Store::open(&folder.path().join("db"), Arc::new(SystemClock), listener).unwrap();
-    let held = Held::hold(&store).await;
+    let held = HeldWriter::hold(&store).await;
     let kept = send(&store, |tx| {
         tx.signal(Signal::RunEnded(1));
         add_run(tx, "kept")
@@ -309,10 +312,10 @@ async fn signals_of_failed_body_are_not_sent() {
     let kept = kept.await;
     let failed = send(&store, |tx| {
         tx.signal(Signal::RunEnded(2));
-        Err(failure())
+        Err(create_failure())
     });
     let failed = failed.await;
-    held.go_on().await;
+    held.release().await;
     kept.await.unwrap().unwrap();
     failed.await.unwrap().unwrap_err();
     assert_eq!(*received.lock().unwrap(), [Signal::RunEnded(1)]);

@@ -1,1 +1,1 @@
-"""The client for threads."""
+"""This package implements the blocking client."""

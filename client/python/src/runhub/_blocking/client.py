@@ -1,4 +1,4 @@
-"""The client for threads."""
+"""Defines the blocking client and the function `connect`, which creates a client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runhub._blocking.closing import CloseSignal
 from runhub._blocking.interceptor import Interceptor
 from runhub._blocking.lease import Lease
 from runhub._blocking.subscription import Subscription, SubscriptionStubs
-from runhub._rules.address import options, target
+from runhub._rules.address import get_channel_options, to_channel_target
 from runhub._rules.subscription import SubscriptionState
 from runhub.v1 import Claim, SubscribeEventsRequest
 from runhub.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -24,21 +24,21 @@ from runhub.v1.task_service_pb2_grpc import TaskServiceStub
 
 
 class Client:
-    """A connection to a server, which threads may share. The client connects with the first call, and reconnects when
-    the connection breaks.
+    """Makes calls to one server. Threads may share a client.
 
-    Each attribute is the stub of a service. A call raises `runhub.Error` if it fails. If a call fails for a temporary
-    reason, the client repeats it with the same request_id. A call's `timeout` covers all its tries. Without a
-    `timeout`, the limit is the client's deadline plus the request's `wait`. The `future` of a call makes all tries
-    before it returns.
+    The client connects when the first call is made, and reconnects if the connection breaks. Each attribute is the stub
+    of one service. If a call fails with a temporary error, the client repeats the call with the same request_id until
+    the call's time limit. If the call still fails, or if the error is permanent, the call raises `runhub.Error`. The
+    time limit is the call's `timeout` in seconds. Without a `timeout`, the time limit is the client's deadline plus the
+    request's `wait`. The method `future` of a call returns only after the last try.
     """
 
     def __init__(self, server: str, *, deadline: float = 30.0) -> None:
-        """See `connect`."""
-        self._channel = grpc.insecure_channel(target(server), options(server))
-        # Leases and subscriptions retry by themselves, and another thread must be able to cancel their calls, which it
-        # can't while the interceptor waits between two tries. So their stubs bypass the interceptor. The stubs are made
-        # here, because making a stub on a closed channel crashes the process.
+        """Creates a client. The function `connect` documents the parameters and the errors."""
+        self._channel = grpc.insecure_channel(to_channel_target(server), get_channel_options(server))
+        # The stubs for heartbeats and subscriptions bypass the interceptor. Leases and subscriptions retry their own
+        # calls, and another thread can't cancel a call while the interceptor waits between two tries. The constructor
+        # creates the stubs, because the creation of a stub on a closed channel crashes the process.
         self._heartbeat_stub = TaskServiceStub(self._channel)
         self._subscription_stubs = SubscriptionStubs(self._channel, deadline)
         self._closing = CloseSignal()
@@ -53,19 +53,22 @@ class Client:
         self.server = ServerServiceStub(channel)
 
     def keep_lease(self, claim: Claim) -> Lease:
-        """Keeps the lease of a claim in the background: `with client.keep_lease(claim) as lease:`."""
+        """Returns a Lease that renews the lease of a claim in the background while its `with` block runs:
+        `with client.keep_lease(claim) as lease:`."""
         return Lease(self._heartbeat_stub, claim, self._closing)
 
     def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> Subscription:
-        """Follows the event log through broken connections: `for update in client.subscribe(request):`.
+        """Returns a Subscription, which yields the events of the log: `for update in client.subscribe(request):`.
 
-        If the request has the cursor of another subscription, pass that subscription's `log_id` too. If the server has
-        a different log, the subscription then raises OtherLog.
+        If the connection breaks, the subscription reconnects. If the request has the cursor of an earlier subscription,
+        also pass the earlier subscription's `log_id`. If the server's log has a different id, the new subscription
+        raises OtherLog.
         """
         return Subscription(self._subscription_stubs, SubscriptionState(request, log_id), self._closing)
 
     def close(self) -> None:
-        """Closes the connection. Running calls and later calls end with CANCELLED; leases are lost as `unanswered`."""
+        """Closes the connection. Running calls and later calls fail with CANCELLED. Each lease of the client is lost
+        with the reason `unanswered`."""
         self._closing.close()
         self._channel.close()
 
@@ -79,9 +82,9 @@ class Client:
 
 
 def connect(server: str = "127.0.0.1:50051", *, deadline: float = 30.0) -> Client:
-    """Returns a client of the server at `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`.
+    """Returns a client of the server at the address `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`.
 
-    The client connects with the first call. `deadline` is the time for all tries of a call, in seconds. Raises
-    ValueError if the address has none of these forms.
+    The client connects when the first call is made. `deadline` is the maximum time in seconds for all tries of a call.
+    Raises ValueError if the address has none of the three forms.
     """
     return Client(server, deadline=deadline)

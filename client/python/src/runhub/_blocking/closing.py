@@ -1,4 +1,4 @@
-"""The signal that a client is closed."""
+"""Defines the signal that ends the running calls, leases and subscriptions of a closed client."""
 
 from __future__ import annotations
 
@@ -10,46 +10,49 @@ from runhub.errors import Closed
 
 
 class CloseSignal:
-    """Tells the running calls, leases and subscriptions of a client that the client is closed."""
+    """Notifies the running calls, leases and subscriptions of a client when the client is closed."""
 
     def __init__(self) -> None:
         self._closed = Event()
-        # Not protected by a lock: the garbage collector may end a subscription, and thereby remove its callback, at any
-        # time, also in a thread that would hold the lock.
+        # The set of callbacks has no lock, because the garbage collector can end a subscription and remove the
+        # subscription's callback in any thread. If that thread already held the lock, the thread would deadlock.
         self._callbacks: set[Callable[[], object]] = set()
 
     @property
-    def closed(self) -> bool:
-        """Whether the client is closed."""
+    def is_closed(self) -> bool:
+        """Returns whether the client is closed."""
         return self._closed.is_set()
 
-    def check(self) -> None:
+    def raise_if_closed(self) -> None:
         """Raises Closed if the client is closed."""
-        if self.closed:
+        if self.is_closed:
             raise Closed
 
     def sleep(self, seconds: float) -> None:
-        """Sleeps for this time. Raises Closed as soon as the client is closed."""
+        """Sleeps for `seconds` seconds. Raises Closed as soon as the client is closed."""
         self._closed.wait(seconds)
-        self.check()
+        self.raise_if_closed()
 
     @contextmanager
-    def callback(self, callback: Callable[[], object]) -> Generator[None]:
-        """Within the block, calls the callback as soon as the client is closed; at once if it is closed already.
+    def call_on_close(self, callback: Callable[[], object]) -> Generator[None]:
+        """Calls `callback` if the client is closed while the `with` block runs.
 
-        The callback may be called twice.
+        If the client is already closed, calls `callback` before the `with` block. If the client is closed while the
+        `with` block is being entered, `callback` may be called twice.
         """
         self._callbacks.add(callback)
         try:
-            if self.closed:
+            if self.is_closed:
                 callback()
             yield
         finally:
             self._callbacks.discard(callback)
 
     def close(self) -> None:
-        """Gives the signal. Must be called before the channel is closed, because no call may be made on it
-        afterwards."""
+        """Marks the client as closed and calls all callbacks.
+
+        The caller must call this method before it closes the channel, because no call may be made on a closed channel.
+        """
         self._closed.set()
         for callback in list(self._callbacks):
             callback()

@@ -1,4 +1,4 @@
-"""The interceptor of a client's calls: it retries calls and raises `runhub.Error`."""
+"""Retries the calls of a client, and converts the errors of gRPC to `runhub.Error`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from google.protobuf.message import Message
 
 from runhub._blocking.closing import CloseSignal
 from runhub._rules.calls import Call
-from runhub.errors import Closed, Error, error_of
+from runhub.errors import Closed, Error, to_error
 
 
 @dataclass(frozen=True)
-class _Details(grpc.ClientCallDetails):
+class _CallDetails(grpc.ClientCallDetails):
     method: str
     timeout: float | None
     metadata: Any
@@ -26,7 +26,7 @@ class _Details(grpc.ClientCallDetails):
 
 
 class Interceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """The interceptor of a client."""
+    """Retries the unary calls of one client, and converts the errors of all calls to `runhub.Error`."""
 
     def __init__(self, deadline: float, closing: CloseSignal) -> None:
         self._deadline = deadline
@@ -38,20 +38,25 @@ class Interceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterc
         client_call_details: grpc.ClientCallDetails,
         request: Any,
     ) -> Any:
-        """Repeats the call until it is answered, fails for good, or reaches its deadline."""
+        """Makes the call and returns the completed call, which holds the response.
+
+        If the call fails with a temporary error, repeats the call until the deadline.
+
+        Raises `runhub.Error` if the error is permanent, the deadline ends the call, or the client is closed.
+        """
         call = Call[Message](request, client_call_details.timeout, self._deadline, time.monotonic())
         while True:
-            self._closing.check()
+            self._closing.raise_if_closed()
             sent, timeout = call.next_try(time.monotonic())
             answer = continuation(_with_timeout(client_call_details, timeout), sent)
             failure = answer.exception()
             if isinstance(failure, grpc.RpcError):
-                self._closing.sleep(call.failed(_error_of(failure, self._closing), time.monotonic()))
+                self._closing.sleep(call.record_failure(_convert_error(failure, self._closing), time.monotonic()))
                 continue
-            # A call on a closed channel fails with an error that is not gRPC's. Any other such error is raised when the
-            # caller takes the result.
+            # If the channel is closed, the error of the call is not a grpc.RpcError. In this case, raise Closed. Any
+            # other error that is not a grpc.RpcError is raised when the caller reads the result of the call.
             if failure is not None:
-                self._closing.check()
+                self._closing.raise_if_closed()
             return answer
 
     def intercept_unary_stream(
@@ -60,13 +65,17 @@ class Interceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterc
         client_call_details: grpc.ClientCallDetails,
         request: Any,
     ) -> Any:
-        """Makes the call once. Only the reader of a stream knows where a further stream must start."""
-        self._closing.check()
+        """Opens the stream and returns the stream. Does not retry, because only the reader of a stream knows where
+        another stream must start.
+
+        Raises Closed if the client is closed.
+        """
+        self._closing.raise_if_closed()
         return _Stream(continuation(client_call_details, request), self._closing)
 
 
 class _Stream:
-    """A stream that raises `runhub.Error`."""
+    """Wraps a stream, and raises `runhub.Error` instead of the errors of gRPC."""
 
     def __init__(self, call: Any, closing: CloseSignal) -> None:
         self._call = call
@@ -79,22 +88,22 @@ class _Stream:
         try:
             return next(self._call)
         except grpc.RpcError as failure:
-            raise _error_of(failure, self._closing) from failure
+            raise _convert_error(failure, self._closing) from failure
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)
 
 
-def _error_of(failure: grpc.RpcError, closing: CloseSignal) -> Error:
-    # When a channel is closed, gRPC ends the running calls with CANCELLED.
-    is_closed = closing.closed and failure.code() is grpc.StatusCode.CANCELLED
-    error = Closed() if is_closed else error_of(failure)
+def _convert_error(failure: grpc.RpcError, closing: CloseSignal) -> Error:
+    # If the client closes the channel, gRPC ends the running calls with CANCELLED. In this case, return Closed.
+    is_closed = closing.is_closed and failure.code() is grpc.StatusCode.CANCELLED
+    error = Closed() if is_closed else to_error(failure)
     error.__cause__ = failure
     return error
 
 
-def _with_timeout(details: grpc.ClientCallDetails, timeout: float) -> _Details:
-    return _Details(
+def _with_timeout(details: grpc.ClientCallDetails, timeout: float) -> _CallDetails:
+    return _CallDetails(
         details.method,
         timeout,
         details.metadata,

@@ -1,4 +1,4 @@
-"""The lease keeper for threads."""
+"""Renews the lease of a claim in a background thread."""
 
 from __future__ import annotations
 
@@ -12,31 +12,33 @@ import grpc
 
 from runhub._blocking.closing import CloseSignal
 from runhub._rules.heartbeats import HeartbeatSchedule
-from runhub.errors import Closed, LeaseLost, error_of
+from runhub.errors import Closed, LeaseLost, to_error
 from runhub.v1 import Claim, HeartbeatResponse, LeaseState
 from runhub.v1.task_service_pb2_grpc import TaskServiceStub
 from runhub.values import Json, value
 
 
 class Lease:
-    """The lease of a claim. A background thread keeps it while the block runs.
+    """Holds the lease of a claim. A background thread renews the lease while the `with` block runs.
 
-    A thread can't be cancelled from outside, so the work must ask for the lease with `check`, `wait` or `on_lost`. If
-    the lease was lost, leaving the block raises LeaseLost, unless the block raises an error of its own. Report on the
-    task after the block: a heartbeat that is sent after the completion is answered LOST.
+    Python can't cancel a thread from another thread, so the work must check the lease with `check`, `wait` or
+    `on_lost`. If the lease is lost, leaving the block raises LeaseLost, unless the block itself raises an error. Report
+    on the task after the block, because the server answers a heartbeat after the report with LOST.
     """
 
     def __init__(self, stub: TaskServiceStub, claim: Claim, closing: CloseSignal) -> None:
         self._stub = stub
         self._closing = closing
         self._schedule = HeartbeatSchedule(claim, time.monotonic())
-        self._thread = Thread(target=self._keep, name="runhub-lease", daemon=True)
-        # Protects the fields below. Never held during a wait.
+        self._thread = Thread(target=self._renew, name="runhub-lease", daemon=True)
+        # This lock protects `_has_left`, `_lost`, `_callbacks` and `_call`. No thread may hold the lock while the
+        # thread waits.
         self._lock = Lock()
         self._has_left = False
-        # Set when heartbeats must stop: the block was left, or the client is closed.
+        # This event is set if no further heartbeat may be sent, because the `with` block of the lease was left or the
+        # client was closed.
         self._stop = Event()
-        # Set when the lease is lost.
+        # This event is set when the lease is lost, so that `wait` returns early.
         self._is_lost = Event()
         self._lost: LeaseLost | None = None
         self._callbacks: list[Callable[[], object]] = []
@@ -44,29 +46,35 @@ class Lease:
 
     @property
     def state(self) -> LeaseState:
-        """The state in the last answered heartbeat: EXTENDED, PAUSE_REQUESTED or CANCEL_REQUESTED. LOST once the lease
-        is lost. A request to stop does not end the lease: the server accepts a report."""
+        """Returns the state from the last response to a heartbeat: EXTENDED, PAUSE_REQUESTED or CANCEL_REQUESTED.
+
+        Returns EXTENDED before the first response, and LOST once the lease is lost. After PAUSE_REQUESTED and
+        CANCEL_REQUESTED, the lease is still valid, and the server accepts a report on the task.
+        """
         return LeaseState.LEASE_STATE_LOST if self._lost else self._schedule.state
 
     def progress(self, json: Json) -> None:
-        """Sets the progress that the next heartbeat carries, at most 1 MiB. It replaces a progress that is not sent
-        yet."""
-        self._schedule.progress(value(json))
+        """Sets the progress that the next heartbeat sends. The progress may be at most 1 MiB in size.
+
+        If an earlier progress value has not been sent, the client discards the earlier value.
+        """
+        self._schedule.set_progress(value(json))
 
     def check(self) -> None:
         """Raises LeaseLost if the lease is lost."""
         if self._lost:
-            raise LeaseLost(self._lost.because) from self._lost.__cause__
+            raise LeaseLost(self._lost.because, self._schedule.task_id) from self._lost.__cause__
 
     def wait(self, seconds: float) -> None:
-        """Sleeps for this time. Raises LeaseLost as soon as the lease is lost."""
+        """Sleeps for `seconds` seconds. Raises LeaseLost as soon as the lease is lost."""
         self._is_lost.wait(seconds)
         self.check()
 
     def on_lost(self, callback: Callable[[], object]) -> None:
-        """Calls the callback, for example `process.kill`, as soon as the lease is lost.
+        """Registers a callback, for example `process.kill`, that is called when the lease is lost.
 
-        Another thread calls it, so it must not block. If the lease is lost already, it is called at once.
+        The callback must not block, because the thread that sends the heartbeats calls the callback. If the lease is
+        already lost, this method calls the callback itself.
         """
         with self._lock:
             if not self._lost:
@@ -94,24 +102,27 @@ class Lease:
             if self._call:
                 self._call.cancel()
 
-    def _keep(self) -> None:
-        # The result if the heartbeats stop because the client is closed.
-        lost = LeaseLost("unanswered")
+    def _renew(self) -> None:
+        # If the heartbeats stop because the client is closed, the lease is lost with the reason `unanswered`.
+        lost = LeaseLost("unanswered", self._schedule.task_id)
         lost.__cause__ = Closed()
         try:
-            with self._closing.callback(self._stop_heartbeats):
+            with self._closing.call_on_close(self._stop_heartbeats):
                 while not self._stop.wait(self._send_heartbeat()):
                     pass
         except LeaseLost as error:
             lost = error
         except grpc.FutureCancelledError:
-            # The heartbeats were stopped while one was being sent.
+            # `_stop_heartbeats` has cancelled the running heartbeat, so the heartbeat has no result to record.
             pass
         finally:
-            self._lose(lost)
+            self._report_loss(lost)
 
     def _send_heartbeat(self) -> float:
-        """Makes one try and returns how many seconds to wait before the next."""
+        """Sends one heartbeat and returns the time in seconds to wait before the next heartbeat.
+
+        Raises LeaseLost if the lease is lost.
+        """
         request, timeout = self._schedule.next_try(time.monotonic())
         with self._lock:
             if self._stop.is_set():
@@ -120,17 +131,17 @@ class Lease:
             self._call = call
         failure = call.exception()
         if isinstance(failure, grpc.RpcError):
-            return self._schedule.failed(error_of(failure), time.monotonic())
-        return self._schedule.answered(call.result(), time.monotonic())
+            return self._schedule.record_failure(to_error(failure), time.monotonic())
+        return self._schedule.record_answer(call.result(), time.monotonic())
 
-    def _lose(self, lost: LeaseLost) -> None:
+    def _report_loss(self, lost: LeaseLost) -> None:
         with self._lock:
-            # After the block there is no work to end.
+            # If the `with` block has ended, there is no work to stop, so the loss must not be reported.
             if self._has_left:
                 return
             self._lost = lost
             self._is_lost.set()
-        # An ExitStack calls every callback, even if one of them raises.
+        # If a callback raises an error, the ExitStack still calls the remaining callbacks.
         with ExitStack() as stack:
             for callback in reversed(self._callbacks):
                 stack.callback(callback)

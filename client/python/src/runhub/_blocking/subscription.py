@@ -1,4 +1,4 @@
-"""The subscription for threads."""
+"""Implements the subscriptions of the blocking client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import grpc
 
 from runhub._blocking.closing import CloseSignal
 from runhub._rules.subscription import SubscriptionState
-from runhub.errors import Closed, Error, error_of
+from runhub.errors import Closed, Error, to_error
 from runhub.v1 import GetServerInfoRequest, SubscribeEventsRequest, SubscribeEventsResponse
 from runhub.v1.event_service_pb2_grpc import EventServiceStub
 from runhub.v1.server_service_pb2_grpc import ServerServiceStub
@@ -21,32 +21,37 @@ C = TypeVar("C", bound=Any)
 
 
 class Subscription:
-    """The messages of a subscription, without a gap or a duplicate, through broken connections and restarts of the
-    server.
+    """Yields the messages of a subscription without a gap or a duplicate, even if the connection breaks or the server
+    restarts.
 
-    The subscription yields `snapshot` once, first and whole; then `event` and `bookmark`; `caught_up` once; and `end`
-    with RUN_ENDED or RUN_DELETED last. It raises errors that are not temporary: RunNotFound, PositionCompacted or
-    OtherLog.
+    With FROM_SNAPSHOT, the subscription first yields one complete `snapshot`. Then the subscription yields `event` and
+    `bookmark` messages, one `caught_up`, and last an `end` with RUN_ENDED or RUN_DELETED. The subscription raises any
+    error that is not temporary, such as RunNotFound, PositionCompacted or OtherLog.
     """
 
     def __init__(self, stubs: SubscriptionStubs, state: SubscriptionState, closing: CloseSignal) -> None:
         self._state = state
         self._current = _CurrentCall()
-        self._updates = _updates(stubs, state, self._current, closing)
+        self._updates = _yield_updates(stubs, state, self._current, closing)
 
     @property
     def position(self) -> int | None:
-        """The cursor with which another process can continue. None before the first message, unless the request has a
-        cursor."""
+        """Returns the cursor from which another subscription can resume.
+
+        Before the first message, returns the cursor of the request, or None if the request has no cursor.
+        """
         return self._state.position
 
     @property
     def log_id(self) -> str | None:
-        """The server's log in which the cursor is valid. None before the first message."""
+        """Returns the id of the server's log in which the cursor is valid.
+
+        Before the first message, returns the `log_id` that was passed to `subscribe`, which may be None.
+        """
         return self._state.log_id
 
     def close(self) -> None:
-        """Ends the subscription. Another thread may call this, which ends the loop over the subscription."""
+        """Ends the subscription and the loop that reads the subscription. Any thread may call this method."""
         self._current.close()
 
     def __iter__(self) -> Iterator[SubscribeEventsResponse]:
@@ -65,7 +70,7 @@ class Subscription:
 
 
 class _CurrentCall:
-    """The running call of a subscription, which another thread may cancel."""
+    """Stores the running call of a subscription, so that another thread can cancel the call."""
 
     def __init__(self) -> None:
         self.closed = Event()
@@ -73,10 +78,14 @@ class _CurrentCall:
         self._lock = Lock()
         self._call: grpc.RpcContext | None = None
 
-    def begin(self, make: Callable[[], C]) -> C:
-        """Makes a call. Raises FutureCancelledError if the subscription is closed."""
+    def start_call(self, make: Callable[[], C]) -> C:
+        """Starts a call, stores the call as the running call, and returns the call.
+
+        Raises FutureCancelledError if the subscription is closed.
+        """
         with self._lock:
-            # A call on a closed channel would crash the process.
+            # If the subscription is closed, the channel may be closed too. A call on a closed channel would crash the
+            # process.
             if self.closed.is_set():
                 raise grpc.FutureCancelledError
             call = make()
@@ -84,8 +93,10 @@ class _CurrentCall:
         return call
 
     def close(self, error: Closed | None = None) -> None:
-        """Cancels the call and refuses further ones. `error` is what the subscription then raises; None raises
-        nothing."""
+        """Cancels the running call and refuses further calls.
+
+        The subscription then raises `error`. If `error` is None, the subscription ends without an error.
+        """
         with self._lock:
             if not self.closed.is_set():
                 self.error = error
@@ -95,52 +106,52 @@ class _CurrentCall:
 
 
 class SubscriptionStubs:
-    """The calls that a subscription makes."""
+    """Starts the calls of a subscription."""
 
     def __init__(self, channel: grpc.Channel, deadline: float) -> None:
         self._server = ServerServiceStub(channel)
         self._events = EventServiceStub(channel)
         self._deadline = deadline
 
-    def server_info(self) -> Any:
-        """Starts GetServerInfo."""
+    def get_server_info(self) -> Any:
+        """Starts a GetServerInfo call and returns the future of the response."""
         return self._server.GetServerInfo.future(GetServerInfoRequest(), timeout=self._deadline)
 
-    def events(self, request: SubscribeEventsRequest) -> Any:
-        """Starts SubscribeEvents."""
+    def subscribe_events(self, request: SubscribeEventsRequest) -> Any:
+        """Starts a SubscribeEvents call and returns the stream of messages."""
         return self._events.SubscribeEvents(request)
 
 
-# A function and not a method, so that the generator holds no reference to the Subscription. A Subscription without
-# references is then collected at once, which closes its stream.
-def _updates(
+# This generator is a function and not a method, so that the generator holds no reference to the Subscription. If the
+# program drops its last reference to a Subscription, Python collects the Subscription and closes the stream.
+def _yield_updates(
     stubs: SubscriptionStubs, state: SubscriptionState, current: _CurrentCall, closing: CloseSignal
 ) -> Iterator[SubscribeEventsResponse]:
-    with closing.callback(partial(current.close, Closed())):
+    with closing.call_on_close(partial(current.close, Closed())):
         while not state.ended and not current.closed.is_set():
             try:
-                yield from _stream(stubs, state, current)
-                pause = state.broken(None)
+                yield from _read_stream(stubs, state, current)
+                pause = state.record_stream_end(None)
             except grpc.FutureCancelledError:
-                # Only closing the subscription or the client cancels a call.
+                # A call is cancelled only if the subscription or the client is closed, so the loop must end.
                 break
             except grpc.RpcError as failure:
                 if current.closed.is_set():
                     break
-                pause = state.broken(failure if isinstance(failure, Error) else error_of(failure))
+                pause = state.record_stream_end(failure if isinstance(failure, Error) else to_error(failure))
             if not state.ended:
                 current.closed.wait(pause)
     if current.error and not state.ended:
         raise current.error
 
 
-def _stream(
+def _read_stream(
     stubs: SubscriptionStubs, state: SubscriptionState, current: _CurrentCall
 ) -> Iterator[SubscribeEventsResponse]:
-    """Yields the messages of one stream."""
-    info = current.begin(stubs.server_info).result()
-    request = state.begin(info.log_id)
-    stream = current.begin(lambda: stubs.events(request))
+    """Opens one stream and yields the stream's updates. Raises OtherLog if the server has a different log."""
+    info = current.start_call(stubs.get_server_info).result()
+    request = state.next_request(info.log_id)
+    stream = current.start_call(lambda: stubs.subscribe_events(request))
     try:
         for response in stream:
             update = state.receive(response)

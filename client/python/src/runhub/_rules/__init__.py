@@ -1,4 +1,5 @@
-"""Decisions that the clients for threads and for asyncio share: when to retry, when a lease is lost, what to show.
+"""This package decides when to retry a call, when a lease is lost, and which updates a subscription yields.
 
-This code uses no clock, channel or thread. Callers pass the time as seconds of a monotonic clock.
+The blocking client and the asyncio client share this package. The code uses no clock, channel or thread. Callers
+pass the current time in seconds of a monotonic clock.
 """

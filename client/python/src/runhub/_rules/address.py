@@ -1,4 +1,4 @@
-"""The address of the server, and the options of the connection."""
+"""Converts the address of a server to a gRPC target, and defines the options of the gRPC channel."""
 
 import os
 import re
@@ -7,41 +7,44 @@ from urllib.parse import quote
 _MIB = 1024 * 1024
 
 _OPTIONS: list[tuple[str, int | str]] = [
-    # The largest message is a snapshot.
+    # A snapshot can be up to 16 MiB in size, which is more than gRPC's default limit of 4 MiB for a message.
     ("grpc.max_receive_message_length", 16 * _MIB),
     ("grpc.max_send_message_length", 16 * _MIB),
-    # Limits how much of a stream gRPC buffers before the reader takes it. With bdp_probe, gRPC would raise the limit.
+    # Let gRPC buffer at most 1 MiB of a stream for a slow reader. With bdp_probe enabled, gRPC would raise this limit.
     ("grpc.http2.lookahead_bytes", _MIB),
     ("grpc.http2.bdp_probe", 0),
-    # Detect within 30 s that the server has disappeared, even while no call is running.
+    # Detect a dead connection within 30 s, even while no call is running: send a ping after 20 s without data, and wait
+    # at most 10 s for the answer.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # By default gRPC waits up to 2 min before it reconnects, which is longer than the deadline of a call.
+    # Wait at most 2 s before the next try to connect. gRPC's default of up to 2 min is longer than the default deadline
+    # of a call (30 s).
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.dns_min_time_between_resolutions_ms", 2_000),
-    # Ignore the proxies that environment variables name.
+    # Connect to the server directly, even if an environment variable such as `http_proxy` names a proxy.
     ("grpc.enable_http_proxy", 0),
-    # Give each client a connection of its own. By default the clients of a process share one.
+    # Open a separate connection for each client. By default, the clients of a process share a connection.
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
 
-def options(server: str) -> list[tuple[str, int | str]]:
-    """Returns the options of a gRPC channel to this server."""
+def get_channel_options(server: str) -> list[tuple[str, int | str]]:
+    """Returns the options of a gRPC channel to the server."""
     if server.startswith("unix:"):
-        # gRPC would derive HTTP's host name from the path, and the server rejects such a name.
+        # Without this option, gRPC would derive the HTTP host name from the socket's path, and the server would reject
+        # that name.
         return [*_OPTIONS, ("grpc.default_authority", "localhost")]
     return _OPTIONS
 
 
-def target(server: str) -> str:
-    """Returns gRPC's name for `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`.
+def to_channel_target(server: str) -> str:
+    """Returns the gRPC target for the address `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`.
 
-    Raises ValueError for any other address.
+    Raises ValueError if the address has none of the three forms.
     """
     if server.startswith("unix:") and server != "unix:":
         return "unix://" + quote(os.path.abspath(server.removeprefix("unix:")))

@@ -1,4 +1,4 @@
-"""The retries and the deadline of a call."""
+"""Decides when a call is retried, and when the call's deadline ends the retries."""
 
 from __future__ import annotations
 
@@ -14,37 +14,45 @@ from runhub.errors import Error, M
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 2.0
 
-# A delay is at most a tenth of the available time, so that a server that returns late is still found in time.
+# Each delay is at most the time limit of all tries divided by this number. With a longer delay, a call could miss a
+# server that starts again shortly before the time limit.
 _LEAST_TRIES = 10
 
-# The server reduces a longer wait to this.
+# The longest `wait` of a request, in seconds. The server reduces a longer `wait` to this value.
 _LONGEST_WAIT = 300.0
 
 
 class Backoff:
-    """The delays before each further try, in seconds."""
+    """Computes the delays between the tries of a call, in seconds.
+
+    Each delay is twice the previous delay, but at most `_LONGEST_DELAY` (2 s) and at most a tenth of the time limit.
+    Random jitter then shortens the delay by up to half.
+    """
 
     def __init__(self, limit: float | None = None) -> None:
-        """`limit` is the time for all tries; None means that it is unlimited."""
+        """Starts with the shortest delay. `limit` is the time for all tries in seconds, or None for no limit."""
         self._longest = _LONGEST_DELAY if limit is None else min(_LONGEST_DELAY, limit / _LEAST_TRIES)
         self._next = min(_FIRST_DELAY, self._longest)
 
-    def next(self, retry_delay: float | None) -> float:
-        """Returns the next delay, which is at least the server's `retry_delay`."""
+    def next_delay(self, retry_delay: float | None) -> float:
+        """Returns the next delay in seconds, which is at least the server's `retry_delay`."""
         delay = self._next
         self._next = min(self._next * 2, self._longest)
-        # Jitter spreads the calls of clients that lost their server at the same time.
+        # Without jitter, all clients that lost the connection at the same time would also retry at the same time.
         return max(delay * random.uniform(0.5, 1.0), retry_delay or 0.0)
 
 
 class Call(Generic[M]):
-    """One call with all its tries, which share a request_id and a deadline."""
+    """Manages the tries of one call. All tries share a request_id and a deadline."""
 
     def __init__(self, request: M, timeout: float | None, deadline: float, now: float) -> None:
-        """`timeout` is the caller's limit for all tries. If it is None, the limit is `deadline` plus the request's
-        wait."""
+        """Starts the time limit of all tries at the time `now`.
+
+        The time limit is `timeout` in seconds. If `timeout` is None, the time limit is `deadline` plus the request's
+        `wait`.
+        """
         self._request = with_request_id(request)
-        self._wait = min(seconds(getattr(request, "wait", None)), _LONGEST_WAIT)
+        self._wait = min(to_seconds(getattr(request, "wait", None)), _LONGEST_WAIT)
         self._began = now
         self._is_first_try = True
         self._last_error: Error | None = None
@@ -53,29 +61,29 @@ class Call(Generic[M]):
         self._backoff = Backoff(limit)
 
     def next_try(self, now: float) -> tuple[M, float]:
-        """Returns the request to send, and how many seconds are left for it."""
+        """Returns the request for the next try, and the time in seconds that remains until the deadline."""
         request = self._request if self._is_first_try else self._with_remaining_wait(now)
         self._is_first_try = False
         return request, max(0.0, self._until - now)
 
-    def failed(self, error: Error, now: float) -> float:
-        """Records a failed try and returns how many seconds to wait before the next one.
+    def record_failure(self, error: Error, now: float) -> float:
+        """Records a failed try and returns the time in seconds to wait before the next try.
 
-        Raises the call's error if there is no further try.
+        Raises the error of the call if the error is permanent or the next try would start after the deadline.
         """
-        # DEADLINE_EXCEEDED does not tell the cause. The error of an earlier try does.
+        # DEADLINE_EXCEEDED does not explain why the call failed, so raise the error of the previous try instead.
         if self._last_error and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             raise self._last_error
         self._last_error = error
-        if not error.is_passing:
+        if not error.is_temporary:
             raise error
-        pause = self._backoff.next(error.retry_delay)
+        pause = self._backoff.next_delay(error.retry_delay)
         if now + pause >= self._until:
             raise error
         return pause
 
     def _with_remaining_wait(self, now: float) -> M:
-        """Returns the request with the rest of its wait, so that the answer arrives before the deadline."""
+        """Returns the request with the remaining `wait`, so that the response arrives before the deadline."""
         if not self._wait:
             return self._request
         request = _copy(self._request)
@@ -85,9 +93,10 @@ class Call(Generic[M]):
 
 
 def with_request_id(request: M) -> M:
-    """Returns the request with a request_id, if the RPC takes one and the caller set none.
+    """Returns a copy of the request with a new request_id if the request's field `request_id` is empty.
 
-    The caller's message is not changed: if the caller sends it again, that is another call.
+    If the field is set or does not exist, returns the request itself. This function never changes the caller's message,
+    because a second call with the same message needs a different request_id.
     """
     if getattr(request, "request_id", None) != "":
         return request
@@ -96,17 +105,17 @@ def with_request_id(request: M) -> M:
     return request
 
 
-def seconds(duration: object) -> float:
-    """Returns the duration in seconds. None and negative durations are 0."""
+def to_seconds(duration: object) -> float:
+    """Returns the duration in seconds. Returns 0 if the duration is negative or None."""
     return max(0.0, duration.seconds + duration.nanos / 1e9) if isinstance(duration, Duration) else 0.0
 
 
-def is_temporary(error: Error) -> bool:
-    """Returns whether a heartbeat or a subscription goes on after this error.
+def is_retried_without_deadline(error: Error) -> bool:
+    """Returns whether a lease or a subscription retries after `error`.
 
-    Unlike a call, these have no deadline of their own, so they also go on after DEADLINE_EXCEEDED.
+    Leases and subscriptions also retry after DEADLINE_EXCEEDED, because DEADLINE_EXCEEDED ends only one try.
     """
-    return error.is_passing or error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    return error.is_temporary or error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def _copy(request: M) -> M:

@@ -1,4 +1,4 @@
-"""When to send heartbeats for a lease, and when the lease is lost."""
+"""Decides when to send heartbeats for a lease, and when the lease is lost."""
 
 from __future__ import annotations
 
@@ -7,84 +7,93 @@ from collections import deque
 import grpc
 from google.protobuf.struct_pb2 import Value
 
-from runhub._rules.calls import Backoff, is_temporary, seconds
+from runhub._rules.calls import Backoff, is_retried_without_deadline, to_seconds
 from runhub.errors import Error, LeaseLost
 from runhub.v1 import Beat, Claim, HeartbeatRequest, HeartbeatResponse, LeaseState
 
-# With three heartbeats per lease duration, two may be late without losing the lease.
+# The number of heartbeats per lease duration. With three heartbeats, two heartbeats may be late before the lease is
+# lost.
 _HEARTBEATS_PER_LEASE = 3
 
-# The longest time between two heartbeats. The holder learns of a request to stop with the next heartbeat, and the usual
-# grace of a cancellation is 30 s.
+# The longest time between two heartbeats, in seconds. The response to a heartbeat tells the agent that the run is being
+# cancelled, so this time must be shorter than the default grace period of a cancellation (30 s).
 _LONGEST_INTERVAL = 10.0
 
-# The shortest lease that a server grants. It limits the rate of heartbeats if a claim has no lease duration.
+# The shortest lease duration that a server grants, in seconds. If a claim has no lease duration, this value limits the
+# rate of the heartbeats.
 _SHORTEST_LEASE = 1.0
 
 
 class HeartbeatSchedule:
-    """The heartbeats for one claim."""
+    """Schedules the heartbeats for one claim."""
 
     state: LeaseState
-    """The state in the last answered heartbeat; EXTENDED before the first answer."""
+    """The state from the last response to a heartbeat. The state is EXTENDED before the first response."""
+
+    task_id: str
+    """The id of the claimed task. The id is empty if the claim has no task."""
 
     def __init__(self, claim: Claim, now: float) -> None:
         self.state = LeaseState.LEASE_STATE_EXTENDED
+        self.task_id = claim.task.id
         self._token = claim.lease_token
-        self._lease = max(seconds(claim.lease_duration), _SHORTEST_LEASE)
+        self._lease = max(to_seconds(claim.lease_duration), _SHORTEST_LEASE)
         self._interval = min(self._lease / _HEARTBEATS_PER_LEASE, _LONGEST_INTERVAL)
         self._sent = now
-        # When the last answered heartbeat was sent. The server extends the lease from a later time, so the lease is
-        # valid for at least its duration from here, whatever the clocks say.
+        # The time at which the last answered heartbeat was sent. The server extends the lease from a later time, so the
+        # lease is valid for at least its duration after this time, even if the server's clock differs.
         self._extended_from = now
         self._last_error: Error | None = None
         self._backoff = Backoff(self._lease)
-        # The latest progress that was set and not yet sent. A deque, because another thread may set it.
+        # The latest progress that has not been sent yet. The deque is empty if there is no such progress. The value is
+        # a deque, because another thread may set the progress.
         self._next_progress: deque[Value] = deque(maxlen=1)
         self._progress: Value | None = None
 
-    def progress(self, progress: Value) -> None:
-        """Sets the progress that the next heartbeat carries."""
+    def set_progress(self, progress: Value) -> None:
+        """Sets the progress that the next heartbeat sends."""
         self._next_progress.append(progress)
 
     def next_try(self, now: float) -> tuple[HeartbeatRequest, float]:
-        """Returns the request to send, and how many seconds to wait for its answer.
+        """Returns the next heartbeat request, and the time in seconds to wait for the response.
 
-        Raises LeaseLost if no heartbeat was answered for a whole lease duration.
+        Raises LeaseLost if the server has answered no heartbeat for a whole lease duration.
         """
         left = self._extended_from + self._lease - now
         if left <= 0:
-            raise LeaseLost("unanswered") from self._last_error
+            raise LeaseLost("unanswered", self.task_id) from self._last_error
         if self._next_progress:
             self._progress = self._next_progress.pop()
         self._sent = now
         beat = Beat(lease_token=self._token, progress=self._progress)
-        # A try that hangs, for example on a dead connection, must leave time for another one.
+        # If a heartbeat hangs, for example on a dead connection, there must be time to send another heartbeat before
+        # the lease is lost.
         return HeartbeatRequest(beats=[beat]), min(self._lease / _HEARTBEATS_PER_LEASE, left)
 
-    def answered(self, response: HeartbeatResponse, now: float) -> float:
-        """Records an answer and returns how many seconds to wait before the next heartbeat.
+    def record_answer(self, response: HeartbeatResponse, now: float) -> float:
+        """Records the response to a heartbeat and returns the time in seconds to wait before the next heartbeat.
 
-        Raises LeaseLost if the server says that the lease is lost.
+        Raises LeaseLost if the response has the state LOST.
         """
         if not response.results:
-            return self.failed(Error(grpc.StatusCode.UNAVAILABLE, "the answer has no result for the heartbeat"), now)
+            text = f"the server answered the heartbeat for task {self.task_id} without a result: report the bug"
+            return self.record_failure(Error(grpc.StatusCode.UNAVAILABLE, text), now)
         state = response.results[0].state
         if state == LeaseState.LEASE_STATE_LOST:
-            raise LeaseLost("taken")
+            raise LeaseLost("taken", self.task_id)
         self.state = state
         self._extended_from = self._sent
         self._progress = None
         self._backoff = Backoff(self._lease)
         return max(0.0, self._extended_from + self._interval - now)
 
-    def failed(self, error: Error, now: float) -> float:
-        """Records a failed try and returns how many seconds to wait before the next one.
+    def record_failure(self, error: Error, now: float) -> float:
+        """Records the error of a heartbeat and returns the time in seconds to wait before the next heartbeat.
 
-        Raises LeaseLost if the server would refuse the heartbeat again.
+        Raises LeaseLost if `error` is not temporary, because the server would refuse the heartbeat again.
         """
-        if not is_temporary(error):
-            raise LeaseLost("refused") from error
+        if not is_retried_without_deadline(error):
+            raise LeaseLost("refused", self.task_id) from error
         self._last_error = error
         left = max(0.0, self._extended_from + self._lease - now)
-        return min(self._backoff.next(error.retry_delay), left)
+        return min(self._backoff.next_delay(error.retry_delay), left)

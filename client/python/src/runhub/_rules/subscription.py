@@ -1,57 +1,63 @@
-"""Which of the server's messages a subscription yields, and where it resumes."""
+"""Decides which messages of the server a subscription yields, and from which position a subscription resumes."""
 
 from __future__ import annotations
 
-from runhub._rules.calls import Backoff, is_temporary
+from runhub._rules.calls import Backoff, is_retried_without_deadline
 from runhub.errors import Error, OtherLog
 from runhub.v1 import EndReason, RunSnapshot, SubscribeEventsRequest, SubscribeEventsResponse
 
 
 class SubscriptionState:
-    """The state of a subscription, across all its streams."""
+    """Tracks the state of a subscription across all streams of the subscription."""
 
     ended: bool
-    """Whether the subscription has received its last message."""
+    """True if the subscription has received the last message, False otherwise."""
 
     log_id: str | None
-    """The server's log in which `position` is valid. None before the first stream."""
+    """The id of the server's log in which `position` is valid. Before the first stream, the value is the id that the
+    caller passed, or None."""
 
     def __init__(self, request: SubscribeEventsRequest, log_id: str | None = None) -> None:
-        """`log_id` is the log that an earlier subscription followed; None accepts any log."""
+        """Starts at the cursor of the request.
+
+        `log_id` is the id of the log in which the cursor is valid. If `log_id` is None, the subscription accepts any
+        log.
+        """
         self.ended = False
         self.log_id = log_id or None
         self._request = SubscribeEventsRequest()
         self._request.CopyFrom(request)
         self._backoff = Backoff()
-        # The parts of the snapshot received so far; None if no snapshot is being received.
+        # The received parts of an incomplete snapshot. The value is None if no snapshot is being received.
         self._snapshot: RunSnapshot | None = None
         self._caught_up = False
 
     @property
     def position(self) -> int | None:
-        """The last position received, or the request's cursor. None if there is neither."""
+        """Returns the last received position. Before the first position, returns the request's cursor, which may be
+        None."""
         return self._request.after_position if self._request.HasField("after_position") else None
 
-    def begin(self, log_id: str) -> SubscribeEventsRequest:
-        """Returns the request for the next stream. `log_id` is the log that the server has now.
+    def next_request(self, log_id: str) -> SubscribeEventsRequest:
+        """Returns the request for the next stream. `log_id` is the id of the server's current log.
 
-        Raises OtherLog if the subscription follows another log.
+        Raises OtherLog if the subscription follows a different log.
         """
-        # A cursor is valid in one log only. In another one, for example after a restore, it would skip or repeat
-        # events.
+        # A cursor is valid in only one log. In a different log, for example after the server was restored from a
+        # backup, the cursor would skip or repeat events.
         if self.log_id not in (None, log_id):
             raise OtherLog
         self.log_id = log_id
-        # If the last stream broke within the snapshot, the server sends the snapshot again from its first part.
+        # Discard an incomplete snapshot, because the new stream sends the snapshot again from its first part.
         self._snapshot = None
         return self._request
 
     def receive(self, response: SubscribeEventsResponse) -> SubscribeEventsResponse | None:
-        """Records a message of the server and returns what the subscription yields. None if it yields nothing."""
+        """Records a message of the server and returns the update to yield, or None if there is no update to yield."""
         self._backoff = Backoff()
         kind = response.WhichOneof("message")
         if kind is None:
-            # A newer server has sent a kind of message that this client does not know.
+            # A newer server can send a kind of message that this client does not know. Skip such a message.
             return None
         if kind == "snapshot":
             return self._receive_snapshot(response.snapshot)
@@ -62,29 +68,29 @@ class SubscriptionState:
             self._caught_up = True
             return response if is_first else None
         if kind == "end":
-            # After DRAINING, the subscription resumes at the next server.
+            # DRAINING means that the server is shutting down. Only the stream ends, and the subscription opens another
+            # stream.
             self.ended = response.end.reason != EndReason.END_REASON_DRAINING
             return response if self.ended else None
         return response
 
-    def broken(self, error: Error | None) -> float:
-        """Returns how many seconds to wait before the next stream. `error` is None if the stream ended without an
-        error.
+    def record_stream_end(self, error: Error | None) -> float:
+        """Records the end of a stream and returns the time in seconds to wait before the next stream.
 
-        Raises the error if it is not temporary.
+        `error` is None if the stream ended without an error. Raises `error` if the error is not temporary.
         """
         if error is None:
-            return self._backoff.next(None)
-        if not is_temporary(error):
+            return self._backoff.next_delay(None)
+        if not is_retried_without_deadline(error):
             raise error
-        return self._backoff.next(error.retry_delay)
+        return self._backoff.next_delay(error.retry_delay)
 
     def _receive_snapshot(self, part: RunSnapshot) -> SubscribeEventsResponse | None:
         if self._snapshot is None:
             self._snapshot = RunSnapshot()
-        # Each part continues the lists of the part before, and MergeFrom appends lists.
+        # Each part contains further entries of the snapshot's lists, and MergeFrom appends lists.
         self._snapshot.MergeFrom(part)
-        # Only the last part has a position.
+        # If the part has no position, more parts follow, because only the last part of a snapshot has a position.
         if not part.position:
             return None
         whole = SubscribeEventsResponse(snapshot=self._snapshot)

@@ -1,4 +1,4 @@
-"""The client for asyncio."""
+"""This package implements the asyncio client."""
 
 from runhub.aio.client import AsyncClient, connect
 from runhub.aio.lease import AsyncLease

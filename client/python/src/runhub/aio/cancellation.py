@@ -1,4 +1,4 @@
-"""Cancelling a block from another task."""
+"""Cancels the `async with` block of a lease from another asyncio task."""
 
 from __future__ import annotations
 
@@ -7,29 +7,31 @@ from collections.abc import Callable
 
 
 class Cancellation:
-    """Cancels the task that creates it, and distinguishes this cancellation from others."""
+    """Cancels the asyncio task that created this object, and distinguishes this cancellation from other cancellations
+    of the task."""
 
-    def __init__(self) -> None:
+    def __init__(self, task_id: str) -> None:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError(
-                "a lease must be entered inside an asyncio task, because only an asyncio task can be cancelled"
+                f"the lease of task {task_id} was entered outside an asyncio task: use `async with` in a coroutine"
             )
         self._task = task
         self._is_requested = False
-        # Python before 3.11 does not count cancellations. There, only the message of the last one identifies it.
+        # Python 3.10 does not count the cancellations of a task, so the method `uncancel` does not exist. The message
+        # that `cancel` passes identifies the cancellation instead.
         self._uncancel: Callable[[], int] | None = getattr(task, "uncancel", None)
         self._count_before: int = getattr(task, "cancelling", lambda: 0)()
 
     def cancel(self) -> None:
-        """Cancels the task at its current await."""
+        """Cancels the task, so that the current `await` of the task raises CancelledError."""
         self._is_requested = True
         self._task.cancel(msg=str(id(self)))
 
     def has_caused(self, error: BaseException | None) -> bool:
-        """Returns whether only this cancellation has raised the error with which the block was left.
+        """Returns whether this cancellation alone caused `error`, the error with which the `async with` block ended.
 
-        Must be called once, at the end of the block.
+        The caller must call this method exactly once, at the end of the `async with` block.
         """
         if not self._is_requested:
             return False

@@ -1,4 +1,4 @@
-"""The client for asyncio."""
+"""Defines the asyncio client and the function `connect`, which creates a client."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from types import TracebackType
 
 import grpc.aio
 
-from runhub._rules.address import options, target
+from runhub._rules.address import get_channel_options, to_channel_target
 from runhub._rules.subscription import SubscriptionState
 from runhub.aio.closing import CloseSignal
 from runhub.aio.interceptors import StreamInterceptor, UnaryInterceptor
@@ -24,19 +24,22 @@ from runhub.v1.task_service_pb2_grpc import TaskServiceStub
 
 
 class AsyncClient:
-    """A connection to a server, for one event loop. The client connects with the first call, and reconnects when the
-    connection breaks.
+    """Makes calls to one server, within one event loop.
 
-    Each attribute is the stub of a service. A call raises `runhub.Error` if it fails. If a call fails for a temporary
-    reason, the client repeats it with the same request_id. A call's `timeout` covers all its tries. Without a
-    `timeout`, the limit is the client's deadline plus the request's `wait`.
+    The client connects when the first call is made, and reconnects if the connection breaks. Each attribute is the stub
+    of one service. If a call fails with a temporary error, the client repeats the call with the same request_id until
+    the call's time limit. If the call still fails, or if the error is permanent, the call raises `runhub.Error`. The
+    time limit is the call's `timeout` in seconds. Without a `timeout`, the time limit is the client's deadline plus the
+    request's `wait`.
     """
 
     def __init__(self, server: str, *, deadline: float = 30.0) -> None:
-        """See `connect`."""
+        """Creates a client. The function `connect` documents the parameters and the errors."""
         self._closing = CloseSignal()
         interceptors = [UnaryInterceptor(deadline, self._closing), StreamInterceptor(self._closing)]
-        channel = grpc.aio.insecure_channel(target(server), options(server), interceptors=interceptors)
+        channel = grpc.aio.insecure_channel(
+            to_channel_target(server), get_channel_options(server), interceptors=interceptors
+        )
         self._channel = channel
         self.runs = RunServiceStub(channel)
         self.agents = AgentServiceStub(channel)
@@ -48,19 +51,23 @@ class AsyncClient:
         self.server = ServerServiceStub(channel)
 
     def keep_lease(self, claim: Claim) -> AsyncLease:
-        """Keeps the lease of a claim in the background: `async with client.keep_lease(claim) as lease:`."""
+        """Returns an AsyncLease that renews the lease of a claim in the background while its `async with` block runs:
+        `async with client.keep_lease(claim) as lease:`."""
         return AsyncLease(self.tasks, claim, self._closing)
 
     def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> AsyncSubscription:
-        """Follows the event log through broken connections: `async for update in client.subscribe(request):`.
+        """Returns an AsyncSubscription, which yields the events of the log:
+        `async for update in client.subscribe(request):`.
 
-        If the request has the cursor of another subscription, pass that subscription's `log_id` too. If the server has
-        a different log, the subscription then raises OtherLog.
+        If the connection breaks, the subscription reconnects. If the request has the cursor of an earlier subscription,
+        also pass the earlier subscription's `log_id`. If the server's log has a different id, the new subscription
+        raises OtherLog.
         """
         return AsyncSubscription(self.events, self.server, SubscriptionState(request, log_id), self._closing)
 
     async def close(self) -> None:
-        """Closes the connection. Running calls and later calls end with CANCELLED; leases are lost as `unanswered`."""
+        """Closes the connection. Running calls and later calls fail with CANCELLED. Each lease of the client is lost
+        with the reason `unanswered`."""
         await self._closing.close()
         await self._channel.close()
 
@@ -74,10 +81,9 @@ class AsyncClient:
 
 
 def connect(server: str = "127.0.0.1:50051", *, deadline: float = 30.0) -> AsyncClient:
-    """Returns a client of the server at `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`. Must be called in an event
-    loop.
+    """Returns a client of the server at the address `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`.
 
-    The client connects with the first call. `deadline` is the time for all tries of a call, in seconds. Raises
-    ValueError if the address has none of these forms.
+    The client connects when the first call is made. `deadline` is the maximum time in seconds for all tries of a call.
+    Raises RuntimeError if no event loop is running, and ValueError if the address has none of the three forms.
     """
     return AsyncClient(server, deadline=deadline)

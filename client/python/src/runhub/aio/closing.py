@@ -1,4 +1,4 @@
-"""The signal that a client is closed."""
+"""Defines the signal that ends the running calls, leases and subscriptions of a closed client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class CloseSignal:
-    """Tells the running calls, leases and subscriptions of a client that the client is closed."""
+    """Notifies the running calls, leases and subscriptions of a client when the client is closed."""
 
     def __init__(self) -> None:
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -21,20 +21,21 @@ class CloseSignal:
         self._callbacks: set[Callable[[], object]] = set()
 
     @property
-    def closed(self) -> bool:
-        """Whether the client is closed."""
+    def is_closed(self) -> bool:
+        """Returns whether the client is closed."""
         return self._closed.done()
 
-    def check(self) -> None:
+    def raise_if_closed(self) -> None:
         """Raises Closed if the client is closed."""
-        if self.closed:
+        if self.is_closed:
             raise Closed
 
     async def wait_for(self, work: Awaitable[T]) -> T:
-        """Waits for the work and returns its result. Raises Closed as soon as the client is closed."""
+        """Waits for `work` and returns the result of `work`. If the client is closed first, cancels `work` and raises
+        Closed."""
         working = asyncio.ensure_future(work)
-        # If this wait is cancelled just as the work fails, the error is never retrieved and asyncio would log a
-        # warning.
+        # If the caller is cancelled while `work` fails, no other code retrieves the error of `work`, and asyncio would
+        # log a warning. This callback retrieves the error.
         working.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             await asyncio.wait([working, self._closed], return_when=asyncio.FIRST_COMPLETED)
@@ -45,12 +46,12 @@ class CloseSignal:
             working.cancel()
 
     @contextmanager
-    def running_call(self) -> Generator[None]:
-        """Marks the current task as a running call within the block, so that `close` waits for it.
+    def mark_running_call(self) -> Generator[None]:
+        """Marks the current task as a running call while the `with` block runs, so that `close` waits for the call.
 
         Raises Closed if the client is closed.
         """
-        self.check()
+        self.raise_if_closed()
         task = asyncio.current_task()
         if task:
             self._calls.add(task)
@@ -60,27 +61,31 @@ class CloseSignal:
             self._calls.discard(task)  # type: ignore[arg-type] # discard accepts None too
 
     @contextmanager
-    def callback(self, callback: Callable[[], object]) -> Generator[None]:
-        """Within the block, calls the callback as soon as the client is closed; at once if it is closed already."""
+    def call_on_close(self, callback: Callable[[], object]) -> Generator[None]:
+        """Calls `callback` if the client is closed while the `with` block runs.
+
+        If the client is already closed, calls `callback` before the `with` block.
+        """
         self._callbacks.add(callback)
         try:
-            if self.closed:
+            if self.is_closed:
                 callback()
             yield
         finally:
             self._callbacks.discard(callback)
 
     async def close(self) -> None:
-        """Gives the signal and waits until the running calls have ended.
+        """Marks the client as closed, calls all callbacks, and waits until the running calls have ended.
 
-        Must be awaited before the channel is closed. Otherwise the running calls would raise CancelledError, not
-        Closed.
+        The caller must await this method before it closes the channel. Otherwise the running calls would raise
+        CancelledError instead of Closed.
         """
-        if not self.closed:
+        if not self.is_closed:
             self._closed.set_result(None)
         for callback in list(self._callbacks):
             callback()
-        # Tasks of calls that were just made must start, so that they see the signal.
+        # Let the tasks of new calls start. A task that has not started is not in `_calls`, so `close` would not wait
+        # for the task.
         await asyncio.sleep(0)
         if self._calls:
             await asyncio.wait(list(self._calls))

@@ -1,4 +1,4 @@
-"""The interceptors of a client's calls: they retry calls and raise `runhub.Error`."""
+"""Retries the calls of a client, and converts the errors of gRPC to `runhub.Error`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from google.protobuf.message import Message
 
 from runhub._rules.calls import Call
 from runhub.aio.closing import CloseSignal
-from runhub.errors import Closed, error_of
+from runhub.errors import Closed, to_error
 
 
 class UnaryInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
-    """The interceptor of a client's unary calls."""
+    """Retries the unary calls of one client, and converts the errors of the calls to `runhub.Error`."""
 
     def __init__(self, deadline: float, closing: CloseSignal) -> None:
         self._deadline = deadline
@@ -28,12 +28,15 @@ class UnaryInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
         client_call_details: grpc.aio.ClientCallDetails,
         request: Any,
     ) -> Any:
-        """Repeats the call until it is answered, fails for good, or reaches its deadline.
+        """Makes the call and returns the completed call, which holds the response.
 
-        If the caller cancels the call, it raises CancelledError and is not repeated.
+        If the call fails with a temporary error, repeats the call until the deadline.
+
+        Raises `runhub.Error` if the error is permanent, the deadline ends the call, or the client is closed. If the
+        caller cancels the call, raises CancelledError and does not repeat the call.
         """
         call = Call[Message](request, client_call_details.timeout, self._deadline, time.monotonic())
-        with self._closing.running_call():
+        with self._closing.mark_running_call():
             while True:
                 sent, timeout = call.next_try(time.monotonic())
                 answer = await continuation(_with_timeout(client_call_details, timeout), sent)
@@ -43,15 +46,15 @@ class UnaryInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
                 except Closed:
                     raise
                 except grpc.RpcError as failure:
-                    error = error_of(failure)
+                    error = to_error(failure)
                     error.__cause__ = failure
-                    pause = call.failed(error, time.monotonic())
+                    pause = call.record_failure(error, time.monotonic())
                 await self._closing.wait_for(asyncio.sleep(pause))
 
 
-# A class of its own, because grpc.aio registers an interceptor for only one kind of call.
+# The stream interceptor is a separate class, because grpc.aio registers each interceptor for only one kind of call.
 class StreamInterceptor(grpc.aio.UnaryStreamClientInterceptor):
-    """The interceptor of a client's streams."""
+    """Converts the errors of a client's streams to `runhub.Error`."""
 
     def __init__(self, closing: CloseSignal) -> None:
         self._closing = closing
@@ -62,28 +65,33 @@ class StreamInterceptor(grpc.aio.UnaryStreamClientInterceptor):
         client_call_details: grpc.aio.ClientCallDetails,
         request: Any,
     ) -> Any:
-        """Makes the call once. Only the reader of a stream knows where a further stream must start."""
-        with self._closing.running_call():
-            return _stream(await continuation(client_call_details, request), self._closing)
+        """Opens the stream and returns the stream's messages. Does not retry, because only the reader of a stream knows
+        where another stream must start.
+
+        Raises Closed if the client is closed.
+        """
+        with self._closing.mark_running_call():
+            return _convert_errors(await continuation(client_call_details, request), self._closing)
 
 
-async def _stream(stream: Any, closing: CloseSignal) -> AsyncIterator[Any]:
-    """Yields the stream's messages and raises `runhub.Error`."""
-    with closing.callback(stream.cancel):
+async def _convert_errors(stream: Any, closing: CloseSignal) -> AsyncIterator[Any]:
+    """Yields the messages of the stream, and raises `runhub.Error` instead of the errors of gRPC."""
+    with closing.call_on_close(stream.cancel):
         try:
             async for response in stream:
                 yield response
         except grpc.RpcError as failure:
-            raise error_of(failure) from failure
+            raise to_error(failure) from failure
         except asyncio.CancelledError:
-            # A cancelled stream raises the same error as a cancelled reader.
-            if closing.closed and not _is_cancelled(asyncio.current_task()):
+            # A cancelled stream and a cancelled reader raise the same error. If the client is closed and the reader is
+            # not cancelled, `close` has cancelled the stream, so raise Closed.
+            if closing.is_closed and not _is_cancelled(asyncio.current_task()):
                 raise Closed from None
             raise
 
 
 def _is_cancelled(task: asyncio.Task[Any] | None) -> bool:
-    # Python before 3.11 does not tell whether a task was cancelled.
+    # Python 3.10 does not report whether a task was cancelled, so this function returns False in Python 3.10.
     return getattr(task, "cancelling", lambda: 0)() > 0
 
 

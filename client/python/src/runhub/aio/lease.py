@@ -1,4 +1,4 @@
-"""The lease keeper for asyncio."""
+"""Renews the lease of a claim in a background task."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class AsyncLease:
-    """The lease of a claim. A background task keeps it while the block runs.
+    """Holds the lease of a claim. A background task renews the lease while the `async with` block runs.
 
-    If the lease is lost, the block is cancelled at its current await and raises LeaseLost. A cancellation from outside,
-    or an error of the block's own, is raised unchanged. Report on the task after the block: a heartbeat that is sent
-    after the completion is answered LOST.
+    If the lease is lost, the client cancels the block at its current `await`, and the block raises LeaseLost. If other
+    code cancels the block or the block itself raises an error, the error is raised unchanged. Report on the task after
+    the block, because the server answers a heartbeat after the report with LOST.
     """
 
     def __init__(self, stub: TaskServiceAsyncStub, claim: Claim, closing: CloseSignal) -> None:
@@ -36,40 +36,49 @@ class AsyncLease:
 
     @property
     def state(self) -> LeaseState:
-        """The state in the last answered heartbeat: EXTENDED, PAUSE_REQUESTED or CANCEL_REQUESTED. LOST once the lease
-        is lost. A request to stop does not end the lease: the server accepts a report."""
+        """Returns the state from the last response to a heartbeat: EXTENDED, PAUSE_REQUESTED or CANCEL_REQUESTED.
+
+        Returns EXTENDED before the first response, and LOST once the lease is lost. After PAUSE_REQUESTED and
+        CANCEL_REQUESTED, the lease is still valid, and the server accepts a report on the task.
+        """
         return LeaseState.LEASE_STATE_LOST if self._lost else self._schedule.state
 
     def progress(self, json: Json) -> None:
-        """Sets the progress that the next heartbeat carries, at most 1 MiB. It replaces a progress that is not sent
-        yet."""
-        self._schedule.progress(value(json))
+        """Sets the progress that the next heartbeat sends. The progress may be at most 1 MiB in size.
+
+        If an earlier progress value has not been sent, the client discards the earlier value.
+        """
+        self._schedule.set_progress(value(json))
 
     async def cancel_requested(self) -> None:
-        """Waits until the run is being cancelled. The task should then be finished or released within the grace.
+        """Waits until the run is being cancelled. The agent should then complete or release the task before
+        the grace period ends.
 
-        Raises LeaseLost if the lease is lost. If the block is left during the wait, the wait is cancelled.
+        Raises LeaseLost if the lease is lost. If the `async with` block ends during the wait, the wait is
+        cancelled.
         """
         await self._wait_for_state(LeaseState.LEASE_STATE_CANCEL_REQUESTED)
 
     async def pause_requested(self) -> None:
-        """Waits until the run is paused. The work should then stop at a good point; the keeper goes on keeping the
-        lease.
+        """Waits until the run is paused. The agent should then stop at a point from which the agent can continue later.
+        The client continues to renew the lease.
 
-        Raises LeaseLost if the lease is lost. If the block is left during the wait, the wait is cancelled.
+        Raises LeaseLost if the lease is lost. If the `async with` block ends during the wait, the wait is
+        cancelled.
         """
         await self._wait_for_state(LeaseState.LEASE_STATE_PAUSE_REQUESTED)
 
     async def resumed(self) -> None:
-        """Waits until a paused run is resumed. Returns at once if the run is neither paused nor being cancelled.
+        """Waits until a paused run is resumed. If the run is neither paused nor being cancelled, does not wait.
 
-        Raises LeaseLost if the lease is lost. If the block is left during the wait, the wait is cancelled.
+        Raises LeaseLost if the lease is lost. If the `async with` block ends during the wait, the wait is
+        cancelled.
         """
         await self._wait_for_state(LeaseState.LEASE_STATE_EXTENDED)
 
     async def __aenter__(self) -> AsyncLease:
-        self._cancellation = Cancellation()
-        self._keeping = asyncio.create_task(self._keep(), name="runhub-lease")
+        self._cancellation = Cancellation(self._schedule.task_id)
+        self._renewing = asyncio.create_task(self._renew(), name="runhub-lease")
         return self
 
     async def __aexit__(
@@ -78,13 +87,13 @@ class AsyncLease:
         self._has_left = True
         is_cancelled_by_lease = self._cancellation.has_caused(error)
         self._changed.cancel()
-        self._keeping.cancel()
-        await asyncio.wait([self._keeping])
+        self._renewing.cancel()
+        await asyncio.wait([self._renewing])
         if is_cancelled_by_lease or error is None:
-            self._check()
+            self._raise_if_lost()
 
-    async def _keep(self) -> None:
-        lost = LeaseLost("unanswered")
+    async def _renew(self) -> None:
+        lost = LeaseLost("unanswered", self._schedule.task_id)
         try:
             while True:
                 before = self.state
@@ -95,24 +104,27 @@ class AsyncLease:
         except LeaseLost as error:
             lost = error
         except Closed as closed:
-            # A closed client sends no more heartbeats.
+            # A closed client can't send heartbeats, so the lease is lost with the reason `unanswered`.
             lost.__cause__ = closed
         finally:
-            self._lose(lost)
+            self._report_loss(lost)
 
     async def _send_heartbeat(self) -> float:
-        """Makes one try and returns how many seconds to wait before the next."""
+        """Sends one heartbeat and returns the time in seconds to wait before the next heartbeat.
+
+        Raises LeaseLost if the lease is lost, and Closed if the client is closed.
+        """
         request, timeout = self._schedule.next_try(time.monotonic())
         try:
             response = await self._stub.Heartbeat(request, timeout=timeout)
         except Closed:
             raise
         except Error as error:
-            return self._schedule.failed(error, time.monotonic())
-        return self._schedule.answered(response, time.monotonic())
+            return self._schedule.record_failure(error, time.monotonic())
+        return self._schedule.record_answer(response, time.monotonic())
 
-    def _lose(self, lost: LeaseLost) -> None:
-        # After the block there is no work to cancel.
+    def _report_loss(self, lost: LeaseLost) -> None:
+        # If the `async with` block has ended, there is no work to cancel, so the loss must not be reported.
         if self._has_left:
             return
         self._lost = lost
@@ -126,10 +138,10 @@ class AsyncLease:
 
     async def _wait_for_state(self, wanted: LeaseState) -> None:
         while self.state != wanted:
-            self._check()
-            # Without the shield, cancelling this wait would cancel the future that other waits share.
+            self._raise_if_lost()
+            # Without the shield, the cancellation of one wait would also cancel the future that all waits share.
             await asyncio.shield(self._changed)
 
-    def _check(self) -> None:
+    def _raise_if_lost(self) -> None:
         if self._lost:
-            raise LeaseLost(self._lost.because) from self._lost.__cause__
+            raise LeaseLost(self._lost.because, self._schedule.task_id) from self._lost.__cause__

@@ -1,4 +1,4 @@
-"""The subscription for asyncio."""
+"""Implements the subscriptions of the asyncio client."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class AsyncSubscription:
-    """The messages of a subscription, without a gap or a duplicate, through broken connections and restarts of the
-    server.
+    """Yields the messages of a subscription without a gap or a duplicate, even if the connection breaks or the server
+    restarts.
 
-    The subscription yields `snapshot` once, first and whole; then `event` and `bookmark`; `caught_up` once; and `end`
-    with RUN_ENDED or RUN_DELETED last. It raises errors that are not temporary: RunNotFound, PositionCompacted or
-    OtherLog.
+    With FROM_SNAPSHOT, the subscription first yields one complete `snapshot`. Then the subscription yields `event` and
+    `bookmark` messages, one `caught_up`, and last an `end` with RUN_ENDED or RUN_DELETED. The subscription raises any
+    error that is not temporary, such as RunNotFound, PositionCompacted or OtherLog.
     """
 
     def __init__(
@@ -34,22 +34,27 @@ class AsyncSubscription:
         closing: CloseSignal,
     ) -> None:
         self._state = state
-        self._updates = _updates(events, server, state, closing)
+        self._updates = _yield_updates(events, server, state, closing)
 
     @property
     def position(self) -> int | None:
-        """The cursor with which another process can continue. None before the first message, unless the request has a
-        cursor."""
+        """Returns the cursor from which another subscription can resume.
+
+        Before the first message, returns the cursor of the request, or None if the request has no cursor.
+        """
         return self._state.position
 
     @property
     def log_id(self) -> str | None:
-        """The server's log in which the cursor is valid. None before the first message."""
+        """Returns the id of the server's log in which the cursor is valid.
+
+        Before the first message, returns the `log_id` that was passed to `subscribe`, which may be None.
+        """
         return self._state.log_id
 
     async def aclose(self) -> None:
-        """Ends the subscription. Only the task that reads the subscription may call this. To end the subscription from
-        another task, cancel the reading task."""
+        """Ends the subscription. Only the task that reads the subscription may call this method. To end the
+        subscription from another task, cancel the reading task."""
         await self._updates.aclose()
 
     def __aiter__(self) -> AsyncSubscription:
@@ -67,15 +72,16 @@ class AsyncSubscription:
         await self.aclose()
 
 
-# A function and not a method, so that the generator holds no reference to the AsyncSubscription. An AsyncSubscription
-# without references is then collected at once, which closes its stream.
-async def _updates(
+# This generator is a function and not a method, so that the generator holds no reference to the AsyncSubscription. If
+# the program drops its last reference to an AsyncSubscription, Python collects the AsyncSubscription and closes the
+# stream.
+async def _yield_updates(
     events: EventServiceAsyncStub, server: ServerServiceAsyncStub, state: SubscriptionState, closing: CloseSignal
 ) -> AsyncGenerator[SubscribeEventsResponse, None]:
     while True:
         try:
             info = await server.GetServerInfo(GetServerInfoRequest())
-            stream = events.SubscribeEvents(state.begin(info.log_id))
+            stream = events.SubscribeEvents(state.next_request(info.log_id))
             try:
                 async for response in stream:
                     update = state.receive(response)
@@ -85,7 +91,7 @@ async def _updates(
                         return
             finally:
                 stream.cancel()
-            pause = state.broken(None)
+            pause = state.record_stream_end(None)
         except Error as error:
-            pause = state.broken(error)
+            pause = state.record_stream_end(error)
         await closing.wait_for(asyncio.sleep(pause))

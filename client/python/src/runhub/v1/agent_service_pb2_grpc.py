@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AgentServiceStub(object):
-    """Keeps one state for each role of a run. The rules that hold for every service stand at RunService.
+    """Stores one state for each role of a run. RunService documents the rules that hold for every service.
     """
 
     def __init__(self, channel):
@@ -53,40 +53,41 @@ class AgentServiceStub(object):
 
 
 class AgentServiceServicer(object):
-    """Keeps one state for each role of a run. The rules that hold for every service stand at RunService.
+    """Stores one state for each role of a run. RunService documents the rules that hold for every service.
     """
 
     def SaveAgentState(self, request, context):
-        """Inserts or replaces the state of a role, as a whole. Allowed also after the run has ended.
+        """Saves the state of a role in a run. If the role already has a stored state, the call replaces the whole state. The
+        call is also allowed after the run has ended.
 
-        Events: `agent_state_saved`.
+        Appends the event `agent_state_saved`.
 
         Errors:
-        - INVALID_ARGUMENT / INVALID_FIELD: `state` is missing, its run_id or role is blank, or one of its counts is
-        negative.
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
-        - ABORTED / REVISION_MISMATCH: the stored state has another revision than `expected_revision`.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - INVALID_ARGUMENT / INVALID_FIELD: `state` is missing, the state's `run_id` or `role` is blank, or the state's
+        `turns` or `rotation_count` is negative.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
+        - ABORTED / REVISION_MISMATCH: the revision of the stored state differs from `expected_revision`.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAgentState(self, request, context):
-        """Returns the state of one role. The state is unset if none was saved.
+        """Returns the state of one role. If no state was saved for the role, the response has no state.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAgentStates(self, request, context):
-        """Lists the states of a run, ordered by role.
+        """Lists the agent states of a run, ordered by role.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,7 +120,7 @@ def add_AgentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AgentService(object):
-    """Keeps one state for each role of a run. The rules that hold for every service stand at RunService.
+    """Stores one state for each role of a run. RunService documents the rules that hold for every service.
     """
 
     @staticmethod

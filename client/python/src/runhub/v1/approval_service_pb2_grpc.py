@@ -26,13 +26,16 @@ if _version_not_supported:
 
 
 class ApprovalServiceStub(object):
-    """Requests decisions from people and checkers, and keeps the decisions. The rules that hold for every service stand at
-    RunService.
+    """Stores requests for decisions, and the decisions that people and checkers make. RunService documents the rules that
+    hold for every service.
 
-    An approval is PENDING until exactly one of three things happens: it is decided, it expires, or it is cancelled. A
-    later call is FAILED_PRECONDITION / ALREADY_DECIDED, whose metadata says what happened first (`verdict`, `source`).
-    With `on_expiry` REJECT or APPROVE, a decision at or after `expire_time` is too late, whether or not the server has
-    processed the expiry yet.
+    An approval stays PENDING until a caller decides the approval, the approval is cancelled, or the server decides the
+    approval at the approval's `expire_time`. Only the first of these changes takes effect. If a caller tries to decide
+    or cancel the approval after the first change, the server refuses the call with FAILED_PRECONDITION /
+    ALREADY_DECIDED. The metadata of the error contains the `verdict` and the `source` of the first change.
+
+    If `on_expiry` is REJECT or APPROVE, the server refuses every decision at or after the approval's `expire_time`, even
+    if the server has not processed the expiry yet.
     """
 
     def __init__(self, channel):
@@ -89,136 +92,145 @@ class ApprovalServiceStub(object):
 
 
 class ApprovalServiceServicer(object):
-    """Requests decisions from people and checkers, and keeps the decisions. The rules that hold for every service stand at
-    RunService.
+    """Stores requests for decisions, and the decisions that people and checkers make. RunService documents the rules that
+    hold for every service.
 
-    An approval is PENDING until exactly one of three things happens: it is decided, it expires, or it is cancelled. A
-    later call is FAILED_PRECONDITION / ALREADY_DECIDED, whose metadata says what happened first (`verdict`, `source`).
-    With `on_expiry` REJECT or APPROVE, a decision at or after `expire_time` is too late, whether or not the server has
-    processed the expiry yet.
+    An approval stays PENDING until a caller decides the approval, the approval is cancelled, or the server decides the
+    approval at the approval's `expire_time`. Only the first of these changes takes effect. If a caller tries to decide
+    or cancel the approval after the first change, the server refuses the call with FAILED_PRECONDITION /
+    ALREADY_DECIDED. The metadata of the error contains the `verdict` and the `source` of the first change.
+
+    If `on_expiry` is REJECT or APPROVE, the server refuses every decision at or after the approval's `expire_time`, even
+    if the server has not processed the expiry yet.
     """
 
     def RecordApproval(self, request, context):
-        """Records a decision that was made elsewhere. Allowed also after the run has ended.
+        """Records a decision about a run or a task, without an earlier call of RequestApproval. The call is also allowed
+        after the run has ended.
 
-        Events: `approval_recorded`.
+        Appends the event `approval_recorded`.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
-        - NOT_FOUND / TASK_NOT_FOUND: `task_id` names no task of this run.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
+        - NOT_FOUND / TASK_NOT_FOUND: the run has no task with the id `task_id`.
         - INVALID_ARGUMENT / INVALID_FIELD: `source` is blank or `system`, or `verdict` is unset, unknown or PENDING.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RequestApproval(self, request, context):
-        """Requests a decision. The new approval is PENDING.
+        """Requests a decision by creating a PENDING approval.
 
-        Events: `approval_requested`.
+        Appends the event `approval_requested`.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
         - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
-        - NOT_FOUND / TASK_NOT_FOUND: `task_id` names no task of this run.
+        - NOT_FOUND / TASK_NOT_FOUND: the run has no task with the id `task_id`.
         - INVALID_ARGUMENT / INVALID_FIELD: `title` is blank, both `expire_time` and `ttl` are set, `ttl` is negative or
-        over 365 days, or `on_expiry` is unknown.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        exceeds 365 days, or `on_expiry` is unknown.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DecideApproval(self, request, context):
-        """Decides an approval. Allowed also after the run has ended.
+        """Decides a pending approval. The call is also allowed after the approval's run has ended.
 
-        Events: `approval_decided`.
+        Appends the event `approval_decided`.
 
         Errors:
-        - NOT_FOUND / APPROVAL_NOT_FOUND: no approval has this id.
-        - FAILED_PRECONDITION / ALREADY_DECIDED: the approval has been decided, or has expired or been cancelled.
-        - FAILED_PRECONDITION / DIGEST_MISMATCH: the approval has another subject_digest than `expected_subject_digest`.
-        - ABORTED / REVISION_MISMATCH: the approval has another revision than `expected_revision`.
+        - NOT_FOUND / APPROVAL_NOT_FOUND: no approval has the id `approval_id`.
+        - FAILED_PRECONDITION / ALREADY_DECIDED: the approval has already been decided or cancelled, or has expired.
+        - FAILED_PRECONDITION / DIGEST_MISMATCH: the approval's `subject_digest` differs from `expected_subject_digest`.
+        - ABORTED / REVISION_MISMATCH: the approval's `revision` differs from `expected_revision`.
         - INVALID_ARGUMENT / INVALID_FIELD: `source` is blank or `system`, or `verdict` is not APPROVED, REJECTED or
         CHANGES_REQUESTED.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WaitApproval(self, request, context):
-        """Returns the approval as soon as it is no longer PENDING, or when the wait is over.
+        """Waits until the verdict on an approval is not PENDING, or until `wait` has passed. Then the call returns the
+        approval.
 
         Errors:
-        - NOT_FOUND / APPROVAL_NOT_FOUND: no approval has this id, also when its run is deleted during the wait.
+        - NOT_FOUND / APPROVAL_NOT_FOUND: no approval has the id `approval_id`, or the approval's run was deleted during
+        the wait.
         - INVALID_ARGUMENT / INVALID_FIELD: `wait` is negative.
-        - UNAVAILABLE / DRAINING: the server is shutting down, also during the wait.
+        - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down during the wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelApproval(self, request, context):
-        """Cancels a pending approval: the decision is no longer requested.
+        """Cancels a pending approval, so that no caller can decide the approval.
 
-        Events: `approval_cancelled`.
+        Appends the event `approval_cancelled`.
 
         Errors:
-        - NOT_FOUND / APPROVAL_NOT_FOUND: no approval has this id.
-        - FAILED_PRECONDITION / ALREADY_DECIDED: the approval has been decided, or has expired or been cancelled.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - NOT_FOUND / APPROVAL_NOT_FOUND: no approval has the id `approval_id`.
+        - FAILED_PRECONDITION / ALREADY_DECIDED: the approval has already been decided or cancelled, or has expired.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ConsumeApproval(self, request, context):
-        """Consumes an approval: uses it, once, for the subject that it was given for. An approval that its expiry approves
-        can be consumed from `expire_time` on, whether or not the server has processed the expiry yet.
+        """Consumes an approved approval. An approval can be consumed only once, and only with its `subject_digest`. If
+        `on_expiry` is APPROVE, an undecided approval can be consumed at or after its `expire_time`, even if the server has
+        not processed the expiry yet.
 
-        Events: `approval_consumed`. If this call is the first to process the expiry, `approval_expired` comes before it.
+        Appends the event `approval_consumed`. If the call also processes the expiry of the approval, the server appends
+        `approval_expired` before `approval_consumed`.
 
         Errors:
-        - NOT_FOUND / APPROVAL_NOT_FOUND: no approval has this id.
+        - NOT_FOUND / APPROVAL_NOT_FOUND: no approval has the id `approval_id`.
         - FAILED_PRECONDITION / NOT_APPROVED: the verdict is not APPROVED.
-        - FAILED_PRECONDITION / DIGEST_MISMATCH: the approval has another subject_digest than the request, or none.
-        - FAILED_PRECONDITION / ALREADY_CONSUMED: the approval was consumed before.
+        - FAILED_PRECONDITION / DIGEST_MISMATCH: the approval's `subject_digest` is empty or differs from the digest in the
+        request.
+        - FAILED_PRECONDITION / ALREADY_CONSUMED: the approval has already been consumed.
         - INVALID_ARGUMENT / INVALID_FIELD: `subject_digest` is blank.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetApproval(self, request, context):
-        """Returns one approval.
+        """Returns one approval in its current state.
 
         Errors:
-        - NOT_FOUND / APPROVAL_NOT_FOUND: no approval has this id.
+        - NOT_FOUND / APPROVAL_NOT_FOUND: no approval has the id `approval_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLatestApproval(self, request, context):
-        """Returns the approval of a run that was decided last by one source. The approval is unset if there is none. A
-        pending approval is never returned.
+        """Returns the approval that a source decided last in a run. If the source has decided no approval of the run, the
+        response has no approval. The call never returns a pending approval.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListApprovals(self, request, context):
-        """Lists the approvals of one run, or of all runs, the oldest first. The approvals of all runs with the verdict
-        PENDING are the inbox.
+        """Lists the approvals of one run or of all runs, in order from the oldest to the newest. To list all pending
+        approvals of all runs, leave `run_id` empty and set `verdicts` to PENDING.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
         - INVALID_ARGUMENT / INVALID_FIELD: a verdict is unknown, `page_size` is negative, or `page_token` belongs to
         another query.
         """
@@ -283,13 +295,16 @@ def add_ApprovalServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ApprovalService(object):
-    """Requests decisions from people and checkers, and keeps the decisions. The rules that hold for every service stand at
-    RunService.
+    """Stores requests for decisions, and the decisions that people and checkers make. RunService documents the rules that
+    hold for every service.
 
-    An approval is PENDING until exactly one of three things happens: it is decided, it expires, or it is cancelled. A
-    later call is FAILED_PRECONDITION / ALREADY_DECIDED, whose metadata says what happened first (`verdict`, `source`).
-    With `on_expiry` REJECT or APPROVE, a decision at or after `expire_time` is too late, whether or not the server has
-    processed the expiry yet.
+    An approval stays PENDING until a caller decides the approval, the approval is cancelled, or the server decides the
+    approval at the approval's `expire_time`. Only the first of these changes takes effect. If a caller tries to decide
+    or cancel the approval after the first change, the server refuses the call with FAILED_PRECONDITION /
+    ALREADY_DECIDED. The metadata of the error contains the `verdict` and the `source` of the first change.
+
+    If `on_expiry` is REJECT or APPROVE, the server refuses every decision at or after the approval's `expire_time`, even
+    if the server has not processed the expiry yet.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ArtifactServiceStub(object):
-    """Keeps references to artifacts. The rules that hold for every service stand at RunService.
+    """Records and lists the artifacts of runs. RunService documents the rules that hold for every service.
     """
 
     def __init__(self, channel):
@@ -48,29 +48,29 @@ class ArtifactServiceStub(object):
 
 
 class ArtifactServiceServicer(object):
-    """Keeps references to artifacts. The rules that hold for every service stand at RunService.
+    """Records and lists the artifacts of runs. RunService documents the rules that hold for every service.
     """
 
     def CreateArtifact(self, request, context):
-        """Records an artifact. Allowed also after the run has ended.
+        """Records an artifact of a run. The call is also allowed after the run has ended.
 
-        Events: `artifact_created`.
+        Appends the event `artifact_created`.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
-        - NOT_FOUND / TASK_NOT_FOUND: `task_id` names no task of this run.
-        - INVALID_ARGUMENT / INVALID_FIELD: `kind` or `path` is blank, or `metadata` is over its limits.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
+        - NOT_FOUND / TASK_NOT_FOUND: the run has no task with the id `task_id`.
+        - INVALID_ARGUMENT / INVALID_FIELD: `kind` or `path` is blank, or `metadata` exceeds its limits.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListArtifacts(self, request, context):
-        """Lists the artifacts of a run, the oldest first.
+        """Lists the artifacts of a run, in order from the oldest to the newest.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
         - INVALID_ARGUMENT / INVALID_FIELD: `page_size` is negative, or `page_token` belongs to another query.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -99,7 +99,7 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ArtifactService(object):
-    """Keeps references to artifacts. The rules that hold for every service stand at RunService.
+    """Records and lists the artifacts of runs. RunService documents the rules that hold for every service.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CheckpointServiceStub(object):
-    """Keeps checkpoints. The rules that hold for every service stand at RunService.
+    """Creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for every service.
     """
 
     def __init__(self, channel):
@@ -58,48 +58,48 @@ class CheckpointServiceStub(object):
 
 
 class CheckpointServiceServicer(object):
-    """Keeps checkpoints. The rules that hold for every service stand at RunService.
+    """Creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for every service.
     """
 
     def CreateCheckpoint(self, request, context):
-        """Saves a checkpoint. Allowed also after the run has ended.
+        """Creates a checkpoint of a run. The call is also allowed after the run has ended.
 
-        Events: `checkpoint_created`.
+        Appends the event `checkpoint_created`.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
-        - INVALID_ARGUMENT / INVALID_FIELD: `status` is unset or unknown, or `payload` is over its limits.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
+        - INVALID_ARGUMENT / INVALID_FIELD: `status` is unset or unknown, or `payload` exceeds its limits.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCheckpoint(self, request, context):
-        """Returns one checkpoint.
+        """Returns the checkpoint with the id `checkpoint_id`.
 
         Errors:
-        - NOT_FOUND / CHECKPOINT_NOT_FOUND: no checkpoint has this id.
+        - NOT_FOUND / CHECKPOINT_NOT_FOUND: no checkpoint has the id `checkpoint_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLatestCheckpoint(self, request, context):
-        """Returns the newest checkpoint of a run. The checkpoint is unset if the run has none.
+        """Returns the newest checkpoint of a run. If the run has no checkpoint, the response has no checkpoint.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCheckpoints(self, request, context):
-        """Lists the checkpoints of a run, the oldest first.
+        """Lists the checkpoints of a run, in order from the oldest to the newest.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
         - INVALID_ARGUMENT / INVALID_FIELD: `page_size` is negative, or `page_token` belongs to another query.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -138,7 +138,7 @@ def add_CheckpointServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CheckpointService(object):
-    """Keeps checkpoints. The rules that hold for every service stand at RunService.
+    """Creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for every service.
     """
 
     @staticmethod

@@ -26,19 +26,22 @@ if _version_not_supported:
 
 
 class EventServiceStub(object):
-    """Appends events to the log and shows the log to watchers. The rules that hold for every service stand at RunService.
+    """Appends events to the log, lists events, and streams events to watchers. RunService documents the rules that hold for
+    every service.
 
-    Cursor. The cursor is a position, and it is exclusive: `after_position` is the last position received, in whatever
-    message. A cursor is valid for the scope (one run, or all runs) in which it was received. A cursor from all runs is
-    valid for any run, too. The `last_position` of AppendEvents is a cursor for its own run. Every cursor is valid for
-    one `log_id` only (ServerService.GetServerInfo).
+    A cursor is the position of the last event that a reader or watcher has received. The server continues with the first
+    event after the cursor. A cursor is valid for the scope (one run, or all runs) of the call that returned the cursor.
+    A cursor for all runs is also valid for each single run. The `last_position` of AppendEvents is a cursor for the run
+    of the request. Every cursor is valid only for one `log_id` (see ServerService.GetServerInfo).
 
-    Retention. By default the server keeps events forever. With `runhub serve --keep-events-for` it removes events from
-    the old end of the log once they are older than that. If an event of the scope after a cursor was removed, whether or
-    not the filters match it, the cursor is OUT_OF_RANGE / POSITION_COMPACTED: events are never skipped silently. The
-    error's metadata has `oldest_position`, the position of the oldest event kept; the cursor `oldest_position` - 1
-    resumes there, with nothing more lost. The deletion of a run is not retention: watchers of all runs receive its
-    `run_deleted` instead of the events of the run that they had not received yet.
+    By default, the server stores events forever. If `runhub serve` runs with `--keep-events-for`, retention removes each
+    event that is older than the configured duration. If retention has removed an event of the scope after a cursor, the
+    server refuses the cursor with OUT_OF_RANGE / POSITION_COMPACTED, even if the filters do not match the removed event.
+    Therefore, no watcher misses an event without an error. The metadata of the error contains `oldest_position`, the
+    position of the oldest stored event. To read every stored event, resume with the cursor `oldest_position` - 1.
+
+    The deletion of a run is not part of retention. After the deletion, watchers of all runs receive the event
+    `run_deleted` instead of the run's events that the watchers have not received yet.
     """
 
     def __init__(self, channel):
@@ -65,88 +68,96 @@ class EventServiceStub(object):
 
 
 class EventServiceServicer(object):
-    """Appends events to the log and shows the log to watchers. The rules that hold for every service stand at RunService.
+    """Appends events to the log, lists events, and streams events to watchers. RunService documents the rules that hold for
+    every service.
 
-    Cursor. The cursor is a position, and it is exclusive: `after_position` is the last position received, in whatever
-    message. A cursor is valid for the scope (one run, or all runs) in which it was received. A cursor from all runs is
-    valid for any run, too. The `last_position` of AppendEvents is a cursor for its own run. Every cursor is valid for
-    one `log_id` only (ServerService.GetServerInfo).
+    A cursor is the position of the last event that a reader or watcher has received. The server continues with the first
+    event after the cursor. A cursor is valid for the scope (one run, or all runs) of the call that returned the cursor.
+    A cursor for all runs is also valid for each single run. The `last_position` of AppendEvents is a cursor for the run
+    of the request. Every cursor is valid only for one `log_id` (see ServerService.GetServerInfo).
 
-    Retention. By default the server keeps events forever. With `runhub serve --keep-events-for` it removes events from
-    the old end of the log once they are older than that. If an event of the scope after a cursor was removed, whether or
-    not the filters match it, the cursor is OUT_OF_RANGE / POSITION_COMPACTED: events are never skipped silently. The
-    error's metadata has `oldest_position`, the position of the oldest event kept; the cursor `oldest_position` - 1
-    resumes there, with nothing more lost. The deletion of a run is not retention: watchers of all runs receive its
-    `run_deleted` instead of the events of the run that they had not received yet.
+    By default, the server stores events forever. If `runhub serve` runs with `--keep-events-for`, retention removes each
+    event that is older than the configured duration. If retention has removed an event of the scope after a cursor, the
+    server refuses the cursor with OUT_OF_RANGE / POSITION_COMPACTED, even if the filters do not match the removed event.
+    Therefore, no watcher misses an event without an error. The metadata of the error contains `oldest_position`, the
+    position of the oldest stored event. To read every stored event, resume with the cursor `oldest_position` - 1.
+
+    The deletion of a run is not part of retention. After the deletion, watchers of all runs receive the event
+    `run_deleted` instead of the run's events that the watchers have not received yet.
     """
 
     def AppendEvents(self, request, context):
-        """Appends events to a run's log, in order. Either all of the events are appended or none; they are on disk when the
-        call returns. Allowed also after the run has ended.
+        """Appends events to a run's log, in the order of the request. The server appends either all of the events or none.
+        When the call returns, the events are on disk. The call is also allowed after the run has ended.
 
-        Events: those in the request.
+        Appends no events other than the events in the request.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
-        - NOT_FOUND / TASK_NOT_FOUND: a `task_id` names no task of this run.
-        - INVALID_ARGUMENT / INVALID_FIELD: there are no events or over 1,000, a source or kind is blank, a source is
-        `system`, or a payload is over 1 MiB, nests deeper than 24 levels, or has a number that is not finite.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
+        - NOT_FOUND / TASK_NOT_FOUND: the run has no task with the `task_id` of an event.
+        - INVALID_ARGUMENT / INVALID_FIELD: `events` is empty or has more than 1,000 entries, a source or kind is blank, a
+        source is `system`, or a payload exceeds 1 MiB, is nested deeper than 24 levels, or has a number that is not
+        finite.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListEvents(self, request, context):
-        """Lists events in ascending position. Without `after_position` these are the newest `limit` events, with it the
-        oldest `limit` events after it; in both cases only events before `before_position`. A list also ends before 3 MiB.
+        """Lists events in ascending order of position. If `after_position` is set, the server returns the oldest `limit`
+        events after this position. If `after_position` is unset, the server returns the newest `limit` events. If
+        `before_position` is set, the server considers only events before `before_position`. The server also ends a list
+        before the list exceeds 3 MiB.
 
-        With `after_position` and `wait` the call is a long poll: a response without events is held until there is an
-        event, the wait ends, or the server shuts down. `next_position` is the cursor of the next call, also when the
-        response has no events.
+        With `after_position` and `wait`, the call is a long poll. If no event matches, the server holds the call until an
+        event matches, `wait` has passed, or the server shuts down. Pass `next_position` as the cursor of the next call,
+        even if the response has no events.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id, also when the run is deleted during the wait.
-        - NOT_FOUND / TASK_NOT_FOUND: `task_id` names no task of the scope.
-        - INVALID_ARGUMENT / INVALID_FIELD: a limit, position or wait is negative.
-        - OUT_OF_RANGE / POSITION_IN_FUTURE: `after_position` is above every position of this log (metadata:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`, or the run was deleted during the wait.
+        - NOT_FOUND / TASK_NOT_FOUND: the scope (one run, or all runs) has no task with the id `task_id`.
+        - INVALID_ARGUMENT / INVALID_FIELD: `limit`, `after_position`, `before_position` or `wait` is negative.
+        - OUT_OF_RANGE / POSITION_IN_FUTURE: `after_position` is greater than every position of the log (metadata:
         `newest_position`).
         - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after `after_position` (metadata:
         `oldest_position`, `newest_position`).
-        - UNAVAILABLE / DRAINING: the server is shutting down, also during the wait.
+        - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down during the wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SubscribeEvents(self, request, context):
-        """Streams events in ascending position: first every stored event after the cursor, then one `caught_up`, then each
-        event as it is committed. A watcher that resumes with the last position that it received misses no event and
-        receives none twice. While there is nothing to send, also when the filters match nothing, a `bookmark` moves the
-        cursor.
+        """Streams events in ascending order of position: first every stored event after the cursor, then one `caught_up`,
+        then each new event as soon as the event is committed. If a watcher resumes with the last position that the watcher
+        received, the watcher misses no event and receives no event twice. While the server has no matching event to send,
+        the server sends a `bookmark` after each `bookmark_interval`, so that the watcher's cursor advances.
 
-        Without a cursor, `start` says where the stream begins. FROM_SNAPSHOT first sends the run as it is at a position p,
-        then every event after p: there is no gap between reading and watching.
+        If the request has no cursor, `start` determines where the stream starts. With FROM_SNAPSHOT, the server first
+        sends the run's snapshot at one position, then every event after this position, so that the watcher misses no event
+        between the snapshot and the stream.
 
-        A stream of one run ends with `end` and the status OK when the run has ended and everything was sent (RUN_ENDED),
-        or when the run was deleted (RUN_DELETED). A stream of all runs goes on. When the server shuts down, the stream
-        ends with `end` (DRAINING) and then UNAVAILABLE / DRAINING.
+        A stream of one run ends with `end` (RUN_ENDED) and the status OK after the run has ended and the server has sent
+        every matching event of the run. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
+        the status OK. A stream of all runs continues after a run has ended or was deleted. If the server shuts down, every
+        stream ends with `end` (DRAINING) and then the status UNAVAILABLE / DRAINING.
 
-        A slow watcher loses nothing and delays nobody. If the request is refused, the error comes before any message.
-        Later the stream can fail only with POSITION_COMPACTED, when retention has removed events that were not sent yet,
-        or with an error that any RPC may answer.
+        A slow watcher misses no event and delays no other watcher. If the server refuses the request, the stream fails
+        before the first message. After the first message, the stream can fail only with an error that every RPC can
+        return, or with POSITION_COMPACTED if retention has removed events that the server has not sent yet.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
-        - NOT_FOUND / TASK_NOT_FOUND: `task_id` names no task of the scope.
-        - INVALID_ARGUMENT / INVALID_FIELD: `start` is unknown, `start` is FROM_SNAPSHOT without a `run_id`, a position is
-        negative, or `bookmark_interval` is outside 100 ms to 1 h.
-        - OUT_OF_RANGE / POSITION_IN_FUTURE: `after_position` is above every position of this log (metadata:
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
+        - NOT_FOUND / TASK_NOT_FOUND: the scope (one run, or all runs) has no task with the id `task_id`.
+        - INVALID_ARGUMENT / INVALID_FIELD: `start` is unknown, `start` is FROM_SNAPSHOT without a `run_id`,
+        `after_position` is negative, or `bookmark_interval` is not between 100 ms and 1 h.
+        - OUT_OF_RANGE / POSITION_IN_FUTURE: `after_position` is greater than every position of the log (metadata:
         `newest_position`).
         - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
         `newest_position`).
-        - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: `start` is FROM_SNAPSHOT and the snapshot is over 16 MiB.
-        - UNAVAILABLE / DRAINING: the server is shutting down, also while the stream is open.
+        - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: `start` is FROM_SNAPSHOT and the snapshot exceeds 16 MiB.
+        - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down while the stream is open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -179,19 +190,22 @@ def add_EventServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EventService(object):
-    """Appends events to the log and shows the log to watchers. The rules that hold for every service stand at RunService.
+    """Appends events to the log, lists events, and streams events to watchers. RunService documents the rules that hold for
+    every service.
 
-    Cursor. The cursor is a position, and it is exclusive: `after_position` is the last position received, in whatever
-    message. A cursor is valid for the scope (one run, or all runs) in which it was received. A cursor from all runs is
-    valid for any run, too. The `last_position` of AppendEvents is a cursor for its own run. Every cursor is valid for
-    one `log_id` only (ServerService.GetServerInfo).
+    A cursor is the position of the last event that a reader or watcher has received. The server continues with the first
+    event after the cursor. A cursor is valid for the scope (one run, or all runs) of the call that returned the cursor.
+    A cursor for all runs is also valid for each single run. The `last_position` of AppendEvents is a cursor for the run
+    of the request. Every cursor is valid only for one `log_id` (see ServerService.GetServerInfo).
 
-    Retention. By default the server keeps events forever. With `runhub serve --keep-events-for` it removes events from
-    the old end of the log once they are older than that. If an event of the scope after a cursor was removed, whether or
-    not the filters match it, the cursor is OUT_OF_RANGE / POSITION_COMPACTED: events are never skipped silently. The
-    error's metadata has `oldest_position`, the position of the oldest event kept; the cursor `oldest_position` - 1
-    resumes there, with nothing more lost. The deletion of a run is not retention: watchers of all runs receive its
-    `run_deleted` instead of the events of the run that they had not received yet.
+    By default, the server stores events forever. If `runhub serve` runs with `--keep-events-for`, retention removes each
+    event that is older than the configured duration. If retention has removed an event of the scope after a cursor, the
+    server refuses the cursor with OUT_OF_RANGE / POSITION_COMPACTED, even if the filters do not match the removed event.
+    Therefore, no watcher misses an event without an error. The metadata of the error contains `oldest_position`, the
+    position of the oldest stored event. To read every stored event, resume with the cursor `oldest_position` - 1.
+
+    The deletion of a run is not part of retention. After the deletion, watchers of all runs receive the event
+    `run_deleted` instead of the run's events that the watchers have not received yet.
     """
 
     @staticmethod

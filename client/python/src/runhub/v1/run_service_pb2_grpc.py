@@ -26,41 +26,44 @@ if _version_not_supported:
 
 
 class RunServiceStub(object):
-    """Creates runs and keeps their status.
+    """Creates, reads, changes, pauses, resumes, cancels and deletes runs.
 
-    The rules below hold for every service.
+    The rules in the following paragraphs hold for every service.
 
-    Errors of any RPC. Every error of a handler carries google.rpc.ErrorInfo with `domain` "runhub" and the `reason` that
-    the RPC's comment names. Match the reason, never the text. A refused request changes nothing; the only exception is
-    the event `stale_write_rejected`. Beside the errors in its own comment, any RPC may answer:
-    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed, or over a limit. A google.rpc.BadRequest names the
+    Every error that the handler of an RPC returns has a google.rpc.ErrorInfo with the `domain` "runhub" and one of the
+    reasons in the RPC's comment. Match the `reason`, never the text of the error. A refused request changes nothing,
+    except that a rejected stale write appends the event `stale_write_rejected`. In addition to the errors in the RPC's
+    own comment, every RPC can return these errors:
+    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed or over a limit. A google.rpc.BadRequest names the
     field.
-    - RESOURCE_EXHAUSTED / OVERLOADED: more calls are waiting than the server admits.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls.
     - UNAVAILABLE / DRAINING: the server is shutting down.
-    - UNAVAILABLE / STORE_BUSY: another program holds the database.
-    - INTERNAL / INTERNAL: a bug in the server, or a failing disk.
+    - UNAVAILABLE / STORE_BUSY: another program has locked the database.
+    - INTERNAL / INTERNAL: the server has a bug, or the server's disk is failing.
 
-    Retry. OVERLOADED, DRAINING and STORE_BUSY come with google.rpc.RetryInfo: repeat the call, with the same request_id,
-    after its `retry_delay` (200 ms to 5 s).
+    An error with the reason OVERLOADED, DRAINING or STORE_BUSY includes a google.rpc.RetryInfo. Repeat the call with the
+    same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
 
-    Overload. The server answers OVERLOADED in two cases. First, 512 calls are being served already. Heartbeat, the RPCs
-    that end or record an attempt (CompleteTask, FailTask, ReleaseTask, BlockTask, AbandonTask, RecordTaskAttempt),
-    PauseRun, ResumeRun, CancelRun, DecideApproval, CancelApproval, GetServerInfo and the RPCs that may wait (ClaimTask,
-    WaitApproval, ListEvents, SubscribeEvents) neither count towards the 512 nor are refused because of them. Second, the
-    store's queue is full: 4,096 calls or 64 MiB of requests wait to write (counted apart for the RPCs that are written
-    first and for all others), or 4,096 calls wait to read. A call that has begun to wait and a stream that has begun are
-    not refused any more.
+    The server returns OVERLOADED in two cases. First, the server is already serving 512 calls of RPCs with
+    ADMISSION_LIMITED. This limit does not apply to RPCs with ADMISSION_FIRST or ADMISSION_OPEN: see the option
+    `(runhub.v1.rpc)` of each RPC. Second, the queue of the store is full: 4,096 calls or 64 MiB of requests are waiting
+    to write, or 4,096 calls are waiting to read. The limit for writes applies separately to the RPCs with
+    ADMISSION_FIRST and to all other RPCs. The server does not refuse a call that is already waiting or a stream that is
+    already open.
 
-    Duplicate requests. Every mutating request but Heartbeat's has a `request_id`: 1 to 128 bytes of printable text of
-    the caller's choice, best a UUIDv7. A duplicate request, which has the request_id of an earlier call of the same RPC
-    and the same content, has no effect and returns the first answer, field for field, also after a restart. If its
-    content differs, it is INVALID_ARGUMENT / REQUEST_ID_REUSED. The server remembers a request_id for 24 hours
-    (`runhub serve --keep-requests-for`). If `request_id` is empty, the server does not remember the call. A call that
-    changed nothing is not remembered either. A rejected stale write is remembered, because it wrote an event: its
-    duplicate returns the same STALE_LEASE and writes no second event.
+    Every request that changes state, except HeartbeatRequest, has a `request_id`: 1 to 128 bytes of printable text,
+    preferably a UUIDv7. A duplicate request has the request_id and the content of an earlier call of the same RPC. The
+    server answers a duplicate request with the response to the earlier call, even after a restart, and changes nothing.
+    If a request has the request_id of an earlier call and different content, the server returns INVALID_ARGUMENT /
+    REQUEST_ID_REUSED.
 
-    Pages. A list with `page_size` and `page_token` returns `next_page_token` until the last page. A token is valid only
-    for the query that returned it: the same RPC with the same filters.
+    The server remembers a request_id for 24 hours by default (`runhub serve --keep-requests-for`). The server does not
+    remember a call with an empty `request_id` or a call that changed nothing. The server remembers a rejected stale
+    write, because the rejection appended an event. A duplicate of the rejected write returns the same error and appends
+    no second event.
+
+    A list RPC with `page_size` and `page_token` returns a `next_page_token` with every page except the last page. A page
+    token is valid only for the query that returned the token: the same RPC with the same filters.
     """
 
     def __init__(self, channel):
@@ -127,69 +130,72 @@ class RunServiceStub(object):
 
 
 class RunServiceServicer(object):
-    """Creates runs and keeps their status.
+    """Creates, reads, changes, pauses, resumes, cancels and deletes runs.
 
-    The rules below hold for every service.
+    The rules in the following paragraphs hold for every service.
 
-    Errors of any RPC. Every error of a handler carries google.rpc.ErrorInfo with `domain` "runhub" and the `reason` that
-    the RPC's comment names. Match the reason, never the text. A refused request changes nothing; the only exception is
-    the event `stale_write_rejected`. Beside the errors in its own comment, any RPC may answer:
-    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed, or over a limit. A google.rpc.BadRequest names the
+    Every error that the handler of an RPC returns has a google.rpc.ErrorInfo with the `domain` "runhub" and one of the
+    reasons in the RPC's comment. Match the `reason`, never the text of the error. A refused request changes nothing,
+    except that a rejected stale write appends the event `stale_write_rejected`. In addition to the errors in the RPC's
+    own comment, every RPC can return these errors:
+    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed or over a limit. A google.rpc.BadRequest names the
     field.
-    - RESOURCE_EXHAUSTED / OVERLOADED: more calls are waiting than the server admits.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls.
     - UNAVAILABLE / DRAINING: the server is shutting down.
-    - UNAVAILABLE / STORE_BUSY: another program holds the database.
-    - INTERNAL / INTERNAL: a bug in the server, or a failing disk.
+    - UNAVAILABLE / STORE_BUSY: another program has locked the database.
+    - INTERNAL / INTERNAL: the server has a bug, or the server's disk is failing.
 
-    Retry. OVERLOADED, DRAINING and STORE_BUSY come with google.rpc.RetryInfo: repeat the call, with the same request_id,
-    after its `retry_delay` (200 ms to 5 s).
+    An error with the reason OVERLOADED, DRAINING or STORE_BUSY includes a google.rpc.RetryInfo. Repeat the call with the
+    same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
 
-    Overload. The server answers OVERLOADED in two cases. First, 512 calls are being served already. Heartbeat, the RPCs
-    that end or record an attempt (CompleteTask, FailTask, ReleaseTask, BlockTask, AbandonTask, RecordTaskAttempt),
-    PauseRun, ResumeRun, CancelRun, DecideApproval, CancelApproval, GetServerInfo and the RPCs that may wait (ClaimTask,
-    WaitApproval, ListEvents, SubscribeEvents) neither count towards the 512 nor are refused because of them. Second, the
-    store's queue is full: 4,096 calls or 64 MiB of requests wait to write (counted apart for the RPCs that are written
-    first and for all others), or 4,096 calls wait to read. A call that has begun to wait and a stream that has begun are
-    not refused any more.
+    The server returns OVERLOADED in two cases. First, the server is already serving 512 calls of RPCs with
+    ADMISSION_LIMITED. This limit does not apply to RPCs with ADMISSION_FIRST or ADMISSION_OPEN: see the option
+    `(runhub.v1.rpc)` of each RPC. Second, the queue of the store is full: 4,096 calls or 64 MiB of requests are waiting
+    to write, or 4,096 calls are waiting to read. The limit for writes applies separately to the RPCs with
+    ADMISSION_FIRST and to all other RPCs. The server does not refuse a call that is already waiting or a stream that is
+    already open.
 
-    Duplicate requests. Every mutating request but Heartbeat's has a `request_id`: 1 to 128 bytes of printable text of
-    the caller's choice, best a UUIDv7. A duplicate request, which has the request_id of an earlier call of the same RPC
-    and the same content, has no effect and returns the first answer, field for field, also after a restart. If its
-    content differs, it is INVALID_ARGUMENT / REQUEST_ID_REUSED. The server remembers a request_id for 24 hours
-    (`runhub serve --keep-requests-for`). If `request_id` is empty, the server does not remember the call. A call that
-    changed nothing is not remembered either. A rejected stale write is remembered, because it wrote an event: its
-    duplicate returns the same STALE_LEASE and writes no second event.
+    Every request that changes state, except HeartbeatRequest, has a `request_id`: 1 to 128 bytes of printable text,
+    preferably a UUIDv7. A duplicate request has the request_id and the content of an earlier call of the same RPC. The
+    server answers a duplicate request with the response to the earlier call, even after a restart, and changes nothing.
+    If a request has the request_id of an earlier call and different content, the server returns INVALID_ARGUMENT /
+    REQUEST_ID_REUSED.
 
-    Pages. A list with `page_size` and `page_token` returns `next_page_token` until the last page. A token is valid only
-    for the query that returned it: the same RPC with the same filters.
+    The server remembers a request_id for 24 hours by default (`runhub serve --keep-requests-for`). The server does not
+    remember a call with an empty `request_id` or a call that changed nothing. The server remembers a rejected stale
+    write, because the rejection appended an event. A duplicate of the rejected write returns the same error and appends
+    no second event.
+
+    A list RPC with `page_size` and `page_token` returns a `next_page_token` with every page except the last page. A page
+    token is valid only for the query that returned the token: the same RPC with the same filters.
     """
 
     def CreateRun(self, request, context):
         """Creates a run with the status PLANNING.
 
-        Events: `run_created`, the first event of the run.
+        Appends the event `run_created`, which is the run's first event.
 
         Errors:
-        - INVALID_ARGUMENT / INVALID_FIELD: `goal` or `repo_path` is blank, labels are over their limits, or the label
+        - INVALID_ARGUMENT / INVALID_FIELD: `goal` or `repo_path` is blank, the labels exceed their limits, or the label
         `path_policy` is neither `on` nor `off`.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRun(self, request, context):
-        """Returns one run.
+        """Returns one run in its current state.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRuns(self, request, context):
-        """Lists runs, the newest first.
+        """Lists runs in order from the newest to the oldest.
 
         Errors:
         - INVALID_ARGUMENT / INVALID_FIELD: a status is unknown, `page_size` is negative, or `page_token` belongs to
@@ -200,134 +206,141 @@ class RunServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateRun(self, request, context):
-        """Changes the fields of a run that `update_mask` names. A masked field that is unset is cleared, except `status`,
-        which can't be cleared. An empty mask means the fields that are set. Leaving a terminal status reopens the run, and
-        leaving PAUSED resumes it; no task changes. An update that changes nothing writes nothing.
+        """Changes the fields of a run. `update_mask` names the fields to change. If the mask is empty, the call changes the
+        fields that are set in the request. If the mask names an unset field, the call clears the field, but `status` can't
+        be cleared. A new `status` can also reopen a run that has ended, or resume a paused run. The call does not change
+        the run's tasks. If no field changes, the server writes nothing.
 
-        Events: `run_updated`, if a field changed.
+        Appends the event `run_updated` if a field changed.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
-        - NOT_FOUND / TASK_NOT_FOUND: `current_task_id` names no task of this run.
-        - INVALID_ARGUMENT / INVALID_FIELD: `status` is PAUSED, CANCELLING or CANCELLED, `status` is in the mask and unset,
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
+        - NOT_FOUND / TASK_NOT_FOUND: `current_task_id` is not the id of a task of this run.
+        - INVALID_ARGUMENT / INVALID_FIELD: `status` is PAUSED, CANCELLING or CANCELLED, `status` is in the mask but unset,
         or the mask has an unknown path.
         - FAILED_PRECONDITION / WRONG_STATUS: the run is CANCELLING.
-        - ABORTED / REVISION_MISMATCH: the run has another revision than `expected_revision`.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - ABORTED / REVISION_MISMATCH: the run's revision differs from `expected_revision`.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def IncrementCycle(self, request, context):
-        """Adds one to `cycle_count`, atomically. Allowed in every status of the run.
+        """Adds 1 to the run's `cycle_count` atomically. The call is allowed in every status of the run.
 
-        Events: `run_updated`.
+        Appends the event `run_updated`.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def IncrementReplan(self, request, context):
-        """Adds one to `replan_count`, atomically. Allowed in every status of the run.
+        """Adds 1 to the run's `replan_count` atomically. The call is allowed in every status of the run.
 
-        Events: `run_updated`.
+        Appends the event `run_updated`.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PauseRun(self, request, context):
-        """Pauses a run: from then on none of its tasks can be claimed. Leases stay live, and heartbeats answer
-        PAUSE_REQUESTED. A run that is paused already stays as it is.
+        """Pauses a run, so that none of the run's tasks can be claimed. The leases of the run's tasks stay live, and
+        Heartbeat returns PAUSE_REQUESTED for each of these leases. If the run is already paused, the call changes nothing.
 
-        Events: `run_paused`, if the run was not paused.
+        Appends the event `run_paused` if the run was not paused.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
         - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeRun(self, request, context):
-        """Resumes a paused run: gives it the status it had before and wakes the claims that wait for it. An imported run that
-        was paused before the import becomes RUNNING. A run that is not paused stays as it is.
+        """Resumes a paused run. The server restores the status that the run had before the pause, and wakes the claims that
+        wait for a task of the run. If the run was imported with the status PAUSED, the run becomes RUNNING. If the run is
+        not paused, the call changes nothing.
 
-        Events: `run_resumed`, if the run was paused.
+        Appends the event `run_resumed` if the run was paused.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
         - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelRun(self, request, context):
-        """Cancels a run. The run becomes CANCELLING, its pending tasks are abandoned at once, and claims in it, also those
-        that wait, answer RUN_ENDED. Heartbeats tell the agents that hold a task, and these may still complete it; a task
-        that fails, is released or expires is abandoned.
+        """Cancels a run. The run becomes CANCELLING, and the server abandons the run's pending tasks. Calls of ClaimTask with
+        the `run_id` of the run, including waiting calls, return RUN_ENDED. Heartbeat returns CANCEL_REQUESTED to the
+        agents that hold a task of the run. These agents can still complete their tasks. If a task fails or is released, or
+        if the task's lease expires, the task becomes ABANDONED.
 
-        When no agent holds a task any more, or when the grace is over, one transaction abandons the remaining tasks,
-        cancels the pending approvals, and makes the run CANCELLED. If no agent holds a task when the call comes, the run
-        is CANCELLED at once.
+        When no agent holds a task of the run, or when the grace period has ended, the server abandons the remaining tasks,
+        cancels the pending approvals, and makes the run CANCELLED, all in one transaction. If `grace` is 0, or if no agent
+        holds a task of the run at the time of the call, the run becomes CANCELLED immediately.
 
-        A repeated call changes nothing, except that a shorter grace brings the end forward.
+        A repeated call of CancelRun changes nothing, except that a shorter grace period ends the cancellation earlier.
 
-        Events: `run_cancel_requested`; for each task `task_abandoned` or the event of what else ended it;
-        `approval_cancelled` for each pending approval (`approval_expired` if its expire_time has passed); last
-        `run_cancelled`. A shorter grace is another `run_cancel_requested`.
+        Appends the event `run_cancel_requested` first and the event `run_cancelled` last. Between these two events, the
+        server appends `task_abandoned` for each task that the cancellation abandons. For each pending approval, the server
+        appends `approval_cancelled`, or `approval_expired` if the approval's expire_time has passed. A repeated call with
+        a shorter grace period appends another `run_cancel_requested`.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
         - FAILED_PRECONDITION / RUN_ENDED: the run is COMPLETED or FAILED.
-        - INVALID_ARGUMENT / INVALID_FIELD: `grace` is negative or over 24 h.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - INVALID_ARGUMENT / INVALID_FIELD: `grace` is negative or exceeds 24 h.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteRun(self, request, context):
-        """Deletes a run that has ended, with everything that belongs to it: plan, attempts, approvals, checkpoints,
-        artifacts, agent states and events. Only its last event, `run_deleted`, stays, for watchers of all runs. A stream
-        of this run ends with RUN_DELETED. Duplicates of requests that were answered before are still answered.
+        """Deletes a run that has ended, with the run's plan, attempts, approvals, checkpoints, artifacts, agent states and
+        events. Only the run's last event, `run_deleted`, remains for the watchers of all runs. A stream of this run ends
+        with RUN_DELETED. After the deletion, the server still answers duplicates of earlier requests.
 
-        The deletion is one transaction: with 100,000 tasks and 100,000 events it delays other changes by about a second.
+        The server deletes the run in one transaction. While the server deletes a run with 100,000 tasks and 100,000
+        events, other calls that write wait for about 1 s.
 
-        Events: `run_deleted`, the last event of the run.
+        Appends the event `run_deleted`, which is the run's last event.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id, for example because it was deleted already.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`, for example because the run was already deleted.
         - FAILED_PRECONDITION / WRONG_STATUS: the run has not ended.
-        - ABORTED / REVISION_MISMATCH: the run has another revision than `expected_revision`.
+        - ABORTED / REVISION_MISMATCH: the run's revision differs from `expected_revision`.
         - INVALID_ARGUMENT / INVALID_FIELD: `expected_revision` is negative.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRunSnapshot(self, request, context):
-        """Returns a run and everything that belongs to it, from one consistent read. The response may have up to 16 MiB, more
-        than most clients accept by default (grpcurl: `-max-msg-sz 16777216`).
+        """Returns a run with its tasks, attempts, events, approvals, artifacts and agent states, from one consistent read.
+        The response can be as large as 16 MiB, which is more than most clients accept by default. For example, grpcurl
+        needs the flag `-max-msg-sz 16777216`.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
-        - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the snapshot is over 16 MiB. Ask for less with the limits.
-        - INVALID_ARGUMENT / INVALID_FIELD: a limit is negative.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
+        - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the snapshot exceeds 16 MiB. To get a smaller snapshot, set lower
+        limits in the request.
+        - INVALID_ARGUMENT / INVALID_FIELD: `event_limit`, `attempt_limit` or `task_limit` is negative.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -400,41 +413,44 @@ def add_RunServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RunService(object):
-    """Creates runs and keeps their status.
+    """Creates, reads, changes, pauses, resumes, cancels and deletes runs.
 
-    The rules below hold for every service.
+    The rules in the following paragraphs hold for every service.
 
-    Errors of any RPC. Every error of a handler carries google.rpc.ErrorInfo with `domain` "runhub" and the `reason` that
-    the RPC's comment names. Match the reason, never the text. A refused request changes nothing; the only exception is
-    the event `stale_write_rejected`. Beside the errors in its own comment, any RPC may answer:
-    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed, or over a limit. A google.rpc.BadRequest names the
+    Every error that the handler of an RPC returns has a google.rpc.ErrorInfo with the `domain` "runhub" and one of the
+    reasons in the RPC's comment. Match the `reason`, never the text of the error. A refused request changes nothing,
+    except that a rejected stale write appends the event `stale_write_rejected`. In addition to the errors in the RPC's
+    own comment, every RPC can return these errors:
+    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed or over a limit. A google.rpc.BadRequest names the
     field.
-    - RESOURCE_EXHAUSTED / OVERLOADED: more calls are waiting than the server admits.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls.
     - UNAVAILABLE / DRAINING: the server is shutting down.
-    - UNAVAILABLE / STORE_BUSY: another program holds the database.
-    - INTERNAL / INTERNAL: a bug in the server, or a failing disk.
+    - UNAVAILABLE / STORE_BUSY: another program has locked the database.
+    - INTERNAL / INTERNAL: the server has a bug, or the server's disk is failing.
 
-    Retry. OVERLOADED, DRAINING and STORE_BUSY come with google.rpc.RetryInfo: repeat the call, with the same request_id,
-    after its `retry_delay` (200 ms to 5 s).
+    An error with the reason OVERLOADED, DRAINING or STORE_BUSY includes a google.rpc.RetryInfo. Repeat the call with the
+    same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
 
-    Overload. The server answers OVERLOADED in two cases. First, 512 calls are being served already. Heartbeat, the RPCs
-    that end or record an attempt (CompleteTask, FailTask, ReleaseTask, BlockTask, AbandonTask, RecordTaskAttempt),
-    PauseRun, ResumeRun, CancelRun, DecideApproval, CancelApproval, GetServerInfo and the RPCs that may wait (ClaimTask,
-    WaitApproval, ListEvents, SubscribeEvents) neither count towards the 512 nor are refused because of them. Second, the
-    store's queue is full: 4,096 calls or 64 MiB of requests wait to write (counted apart for the RPCs that are written
-    first and for all others), or 4,096 calls wait to read. A call that has begun to wait and a stream that has begun are
-    not refused any more.
+    The server returns OVERLOADED in two cases. First, the server is already serving 512 calls of RPCs with
+    ADMISSION_LIMITED. This limit does not apply to RPCs with ADMISSION_FIRST or ADMISSION_OPEN: see the option
+    `(runhub.v1.rpc)` of each RPC. Second, the queue of the store is full: 4,096 calls or 64 MiB of requests are waiting
+    to write, or 4,096 calls are waiting to read. The limit for writes applies separately to the RPCs with
+    ADMISSION_FIRST and to all other RPCs. The server does not refuse a call that is already waiting or a stream that is
+    already open.
 
-    Duplicate requests. Every mutating request but Heartbeat's has a `request_id`: 1 to 128 bytes of printable text of
-    the caller's choice, best a UUIDv7. A duplicate request, which has the request_id of an earlier call of the same RPC
-    and the same content, has no effect and returns the first answer, field for field, also after a restart. If its
-    content differs, it is INVALID_ARGUMENT / REQUEST_ID_REUSED. The server remembers a request_id for 24 hours
-    (`runhub serve --keep-requests-for`). If `request_id` is empty, the server does not remember the call. A call that
-    changed nothing is not remembered either. A rejected stale write is remembered, because it wrote an event: its
-    duplicate returns the same STALE_LEASE and writes no second event.
+    Every request that changes state, except HeartbeatRequest, has a `request_id`: 1 to 128 bytes of printable text,
+    preferably a UUIDv7. A duplicate request has the request_id and the content of an earlier call of the same RPC. The
+    server answers a duplicate request with the response to the earlier call, even after a restart, and changes nothing.
+    If a request has the request_id of an earlier call and different content, the server returns INVALID_ARGUMENT /
+    REQUEST_ID_REUSED.
 
-    Pages. A list with `page_size` and `page_token` returns `next_page_token` until the last page. A token is valid only
-    for the query that returned it: the same RPC with the same filters.
+    The server remembers a request_id for 24 hours by default (`runhub serve --keep-requests-for`). The server does not
+    remember a call with an empty `request_id` or a call that changed nothing. The server remembers a rejected stale
+    write, because the rejection appended an event. A duplicate of the rejected write returns the same error and appends
+    no second event.
+
+    A list RPC with `page_size` and `page_token` returns a `next_page_token` with every page except the last page. A page
+    token is valid only for the query that returned the token: the same RPC with the same filters.
     """
 
     @staticmethod

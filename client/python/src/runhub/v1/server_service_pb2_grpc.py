@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ServerServiceStub(object):
-    """Describes the server that answers. The rules that hold for every service stand at RunService.
+    """Describes the server that answers the call. RunService documents the rules that hold for every service.
     """
 
     def __init__(self, channel):
@@ -43,14 +43,14 @@ class ServerServiceStub(object):
 
 
 class ServerServiceServicer(object):
-    """Describes the server that answers. The rules that hold for every service stand at RunService.
+    """Describes the server that answers the call. RunService documents the rules that hold for every service.
     """
 
     def GetServerInfo(self, request, context):
-        """Returns the server's version, log id, clock and limits. The call reads nothing from the store, so it also measures
-        the round trip to the server.
+        """Returns the server's version, log id, clock and limits. The call does not read the store, so a client can also use
+        the call to measure the round trip to the server.
 
-        Errors: none of its own.
+        Errors: this RPC has no errors of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,7 +73,7 @@ def add_ServerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ServerService(object):
-    """Describes the server that answers. The rules that hold for every service stand at RunService.
+    """Describes the server that answers the call. RunService documents the rules that hold for every service.
     """
 
     @staticmethod

@@ -26,28 +26,34 @@ if _version_not_supported:
 
 
 class TaskServiceStub(object):
-    """Keeps the plan of a run, leases its tasks to agents, and records the agents' attempts. The rules that hold for every
-    service stand at RunService.
+    """Stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService documents
+    the rules that hold for every service.
 
-    Statuses. FailTask and ReleaseTask need a task that is IN_PROGRESS; BlockTask one that is IN_PROGRESS or PENDING;
-    CompleteTask and AbandonTask one that is IN_PROGRESS, PENDING or BLOCKED. COMPLETED is final. Any other move is
-    FAILED_PRECONDITION / WRONG_STATUS (metadata: `current_status`). While the run is CANCELLING, a task that fails, is
-    released or expires becomes ABANDONED.
+    FailTask and ReleaseTask accept only a task that is IN_PROGRESS. BlockTask accepts a task that is IN_PROGRESS or
+    PENDING. CompleteTask and AbandonTask accept a task that is IN_PROGRESS, PENDING or BLOCKED. The status COMPLETED is
+    final. If the status of the task does not allow the call, the server returns FAILED_PRECONDITION / WRONG_STATUS
+    (metadata: `current_status`). While a run is CANCELLING, a task of the run becomes ABANDONED if the task fails or is
+    released, or if the task's lease expires.
 
-    Holder and operator. A call with a `lease_token` is the act of the agent that holds the lease. A call without one is
-    the act of an operator. A token that is set but blank is INVALID_FIELD.
+    If a call has a `lease_token`, the server treats the caller as the holder of the lease. If the token is unset, the
+    server treats the caller as an operator. If the token is set but blank, the server returns INVALID_FIELD.
 
-    Stale tokens. A call with a stale token changes nothing but the log: the response is FAILED_PRECONDITION /
-    STALE_LEASE (metadata: `attempt_number`, `current_attempt_number`, `current_status`), and the event
-    `stale_write_rejected` records the call and the agent.
+    A call with a stale token changes nothing except the log. The server returns FAILED_PRECONDITION / STALE_LEASE
+    (metadata: `attempt_number`, `current_attempt_number`, `current_status`), and the event `stale_write_rejected`
+    contains the name of the RPC and the agent to which the server issued the token.
 
-    Expired leases. The server takes an expired lease back within a second: the attempt ends LEASE_EXPIRED, and the task
-    is PENDING again, or BLOCKED with the blocker_signature `attempts_exhausted` if that was its last attempt (event
-    `lease_expired`). Expiry alone does not make the token stale. Until another caller claims or moves the task, the late
-    holder may still complete, fail, block or abandon it, which replaces the attempt's LEASE_EXPIRED, or take up the
-    lease again by a heartbeat. After a time without a server, or after the server has stalled for over a second, every
-    lease that was live before stays live for its duration or for 30 s from then, whichever is less, so that holders can
-    report first.
+    The server takes back an expired lease within 1 s and appends the event `lease_expired`. The attempt ends
+    LEASE_EXPIRED. The task becomes PENDING, or BLOCKED with the blocker_signature `attempts_exhausted` if the task's
+    `failure_count` has reached `max_attempts`.
+
+    Expiry makes the lease token stale only if the run is CANCELLING. Otherwise, the holder can still complete, fail,
+    block or abandon the task, which is now PENDING or BLOCKED, until another caller claims the task or changes the
+    task's status. The holder's report then replaces the attempt's status LEASE_EXPIRED. If the task can be claimed, a
+    heartbeat of the holder resumes the lease.
+
+    When the server starts, or after the server has stalled for over 1 s, the server extends the leases that were live
+    before the start or the stall. Each of these leases then stays live for at least 30 s, or for the lease's duration if
+    the duration is shorter, so that the holders can report before the leases expire.
     """
 
     def __init__(self, channel):
@@ -144,77 +150,86 @@ class TaskServiceStub(object):
 
 
 class TaskServiceServicer(object):
-    """Keeps the plan of a run, leases its tasks to agents, and records the agents' attempts. The rules that hold for every
-    service stand at RunService.
+    """Stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService documents
+    the rules that hold for every service.
 
-    Statuses. FailTask and ReleaseTask need a task that is IN_PROGRESS; BlockTask one that is IN_PROGRESS or PENDING;
-    CompleteTask and AbandonTask one that is IN_PROGRESS, PENDING or BLOCKED. COMPLETED is final. Any other move is
-    FAILED_PRECONDITION / WRONG_STATUS (metadata: `current_status`). While the run is CANCELLING, a task that fails, is
-    released or expires becomes ABANDONED.
+    FailTask and ReleaseTask accept only a task that is IN_PROGRESS. BlockTask accepts a task that is IN_PROGRESS or
+    PENDING. CompleteTask and AbandonTask accept a task that is IN_PROGRESS, PENDING or BLOCKED. The status COMPLETED is
+    final. If the status of the task does not allow the call, the server returns FAILED_PRECONDITION / WRONG_STATUS
+    (metadata: `current_status`). While a run is CANCELLING, a task of the run becomes ABANDONED if the task fails or is
+    released, or if the task's lease expires.
 
-    Holder and operator. A call with a `lease_token` is the act of the agent that holds the lease. A call without one is
-    the act of an operator. A token that is set but blank is INVALID_FIELD.
+    If a call has a `lease_token`, the server treats the caller as the holder of the lease. If the token is unset, the
+    server treats the caller as an operator. If the token is set but blank, the server returns INVALID_FIELD.
 
-    Stale tokens. A call with a stale token changes nothing but the log: the response is FAILED_PRECONDITION /
-    STALE_LEASE (metadata: `attempt_number`, `current_attempt_number`, `current_status`), and the event
-    `stale_write_rejected` records the call and the agent.
+    A call with a stale token changes nothing except the log. The server returns FAILED_PRECONDITION / STALE_LEASE
+    (metadata: `attempt_number`, `current_attempt_number`, `current_status`), and the event `stale_write_rejected`
+    contains the name of the RPC and the agent to which the server issued the token.
 
-    Expired leases. The server takes an expired lease back within a second: the attempt ends LEASE_EXPIRED, and the task
-    is PENDING again, or BLOCKED with the blocker_signature `attempts_exhausted` if that was its last attempt (event
-    `lease_expired`). Expiry alone does not make the token stale. Until another caller claims or moves the task, the late
-    holder may still complete, fail, block or abandon it, which replaces the attempt's LEASE_EXPIRED, or take up the
-    lease again by a heartbeat. After a time without a server, or after the server has stalled for over a second, every
-    lease that was live before stays live for its duration or for 30 s from then, whichever is less, so that holders can
-    report first.
+    The server takes back an expired lease within 1 s and appends the event `lease_expired`. The attempt ends
+    LEASE_EXPIRED. The task becomes PENDING, or BLOCKED with the blocker_signature `attempts_exhausted` if the task's
+    `failure_count` has reached `max_attempts`.
+
+    Expiry makes the lease token stale only if the run is CANCELLING. Otherwise, the holder can still complete, fail,
+    block or abandon the task, which is now PENDING or BLOCKED, until another caller claims the task or changes the
+    task's status. The holder's report then replaces the attempt's status LEASE_EXPIRED. If the task can be claimed, a
+    heartbeat of the holder resumes the lease.
+
+    When the server starts, or after the server has stalled for over 1 s, the server extends the leases that were live
+    before the start or the stall. Each of these leases then stays live for at least 30 s, or for the lease's duration if
+    the duration is shorter, so that the holders can report before the leases expire.
     """
 
     def AddTasks(self, request, context):
-        """Appends tasks to the run's plan, in order. Either all of the tasks are added or none. A request without tasks
-        changes nothing.
+        """Appends tasks to the plan of a run, in the order of the request. The call adds either all of the tasks or none. A
+        request without tasks changes nothing.
 
-        Events: `tasks_added`.
+        Appends the event `tasks_added`.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
         - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
         - INVALID_ARGUMENT / INVALID_FIELD: a title is blank, two drafts have the same key, a dependency is neither a key
-        of this request nor a task of this run, there are over 1,000 tasks, a draft is over 3 MiB, or the response would
-        be over 4 MiB.
-        - INVALID_ARGUMENT / DEPENDENCY_CYCLE: the dependencies form a cycle, which the error's text names.
-        - FAILED_PRECONDITION / WRONG_STATUS: a dependency is abandoned.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        of this request nor a task of this run, the request has over 1,000 tasks, a draft exceeds 3 MiB, or the response
+        would exceed 4 MiB.
+        - INVALID_ARGUMENT / DEPENDENCY_CYCLE: the dependencies form a cycle. The error text lists the keys of the drafts
+        in the cycle.
+        - FAILED_PRECONDITION / WRONG_STATUS: a draft depends on an abandoned task.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplacePendingTasks(self, request, context):
-        """Replaces the plan: abandons the pending and, by default, the in-progress tasks, ends the attempts of the latter as
-        ABANDONED, adds the new tasks, and increments `plan_version`. Either all of this happens or nothing. The call does
-        not change `replan_count`: that is for the caller to increment.
+        """Replaces the plan of a run. The call abandons the pending tasks and, by default, the tasks in progress, adds the
+        new tasks, and increments `plan_version`. Running attempts at the abandoned tasks end ABANDONED. The call makes
+        either all of these changes or none. The call does not change `replan_count`, which RunService.IncrementReplan
+        changes.
 
-        Events: one `plan_replaced`, then a `task_abandoned` for each task that was abandoned.
+        Appends the event `plan_replaced`, then the event `task_abandoned` for each abandoned task.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
         - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
-        - ABORTED / PLAN_VERSION_MISMATCH: the run has another plan_version than `expected_plan_version`.
+        - ABORTED / PLAN_VERSION_MISMATCH: the run's plan_version differs from `expected_plan_version`.
         - INVALID_ARGUMENT / INVALID_FIELD: a title is blank, two drafts have the same key, a dependency is neither a key
-        of this request nor a task of this run, there are over 1,000 tasks, a draft is over 3 MiB, the response would be
-        over 4 MiB, `expected_plan_version` is negative, or `in_progress` is unknown.
-        - INVALID_ARGUMENT / DEPENDENCY_CYCLE: the dependencies form a cycle, which the error's text names.
-        - FAILED_PRECONDITION / WRONG_STATUS: a dependency is abandoned, also by this call.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        of this request nor a task of this run, the request has over 1,000 tasks, a draft exceeds 3 MiB, the response
+        would exceed 4 MiB, `expected_plan_version` is negative, or `in_progress` is unknown.
+        - INVALID_ARGUMENT / DEPENDENCY_CYCLE: the dependencies form a cycle. The error text lists the keys of the drafts
+        in the cycle.
+        - FAILED_PRECONDITION / WRONG_STATUS: a draft depends on a task that is abandoned or that this call abandons.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTask(self, request, context):
-        """Returns one task.
+        """Returns one task in its current state.
 
         Errors:
-        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+        - NOT_FOUND / TASK_NOT_FOUND: no task has the id `task_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -224,7 +239,7 @@ class TaskServiceServicer(object):
         """Lists the tasks of a run in plan order.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
         - INVALID_ARGUMENT / INVALID_FIELD: a status is unknown, `page_size` is negative, or `page_token` belongs to
         another query.
         """
@@ -233,223 +248,242 @@ class TaskServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ClaimTask(self, request, context):
-        """Leases one claimable task to the caller, atomically: however many agents claim at once, no task is leased twice. A
-        task is claimable if it is pending, every dependency is completed, its `not_before_time` has passed, its
-        `required_capabilities` are among those of the caller, its `allowed_paths` overlap with those of no task in
-        progress, and its run is neither paused nor ended. Among the claimable tasks the claim takes one with the highest
-        priority; across runs, then one of the run served least recently; then the first in plan order. The claim opens the
-        attempt with the number `attempt_count` + 1.
+        """Leases one claimable task to the caller. The claim is atomic: however many agents claim at the same time, no task
+        is leased to two agents. A task is claimable if all of these conditions are met:
+        - The task is PENDING, and all dependencies of the task are COMPLETED.
+        - The task's `not_before_time` has passed.
+        - The caller has all of the task's `required_capabilities`.
+        - No path of the task overlaps with a path of a held task.
+        - The task's run is PLANNING, RUNNING or BLOCKED.
 
-        A response without a claim is not an error: nothing was claimable, and `unclaimable` counts what is in the way.
+        The server leases the claimable task with the highest priority. If several runs have a claimable task with this
+        priority, the server chooses the run from which a task was claimed least recently. Within a run, the server chooses
+        the first claimable task with this priority in plan order. The claim opens an attempt with the number
+        `attempt_count` + 1.
 
-        With `wait` the call is held until a task becomes claimable, the run ends, or the wait is over. A caller that
-        disconnects before its claim is committed holds nothing.
+        If no task is claimable, the response has no claim, and `unclaimable` counts the obstacles. A response without a
+        claim is not an error.
 
-        A duplicate request returns the same claim while its attempt is not stale, else STALE_LEASE; never another task. A
-        response without a claim is not remembered. `wait` is not part of the content that duplicates are compared by.
+        If `wait` is set, the server holds the call until a task becomes claimable, the run ends, or `wait` has passed. If
+        the caller disconnects before the claim is committed, the server leases no task.
 
-        Events: `task_claimed`, if a task was claimed.
+        A duplicate request never claims another task. If the token of the earlier claim is not stale, the server returns
+        the earlier claim. If the token is stale, the server returns STALE_LEASE. The server does not remember a response
+        without a claim. Two requests that differ only in `wait` have the same content.
+
+        Appends the event `task_claimed` if the server leases a task.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
-        - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING, also when that happens during the wait.
-        - INVALID_ARGUMENT / INVALID_FIELD: `agent_id` is blank, `lease_duration` is outside 1 s to 24 h, or `wait` is
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
+        - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING, or the run ends or is cancelled during the
+        wait.
+        - INVALID_ARGUMENT / INVALID_FIELD: `agent_id` is blank, `lease_duration` is under 1 s or over 24 h, or `wait` is
         negative.
-        - FAILED_PRECONDITION / STALE_LEASE: the request is a duplicate, and the lease of its claim is stale.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
-        - UNAVAILABLE / DRAINING: the server is shutting down, also during the wait.
+        - FAILED_PRECONDITION / STALE_LEASE: the request is a duplicate, and the token of the earlier claim is stale.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
+        - UNAVAILABLE / DRAINING: the server is shutting down, or the server starts to shut down during the wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Heartbeat(self, request, context):
-        """Extends leases: each lease is live from now for `lease_duration`, by default the duration of its claim. While the
-        run is being cancelled, a lease is not extended beyond the grace. An expired lease is taken up again if the task
-        could be claimed now, else it is LOST. A token that no lease has is LOST too, not an error.
+        """Extends leases and records the progress of attempts. Each extended lease expires `lease_duration` after the
+        heartbeat. If `lease_duration` is unset, the server uses the duration from the lease's claim. While a run is being
+        cancelled, no lease of the run's tasks is extended beyond the end of the grace period. If a lease has expired and
+        the lease's task can be claimed now, the server resumes the lease. If the task can't be claimed, or if no lease has
+        the token of a heartbeat, the result of the heartbeat is LOST. A lost lease does not make the call fail.
 
-        A heartbeat for a live lease changes only the task's `lease_expire_time` and the attempt's `progress`, without an
-        event and without a new revision. Repeating a heartbeat does no harm, so the request has no request_id.
+        A heartbeat for a live lease changes only the task's `lease_expire_time` and the attempt's `progress`. The
+        heartbeat appends no event and creates no revision. The request has no request_id, because repeating a heartbeat is
+        safe.
 
-        Events: `lease_resumed` for each expired lease that is taken up again.
+        Appends the event `lease_resumed` for each expired lease that the server resumes.
 
         Errors:
-        - INVALID_ARGUMENT / INVALID_FIELD: a token is blank, a progress is over 1 MiB, nests deeper than 24 levels or has
-        a number that is not finite, there are over 1,000 beats, or `lease_duration` is outside 1 s to 24 h.
+        - INVALID_ARGUMENT / INVALID_FIELD: a token is blank, the progress of a heartbeat exceeds 1 MiB, is nested more
+        than 24 levels deep or has a number that is not finite, the request has over 1,000 heartbeats, or
+        `lease_duration` is under 1 s or over 24 h.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompleteTask(self, request, context):
-        """Completes a task and clears its blocker_signature. With a lease token the call ends the holder's attempt as
-        COMPLETED. Without one an operator completes a task that no agent holds.
+        """Completes a task and clears its blocker_signature. With a lease token, the call ends the holder's attempt as
+        COMPLETED. Without a lease token, an operator completes a task that no agent holds.
 
-        Events: `task_completed`.
+        Appends the event `task_completed`.
 
         Errors:
-        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+        - NOT_FOUND / TASK_NOT_FOUND: no task has the id `task_id`.
         - FAILED_PRECONDITION / STALE_LEASE: the lease token is stale.
-        - FAILED_PRECONDITION / LEASE_REQUIRED: the task is IN_PROGRESS, and the request has no lease token.
-        - FAILED_PRECONDITION / WRONG_STATUS: the task is completed or abandoned already, or one of its dependencies is not
-        completed.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - FAILED_PRECONDITION / LEASE_REQUIRED: the task is IN_PROGRESS, but the request has no lease token.
+        - FAILED_PRECONDITION / WRONG_STATUS: the task is already completed or abandoned, or a dependency of the task is
+        not completed.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FailTask(self, request, context):
-        """Ends the holder's attempt as FAILED. The task is pending again and can't be claimed before `retry_delay` from now
-        has passed. If `failure_count` reaches `max_attempts`, the task is BLOCKED instead, with the given
-        blocker_signature or, if there is none, `attempts_exhausted`.
+        """Ends the holder's attempt as FAILED. The task becomes PENDING and can't be claimed until `retry_delay` has passed.
+        If `failure_count` reaches `max_attempts`, the task becomes BLOCKED instead, with the request's
+        `blocker_signature`. If the request has no `blocker_signature`, the server sets the task's blocker_signature to
+        `attempts_exhausted`.
 
-        Events: `task_failed`.
+        Appends the event `task_failed`.
 
         Errors:
-        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+        - NOT_FOUND / TASK_NOT_FOUND: no task has the id `task_id`.
         - FAILED_PRECONDITION / STALE_LEASE: the lease token is stale.
-        - INVALID_ARGUMENT / INVALID_FIELD: `lease_token` is blank, or `retry_delay` is negative or over 365 days.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - INVALID_ARGUMENT / INVALID_FIELD: `lease_token` is blank, or `retry_delay` is negative or exceeds 365 days.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseTask(self, request, context):
-        """Releases a task: the task is pending again, and the holder's attempt ends RELEASED, which does not count as a
+        """Releases a task, so that the task becomes PENDING again. The holder's attempt ends RELEASED and does not count as a
         failure.
 
-        Events: `task_released`.
+        Appends the event `task_released`.
 
         Errors:
-        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+        - NOT_FOUND / TASK_NOT_FOUND: no task has the id `task_id`.
         - FAILED_PRECONDITION / STALE_LEASE: the lease token is stale.
-        - FAILED_PRECONDITION / WRONG_STATUS: the lease has expired, and the server has taken the task back already.
+        - FAILED_PRECONDITION / WRONG_STATUS: the lease has expired, and the server has already taken back the task.
         - INVALID_ARGUMENT / INVALID_FIELD: `lease_token` is blank.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BlockTask(self, request, context):
-        """Blocks a task. With a lease token the call is the holder's act. Without one it is an operator's act, which also
-        ends a live claim. In both cases a live attempt ends BLOCKED. An unset `summary` or `blocker_signature` clears the
-        field of the task.
+        """Blocks a task. The holder of the task's lease passes the lease token. An operator passes no lease token and can
+        also block a task that an agent holds. In either case, a running attempt ends BLOCKED. If `summary` is unset, the
+        call clears the task's `implementation_summary`. If `blocker_signature` is unset, the call clears the task's
+        `blocker_signature`.
 
-        Events: `task_blocked`.
+        Appends the event `task_blocked`.
 
         Errors:
-        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+        - NOT_FOUND / TASK_NOT_FOUND: no task has the id `task_id`.
         - FAILED_PRECONDITION / STALE_LEASE: the lease token is stale.
-        - FAILED_PRECONDITION / WRONG_STATUS: the task is blocked, completed or abandoned already.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - FAILED_PRECONDITION / WRONG_STATUS: the task is already blocked, completed or abandoned.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AbandonTask(self, request, context):
-        """Abandons a task. With a lease token the call is the holder's act. Without one it is an operator's act, which also
-        ends a live claim. In both cases a live attempt ends ABANDONED. An unset `summary` or `blocker_signature` clears
-        the field of the task. Pending tasks that depend on the abandoned task become BLOCKED with the blocker_signature
-        `dependency_abandoned`.
+        """Abandons a task. The holder of the task's lease passes the lease token. An operator passes no lease token and can
+        also abandon a task that an agent holds. In either case, a running attempt ends ABANDONED. If `summary` is unset,
+        the call clears the task's `implementation_summary`. If `blocker_signature` is unset, the call clears the task's
+        `blocker_signature`. Pending tasks that depend directly on the abandoned task become BLOCKED with the
+        blocker_signature `dependency_abandoned`.
 
-        Events: `task_abandoned` for the task, then `task_blocked` for each task that becomes BLOCKED.
+        Appends the event `task_abandoned` for the task, then the event `task_blocked` for each task that becomes BLOCKED.
 
         Errors:
-        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+        - NOT_FOUND / TASK_NOT_FOUND: no task has the id `task_id`.
         - FAILED_PRECONDITION / STALE_LEASE: the lease token is stale.
-        - FAILED_PRECONDITION / WRONG_STATUS: the task is completed or abandoned already.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - FAILED_PRECONDITION / WRONG_STATUS: the task is already completed or abandoned.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RequeueTask(self, request, context):
-        """Returns a blocked, abandoned or held task to the queue: the task is pending again, `failure_count` starts at 0, and
-        attempt numbers go on. A live attempt ends RELEASED, and its token becomes stale. Tasks that were blocked because
-        this task was abandoned are pending again too, unless another of their dependencies is abandoned.
+        """Requeues a blocked, abandoned or held task. The task becomes PENDING, and its `failure_count` becomes 0. The next
+        claim of the task continues the numbering of the attempts. A running attempt ends RELEASED, and the lease token of
+        the attempt becomes stale. A task that was blocked because this task was abandoned becomes PENDING too, unless
+        another dependency of the blocked task is abandoned.
 
-        Events: `task_requeued` for each task that becomes pending.
+        Appends the event `task_requeued` for each task that becomes PENDING.
 
         Errors:
-        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
-        - FAILED_PRECONDITION / WRONG_STATUS: the task is pending or completed, or one of its dependencies is abandoned.
-        - FAILED_PRECONDITION / RUN_ENDED: the run is CANCELLING. A run that has ended is no obstacle.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - NOT_FOUND / TASK_NOT_FOUND: no task has the id `task_id`.
+        - FAILED_PRECONDITION / WRONG_STATUS: the task is pending or completed, or a dependency of the task is abandoned.
+        - FAILED_PRECONDITION / RUN_ENDED: the run is CANCELLING. Tasks of a run that has ended can be requeued.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RequeueInProgressTasks(self, request, context):
-        """Returns all in-progress tasks of a run to the queue, for an orchestrator that restarts. The tasks are pending
-        again, their attempts end RELEASED, and their tokens become stale.
+        """Requeues all tasks of a run that are IN_PROGRESS, for an orchestrator that restarts. The tasks become PENDING, the
+        running attempts at the tasks end RELEASED, and the lease tokens of the attempts become stale.
 
-        Events: if a task was in progress, `task_requeued` for each such task, then one `requeue_in_progress`.
+        Appends the event `task_requeued` for each task that was in progress, then one event `requeue_in_progress`. If no
+        task was in progress, the server appends no event.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
-        - FAILED_PRECONDITION / RUN_ENDED: the run is CANCELLING. A run that has ended is no obstacle.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
+        - FAILED_PRECONDITION / RUN_ENDED: the run is CANCELLING. Tasks of a run that has ended can be requeued.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RecordTaskAttempt(self, request, context):
-        """Records an attempt, for an orchestrator that keeps its own attempts. If a claim opened an attempt with this number,
-        that attempt is filled in: the claim goes on, and the call that ends the claim later overwrites the fields that it
-        gives. Else an attempt is added as given. A report of RUNNING does not reopen an attempt that has ended: it adds
-        one. Allowed also after the run has ended.
+        """Records an attempt at a task, for an orchestrator that manages attempts without claims. If a claim opened an
+        attempt with the request's `attempt_number`, the call updates the attempt. The claim stays live, and a later call
+        that ends the claim overwrites only the fields that the later call sets. If no claim opened an attempt with this
+        number, the call adds an attempt. If the request reports RUNNING for an attempt that has ended, the call adds an
+        attempt, because an ended attempt can't be reopened. The call is also allowed after the task's run has ended.
 
-        Events: `attempt_recorded`.
+        Appends the event `attempt_recorded`.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
-        - NOT_FOUND / TASK_NOT_FOUND: no task has this id, or the task belongs to another run.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
+        - NOT_FOUND / TASK_NOT_FOUND: the run has no task with the id `task_id`.
         - INVALID_ARGUMENT / INVALID_FIELD: `status` is unset or unknown, or `attempt_number` is negative.
-        - INVALID_ARGUMENT / REQUEST_ID_REUSED: the request_id came with other content before.
+        - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLatestTaskAttempt(self, request, context):
-        """Returns the newest attempt of a task. The attempt is unset if there is none.
+        """Returns the newest attempt at a task. If the task has no attempt, `attempt` is unset in the response.
 
         Errors:
-        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+        - NOT_FOUND / TASK_NOT_FOUND: no task has the id `task_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTaskAttempts(self, request, context):
-        """Lists the newest attempts of a run or of a task, the oldest of these first. The list also ends before 3 MiB, and
-        then has the newest attempts that fit.
+        """Lists the newest attempts of a run or of a task, in order from the oldest to the newest. If the attempts exceed 3
+        MiB, the list has only the newest attempts that fit into 3 MiB.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no run has this id.
-        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
-        - INVALID_ARGUMENT / INVALID_FIELD: not exactly one of `run_id` and `task_id` is set, or `limit` is negative.
+        - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
+        - NOT_FOUND / TASK_NOT_FOUND: no task has the id `task_id`.
+        - INVALID_ARGUMENT / INVALID_FIELD: both or neither of `run_id` and `task_id` are set, or `limit` is negative.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExplainTask(self, request, context):
-        """Explains why a task can't be claimed now, with one reason for each obstacle. A task that requires capabilities has
-        a reason CAPABILITY that names them, but is `claimable` all the same: by an agent that has them. Dependencies are
-        reported if the task depends on them directly, or if it waits for them through others and they are BLOCKED or
-        ABANDONED. The search for dependencies ends after 1,000 tasks. For a task that is neither PENDING nor BLOCKED, only
-        its status and that of its run are reported.
+        """Explains why a task can't be claimed now, with one reason for each obstacle. If a task requires capabilities, the
+        reason CAPABILITY names the capabilities. `claimable` can still be true, because an agent with these capabilities
+        can claim the task. The reasons include each direct dependency that is not COMPLETED, and each indirect dependency
+        that is BLOCKED or ABANDONED. The search for dependencies ends after 1,000 tasks. If the task is neither PENDING
+        nor BLOCKED, the reasons report only the status of the task and the status of the task's run.
 
         Errors:
-        - NOT_FOUND / TASK_NOT_FOUND: no task has this id.
+        - NOT_FOUND / TASK_NOT_FOUND: no task has the id `task_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -552,28 +586,34 @@ def add_TaskServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TaskService(object):
-    """Keeps the plan of a run, leases its tasks to agents, and records the agents' attempts. The rules that hold for every
-    service stand at RunService.
+    """Stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService documents
+    the rules that hold for every service.
 
-    Statuses. FailTask and ReleaseTask need a task that is IN_PROGRESS; BlockTask one that is IN_PROGRESS or PENDING;
-    CompleteTask and AbandonTask one that is IN_PROGRESS, PENDING or BLOCKED. COMPLETED is final. Any other move is
-    FAILED_PRECONDITION / WRONG_STATUS (metadata: `current_status`). While the run is CANCELLING, a task that fails, is
-    released or expires becomes ABANDONED.
+    FailTask and ReleaseTask accept only a task that is IN_PROGRESS. BlockTask accepts a task that is IN_PROGRESS or
+    PENDING. CompleteTask and AbandonTask accept a task that is IN_PROGRESS, PENDING or BLOCKED. The status COMPLETED is
+    final. If the status of the task does not allow the call, the server returns FAILED_PRECONDITION / WRONG_STATUS
+    (metadata: `current_status`). While a run is CANCELLING, a task of the run becomes ABANDONED if the task fails or is
+    released, or if the task's lease expires.
 
-    Holder and operator. A call with a `lease_token` is the act of the agent that holds the lease. A call without one is
-    the act of an operator. A token that is set but blank is INVALID_FIELD.
+    If a call has a `lease_token`, the server treats the caller as the holder of the lease. If the token is unset, the
+    server treats the caller as an operator. If the token is set but blank, the server returns INVALID_FIELD.
 
-    Stale tokens. A call with a stale token changes nothing but the log: the response is FAILED_PRECONDITION /
-    STALE_LEASE (metadata: `attempt_number`, `current_attempt_number`, `current_status`), and the event
-    `stale_write_rejected` records the call and the agent.
+    A call with a stale token changes nothing except the log. The server returns FAILED_PRECONDITION / STALE_LEASE
+    (metadata: `attempt_number`, `current_attempt_number`, `current_status`), and the event `stale_write_rejected`
+    contains the name of the RPC and the agent to which the server issued the token.
 
-    Expired leases. The server takes an expired lease back within a second: the attempt ends LEASE_EXPIRED, and the task
-    is PENDING again, or BLOCKED with the blocker_signature `attempts_exhausted` if that was its last attempt (event
-    `lease_expired`). Expiry alone does not make the token stale. Until another caller claims or moves the task, the late
-    holder may still complete, fail, block or abandon it, which replaces the attempt's LEASE_EXPIRED, or take up the
-    lease again by a heartbeat. After a time without a server, or after the server has stalled for over a second, every
-    lease that was live before stays live for its duration or for 30 s from then, whichever is less, so that holders can
-    report first.
+    The server takes back an expired lease within 1 s and appends the event `lease_expired`. The attempt ends
+    LEASE_EXPIRED. The task becomes PENDING, or BLOCKED with the blocker_signature `attempts_exhausted` if the task's
+    `failure_count` has reached `max_attempts`.
+
+    Expiry makes the lease token stale only if the run is CANCELLING. Otherwise, the holder can still complete, fail,
+    block or abandon the task, which is now PENDING or BLOCKED, until another caller claims the task or changes the
+    task's status. The holder's report then replaces the attempt's status LEASE_EXPIRED. If the task can be claimed, a
+    heartbeat of the holder resumes the lease.
+
+    When the server starts, or after the server has stalled for over 1 s, the server extends the leases that were live
+    before the start or the stall. Each of these leases then stays live for at least 30 s, or for the lease's duration if
+    the duration is shorter, so that the holders can report before the leases expire.
     """
 
     @staticmethod

@@ -1,4 +1,5 @@
-//! Reads a database that the TypeScript class RunStore wrote. The schema is RunStore's, so its SQL is here and not in `store/`.
+//! Reads a database that the TypeScript class RunStore wrote. RunStore defines the schema, so the SQL for this schema
+//! is here and not in `store/`.
 
 use std::path::Path;
 
@@ -6,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, Row};
 
 use crate::error::{Error, Result};
 
-/// All rows of a RunStore database, unchanged, in the order in which they were written.
+/// Contains all rows of a RunStore database without changes, in the order in which RunStore wrote the rows.
 #[derive(Debug, Default)]
 #[allow(missing_docs)]
 pub struct RunStoreFile {
@@ -20,7 +21,7 @@ pub struct RunStoreFile {
     pub approvals: Vec<ApprovalRow>,
 }
 
-/// Declares the row of a table. Each field has the name of its column.
+/// Declares a struct for the rows of a table. Each field of the struct has the name of a column.
 macro_rules! table {
     ($row:ident, $table:literal, $order:literal, { $($field:ident: $type:ty,)+ }) => {
         #[derive(Debug, Clone)]
@@ -129,15 +130,16 @@ table!(ApprovalRow, "approvals", "created_at, rowid", {
 });
 
 impl RunStoreFile {
-    /// Reads the whole file in one transaction, without changing it.
-    ///
-    /// # Errors
-    /// Fails if the file does not exist or is not a RunStore database.
+    /// Reads all rows of the RunStore database `path` in one transaction, without changing the file, and returns the
+    /// rows. Fails if the file does not exist or is not a RunStore database.
     pub fn read(path: &Path) -> Result<Self> {
-        read_tables(path).map_err(|cause| Error::field("file", format!("is not a readable RunStore database: {cause}")))
+        read_tables(path).map_err(|cause| {
+            let problem = format!("the file must be a readable RunStore database ({cause}): pass another file");
+            Error::field("file", problem)
+        })
     }
 
-    /// Returns the number of rows in all tables.
+    /// Returns the total number of rows in all tables.
     pub fn row_count(&self) -> usize {
         self.runs.len()
             + self.agents.len()
@@ -152,7 +154,8 @@ impl RunStoreFile {
 
 fn read_tables(path: &Path) -> rusqlite::Result<RunStoreFile> {
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    // One transaction, so that the tables fit together even if another program writes to the file.
+    // One transaction covers all tables. Otherwise the rows of different tables could contradict each other if another
+    // program writes to the file during the import.
     let _transaction = conn.unchecked_transaction()?;
     Ok(RunStoreFile {
         runs: read_rows(&conn, RunRow::SQL, RunRow::from_row)?,

@@ -1,4 +1,4 @@
-//! Maps RunStore's status words to statuses.
+//! Maps the status words of RunStore to the statuses of Runhub.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use crate::domain::run::RunStatus;
 use crate::domain::task::TaskStatus;
 use crate::error::{Error, Result};
 
-/// The option `--map-status KIND:OLD=NEW`: the status that a word means.
+/// Represents the option `--map-status KIND:OLD=NEW`, which maps the status word OLD to the status NEW.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
     kind: String,
@@ -23,7 +23,10 @@ impl FromStr for Mapping {
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split_once(':').and_then(|(kind, rest)| Some((kind, rest.split_once('=')?)));
         let Some((kind, (old, new))) = parts.filter(|(kind, _)| KINDS.contains(kind)) else {
-            return Err(format!("{text:?} is not KIND:OLD=NEW with a KIND of {}", KINDS.join(", ")));
+            return Err(format!(
+                "the mapping {text:?} must have the form KIND:OLD=NEW, where KIND is one of {}",
+                KINDS.join(", ")
+            ));
         };
         Ok(Self { kind: kind.to_owned(), old: old.to_owned(), new: new.to_owned() })
     }
@@ -37,27 +40,27 @@ impl fmt::Display for Mapping {
 
 const KINDS: [&str; 4] = ["run", "task", "attempt", "approval"];
 
-/// The mappings that the user gave.
+/// Contains the mappings that the user passed with `--map-status`.
 #[derive(Debug, Default)]
 pub struct Statuses(Vec<Mapping>);
 
-/// An enum whose values RunStore wrote as words.
-pub trait Word: Copy + Sized + 'static {
-    /// The kind in a mapping.
+/// Provides the values of a status enum that RunStore wrote as words.
+pub trait StatusEnum: Copy + Sized + 'static {
+    /// The KIND that selects this enum in the option `--map-status`.
     const KIND: &'static str;
-    /// The prefix of the names in the API.
+    /// The prefix of the enum's value names in the API, for example `TASK_STATUS_`.
     const PREFIX: &'static str;
-    /// Returns every value with its name in the API.
-    fn all() -> Vec<(Self, &'static str)>;
+    /// Returns every value of the enum with its name in the API.
+    fn all_values() -> Vec<(Self, &'static str)>;
 }
 
 macro_rules! words {
     ($($name:ident $kind:literal $prefix:literal,)+) => {$(
-        impl Word for $name {
+        impl StatusEnum for $name {
             const KIND: &'static str = $kind;
             const PREFIX: &'static str = $prefix;
 
-            fn all() -> Vec<(Self, &'static str)> {
+            fn all_values() -> Vec<(Self, &'static str)> {
                 Self::ALL.iter().map(|value| (*value, value.name())).collect()
             }
         }
@@ -72,17 +75,19 @@ words! {
 }
 
 impl Statuses {
-    /// Returns statuses with mappings for unknown words.
+    /// Returns a parser for status words. The parser applies the mappings before it compares a word with the known
+    /// statuses.
     pub fn new(mappings: Vec<Mapping>) -> Self {
         Self(mappings)
     }
 
-    /// Returns the status that a word means. Fails if the word is unknown; the error names `column`, where the word was found.
-    pub fn parse<T: Word>(&self, column: &str, word: &str) -> Result<T> {
+    /// Returns the status for a word. Fails if the word is unknown. The error names `column`, which contains the
+    /// word.
+    pub fn parse<T: StatusEnum>(&self, column: &str, word: &str) -> Result<T> {
         let mapped = self.0.iter().find(|mapping| mapping.kind == T::KIND && mapping.old == word);
         let word = mapped.map_or(word, |mapping| &mapping.new);
         let mut names = Vec::new();
-        for (value, api_name) in T::all() {
+        for (value, api_name) in T::all_values() {
             let name = api_name.trim_start_matches(T::PREFIX).to_lowercase();
             if name.eq_ignore_ascii_case(word) {
                 return Ok(value);
@@ -90,7 +95,7 @@ impl Statuses {
             names.push(name);
         }
         let problem = format!(
-            "has the unknown status {word:?}: pass --map-status '{}:{word}=NEW', where NEW is one of {}",
+            "the status {word:?} is unknown: pass --map-status '{}:{word}=NEW', where NEW is one of {}",
             T::KIND,
             names.join(", ")
         );
@@ -103,13 +108,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_word_is_parsed() {
+    fn known_status_word_is_parsed() {
         assert_eq!(Statuses::default().parse("task t", "in_progress"), Ok(TaskStatus::InProgress));
         assert_eq!(Statuses::default().parse("approval a", "changes_requested"), Ok(ApprovalVerdict::ChangesRequested));
     }
 
     #[test]
-    fn unknown_word_is_refused_with_the_option_that_maps_it() {
+    fn error_of_an_unknown_status_word_names_the_mapping_option() {
         let refused = Statuses::default().parse::<TaskStatus>("task t", "parked");
         let Err(Error::InvalidField { field, problem }) = refused else { panic!("{refused:?}") };
         assert_eq!(field, "task t");
@@ -117,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn mapping_applies_to_its_kind_only() {
+    fn mapping_applies_only_to_its_kind() {
         let statuses = Statuses::new(vec!["task:parked=blocked".parse().unwrap()]);
         assert_eq!(statuses.parse("task t", "parked"), Ok(TaskStatus::Blocked));
         assert!(statuses.parse::<RunStatus>("run r", "parked").is_err());

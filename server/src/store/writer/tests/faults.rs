@@ -1,9 +1,9 @@
-//! The writer on a database that fails.
+//! The tests in this module run the writer on a database that fails.
 
 use std::sync::{Arc, Barrier, Mutex};
 
 use super::*;
-use crate::store::faulty::{Fault, Faults, Faulty, broken, full_disk};
+use crate::store::faulty::{Fault, Faults, FaultySession, broken_database_error, full_disk_error};
 
 fn open_faulty(folder: &TempDir) -> (Store, Faults) {
     open_faulty_with(folder, |_| {})
@@ -13,31 +13,31 @@ fn open_faulty_with(folder: &TempDir, listener: impl Fn(&[Signal]) + Send + Sync
     let faults = Faults::default();
     let wrap = {
         let faults = faults.clone();
-        |session| Faulty::new(session, faults)
+        |session| FaultySession::new(session, faults)
     };
     let clock = Arc::new(SystemClock);
     let store = Store::open_with(&folder.path().join("db"), clock, Box::new(listener), wrap).unwrap();
     (store, faults)
 }
 
-/// Adds a run and takes a position, as most calls do.
+/// Adds a run and assigns an event position, as most writing calls do.
 fn add_run_and_event(tx: &mut dyn Tx, id: &str) -> Result<i64> {
     add_run(tx, id)?;
     tx.next_position()
 }
 
-/// Opens both sides of a `SlowCommit` barrier without blocking the runtime.
-async fn pass(barrier: &Arc<Barrier>) {
+/// Waits at the barrier of a `SlowCommit` fault without blocking the runtime.
+async fn wait_at_barrier(barrier: &Arc<Barrier>) {
     let barrier = Arc::clone(barrier);
     tokio::task::spawn_blocking(move || barrier.wait()).await.unwrap();
 }
 
-/// The disk becomes full in the middle of a group, after its first body has written.
+/// The disk becomes full in the middle of a group, after the first transaction body of the group has written.
 #[tokio::test]
-async fn full_disk_fails_writes_of_its_group_and_changes_nothing() {
+async fn full_disk_fails_writes_of_group_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (store, faults) = open_faulty(&folder);
-    let held = Held::hold(&store).await;
+    let held = HeldWriter::hold(&store).await;
     let first = send(&store, |tx| add_run_and_event(tx, "first").map(drop)).await;
     let filling = {
         let faults = faults.clone();
@@ -48,8 +48,8 @@ async fn full_disk_fails_writes_of_its_group_and_changes_nothing() {
     };
     let filling = filling.await;
     let reading = send(&store, |tx| runs::find(tx, "first").map(drop)).await;
-    held.go_on().await;
-    assert_eq!((first.await.unwrap(), filling.await.unwrap()), (Err(full_disk()), Err(full_disk())));
+    held.release().await;
+    assert_eq!((first.await.unwrap(), filling.await.unwrap()), (Err(full_disk_error()), Err(full_disk_error())));
     assert_eq!(reading.await.unwrap(), Ok(()), "a call that only reads succeeds");
     faults.clear();
     assert!(!exists(&store, "first").await && !exists(&store, "filling").await);
@@ -58,16 +58,16 @@ async fn full_disk_fails_writes_of_its_group_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn full_disk_at_commit_fails_its_group_and_next_group_succeeds() {
+async fn full_disk_at_commit_fails_group_and_next_group_succeeds() {
     let folder = tempfile::tempdir().unwrap();
     let (store, faults) = open_faulty(&folder);
     let growth = store.log_growth();
-    let held = Held::hold(&store).await;
+    let held = HeldWriter::hold(&store).await;
     let good = send(&store, |tx| add_run_and_event(tx, "good").map(drop)).await;
-    let rejected = send(&store, |_| Err(failure())).await;
+    let rejected = send(&store, |_| Err(create_failure())).await;
     faults.set(Fault::FullDiskAtCommit);
-    held.go_on_and_fail(&full_disk()).await;
-    assert_eq!(good.await.unwrap(), Err(full_disk()));
+    held.release_and_expect_error(&full_disk_error()).await;
+    assert_eq!(good.await.unwrap(), Err(full_disk_error()));
     assert!(rejected.await.unwrap().is_err());
     faults.clear();
     assert!(!exists(&store, "good").await);
@@ -76,13 +76,13 @@ async fn full_disk_at_commit_fails_its_group_and_next_group_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_commit_delays_later_calls_and_keeps_their_order() {
+async fn slow_commit_delays_later_calls_and_keeps_call_order() {
     let folder = tempfile::tempdir().unwrap();
     let (store, faults) = open_faulty(&folder);
     let barrier = Arc::new(Barrier::new(2));
     faults.set(Fault::SlowCommit(Arc::clone(&barrier)));
     let first = send(&store, |tx| add_run_and_event(tx, "first").map(drop)).await;
-    pass(&barrier).await;
+    wait_at_barrier(&barrier).await;
     faults.clear();
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut later = Vec::new();
@@ -95,8 +95,8 @@ async fn slow_commit_delays_later_calls_and_keeps_their_order() {
         later.push(send(&store, body).await);
     }
     assert!(!first.is_finished() && !exists(&store, "first").await, "the commit is not answered before it succeeds");
-    assert_eq!(store.waiting(), 300);
-    pass(&barrier).await;
+    assert_eq!(store.queued_calls(), 300);
+    wait_at_barrier(&barrier).await;
     assert_eq!(first.await.unwrap(), Ok(()));
     for call in later {
         assert_eq!(call.await.unwrap(), Ok(()));
@@ -106,9 +106,10 @@ async fn slow_commit_delays_later_calls_and_keeps_their_order() {
     assert!(exists(&store, "first").await && exists(&store, "299").await);
 }
 
-/// The caller must not be told that the call has succeeded, nor may a position be taken twice.
+/// If the outcome of a commit is unknown, the caller must not be told that the call succeeded, and no position may be
+/// assigned twice.
 #[tokio::test]
-async fn unknown_commit_that_happened_fails_call_and_keeps_its_numbers() {
+async fn lost_answer_of_successful_commit_fails_call_and_keeps_position() {
     let folder = tempfile::tempdir().unwrap();
     let received = Arc::new(Mutex::new(Vec::new()));
     let listener = {
@@ -125,13 +126,13 @@ async fn unknown_commit_that_happened_fails_call_and_keeps_its_numbers() {
     assert_eq!(lost.await, Err(Error::StoreBusy));
     faults.clear();
     assert!(exists(&store, "lost").await);
-    assert_eq!(*growth.borrow(), 1, "watchers are told, for they could read the event");
+    assert_eq!(*growth.borrow(), 1, "watchers are notified, because they can read the event");
     assert_eq!(*received.lock().unwrap(), [Signal::RunEnded(1)]);
     assert_eq!(store.transact(|tx| add_run_and_event(tx, "next")).await, Ok(2));
 }
 
 #[tokio::test]
-async fn unknown_commit_that_did_not_happen_fails_call_and_returns_its_position() {
+async fn lost_answer_of_failed_commit_fails_call_and_reuses_position() {
     let folder = tempfile::tempdir().unwrap();
     let (store, faults) = open_faulty(&folder);
     let growth = store.log_growth();
@@ -142,25 +143,26 @@ async fn unknown_commit_that_did_not_happen_fails_call_and_returns_its_position(
     assert!(!exists(&store, "lost").await && !growth.has_changed().unwrap());
     let (key, position) = store.transact(|tx| Ok((tx.next_key()?, tx.next_position()?))).await.unwrap();
     assert_eq!(position, 1);
-    assert!(key > before + 1, "a key that a body has seen is not taken again");
+    assert!(key > before + 1, "a key that a body has used is not assigned again");
 }
 
 #[tokio::test]
-async fn broken_database_fails_calls_until_it_is_repaired() {
+async fn broken_database_fails_calls_until_repair() {
     let folder = tempfile::tempdir().unwrap();
     let (store, faults) = open_faulty(&folder);
     faults.set(Fault::Broken);
     for _ in 0..3 {
-        assert_eq!(store.transact(|tx| add_run_and_event(tx, "lost")).await, Err(broken()));
+        assert_eq!(store.transact(|tx| add_run_and_event(tx, "lost")).await, Err(broken_database_error()));
     }
     faults.clear();
     assert_eq!(store.transact(|tx| add_run_and_event(tx, "next")).await, Ok(1));
     assert!(!exists(&store, "lost").await && exists(&store, "next").await);
 }
 
-/// The numbers of the session are those of the file, so a restart continues them.
+/// A restarted server reads the last position from the database file, so new positions continue after the commit with
+/// the unknown outcome.
 #[tokio::test]
-async fn numbers_continue_after_unknown_commit_and_restart() {
+async fn positions_continue_after_unknown_commit_and_restart() {
     let folder = tempfile::tempdir().unwrap();
     let (store, faults) = open_faulty(&folder);
     faults.set(Fault::LostSuccess);

@@ -1,4 +1,5 @@
-//! The stage: a server behind a proxy. It can be killed, stopped, started again, hidden, and made to lose an answer.
+//! This module is the test server: a server behind a proxy. The test server can kill, stop, start and hide the server,
+//! and can lose an answer of the server.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,30 +11,31 @@ use tokio::process::{Child, Command};
 
 use crate::proxy::Proxy;
 
-/// The server's socket in the stage's folder. It is not a port, because another process could take the port while the server
-/// is down.
+/// The name of the server's socket in the test server's folder. The server does not listen on a port, because another
+/// process could bind the port while the server is down.
 const SOCKET: &str = "runhub.sock";
 
-/// A server on a temporary database, and the proxy in front of it.
-pub struct Stage {
+/// A server on a temporary database, and the proxy in front of the server.
+pub struct TestServer {
     folder: TempDir,
     binary: PathBuf,
     proxy: Proxy,
-    /// None while the server is down.
+    /// The process of the server. None while the server is down.
     server: Option<Child>,
 }
 
-impl Stage {
-    /// Starts a server with this binary on an empty database.
+impl TestServer {
+    /// Starts a server with this binary on an empty database, and a proxy in front of the server. Returns the test
+    /// server.
     ///
     /// # Errors
-    /// Fails if the server can't be started.
+    /// Fails if the server or the proxy can't be started.
     pub async fn open(binary: &Path) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let proxy = Proxy::bind(folder.path().join(SOCKET))?;
-        let mut stage = Self { folder, binary: binary.to_owned(), proxy, server: None };
-        stage.start().await?;
-        Ok(stage)
+        let mut test_server = Self { folder, binary: binary.to_owned(), proxy, server: None };
+        test_server.start().await?;
+        Ok(test_server)
     }
 
     /// Returns the address of the proxy, to which clients connect.
@@ -41,20 +43,20 @@ impl Stage {
         self.proxy.address().to_string()
     }
 
-    /// Returns the server's own address, which works while the server is hidden too.
+    /// Returns the server's own address, which bypasses the proxy and works while the server is hidden.
     pub fn direct_address(&self) -> String {
         format!("unix:{}", self.folder.path().join(SOCKET).display())
     }
 
-    /// Returns the binary of the server.
+    /// Returns the path of the server's binary.
     pub fn binary(&self) -> &Path {
         &self.binary
     }
 
-    /// Executes a command, which the README in this folder explains.
+    /// Executes a command. client/scenarios/README.md explains the commands.
     ///
     /// # Errors
-    /// Fails if the command does not exist or can't be executed, for example if the server to be killed is down already.
+    /// Fails if the command does not exist or can't be executed. For example, `kill` fails while the server is down.
     pub async fn execute(&mut self, command: &str) -> Result<()> {
         match command {
             "start" => self.start().await,
@@ -70,7 +72,7 @@ impl Stage {
                 self.proxy.lose_answer();
                 Ok(())
             }
-            other => bail!("the stage has no command {other:?}"),
+            other => bail!("the test server has no command {other:?}"),
         }
     }
 
@@ -84,7 +86,7 @@ impl Stage {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("can't start {}", self.binary.display()))?;
-        wait_until_it_listens(&mut server).await?;
+        wait_until_listening(&mut server).await?;
         self.server = Some(server);
         self.proxy.open()
     }
@@ -100,8 +102,9 @@ impl Stage {
     }
 }
 
-/// Waits for the server's first line: `runhub … listens on ADDRESS, …`.
-async fn wait_until_it_listens(server: &mut Child) -> Result<()> {
+/// Waits until the server prints its first line, `runhub … listens on ADDRESS, …`. Fails if the server prints another
+/// line.
+async fn wait_until_listening(server: &mut Child) -> Result<()> {
     let mut line = String::new();
     let stdout = server.stdout.as_mut().context("the server has no output")?;
     BufReader::new(stdout).read_line(&mut line).await?;

@@ -1,4 +1,4 @@
-/** Plays scenarios with the TypeScript client. */
+/** Runs the steps of a scenario with the TypeScript client. */
 
 import { execFile } from "node:child_process";
 import { once } from "node:events";
@@ -10,25 +10,27 @@ import { fromJson } from "@bufbuild/protobuf";
 import type { Client } from "../src/client.js";
 import { connect, type LeaseKeeper, LeaseLost, RunhubError } from "../src/index.js";
 import { type Claim, ClaimSchema, type ClaimTaskRequest, ClaimTaskRequestSchema } from "../src/v1.js";
-import { call, checkedAnswer } from "./calls.js";
+import { checkAnswer, makeCall } from "./calls.js";
 import { Collector } from "./collector.js";
-import { expectMatch, isObject, type Json, type JsonObject, StepFailed, substitute, valueAt } from "./matching.js";
-import type { Server } from "./stage.js";
-import { checkMembers, limitMs } from "./steps.js";
+import { expectMatch, findValue, isObject, type Json, type JsonObject, StepFailed, substitute } from "./matching.js";
+import { checkMembers, chooseStepLimitMs } from "./steps.js";
+import type { Server } from "./test-server.js";
 
 const LANGUAGE = "typescript";
 
-/** A lease that is kept around background work. */
+/** Describes background work that runs while a LeaseKeeper renews the lease of a claim. */
 interface HeldLease {
   readonly keeper: LeaseKeeper;
-  /** Ends the work. */
-  readonly letGo: () => void;
-  /** How the work ended: `let go`, or why the lease was lost. */
+  /** Ends the background work. */
+  readonly endWork: () => void;
+  /** Resolves when the background work has ended. The value is `work ended` or the reason why the lease was lost. */
   readonly ended: Promise<string>;
 }
 
-/** Plays the steps of one part. Holds the part's client, variables and background work. */
-export class Player {
+/**
+ * Runs the steps of one participant of a scenario, and stores the participant's client, variables and background work.
+ */
+export class ParticipantRunner {
   readonly #server: Server;
   readonly #client: Client;
   readonly #variables = new Map<string, Json>();
@@ -41,11 +43,11 @@ export class Player {
     this.#client = connect(server.address);
   }
 
-  /** Plays the steps one after the other. Throws StepFailed with the first step whose result is not as expected. */
-  async play(steps: readonly JsonObject[]): Promise<void> {
+  /** Runs the steps in order. If a step fails, throws StepFailed with the number and the text of the step. */
+  async runSteps(steps: readonly JsonObject[]): Promise<void> {
     for (const [index, step] of steps.entries()) {
       try {
-        await this.#playWithinLimit(step);
+        await this.#runWithinLimit(step);
       } catch (error) {
         const text = error instanceof Error ? error.message : error;
         throw new StepFailed(`step ${index + 1}: ${JSON.stringify(step)}\n${text}`);
@@ -53,24 +55,24 @@ export class Player {
     }
   }
 
-  /** Ends the background work and closes the client. */
+  /** Ends the participant's background work and closes the participant's client. */
   async close(): Promise<void> {
     for (const collector of this.#collectors.values()) {
       collector.stop();
     }
-    for (const { keeper, letGo } of this.#leases.values()) {
-      letGo();
+    for (const { keeper, endWork } of this.#leases.values()) {
+      endWork();
       await keeper.stop();
     }
     await this.#client.close();
   }
 
-  async #playWithinLimit(step: JsonObject): Promise<void> {
+  async #runWithinLimit(step: JsonObject): Promise<void> {
     const done = new AbortController();
-    const limit = limitMs(step);
+    const limit = chooseStepLimitMs(step);
     const timedOut = sleep(limit, "timed out", { signal: done.signal }).catch(() => "done");
     try {
-      if ((await Promise.race([timedOut, this.#play(step)])) === "timed out") {
+      if ((await Promise.race([timedOut, this.#runStep(step)])) === "timed out") {
         throw new StepFailed(`the step took longer than ${limit} ms`);
       }
     } finally {
@@ -78,25 +80,28 @@ export class Player {
     }
   }
 
-  async #play(raw: JsonObject): Promise<void> {
+  async #runStep(raw: JsonObject): Promise<void> {
     checkMembers(raw);
     const { save, ...rest } = raw;
     const step = substitute(rest, this.#variables) as JsonObject;
     const answer = await this.#act(step);
     for (const [name, path] of Object.entries(isObject(save) ? save : {})) {
-      this.#variables.set(name, valueAt(String(path), answer));
+      this.#variables.set(name, findValue(String(path), answer));
     }
   }
 
-  /** Does what the step's verb says, and returns its answer. Null if the verb has no answer. */
+  /**
+   * Executes the step and returns the answer, or null if the step's verb has no answer. Throws StepFailed if the step
+   * has no verb or the result differs from the expected result.
+   */
   async #act(step: JsonObject): Promise<Json> {
     if (typeof step.call === "string") return await this.#call(step.call, step);
-    if (typeof step.answer === "string") return await checkedAnswer(named(this.#calls, step.answer), step);
-    if (typeof step.server === "string") return await withoutAnswer(this.#server.execute(step.server));
-    if (step.hold !== undefined) return this.#hold(step.hold, String(step.as));
-    if (typeof step.lost === "string") return await this.#lost(step.lost, step.because);
-    if (typeof step.let_go === "string") return await this.#letGo(step.let_go);
-    if (isObject(step.work)) return await checkedAnswer(this.#work(step.work), step);
+    if (typeof step.answer === "string") return await checkAnswer(findEntry(this.#calls, step.answer), step);
+    if (typeof step.server === "string") return await waitAndReturnNull(this.#server.execute(step.server));
+    if (step.keep_lease !== undefined) return this.#keepLease(step.keep_lease, String(step.as));
+    if (typeof step.lost === "string") return await this.#lost(step.lost, step.cause);
+    if (typeof step.stop_keeper === "string") return await this.#stopKeeper(step.stop_keeper);
+    if (isObject(step.work)) return await checkAnswer(this.#work(step.work), step);
     if (isObject(step.subscribe)) return this.#subscribe(step.subscribe, String(step.as));
     if (typeof step.seen === "string") return await this.#seen(step.seen, step);
     if (Array.isArray(step.cli)) return await this.#cli(step.cli.map(String));
@@ -104,43 +109,44 @@ export class Player {
   }
 
   async #call(name: string, step: JsonObject): Promise<Json> {
-    const answer = call(this.#client, name, isObject(step.with) ? step.with : {});
+    const answer = makeCall(this.#client, name, isObject(step.with) ? step.with : {});
     if (typeof step.as !== "string") {
-      return await checkedAnswer(answer, step);
+      return await checkAnswer(answer, step);
     }
-    // A later step reads the error. Until then the rejection must not count as unhandled.
+    // A later step reads the error of the call. Without this handler, Node would report an unhandled rejection before
+    // that step.
     answer.catch(() => {});
     this.#calls.set(step.as, answer);
     return null;
   }
 
-  #hold(claim: Json, name: string): Json {
+  #keepLease(claim: Json, name: string): Json {
     const keeper = this.#client.keepLease(fromJson(ClaimSchema, claim));
-    const letGo = new AbortController();
+    const end = new AbortController();
     const ended = keeper
-      .run(() => once(letGo.signal, "abort"))
+      .run(() => once(end.signal, "abort"))
       .then(
-        () => "let go",
+        () => "work ended",
         (error) => (error instanceof LeaseLost ? error.because : String(error)),
       );
-    this.#leases.set(name, { keeper, letGo: () => letGo.abort(), ended });
+    this.#leases.set(name, { keeper, endWork: () => end.abort(), ended });
     return null;
   }
 
-  async #lost(name: string, because: Json | undefined): Promise<Json> {
-    const { ended } = named(this.#leases, name);
-    expectMatch(because, await ended);
+  async #lost(name: string, cause: Json | undefined): Promise<Json> {
+    const { ended } = findEntry(this.#leases, name);
+    expectMatch(cause, await ended);
     return null;
   }
 
-  async #letGo(name: string): Promise<Json> {
-    const { keeper, letGo, ended } = named(this.#leases, name);
-    letGo();
-    expectMatch("let go", await ended);
-    return await withoutAnswer(keeper.stop());
+  async #stopKeeper(name: string): Promise<Json> {
+    const { keeper, endWork, ended } = findEntry(this.#leases, name);
+    endWork();
+    expectMatch("work ended", await ended);
+    return await waitAndReturnNull(keeper.stop());
   }
 
-  /** Works as one agent until nothing is left to claim. */
+  /** Claims and completes tasks until there is no task to claim. Returns the number of completed tasks. */
   async #work(fields: JsonObject): Promise<Json> {
     const request = fromJson(ClaimTaskRequestSchema, fields);
     for (let done = 0; ; done += 1) {
@@ -155,7 +161,7 @@ export class Player {
     }
   }
 
-  /** Claims a task. Returns undefined if nothing is left to claim. */
+  /** Claims a task. Returns undefined if no task is pending or the run has ended. */
   async #claim(request: ClaimTaskRequest): Promise<Claim | undefined> {
     for (;;) {
       try {
@@ -178,7 +184,7 @@ export class Player {
   }
 
   async #seen(name: string, { event, end, kinds }: JsonObject): Promise<Json> {
-    const collector = named(this.#collectors, name);
+    const collector = findEntry(this.#collectors, name);
     return event === undefined ? await collector.end(end ?? null, kinds) : await collector.event(event);
   }
 
@@ -188,16 +194,19 @@ export class Player {
   }
 }
 
-/** Returns the entry with this name, which an earlier step has set with `as`. Throws StepFailed if there is none. */
-function named<T>(entries: ReadonlyMap<string, T>, name: string): T {
+/**
+ * Returns the entry that an earlier step has stored under `name` with the member `as`. Throws StepFailed if no entry
+ * has the name.
+ */
+function findEntry<T>(entries: ReadonlyMap<string, T>, name: string): T {
   const entry = entries.get(name);
   if (entry === undefined) {
-    throw new StepFailed(`no earlier step has the name ${name}`);
+    throw new StepFailed(`no earlier step has the name ${name} in its member "as"`);
   }
   return entry;
 }
 
-async function withoutAnswer(done: Promise<void>): Promise<Json> {
+async function waitAndReturnNull(done: Promise<void>): Promise<Json> {
   await done;
   return null;
 }

@@ -1,6 +1,7 @@
-//! The runner for the Rust client. The README in this folder describes its arguments and output.
+//! This program is the scenario runner for the Rust client. client/scenarios/README.md describes the arguments and the
+//! output of a runner.
 
-// The runner prints its report.
+// The runner prints its report to standard output and its errors to standard error.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
@@ -9,20 +10,20 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use runhub_scenarios::{Place, Scenario, Stage, play};
+use runhub_scenarios::{Scenario, TargetServer, TestServer, run_scenario};
 
 #[derive(Parser)]
 struct Args {
-    /// The server to play against; default: each scenario starts a stage of its own
+    /// The address of the server to run the scenarios against. Default: each scenario starts its own test server
     #[arg(long)]
     server: Option<String>,
-    /// The only part to play; default: all parts
+    /// The only participant whose steps to run. Default: all participants
     #[arg(long)]
-    part: Option<String>,
-    /// The runhub binary; default: the one that was built with this runner
+    participant: Option<String>,
+    /// The path of the runhub binary. Default: the binary that was built with this runner
     #[arg(long, env = "RUNHUB_BIN")]
     runhub: Option<PathBuf>,
-    /// The scenario files
+    /// The scenario files to run
     #[arg(required = true)]
     files: Vec<PathBuf>,
 }
@@ -34,7 +35,7 @@ async fn main() -> Result<ExitCode> {
     for file in &args.files {
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
         let began = Instant::now();
-        let outcome = play_file(&args, file).await;
+        let outcome = run_file(&args, file).await;
         let millis = began.elapsed().as_millis();
         println!("{name}\trust\t{}\t{millis}", if outcome.is_ok() { "ok" } else { "FAILED" });
         if let Err(why) = outcome {
@@ -45,19 +46,21 @@ async fn main() -> Result<ExitCode> {
     Ok(code)
 }
 
-async fn play_file(args: &Args, file: &Path) -> Result<()> {
+async fn run_file(args: &Args, file: &Path) -> Result<()> {
     let binary = match &args.runhub {
         Some(binary) => binary.clone(),
         None => built_binary()?,
     };
-    let place = match &args.server {
-        Some(address) => Place { address: address.clone(), binary, direct_address: address.clone(), stage: None },
-        None => Stage::open(&binary).await?.into(),
+    let server = match &args.server {
+        Some(address) => {
+            TargetServer { address: address.clone(), binary, direct_address: address.clone(), test_server: None }
+        }
+        None => TestServer::open(&binary).await?.into(),
     };
-    play(&Scenario::read(file)?, args.part.as_deref(), &place).await
+    run_scenario(&Scenario::read(file)?, args.participant.as_deref(), &server).await
 }
 
-/// Returns the path of `runhub` in the folder above this example's.
+/// Returns the path of `runhub` in the build folder, which is the parent of the folder with the examples.
 fn built_binary() -> Result<PathBuf> {
     let executable = std::env::current_exe()?;
     let folder = executable.parent().and_then(Path::parent).context("the runner's file has no parent folder")?;
