@@ -18,8 +18,8 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/servers/runhub.v1.rs"));
 }
 
-/// The encoded `FileDescriptorSet` of `runhub.v1` and its imports, including comments. The server's reflection service
-/// returns this descriptor.
+/// The encoded `FileDescriptorSet` of `runhub.v1` and of the imports of `runhub.v1`, including comments. The server's
+/// reflection service returns this descriptor.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("runhub_descriptor");
 
 /// Maximum size of a message that Runhub's clients accept, in bytes. The maximum size of a run's snapshot is equal.

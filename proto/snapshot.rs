@@ -7,8 +7,8 @@ use crate::v1::RunSnapshot;
 /// Number of bytes for the tag and the length of each entry in an encoded part.
 const ENTRY_OVERHEAD: usize = 6;
 
-/// Number of bytes in an encoded part in addition to its entries: the position of the part, and the tags and lengths of
-/// the response that contains the part.
+/// Number of bytes in an encoded part in addition to the part's entries: the position of the part, and the tags and
+/// lengths of the response that contains the part.
 const PART_OVERHEAD: usize = 32;
 
 /// Distributes the entries of a snapshot over parts of limited size.
@@ -116,7 +116,7 @@ mod tests {
             let entries = part.pending_tasks.len() + part.completed_tasks.len();
             let message = Some(subscribe_events_response::Message::Snapshot(part));
             let bytes = SubscribeEventsResponse { message }.encoded_len();
-            assert!(bytes <= 1_000 || entries == 1, "{bytes} bytes, {entries} entries");
+            assert!(bytes <= 1_000 || entries == 1, "a part with {entries} entries has {bytes} bytes, over 1,000");
         }
     }
 }

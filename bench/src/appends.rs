@@ -14,8 +14,8 @@ use crate::load::{self, EmptyCalls, Load, RepeatedCall, run_closed_loop};
 use crate::row::{Row, Target};
 use crate::sqlite;
 
-/// The parameters of each row: the number of calls in flight on each connection, and the target, which is the minimum
-/// ratio of the AppendEvents rate to the rate of empty calls (GetServerInfo).
+/// The parameters of each result row: the number of calls in flight on each connection, and the target, which is the
+/// minimum ratio of the AppendEvents rate to the rate of empty calls (GetServerInfo).
 const MIN_SHARE_OF_EMPTY_CALL: [(usize, f64); 2] = [(1, 0.45), (4, 0.6)];
 
 /// Number of runs to which the variant with several runs appends events.
@@ -67,8 +67,8 @@ impl RepeatedCall for AppendCalls {
     }
 }
 
-/// Measures the rate of AppendEvents with one event per call, and returns one row for each number of calls in flight.
-/// Fails if a call fails.
+/// Measures the rate of AppendEvents with one event per call, and returns one result row for each number of calls in
+/// flight. Fails if a call fails.
 pub async fn measure_single_appends(bench: &Bench) -> Result<Vec<Row>, Error> {
     let append_calls = Arc::new(AppendCalls::new(bench, bench.agents).await?);
     let empty_calls = Arc::new(EmptyCalls(append_calls.connections.clone()));
@@ -84,8 +84,9 @@ pub async fn measure_single_appends(bench: &Bench) -> Result<Vec<Row>, Error> {
     Ok(rows)
 }
 
-/// Measures the rates of AppendEvents to 64 runs and of AppendEvents with request_ids. Each returned row compares the
-/// rate with the rate of AppendEvents to one run without request_ids. The rows have no target. Fails if a call fails.
+/// Measures the rates of AppendEvents to 64 runs and of AppendEvents with request_ids. Each returned result row
+/// compares the rate with the rate of AppendEvents to one run without request_ids. The result rows have no target.
+/// Fails if a call fails.
 pub async fn measure_append_variants(bench: &Bench) -> Result<Vec<Row>, Error> {
     let callers = bench.agents;
     let plain = Arc::new(AppendCalls::new(bench, callers).await?);
@@ -120,7 +121,7 @@ fn generate_random_id() -> String {
     Uuid::new_v4().to_string()
 }
 
-/// Measures the rate of AppendEvents with 100 events per call, and returns one row. Fails if a call or an insert
+/// Measures the rate of AppendEvents with 100 events per call, and returns one result row. Fails if a call or an insert
 /// without a server fails.
 pub async fn measure_batches(bench: &Bench) -> Result<Vec<Row>, Error> {
     let mut append_calls = AppendCalls::new(bench, BATCH_CALLERS).await?;

@@ -1,4 +1,4 @@
-//! This module connects to the measured server and sets the number of calls and rounds for each row.
+//! This module connects to the measured server and sets the number of calls and rounds for each result row.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,14 +28,14 @@ pub struct Bench {
     pub payload: String,
     pub quick: bool,
     host: Arc<Host>,
-    /// The server process that `start` started. None means that the options name a server, or that
+    /// The server process that `start` started. None means that the option `--server` names a server, or that
     /// `connect_to_server` created the bench. Dropping this field kills the process.
     _own_server: Option<OwnServer>,
 }
 
 impl Bench {
-    /// Connects to the server that the options name, or starts a server if the options name none, and returns the
-    /// bench. Fails if the payload is not JSON, or if the server can't be started or reached.
+    /// Connects to the server that the option `--server` names, and returns the bench. If the option is not set,
+    /// starts a server. Fails if the payload is not JSON, or if the server can't be started or reached.
     pub async fn start(options: &Options, host: Host) -> Result<Self, Error> {
         let payload = Json::parse(&options.payload).map_err(|error| Error::Payload(error.to_string()))?;
         let own_server = match options.server {
@@ -123,8 +123,8 @@ impl Bench {
         StopCondition::Time(Duration::from_millis(if self.quick { 100 } else { 1_500 }))
     }
 
-    /// Runs the load of a row's ceiling and the measured load in alternating rounds, because the speed of the machine
-    /// changes over time. Returns the ceiling's load, then the measured load. Fails if a call fails.
+    /// Runs the load of a result row's ceiling and the measured load in alternating rounds, because the speed of the
+    /// machine changes over time. Returns the ceiling's load, then the measured load. Fails if a call fails.
     pub async fn alternate(
         &self,
         ceiling: &Arc<impl RepeatedCall>,
@@ -142,7 +142,7 @@ impl Bench {
         Ok((of_ceiling, of_measured))
     }
 
-    /// Appends events for one round without recording the times, because the first calls to a new server are slower
+    /// Appends events for one round without recording the latencies, because the first calls to a new server are slower
     /// than later calls. Fails if a call fails.
     pub async fn warm_up(&self) -> Result<(), Error> {
         let append_calls = Arc::new(AppendCalls::new(self, self.agents).await?);
@@ -156,8 +156,8 @@ impl Bench {
         Ok(self.client.create_run(request).await?.run.unwrap_or_default().id)
     }
 
-    /// Measures one group of rows and returns the rows. Fails if a server can't be started, a call fails, or a
-    /// temporary file can't be written.
+    /// Measures one group of result rows and returns the result rows. Fails if a server can't be started, a call fails,
+    /// or a temporary file can't be written.
     pub async fn measure(&self, group: Group) -> Result<Vec<Row>, Error> {
         match group {
             Group::Appends => appends::measure_single_appends(self).await,

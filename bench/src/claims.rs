@@ -21,7 +21,7 @@ const TASKS: usize = 40_000;
 /// Maximum number of tasks that the API accepts in one AddTasks call.
 const TASKS_PER_CALL: usize = 1_000;
 
-/// Measures the rate at which agents claim and complete tasks, and returns one row. Fails if a call fails.
+/// Measures the rate at which agents claim and complete tasks, and returns one result row. Fails if a call fails.
 pub async fn measure_claims(bench: &Bench) -> Result<Vec<Row>, Error> {
     let run_id = bench.create_run().await?;
     let tasks = bench.scale_count(TASKS);
@@ -83,7 +83,8 @@ pub fn completion_request(claim: &v1::Claim) -> v1::CompleteTaskRequest {
     }
 }
 
-/// Returns a request that claims a task of the run, or a task of any run if `run_id` is empty.
+/// Returns a request that claims a task of the run `run_id`. If `run_id` is empty, the request claims a task of any
+/// run.
 pub fn claim_request(run_id: String, wait: Option<prost_types::Duration>) -> v1::ClaimTaskRequest {
     v1::ClaimTaskRequest { run_id, agent_id: "bench".to_owned(), wait, ..Default::default() }
 }

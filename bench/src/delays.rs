@@ -1,4 +1,5 @@
-//! This module measures the time of one append call, and the time from an append call until watchers receive the event.
+//! This module measures the latency of one append call, and the time from an append call until watchers receive the
+//! event.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,11 +19,11 @@ use crate::sample::{Sample, SharedSample};
 use crate::stream::{PartialResponse, next_event, subscribe};
 use crate::{Error, sqlite};
 
-/// Target: the maximum ratio of the time of an append call to the total time of an empty call (GetServerInfo) and a
-/// commit of the append call's SQL statements without a server.
+/// Target: the maximum ratio of the latency of an append call to the total latency of an empty call (GetServerInfo) and
+/// a commit of the append call's SQL statements without a server.
 const MAX_RATIO_OF_APPEND: f64 = 1.4;
 /// Target: the maximum ratio of two 99th percentiles: the time from an append call until watchers receive the event,
-/// and the time of an empty call (GetServerInfo).
+/// and the latency of an empty call (GetServerInfo).
 const MAX_RATIO_OF_EVENT: f64 = 25.0;
 
 /// Number of operations in a block. The bench alternates between blocks of calls and blocks of commits without a
@@ -36,8 +37,9 @@ const APPENDING_CONNECTIONS: usize = 8;
 const EVENTS_PER_SECOND: usize = 1_000;
 const SECONDS: usize = 8;
 
-/// Measures the time of an append call, and the time from an append call until watchers receive the event. Returns one
-/// row for each time. Fails if a call or a subscription fails, or if a temporary file can't be written.
+/// Measures the latency of an append call, and the time from an append call until watchers receive the event. Returns
+/// one result row for each of the two figures. Fails if a call or a subscription fails, or if a temporary file can't be
+/// written.
 pub async fn measure_delays(bench: &Bench) -> Result<Vec<Row>, Error> {
     let single = SingleCallerTimes::measure(bench).await?;
     let append = Row::p50("one caller, one durable append; of an empty call and a raw commit", &single.append)
@@ -50,11 +52,11 @@ pub async fn measure_delays(bench: &Bench) -> Result<Vec<Row>, Error> {
     Ok(vec![append, event])
 }
 
-/// The times of a single caller on an otherwise idle server.
+/// The latencies of a single caller's calls on an otherwise idle server.
 struct SingleCallerTimes {
     empty: Sample,
     append: Sample,
-    /// The times that SQLite takes to commit the SQL statements of an append call without a server.
+    /// The latencies of SQLite's commits of the SQL statements of an append call, without a server.
     commit: Sample,
 }
 
@@ -128,8 +130,8 @@ async fn record_events(
     let mut received = 0;
     while received < events {
         let event = next_event(&mut stream, &mut last_position).await?;
-        // Skip run_created, the first event of the run. The server writes this event, so its message contains no
-        // scheduled time.
+        // Skip run_created, the first event of the run. The server writes this event, so the message of run_created
+        // contains no scheduled time.
         if let Ok(due) = event.message.parse() {
             times.record(started.elapsed().saturating_sub(Duration::from_nanos(due)));
             received += 1;

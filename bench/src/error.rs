@@ -2,7 +2,7 @@
 
 use tonic::Status;
 
-/// An error that ends the measurement, so that the bench returns no rows.
+/// An error that ends the measurement, so that the bench returns no result rows.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Error {
@@ -32,7 +32,7 @@ pub enum Error {
         folder = std::env::temp_dir().display()
     )]
     NoWal(String),
-    #[error("can't create the histogram for the times of calls ({0}): report the bug")]
+    #[error("can't create the histogram for the latencies of calls ({0}): report the bug")]
     Histogram(#[from] hdrhistogram::CreationError),
     #[error("a Tokio task of the bench panicked or was cancelled ({0}): report the bug")]
     Task(#[from] tokio::task::JoinError),

@@ -1,5 +1,5 @@
-//! This module compares the times of calls on a log of 1,000 events with the times of calls on a log of 1,000,000
-//! events.
+//! This module compares the latencies of calls on a log of 1,000 events with the latencies of calls on a log of
+//! 1,000,000 events.
 
 use std::fmt;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::row::{Row, Target};
 use crate::sample::Sample;
 use crate::{Error, idle, wake, watchers};
 
-/// Target: the maximum ratio of a call's time on the large log to the call's time on the small log.
+/// Target: the maximum ratio of a call's latency on the large log to the call's latency on the small log.
 const MAX_RATIO: f64 = 1.3;
 
 /// Maximum number of events that the API accepts in one AppendEvents call.
@@ -58,8 +58,9 @@ struct FilledServer {
     server: OwnServer,
 }
 
-/// Measures the times of one caller's calls alternately on a small and a large server, then runs `measure_other_groups`
-/// on each server, and returns all rows. Fails if a server can't be started or a call fails.
+/// Measures the latencies of one caller's calls alternately on a small and a large server, then runs
+/// `measure_other_groups` on each server, and returns all result rows. Fails if a server can't be started or a call
+/// fails.
 pub async fn measure_growth(bench: &Bench) -> Result<Vec<Row>, Error> {
     let small = FilledServer::start(bench, SMALL).await?;
     let large = FilledServer::start(bench, if bench.quick { QUICK } else { LARGE }).await?;
@@ -96,9 +97,9 @@ async fn compare_logs(small: &FilledServer, large: &FilledServer) -> Result<Vec<
 
 struct Times {
     append: Sample,
-    /// The times of claims that accept a task of one run only.
+    /// The latencies of claims that accept a task of one run only.
     claim: Sample,
-    /// The times of claims that accept a task of any run.
+    /// The latencies of claims that accept a task of any run.
     claim_any: Sample,
     snapshot: Sample,
 }
@@ -128,9 +129,9 @@ impl FilledServer {
         Ok(Self { bench, size, run_id, snapshot_run_id, server })
     }
 
-    /// Measures on this filled server the time of woken claims, the effect of a watcher that never reads, and the
-    /// memory and the start time after a restart. Returns the rows. Fails if the server can't be restarted or a call
-    /// fails.
+    /// Measures on this filled server the latency of woken claims, the effect of a watcher that never reads, and the
+    /// memory and the start time after a restart. Returns the result rows. Fails if the server can't be restarted or a
+    /// call fails.
     async fn measure_other_groups(self) -> Result<Vec<Row>, Error> {
         let mut rows = wake::measure_wake_ups(&self.bench).await?;
         rows.extend(watchers::measure_watchers_with_unread_stream(&self.bench).await?);
@@ -157,8 +158,8 @@ impl FilledServer {
         Ok(())
     }
 
-    /// Adds the time of one claim to `times` and then releases the task, so that every claim finds an equal number of
-    /// ready tasks. Fails if a call fails or if no task is ready.
+    /// Adds the latency of one claim to `times` and then releases the task, so that every claim finds an equal number
+    /// of ready tasks. Fails if a call fails or if no task is ready.
     async fn measure_claim(&self, run_id: &str, times: &mut Sample) -> Result<(), Error> {
         let request = claim_request(run_id.to_owned(), None);
         let started = Instant::now();

@@ -22,8 +22,8 @@ const STARTS: usize = 5;
 /// accepts new connections.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 
-/// Measures the start time and the memory of servers with an empty database, and returns the rows. Fails if a server
-/// can't be started or a call fails.
+/// Measures the start time and the memory of servers with an empty database, and returns the result rows. Fails if a
+/// server can't be started or a call fails.
 pub async fn measure_empty_server(bench: &Bench) -> Result<Vec<Row>, Error> {
     bench.start_progress("idle", STARTS + 1);
     let mut ready = Sample::new()?;
@@ -35,7 +35,7 @@ pub async fn measure_empty_server(bench: &Bench) -> Result<Vec<Row>, Error> {
 }
 
 /// Measures the start time and the memory of a server that the bench kills and restarts with an unchanged database.
-/// Returns the rows. Fails if the server can't be restarted or a call fails.
+/// Returns the result rows. Fails if the server can't be restarted or a call fails.
 pub async fn measure_restarted_server(bench: &Bench, mut server: OwnServer) -> Result<Vec<Row>, Error> {
     bench.start_progress("idle", STARTS + 1);
     let mut ready = Sample::new()?;
@@ -64,7 +64,7 @@ async fn measure_rows(bench: &Bench, ready: &Sample, server: OwnServer) -> Resul
     Ok(rows)
 }
 
-/// Returns the row for the server's resident memory, or None if the operating system does not report the memory.
+/// Returns the result row for the server's resident memory, or None if the operating system does not report the memory.
 async fn measure_memory(server: &OwnServer, name: &str, max_mib: f64) -> Option<Row> {
     tokio::time::sleep(SETTLE_TIME).await;
     server.resident_mib().map(|mib| Row::new(name, "MiB", mib).with_target(Target::AtMost(max_mib)))

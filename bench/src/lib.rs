@@ -1,10 +1,10 @@
-//! This crate implements `runhub bench`, which measures the rates, the times and the memory of a Runhub server over
-//! network sockets.
+//! This crate implements `runhub bench`, which measures the rates, the latencies, the start time and the memory of a
+//! Runhub server over network sockets.
 //!
-//! A row of the output compares a measured figure with a ceiling: the figure of a comparable operation, such as an
-//! empty call. The bench alternates between the measurements of the figure and of the ceiling, because other programs
-//! may use the machine at the same time. This crate uses only the server's API, so the `runhub` binary passes all other
-//! data about the server as [`Host`].
+//! A result row compares a measured figure with a ceiling: the figure of a comparable operation, such as an empty call.
+//! The bench alternates between the measurements of the figure and of the ceiling, because other programs may use the
+//! machine at the same time. This crate uses only the server's API, so the `runhub` binary passes all other data about
+//! the server as [`Host`].
 
 mod appends;
 mod bench;
@@ -45,7 +45,7 @@ pub struct Host {
     pub progress: ProgressBar,
 }
 
-/// Measures the groups of rows that the options select, and returns the rows.
+/// Measures the groups of result rows that the options select, and returns the result rows.
 ///
 /// # Errors
 /// Fails if the payload is not JSON, if a server can't be started or reached, if a call fails, or if a temporary file

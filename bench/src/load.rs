@@ -13,16 +13,16 @@ use tonic::transport::Channel;
 use crate::Error;
 use crate::sample::{Sample, SharedSample};
 
-/// The result of a load: the times of all calls and the duration of the load.
+/// The result of a load: the latencies of all calls and the duration of the load.
 #[derive(Debug)]
 pub struct Load {
     duration: Duration,
-    /// The times from each call to the server's response.
+    /// The latency of each call: the time from the call to the server's response.
     pub times: Sample,
 }
 
 impl Load {
-    /// Returns a load that contains no calls. Fails only if the histogram of the times can't be created.
+    /// Returns a load that contains no calls. Fails only if the histogram of the latencies can't be created.
     pub fn new() -> Result<Self, Error> {
         Ok(Self { duration: Duration::ZERO, times: Sample::new()? })
     }
@@ -42,9 +42,9 @@ impl Load {
 /// The condition under which a caller of a load stops.
 #[derive(Debug, Clone, Copy)]
 pub enum StopCondition {
-    /// The caller stops when this time has passed since the start of the load.
+    /// Once this time has passed since the start of the load, the caller stops.
     Time(Duration),
-    /// The caller stops when the caller has made this number of calls.
+    /// Once the caller has made this number of calls, the caller stops.
     Calls(usize),
 }
 
@@ -63,8 +63,8 @@ pub trait RepeatedCall: Send + Sync + 'static {
     fn call(&self, caller: usize) -> impl Future<Output = Result<(), Status>> + Send;
 }
 
-/// Runs `callers` callers concurrently until every caller has stopped, and returns the times of the calls. Fails if a
-/// call fails.
+/// Runs `callers` callers concurrently until every caller has stopped, and returns the latencies of the calls. Fails if
+/// a call fails.
 pub async fn run_closed_loop(
     repeated_call: &Arc<impl RepeatedCall>,
     stop_condition: StopCondition,
@@ -111,7 +111,7 @@ pub async fn connect(url: &str, stream_window: u32) -> Result<Channel, Error> {
     endpoint.connect().await.map_err(|source| Error::Unreachable { url, source })
 }
 
-/// Flow-control window of a stream, in bytes. The window is large enough not to limit the rate of any row.
+/// Flow-control window of a stream, in bytes. The window is large enough not to limit the rate in any result row.
 pub const WIDE_WINDOW: u32 = 1024 * 1024;
 
 /// Opens and returns `count` connections to the server at `url`. Fails if a connection fails.

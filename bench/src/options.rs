@@ -7,10 +7,10 @@ use clap::{Args, ValueEnum};
 pub const EXAMPLE_PAYLOAD: &str =
     r#"{"tool":"edit","path":"src/parser/lexer.rs","line":42,"ok":true,"note":"one token of lookahead is enough"}"#;
 
-/// The command-line options that select the rows, the server, the number of agents and the number of calls.
+/// The command-line options that select the result rows, the server, the number of agents and the number of calls.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The groups of rows to measure. Default: all groups
+    /// The groups of result rows to measure. Default: all groups
     #[arg(value_enum, value_name = "WHAT")]
     groups: Vec<Group>,
 
@@ -29,7 +29,7 @@ pub struct Options {
     #[arg(long, value_name = "JSON", default_value = EXAMPLE_PAYLOAD, hide_default_value = true)]
     pub(crate) payload: String,
 
-    /// Make at most a tenth of the calls, to check that every row can be measured. The resulting figures are not
+    /// Make at most a tenth of the calls, to check that every result row can be measured. The resulting figures are not
     /// accurate
     #[arg(long)]
     pub(crate) quick: bool,
@@ -42,7 +42,7 @@ impl Options {
     }
 }
 
-/// A group of rows that the bench measures together.
+/// A group of result rows that the bench measures together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Group {
     /// Measures the rate of AppendEvents with one event per call
@@ -53,11 +53,11 @@ pub enum Group {
     Batches,
     /// Measures the rate of ClaimTask and CompleteTask
     Claims,
-    /// Measures the time of one append call, and the time from an append call until 100 watchers receive the event
+    /// Measures the latency of one append call, and the time from an append call until 100 watchers receive the event
     Delays,
     /// Measures the rate of AppendEvents while 20 or 100 watchers receive every event
     Watchers,
-    /// Compares the times of calls on a log of 1,000,000 events and on a log of 1,000 events
+    /// Compares the latencies of calls on a log of 1,000,000 events and on a log of 1,000 events
     Growth,
     /// Measures the time from the completion of a task until a waiting claim returns the dependent task
     Wake,
@@ -66,6 +66,6 @@ pub enum Group {
     Slow,
     /// Measures the memory of an idle server, and the time that a server needs to start
     Idle,
-    /// Measures the rate and the times of calls, and the peak memory, while the server is overloaded
+    /// Measures the rate and the latencies of calls, and the peak memory, while the server is overloaded
     Overload,
 }

@@ -1,4 +1,4 @@
-//! This module measures the rate and the times of calls, and the peak memory, while the server is overloaded.
+//! This module measures the rate and the latencies of calls, and the peak memory, while the server is overloaded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -23,7 +23,7 @@ use crate::sample::{Sample, SharedSample};
 
 /// Target: the minimum ratio of the rate of accepted calls in a step to the highest rate of accepted calls in any step.
 const MIN_SHARE_OF_BEST_RATE: f64 = 0.8;
-/// Target: the maximum p99 of the times of refusals, heartbeats and completions, in milliseconds.
+/// Target: the maximum p99 of the latencies of refusals, heartbeats and completions, in milliseconds.
 const MAX_MILLIS: f64 = 100.0;
 /// Target: the maximum peak memory of the server, in MiB.
 const MAX_MIB: f64 = 512.0;
@@ -47,18 +47,18 @@ struct Step {
     is_patient: bool,
 }
 
-/// Number of tasks that one agent holds during the load. The agent can't complete all of these tasks within
-/// `WORK_TIME`.
-const HELD_TASKS: usize = 500;
-const WORK_TIME: Duration = Duration::from_secs(3);
-const QUICK_WORK_TIME: Duration = Duration::from_millis(300);
+/// Number of tasks that one agent claims at the start of a step. The agent can't complete all claimed tasks within
+/// `COUNTING_TIME`.
+const CLAIMED_TASKS: usize = 500;
+const COUNTING_TIME: Duration = Duration::from_secs(3);
+const QUICK_COUNTING_TIME: Duration = Duration::from_millis(300);
 
 /// The time within which the callers start one after another. The bench counts calls only after twice this time.
 const RAMP: Duration = Duration::from_millis(500);
 
-/// Measures the calls of every step and returns the rows. The bench starts a server for the measurement, because an
-/// overloaded server refuses the calls of other clients. Fails if the server can't be started, or if a call fails with
-/// an error other than a refusal with a retry delay.
+/// Measures the calls of every step and returns the result rows. The bench starts a server for the measurement, because
+/// an overloaded server refuses the calls of other clients. Fails if the server can't be started, or if a call fails
+/// with an error other than a refusal with a retry delay.
 pub async fn measure_overload(bench: &Bench) -> Result<Vec<Row>, Error> {
     let server = OwnServer::start(bench.program())?;
     let bench = bench.connect_to_server(&server.url).await?;
@@ -103,7 +103,7 @@ fn create_step_rows(step: Step, times: &StepTimes, best_rate: f64, max_calls_in_
     rows
 }
 
-/// The times of the counted calls of one step.
+/// The latencies of the counted calls of one step.
 struct StepTimes {
     duration: Duration,
     accepted: Sample,
@@ -149,8 +149,8 @@ struct StepState {
     refused: SharedSample,
 }
 
-/// Runs all callers of a step together with one agent that completes tasks, and returns the times of the calls. Fails
-/// if a call fails with an error other than a refusal with a retry delay.
+/// Runs all callers of a step together with one agent that completes tasks, and returns the latencies of the calls.
+/// Fails if a call fails with an error other than a refusal with a retry delay.
 async fn run_step(bench: &Bench, append_calls: &Arc<AppendCalls>, step: Step) -> Result<StepTimes, Error> {
     let claims = claim_tasks(bench).await?;
     let connection = load::connect(&bench.url, load::WIDE_WINDOW).await?;
@@ -212,20 +212,21 @@ impl StepState {
     }
 }
 
-/// Creates a run with `HELD_TASKS` tasks, claims all tasks of the run, and returns the claims. Fails if a call fails.
+/// Creates a run with `CLAIMED_TASKS` tasks, claims all tasks of the run, and returns the claims. Fails if a call
+/// fails.
 async fn claim_tasks(bench: &Bench) -> Result<Vec<v1::Claim>, Error> {
     let run_id = bench.create_run().await?;
-    add_tasks(bench, &run_id, HELD_TASKS).await?;
+    add_tasks(bench, &run_id, CLAIMED_TASKS).await?;
     let mut claims = Vec::new();
-    for _ in 0..HELD_TASKS {
+    for _ in 0..CLAIMED_TASKS {
         claims.extend(bench.client.claim_task(claim_request(run_id.clone(), None)).await?.claim);
     }
     Ok(claims)
 }
 
-/// Sends a heartbeat for each claimed task and completes the task, over a separate connection, until `WORK_TIME` has
-/// passed, or `QUICK_WORK_TIME` with the option `--quick`. Adds the times of the calls to `times`. Fails if a call
-/// fails.
+/// Sends a heartbeat for each claimed task and completes the task, over a separate connection, until `COUNTING_TIME`
+/// has passed, or `QUICK_COUNTING_TIME` with the option `--quick`. Adds the latencies of the calls to `times`. Fails if
+/// a call fails.
 async fn complete_tasks(
     bench: &Bench,
     connection: Channel,
@@ -233,7 +234,7 @@ async fn complete_tasks(
     times: &mut StepTimes,
 ) -> Result<(), Error> {
     let mut tasks = TaskServiceClient::new(connection);
-    let work_time = if bench.quick { QUICK_WORK_TIME } else { WORK_TIME };
+    let counting_time = if bench.quick { QUICK_COUNTING_TIME } else { COUNTING_TIME };
     let started = Instant::now();
     for claim in claims {
         let beats = vec![v1::Beat { lease_token: claim.lease_token.clone(), ..Default::default() }];
@@ -243,7 +244,7 @@ async fn complete_tasks(
         tasks.complete_task(completion_request(claim)).await?;
         times.heartbeats.record(answered - called);
         times.completions.record(answered.elapsed());
-        if started.elapsed() >= work_time {
+        if started.elapsed() >= counting_time {
             break;
         }
     }

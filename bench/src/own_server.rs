@@ -13,7 +13,7 @@ use crate::Error;
 /// A running server process. Dropping the value kills the process.
 pub struct OwnServer {
     // Rust drops the fields in the order of their declaration. `process` comes before `folder`, because the process
-    // must end before its folder is removed.
+    // must end before the folder is removed.
     process: Process,
     pub url: String,
     /// The time from the start of the process until the process printed its address.
@@ -21,7 +21,7 @@ pub struct OwnServer {
     folder: TempDir,
 }
 
-/// A child process that is killed when this value is dropped.
+/// A child process. Dropping the value kills the process.
 struct Process(Child);
 
 impl OwnServer {

@@ -1,4 +1,4 @@
-//! This module defines a row of the output: a measured figure and its target.
+//! This module defines a result row: a measured figure and its target.
 
 use std::fmt;
 
@@ -10,16 +10,17 @@ use crate::sample::Sample;
 /// A measured figure with its ceiling and its target.
 #[derive(Debug, Serialize)]
 pub struct Row {
-    /// The name of the figure, followed by a semicolon and the name of the ceiling if the row has a ceiling.
+    /// The name of the figure. If the row has a ceiling, a semicolon and the name of the ceiling follow.
     pub name: String,
     /// The unit of `value` and `ceiling`, such as "ms".
     pub unit: &'static str,
-    /// The measured figure, in `unit`. The value is NaN if the figure could not be measured.
+    /// The measured figure, in `unit`. If the figure could not be measured, the value is NaN.
     pub value: f64,
-    /// The median time of one call, in milliseconds. None means that the row measures no single calls.
+    /// The median latency of one call, in milliseconds. None means that the row measures no single calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p50: Option<f64>,
-    /// The 99th percentile of the time of one call, in milliseconds. None means that the row measures no single calls.
+    /// The 99th percentile of the latency of one call, in milliseconds. None means that the row measures no single
+    /// calls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p99: Option<f64>,
     /// The figure with which `value` is compared, in `unit` and from the same measurement. None means that the row has
@@ -27,7 +28,8 @@ pub struct Row {
     pub ceiling: Option<f64>,
     /// The ratio of `value` to `ceiling`. None means that the row has no comparison.
     pub ratio: Option<f64>,
-    /// The target for `ratio`, or for `value` if the row has no ratio. None means that the row has no target.
+    /// The target for `ratio`. If the row has no ratio, the target applies to `value`. None means that the row has no
+    /// target.
     pub target: Option<Target>,
     /// The kind of the target: `AT_LEAST` or `AT_MOST`. None means that the row has no target.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,7 +86,7 @@ impl Serialize for Target {
 }
 
 impl Row {
-    /// Returns a row that has a figure, but no call times, no ceiling and no target.
+    /// Returns a row that has a figure, but no latencies, no ceiling and no target.
     pub(crate) fn new(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
         Self {
             name: name.into(),
@@ -105,17 +107,17 @@ impl Row {
         Self::new(name, unit, load.calls_per_second()).with_times(&load.times)
     }
 
-    /// Returns a row whose figure is the 99th percentile of the times, in milliseconds.
+    /// Returns a row whose figure is the 99th percentile of the latencies, in milliseconds.
     pub(crate) fn p99(name: impl Into<String>, times: &Sample) -> Self {
         Self::new(name, "ms", times.percentile(99)).with_times(times)
     }
 
-    /// Returns a row whose figure is the median of the times, in milliseconds.
+    /// Returns a row whose figure is the median of the latencies, in milliseconds.
     pub(crate) fn p50(name: impl Into<String>, times: &Sample) -> Self {
         Self::new(name, "ms", times.percentile(50)).with_times(times)
     }
 
-    /// Adds the median and the 99th percentile of the times of single calls to the row, and returns the row.
+    /// Adds the median and the 99th percentile of the latencies to the row, and returns the row.
     pub(crate) fn with_times(self, times: &Sample) -> Self {
         Self { p50: Some(times.percentile(50)), p99: Some(times.percentile(99)), ..self }
     }
@@ -125,8 +127,8 @@ impl Row {
         Self { ceiling: Some(ceiling), ratio: Some(self.value / ceiling), ..self }
     }
 
-    /// Adds a target to the row and returns the row. The target applies to the ratio, or to the figure if the row has
-    /// no ratio.
+    /// Adds a target to the row and returns the row. If the row has a ratio, the target applies to the ratio.
+    /// Otherwise, the target applies to the figure.
     pub(crate) fn with_target(self, target: Target) -> Self {
         let figure = self.ratio.unwrap_or(self.value);
         let met = (!figure.is_nan()).then(|| target.is_met_by(figure));

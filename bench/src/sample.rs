@@ -1,4 +1,4 @@
-//! This module collects the measured times of a call and returns their percentiles.
+//! This module collects the latencies of calls and returns percentiles of the latencies.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,10 +9,11 @@ use crate::Error;
 
 /// Number of significant decimal digits that a histogram keeps. A percentile is therefore at most 0.1 % too large.
 const SIGNIFICANT_DIGITS: u8 = 3;
-/// The longest time that a histogram can store. The histogram records a longer time as `LONGEST`.
+/// The longest latency that a histogram can store. The histogram records a longer latency as `LONGEST`.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
-/// The measured times of one kind of call, in nanoseconds. A sample takes 260 KiB of memory for any number of times.
+/// The measured latencies of one kind of call, in nanoseconds. A sample takes 260 KiB of memory for any number of
+/// latencies.
 #[derive(Debug, Clone)]
 pub struct Sample(Histogram<u64>);
 
@@ -23,7 +24,7 @@ impl Sample {
         Ok(Self(Histogram::new_with_bounds(1, to_nanos(LONGEST), SIGNIFICANT_DIGITS)?))
     }
 
-    /// Adds one measured time to the sample.
+    /// Adds one measured latency to the sample.
     pub fn record(&mut self, time: Duration) {
         self.0.saturating_record(to_nanos(time));
     }
@@ -39,8 +40,8 @@ impl Sample {
         self.0 += &other.0;
     }
 
-    /// Returns the smallest time, in milliseconds, that `percent` % of the measurements do not exceed. Returns NaN if
-    /// the sample is empty.
+    /// Returns the smallest latency, in milliseconds, that `percent` % of the measurements do not exceed. Returns NaN
+    /// if the sample is empty.
     pub fn percentile(&self, percent: u8) -> f64 {
         if self.0.is_empty() {
             return f64::NAN;
@@ -63,7 +64,7 @@ impl SharedSample {
         Ok(Self(Arc::new(Mutex::new(Sample::new()?))))
     }
 
-    /// Adds one measured time to the sample.
+    /// Adds one measured latency to the sample.
     pub fn record(&self, time: Duration) {
         self.lock().record(time);
     }

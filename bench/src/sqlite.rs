@@ -1,4 +1,4 @@
-//! This module measures the rate and the times of SQLite's writes without a server, as ceilings for the server's
+//! This module measures the rate and the latencies of SQLite's writes without a server, as ceilings for the server's
 //! writes.
 //!
 //! The connection to the comparison database has the settings of the server's writer. The tables have the columns that
@@ -68,7 +68,7 @@ pub fn measure_bare_inserts(path: &Path, transactions: usize, rows: usize, paylo
     Ok((transactions * rows) as f64 / started.elapsed().as_secs_f64())
 }
 
-/// Commits the SQL statements of a one-event AppendEvents call `count` times, and returns the time of each commit.
+/// Commits the SQL statements of a one-event AppendEvents call `count` times, and returns the latency of each commit.
 ///
 /// # Errors
 /// Fails if the database file can't be created or written.

@@ -1,5 +1,5 @@
 //! This module reads event streams and decodes only the fields that the bench needs. If the bench decoded every field,
-//! a row would also measure the decoding in the client.
+//! a result row would also measure the decoding in the client.
 
 use runhub_api::v1;
 use tonic::transport::Channel;

@@ -27,7 +27,7 @@ const WAIT: prost_types::Duration = prost_types::Duration { seconds: 60, nanos: 
 const WAIT_START: Duration = Duration::from_millis(5);
 
 /// Measures the time from the completion of a task until a waiting claim returns the dependent task, and returns one
-/// row. Fails if a call fails.
+/// result row. Fails if a call fails.
 pub async fn measure_wake_ups(bench: &Bench) -> Result<Vec<Row>, Error> {
     let completions = bench.scale_count(COMPLETIONS);
     bench.start_progress("woken claims", completions);

@@ -18,8 +18,8 @@ use crate::stream::{read_events, subscribe};
 const WATCHERS_PER_CONNECTION: usize = 10;
 const EVENTS: usize = 20_000;
 
-/// The parameters of each row: the number of watchers, and the target, which is the minimum ratio of the rate with
-/// watchers to the rate without watchers.
+/// The parameters of each result row: the number of watchers, and the target, which is the minimum ratio of the rate
+/// with watchers to the rate without watchers.
 const MIN_SHARE_WITH_WATCHERS: [(usize, f64); 2] = [(20, 0.5), (100, 0.3)];
 
 /// Number of watchers that read every event while another watcher never reads.
@@ -36,8 +36,8 @@ const NARROW_WINDOW: u32 = 64 * 1024;
 /// Number of events that the server writes to a run before the bench appends events: the event run_created.
 const SERVER_EVENTS: usize = 1;
 
-/// Measures the rate of AppendEvents with and without watchers, and returns one row for each number of watchers. The
-/// measured time ends when every watcher has received every event. Fails if a call or a subscription fails.
+/// Measures the rate of AppendEvents with and without watchers, and returns one result row for each number of watchers.
+/// Once every watcher has received every event, the measured time ends. Fails if a call or a subscription fails.
 pub async fn measure_appends_with_watchers(bench: &Bench) -> Result<Vec<Row>, Error> {
     let calls_per_agent = bench.scale_count(EVENTS).div_ceil(bench.agents);
     let events = calls_per_agent * bench.agents * bench.rounds();
@@ -92,7 +92,7 @@ async fn start_watchers(bench: &Bench, run_id: &str, count: usize, events: usize
 type WatcherTasks = JoinSet<Result<(), Status>>;
 
 /// Measures the time from the first append call until 100 watchers have received all events, with and without another
-/// watcher that never reads. Returns one row. Fails if a call or a subscription fails.
+/// watcher that never reads. Returns one result row. Fails if a call or a subscription fails.
 pub async fn measure_watchers_with_unread_stream(bench: &Bench) -> Result<Vec<Row>, Error> {
     bench.start_progress("watchers", 2 * bench.rounds());
     let mut without = Duration::ZERO;

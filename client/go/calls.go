@@ -20,17 +20,17 @@ const longestWait = 5 * time.Minute
 // retryConn makes calls, and repeats a call that fails with a temporary error. retryConn tries only once to open a
 // stream.
 type retryConn struct {
-	singleTryConn
-	// Time limit for all tries of a call together. The request's `wait` is added to this limit.
+	singleCallConn
+	// Time limit for a call and all its retries. The request's `wait` is added to this limit.
 	deadline time.Duration
 }
 
-// Invoke makes a unary call and repeats the call while its error is temporary. Invoke fails with the first error that
-// is not temporary, or when the time limit for all tries has passed.
+// Invoke makes a unary call and repeats the call while the error is temporary. Invoke fails with the first error that
+// is not temporary, or when the time limit of the call has passed.
 func (r retryConn) Invoke(ctx context.Context, method string, args, reply any, options ...grpc.CallOption) error {
 	request, ok := args.(proto.Message)
 	if !ok {
-		return r.singleTryConn.Invoke(ctx, method, args, reply, options...)
+		return r.singleCallConn.Invoke(ctx, method, args, reply, options...)
 	}
 	request = withRequestID(request)
 	wait := requestedWait(request)
@@ -40,7 +40,7 @@ func (r retryConn) Invoke(ctx context.Context, method string, args, reply any, o
 	started := time.Now()
 	err := r.repeat(limited, limit, func() error {
 		next := withRemainingWait(request, wait, time.Since(started))
-		return r.singleTryConn.Invoke(limited, method, next, reply, options...)
+		return r.singleCallConn.Invoke(limited, method, next, reply, options...)
 	})
 	var last *Error
 	if isTemporary(err) && errors.As(err, &last) {
@@ -49,9 +49,10 @@ func (r retryConn) Invoke(ctx context.Context, method string, args, reply any, o
 	return err
 }
 
-// withRequestID returns a copy of the request with a new request_id, so that the server treats all tries as one call.
-// It returns the request itself if the RPC has no request_id or the caller has set a request_id. The caller's message
-// stays unchanged: a second call with the same message gets another request_id.
+// withRequestID returns a copy of the request with a new request_id, so that the server detects each retry as a
+// duplicate of the first call. If the RPC has no request_id or the caller has set a request_id, withRequestID returns
+// the request itself. The caller's message stays unchanged: a second call with the same message gets another
+// request_id.
 func withRequestID(request proto.Message) proto.Message {
 	field := request.ProtoReflect().Descriptor().Fields().ByName("request_id")
 	if field == nil || request.ProtoReflect().Has(field) {
@@ -82,10 +83,10 @@ func waitField(request proto.Message) protoreflect.FieldDescriptor {
 
 // withRemainingWait returns a copy of the request whose `wait` is reduced by the elapsed time, so that the server
 // answers a retry before the deadline. The server does not compare the `wait` of duplicate requests, so the server
-// still treats all tries as one call.
+// still detects the retry as a duplicate.
 func withRemainingWait(request proto.Message, wait, elapsed time.Duration) proto.Message {
-	// The first try must send the caller's `wait` unchanged. A retry starts at least firstDelay/2 after the first try,
-	// so a shorter elapsed time means that this try is the first.
+	// The first call must send the caller's `wait` unchanged. A retry starts at least firstDelay/2 after the first
+	// call, so a shorter elapsed time means that this call is the first.
 	if wait == 0 || elapsed < firstDelay/2 {
 		return request
 	}
@@ -95,21 +96,21 @@ func withRemainingWait(request proto.Message, wait, elapsed time.Duration) proto
 	return request
 }
 
-// singleTryConn makes each call once. It returns errors of the type Error.
-type singleTryConn struct {
+// singleCallConn makes each call once and returns errors of the type Error.
+type singleCallConn struct {
 	conn *grpc.ClientConn
 	// Context that ends when the client is closed.
 	lifetime context.Context
 }
 
-// Invoke makes one try of a unary call. If the try fails, Invoke returns an error of the type Error.
-func (s singleTryConn) Invoke(ctx context.Context, method string, args, reply any, options ...grpc.CallOption) error {
+// Invoke makes a unary call once. If the call fails, Invoke returns an error of the type Error.
+func (s singleCallConn) Invoke(ctx context.Context, method string, args, reply any, options ...grpc.CallOption) error {
 	return s.typedError(ctx, args, s.conn.Invoke(ctx, method, args, reply, options...))
 }
 
 // NewStream opens a stream that returns errors of the type Error. NewStream fails with an Error if the stream can't be
 // opened.
-func (s singleTryConn) NewStream(
+func (s singleCallConn) NewStream(
 	ctx context.Context, desc *grpc.StreamDesc, method string, options ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
 	raw, err := s.conn.NewStream(ctx, desc, method, options...)
@@ -122,10 +123,10 @@ func (s singleTryConn) NewStream(
 // typedStream is a stream that returns errors of the type Error.
 type typedStream struct {
 	grpc.ClientStream
-	// Context of the caller, which shows whether the caller ended the stream. The context of ClientStream ends whenever
-	// the stream ends.
+	// Context of the caller, which shows whether the caller ended the stream. Whenever the stream ends, the context of
+	// ClientStream also ends.
 	ctx  context.Context
-	conn singleTryConn
+	conn singleCallConn
 }
 
 func (s typedStream) SendMsg(message any) error {
@@ -136,9 +137,9 @@ func (s typedStream) RecvMsg(message any) error {
 	return s.conn.typedError(s.ctx, nil, s.ClientStream.RecvMsg(message))
 }
 
-// typedError converts the error of a try to an Error. It returns nil and io.EOF unchanged. The parameter `sent` is the
-// message of the try, or nil if the try sent no message.
-func (s singleTryConn) typedError(ctx context.Context, sent any, err error) error {
+// typedError converts an error of gRPC to an Error, and returns nil and io.EOF unchanged. The parameter `sent` is the
+// message that was sent, or nil if no message was sent.
+func (s singleCallConn) typedError(ctx context.Context, sent any, err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
@@ -148,7 +149,7 @@ func (s singleTryConn) typedError(ctx context.Context, sent any, err error) erro
 	}
 	if typed.Code == codes.Internal {
 		// gRPC reports a message that can't be encoded, for example text that is not UTF-8, with the same code as a
-		// broken connection. Without this check, the client would repeat the call until the deadline, although no try
+		// broken connection. Without this check, the client would repeat the call until the deadline, although no retry
 		// can succeed.
 		if encodeErr := encodingError(sent); encodeErr != nil {
 			return &Error{Code: codes.InvalidArgument, Message: encodeErr.Error(), causes: []error{encodeErr}}
@@ -158,8 +159,8 @@ func (s singleTryConn) typedError(ctx context.Context, sent any, err error) erro
 }
 
 // finalError returns the error with which a call ends. If the caller's context has ended or the client is closed, the
-// returned error reports this cause. Otherwise, finalError returns the error of the last try.
-func (s singleTryConn) finalError(ctx context.Context, last *Error) *Error {
+// returned error reports this cause. Otherwise, finalError returns the error `last`.
+func (s singleCallConn) finalError(ctx context.Context, last *Error) *Error {
 	switch {
 	case ctx.Err() != nil:
 		return contextError(ctx, last)

@@ -33,7 +33,7 @@ func alwaysReturn(err error) func(context.Context, int) error {
 	return func(context.Context, int) error { return err }
 }
 
-// neverAnswer is a handler that sends no answer. It returns when the context of the call ends.
+// neverAnswer is a handler that sends no response. When the context of the call ends, the handler returns.
 func neverAnswer(ctx context.Context, _ int) error {
 	<-ctx.Done()
 	return ctx.Err()
@@ -57,7 +57,7 @@ func TestTemporaryErrorIsRetriedWithTheSameRequestID(t *testing.T) {
 					t.Fatal(answer, err)
 				}
 				if request.GetRequestId() != "" {
-					t.Error("the caller's request was changed")
+					t.Error("the client must not change the caller's request")
 				}
 				checkSameID(t, server.runs, 4)
 			})
@@ -65,20 +65,20 @@ func TestTemporaryErrorIsRetriedWithTheSameRequestID(t *testing.T) {
 	}
 }
 
-// checkSameID checks that the client made `count` tries and that all tries have the same request_id.
+// checkSameID checks that the client made `count` calls and that each retry has the request_id of the first call.
 func checkSameID(t *testing.T, requests []*v1.CreateRunRequest, count int) {
 	t.Helper()
 	if len(requests) != count {
-		t.Fatalf("got %d tries, expected %d", len(requests), count)
+		t.Fatalf("the client made %d calls, but must make %d", len(requests), count)
 	}
 	for _, request := range requests {
 		if id := request.GetRequestId(); id == "" || id != requests[0].GetRequestId() {
-			t.Errorf("request_id is %q, but %q in the first try", id, requests[0].GetRequestId())
+			t.Errorf("the request_id of a retry is %q, but the request_id of the first call is %q", id, requests[0].GetRequestId())
 		}
 	}
 }
 
-func TestNextTryWaitsAtLeastForTheRetryDelay(t *testing.T) {
+func TestRetryWaitsAtLeastForTheRetryDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		err := refusal(codes.ResourceExhausted, Overloaded, retryAfter(3*time.Second))
 		server := &fakeServer{createRun: failFirstCalls(2, err)}
@@ -87,7 +87,7 @@ func TestNextTryWaitsAtLeastForTheRetryDelay(t *testing.T) {
 		}
 		for i, at := range server.times[1:] {
 			if gap := at.Sub(server.times[i]); gap < 3*time.Second {
-				t.Error("the next try came after ", gap)
+				t.Error("the retry must wait at least 3s, but waited only ", gap)
 			}
 		}
 	})
@@ -128,7 +128,7 @@ func TestPermanentErrorIsNotRetried(t *testing.T) {
 	}
 }
 
-func TestClientAcceptsAnswerOf16MiB(t *testing.T) {
+func TestClientAcceptsResponseOf16MiB(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &fakeServer{createRun: alwaysReturn(nil)}
 		client := server.serve(t)
@@ -144,7 +144,7 @@ func TestClientAcceptsAnswerOf16MiB(t *testing.T) {
 	})
 }
 
-func TestDeadlineCoversAllTries(t *testing.T) {
+func TestDeadlineCoversAllRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &fakeServer{createRun: alwaysReturn(down)}
 		client := server.serve(t, WithDeadline(3*time.Second))
@@ -153,13 +153,13 @@ func TestDeadlineCoversAllTries(t *testing.T) {
 		if took := time.Since(begin); took != 3*time.Second || status.Code(err) != codes.Unavailable {
 			t.Error(took, err)
 		}
-		if len(server.runs) < leastTries {
-			t.Errorf("the client made %d tries", len(server.runs))
+		if len(server.runs) < minRetries {
+			t.Errorf("the client must make at least %d calls, but made %d", minRetries, len(server.runs))
 		}
 	})
 }
 
-func TestCallEndsAtDeadlineWithErrorOfLastCompletedTry(t *testing.T) {
+func TestCallEndsAtDeadlineWithLastErrorBeforeTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &fakeServer{createRun: func(ctx context.Context, call int) error {
 			if call == 1 {
@@ -213,15 +213,15 @@ func TestRetryRequestsTheRemainingWait(t *testing.T) {
 			t.Errorf("the first wait is %v, and the second is %v after %v", first, second, elapsed)
 		}
 		if server.claims[0].GetRequestId() != server.claims[1].GetRequestId() {
-			t.Error("the tries have different request_ids")
+			t.Error("the retry must have the request_id of the first call")
 		}
 		if request.GetWait().AsDuration() != time.Minute {
-			t.Error("the caller's request was changed")
+			t.Error("the client must not change the caller's request")
 		}
 	})
 }
 
-func TestEarlierDeadlineOfTheCallerAppliesToAllTries(t *testing.T) {
+func TestEarlierDeadlineOfTheCallerAppliesToAllRetries(t *testing.T) {
 	handlers := map[string]func(context.Context, int) error{"down": alwaysReturn(down), "hangs": neverAnswer}
 	for name, handler := range handlers {
 		t.Run(name, func(t *testing.T) {
@@ -254,10 +254,10 @@ func TestCallThatTheCallerCancelsIsNotRetried(t *testing.T) {
 			t.Error(err)
 		}
 		// The call returns before the server is notified of the cancellation. Without this wait, the test could miss a
-		// second try.
+		// retry.
 		synctest.Wait()
 		if len(server.runs) != 1 {
-			t.Errorf("the client made %d tries", len(server.runs))
+			t.Errorf("the client must make one call, but made %d", len(server.runs))
 		}
 	})
 }
@@ -275,14 +275,14 @@ func TestRequestIDOfTheCallerIsKept(t *testing.T) {
 
 func TestRequestWithoutRequestIDFieldIsSentUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tries := 0
+		calls := 0
 		server := &fakeServer{heartbeat: func(_ context.Context, call int) (v1.LeaseState, error) {
-			tries = call
+			calls = call
 			return v1.LeaseState_LEASE_STATE_EXTENDED, failFirstCalls(1, down)(nil, call)
 		}}
 		request := &v1.HeartbeatRequest{Beats: []*v1.Beat{{LeaseToken: "a"}}}
-		if _, err := server.serve(t).Tasks.Heartbeat(t.Context(), request); err != nil || tries != 2 {
-			t.Error(tries, err)
+		if _, err := server.serve(t).Tasks.Heartbeat(t.Context(), request); err != nil || calls != 2 {
+			t.Error(calls, err)
 		}
 		if withRequestID(request) != request {
 			t.Error("the heartbeat was copied")

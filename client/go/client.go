@@ -3,8 +3,8 @@
 // Call [Connect] once and share the [Client] between goroutines. Each exported field of the client is a service. Until
 // the deadline of a call, the client repeats the call while the server restarts or is overloaded. A failed call returns
 // an [Error]; match its [Reason] to handle the failure. [Client.KeepLease] renews the lease of a claimed task during
-// the work, and cancels the work if the lease is lost. [Client.Subscribe] follows the event log without a gap or a
-// duplicate, even if connections break.
+// the attempt. If the lease is lost, the context of the attempt is cancelled. [Client.Subscribe] follows the event log
+// without a gap or a duplicate, even if connections break.
 package runhub
 
 import (
@@ -32,9 +32,9 @@ type Client struct {
 	conn *grpc.ClientConn
 	// Connection that repeats a call with a temporary error until the deadline of the call.
 	retrying retryConn
-	// Connection that makes each call once. Leases and subscriptions use this connection, because they repeat failed
-	// calls themselves.
-	single singleTryConn
+	// Connection that makes each call once. Leases and subscriptions, which repeat failed calls themselves, use this
+	// connection.
+	single singleCallConn
 	// Function that ends the context `single.lifetime`.
 	endLifetime context.CancelFunc
 }
@@ -47,21 +47,21 @@ type settings struct {
 	dialOptions []grpc.DialOption
 }
 
-// WithDeadline sets the time limit for all tries of a call together. The default is 30 s. The client adds the request's
+// WithDeadline sets the time limit for a call and all its retries. The default is 30 s. The client adds the request's
 // `wait` to this limit. If the call's context has an earlier deadline, the call ends at the earlier deadline.
 func WithDeadline(deadline time.Duration) Option {
 	return func(settings *settings) { settings.deadline = deadline }
 }
 
-// WithDialOptions adds gRPC dial options, which override the client's own dial options. An interceptor is called for
-// every try of a call.
+// WithDialOptions adds gRPC dial options, which override the client's own dial options. gRPC calls an interceptor for
+// the first call and for each retry.
 func WithDialOptions(options ...grpc.DialOption) Option {
 	return func(settings *settings) { settings.dialOptions = append(settings.dialOptions, options...) }
 }
 
 // Connect returns a client of the server at HOST:PORT, http://HOST:PORT or unix:PATH. The client connects at the first
-// call and reconnects when the connection breaks. Connect fails with [ErrAddress] if the address has none of these
-// forms, and with gRPC's error if a dial option is not valid.
+// call. If the connection breaks, the client reconnects. Connect fails with [ErrAddress] if the address has none of
+// these forms, and with gRPC's error if a dial option is not valid.
 func Connect(server string, options ...Option) (*Client, error) {
 	settings := settings{deadline: defaultDeadline}
 	for _, option := range options {
@@ -72,8 +72,8 @@ func Connect(server string, options ...Option) (*Client, error) {
 		return nil, err
 	}
 	lifetime, endLifetime := context.WithCancel(context.Background())
-	single := singleTryConn{conn: conn, lifetime: lifetime}
-	retrying := retryConn{singleTryConn: single, deadline: settings.deadline}
+	single := singleCallConn{conn: conn, lifetime: lifetime}
+	retrying := retryConn{singleCallConn: single, deadline: settings.deadline}
 	return &Client{
 		Runs:        v1.NewRunServiceClient(retrying),
 		Agents:      v1.NewAgentServiceClient(retrying),
@@ -96,8 +96,8 @@ func (c *Client) Conn() grpc.ClientConnInterface {
 	return c.retrying
 }
 
-// Close closes the connection. All calls and subscriptions then fail with [ErrClosed], including the running ones. Each
-// lease that the client renews is lost with the cause [Unanswered]. Close fails if the client is already closed.
+// Close closes the connection. All running and later calls and subscriptions then fail with [ErrClosed]. Each lease
+// that the client renews is lost with the cause [Unanswered]. Close fails if the client is already closed.
 func (c *Client) Close() error {
 	c.endLifetime()
 	return c.conn.Close()

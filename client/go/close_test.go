@@ -20,7 +20,7 @@ import (
 var later = refusal(codes.ResourceExhausted, Overloaded, retryAfter(20*time.Second))
 
 // closeAfterOneSecond starts a timer that closes the client after one second. closeAfterOneSecond returns a function
-// that checks the error of a call. The call must end when the timer closes the client, and must fail with ErrClosed.
+// that checks the error of a call. When the timer closes the client, the call must fail with ErrClosed.
 func closeAfterOneSecond(t *testing.T, client *Client) func(error) {
 	closedAt := time.Now().Add(time.Second)
 	time.AfterFunc(time.Second, func() { _ = client.Close() })

@@ -18,7 +18,8 @@ import (
 var ErrAddress = errors.New("the address that is passed to Connect must have the form HOST:PORT, http://HOST:PORT or unix:PATH")
 
 const (
-	// maxResponseBytes is the maximum size of a response in bytes. The largest response contains a snapshot.
+	// maxResponseBytes is the maximum size, in bytes, of a response that the client accepts. The largest response
+	// contains a snapshot.
 	maxResponseBytes = 16 << 20
 	// streamWindow is the number of unread bytes that the client buffers for each stream.
 	streamWindow = 1 << 20
@@ -31,13 +32,13 @@ const (
 	// keepaliveInterval is the time without traffic after which the client sends a keepalive ping. Without pings, the
 	// client would not notice that a server has disappeared.
 	keepaliveInterval = 20 * time.Second
-	// keepaliveTimeout is the time for which the client waits for the answer to a keepalive ping.
+	// keepaliveTimeout is the time for which the client waits for the acknowledgment of a keepalive ping.
 	keepaliveTimeout = 10 * time.Second
 )
 
 // reconnect sets the delays between gRPC's attempts to connect. The longest delay is 1 s, shorter than the longest
-// delay between the tries of a call (2 s), so that the next try reaches a restarted server. By default, gRPC waits up
-// to two minutes.
+// delay between two retries of a call (2 s), so that the next retry reaches a restarted server. By default, gRPC waits
+// up to two minutes.
 var reconnect = grpcbackoff.Config{BaseDelay: firstDelay, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second}
 
 // dial returns a connection that the first call opens. dial fails if the address or a dial option is not valid.

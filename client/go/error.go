@@ -17,8 +17,8 @@ const domain = "runhub"
 var (
 	// ErrClosed is the cause of every error that a closed client returns.
 	ErrClosed = errors.New("the client is closed: create a new client")
-	// ErrOtherLog ends a subscription if the server's log is not the log that the subscription follows or that [InLog]
-	// names. The subscription's cursor is not valid in another log.
+	// If the server's log is not the log that a subscription follows or that [InLog] names, the subscription fails with
+	// ErrOtherLog. The subscription's cursor is not valid in another log.
 	ErrOtherLog = errors.New(
 		"the server's log_id has changed, so the subscription's cursor is not valid: subscribe without a cursor")
 )
@@ -29,7 +29,7 @@ var (
 // errors.Is and errors.As also find the cause of the context, for example a [LeaseLost].
 type Error struct {
 	// Reason for which the server refused the call. Empty if the call did not reach the server's handler, or if the
-	// answer was lost.
+	// response was dropped.
 	Reason Reason
 	// gRPC status code of the error. status.Code(err) returns the same code.
 	Code codes.Code
@@ -44,8 +44,8 @@ type Error struct {
 
 	// Status that gRPC returned. Nil if the client created the error.
 	answer *status.Status
-	// Causes for which the client itself ended the call, such as the end of the caller's context, and the error of the
-	// last try. Nil if the error comes from the server or the network.
+	// Causes for which the client itself ended the call, such as the end of the caller's context, and the last error of
+	// the call. Nil if the error comes from the server or the network.
 	causes []error
 }
 
@@ -72,8 +72,8 @@ func (e *Error) Is(target error) bool {
 	return ok && reason == e.Reason
 }
 
-// Unwrap returns the causes for which the client itself ended the call, and the error of the last try. It returns nil
-// if the error comes from the server or the network.
+// Unwrap returns the causes for which the client itself ended the call, and the last error of the call. Unwrap returns
+// nil if the error comes from the server or the network.
 func (e *Error) Unwrap() []error {
 	return e.causes
 }
@@ -113,12 +113,13 @@ func fromStatus(err error) *Error {
 	return &refused
 }
 
-// contextError returns the error of a call whose context has ended. The returned error wraps the error of the last try.
+// contextError returns the error of a call whose context has ended. The returned error wraps `last`, the last error of
+// the call.
 func contextError(ctx context.Context, last *Error) *Error {
 	code := status.FromContextError(ctx.Err()).Code()
 	message := ctx.Err().Error()
 	if last.Code != code {
-		message += "; the last try failed with: " + last.Error()
+		message += "; the last error of the call: " + last.Error()
 	}
 	return &Error{Code: code, Message: message, causes: []error{ctx.Err(), context.Cause(ctx), last}}
 }
@@ -128,8 +129,8 @@ func closedError() *Error {
 	return &Error{Code: codes.Canceled, Message: ErrClosed.Error(), causes: []error{ErrClosed}}
 }
 
-// isTemporary reports whether a retry of the call may succeed. The error is temporary if the server is down, shutting
-// down or overloaded, or if the connection broke.
+// isTemporary reports whether a retry of the call may succeed. If the server is down, shutting down or overloaded, or
+// if the connection broke, the error is temporary.
 func isTemporary(err error) bool {
 	var e *Error
 	if !errors.As(err, &e) || e.causes != nil {

@@ -59,7 +59,7 @@ func TestErrorThatTheServerDidNotSendHasNoReason(t *testing.T) {
 	}
 }
 
-func TestErrorWithoutAnAnswerReturnsItsStatusCode(t *testing.T) {
+func TestErrorWithoutAResponseReturnsItsStatusCode(t *testing.T) {
 	if code := status.Code(&Error{Reason: StaleLease, Code: codes.FailedPrecondition}); code != codes.FailedPrecondition {
 		t.Error(code)
 	}

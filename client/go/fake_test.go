@@ -19,8 +19,8 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-// fakeServer is a server whose handlers a test sets. It records each request and the time of the request. The client
-// connects to the server in memory, so that a synctest bubble controls the time.
+// fakeServer is a server whose handlers a test sets. The fake server records each request and the time of the request.
+// The client connects to the server in memory, so that a synctest bubble controls the time.
 type fakeServer struct {
 	v1.UnimplementedRunServiceServer
 	v1.UnimplementedTaskServiceServer
@@ -49,7 +49,7 @@ func (f *fakeServer) serve(t *testing.T, options ...Option) *Client {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer(
-		// The server accepts requests that are larger than the largest response, so that a test can make the response
+		// The fake server accepts requests of up to twice the maxResponseBytes, so that a test can make the response
 		// too large for the client.
 		grpc.MaxRecvMsgSize(2*maxResponseBytes),
 		// The server accepts frequent keepalive pings, as a Runhub server does. By default, gRPC would close the

@@ -14,7 +14,7 @@ const (
 	// the lease is lost.
 	heartbeatsPerLease = 3
 	// longestInterval is the longest time between two heartbeats. The lease holder learns of a request to stop from the
-	// answer to a heartbeat, and the default grace period of a cancellation is only 30 s.
+	// response to a heartbeat, and the default grace period of a cancellation is only 30 s.
 	longestInterval = 10 * time.Second
 	// shortestLease is the shortest lease duration that a server grants. If a claim has no lease duration, this value
 	// limits the rate of heartbeats.
@@ -24,14 +24,14 @@ const (
 // heartbeats sends the heartbeats of one lease in the background.
 type heartbeats struct {
 	lease    *Lease
-	conn     singleTryConn
+	conn     singleCallConn
 	tasks    v1.TaskServiceClient
 	taskID   string
 	token    string
 	duration time.Duration
-	// Time when the last answered heartbeat was sent or, before the first answer, when KeepLease was called. The server
-	// extends the lease after this time. The lease is therefore valid for at least the lease duration from this time,
-	// even if the clocks of client and server differ.
+	// Time when the last answered heartbeat was sent or, before the first response, when KeepLease was called. The
+	// server extends the lease after this time. The lease is therefore valid for at least the lease duration from this
+	// time, even if the clocks of client and server differ.
 	extendedFrom time.Time
 }
 
@@ -49,7 +49,7 @@ func (h *heartbeats) sendUntilLost(ctx context.Context) {
 			return
 		}
 		h.lease.setState(state)
-		// The sleep also ends when the client is closed. The next heartbeat then fails and reports the loss of the
+		// If the client is closed, the sleep also ends. The next heartbeat then fails and reports the loss of the
 		// lease.
 		h.conn.sleep(ctx, time.Until(h.extendedFrom.Add(interval)))
 		if ctx.Err() != nil {
@@ -87,8 +87,8 @@ func (h *heartbeats) lostLease(because Cause, cause error) *LeaseLost {
 	return &LeaseLost{Because: because, taskID: h.taskID, cause: cause}
 }
 
-// try makes one try of a heartbeat and returns the state of the lease. If the server does not answer, for example
-// because the connection is dead, try fails after a third of the lease duration, so that time for another try remains.
+// try sends a heartbeat once and returns the state of the lease. If the server does not answer, for example because the
+// connection is dead, try fails after a third of the lease duration, so that time for a retry remains.
 func (h *heartbeats) try(ctx context.Context) (v1.LeaseState, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.duration/heartbeatsPerLease)
 	defer cancel()
@@ -98,18 +98,18 @@ func (h *heartbeats) try(ctx context.Context) (v1.LeaseState, error) {
 	response, err := h.tasks.Heartbeat(ctx, &v1.HeartbeatRequest{Beats: []*v1.Beat{beat}})
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return 0, unansweredError("no answer before the deadline of the try")
+		return 0, unansweredError("the server did not answer the heartbeat within a third of the lease duration")
 	case err != nil:
 		return 0, err
 	case len(response.GetResults()) == 0:
-		return 0, unansweredError("the answer has no result for the heartbeat")
+		return 0, unansweredError("the response has no result for the heartbeat: report the bug")
 	}
 	h.extendedFrom = sent
 	h.lease.clearAnsweredProgress(progress)
 	return response.GetResults()[0].GetState(), nil
 }
 
-// unansweredError returns a temporary error for a try without an answer.
+// unansweredError returns a temporary error for a call without a response.
 func unansweredError(message string) error {
 	return &Error{Code: codes.Unavailable, Message: message}
 }

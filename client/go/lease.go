@@ -20,8 +20,8 @@ const (
 	// another agent. The server would reject a report on the task.
 	Taken Cause = "taken"
 	// Unanswered means that the server has answered no heartbeat for a whole lease duration, or that the client was
-	// closed. Another agent may hold the task. The server accepts a late report only if no other agent has claimed the
-	// task.
+	// closed. Another agent may hold the lease of the task. The server accepts a late report only if no other agent has
+	// claimed the task.
 	Unanswered Cause = "unanswered"
 	// Refused means that the server refused a heartbeat and would refuse every retry, for example because the progress
 	// is larger than 1 MiB.
@@ -43,8 +43,8 @@ type LeaseLost struct {
 	cause error
 }
 
-// Error returns the task id, the reason for the loss of the lease, and the error of the last heartbeat if this
-// heartbeat failed.
+// Error returns the task id and the reason for the loss of the lease. If the last heartbeat failed, Error also returns
+// the error of this heartbeat.
 func (l *LeaseLost) Error() string {
 	text := fmt.Sprintf(lostTexts[l.Because], l.taskID)
 	if l.cause == nil {
@@ -67,7 +67,7 @@ type Lease struct {
 
 	// Mutex that protects the fields below.
 	lock sync.Mutex
-	// Latest progress that the server has not confirmed by the answer to a heartbeat. Nil if every progress is
+	// Latest progress that the server has not confirmed by the response to a heartbeat. Nil if every progress is
 	// confirmed.
 	progress *structpb.Value
 	state    v1.LeaseState
@@ -75,11 +75,11 @@ type Lease struct {
 	reached map[v1.LeaseState]chan struct{}
 }
 
-// KeepLease renews the lease of a claim until [Lease.Stop] is called or the context ends. Do the work under the
+// KeepLease renews the lease of a claim until [Lease.Stop] is called or the context ends. Run the attempt under the
 // returned context. If the lease is lost, the returned context ends with a *[LeaseLost] as its cause.
 //
 // Report on the task after Stop, under the context that you passed to KeepLease. After the completion of the task, the
-// server answers heartbeats with LOST. [Lease.Run] stops the heartbeats when the work ends.
+// server answers heartbeats with LOST. When the function `work` returns, [Lease.Run] stops the heartbeats.
 //
 // KeepLease sends the first heartbeat immediately, because the server may have granted the lease long before this call.
 // The interval between heartbeats is a third of the lease duration, but at most 10 s. If the client is closed, the
@@ -106,18 +106,20 @@ func (c *Client) KeepLease(ctx context.Context, claim *v1.Claim) (context.Contex
 	return ctx, lease
 }
 
-// Stop stops the heartbeats and ends the context of the work. Stop returns after the last heartbeat has ended. The
-// lease stays valid until it expires. Call Stop when the work has ended. Further calls of Stop have no effect.
+// Stop stops the heartbeats and ends the context of the attempt. Stop returns after the last heartbeat has ended. The
+// lease stays valid until the lease expires. When the attempt has ended, call Stop. Further calls of Stop have no
+// effect.
 func (l *Lease) Stop() {
 	l.cancel(nil)
 	<-l.ended
 }
 
-// Run does the work under the lease's context and then stops the heartbeats, so that the caller can report on the task.
+// Run calls the function `work` under the lease's context and then stops the heartbeats, so that the caller can report
+// on the task.
 //
-// Run returns the error of the work. If the lease is lost, Run returns a *[LeaseLost], even if the work ended without
-// an error. If the work failed with an error other than the cancellation, Run joins the error of the work to the
-// *[LeaseLost]. If the lease is lost before Run is called, Run does not start the work.
+// Run returns the error of the function `work`. If the lease is lost, Run returns a *[LeaseLost], even if `work`
+// returns no error. If `work` returns an error other than the cancellation, Run joins this error to the *[LeaseLost].
+// If the lease is lost before Run is called, Run does not call `work`.
 func (l *Lease) Run(work func(ctx context.Context) error) error {
 	defer l.Stop()
 	if l.ctx.Err() != nil {
@@ -150,8 +152,8 @@ func (l *Lease) Progress(progress any) error {
 	return nil
 }
 
-// State returns the lease state in the last answered heartbeat. The state is EXTENDED before the first answer and LOST
-// after the loss of the lease.
+// State returns the lease state in the last answered heartbeat. The state is EXTENDED before the first response and
+// LOST after the loss of the lease.
 func (l *Lease) State() v1.LeaseState {
 	l.lock.Lock()
 	defer l.lock.Unlock()
@@ -159,13 +161,13 @@ func (l *Lease) State() v1.LeaseState {
 }
 
 // CancelRequested returns a channel that is closed when the run is being cancelled. Finish or release the task within
-// the grace period of the cancellation. The context of the work does not end. If the lease is lost first, the channel
-// stays open, so also wait for the Done channel of the context.
+// the grace period of the cancellation. The context of the attempt does not end. If the lease is lost first, the
+// channel stays open, so also wait for the Done channel of the context.
 func (l *Lease) CancelRequested() <-chan struct{} {
 	return l.reachedChannel(v1.LeaseState_LEASE_STATE_CANCEL_REQUESTED)
 }
 
-// PauseRequested returns a channel that is closed when the run is paused. The work should then stop at a suitable
+// PauseRequested returns a channel that is closed when the run is paused. The attempt should then stop at a suitable
 // point. The lease is renewed during the pause. To wait for a later pause, call PauseRequested again after the run is
 // resumed. If the lease is lost first, the channel stays open, so also wait for the Done channel of the context.
 func (l *Lease) PauseRequested() <-chan struct{} {
@@ -219,8 +221,8 @@ func (l *Lease) pendingProgress() *structpb.Value {
 	return l.progress
 }
 
-// clearAnsweredProgress deletes the pending progress after the server has confirmed it. If a newer progress was set in
-// the meantime, clearAnsweredProgress keeps the newer progress.
+// clearAnsweredProgress deletes the pending progress after the server has confirmed this progress. If a newer progress
+// was set in the meantime, clearAnsweredProgress keeps the newer progress.
 func (l *Lease) clearAnsweredProgress(progress *structpb.Value) {
 	l.lock.Lock()
 	defer l.lock.Unlock()

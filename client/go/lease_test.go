@@ -39,7 +39,8 @@ func refuseHeartbeats(err error) func(context.Context, int) (v1.LeaseState, erro
 	return func(context.Context, int) (v1.LeaseState, error) { return 0, err }
 }
 
-// waitUntilCanceled is work that ends only when its context is cancelled.
+// waitUntilCanceled is a function for Lease.Run that waits until the context is cancelled, and returns the context's
+// error.
 func waitUntilCanceled(ctx context.Context) error {
 	<-ctx.Done()
 	return ctx.Err()
@@ -51,10 +52,10 @@ func checkLeaseLost(t *testing.T, err error, because Cause, began time.Time, aft
 	t.Helper()
 	var lost *LeaseLost
 	if !errors.As(err, &lost) || lost.Because != because {
-		t.Fatalf("expected a lost lease (%s), got: %v", because, err)
+		t.Fatalf("the lease must be lost with the cause %s, but the error is: %v", because, err)
 	}
 	if took := time.Since(began); took != after {
-		t.Errorf("the lease was lost after %v, not after %v", took, after)
+		t.Errorf("the lease must be lost after %v, but was lost after %v", after, took)
 	}
 	return lost
 }
@@ -84,7 +85,7 @@ func TestFirstHeartbeatIsSentImmediatelyAndOthersAfterAThirdOfTheLease(t *testin
 	}
 }
 
-func TestLostLeaseCancelsTheWork(t *testing.T) {
+func TestLostLeaseCancelsTheAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &fakeServer{heartbeat: answerHeartbeats(extended, lost)}
 		began := time.Now()
@@ -145,7 +146,7 @@ func TestHangingHeartbeatIsRetriedAfterAThirdOfTheLease(t *testing.T) {
 		}
 		gap := server.times[1].Sub(server.times[0])
 		if gap < time.Second || gap > 1100*time.Millisecond {
-			t.Error("the second try came after ", gap)
+			t.Error("the retry must start after a third of the lease duration, but started after ", gap)
 		}
 	})
 }
@@ -244,7 +245,7 @@ func TestStoppedKeeperSendsNoHeartbeat(t *testing.T) {
 	})
 }
 
-func TestWorkCanWaitForRequestsToStop(t *testing.T) {
+func TestAttemptCanWaitForRequestsToStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		states := []v1.LeaseState{extended, pauseRequested, extended, pauseRequested, cancelRequested}
 		server := &fakeServer{heartbeat: answerHeartbeats(states...)}
@@ -257,7 +258,7 @@ func TestWorkCanWaitForRequestsToStop(t *testing.T) {
 			for after, request := range requests {
 				<-request()
 				if took := time.Since(began); took != time.Duration(after)*time.Second {
-					t.Errorf("the work learned of answer %d after %v", after, took)
+					t.Errorf("the attempt was notified of response %d after %v", after, took)
 				}
 			}
 			return ctx.Err()
@@ -268,7 +269,7 @@ func TestWorkCanWaitForRequestsToStop(t *testing.T) {
 	})
 }
 
-func TestErrorOfTheWorkIsReturnedUnchanged(t *testing.T) {
+func TestErrorOfTheAttemptIsReturnedUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := (&fakeServer{heartbeat: answerHeartbeats(extended)}).serve(t)
 		_, keeper := client.KeepLease(t.Context(), claimFor(3*time.Second))
@@ -279,7 +280,7 @@ func TestErrorOfTheWorkIsReturnedUnchanged(t *testing.T) {
 	})
 }
 
-func TestErrorOfTheWorkIsJoinedToLeaseLost(t *testing.T) {
+func TestErrorOfTheAttemptIsJoinedToLeaseLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		client := (&fakeServer{heartbeat: answerHeartbeats(extended, lost)}).serve(t)
@@ -310,7 +311,7 @@ func TestErrorJoinedToTheCancellationIsJoinedToLeaseLost(t *testing.T) {
 	})
 }
 
-func TestRunReturnsLeaseLostIfTheWorkEndsWithoutErrorAfterTheLoss(t *testing.T) {
+func TestRunReturnsLeaseLostIfTheAttemptEndsWithoutErrorAfterTheLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		client := (&fakeServer{heartbeat: answerHeartbeats(extended, lost)}).serve(t)
@@ -346,13 +347,13 @@ func TestCancellationByTheCallerIsNotALostLease(t *testing.T) {
 	})
 }
 
-func TestRunDoesNotStartTheWorkAfterTheLeaseIsLost(t *testing.T) {
+func TestRunDoesNotStartTheAttemptAfterTheLeaseIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := (&fakeServer{heartbeat: answerHeartbeats(lost)}).serve(t)
 		ctx, keeper := client.KeepLease(t.Context(), claimFor(3*time.Second))
 		<-ctx.Done()
 		err := keeper.Run(func(context.Context) error {
-			t.Error("Run has started the work")
+			t.Error("Run must not call the function `work` after the loss of the lease")
 			return nil
 		})
 		checkLeaseLost(t, err, Taken, time.Now(), 0)

@@ -14,12 +14,12 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-// Subscription is a stream of events without a gap or a duplicate. It resumes after broken connections and restarts of
-// the server. Only one goroutine at a time may use a Subscription.
+// Subscription is a stream of events without a gap or a duplicate. The subscription resumes after broken connections
+// and restarts of the server. Only one goroutine at a time may use a Subscription.
 type Subscription struct {
 	events v1.EventServiceClient
 	server v1.ServerServiceClient
-	conn   singleTryConn
+	conn   singleCallConn
 	state  subscriptionState
 }
 
@@ -32,8 +32,8 @@ func InLog(id string) SubscribeOption {
 	return func(subscription *Subscription) { subscription.state.logID = id }
 }
 
-// Subscribe returns a subscription to the events that match the request. The subscription opens its stream when the
-// caller ranges over [Subscription.Updates].
+// Subscribe returns a subscription to the events that match the request. When the caller ranges over
+// [Subscription.Updates], the subscription opens a stream.
 func (c *Client) Subscribe(request *v1.SubscribeEventsRequest, options ...SubscribeOption) *Subscription {
 	subscription := &Subscription{
 		events: c.Events,
@@ -47,8 +47,8 @@ func (c *Client) Subscribe(request *v1.SubscribeEventsRequest, options ...Subscr
 	return subscription
 }
 
-// LogID returns the log_id of the log in which the position is valid. It returns an empty string before the first
-// message, unless [InLog] set the log.
+// LogID returns the log_id of the log in which the position is valid. If [InLog] has not set the log, LogID returns an
+// empty string before the first message.
 func (s *Subscription) LogID() string {
 	return s.state.logID
 }
@@ -94,7 +94,7 @@ func (s *Subscription) Updates(ctx context.Context) iter.Seq2[*v1.SubscribeEvent
 type reader struct {
 	*Subscription
 	backoff *backoff
-	// Current stream of the reader. Nil if the next receive must open a stream.
+	// Current stream of the reader. Nil if the method `receive` must first open a stream.
 	stream grpc.ServerStreamingClient[v1.SubscribeEventsResponse]
 }
 

@@ -10,7 +10,8 @@ import (
 type subscriptionState struct {
 	// Request for the next stream. Its `after_position` is the cursor.
 	request *v1.SubscribeEventsRequest
-	// ID of the log in which the cursor is valid. Empty before the first stream, unless InLog set the log.
+	// ID of the log in which the cursor is valid. If InLog has not set the log, the ID is empty before the first
+	// stream.
 	logID string
 	// Snapshot parts that have been received, merged into one snapshot. Nil if no snapshot is being received.
 	snapshot   *v1.RunSnapshot

@@ -63,7 +63,7 @@ func snapshotPartMessage(snapshot *v1.RunSnapshot) *update {
 	return &update{Message: &v1.SubscribeEventsResponse_Snapshot{Snapshot: snapshot}}
 }
 
-// readAll reads the subscription until it ends or fails. It returns the updates and the error.
+// readAll reads the subscription until the subscription ends or fails, and returns the updates and the error.
 func readAll(ctx context.Context, subscription *Subscription) (updates []*update, err error) {
 	for update, failure := range subscription.Updates(ctx) {
 		if failure != nil {
@@ -178,7 +178,7 @@ func TestDrainingIsNotYielded(t *testing.T) {
 			t.Error(cursors)
 		}
 		if waited := server.times[1].Sub(server.times[0]); waited != 5*time.Second {
-			t.Error("the next try came after ", waited)
+			t.Error("the subscription must resume after 5s, but resumed after ", waited)
 		}
 	})
 }

@@ -1,7 +1,7 @@
 //! Benchmarks the parts of the server that take most of the time in profiles. Run the benchmarks with `cargo bench -p
 //! runhub-server`. To measure the whole server, run `runhub bench`.
 
-#![allow(missing_docs, clippy::unwrap_used)] // A failure ends the benchmark, as it ends a test.
+#![allow(missing_docs, clippy::unwrap_used)] // A failure ends the benchmark, as a failure ends a test.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ fn event_draft() -> EventDraft {
     EventDraft { task_key: None, source: "agent".into(), kind: "tool_used".into(), message: "edited".into(), payload }
 }
 
-/// Measures the time of appends. Each append commits, so the time includes the write to the disk.
+/// Measures the latency of appends. Each append commits, so the latency includes the write to the disk.
 fn measure_appends(criterion: &mut Criterion) {
     let fixture = Fixture::new();
     let mut group = criterion.benchmark_group("append");
@@ -77,7 +77,7 @@ fn measure_appends(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Measures the time of 100 claims and releases in one commit, in a run with 10,000 tasks.
+/// Measures the latency of 100 claims and releases in one commit, in a run with 10,000 tasks.
 fn measure_claims(criterion: &mut Criterion) {
     let fixture = Fixture::new();
     let drafts = vec![TaskDraft { key: String::new(), spec: TaskSpec::default(), depends_on: vec![] }; 1_000];

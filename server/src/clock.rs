@@ -15,9 +15,9 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
     /// Waits until the clock shows `time` or later.
     fn sleep_until(&self, time: Timestamp) -> Sleep<'_>;
-    /// Returns whether the process stalled for more than `STALL` between two readings of the clock. The process stalls
-    /// if it is stopped, if the machine is suspended, or if the clock is set forward. The caller must read the clock at
-    /// least every `CLOCK_CHECK_INTERVAL`. Otherwise the caller's own pause counts as a stall.
+    /// Returns whether the process stalled for more than `STALL` between two readings of the clock. If the process is
+    /// stopped, the machine is suspended, or the clock is set forward, the process stalls. The caller must read the
+    /// clock at least every `CLOCK_CHECK_INTERVAL`. Otherwise the caller's own pause counts as a stall.
     fn has_stalled(&self, from: Timestamp, to: Timestamp) -> bool;
 }
 

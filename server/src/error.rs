@@ -21,7 +21,7 @@ pub enum Error {
     NotFound { what: Resource, id: String },
     #[error("{0}")]
     StaleLease(StaleToken),
-    #[error("task {task_id} is held by agent {agent_id:?}: completing the task requires the holder's lease_token")]
+    #[error("agent {agent_id:?} holds the lease of task {task_id}: pass the holder's lease_token to complete the task")]
     LeaseRequired { task_id: String, agent_id: String },
     #[error("{problem}")]
     WrongStatus { current_status: &'static str, problem: String },

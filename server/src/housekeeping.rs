@@ -13,10 +13,10 @@ use crate::store::{JobOptions, Store, Tx, compaction, requests};
 /// Maximum time between two cleanups. Most retention times are hours or days, so a delay of one minute does not matter.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// Minimum time between two cleanups. This time bounds the cost of the cleanups if the retention time is short.
+/// Minimum time between two cleanups. If the retention time is short, this minimum bounds the cost of the cleanups.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
 
-/// The times after which the server removes rows.
+/// The times after which the server removes stored answers and events.
 #[derive(Debug, Clone, Copy)]
 pub struct RetentionTimes {
     /// The time after which the server removes the answer to a request with a request_id.
@@ -33,7 +33,7 @@ impl RetentionTimes {
     }
 }
 
-/// Removes rows whose retention time has passed, until the server shuts down.
+/// Removes stored answers and events whose retention time has passed, until the server shuts down.
 pub async fn run(store: Store, clock: Arc<dyn Clock>, keep: RetentionTimes, mut draining: watch::Receiver<bool>) {
     loop {
         let next = clock.now().plus(keep.period());
@@ -49,7 +49,7 @@ pub async fn run(store: Store, clock: Arc<dyn Clock>, keep: RetentionTimes, mut 
     }
 }
 
-/// Removes all rows whose retention time has passed.
+/// Removes all stored answers and events whose retention time has passed.
 ///
 /// # Errors
 /// Fails if the store can't be written.

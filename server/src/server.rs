@@ -1,5 +1,5 @@
-//! This module starts the server, serves calls, and shuts the server down. A shutdown ends within the drain time, even
-//! if clients keep calls open.
+//! This module starts the server, serves calls, and shuts the server down. Even if clients keep calls open, a shutdown
+//! ends within the drain time.
 
 use std::future::Future;
 use std::os::unix::fs::FileTypeExt;
@@ -43,8 +43,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// Maximum time that the server waits for the answer to a ping. If no answer arrives, the server closes the connection.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Minimum drain time for closing the store. The store gets a tenth of the drain time to end the commit in progress, or
-/// a tenth of this minimum if `--drain` is shorter.
+/// Minimum drain time for closing the store. The store gets a tenth of the drain time to end the commit in progress. If
+/// `--drain` is shorter than this minimum, the store gets a tenth of this minimum.
 const SHORTEST_CLOSE: Duration = Duration::from_secs(1);
 
 /// The reason why a server did not start or stopped serving.
@@ -74,7 +74,7 @@ enum Listener {
     Unix(UnixListener, SocketFile),
 }
 
-/// The file of a unix socket. The file is removed when the value is dropped.
+/// The file of a unix socket. Dropping the value removes the file.
 struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
@@ -92,7 +92,7 @@ impl Server {
     pub async fn bind(config: Config, clock: Arc<dyn Clock>) -> Result<Self, ServeError> {
         let waiters = Arc::new(Waiters::default());
         let store = Store::open(&config.db, Arc::clone(&clock), waiters.listener())?;
-        // Agents could not send heartbeats while no server ran, so all leases are extended before the sweeper expires
+        // While no server ran, agents could not send heartbeats, so all leases are extended before the sweeper expires
         // any lease.
         sweeper::extend_live_leases(&store, Timestamp::from_micros(0))
             .await
@@ -174,7 +174,8 @@ fn compute_drain_time_for_calls(drain: Duration) -> Duration {
     drain - drain / 10
 }
 
-/// Returns the health reporter and the routes of all services, including health and both versions of reflection.
+/// Returns the health reporter and the routes of all services, including health and the versions v1 and v1alpha of
+/// reflection.
 async fn build_routes(hub: &Hub) -> Result<(HealthReporter, Routes), ServeError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     set_health(&health, ServingStatus::Serving).await;

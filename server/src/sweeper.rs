@@ -1,8 +1,9 @@
 //! This module performs the actions that become due as time passes. The sweeper expires leases and approvals, ends
-//! cancellations whose grace period has passed, and wakes claims when a task's `not_before_time` passes.
+//! cancellations whose grace period has passed, and wakes claims for tasks whose `not_before_time` has passed.
 //!
-//! The sweeper finds due rows in a read transaction and processes each row in a write transaction. The write
-//! transaction checks again whether the row is due, because the row may have changed after the read.
+//! The sweeper finds the rows of due tasks, approvals and runs in a read transaction, and processes each row in a write
+//! transaction. The write transaction checks again whether the row is due, because the row may have changed after the
+//! read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,8 +123,8 @@ impl Sweeper {
         now
     }
 
-    /// Waits for a future and returns its result. Checks the clock every `CLOCK_CHECK_INTERVAL` during the wait,
-    /// because otherwise a slow future would count as a stall.
+    /// Waits for a future and returns the future's result. Checks the clock every `CLOCK_CHECK_INTERVAL` during the
+    /// wait, because otherwise a slow future would count as a stall.
     async fn watch_clock_during<T>(&mut self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         loop {
@@ -149,8 +150,8 @@ impl Sweeper {
     }
 }
 
-/// Processes the due rows that a sweep has found. Each row has its own transaction and changes only if the row is still
-/// due.
+/// Processes each due row that a sweep has found in a separate transaction. If the row is no longer due, the
+/// transaction changes nothing.
 ///
 /// # Errors
 /// Fails if the store can't be written.

@@ -1,4 +1,4 @@
-//! This module wakes held calls when the store commits a change that the calls wait for. The module also stores the
+//! When the store commits a change that held calls wait for, this module wakes the calls. The module also stores the
 //! time at which the sweeper must act next.
 //!
 //! The store passes every committed `Signal` to `Waiters`, which wakes as many held calls as the change can serve. A
@@ -207,7 +207,8 @@ impl DueTimer {
         self.time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records `time` as the next due time and wakes the sweeper, unless an earlier or equal time is already recorded.
+    /// Records `time` as the next due time and wakes the sweeper. If an earlier or equal time is already recorded, does
+    /// nothing.
     pub fn bring_forward(&self, time: Timestamp) {
         let mut next = self.lock();
         if next.is_none_or(|next| time < next) {

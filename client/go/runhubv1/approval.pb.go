@@ -39,7 +39,7 @@ const (
 	ApprovalVerdict_APPROVAL_VERDICT_REJECTED ApprovalVerdict = 3
 	// The decision is to request changes to the subject of the approval.
 	ApprovalVerdict_APPROVAL_VERDICT_CHANGES_REQUESTED ApprovalVerdict = 4
-	// The approval was undecided at its `expire_time`, and its `on_expiry` is REJECT.
+	// The approval was undecided at its `expire_time`, and the approval's `on_expiry` is REJECT.
 	ApprovalVerdict_APPROVAL_VERDICT_EXPIRED ApprovalVerdict = 5
 	// The approval was cancelled by CancelApproval or together with the approval's run.
 	ApprovalVerdict_APPROVAL_VERDICT_CANCELLED ApprovalVerdict = 6
@@ -187,11 +187,11 @@ type Approval struct {
 	// The digest of the action that the approval permits (at most 64 KiB), in a format that the caller of RequestApproval
 	// chooses. ConsumeApproval must pass an equal digest. If `subject_digest` is empty, the approval can't be consumed.
 	SubjectDigest string `protobuf:"bytes,10,opt,name=subject_digest,json=subjectDigest,proto3" json:"subject_digest,omitempty"`
-	// The action that the server takes if the approval is undecided at `expire_time`. If `expire_time` is unset, the
-	// server never takes the action.
+	// The server's action on the undecided approval at `expire_time`. If `expire_time` is unset, the server never takes
+	// the action.
 	OnExpiry ExpiryPolicy `protobuf:"varint,11,opt,name=on_expiry,json=onExpiry,proto3,enum=runhub.v1.ExpiryPolicy" json:"on_expiry,omitempty"`
-	// The time at which the approval expires if the approval is still undecided. A decided approval can still be consumed
-	// after this time. If `expire_time` is unset, the approval never expires.
+	// The time at which an undecided approval expires. A decided approval can still be consumed after this time. If
+	// `expire_time` is unset, the approval never expires.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=expire_time,json=expireTime,proto3,oneof" json:"expire_time,omitempty"`
 	// The time at which the approval was decided, expired or was cancelled. If RecordApproval created the approval,
 	// `decide_time` equals `create_time`. While the approval is PENDING, `decide_time` is unset.

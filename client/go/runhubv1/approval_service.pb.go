@@ -42,8 +42,8 @@ type RecordApprovalRequest struct {
 	// Data about the subject of the decision: any JSON value within the limits of Approval.payload. If `payload` is
 	// unset, the data is null.
 	Payload *structpb.Value `protobuf:"bytes,6,opt,name=payload,proto3" json:"payload,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -192,18 +192,18 @@ type RequestApprovalRequest struct {
 	// The digest of the action that the approval permits (at most 64 KiB). If `subject_digest` is empty, the approval
 	// can't be consumed.
 	SubjectDigest string `protobuf:"bytes,6,opt,name=subject_digest,json=subjectDigest,proto3" json:"subject_digest,omitempty"`
-	// The time at which the approval expires if the approval is still undecided. If the time has already passed, the
-	// server accepts the request, and the approval expires immediately. Set `expire_time` or `ttl`, but not both fields.
-	// If neither field is set, the approval never expires.
+	// The time at which the undecided approval expires. If the time has already passed, the server accepts the request,
+	// and the approval expires immediately. Set `expire_time` or `ttl`, but not both fields. If neither field is set, the
+	// approval never expires.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expire_time,json=expireTime,proto3,oneof" json:"expire_time,omitempty"`
 	// The time from the call until an undecided approval expires (at most 365 days). Set `ttl` or `expire_time`, but not
 	// both fields. If neither field is set, the approval never expires.
 	Ttl *durationpb.Duration `protobuf:"bytes,8,opt,name=ttl,proto3,oneof" json:"ttl,omitempty"`
-	// The action that the server takes if the approval is undecided at its `expire_time`. If `on_expiry` is unset, the
-	// action is REJECT.
+	// The server's action on the undecided approval at the approval's `expire_time`. If `on_expiry` is unset, the action
+	// is REJECT.
 	OnExpiry ExpiryPolicy `protobuf:"varint,9,opt,name=on_expiry,json=onExpiry,proto3,enum=runhub.v1.ExpiryPolicy" json:"on_expiry,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,10,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -372,8 +372,8 @@ type DecideApprovalRequest struct {
 	// The `subject_digest` that the approval must have, so that a caller decides only the subject that the caller has
 	// reviewed. If `expected_subject_digest` is unset, the call decides the approval without a check of the digest.
 	ExpectedSubjectDigest *string `protobuf:"bytes,6,opt,name=expected_subject_digest,json=expectedSubjectDigest,proto3,oneof" json:"expected_subject_digest,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -612,8 +612,8 @@ type CancelApprovalRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id of the approval to cancel (required).
 	ApprovalId string `protobuf:"bytes,1,opt,name=approval_id,json=approvalId,proto3" json:"approval_id,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -716,8 +716,8 @@ type ConsumeApprovalRequest struct {
 	ApprovalId string `protobuf:"bytes,1,opt,name=approval_id,json=approvalId,proto3" json:"approval_id,omitempty"`
 	// The digest of the action that the caller is about to take (required, at most 64 KiB).
 	SubjectDigest string `protobuf:"bytes,2,opt,name=subject_digest,json=subjectDigest,proto3" json:"subject_digest,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -41,8 +41,8 @@ type CreateArtifactRequest struct {
 	// Further data about the artifact: any JSON value within the limits of Artifact.metadata. If `metadata` is unset, the
 	// data is null.
 	Metadata *structpb.Value `protobuf:"bytes,6,opt,name=metadata,proto3" json:"metadata,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

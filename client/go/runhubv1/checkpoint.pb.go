@@ -39,7 +39,7 @@ type Checkpoint struct {
 	// The data from which the orchestrator can resume the run: any JSON value of at most 1 MiB, nested at most 24 levels
 	// deep. If `payload` is unset, the data is null.
 	Payload *structpb.Value `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
-	// The position of the run's newest event when the checkpoint was created. To read the later events after the
+	// The position of the run's newest event at the creation of the checkpoint. To read the later events after the
 	// orchestrator has resumed the run, use this position as the cursor.
 	Position int64 `protobuf:"varint,5,opt,name=position,proto3" json:"position,omitempty"`
 	// The time at which the checkpoint was created, with microsecond precision.

@@ -34,8 +34,8 @@ type CreateCheckpointRequest struct {
 	// The data from which the orchestrator can resume the run: any JSON value within the limits of Checkpoint.payload. If
 	// `payload` is unset, the data is null.
 	Payload *structpb.Value `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -41,7 +41,7 @@ const (
 	// INVALID_ARGUMENT: the dependencies of the tasks form a cycle. The text of the error names the tasks of the cycle.
 	ErrorReason_ERROR_REASON_DEPENDENCY_CYCLE ErrorReason = 2
 	// INVALID_ARGUMENT: an earlier call of the same RPC had the same request_id and different content. By default, the
-	// server remembers a request_id for 24 h.
+	// server stores a request_id for 24 h.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 3
 	// NOT_FOUND: no run has the requested id. A `google.rpc.ResourceInfo` contains the id.
 	ErrorReason_ERROR_REASON_RUN_NOT_FOUND ErrorReason = 4
@@ -54,11 +54,11 @@ const (
 	ErrorReason_ERROR_REASON_CHECKPOINT_NOT_FOUND ErrorReason = 7
 	// FAILED_PRECONDITION: the lease token does not name the task's current attempt. The server rejects the write and
 	// records the rejection as the event `stale_write_rejected`. If a duplicate request of ClaimTask arrives after the
-	// claimed lease has become stale, the server returns this reason without an event. Metadata: `attempt_number` (the
-	// number of the token's attempt; empty if the server never issued the token for this task, or if the task was
-	// deleted), `current_attempt_number`, `current_status`.
+	// token of the claimed lease has become stale, the server returns STALE_LEASE without an event. Metadata:
+	// `attempt_number` (the number of the token's attempt; empty if the server never issued the token for this task, or
+	// if the task was deleted), `current_attempt_number`, `current_status`.
 	ErrorReason_ERROR_REASON_STALE_LEASE ErrorReason = 8
-	// FAILED_PRECONDITION: an agent holds the task, so the call needs the agent's `lease_token`.
+	// FAILED_PRECONDITION: the task is IN_PROGRESS, so the call needs the `lease_token` of the task's lease.
 	ErrorReason_ERROR_REASON_LEASE_REQUIRED ErrorReason = 9
 	// FAILED_PRECONDITION: the current status of the run or task does not allow the call. Metadata: `current_status`.
 	ErrorReason_ERROR_REASON_WRONG_STATUS ErrorReason = 10

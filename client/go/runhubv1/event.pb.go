@@ -27,8 +27,9 @@ const (
 
 // An event is one entry of the event log. An event never changes.
 //
-// Agents append events of their own kinds. The server's own events have the source `system` and the kinds and payloads
-// listed below. The server writes each of its own events in the transaction of the change that the event describes.
+// Agents append events of kinds that the agents choose. The server's own events have the source `system` and the kinds
+// and payloads listed below. The server writes each of its own events in the transaction of the change that the event
+// describes.
 //
 // The keys of the server's payloads are the JSON names of the corresponding proto fields. Enum values appear by name,
 // times are RFC 3339 text, and an unset field is null. Later versions of the server can add keys, but never remove a
@@ -82,7 +83,7 @@ const (
 //   - `task_claimed`: An agent claimed a task.
 //   - `agentId`: The id of the agent that claimed the task.
 //   - `attemptNumber`: The number of the attempt that the claim opened.
-//   - `leaseExpireTime`: The time at which the lease expires unless a heartbeat extends the lease.
+//   - `leaseExpireTime`: The time at which the lease expires without a further heartbeat.
 //   - `task_completed`: An agent or an operator completed a task.
 //   - `agentId`: The id of the agent whose attempt completed the task, or null if an operator completed the task.
 //   - `attemptNumber`: The number of the attempt that ended, or null if an operator completed the task.
@@ -98,28 +99,28 @@ const (
 //   - `failureCount`: The task's failure_count after the event.
 //   - `notBeforeTime`: The task's not_before_time after the event.
 //   - `task_released`: An agent released a task.
-//   - `agentId`: The id of the agent that held the task.
+//   - `agentId`: The id of the agent that held the lease of the task.
 //   - `attemptNumber`: The number of the attempt that ended.
 //   - `reason`: The agent's reason for the release.
 //   - `status`: The task's status after the event.
 //   - `task_blocked`: A caller blocked a task, or the server blocked a task because a dependency of the task was
 //     abandoned.
-//   - `agentId`: The id of the agent that held the task, or null if no agent held the task.
+//   - `agentId`: The id of the agent that held the lease of the task, or null if no agent held the lease.
 //   - `attemptNumber`: The number of the attempt that ended, or null if no attempt ended.
 //   - `summary`: The task's implementation_summary after the event.
 //   - `blockerSignature`: The task's blocker_signature after the event.
 //   - `task_abandoned`: A caller, a replan or the cancellation of the run abandoned a task.
-//   - `agentId`: The id of the agent that held the task, or null if no agent held the task.
+//   - `agentId`: The id of the agent that held the lease of the task, or null if no agent held the lease.
 //   - `attemptNumber`: The number of the attempt that ended, or null if no attempt ended.
 //   - `summary`: The task's implementation_summary after the event.
 //   - `blockerSignature`: The task's blocker_signature after the event.
 //   - `task_requeued`: RequeueTask or RequeueInProgressTasks made a task pending again, or the server requeued a task
 //     because a dependency of the task was requeued.
-//   - `agentId`: The id of the agent that held the task, or null if no agent held the task.
+//   - `agentId`: The id of the agent that held the lease of the task, or null if no agent held the lease.
 //   - `attemptNumber`: The number of the attempt that ended, or null if no attempt ended.
 //   - `reason`: The reason for requeuing the task.
 //   - `requeue_in_progress`: RequeueInProgressTasks made all in-progress tasks of a run pending again. The server appends
-//     the event `task_requeued` for each task before this event.
+//     the event `task_requeued` for each task before `requeue_in_progress`.
 //   - `changes`: The number of requeued tasks.
 //   - `lease_expired`: The server took back an expired lease.
 //   - `agentId`: The id of the agent that held the lease.
@@ -130,13 +131,13 @@ const (
 //   - `lease_resumed`: A heartbeat resumed an expired lease.
 //   - `agentId`: The id of the agent that holds the lease.
 //   - `attemptNumber`: The number of the attempt that continues.
-//   - `leaseExpireTime`: The time at which the lease expires unless a heartbeat extends the lease.
+//   - `leaseExpireTime`: The time at which the lease expires without a further heartbeat.
 //   - `stale_write_rejected`: The server rejected a write because the lease token of the write is stale.
 //   - `call`: The name of the RPC whose call the server rejected.
 //   - `agentId`: The id of the agent to which the server issued the token, or null if the server never issued the token
-//     for this task.
+//     for the event's task.
 //   - `attemptNumber`: The number of the attempt for which the server issued the token, or null if the server never
-//     issued the token for this task.
+//     issued the token for the event's task.
 //   - `currentAttemptNumber`: The number of the task's newest attempt.
 //   - `currentStatus`: The task's current status.
 //   - `attempt_recorded`: RecordTaskAttempt recorded an attempt.
@@ -159,8 +160,7 @@ const (
 //   - `requestedBy`: The name of the caller that requested the decision.
 //   - `subjectDigest`: The approval's subject_digest.
 //   - `onExpiry`: The approval's expiry policy.
-//   - `expireTime`: The time at which the approval expires if the approval is undecided, or null if the approval never
-//     expires.
+//   - `expireTime`: The time at which the undecided approval expires, or null if the approval never expires.
 //   - `payload`: The approval's payload.
 //   - `approval_recorded`: RecordApproval recorded a decision that was made without RequestApproval.
 //   - `approvalId`: The id of the approval.
@@ -177,11 +177,12 @@ const (
 //   - `approvalId`: The id of the approval.
 //   - `onExpiry`: The approval's expiry policy.
 //   - `verdict`: The approval's verdict after the event.
-//   - `source`: The approval's source after the event: `system` if the expiry decided the approval, otherwise empty.
+//   - `source`: The approval's source after the event. If the expiry decided the approval, the source is `system`.
+//     Otherwise, the source is empty.
 //   - `approval_cancelled`: CancelApproval or the cancellation of the run cancelled an approval.
 //   - `approvalId`: The id of the approval.
-//   - `source`: The approval's source after the event: `system` if the approval was cancelled together with its run,
-//     otherwise empty.
+//   - `source`: The approval's source after the event. If the cancellation of the run cancelled the approval, the
+//     source is `system`. Otherwise, the source is empty.
 //   - `approval_consumed`: ConsumeApproval consumed an approval.
 //   - `approvalId`: The id of the approval.
 //   - `subjectDigest`: The approval's subject_digest.

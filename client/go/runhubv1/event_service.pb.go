@@ -147,8 +147,8 @@ type AppendEventsRequest struct {
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
 	// The events to append (1 to 1,000). The server appends the events in the order of this list.
 	Events []*EventDraft `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -390,8 +390,8 @@ type ListEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The matching events, in ascending order of position.
 	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
-	// The position up to which the server has searched the log. Use `next_position` as the next `after_position`, even if
-	// `events` is empty.
+	// The position up to which the server has searched the log. Even if `events` is empty, use `next_position` as the
+	// next `after_position`.
 	NextPosition  int64 `protobuf:"varint,2,opt,name=next_position,json=nextPosition,proto3" json:"next_position,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -450,8 +450,8 @@ type SubscribeEventsRequest struct {
 	// `after_position` is set, the server ignores `start`. If `after_position` is unset, `start` determines where the
 	// stream starts.
 	AfterPosition *int64 `protobuf:"varint,2,opt,name=after_position,json=afterPosition,proto3,oneof" json:"after_position,omitempty"`
-	// The start of the stream if `after_position` is unset. If `start` is unset too, the stream starts with the oldest
-	// stored event.
+	// The start of a stream without `after_position`. If neither `start` nor `after_position` is set, the stream starts
+	// with the oldest stored event.
 	Start SubscribeStart `protobuf:"varint,3,opt,name=start,proto3,enum=runhub.v1.SubscribeStart" json:"start,omitempty"`
 	// The kinds of the events to stream, in the format of ListEventsRequest.kinds. If `kinds` is empty, the call streams
 	// events of all kinds.
@@ -655,8 +655,8 @@ type isSubscribeEventsResponse_Message interface {
 type SubscribeEventsResponse_Snapshot struct {
 	// A part of the run's snapshot, which the server sends only with FROM_SNAPSHOT and only at the start of the stream.
 	// The snapshot equals the response of GetRunSnapshot with the default limits. The server splits the snapshot into
-	// messages of at most 2 MiB. A message exceeds 2 MiB only if a single entry of the snapshot exceeds 2 MiB. The
-	// lists in each part continue the lists in the previous part.
+	// messages of at most 2 MiB. If a single entry of the snapshot exceeds 2 MiB, the message that contains the entry
+	// also exceeds 2 MiB. The lists in each part continue the lists in the previous part.
 	//
 	// The first part of the snapshot has `run`, and only the last part has `position`. If the stream breaks before the
 	// last part, the watcher has no cursor, and the next stream starts with a new snapshot.

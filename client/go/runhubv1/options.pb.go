@@ -25,7 +25,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// The server's treatment of an RPC when more calls arrive than the server can serve.
+// The treatment of an RPC by an overloaded server, to which more calls arrive than the server can serve.
 type Admission int32
 
 const (
@@ -96,7 +96,7 @@ type RpcOptions struct {
 	// of an RPC that changes state has a `request_id`, so that a repeated call has no second effect. The only exception
 	// is Heartbeat, because a repeated heartbeat does no harm.
 	Mutates bool `protobuf:"varint,1,opt,name=mutates,proto3" json:"mutates,omitempty"`
-	// The server's treatment of the RPC when the server is overloaded. Every RPC must set `admission`.
+	// The treatment of the RPC by an overloaded server. Every RPC must set `admission`.
 	Admission Admission `protobuf:"varint,2,opt,name=admission,proto3,enum=runhub.v1.Admission" json:"admission,omitempty"`
 	// If `paged` is true, the RPC returns pages: the request has `page_size` and `page_token`, and the response has
 	// `next_page_token`. Default: false.

@@ -40,7 +40,7 @@ const (
 	RunStatus_RUN_STATUS_PAUSED RunStatus = 3
 	// The run waits for a person or another system. The run's tasks can still be claimed.
 	RunStatus_RUN_STATUS_BLOCKED RunStatus = 4
-	// The run is being cancelled. An agent that holds a task can finish the task, but no task can be claimed.
+	// The run is being cancelled. An agent that holds a lease can finish the leased task, but no task can be claimed.
 	RunStatus_RUN_STATUS_CANCELLING RunStatus = 5
 	// The run has ended, and the run's goal was reached.
 	RunStatus_RUN_STATUS_COMPLETED RunStatus = 6
@@ -111,8 +111,8 @@ type Run struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The goal that the run is to achieve, in the caller's words (at most 64 KiB).
 	Goal string `protobuf:"bytes,2,opt,name=goal,proto3" json:"goal,omitempty"`
-	// The repository that the agents work in (at most 4 KiB). Two runs use the same repository if their `repo_path`
-	// values are equal byte for byte. The server does not interpret the value in any other way.
+	// The repository that the agents work in (at most 4 KiB). If the `repo_path` values of two runs are equal byte for
+	// byte, the runs use the same repository. The server does not interpret `repo_path` in any other way.
 	RepoPath string `protobuf:"bytes,3,opt,name=repo_path,json=repoPath,proto3" json:"repo_path,omitempty"`
 	// Key-value pairs of the caller's choice: at most 64 pairs, with keys of at most 256 bytes and values of at most 1
 	// KiB. The server interprets only the label `path_policy`, which is `on` (the default) or `off`. If `path_policy` is
@@ -120,7 +120,7 @@ type Run struct {
 	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The run's status. The RPCs UpdateRun, PauseRun, ResumeRun and CancelRun change the status. The server itself
 	// changes the status in two cases. If an approval with the expiry policy PAUSE_RUN expires, the server pauses the
-	// run. If the run is CANCELLING, and either no agent holds a task of the run or the grace period has ended, the run
+	// run. If the run is CANCELLING, and either no task of the run is IN_PROGRESS or the grace period has ended, the run
 	// becomes CANCELLED.
 	Status RunStatus `protobuf:"varint,5,opt,name=status,proto3,enum=runhub.v1.RunStatus" json:"status,omitempty"`
 	// The reason for the status. If PauseRun, ResumeRun or CancelRun changes the status, the call sets the reason. If

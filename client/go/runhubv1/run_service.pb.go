@@ -34,8 +34,8 @@ type CreateRunRequest struct {
 	RepoPath string `protobuf:"bytes,2,opt,name=repo_path,json=repoPath,proto3" json:"repo_path,omitempty"`
 	// Key-value pairs of the caller's choice, with the limits and the meaning of Run.labels.
 	Labels map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -369,17 +369,18 @@ type UpdateRunRequest struct {
 	// The new status. The server refuses PAUSED, CANCELLING and CANCELLED: call PauseRun to pause the run, or CancelRun
 	// to cancel the run. If `status` is unset, the status does not change.
 	Status *RunStatus `protobuf:"varint,3,opt,name=status,proto3,enum=runhub.v1.RunStatus,oneof" json:"status,omitempty"`
-	// The new result of the run (at most 64 KiB). If `summary` is unset, the result does not change, unless `update_mask`
-	// names `summary`. In that case, the call clears the result.
+	// The new result of the run (at most 64 KiB). If `summary` is unset and `update_mask` names `summary`, the call
+	// clears the result. If `summary` is unset and `update_mask` does not name `summary`, the result does not change.
 	Summary *string `protobuf:"bytes,4,opt,name=summary,proto3,oneof" json:"summary,omitempty"`
-	// The id of the run's new current task, which must be a task of this run. If `current_task_id` is unset, the current
-	// task does not change, unless `update_mask` names `current_task_id`. In that case, the call clears the current task.
+	// The id of the run's new current task, which must be a task of this run. If `current_task_id` is unset and
+	// `update_mask` names `current_task_id`, the call clears the current task. If `current_task_id` is unset and
+	// `update_mask` does not name `current_task_id`, the current task does not change.
 	CurrentTaskId *string `protobuf:"bytes,5,opt,name=current_task_id,json=currentTaskId,proto3,oneof" json:"current_task_id,omitempty"`
 	// The revision that the run must have. If `expected_revision` is unset, the call changes the run without a check of
 	// the revision.
 	ExpectedRevision *int64 `protobuf:"varint,6,opt,name=expected_revision,json=expectedRevision,proto3,oneof" json:"expected_revision,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -515,8 +516,8 @@ type IncrementCycleRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id of the run whose `cycle_count` the call increments (required).
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -617,8 +618,8 @@ type IncrementReplanRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id of the run whose `replan_count` the call increments (required).
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -722,8 +723,8 @@ type PauseRunRequest struct {
 	// The reason for the pause (at most 64 KiB), which becomes the run's `status_reason`. If `reason` is empty, the pause
 	// has no reason.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -834,8 +835,8 @@ type ResumeRunRequest struct {
 	// The reason for resuming the run (at most 64 KiB), which becomes the run's `status_reason`. If `reason` is empty,
 	// the call clears the run's `status_reason`.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -947,11 +948,11 @@ type CancelRunRequest struct {
 	// The reason for the cancellation (at most 64 KiB), which becomes the run's `status_reason`. If `reason` is empty,
 	// the cancellation has no reason.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	// The time in which agents can finish the held tasks of the run (0 to 24 h). If `grace` is unset, the grace period is
-	// 30 s.
+	// The time in which agents can finish the leased tasks of the run (0 to 24 h). If `grace` is unset, the grace period
+	// is 30 s.
 	Grace *durationpb.Duration `protobuf:"bytes,3,opt,name=grace,proto3,oneof" json:"grace,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1069,8 +1070,8 @@ type DeleteRunRequest struct {
 	// The revision that the run must have. If `expected_revision` is unset, the call deletes the run without a check of
 	// the revision.
 	ExpectedRevision *int64 `protobuf:"varint,2,opt,name=expected_revision,json=expectedRevision,proto3,oneof" json:"expected_revision,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -69,10 +69,10 @@ const (
 // If a request has the request_id of an earlier call and different content, the server returns INVALID_ARGUMENT /
 // REQUEST_ID_REUSED.
 //
-// The server remembers a request_id for 24 hours by default (`runhub serve --keep-requests-for`). The server does not
-// remember a call with an empty `request_id` or a call that changed nothing. The server remembers a rejected stale
-// write, because the rejection appended an event. A duplicate of the rejected write returns the same error and appends
-// no second event.
+// The server stores each response for 24 hours by default (`runhub serve --keep-requests-for`). The server stores no
+// response to a request that has an empty `request_id` or changes nothing. The server stores the error of a rejected
+// stale write, because the rejection appends an event. A duplicate of the rejected write returns the stored error and
+// appends no second event.
 //
 // A list RPC with `page_size` and `page_token` returns a `next_page_token` with every page except the last page. A page
 // token is valid only for the query that returned the token: the same RPC with the same filters.
@@ -152,19 +152,20 @@ type RunServiceClient interface {
 	ResumeRun(ctx context.Context, in *ResumeRunRequest, opts ...grpc.CallOption) (*ResumeRunResponse, error)
 	// Cancels a run. The run becomes CANCELLING, and the server abandons the run's pending tasks. Calls of ClaimTask with
 	// the `run_id` of the run, including waiting calls, return RUN_ENDED. Heartbeat returns CANCEL_REQUESTED to the
-	// agents that hold a task of the run. These agents can still complete their tasks. If a task fails or is released, or
-	// if the task's lease expires, the task becomes ABANDONED.
+	// agents that hold the lease of a task of the run. These agents can still complete the leased tasks. If a task fails
+	// or is released, or if the task's lease expires, the task becomes ABANDONED.
 	//
-	// When no agent holds a task of the run, or when the grace period has ended, the server abandons the remaining tasks,
-	// cancels the pending approvals, and makes the run CANCELLED, all in one transaction. If `grace` is 0, or if no agent
-	// holds a task of the run at the time of the call, the run becomes CANCELLED immediately.
+	// When no task of the run is IN_PROGRESS, or when the grace period has ended, the server abandons the remaining
+	// tasks, cancels the pending approvals, and makes the run CANCELLED, all in one transaction. If `grace` is 0, or if
+	// no task of the run is IN_PROGRESS at the time of the call, the run becomes CANCELLED immediately.
 	//
 	// A repeated call of CancelRun changes nothing, except that a shorter grace period ends the cancellation earlier.
 	//
 	// Appends the event `run_cancel_requested` first and the event `run_cancelled` last. Between these two events, the
-	// server appends `task_abandoned` for each task that the cancellation abandons. For each pending approval, the server
-	// appends `approval_cancelled`, or `approval_expired` if the approval's expire_time has passed. A repeated call with
-	// a shorter grace period appends another `run_cancel_requested`.
+	// server appends `task_abandoned` for each task that the cancellation abandons. If the expire_time of a pending
+	// approval has passed and `on_expiry` is REJECT or APPROVE, the server appends `approval_expired`. For each other
+	// pending approval, the server appends `approval_cancelled`. A repeated call with a shorter grace period appends
+	// another `run_cancel_requested`.
 	//
 	// Errors:
 	// - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
@@ -173,8 +174,8 @@ type RunServiceClient interface {
 	// - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
 	CancelRun(ctx context.Context, in *CancelRunRequest, opts ...grpc.CallOption) (*CancelRunResponse, error)
 	// Deletes a run that has ended, with the run's plan, attempts, approvals, checkpoints, artifacts, agent states and
-	// events. Only the run's last event, `run_deleted`, remains for the watchers of all runs. A stream of this run ends
-	// with RUN_DELETED. After the deletion, the server still answers duplicates of earlier requests.
+	// events. Only the run's last event, `run_deleted`, remains for the watchers of all runs. A stream of the deleted run
+	// ends with RUN_DELETED. After the deletion, the server still answers duplicates of earlier requests.
 	//
 	// The server deletes the run in one transaction. While the server deletes a run with 100,000 tasks and 100,000
 	// events, other calls that write wait for about 1 s.
@@ -353,10 +354,10 @@ func (c *runServiceClient) GetRunSnapshot(ctx context.Context, in *GetRunSnapsho
 // If a request has the request_id of an earlier call and different content, the server returns INVALID_ARGUMENT /
 // REQUEST_ID_REUSED.
 //
-// The server remembers a request_id for 24 hours by default (`runhub serve --keep-requests-for`). The server does not
-// remember a call with an empty `request_id` or a call that changed nothing. The server remembers a rejected stale
-// write, because the rejection appended an event. A duplicate of the rejected write returns the same error and appends
-// no second event.
+// The server stores each response for 24 hours by default (`runhub serve --keep-requests-for`). The server stores no
+// response to a request that has an empty `request_id` or changes nothing. The server stores the error of a rejected
+// stale write, because the rejection appends an event. A duplicate of the rejected write returns the stored error and
+// appends no second event.
 //
 // A list RPC with `page_size` and `page_token` returns a `next_page_token` with every page except the last page. A page
 // token is valid only for the query that returned the token: the same RPC with the same filters.
@@ -436,19 +437,20 @@ type RunServiceServer interface {
 	ResumeRun(context.Context, *ResumeRunRequest) (*ResumeRunResponse, error)
 	// Cancels a run. The run becomes CANCELLING, and the server abandons the run's pending tasks. Calls of ClaimTask with
 	// the `run_id` of the run, including waiting calls, return RUN_ENDED. Heartbeat returns CANCEL_REQUESTED to the
-	// agents that hold a task of the run. These agents can still complete their tasks. If a task fails or is released, or
-	// if the task's lease expires, the task becomes ABANDONED.
+	// agents that hold the lease of a task of the run. These agents can still complete the leased tasks. If a task fails
+	// or is released, or if the task's lease expires, the task becomes ABANDONED.
 	//
-	// When no agent holds a task of the run, or when the grace period has ended, the server abandons the remaining tasks,
-	// cancels the pending approvals, and makes the run CANCELLED, all in one transaction. If `grace` is 0, or if no agent
-	// holds a task of the run at the time of the call, the run becomes CANCELLED immediately.
+	// When no task of the run is IN_PROGRESS, or when the grace period has ended, the server abandons the remaining
+	// tasks, cancels the pending approvals, and makes the run CANCELLED, all in one transaction. If `grace` is 0, or if
+	// no task of the run is IN_PROGRESS at the time of the call, the run becomes CANCELLED immediately.
 	//
 	// A repeated call of CancelRun changes nothing, except that a shorter grace period ends the cancellation earlier.
 	//
 	// Appends the event `run_cancel_requested` first and the event `run_cancelled` last. Between these two events, the
-	// server appends `task_abandoned` for each task that the cancellation abandons. For each pending approval, the server
-	// appends `approval_cancelled`, or `approval_expired` if the approval's expire_time has passed. A repeated call with
-	// a shorter grace period appends another `run_cancel_requested`.
+	// server appends `task_abandoned` for each task that the cancellation abandons. If the expire_time of a pending
+	// approval has passed and `on_expiry` is REJECT or APPROVE, the server appends `approval_expired`. For each other
+	// pending approval, the server appends `approval_cancelled`. A repeated call with a shorter grace period appends
+	// another `run_cancel_requested`.
 	//
 	// Errors:
 	// - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
@@ -457,8 +459,8 @@ type RunServiceServer interface {
 	// - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
 	CancelRun(context.Context, *CancelRunRequest) (*CancelRunResponse, error)
 	// Deletes a run that has ended, with the run's plan, attempts, approvals, checkpoints, artifacts, agent states and
-	// events. Only the run's last event, `run_deleted`, remains for the watchers of all runs. A stream of this run ends
-	// with RUN_DELETED. After the deletion, the server still answers duplicates of earlier requests.
+	// events. Only the run's last event, `run_deleted`, remains for the watchers of all runs. A stream of the deleted run
+	// ends with RUN_DELETED. After the deletion, the server still answers duplicates of earlier requests.
 	//
 	// The server deletes the run in one transaction. While the server deletes a run with 100,000 tasks and 100,000
 	// events, other calls that write wait for about 1 s.

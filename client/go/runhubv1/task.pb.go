@@ -32,7 +32,8 @@ type TaskStatus int32
 const (
 	// No status is set. The server refuses this value wherever a status is required.
 	TaskStatus_TASK_STATUS_UNSPECIFIED TaskStatus = 0
-	// No agent holds the task. TaskService.ClaimTask lists the conditions under which an agent can claim the task.
+	// No agent holds the task's lease. TaskService.ClaimTask lists the conditions under which an agent can claim the
+	// task.
 	TaskStatus_TASK_STATUS_PENDING TaskStatus = 1
 	// An agent holds the task's lease. A task that was imported with this status has no holder.
 	TaskStatus_TASK_STATUS_IN_PROGRESS TaskStatus = 2
@@ -175,7 +176,7 @@ const (
 	// The lease was extended.
 	LeaseState_LEASE_STATE_EXTENDED LeaseState = 1
 	// The lease has expired and can't be resumed, or no lease has the token of the heartbeat. The agent should stop the
-	// task, because the agent does not hold the task.
+	// task, because the agent does not hold the lease of the task.
 	LeaseState_LEASE_STATE_LOST LeaseState = 2
 	// The lease was extended, but not beyond the end of the grace period, because the run is being cancelled. The agent
 	// should finish or release the task.
@@ -242,7 +243,7 @@ const (
 	ObstacleKind_OBSTACLE_KIND_DEPENDENCY ObstacleKind = 2
 	// The task's `not_before_time` has not passed.
 	ObstacleKind_OBSTACLE_KIND_TIME ObstacleKind = 3
-	// A path of the task overlaps with a path of a held task.
+	// A path of the task overlaps with a path of a leased task.
 	ObstacleKind_OBSTACLE_KIND_PATHS ObstacleKind = 4
 	// Only an agent with the required capabilities can claim the task.
 	ObstacleKind_OBSTACLE_KIND_CAPABILITY ObstacleKind = 5
@@ -303,16 +304,16 @@ func (ObstacleKind) EnumDescriptor() ([]byte, []int) {
 	return file_runhub_v1_task_proto_rawDescGZIP(), []int{3}
 }
 
-// The treatment of held tasks in a replan.
+// The treatment of in-progress tasks in a replan.
 type InProgressPolicy int32
 
 const (
 	// The server treats this value as ABANDON.
 	InProgressPolicy_IN_PROGRESS_POLICY_UNSPECIFIED InProgressPolicy = 0
-	// The replan abandons the held tasks together with the pending tasks. The lease tokens of the held tasks become
-	// stale.
+	// The replan abandons the in-progress tasks together with the pending tasks. The lease tokens of the in-progress
+	// tasks become stale.
 	InProgressPolicy_IN_PROGRESS_POLICY_ABANDON InProgressPolicy = 1
-	// The replan does not change the held tasks.
+	// The replan does not change the in-progress tasks.
 	InProgressPolicy_IN_PROGRESS_POLICY_KEEP InProgressPolicy = 2
 )
 
@@ -367,8 +368,8 @@ type Task struct {
 	RunId string `protobuf:"bytes,2,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
 	// The task's number in the run's plan, counted from 1. A run never reuses a number.
 	Ordinal int32 `protobuf:"varint,3,opt,name=ordinal,proto3" json:"ordinal,omitempty"`
-	// The task's name for human readers (required, at most 64 KiB). Every other text field of a task also has at most 64
-	// KiB, unless the comment of the field specifies another limit.
+	// The task's name for human readers (required, at most 64 KiB). If the comment of another text field of a task
+	// specifies no limit, the text of the field also has at most 64 KiB.
 	Title string `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
 	// The goal that the task is to achieve. If `objective` is empty, the planner set no goal.
 	Objective string `protobuf:"bytes,5,opt,name=objective,proto3" json:"objective,omitempty"`
@@ -421,8 +422,8 @@ type Task struct {
 	BlockerSignature *string `protobuf:"bytes,19,opt,name=blocker_signature,json=blockerSignature,proto3,oneof" json:"blocker_signature,omitempty"`
 	// The name of the agent that holds the task's lease. If `agent_id` is unset, no agent holds the lease.
 	AgentId *string `protobuf:"bytes,20,opt,name=agent_id,json=agentId,proto3,oneof" json:"agent_id,omitempty"`
-	// The time at which the lease expires unless a heartbeat extends the lease. If `lease_expire_time` is unset, no agent
-	// holds the lease. A heartbeat changes the time without a new `revision` and without an event.
+	// The time at which the lease expires without a further heartbeat. If `lease_expire_time` is unset, no agent holds
+	// the lease. A heartbeat changes the time without a new `revision` and without an event.
 	LeaseExpireTime *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=lease_expire_time,json=leaseExpireTime,proto3,oneof" json:"lease_expire_time,omitempty"`
 	// The run's plan_version at the time when the task was added.
 	PlanVersion int32 `protobuf:"varint,22,opt,name=plan_version,json=planVersion,proto3" json:"plan_version,omitempty"`
@@ -949,14 +950,13 @@ type Claim struct {
 	// The number of the attempt that this claim opened.
 	AttemptNumber int32 `protobuf:"varint,2,opt,name=attempt_number,json=attemptNumber,proto3" json:"attempt_number,omitempty"`
 	// The token that proves that a caller holds the lease. The token can't be guessed, and no event, Task or log line
-	// contains the token. The token becomes stale when the attempt ends for a reason other than expiry, or when another
-	// caller claims the task or changes the task's status after the lease has expired. If the run is CANCELLING, the
-	// token also becomes stale when the lease expires.
+	// contains the token. If the attempt ends for a reason other than expiry, the token becomes stale. After the lease
+	// has expired, the token becomes stale as soon as another caller claims the task or changes the task's status. If the
+	// run is CANCELLING, the expiry of the lease makes the token stale.
 	LeaseToken string `protobuf:"bytes,3,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
 	// The duration of the lease after the claim and, by default, after each heartbeat.
 	LeaseDuration *durationpb.Duration `protobuf:"bytes,4,opt,name=lease_duration,json=leaseDuration,proto3" json:"lease_duration,omitempty"`
-	// The time at which the lease expires unless a heartbeat extends the lease. The server takes back the task within 1 s
-	// after this time.
+	// The time at which the lease expires without a heartbeat. The server takes back the task within 1 s after this time.
 	LeaseExpireTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=lease_expire_time,json=leaseExpireTime,proto3" json:"lease_expire_time,omitempty"`
 	// The newest attempt at the task before this claim. If `previous_attempt` is unset, the task had no earlier attempt,
 	// or the response would exceed 4 MiB with the attempt. If the response would exceed 4 MiB, call
@@ -1048,7 +1048,7 @@ type Unclaimable struct {
 	WaitingOnDependency int32 `protobuf:"varint,2,opt,name=waiting_on_dependency,json=waitingOnDependency,proto3" json:"waiting_on_dependency,omitempty"`
 	// The number of counted tasks whose `not_before_time` has not passed.
 	WaitingOnTime int32 `protobuf:"varint,3,opt,name=waiting_on_time,json=waitingOnTime,proto3" json:"waiting_on_time,omitempty"`
-	// The number of counted tasks with a path that overlaps with a path of a held task.
+	// The number of counted tasks with a path that overlaps with a path of a leased task.
 	WaitingOnPaths int32 `protobuf:"varint,4,opt,name=waiting_on_paths,json=waitingOnPaths,proto3" json:"waiting_on_paths,omitempty"`
 	// The number of counted tasks that require a capability that the caller lacks.
 	MissingCapability int32 `protobuf:"varint,5,opt,name=missing_capability,json=missingCapability,proto3" json:"missing_capability,omitempty"`
@@ -1137,15 +1137,16 @@ type Obstacle struct {
 	Kind ObstacleKind `protobuf:"varint,1,opt,name=kind,proto3,enum=runhub.v1.ObstacleKind" json:"kind,omitempty"`
 	// A description of the obstacle for human readers, in one line.
 	Detail string `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
-	// The id of the dependency that is not COMPLETED (if `kind` is DEPENDENCY) or of the held task (if `kind` is PATHS).
-	// For every other kind, `task_id` is unset.
+	// If `kind` is DEPENDENCY, the id of the dependency that is not COMPLETED. If `kind` is PATHS, the id of the leased
+	// task that has the pattern `other_path`. For every other kind, `task_id` is unset.
 	TaskId *string `protobuf:"bytes,3,opt,name=task_id,json=taskId,proto3,oneof" json:"task_id,omitempty"`
-	// The pattern of the task that overlaps with `other_path`. The field is set only if `kind` is PATHS.
+	// The pattern of the task that overlaps with `other_path`. If `kind` is not PATHS, `path` is unset.
 	Path *string `protobuf:"bytes,4,opt,name=path,proto3,oneof" json:"path,omitempty"`
-	// The pattern of the held task that overlaps with `path`. The field is set only if `kind` is PATHS.
+	// The pattern of the leased task that overlaps with `path`. If `kind` is not PATHS, `other_path` is unset.
 	OtherPath *string `protobuf:"bytes,5,opt,name=other_path,json=otherPath,proto3,oneof" json:"other_path,omitempty"`
-	// The time at which the obstacle ends (if `kind` is TIME), or at which the lease of the held task expires unless the
-	// lease is extended (if `kind` is PATHS, or if `kind` is STATUS and the task is held). Otherwise, `time` is unset.
+	// If `kind` is TIME, the time at which the obstacle ends. If `kind` is PATHS, or if `kind` is STATUS and the task is
+	// leased, the time at which the lease of the leased task expires without a further heartbeat. Otherwise, `time` is
+	// unset.
 	Time          *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=time,proto3,oneof" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -33,8 +33,8 @@ type AddTasksRequest struct {
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
 	// The tasks to add, in plan order (at most 1,000).
 	Tasks []*TaskDraft `protobuf:"bytes,2,rep,name=tasks,proto3" json:"tasks,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -147,10 +147,11 @@ type ReplacePendingTasksRequest struct {
 	// The plan_version that the run must have. If `expected_plan_version` is unset, the call replaces the plan without a
 	// check of the version.
 	ExpectedPlanVersion *int32 `protobuf:"varint,3,opt,name=expected_plan_version,json=expectedPlanVersion,proto3,oneof" json:"expected_plan_version,omitempty"`
-	// The treatment of the tasks that agents hold. If `in_progress` is unset, the call abandons these tasks.
+	// The treatment of the tasks that are IN_PROGRESS. If `in_progress` is unset, the call abandons the tasks that are
+	// IN_PROGRESS.
 	InProgress InProgressPolicy `protobuf:"varint,4,opt,name=in_progress,json=inProgress,proto3,enum=runhub.v1.InProgressPolicy" json:"in_progress,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -518,13 +519,13 @@ type ClaimTaskRequest struct {
 	// `required_capabilities` are all in this list.
 	Capabilities []string `protobuf:"bytes,3,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
 	// The time after which the lease expires without a heartbeat (1 s to 24 h). If `lease_duration` is unset, the lease
-	// has the server's default duration, which is 10 min unless `runhub serve --default-lease` sets another duration.
+	// has the server's default duration, which `runhub serve --default-lease` sets (10 min by default).
 	LeaseDuration *durationpb.Duration `protobuf:"bytes,4,opt,name=lease_duration,json=leaseDuration,proto3,oneof" json:"lease_duration,omitempty"`
 	// The maximum time to wait for a claimable task. If `wait` is unset or 0, the call does not wait. A value above 5 min
 	// means 5 min.
 	Wait *durationpb.Duration `protobuf:"bytes,5,opt,name=wait,proto3,oneof" json:"wait,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -607,7 +608,7 @@ type ClaimTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The claim that leases the task to the caller. If `claim` is unset, no task was claimable.
 	Claim *Claim `protobuf:"bytes,1,opt,name=claim,proto3,oneof" json:"claim,omitempty"`
-	// The number of pending tasks for each obstacle to a claim. The field is set only if `claim` is unset.
+	// The number of pending tasks for each obstacle to a claim. If `claim` is set, `unclaimable` is unset.
 	Unclaimable   *Unclaimable `protobuf:"bytes,2,opt,name=unclaimable,proto3,oneof" json:"unclaimable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -774,8 +775,8 @@ type BeatResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The state of the lease after the heartbeat.
 	State LeaseState `protobuf:"varint,1,opt,name=state,proto3,enum=runhub.v1.LeaseState" json:"state,omitempty"`
-	// The time at which the lease expires unless the lease is extended again. If `lease_expire_time` is unset, the lease
-	// is LOST.
+	// The time at which the lease expires without a further heartbeat. If `lease_expire_time` is unset, the lease is
+	// LOST.
 	LeaseExpireTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=lease_expire_time,json=leaseExpireTime,proto3,oneof" json:"lease_expire_time,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -884,8 +885,8 @@ type CompleteTaskRequest struct {
 	// The result of the attempt (any JSON value of at most 1 MiB). The server stores the result in the attempt and in the
 	// event `task_completed`. If `result` is unset, the result is null.
 	Result *structpb.Value `protobuf:"bytes,4,opt,name=result,proto3" json:"result,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1020,8 +1021,8 @@ type FailTaskRequest struct {
 	// The time after the failure in which the task can't be claimed (at most 365 days). If `retry_delay` is unset, the
 	// task can be claimed immediately.
 	RetryDelay *durationpb.Duration `protobuf:"bytes,6,opt,name=retry_delay,json=retryDelay,proto3,oneof" json:"retry_delay,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1109,7 +1110,8 @@ func (x *FailTaskRequest) GetRequestId() string {
 // Response message for TaskService.FailTask.
 type FailTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The task, whose status is PENDING or BLOCKED, or ABANDONED if the run is CANCELLING.
+	// The task after the call. If the run is CANCELLING, the task's status is ABANDONED. Otherwise, the status is PENDING
+	// or BLOCKED.
 	Task          *Task `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1162,8 +1164,8 @@ type ReleaseTaskRequest struct {
 	// The reason for the release (at most 64 KiB), which the server stores in the event `task_released` and in the
 	// attempt's summary. `reason` can be empty.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1230,7 +1232,8 @@ func (x *ReleaseTaskRequest) GetRequestId() string {
 // Response message for TaskService.ReleaseTask.
 type ReleaseTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The task, whose status is PENDING, or ABANDONED if the run is CANCELLING.
+	// The task after the call. If the run is CANCELLING, the task's status is ABANDONED. Otherwise, the status is
+	// PENDING.
 	Task          *Task `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1287,8 +1290,8 @@ type BlockTaskRequest struct {
 	// clients can count blocked tasks by reason. If `blocker_signature` is unset, the call clears the task's
 	// `blocker_signature`.
 	BlockerSignature *string `protobuf:"bytes,4,opt,name=blocker_signature,json=blockerSignature,proto3,oneof" json:"blocker_signature,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1419,8 +1422,8 @@ type AbandonTaskRequest struct {
 	// clients can count abandoned tasks by reason. If `blocker_signature` is unset, the call clears the task's
 	// `blocker_signature`.
 	BlockerSignature *string `protobuf:"bytes,4,opt,name=blocker_signature,json=blockerSignature,proto3,oneof" json:"blocker_signature,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1545,8 +1548,8 @@ type RequeueTaskRequest struct {
 	// The reason for the requeue (at most 64 KiB), which the server stores in the event `task_requeued`. `reason` can be
 	// empty.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1654,8 +1657,8 @@ type RequeueInProgressTasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id of the run whose tasks the call requeues (required).
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1770,8 +1773,8 @@ type RecordTaskAttemptRequest struct {
 	// The result of the attempt: any JSON value, with the limits of TaskAttempt.result. If `result` is unset, the result
 	// is null.
 	Result *structpb.Value `protobuf:"bytes,7,opt,name=result,proto3" json:"result,omitempty"`
-	// The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-	// server does not remember the call.
+	// The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+	// does not detect duplicates of the request.
 	RequestId     string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -59,11 +59,13 @@ class Collector:
                 for update in filter(is_wanted, self._updates):
                     return update[kind]
                 if self._error:
-                    text = f"subscription {self._name} failed before the expected {kind} arrived: {self._error}"
+                    text = f"the subscription {self._name} failed before the expected {kind} arrived: {self._error}"
                     raise StepFailed(text) from self._error
                 if self._updates and "end" in self._updates[-1]:
-                    text = f"subscription {self._name} yielded the messages {self._updates} but not the expected {kind}"
-                    raise StepFailed(text)
+                    raise StepFailed(
+                        f"the subscription {self._name} yielded the messages {self._updates}, but not the expected "
+                        f"{kind}: check the scenario's steps before this step"
+                    )
                 await self._has_grown.wait()
 
     async def _add(self, update: dict[str, Any]) -> None:

@@ -45,7 +45,9 @@ def matches(expected: Any, actual: Any) -> bool:
 def expect_match(expected: Any, actual: Any) -> None:
     """Raises StepFailed if the actual JSON does not match the expected JSON."""
     if not matches(expected, actual):
-        raise StepFailed(f"the step's result must match {expected}, but is {actual}")
+        raise StepFailed(
+            f"the step's result must match {expected}, but is {actual}: check the scenario's steps before this step"
+        )
 
 
 def find_value(path: str, answer: Any) -> Any:

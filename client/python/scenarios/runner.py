@@ -24,8 +24,8 @@ _STEP_LIMIT = 60.0
 # until the client's deadline of 30 s, the step exceeds this limit and fails.
 _SHORT_STEP_LIMIT = 10.0
 
-# The members that a step may have for each verb, in addition to the verb and `why`. If a step has any other member, the
-# step fails, because the runner would otherwise ignore a misspelled check.
+# The verbs of a scenario step, and for each verb the JSON members that the step may have in addition to the verb and
+# `why`. If a step has any other member, the step fails. Otherwise the runner would ignore a misspelled check.
 _MEMBERS = {
     "call": {"with", "as", "refused", "expect", "save"},
     "answer": {"refused", "expect", "save"},
@@ -88,7 +88,7 @@ def _choose_step_limit(step: Step) -> float:
 
 
 class ParticipantRunner:
-    """Runs the steps of one participant of a scenario, and stores the participant's variables and background tasks."""
+    """Runs the steps of one participant of a scenario, and stores the participant's variables and asyncio tasks."""
 
     def __init__(self, server: Server, client: runhub.aio.AsyncClient) -> None:
         self._server = server
@@ -140,7 +140,7 @@ class ParticipantRunner:
             self._variables[name] = find_value(path, answer)
 
     async def close(self) -> None:
-        """Cancels the participant's background tasks and waits until the tasks have ended."""
+        """Cancels the participant's asyncio tasks and waits until the asyncio tasks have ended."""
         for task in self._background.values():
             task.cancel()
         await asyncio.gather(*self._background.values(), return_exceptions=True)
@@ -177,7 +177,10 @@ class ParticipantRunner:
         except runhub.LeaseLost as lost:
             expect_match(step["cause"], lost.because)
         else:
-            raise StepFailed(f"the lease {step['lost']} must be lost, but its attempt ended while the lease was held")
+            raise StepFailed(
+                f"the lease {step['lost']} must be lost, but was held until the lease keeper stopped: "
+                "check the scenario's steps before this step"
+            )
 
     async def _stop_keeper(self, step: Step) -> None:
         self._stop_requests[step["stop_keeper"]].set()
@@ -199,8 +202,8 @@ class ParticipantRunner:
 
     async def _complete_task(self, claim: v1.Claim) -> None:
         async with self._client.keep_lease(claim):
-            # Let the lease's background task start and send a heartbeat. Without this pause, the `async with` block of
-            # the lease would end before the first heartbeat.
+            # Let the lease's background asyncio task start and send a heartbeat. Without this pause, the `async with`
+            # block of the lease would end before the first heartbeat.
             await asyncio.sleep(0)
         await self._client.tasks.CompleteTask(
             v1.CompleteTaskRequest(task_id=claim.task.id, lease_token=claim.lease_token, summary="done in python")
@@ -245,4 +248,7 @@ async def _check_answer(call: Awaitable[Any], step: Step) -> Any:
         }
         expect_match(step["refused"], actual)
         return None
-    raise StepFailed(f"the step's call must fail with the error {step['refused']}, but returned the response {answer}")
+    raise StepFailed(
+        f"the step's call must fail with the error {step['refused']}, but returned the response {answer}: "
+        "check the scenario's steps before the call"
+    )

@@ -64,7 +64,8 @@ class TestServer(Server):
         words = line.split(" ")
         if len(words) != 4 or words[0] != "ready":
             raise StepFailed(
-                f"the program `test_server` must print `ready ADDRESS BINARY DIRECT`, but printed {line!r}"
+                f"the program `test_server` must print `ready ADDRESS BINARY DIRECT`, but printed {line!r}: "
+                "read the standard error of `test_server`"
             )
         _, self.address, self.binary, self.direct = words
         return self
@@ -86,7 +87,8 @@ class TestServer(Server):
             answer = await self._read_line()
         if answer != "ok":
             raise StepFailed(
-                f"`test_server` did not execute the command {command}: {answer or 'the program has exited'}"
+                f"`test_server` did not execute the command {command} ({answer or 'the program has exited'}): "
+                "read the standard error of `test_server`"
             )
 
     async def _read_line(self) -> str:

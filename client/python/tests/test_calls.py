@@ -71,7 +71,7 @@ async def test_permanent_error_is_not_retried(
     assert fake.count_calls("CreateRun") == 1
 
 
-async def test_deadline_covers_all_tries(fake: FakeServer, connect: Connect) -> None:
+async def test_deadline_covers_all_retries(fake: FakeServer, connect: Connect) -> None:
     fake.set_answers("CreateRun", refuse(UNAVAILABLE))
     began = time.monotonic()
     with pytest.raises(runhub.Error) as raised:
@@ -91,7 +91,7 @@ async def test_hanging_call_ends_at_deadline(fake: FakeServer, connect: Connect)
     assert raised.value.reason is None
 
 
-async def test_call_ends_at_deadline_with_error_of_last_ended_try(fake: FakeServer, connect: Connect) -> None:
+async def test_call_ends_at_deadline_with_last_error(fake: FakeServer, connect: Connect) -> None:
     fake.set_answers("GetRun", refuse(UNAVAILABLE, "STORE_BUSY"), never_answer())
     with pytest.raises(runhub.StoreBusy):
         await connect(fake.address).call("runs", "GetRun", GetRunRequest(), timeout=2)
@@ -165,7 +165,7 @@ async def test_unknown_reason_is_kept_and_reason_of_other_domain_is_ignored(fake
         assert raised.value.reason == reason
 
 
-async def test_answer_over_16_mib_is_an_error(fake: FakeServer, connect: Connect) -> None:
+async def test_response_over_16_mib_is_an_error(fake: FakeServer, connect: Connect) -> None:
     mib = 1024 * 1024
     sizes = [15 * mib, 17 * mib]
     fake.set_answers("GetRun", *(reply(GetRunResponse(run={"goal": "x" * size})) for size in sizes))

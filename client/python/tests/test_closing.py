@@ -1,4 +1,4 @@
-"""Tests that calls, streams, subscriptions and leases end when their client is closed."""
+"""Tests that calls, streams, subscriptions and leases end when the client is closed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from test_subscription_state import new_event
 import runhub
 from runhub.v1 import Claim, GetRunRequest, SubscribeEventsRequest
 
-# An error after which a call, heartbeat or subscription waits 20 s before the next try.
+# An error after which a call, heartbeat or subscription waits 20 s before the next retry.
 RETRY_IN_20_S = refuse(grpc.StatusCode.UNAVAILABLE, "DRAINING", retry_delay=20)
 LONG_CLAIM = Claim(lease_token="token", lease_duration={"seconds": 3600})
 ALL = SubscribeEventsRequest()
@@ -41,19 +41,19 @@ async def fail_on_unretrieved_errors() -> AsyncIterator[None]:
     assert errors == []
 
 
-async def assert_closed(work: Coroutine[Any, Any, Any]) -> None:
+async def assert_closed(coroutine: Coroutine[Any, Any, Any]) -> None:
     with pytest.raises(runhub.Error) as raised:
-        await asyncio.wait_for(work, 5)
+        await asyncio.wait_for(coroutine, 5)
     assert (raised.value.code(), raised.value.message) == (grpc.StatusCode.CANCELLED, CLOSED)
     assert raised.value.reason is None
 
 
-async def assert_work_ends_at_close(
-    client: AnyClient, work: Coroutine[Any, Any, Any], wait: Callable[[], object]
+async def assert_coroutine_ends_at_close(
+    client: AnyClient, coroutine: Coroutine[Any, Any, Any], wait: Callable[[], object]
 ) -> None:
-    task = asyncio.create_task(assert_closed(work))
+    task = asyncio.create_task(assert_closed(coroutine))
     await asyncio.to_thread(wait)
-    # Give the client time to receive the answer of the fake server before the client is closed.
+    # Give the client time to receive the response of the fake server before the client is closed.
     await asyncio.sleep(0.2)
     await asyncio.wait_for(client.close(), 5)
     await task
@@ -63,7 +63,7 @@ async def assert_work_ends_at_close(
 async def test_close_ends_call(fake: FakeServer, connect: Connect, answer: Answer) -> None:
     fake.set_answers("GetRun", answer)
     client = connect(fake.address)
-    await assert_work_ends_at_close(
+    await assert_coroutine_ends_at_close(
         client, client.call("runs", "GetRun", GetRunRequest()), lambda: fake.wait_for_calls("GetRun")
     )
     await assert_closed(client.call("runs", "GetRun", GetRunRequest()))
@@ -76,7 +76,7 @@ async def test_close_ends_subscription(fake: FakeServer, connect: Connect, end: 
     client = connect(fake.address)
     subscription = client.subscribe(ALL)
     await subscription.next()
-    await assert_work_ends_at_close(client, subscription.next(), lambda: None)
+    await assert_coroutine_ends_at_close(client, subscription.next(), lambda: None)
     assert await subscription.next() is None
     await assert_closed(client.subscribe(ALL).next())
 
@@ -84,7 +84,9 @@ async def test_close_ends_subscription(fake: FakeServer, connect: Connect, end: 
 async def test_close_ends_subscription_that_reads_the_log_id(fake: FakeServer, connect: Connect) -> None:
     fake.set_answers("GetServerInfo", never_answer())
     client = connect(fake.address)
-    await assert_work_ends_at_close(client, client.subscribe(ALL).next(), lambda: fake.wait_for_calls("GetServerInfo"))
+    await assert_coroutine_ends_at_close(
+        client, client.subscribe(ALL).next(), lambda: fake.wait_for_calls("GetServerInfo")
+    )
 
 
 async def test_close_ends_stream_of_asyncio_stub(fake: FakeServer) -> None:

@@ -19,7 +19,7 @@ LOST = answer_heartbeat(LeaseState.LEASE_STATE_LOST)
 
 
 class TaskWithoutUncancel(asyncio.Task[Any]):
-    """Behaves like an asyncio task of Python 3.10, which does not count its cancellations."""
+    """Behaves like an asyncio task of Python 3.10, which does not count cancellations."""
 
     uncancel = None  # type: ignore[assignment]
 
@@ -75,7 +75,7 @@ async def test_heartbeats_are_sent_every_third_of_the_lease(fake: FakeServer, cl
         (refuse(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"), "refused", grpc.StatusCode.INVALID_ARGUMENT),
     ],
 )
-async def test_lost_lease_cancels_the_work(
+async def test_lost_lease_cancels_the_block(
     fake: FakeServer, client: runhub.aio.AsyncClient, start_task: Any, answer: Any, because: str, cause: Any
 ) -> None:
     fake.set_answers("Heartbeat", answer)
@@ -120,7 +120,7 @@ async def test_cancellation_by_other_code_is_raised_even_if_the_lease_is_lost(
         await working
 
 
-async def test_error_of_the_work_is_raised_unchanged(fake: FakeServer, client: runhub.aio.AsyncClient) -> None:
+async def test_error_of_the_block_is_raised_unchanged(fake: FakeServer, client: runhub.aio.AsyncClient) -> None:
     own = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError) as raised:
         async with client.keep_lease(CLAIM):

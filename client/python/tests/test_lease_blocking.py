@@ -73,7 +73,7 @@ def test_block_that_does_not_check_the_lease_raises_lease_lost_at_its_end(
         assert is_called_at_once.is_set()
 
 
-def test_error_of_the_work_is_raised_unchanged(fake: FakeServer, client: runhub.Client) -> None:
+def test_error_of_the_block_is_raised_unchanged(fake: FakeServer, client: runhub.Client) -> None:
     fake.set_answers("Heartbeat", LOST)
     is_lost = threading.Event()
     with pytest.raises(ZeroDivisionError), client.keep_lease(CLAIM) as lease:

@@ -35,10 +35,10 @@ def test_delays_are_at_most_a_tenth_of_the_limit() -> None:
     assert all(backoff.next_delay(None) <= 0.1 for _ in range(10))
 
 
-def test_call_ends_if_next_try_would_be_after_the_deadline() -> None:
+def test_call_ends_if_next_retry_would_be_after_the_deadline() -> None:
     call = Call(ClaimTaskRequest(), timeout=None, deadline=30.0, now=100.0)
     overloaded = runhub.Overloaded(grpc.StatusCode.RESOURCE_EXHAUSTED, "", "OVERLOADED", retry_delay=5.0)
-    assert call.next_try(110.0)[1] == 20.0
+    assert call.prepare_request(110.0)[1] == 20.0
     assert call.record_failure(overloaded, 110.0) == 5.0
     for error, now in ((overloaded, 125.5), (REFUSED, 110.0)):
         with pytest.raises(runhub.Error) as raised:
@@ -46,7 +46,7 @@ def test_call_ends_if_next_try_would_be_after_the_deadline() -> None:
         assert raised.value is error
 
 
-def test_call_ends_at_deadline_with_error_of_last_ended_try() -> None:
+def test_call_ends_at_deadline_with_last_error() -> None:
     call = Call(ClaimTaskRequest(), timeout=None, deadline=30.0, now=100.0)
     with pytest.raises(runhub.Error) as raised:
         call.record_failure(TOO_LATE, 130.0)
@@ -61,20 +61,20 @@ def test_call_ends_at_deadline_with_error_of_last_ended_try() -> None:
 def test_retry_requests_the_remaining_wait() -> None:
     request = ClaimTaskRequest(run_id="a", wait=Duration(seconds=50), request_id="mine")
     call = Call(request, timeout=None, deadline=30.0, now=100.0)
-    # The first try sends the request unchanged, even if the first try starts late.
-    assert call.next_try(100.5) == (request, 79.5)
-    rest, timeout = call.next_try(120.0)
+    # Even if the first call starts late, the first call sends the request unchanged.
+    assert call.prepare_request(100.5) == (request, 79.5)
+    rest, timeout = call.prepare_request(120.0)
     assert rest == ClaimTaskRequest(run_id="a", wait=Duration(seconds=30), request_id="mine")
     assert timeout == 60.0
-    # The wait of 50 s has ended, so the request of the try has a wait of 0.
-    assert call.next_try(170.0)[0].wait == Duration()
+    # The wait of 50 s has ended, so the retry has a wait of 0.
+    assert call.prepare_request(170.0)[0].wait == Duration()
 
 
 def test_wait_extends_the_deadline_by_0_to_300_seconds() -> None:
-    assert Call(ClaimTaskRequest(wait=Duration(seconds=3600)), None, 30.0, 100.0).next_try(100.0)[1] == 330.0
+    assert Call(ClaimTaskRequest(wait=Duration(seconds=3600)), None, 30.0, 100.0).prepare_request(100.0)[1] == 330.0
     refused = ClaimTaskRequest(wait=Duration(seconds=-1), request_id="mine")
     call = Call(refused, None, 30.0, 100.0)
-    assert [call.next_try(101.0), call.next_try(101.0)] == [(refused, 29.0)] * 2
+    assert [call.prepare_request(101.0), call.prepare_request(101.0)] == [(refused, 29.0)] * 2
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def new_heartbeat_response(state: LeaseState = LeaseState.LEASE_STATE_EXTENDED) 
 @pytest.mark.parametrize(("lease", "interval"), [(6.0, 2.0), (600.0, 10.0), (0.0, 1 / 3)])
 def test_heartbeat_interval_is_a_third_of_the_lease_but_at_most_ten_seconds(lease: float, interval: float) -> None:
     schedule = new_schedule(lease)
-    request, timeout = schedule.next_try(100.0)
+    request, timeout = schedule.prepare_heartbeat(100.0)
     assert request.beats[0].lease_token == "token"
     assert timeout == max(lease, 1.0) / 3
     # The interval starts when the heartbeat is sent, not when the response arrives.
@@ -120,14 +120,14 @@ def test_heartbeat_interval_is_a_third_of_the_lease_but_at_most_ten_seconds(leas
 
 def test_lease_is_lost_if_no_heartbeat_is_answered_for_a_lease_duration() -> None:
     schedule = new_schedule(6.0)
-    schedule.next_try(101.0)
+    schedule.prepare_heartbeat(101.0)
     schedule.record_answer(new_heartbeat_response(), 103.0)
-    schedule.next_try(103.0)
+    schedule.prepare_heartbeat(103.0)
     assert schedule.record_failure(TOO_LATE, 105.0) <= 0.05
     assert schedule.record_failure(UNAVAILABLE, 106.99) <= 0.011
-    assert schedule.next_try(106.9)[1] == pytest.approx(0.1)
+    assert schedule.prepare_heartbeat(106.9)[1] == pytest.approx(0.1)
     with pytest.raises(runhub.LeaseLost) as lost:
-        schedule.next_try(107.0)
+        schedule.prepare_heartbeat(107.0)
     assert lost.value.because == "unanswered"
     assert lost.value.__cause__ is UNAVAILABLE
 
@@ -141,7 +141,7 @@ def test_lease_is_lost_if_the_server_answers_lost_or_refuses_a_heartbeat() -> No
     assert (refused.value.because, refused.value.__cause__) == ("refused", REFUSED)
 
 
-def test_response_without_result_counts_as_failed_try() -> None:
+def test_response_without_result_counts_as_failure() -> None:
     assert new_schedule(6.0).record_answer(HeartbeatResponse(), 101.0) <= 0.05
 
 
@@ -149,7 +149,7 @@ def test_latest_progress_is_sent_until_a_heartbeat_is_answered() -> None:
     schedule = new_schedule(6.0)
 
     def read_next_progress() -> object:
-        beat = schedule.next_try(100.0)[0].beats[0]
+        beat = schedule.prepare_heartbeat(100.0)[0].beats[0]
         return runhub.to_json(beat.progress) if beat.HasField("progress") else "none"
 
     assert read_next_progress() == "none"

@@ -1,5 +1,5 @@
-//! This example starts N agents, which claim tasks, sleep instead of working, and complete the tasks until no task
-//! remains. A watcher counts the events.
+//! This example starts N agents, which claim tasks, sleep for the duration of each task, and complete the tasks until
+//! no task remains. A watcher counts the events.
 //!
 //! Start a server and run `cargo run --release -p runhub-client --example drain -- --agents 8 [RUN]`. Without RUN, the
 //! example creates a run with a plan of 200 tasks in twenty chains.
@@ -28,7 +28,7 @@ struct Args {
     /// The address of the server: http://HOST:PORT, HOST:PORT or unix:PATH
     #[arg(long, default_value = "http://127.0.0.1:50051")]
     server: String,
-    /// The number of agents that work at the same time
+    /// The number of agents that run at the same time
     #[arg(long, default_value_t = 8)]
     agents: usize,
     /// The duration of a task, in milliseconds
@@ -116,8 +116,8 @@ async fn work(client: Client, run_id: String, agent_id: String, duration: Durati
     }
 }
 
-/// Claims a task. Returns None if no task becomes claimable within `WAIT_SECONDS`. The claim has to wait, because tasks
-/// may depend on tasks that other agents hold.
+/// Claims a task. Returns None if no task becomes claimable within `WAIT_SECONDS`. The claim has to wait, because a
+/// task may depend on a task whose lease another agent holds.
 async fn claim(client: &Client, run_id: &str, agent_id: &str) -> Result<Option<Claim>, Error> {
     let request = ClaimTaskRequest {
         run_id: run_id.to_owned(),

@@ -16,8 +16,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 impl Client {
     /// Makes a call and returns the response. If the client has a deadline, repeats the call while the error is
-    /// temporary and the deadline has not passed. Fails with the error of the last try, or with DEADLINE_EXCEEDED if no
-    /// try has ended before the deadline.
+    /// temporary and the deadline has not passed. Fails with the last error of the call, or with DEADLINE_EXCEEDED if
+    /// the server has not answered before the deadline.
     async fn make_call<Q, A, F>(&self, mut request: Q, send: impl Fn(Channel, Q) -> F) -> Result<A, Error>
     where
         Q: Request,
@@ -30,15 +30,15 @@ impl Client {
         ensure_request_id(&mut request);
         let began = Instant::now();
         let wait = requested_wait(&mut request);
-        let mut is_first_try = true;
-        let make_try = || {
-            if !is_first_try && !wait.is_zero() {
+        let mut is_first_call = true;
+        let send_request = || {
+            if !is_first_call && !wait.is_zero() {
                 reduce_wait(&mut request, wait.saturating_sub(began.elapsed()));
             }
-            is_first_try = false;
+            is_first_call = false;
             once(request.clone())
         };
-        repeat_for(deadline + wait, make_try).await
+        repeat_for(deadline + wait, send_request).await
     }
 }
 
@@ -50,7 +50,7 @@ fn requested_wait(request: &mut impl Request) -> Duration {
 }
 
 /// Reduces the `wait` of a retry to the remaining time, so that the server answers before the deadline. The server does
-/// not compare the `wait` of duplicate requests, so the server still treats all tries as one call.
+/// not compare the `wait` of duplicate requests, so the server still detects the retry as a duplicate.
 fn reduce_wait(request: &mut impl Request, rest: Duration) {
     if let (Some(wait), Ok(rest)) = (request.wait_mut(), rest.try_into()) {
         *wait = rest;
@@ -66,7 +66,7 @@ macro_rules! calls {
                 ///
                 /// # Errors
                 /// Fails with [`Error::Refused`] if the server refuses the call. Fails with [`Error::Lost`] if the call
-                /// does not reach the server's handler, or if the answer is lost.
+                /// does not reach the server's handler, or if the response is dropped.
                 pub async fn $call(&self, request: v1::$request) -> Result<v1::$response, Error> {
                     self.make_call(request, |channel, request| async move {
                         let stub = v1::$module::$stub::new(channel);
@@ -97,7 +97,7 @@ macro_rules! calls {
 
 runhub_api::for_each_unary_rpc!(calls);
 
-/// Sets a new request_id. Does nothing if the RPC has no request_id, or if the caller has set a request_id.
+/// Sets a new request_id. If the RPC has no request_id or the caller has set a request_id, does nothing.
 // `Uuid::now_v7` reads the system clock, because the client has no injected clock. The id only needs to be unique.
 #[allow(clippy::disallowed_methods)]
 fn ensure_request_id(request: &mut impl Request) {
@@ -116,15 +116,15 @@ mod tests {
 
     use super::*;
 
-    /// Makes a call whose third try succeeds, and returns the request of each try.
-    async fn record_tries<Q: Request>(client: Client, request: Q) -> Vec<Q> {
+    /// Makes a call whose second retry succeeds, and returns the request of the first call and of each retry.
+    async fn record_requests<Q: Request>(client: Client, request: Q) -> Vec<Q> {
         let sent = RefCell::new(Vec::new());
         let answer = client.make_call(request, |_, request| {
             sent.borrow_mut().push(request);
             let is_third = sent.borrow().len() == 3;
             async move { is_third.then(|| Response::new(())).ok_or_else(|| Status::unavailable("down")) }
         });
-        // The result is ignored, because a client without retry returns the error of the first try.
+        // The result is ignored, because a client without retry returns the error of the first call.
         let _ = answer.await;
         sent.into_inner()
     }
@@ -138,26 +138,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_tries_of_a_mutating_call_have_the_same_request_id() {
-        let sent = record_tries(client(), ClaimTaskRequest::default()).await;
+    async fn all_retries_of_a_mutating_call_have_the_same_request_id() {
+        let sent = record_requests(client(), ClaimTaskRequest::default()).await;
         assert_eq!(sent.len(), 3);
         assert_eq!(Uuid::parse_str(&sent[0].request_id).unwrap().get_version_num(), 7);
         assert!(sent.iter().all(|request| *request == sent[0]));
-        let sent_later = record_tries(client(), ClaimTaskRequest::default()).await;
+        let sent_later = record_requests(client(), ClaimTaskRequest::default()).await;
         assert_ne!(sent_later[0].request_id, sent[0].request_id);
     }
 
     #[tokio::test]
     async fn request_id_of_the_caller_is_kept_and_requests_without_the_field_are_retried() {
         let with_id = ClaimTaskRequest { request_id: "mine".into(), ..ClaimTaskRequest::default() };
-        assert_eq!(record_tries(client(), with_id.clone()).await, vec![with_id; 3]);
-        assert_eq!(record_tries(client(), HeartbeatRequest::default()).await.len(), 3);
-        assert_eq!(record_tries(client(), ListRunsRequest::default()).await.len(), 3);
+        assert_eq!(record_requests(client(), with_id.clone()).await, vec![with_id; 3]);
+        assert_eq!(record_requests(client(), HeartbeatRequest::default()).await.len(), 3);
+        assert_eq!(record_requests(client(), ListRunsRequest::default()).await.len(), 3);
     }
 
     #[tokio::test]
     async fn client_without_retry_makes_a_call_once_and_unchanged() {
-        let sent = record_tries(client().without_retry(), ClaimTaskRequest::default()).await;
+        let sent = record_requests(client().without_retry(), ClaimTaskRequest::default()).await;
         assert_eq!(sent, [ClaimTaskRequest::default()]);
     }
 
@@ -177,7 +177,8 @@ mod tests {
 
     #[tokio::test]
     async fn retry_requests_the_remaining_wait() {
-        let sent = record_tries(client(), ClaimTaskRequest { wait: seconds(60), ..ClaimTaskRequest::default() }).await;
+        let sent =
+            record_requests(client(), ClaimTaskRequest { wait: seconds(60), ..ClaimTaskRequest::default() }).await;
         let waits: Vec<Duration> = sent.iter().map(|request| request.wait.unwrap().try_into().unwrap()).collect();
         assert_eq!(waits[0], Duration::from_secs(60));
         assert!(waits[2] < waits[1] && waits[1] < waits[0] && waits[2] > Duration::from_secs(50), "{waits:?}");
@@ -187,19 +188,19 @@ mod tests {
     #[tokio::test]
     async fn invalid_wait_is_sent_unchanged() {
         let request = ClaimTaskRequest { wait: seconds(-1), ..ClaimTaskRequest::default() };
-        assert!(record_tries(client(), request).await.iter().all(|request| request.wait == seconds(-1)));
+        assert!(record_requests(client(), request).await.iter().all(|request| request.wait == seconds(-1)));
     }
 
     #[tokio::test]
     async fn permanent_error_is_not_retried() {
         let client = client();
-        let tries = RefCell::new(0);
+        let calls = RefCell::new(0);
         let refused = client.make_call(ListRunsRequest::default(), |_, _| {
-            *tries.borrow_mut() += 1;
+            *calls.borrow_mut() += 1;
             async { Err::<Response<()>, _>(Status::resource_exhausted("larger than 16 MiB")) }
         });
         assert_eq!(refused.await.unwrap_err().code(), Code::ResourceExhausted);
-        assert_eq!(tries.into_inner(), 1);
+        assert_eq!(calls.into_inner(), 1);
     }
 
     #[tokio::test]

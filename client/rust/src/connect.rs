@@ -22,18 +22,18 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 /// because streams that nobody reads would otherwise block the calls on the same connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024 * 1024;
 
-/// Default time limit for all tries of a call together.
+/// Default time limit for a call and all its retries.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A connection to a server. Clones of the client share the connection.
 ///
 /// The client repeats a call with a temporary error for up to 30 s, as [`repeat_for`](crate::repeat_for) does. A
 /// request's `wait` is added to this limit. If a mutating request has no `request_id`, the client sets a `request_id`
-/// before the first try, so that the server makes the change only once.
+/// before the first call, so that the server makes the change only once.
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(crate) channel: Channel,
-    /// Time limit for all tries of a call together. None if the client makes each call once and sends the request
+    /// Time limit for a call and all its retries. None if the client makes each call once and sends the request
     /// unchanged.
     pub(crate) deadline: Option<Duration>,
 }
@@ -43,7 +43,8 @@ impl Client {
     /// connection breaks later, the client reconnects at the next call.
     ///
     /// # Errors
-    /// Fails if the address has none of these forms, or if no server answers at the address.
+    /// Fails if the address does not have the form `http://HOST:PORT`, `HOST:PORT` or `unix:PATH`, or if no server
+    /// answers at the address.
     pub async fn connect(server: &str) -> Result<Self, Error> {
         let channel = match build_endpoint(server)? {
             (endpoint, Some(path)) => endpoint.connect_with_connector(unix_socket_connector(path)).await?,
@@ -67,7 +68,7 @@ impl Client {
 }
 
 impl Client {
-    /// Returns a client on the same connection with the passed time limit for all tries of a call together.
+    /// Returns a client on the same connection with the passed time limit for a call and all its retries.
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
@@ -81,8 +82,8 @@ impl Client {
     }
 }
 
-/// Returns the endpoint of the server. Also returns the path of the socket if the address names a Unix socket. Fails if
-/// the address is not valid.
+/// Returns the endpoint of the server. If the address names a Unix socket, also returns the path of the socket. Fails
+/// if the address is not valid.
 fn build_endpoint(server: &str) -> Result<(Endpoint, Option<PathBuf>), Error> {
     let (uri, path) = parse_address(server).ok_or_else(|| Error::Address(server.to_owned()))?;
     let endpoint = Endpoint::from(uri)

@@ -32,7 +32,7 @@ pub enum Error {
         /// Time to wait before the call is repeated. None if the server specifies no delay.
         retry_delay: Option<Duration>,
     },
-    /// The call did not reach the server's handler, or the answer was lost.
+    /// The call did not reach the server's handler, or the response was dropped.
     #[error("{code:?}: {message}")]
     Lost {
         /// The gRPC status code of the error.
@@ -134,7 +134,7 @@ impl std::fmt::Display for Reason {
 }
 
 impl Error {
-    /// Returns a temporary error for a call without an answer.
+    /// Returns a temporary error for a call without a response.
     pub(crate) fn unanswered(message: &str) -> Self {
         Self::Lost { code: Code::Unavailable, message: message.to_owned() }
     }
@@ -166,8 +166,8 @@ impl Error {
         }
     }
 
-    /// Returns whether a retry of the call may succeed. The error is temporary if the server is down, shutting down or
-    /// overloaded, or if the connection broke. A call that changes state must be repeated with the same request_id.
+    /// Returns whether a retry of the call may succeed. If the server is down, shutting down or overloaded, or if the
+    /// connection broke, the error is temporary. A call that changes state must be repeated with the same request_id.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Refused { reason, code, .. } => *code == Code::Unavailable || *reason == Reason::Overloaded,

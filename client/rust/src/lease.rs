@@ -1,4 +1,4 @@
-//! This module renews the lease of a claimed task during the work.
+//! This module renews the lease of a claimed task during the attempt.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{Client, Error, repeat_for};
 /// Number of heartbeats per lease duration. With three heartbeats, two can be late before the lease is lost.
 const HEARTBEATS_PER_LEASE: u32 = 3;
 
-/// Longest time between two heartbeats. The lease holder learns of a request to stop from the answer to a heartbeat,
+/// Longest time between two heartbeats. The lease holder learns of a request to stop from the response to a heartbeat,
 /// and the default grace period of a cancellation is only 30 s.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -27,11 +27,11 @@ const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 pub enum LeaseLost {
     /// The server answered a heartbeat with LOST, because the task was requeued, ended, or claimed by another agent.
     /// The server would reject a report on the task.
-    #[error("the lease is lost, because its task was requeued, ended, or claimed by another agent: stop the attempt")]
+    #[error("the lease is lost, because the task was requeued, ended, or claimed by another agent: stop the attempt")]
     Taken,
-    /// The server has answered no heartbeat for a whole lease duration, so another agent may hold the task. The variant
-    /// contains the error of the last try. The server accepts a late report only if no other agent has claimed the
-    /// task.
+    /// The server has answered no heartbeat for a whole lease duration, so another agent may hold the lease of the
+    /// task. The variant contains the error of the last heartbeat. The server accepts a late report only if no other
+    /// agent has claimed the task.
     #[error("the lease may be lost, so stop the attempt: no heartbeat was answered for a whole lease duration: {0}")]
     Unanswered(Error),
     /// The server refused a heartbeat and would refuse every retry, for example because the progress is larger than 1
@@ -45,9 +45,9 @@ type LeaseStatus = Result<LeaseState, LeaseLost>;
 
 /// Renews a lease with heartbeats in the background until the keeper is dropped.
 ///
-/// A lease holder [runs](Self::run) the work, reports on the task after `run` has returned, and then drops the keeper.
-/// The work itself must not report on the task. After the report, the server answers heartbeats with LOST, so `run`
-/// could drop the work before the answer to the report arrives.
+/// A lease holder [runs](Self::run) the attempt, reports on the task after `run` has returned, and then drops the
+/// keeper. The future of the attempt must not report on the task. After the report, the server answers heartbeats with
+/// LOST, so `run` could drop the future before the response to the report arrives.
 #[derive(Debug)]
 #[must_use = "the keeper sends heartbeats only until it is dropped"]
 pub struct LeaseKeeper {
@@ -81,19 +81,19 @@ impl Client {
 }
 
 impl LeaseKeeper {
-    /// Runs the work while the lease is renewed, and returns the output of the work. If the lease is lost, drops the
-    /// work at its current await point. The caller must end work that never awaits, or that runs in its own task or
-    /// process.
+    /// Runs the future `work` while the lease is renewed, and returns the output of `work`. If the lease is lost, drops
+    /// `work` at the current await point. If `work` never awaits, or starts a Tokio task or a process, the caller must
+    /// end the attempt.
     ///
-    /// A request to stop does not end the work. The keeper still renews the lease, and the server still accepts a
-    /// report. Work that should stop must also wait for [`cancel_requested`](Self::cancel_requested).
+    /// A request to stop does not end the attempt. The keeper still renews the lease, and the server still accepts a
+    /// report. A future that should stop must also wait for [`cancel_requested`](Self::cancel_requested).
     ///
     /// # Errors
-    /// Fails if the lease is lost before the work is done. If the machine sleeps, the clock may stop. In this case, the
-    /// next heartbeat detects whether the lease is lost.
+    /// Fails if the lease is lost before the future `work` has returned. If the machine sleeps, the clock may stop. In
+    /// this case, the next heartbeat detects whether the lease is lost.
     pub async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, LeaseLost> {
         tokio::select! {
-            // The lease is checked first. Otherwise, the work could start after the lease is lost.
+            // The lease is checked first. Otherwise, `work` could start after the lease is lost.
             biased;
             lost = self.lost() => Err(lost),
             done = work => Ok(done),
@@ -106,7 +106,7 @@ impl LeaseKeeper {
         self.progress.send_replace(Some(progress));
     }
 
-    /// Returns the lease state in the last answered heartbeat. The state is EXTENDED before the first answer and LOST
+    /// Returns the lease state in the last answered heartbeat. The state is EXTENDED before the first response and LOST
     /// after the loss of the lease.
     pub fn state(&self) -> LeaseState {
         self.status.borrow().as_ref().copied().unwrap_or(LeaseState::Lost)
@@ -121,8 +121,8 @@ impl LeaseKeeper {
         self.wait_for_state(LeaseState::CancelRequested).await
     }
 
-    /// Waits until the run is paused. The work should then stop at a suitable point. The keeper renews the lease during
-    /// the pause.
+    /// Waits until the run is paused. The attempt should then stop at a suitable point. The keeper renews the lease
+    /// during the pause.
     ///
     /// # Errors
     /// Fails if the lease is lost.
@@ -130,7 +130,7 @@ impl LeaseKeeper {
         self.wait_for_state(LeaseState::PauseRequested).await
     }
 
-    /// Waits until a paused run is resumed. Returns immediately if the run is neither paused nor being cancelled.
+    /// Waits until a paused run is resumed. If the run is neither paused nor being cancelled, returns immediately.
     ///
     /// # Errors
     /// Fails if the lease is lost.
@@ -153,9 +153,10 @@ impl LeaseKeeper {
     }
 }
 
-/// Returns the loss that a keeper reports if its background task has ended, for example because the runtime shuts down.
+/// Returns the loss that a keeper reports if the Tokio task that sends the heartbeats has ended, for example because
+/// the runtime shuts down.
 fn loss_after_shutdown() -> LeaseLost {
-    LeaseLost::Unanswered(Error::unanswered("the task that sends heartbeats has ended"))
+    LeaseLost::Unanswered(Error::unanswered("the Tokio task that sends the heartbeats has ended"))
 }
 
 impl Drop for LeaseKeeper {
@@ -164,12 +165,12 @@ impl Drop for LeaseKeeper {
     }
 }
 
-/// The background task that sends the heartbeats of one lease.
+/// The Tokio task that sends the heartbeats of one lease in the background.
 struct Heartbeats {
     client: Client,
     lease_token: String,
     lease: Duration,
-    /// Time when the last answered heartbeat was sent or, before the first answer, when `keep_lease` was called. The
+    /// Time when the last answered heartbeat was sent or, before the first response, when `keep_lease` was called. The
     /// server extends the lease after this time. The lease is therefore valid for at least the lease duration from this
     /// time, even if the clocks of client and server differ.
     extended_from: Instant,
@@ -195,17 +196,17 @@ impl Heartbeats {
     async fn send(&mut self) -> LeaseStatus {
         let limit = (self.extended_from + self.lease).saturating_duration_since(Instant::now());
         let mut progress = None;
-        let make_try = || {
-            // If a new progress was set after the last try, the new progress replaces the older progress.
+        let send_heartbeat = || {
+            // If a new progress was set after the last heartbeat, the new progress replaces the older progress.
             if self.progress.has_changed().unwrap_or(false) {
                 progress = self.progress.borrow_and_update().clone();
             }
             let beat = Beat { lease_token: self.lease_token.clone(), progress: progress.clone() };
-            // Without this limit, a try that hangs, for example on a dead connection, would leave no time for another
-            // try.
+            // Without this limit, a heartbeat that hangs, for example on a dead connection, would leave no time for a
+            // retry.
             send_with_timeout(self.lease / HEARTBEATS_PER_LEASE, self.client.clone(), beat)
         };
-        let (sent, result) = repeat_for(limit, make_try).await.map_err(loss_from_error)?;
+        let (sent, result) = repeat_for(limit, send_heartbeat).await.map_err(loss_from_error)?;
         self.extended_from = sent;
         match result.state() {
             LeaseState::Lost => Err(LeaseLost::Taken),
@@ -214,7 +215,7 @@ impl Heartbeats {
     }
 }
 
-/// Converts the error of the last try to the reason for the loss of the lease.
+/// Converts the error of the last heartbeat to the reason for the loss of the lease.
 fn loss_from_error(error: Error) -> LeaseLost {
     if error.is_temporary() || error.code() == Code::DeadlineExceeded {
         LeaseLost::Unanswered(error)
@@ -225,17 +226,19 @@ fn loss_from_error(error: Error) -> LeaseLost {
 
 async fn send_with_timeout(limit: Duration, client: Client, beat: Beat) -> Result<(Instant, BeatResult), Error> {
     let sent = tokio::time::timeout(limit, send(client, beat)).await;
-    sent.unwrap_or_else(|_| Err(Error::unanswered("no answer before the deadline of the try")))
+    sent.unwrap_or_else(|_| {
+        Err(Error::unanswered("the server did not answer the heartbeat within a third of the lease duration"))
+    })
 }
 
-/// Makes one try of a heartbeat. Returns the result and the time when the heartbeat was sent. Fails if the call fails
-/// or the answer has no result.
+/// Sends a heartbeat once. Returns the result of the heartbeat and the time when the heartbeat was sent. Fails if the
+/// call fails or the response has no result.
 async fn send(client: Client, beat: Beat) -> Result<(Instant, BeatResult), Error> {
     let sent = Instant::now();
     let request = HeartbeatRequest { beats: vec![beat], ..HeartbeatRequest::default() };
     let results = client.heartbeat(request).await?.results;
     match results.into_iter().next() {
         Some(result) => Ok((sent, result)),
-        None => Err(Error::unanswered("the answer has no result for the heartbeat")),
+        None => Err(Error::unanswered("the response has no result for the heartbeat: report the bug")),
     }
 }

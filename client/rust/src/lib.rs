@@ -6,7 +6,8 @@
 //!
 //! - [`Client::subscribe`] returns a stream of events without a gap or a duplicate. The stream resumes after broken
 //!   connections and restarts of the server.
-//! - [`Client::keep_lease`] renews the lease of a claimed task during the work, and ends the work if the lease is lost.
+//! - [`Client::keep_lease`] renews the lease of a claimed task during the attempt. If the lease is lost,
+//!   [`LeaseKeeper::run`] drops the future of the attempt.
 //! - [`repeat_for`] repeats any call that fails with a temporary error.
 
 mod calls;

@@ -10,12 +10,12 @@ use crate::Error;
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 pub(crate) const LONGEST_DELAY: Duration = Duration::from_secs(2);
 
-/// Limits a delay to a tenth of the time limit for all tries, so that the client still reaches a server that restarts
-/// shortly before the deadline.
-const LEAST_TRIES: u32 = 10;
+/// Limits a delay to a tenth of the time limit for a call and all its retries, so that the client still reaches a
+/// server that restarts shortly before the deadline.
+const MIN_RETRIES: u32 = 10;
 
-/// Returns the delays between the tries of a call. The random jitter spreads the calls of clients that lost their
-/// server at the same time.
+/// Returns the delays before the retries of a call. The random jitter spreads the calls of clients that lost the
+/// connection to a server at the same time.
 pub(crate) fn build_delays() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(FIRST_DELAY)
@@ -29,22 +29,24 @@ fn raise_to_retry_delay(error: &Error, delay: Option<Duration>) -> Option<Durati
     delay.max(error.retry_delay())
 }
 
-/// Makes a call and repeats the call while its error [is temporary](Error::is_temporary), until `limit` has passed.
-/// Returns the result of the try that succeeds.
+/// Makes a call and repeats the call while the error [is temporary](Error::is_temporary), until `limit` has passed.
+/// Returns the result of the call or retry that succeeds.
 ///
-/// If the server sends a retry delay, the next try waits at least for this delay. A call that changes state must have
-/// the same `request_id` in each try, so that the server makes the change only once.
+/// If the server sends a retry delay, the next retry waits at least for this delay. A call that changes state must have
+/// the same `request_id` in each retry, so that the server makes the change only once.
 ///
 /// # Errors
-/// Fails with the first error that is not temporary. When `limit` has passed, fails with the error of the last try that
-/// ended, or with [`Code::DeadlineExceeded`] if no try has ended.
+/// Fails with the first error that is not temporary. When `limit` has passed, fails with the last error of the call, or
+/// with [`Code::DeadlineExceeded`] if the server has not answered.
 pub async fn repeat_for<T, F>(limit: Duration, call: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
-    let mut last_error =
-        Error::Lost { code: Code::DeadlineExceeded, message: "no answer before the deadline".to_owned() };
-    let delays = build_delays().with_max_delay(LONGEST_DELAY.min(limit / LEAST_TRIES));
+    let mut last_error = Error::Lost {
+        code: Code::DeadlineExceeded,
+        message: "the server did not answer before the deadline of the call".to_owned(),
+    };
+    let delays = build_delays().with_max_delay(LONGEST_DELAY.min(limit / MIN_RETRIES));
     let repeated = call
         .retry(delays)
         .sleep(tokio::time::sleep)

@@ -17,8 +17,8 @@ use crate::{Client, Error};
 /// A message of a subscription. Every message has a position, which is a cursor.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Update {
-    /// The whole state of the run, if the request starts with `FROM_SNAPSHOT`. The subscription yields the snapshot
-    /// once, as its first message.
+    /// The whole state of the run. If the request starts with `FROM_SNAPSHOT`, the subscription yields the snapshot
+    /// once, as the first message.
     Snapshot(Box<RunSnapshot>),
     /// An event that matches the request.
     Event(Box<Event>),
@@ -40,7 +40,7 @@ pub struct Subscription {
     delays: ExponentialBackoff,
     /// Time limit of the call that reads the server's log_id.
     deadline: Duration,
-    /// The log_id of the log that the subscription follows. None before the first stream, unless `in_log` has set the
+    /// The log_id of the log that the subscription follows. None before the first stream if `in_log` has not set the
     /// log.
     log_id: Option<String>,
     /// Updates that have been received but not yielded.
@@ -52,8 +52,8 @@ pub struct Subscription {
 }
 
 impl Client {
-    /// Returns a subscription to the events that match the request. The subscription opens a stream at the first
-    /// `next`, and another stream whenever a stream breaks.
+    /// Returns a subscription to the events that match the request. The first call of `next` opens a stream. If a
+    /// stream breaks, the subscription opens another stream.
     pub fn subscribe(&self, request: SubscribeEventsRequest) -> Subscription {
         Subscription {
             // The subscription repeats calls itself and without a deadline, so the client must not repeat calls.
@@ -80,8 +80,8 @@ impl Subscription {
         self.request.after_position
     }
 
-    /// Returns the log_id of the log in which the cursor is valid. Returns None before the first message, unless
-    /// [`in_log`](Self::in_log) has set the log.
+    /// Returns the log_id of the log in which the cursor is valid. Returns None before the first message if
+    /// [`in_log`](Self::in_log) has not set the log.
     pub fn log_id(&self) -> Option<&str> {
         self.log_id.as_deref()
     }
@@ -125,13 +125,13 @@ impl Subscription {
         })
     }
 
-    /// Waits before the next try. The delay is at least the server's retry delay.
+    /// Waits before the next retry. The delay is at least the server's retry delay.
     async fn wait_before_retry(&mut self, retry_delay: Option<Duration>) {
         let delay = self.delays.next().unwrap_or(LONGEST_DELAY);
         tokio::time::sleep(delay.max(retry_delay.unwrap_or_default())).await;
     }
 
-    /// Receives one message. Opens a stream first if no stream is open. Fails if the stream can't be opened or breaks.
+    /// Receives one message. If no stream is open, first opens a stream. Fails if the stream can't be opened or breaks.
     async fn receive(&mut self) -> Result<(), Error> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
@@ -159,7 +159,9 @@ impl Subscription {
     /// would skip or repeat events.
     async fn check_log(&mut self) -> Result<(), Error> {
         let info = tokio::time::timeout(self.deadline, self.client.get_server_info(GetServerInfoRequest {})).await;
-        let log_id = info.unwrap_or_else(|_| Err(Error::unanswered("no answer before the deadline")))?.log_id;
+        let log_id = info
+            .unwrap_or_else(|_| Err(Error::unanswered("the server did not answer before the deadline of the call")))?
+            .log_id;
         match &self.log_id {
             Some(known) if *known != log_id => Err(Error::OtherLog),
             _ => {

@@ -63,6 +63,9 @@ async fn run_file(args: &Args, file: &Path) -> Result<()> {
 /// Returns the path of `runhub` in the build folder, which is the parent of the folder with the examples.
 fn built_binary() -> Result<PathBuf> {
     let executable = std::env::current_exe()?;
-    let folder = executable.parent().and_then(Path::parent).context("the runner's file has no parent folder")?;
+    let folder = executable
+        .parent()
+        .and_then(Path::parent)
+        .context("the runner's file has no parent folder: pass the path of runhub with --runhub")?;
     Ok(folder.join("runhub"))
 }

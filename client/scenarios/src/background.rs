@@ -20,8 +20,8 @@ pub(crate) type CallResult = Result<Value, Error>;
 pub(crate) struct BackgroundTask<T>(JoinHandle<T>);
 
 impl<T: Send + 'static> BackgroundTask<T> {
-    pub(crate) fn start(work: impl Future<Output = T> + Send + 'static) -> Self {
-        Self(tokio::spawn(work))
+    pub(crate) fn start(future: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(tokio::spawn(future))
     }
 
     pub(crate) async fn join(mut self) -> Result<T> {
@@ -39,8 +39,8 @@ impl<T> Drop for BackgroundTask<T> {
     }
 }
 
-/// Renews the lease of a claim during background work. The work ends only when the lease is lost, and returns the
-/// reason for the loss.
+/// Starts an attempt in the background, and renews the lease of the claim during the attempt. Only the loss of the
+/// lease ends the attempt. Returns the attempt's Tokio task, whose output is the reason for the loss.
 pub(crate) fn keep_lease(client: &Client, claim: &Claim) -> BackgroundTask<Option<LeaseLost>> {
     let lease = client.keep_lease(claim);
     BackgroundTask::start(async move { lease.run(pending::<()>()).await.err() })
@@ -119,7 +119,8 @@ impl Collector {
         let collected = self.collected.wait_for(is_found_or_ended).await?;
         find(&collected).with_context(|| {
             format!(
-                "the subscription ended with {:?} before the event {expected}, after the events {:?}",
+                "the subscription ended with {:?} before the event {expected}, after the events {:?}: \
+                 check the scenario's steps before this step",
                 collected.end,
                 collected.kinds()
             )
@@ -133,22 +134,24 @@ impl Collector {
         let collected = self.collected.wait_for(|collected| collected.end.is_some()).await?;
         ensure!(
             collected.end.as_deref() == Some(expected),
-            "the subscription must end with {expected}, but ended with {:?}",
+            "the subscription must end with {expected}, but ended with {:?}: \
+             check the scenario's steps before this step",
             collected.end
         );
         ensure!(
             collected.kinds() == kinds,
-            "the subscription must receive the events {kinds:?}, but received {:?}",
+            "the subscription must receive the events {kinds:?}, but received {:?}: \
+             check the scenario's steps before this step",
             collected.kinds()
         );
         let positions = collected.positions();
         ensure!(
             positions.is_sorted_by(|a, b| a < b),
-            "the positions of the received events are not ascending: {positions:?}"
+            "the subscription must receive ascending positions, but received {positions:?}: report the bug"
         );
         ensure!(
             collected.caught_up == 1,
-            "the subscription has caught up {} times instead of once",
+            "the subscription must catch up exactly once, but has caught up {} times: report the bug",
             collected.caught_up
         );
         Ok(())

@@ -11,23 +11,24 @@ static POOL: LazyLock<Option<DescriptorPool>> =
     LazyLock::new(|| DescriptorPool::decode(runhub_api::FILE_DESCRIPTOR_SET).ok());
 
 fn descriptor_pool() -> Result<&'static DescriptorPool> {
-    POOL.as_ref().context("the descriptors of the API can't be decoded")
+    POOL.as_ref().context("the descriptors of the API can't be decoded: report the bug")
 }
 
 /// Returns the descriptor of the RPC with a name such as `TaskService/ClaimTask`. Fails if the API has no RPC with this
 /// name.
 pub(crate) fn find_method(name: &str) -> Result<MethodDescriptor> {
-    let (service, rpc) =
-        name.split_once('/').with_context(|| format!("{name:?} does not have the form SERVICE/RPC"))?;
+    let (service, rpc) = name
+        .split_once('/')
+        .with_context(|| format!("{name:?} is not the name of an RPC: use the form SERVICE/RPC"))?;
     let service = descriptor_pool()?.get_service_by_name(&format!("runhub.v1.{service}"));
     let method = service.and_then(|service| service.methods().find(|method| method.name() == rpc));
-    method.with_context(|| format!("there is no RPC {name}"))
+    method.with_context(|| format!("the API has no RPC {name}: correct the step's `call`"))
 }
 
 fn message_descriptor(name: &str) -> Result<MessageDescriptor> {
     descriptor_pool()?
         .get_message_by_name(&format!("runhub.v1.{name}"))
-        .with_context(|| format!("there is no message {name}"))
+        .with_context(|| format!("the API has no message {name}: report the bug"))
 }
 
 /// Encodes a message that is written in JSON, and returns the bytes. Null means an empty message. Fails if the JSON

@@ -12,7 +12,10 @@ pub(crate) type Variables = BTreeMap<String, Value>;
 pub(crate) fn substitute(value: &Value, variables: &Variables) -> Result<Value> {
     Ok(match value {
         Value::String(text) => match text.strip_prefix('$') {
-            Some(name) => variables.get(name).with_context(|| format!("the variable {name} is not set"))?.clone(),
+            Some(name) => variables
+                .get(name)
+                .with_context(|| format!("the variable {name} is not set: add `save` to an earlier step"))?
+                .clone(),
             None => value.clone(),
         },
         Value::Array(items) => items.iter().map(|item| substitute(item, variables)).collect::<Result<_>>()?,

@@ -1,5 +1,5 @@
-//! This module is a proxy in front of the server. The proxy reserves its port while the server is down, and can lose an
-//! answer of the server.
+//! This module is a proxy in front of the server. The proxy reserves its port while the server is down, and can drop a
+//! response of the server.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub(crate) struct Proxy {
     _reservation: TcpSocket,
     address: SocketAddr,
     server: PathBuf,
-    lose_answer: Arc<AtomicBool>,
+    drop_response: Arc<AtomicBool>,
     /// Channel that notifies every relay to cut its connection.
     cut: watch::Sender<()>,
     accepting: Option<JoinHandle<()>>,
@@ -41,7 +41,7 @@ impl Proxy {
             _reservation: reservation,
             address,
             server,
-            lose_answer: Arc::default(),
+            drop_response: Arc::default(),
             cut: watch::Sender::new(()),
             accepting: None,
         })
@@ -56,7 +56,7 @@ impl Proxy {
     pub(crate) fn open(&mut self) -> Result<()> {
         let listener = bind_reusable_socket(self.address)?.listen(BACKLOG)?;
         let relay =
-            Relay { server: self.server.clone(), lose_answer: self.lose_answer.clone(), cut: self.cut.subscribe() };
+            Relay { server: self.server.clone(), drop_response: self.drop_response.clone(), cut: self.cut.subscribe() };
         self.accepting = Some(tokio::spawn(accept(listener, relay)));
         Ok(())
     }
@@ -66,8 +66,8 @@ impl Proxy {
     pub(crate) async fn close(&mut self) {
         if let Some(accepting) = self.accepting.take() {
             accepting.abort();
-            // The aborted task closes the listener when the task ends. Until then, the proxy could still accept a
-            // connection.
+            // The listener stays open until the aborted Tokio task has ended. Without this wait, the proxy could still
+            // accept a connection.
             let _ = accepting.await;
         }
     }
@@ -77,9 +77,9 @@ impl Proxy {
         self.cut.send_replace(());
     }
 
-    /// Cuts the connection on which the next answer arrives, before the client receives the answer.
-    pub(crate) fn lose_answer(&self) {
-        self.lose_answer.store(true, Ordering::SeqCst);
+    /// Cuts the connection on which the server's next response arrives, before the client receives the response.
+    pub(crate) fn drop_response(&self) {
+        self.drop_response.store(true, Ordering::SeqCst);
     }
 }
 
@@ -101,7 +101,7 @@ async fn accept(listener: TcpListener, relay: Relay) {
 #[derive(Clone)]
 struct Relay {
     server: PathBuf,
-    lose_answer: Arc<AtomicBool>,
+    drop_response: Arc<AtomicBool>,
     cut: watch::Receiver<()>,
 }
 
@@ -116,20 +116,20 @@ impl Relay {
         let (from_server, mut to_server) = server.into_split();
         tokio::select! {
             _ = copy(&mut from_client, &mut to_server) => {}
-            _ = copy_answers(from_server, to_client, &self.lose_answer) => {}
+            _ = copy_responses(from_server, to_client, &self.drop_response) => {}
             _ = self.cut.changed() => {}
         }
     }
 }
 
-/// Copies the server's bytes to the client. Stops before an answer that must be lost. Fails if a connection breaks.
-async fn copy_answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, lose_answer: &AtomicBool) -> Result<()> {
+/// Copies the server's bytes to the client. Stops before a response that must be dropped. Fails if a connection breaks.
+async fn copy_responses(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, drop_response: &AtomicBool) -> Result<()> {
     let mut frames = FrameParser::default();
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let read = from.read(&mut buffer).await?;
-        let has_answer = frames.completes_headers(&buffer[..read]);
-        if read == 0 || (has_answer && lose_answer.swap(false, Ordering::SeqCst)) {
+        let has_response = frames.completes_headers(&buffer[..read]);
+        if read == 0 || (has_response && drop_response.swap(false, Ordering::SeqCst)) {
             return Ok(());
         }
         to.write_all(&buffer[..read]).await?;
@@ -176,11 +176,11 @@ mod tests {
     use super::*;
 
     const SETTINGS: [u8; 11] = [0, 0, 2, 4, 0, 0, 0, 0, 0, 1, 1];
-    const ANSWER: [u8; 10] = [0, 0, 1, 1, 4, 0, 0, 0, 1, 0x88];
+    const RESPONSE: [u8; 10] = [0, 0, 1, 1, 4, 0, 0, 0, 1, 0x88];
 
     #[test]
-    fn answer_is_found_at_every_split_of_the_bytes() {
-        let all = [SETTINGS.as_slice(), &ANSWER].concat();
+    fn response_is_found_at_every_split_of_the_bytes() {
+        let all = [SETTINGS.as_slice(), &RESPONSE].concat();
         for split in 0..all.len() {
             let mut frames = FrameParser::default();
             let found = [frames.completes_headers(&all[..split]), frames.completes_headers(&all[split..])];

@@ -49,7 +49,8 @@ impl From<TestServer> for TargetServer {
     }
 }
 
-/// Runs the steps of one participant of a scenario, or of all participants if `participant` is None.
+/// Runs the steps of the scenario's participant with this name. If `participant` is None, runs the steps of all
+/// participants.
 ///
 /// # Errors
 /// Fails if the scenario has no participant with this name, or if the result of a step differs from the expected
@@ -58,7 +59,7 @@ pub async fn run_scenario(scenario: &Scenario, participant: Option<&str>, server
     let participants = &scenario.participants;
     ensure!(
         participant.is_none_or(|name| participants.contains_key(name)),
-        "the scenario has no participant {participant:?}"
+        "the scenario has no participant {participant:?}: pass an existing participant with --participant"
     );
     let selected = participants.iter().filter(|(name, _)| participant.is_none_or(|wanted| wanted == name.as_str()));
     try_join_all(selected.map(|(name, steps)| run_participant(name, steps, server))).await?;
@@ -79,13 +80,18 @@ async fn run_participant(name: &str, steps: &[Value], server: &TargetServer) -> 
         let is_short = step.get("refused").or(step.get("lost")).is_some();
         let limit = if is_short { SHORT_STEP_LIMIT } else { STEP_LIMIT };
         let outcome = tokio::time::timeout(limit, runner.run_step(step)).await;
-        let outcome = outcome.with_context(|| format!("the step took longer than {limit:?}")).flatten();
+        let outcome = outcome
+            .with_context(|| {
+                format!("the step took longer than {limit:?}: check the scenario's steps before this step")
+            })
+            .flatten();
         outcome.with_context(|| format!("participant {name}, step {}: {step}", number + 1))?;
     }
     Ok(())
 }
 
-/// Runs the steps of one participant, and stores the variables and the background work of the participant.
+/// Runs the steps of one participant, and stores the variables, the background calls, the leases and the subscriptions
+/// of the participant.
 struct ParticipantRunner<'a> {
     client: Client,
     server: &'a TargetServer,
@@ -101,7 +107,9 @@ impl ParticipantRunner<'_> {
         let answer = match &step {
             Step { call: Some(rpc), .. } => return self.call(rpc, &step).await,
             Step { answer: Some(name), .. } => {
-                let call = self.calls.remove(name).with_context(|| format!("there is no background call {name}"))?;
+                let call = self.calls.remove(name).with_context(|| {
+                    format!("there is no background call {name}: add a step with `call` and `as` first")
+                })?;
                 return self.check_answer(call.join().await?, &step);
             }
             Step { server: Some(command), .. } => {
@@ -109,7 +117,7 @@ impl ParticipantRunner<'_> {
                     .server
                     .test_server
                     .as_ref()
-                    .context("the verb server requires a test server: run the scenario without --server")?;
+                    .context("the verb `server` requires a test server: run the scenario without --server")?;
                 test_server.lock().await.execute(command).await?;
                 Value::Null
             }
@@ -130,7 +138,7 @@ impl ParticipantRunner<'_> {
             }
             Step { seen: Some(name), .. } => self.wait_for_message(name, &step).await?,
             Step { cli: Some(args), .. } => self.run_cli(args).await?,
-            _ => bail!("the step has no verb: see the verbs in client/scenarios/README.md"),
+            _ => bail!("the step has no verb: add a verb from the table in client/scenarios/README.md"),
         };
         self.check_answer(Ok(answer), &step)
     }
@@ -159,38 +167,55 @@ impl ParticipantRunner<'_> {
         let answer = match (result, &step.refused) {
             (Ok(answer), None) => answer,
             (Err(error), Some(refused)) => return check_refusal(&error, refused),
-            (Ok(answer), Some(refused)) => bail!("expected the error {}, got the answer {answer}", refused.reason),
+            (Ok(answer), Some(refused)) => bail!(
+                "the call must fail with {}, but returned {answer}: check the scenario's steps before this step",
+                refused.reason
+            ),
             (Err(error), None) => return Err(error.into()),
         };
         if let Some(difference) = step.expect.as_ref().and_then(|expected| find_difference(expected, Some(&answer))) {
-            bail!("{difference}; the whole answer: {answer}");
+            bail!(
+                "the answer {answer} differs from the step's `expect` ({difference}): \
+                 check the scenario's steps before this step"
+            );
         }
         for (name, path) in &step.save {
-            let value = value_at(&answer, path).with_context(|| format!("there is no value at {path} in {answer}"))?;
+            let value = value_at(&answer, path)
+                .with_context(|| format!("the answer {answer} has no value at the path {path}: correct `save`"))?;
             self.variables.insert(name.clone(), value.clone());
         }
         Ok(())
     }
 
     async fn wait_until_lost(&mut self, name: &str, step: &Step) -> Result<Value> {
-        let lease = self.leases.remove(name).with_context(|| format!("there is no held lease {name}"))?;
-        let lost = lease.join().await?.context("the work ended, but its lease was not lost")?;
+        let lease = self
+            .leases
+            .remove(name)
+            .with_context(|| format!("there is no held lease {name}: add a step with `keep_lease` and `as` first"))?;
+        let lost = lease.join().await?.context("the attempt ended, but the lease was not lost: report the bug")?;
         ensure!(
             step.cause.as_deref() == Some(cause_name(&lost)),
-            "the lease must be lost with the cause {:?}, but got {lost:?}",
+            "the lease {name} must be lost with the cause {:?}, but was lost with {lost:?}: \
+             check the scenario's steps before this step",
             step.cause
         );
         Ok(Value::Null)
     }
 
     fn stop_keeper(&mut self, name: &str) -> Result<Value> {
-        let lease = self.leases.remove(name).with_context(|| format!("there is no held lease {name}"))?;
-        ensure!(!lease.has_ended(), "the work of the lease {name} was cancelled");
+        let lease = self
+            .leases
+            .remove(name)
+            .with_context(|| format!("there is no held lease {name}: add a step with `keep_lease` and `as` first"))?;
+        ensure!(
+            !lease.has_ended(),
+            "the lease {name} was lost before this step: check the scenario's steps before this step"
+        );
         Ok(Value::Null)
     }
 
-    /// Claims and completes tasks as one agent, and returns the number of completed tasks. Returns when the run has
-    /// ended or has no pending task.
+    /// Claims and completes tasks as one agent until the run has ended or has no pending task, and returns the number
+    /// of completed tasks.
     async fn work(&self, request: &ClaimTaskRequest) -> Result<usize> {
         let mut done = 0;
         loop {
@@ -217,33 +242,40 @@ impl ParticipantRunner<'_> {
     }
 
     async fn wait_for_message(&mut self, name: &str, step: &Step) -> Result<Value> {
-        let collector = self.collectors.get_mut(name).with_context(|| format!("there is no subscription {name}"))?;
+        let collector = self
+            .collectors
+            .get_mut(name)
+            .with_context(|| format!("there is no subscription {name}: add a step with `subscribe` and `as` first"))?;
         match (&step.event, &step.end) {
             (Some(event), None) => collector.wait_for_event(event).await,
             (None, Some(end)) => {
                 collector.wait_for_end(end, step.kinds.as_deref().unwrap_or_default()).await?;
                 Ok(Value::Null)
             }
-            _ => bail!("a step with seen must have either event or end"),
+            _ => bail!("the step with `seen` must have either `event` or `end`: add or remove one of the two members"),
         }
     }
 
     async fn run_cli(&self, args: &[String]) -> Result<Value> {
         let mut command = Command::new(&self.server.binary);
         let output = command.args(args).args(["--server", &self.server.direct_address]).output().await?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "the command `runhub` with {args:?} failed: {error}");
         Ok(Value::Null)
     }
 }
 
 /// Returns the name by which later steps refer to this step. Fails if the step has no name.
 fn step_name(step: &Step) -> Result<String> {
-    step.name.clone().context("the step has no name: add \"as\"")
+    step.name.clone().context("the step has no name: add `as` to the step")
 }
 
 fn check_refusal(error: &Error, expected: &ExpectedError) -> Result<()> {
     let Error::Refused { reason, code, metadata, fields, .. } = error else {
-        bail!("expected the error {}, got {error}", expected.reason);
+        bail!(
+            "the call must fail with {}, but failed with {error}: check the scenario's steps before this step",
+            expected.reason
+        );
     };
     let fields: Vec<&String> = fields.iter().map(|(field, _)| field).collect();
     let actual = json!({
@@ -253,7 +285,10 @@ fn check_refusal(error: &Error, expected: &ExpectedError) -> Result<()> {
         "fields": fields,
     });
     match find_difference(&expected_members(expected), Some(&actual)) {
-        Some(difference) => bail!("{difference}; the whole error: {actual}"),
+        Some(difference) => bail!(
+            "the error {actual} differs from the step's `refused` ({difference}): \
+             check the scenario's steps before this step"
+        ),
         None => Ok(()),
     }
 }

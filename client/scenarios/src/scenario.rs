@@ -16,7 +16,7 @@ pub struct Scenario {
     pub(crate) participants: BTreeMap<String, Vec<Value>>,
 }
 
-/// One step of a scenario, which is one verb and the members of the verb. client/scenarios/README.md explains the
+/// One step of a scenario: one verb and the JSON members that the verb accepts. client/scenarios/README.md explains the
 /// verbs.
 #[derive(Debug, Default, Deserialize)]
 // An unknown member must fail the step, because the member would be a check that this runner does not make.
@@ -61,7 +61,7 @@ impl Scenario {
     /// # Errors
     /// Fails if the file can't be read, or if the file is not a scenario.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        serde_json::from_str(&text).with_context(|| path.display().to_string())
+        let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is not a valid scenario file", path.display()))
     }
 }

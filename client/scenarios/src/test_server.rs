@@ -1,5 +1,5 @@
 //! This module is the test server: a server behind a proxy. The test server can kill, stop, start and hide the server,
-//! and can lose an answer of the server.
+//! and can drop a response of the server.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -69,15 +69,17 @@ impl TestServer {
                 Ok(())
             }
             "lose_answer" => {
-                self.proxy.lose_answer();
+                self.proxy.drop_response();
                 Ok(())
             }
-            other => bail!("the test server has no command {other:?}"),
+            other => {
+                bail!("the test server has no command {other:?}: use start, stop, kill, hide, show or lose_answer")
+            }
         }
     }
 
     async fn start(&mut self) -> Result<()> {
-        ensure!(self.server.is_none(), "the server is running already");
+        ensure!(self.server.is_none(), "the server is already running: add the command `kill` or `stop` first");
         let mut server = Command::new(&self.binary)
             .args(["serve", "--log", "warn", "--listen", &self.direct_address(), "--db"])
             .arg(self.folder.path().join("runhub.db"))
@@ -85,18 +87,23 @@ impl TestServer {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("can't start {}", self.binary.display()))?;
+            .with_context(|| {
+                format!("can't start the server {}: check that the file is an executable", self.binary.display())
+            })?;
         wait_until_listening(&mut server).await?;
         self.server = Some(server);
         self.proxy.open()
     }
 
     async fn end_server(&mut self, signal: &str) -> Result<()> {
-        let mut server = self.server.take().context("the server is down already")?;
+        let mut server = self.server.take().context("the server is already down: add the command `start` first")?;
         self.proxy.close().await;
-        let pid = server.id().context("the server has exited without a command")?;
+        let pid = server.id().context("the server has exited without a command: read its standard error")?;
         let sent = Command::new("kill").args(["-s", signal, &pid.to_string()]).status().await?;
-        ensure!(sent.success(), "kill -s {signal} {pid} failed");
+        ensure!(
+            sent.success(),
+            "`kill -s {signal} {pid}` failed, so the server still runs: read the standard error of `kill`"
+        );
         server.wait().await?;
         Ok(())
     }
@@ -106,8 +113,8 @@ impl TestServer {
 /// line.
 async fn wait_until_listening(server: &mut Child) -> Result<()> {
     let mut line = String::new();
-    let stdout = server.stdout.as_mut().context("the server has no output")?;
+    let stdout = server.stdout.as_mut().context("the server's standard output can't be read: report the bug")?;
     BufReader::new(stdout).read_line(&mut line).await?;
-    ensure!(line.contains(" listens on "), "the server printed {line:?} and does not listen");
+    ensure!(line.contains(" listens on "), "the server printed {line:?} and does not listen: read its standard error");
     Ok(())
 }

@@ -19,7 +19,7 @@ function findService(client: Client, name: string): [DescService, unknown] {
     ArtifactService: [v1.ArtifactService, client.artifacts],
     ServerService: [v1.ServerService, client.server],
   };
-  return services[name] ?? fail(`the API has no service ${name}`);
+  return services[name] ?? fail(`the API has no service ${name}: correct the step's "call"`);
 }
 
 /**
@@ -29,8 +29,10 @@ function findService(client: Client, name: string): [DescService, unknown] {
 export async function makeCall(client: Client, name: string, request: JsonObject): Promise<Json> {
   const [serviceName = "", rpc = ""] = name.split("/");
   const [service, stub] = findService(client, serviceName);
-  const method = service.methods.find((method) => method.name === rpc) ?? fail(`the API has no RPC ${name}`);
-  const make = (stub as Stub)[method.localName] ?? fail(`the client has no method ${method.localName}`);
+  const method =
+    service.methods.find((method) => method.name === rpc) ??
+    fail(`the API has no RPC ${name}: correct the step's "call"`);
+  const make = (stub as Stub)[method.localName] ?? fail(`the client has no method ${method.localName}: report the bug`);
   return toProtoJson(method.output, await make(fromJson(method.input, request)));
 }
 
@@ -50,7 +52,10 @@ export async function checkAnswer(call: Promise<Json>, step: JsonObject): Promis
     return answer;
   }
   const error = await call.then(
-    (answer) => fail(`the step expects an error, but the call returned the response ${JSON.stringify(answer)}`),
+    (answer) => {
+      const response = JSON.stringify(answer);
+      return fail(`the call must fail, but returned ${response}: check the scenario's steps before the call`);
+    },
     (error) => errorToJson(error),
   );
   expectMatch(step.refused, error);

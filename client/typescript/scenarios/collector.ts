@@ -12,11 +12,11 @@ import { expectMatch, isObject, type Json, matches, StepFailed } from "./matchin
 /** Reads a subscription in the background, stores the messages, and lets steps wait for a message. */
 export class Collector {
   readonly #stop = new AbortController();
-  /** Emits `change` when a message or an error arrives. */
+  /** The emitter of the event `change`, which occurs when a message or an error arrives. */
   readonly #changes = new EventEmitter();
   readonly #events: Json[] = [];
   #caughtUpCount = 0;
-  /** The reason for the end of the subscription. The value is undefined if the subscription has not ended. */
+  /** The reason for the end of the subscription. If the subscription has not ended, the value is undefined. */
   #end: string | undefined;
   #error: unknown;
 
@@ -50,7 +50,8 @@ export class Collector {
     expectMatch(expected, this.#end);
     expectMatch(kinds, this.#members("kind"));
     if (new Set(this.#members("position")).size < this.#events.length) {
-      throw new StepFailed(`an event is a duplicate: ${JSON.stringify(this.#events)}`);
+      const events = JSON.stringify(this.#events);
+      throw new StepFailed(`the subscription yielded a duplicate event: report the bug; the events: ${events}`);
     }
     expectMatch({ caught_up: 1 }, { caught_up: this.#caughtUpCount });
     return this.#end;
@@ -71,7 +72,9 @@ export class Collector {
     }
     if (this.#end !== undefined) {
       const events = JSON.stringify(this.#events);
-      throw new StepFailed(`${expected} has not arrived before the end ${this.#end}; the events: ${events}`);
+      throw new StepFailed(
+        `${expected} must arrive before the end ${this.#end}: check the scenario's steps; the events: ${events}`,
+      );
     }
     await once(this.#changes, "change");
   }

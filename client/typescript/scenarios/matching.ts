@@ -36,7 +36,8 @@ export function matches(expected: Json, actual: Json | undefined): boolean {
 /** Throws StepFailed if the actual JSON does not match `expected`. If `expected` is undefined, any JSON matches. */
 export function expectMatch(expected: Json | undefined, actual: Json): void {
   if (expected !== undefined && !matches(expected, actual)) {
-    throw new StepFailed(`expected: ${JSON.stringify(expected)}\ngot:      ${JSON.stringify(actual)}`);
+    const texts = `${JSON.stringify(expected)}, but is ${JSON.stringify(actual)}`;
+    throw new StepFailed(`the step's result must match ${texts}: check the scenario's steps before this step`);
   }
 }
 
@@ -76,7 +77,7 @@ export function substitute(json: Json, variables: ReadonlyMap<string, Json>): Js
   }
   const variable = variables.get(json.slice(1));
   if (variable === undefined) {
-    throw new StepFailed(`the variable ${json.slice(1)} is not set`);
+    throw new StepFailed(`the variable ${json.slice(1)} is not set: set the variable with "save" in an earlier step`);
   }
   return variable;
 }

@@ -18,17 +18,18 @@ import type { Server } from "./test-server.js";
 
 const LANGUAGE = "typescript";
 
-/** Describes background work that runs while a LeaseKeeper renews the lease of a claim. */
+/** Describes a lease that a LeaseKeeper renews in the background while the function of the keeper's `run` waits. */
 interface HeldLease {
   readonly keeper: LeaseKeeper;
-  /** Ends the background work. */
-  readonly endWork: () => void;
-  /** Resolves when the background work has ended. The value is `work ended` or the reason why the lease was lost. */
+  /** Ends the function of the keeper's `run`. */
+  readonly endFunction: () => void;
+  /** Resolves when the keeper's `run` has ended. The value is `function ended` or the reason why the lease was lost. */
   readonly ended: Promise<string>;
 }
 
 /**
- * Runs the steps of one participant of a scenario, and stores the participant's client, variables and background work.
+ * Runs the steps of one participant of a scenario, and stores the participant's client, variables, calls, leases and
+ * subscriptions.
  */
 export class ParticipantRunner {
   readonly #server: Server;
@@ -55,13 +56,13 @@ export class ParticipantRunner {
     }
   }
 
-  /** Ends the participant's background work and closes the participant's client. */
+  /** Ends the participant's leases and subscriptions and closes the participant's client. */
   async close(): Promise<void> {
     for (const collector of this.#collectors.values()) {
       collector.stop();
     }
-    for (const { keeper, endWork } of this.#leases.values()) {
-      endWork();
+    for (const { keeper, endFunction } of this.#leases.values()) {
+      endFunction();
       await keeper.stop();
     }
     await this.#client.close();
@@ -73,7 +74,7 @@ export class ParticipantRunner {
     const timedOut = sleep(limit, "timed out", { signal: done.signal }).catch(() => "done");
     try {
       if ((await Promise.race([timedOut, this.#runStep(step)])) === "timed out") {
-        throw new StepFailed(`the step took longer than ${limit} ms`);
+        throw new StepFailed(`the step took longer than ${limit} ms: check the scenario's steps before this step`);
       }
     } finally {
       done.abort();
@@ -91,7 +92,7 @@ export class ParticipantRunner {
   }
 
   /**
-   * Executes the step and returns the answer, or null if the step's verb has no answer. Throws StepFailed if the step
+   * Executes the step and returns the result, or null if the step's verb has no result. Throws StepFailed if the step
    * has no verb or the result differs from the expected result.
    */
   async #act(step: JsonObject): Promise<Json> {
@@ -105,7 +106,7 @@ export class ParticipantRunner {
     if (isObject(step.subscribe)) return this.#subscribe(step.subscribe, String(step.as));
     if (typeof step.seen === "string") return await this.#seen(step.seen, step);
     if (Array.isArray(step.cli)) return await this.#cli(step.cli.map(String));
-    throw new StepFailed("the step has no verb");
+    throw new StepFailed(`no verb accepts the value in the step ${JSON.stringify(step)}: correct the value`);
   }
 
   async #call(name: string, step: JsonObject): Promise<Json> {
@@ -126,10 +127,10 @@ export class ParticipantRunner {
     const ended = keeper
       .run(() => once(end.signal, "abort"))
       .then(
-        () => "work ended",
+        () => "function ended",
         (error) => (error instanceof LeaseLost ? error.because : String(error)),
       );
-    this.#leases.set(name, { keeper, endWork: () => end.abort(), ended });
+    this.#leases.set(name, { keeper, endFunction: () => end.abort(), ended });
     return null;
   }
 
@@ -140,9 +141,9 @@ export class ParticipantRunner {
   }
 
   async #stopKeeper(name: string): Promise<Json> {
-    const { keeper, endWork, ended } = findEntry(this.#leases, name);
-    endWork();
-    expectMatch("work ended", await ended);
+    const { keeper, endFunction, ended } = findEntry(this.#leases, name);
+    endFunction();
+    expectMatch("function ended", await ended);
     return await waitAndReturnNull(keeper.stop());
   }
 
@@ -201,7 +202,7 @@ export class ParticipantRunner {
 function findEntry<T>(entries: ReadonlyMap<string, T>, name: string): T {
   const entry = entries.get(name);
   if (entry === undefined) {
-    throw new StepFailed(`no earlier step has the name ${name} in its member "as"`);
+    throw new StepFailed(`no earlier step has the member "as" with the name ${name}: correct the name`);
   }
   return entry;
 }

@@ -11,7 +11,10 @@ const STEP_LIMIT_MS = 60_000;
  */
 const SHORT_STEP_LIMIT_MS = 10_000;
 
-/** The members that a step may have for each verb, in addition to the verb, `save` and `why`. */
+/**
+ * The verbs of a scenario step, and for each verb the JSON members that the step may have in addition to the verb,
+ * `save` and `why`.
+ */
 const MEMBERS: Readonly<Record<string, readonly string[]>> = {
   call: ["with", "expect", "refused", "as"],
   answer: ["expect", "refused"],
@@ -38,7 +41,8 @@ export function checkMembers(step: JsonObject): void {
   const known = [verb, ...(MEMBERS[verb] ?? []), "save", "why"];
   const unknown = names.filter((name) => !known.includes(name));
   if (unknown.length > 0) {
-    throw new StepFailed(`a step with the verb ${verb} must not have the members ${unknown.join(", ")}`);
+    const members = unknown.join(", ");
+    throw new StepFailed(`a step with the verb ${verb} must not have the members ${members}: remove these members`);
   }
 }
 

@@ -65,7 +65,9 @@ export class TestServer implements Server, AsyncDisposable {
     const line = (await lines.next()).value ?? "";
     const [ready, address, binary, direct] = line.split(" ");
     if (ready !== "ready" || address === undefined || binary === undefined || direct === undefined) {
-      throw new Error(`the program ${file} printed "${line}", but must print "ready ADDRESS BINARY DIRECT"`);
+      throw new Error(
+        `the program ${file} printed "${line}", but must print "ready ADDRESS BINARY DIRECT": rebuild the program`,
+      );
     }
     return new TestServer(address, direct, binary, process, lines);
   }
@@ -74,7 +76,8 @@ export class TestServer implements Server, AsyncDisposable {
     this.process.stdin?.write(`${command}\n`);
     const { value: answer } = await this.lines.next();
     if (answer !== "ok") {
-      throw new Error(`"test_server" did not execute the command ${command}: ${answer ?? "the program has exited"}`);
+      const cause = answer ?? "the program has exited";
+      throw new Error(`"test_server" did not execute the command ${command} (${cause}): run "test_server" by hand`);
     }
   }
 

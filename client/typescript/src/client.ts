@@ -10,7 +10,7 @@ import { type Address, openSocket, parseAddress } from "./address.js";
 import { ClientClosed } from "./errors.js";
 import { LeaseKeeper } from "./lease.js";
 import { Subscription, type SubscriptionOptions } from "./subscription.js";
-import { RetryTransport, SingleTryTransport } from "./transports.js";
+import { NoRetryTransport, RetryTransport } from "./transports.js";
 import {
   AgentService,
   ApprovalService,
@@ -47,15 +47,15 @@ const STREAM_WINDOW = 1024 * 1024;
 /** The options of `connect`. */
 export interface ConnectOptions {
   /**
-   * The time limit for all tries of a call, in milliseconds. The client adds the `wait` of the request to the limit. If
-   * a call has its own `timeoutMs`, `timeoutMs` replaces the limit. Default: 30 s.
+   * The time limit for a call and all retries, in milliseconds. The client adds the `wait` of the request to the limit.
+   * If a call has its own `timeoutMs`, `timeoutMs` replaces the limit. Default: 30 s.
    */
   deadlineMs?: number;
 }
 
 /**
  * Returns a client for the server at `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`. The client connects at the first
- * call, and reconnects if the connection breaks.
+ * call. If the connection breaks, the client reconnects.
  *
  * @throws RunhubError with INVALID_ARGUMENT if `server` is not HOST:PORT, http://HOST:PORT or unix:PATH.
  */
@@ -78,18 +78,18 @@ export class Client implements AsyncDisposable {
   readonly server: ServiceClient<typeof ServerService>;
 
   readonly #session: Http2SessionManager;
-  readonly #single: SingleTryTransport;
+  readonly #single: NoRetryTransport;
   readonly #deadlineMs: number;
   readonly #closed = new AbortController();
 
   /** @internal Call `connect` to create a client. */
   constructor(server: string, deadlineMs: number) {
     const address = parseAddress(server);
-    // Each running call adds a listener to this signal. By default, Node prints a warning if a signal has more than 10
-    // listeners.
+    // Each running call adds a listener to this signal. If a signal has more than 10 listeners, Node prints a warning
+    // by default.
     setMaxListeners(0, this.#closed.signal);
     this.#session = openSession(address);
-    this.#single = new SingleTryTransport(openTransport(address, this.#session), this.#closed.signal);
+    this.#single = new NoRetryTransport(openTransport(address, this.#session), this.#closed.signal);
     this.#deadlineMs = deadlineMs;
     const transport = new RetryTransport(this.#single, deadlineMs);
     this.runs = createClient(RunService, transport);
@@ -103,7 +103,7 @@ export class Client implements AsyncDisposable {
   }
 
   /**
-   * Returns a subscription to events. The subscription connects when a loop iterates over the subscription. If the
+   * Returns a subscription to events. When a loop iterates over the subscription, the subscription connects. If the
    * connection breaks, the subscription resumes after the last received position.
    */
   subscribe(

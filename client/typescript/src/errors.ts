@@ -52,12 +52,15 @@ interface ErrorDetails {
   cause?: unknown;
 }
 
-/** The error of a failed call. Callers should match the `reason`, or the `code` if the error has no reason. */
+/**
+ * The error of a failed call. Callers should match the `reason`. If the error has no reason, callers should match the
+ * `code`.
+ */
 export class RunhubError extends Error {
   override readonly name: string = "RunhubError";
   /**
    * The reason for which the server refused the call. If `reason` is undefined, no handler of the server answered the
-   * call, or the response was lost.
+   * call, or the response was dropped.
    */
   readonly reason: Reason | OtherReason | undefined;
   /** The gRPC status code of the error. */
@@ -70,7 +73,8 @@ export class RunhubError extends Error {
   /** The invalid fields of the request. If the reason is not INVALID_FIELD, the list is empty. */
   readonly fields: readonly FieldProblem[];
   /**
-   * The time to wait before the next try, in milliseconds. If `retryDelayMs` is undefined, the server has set no delay.
+   * The time to wait before a retry of the call, in milliseconds. If `retryDelayMs` is undefined, the server has set no
+   * delay.
    */
   readonly retryDelayMs: number | undefined;
   /**
@@ -136,8 +140,9 @@ function convertConnectionError(error: ConnectError): RunhubError {
 }
 
 /**
- * Returns whether the connection broke or could not be opened. Connect reports CANCELLED if the server was killed or a
- * proxy closed the connection, ABORTED if the connection was reset, and INTERNAL for most errors of Node.
+ * Returns whether the connection broke or could not be opened. If the server was killed or a proxy closed the
+ * connection, Connect reports CANCELLED. If the connection was reset, Connect reports ABORTED. For most errors of Node,
+ * Connect reports INTERNAL.
  */
 function isConnectionBroken({ code, cause }: ConnectError): boolean {
   const isErrorOfNode = cause instanceof Error && "code" in cause;

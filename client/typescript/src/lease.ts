@@ -1,4 +1,4 @@
-/** This module renews the lease of a claimed task while an agent works on the task. */
+/** This module renews the lease of a claimed task while an agent executes the task. */
 
 import { EventEmitter, once, setMaxListeners } from "node:events";
 import { clearInterval, setInterval } from "node:timers";
@@ -10,7 +10,7 @@ import { Code, createClient, type Client as ServiceClient } from "@connectrpc/co
 import { ClientClosed, RunhubError } from "./errors.js";
 import { Limit } from "./limit.js";
 import { repeat } from "./repeat.js";
-import type { SingleTryTransport } from "./transports.js";
+import type { NoRetryTransport } from "./transports.js";
 import { type Claim, LeaseState, TaskService } from "./v1.js";
 import { value } from "./values.js";
 
@@ -37,7 +37,7 @@ const SHORTEST_LEASE_MS = 1_000;
  */
 const KEEP_ALIVE_INTERVAL_MS = 1_000_000_000;
 
-/** Maximum time that `run` waits for the work to end after the lease is lost, in milliseconds. */
+/** Maximum time that `run` waits for the function `work` to end after the lease is lost, in milliseconds. */
 const CLEANUP_MS = 1_000;
 
 const LOST_TEXTS = {
@@ -58,14 +58,14 @@ export class LeaseLost extends Error {
    *
    * - `taken`: The server answered a heartbeat with LOST. The server would reject a report on the task.
    * - `unanswered`: The server has answered no heartbeat for a whole lease duration, or the client was closed. Another
-   *   agent may hold the task. If no agent has claimed the task, the server still accepts a report.
+   *   agent may hold the lease of the task. If no agent has claimed the task, the server still accepts a report.
    * - `refused`: The server refused a heartbeat and would refuse the same heartbeat again, for example because the
    *   progress exceeds 1 MiB.
    */
   readonly because: "taken" | "unanswered" | "refused";
   /**
-   * The error with which the work failed after the loss of the lease, for example during a cleanup. If `workError` is
-   * undefined, the work did not fail.
+   * The error with which the function `work` failed after the loss of the lease, for example during a cleanup. If
+   * `workError` is undefined, `work` did not fail.
    */
   readonly workError: unknown;
 
@@ -81,15 +81,15 @@ export class LeaseLost extends Error {
  * Renews a lease with heartbeats in the background. The keeper sends the first heartbeat immediately. The interval
  * between heartbeats is a third of the lease duration, but at most 10 s.
  *
- * Call `run` with the work, then report on the task, then dispose the keeper. Report on the task only after `run` has
- * returned. If the work itself completed the task, the server could answer the next heartbeat with LOST, and `run`
- * would then throw LeaseLost although the task is COMPLETED.
+ * Call `run` with the function `work`, then report on the task, then dispose the keeper. Report on the task only after
+ * `run` has returned. If `work` itself completed the task, the server could answer the next heartbeat with LOST, and
+ * `run` would then throw LeaseLost although the task is COMPLETED.
  */
 export class LeaseKeeper implements AsyncDisposable {
   readonly #tasks: ServiceClient<typeof TaskService>;
   readonly #closed: AbortSignal;
   readonly #leaseToken: string;
-  /** The id of the claimed task. Empty if the claim has no task. */
+  /** The id of the claimed task. If the claim has no task, the id is empty. */
   readonly #taskId: string;
   readonly #leaseMs: number;
   readonly #lost = new AbortController();
@@ -112,7 +112,7 @@ export class LeaseKeeper implements AsyncDisposable {
   #extendedFrom = performance.now();
 
   /** @internal Call `Client.keepLease` to create a keeper. */
-  constructor(single: SingleTryTransport, claim: Claim) {
+  constructor(single: NoRetryTransport, claim: Claim) {
     this.#tasks = createClient(TaskService, single);
     this.#closed = single.closed;
     this.#leaseToken = claim.leaseToken;
@@ -137,22 +137,22 @@ export class LeaseKeeper implements AsyncDisposable {
   }
 
   /**
-   * Runs the work while the keeper renews the lease, and returns the result of the work. When the lease is lost,
-   * `this.signal` is aborted, and the work has 1 s to clean up. After this time, `run` throws even if the work has not
-   * ended. The caller must then end the work.
+   * Runs the function `work` while the keeper renews the lease, and returns the result of `work`. If the lease is lost,
+   * `this.signal` is aborted, and `work` has 1 s to clean up. After this time, `run` throws even if `work` has not
+   * ended. The caller must then end `work`.
    *
    * If the run is paused or is being cancelled, the keeper continues to renew the lease, and the server accepts a
-   * report. If the work must stop when the run is paused or is being cancelled, the work must wait for
-   * `pauseRequested` or `cancelRequested`.
+   * report. If `work` must stop when the run is paused or is being cancelled, `work` must wait for `pauseRequested` or
+   * `cancelRequested`.
    *
-   * @throws LeaseLost if the lease is lost before the work ends. If the work also fails, the `workError` of the
-   *   LeaseLost is the error of the work. If the lease is not lost, `run` throws the error of the work unchanged.
+   * @throws LeaseLost if the lease is lost before `work` ends. If `work` also fails, the `workError` of the LeaseLost
+   *   is the error of `work`. If the lease is not lost, `run` throws the error of `work` unchanged.
    */
   async run<T>(work: (signal: AbortSignal) => T | Promise<T>): Promise<T> {
-    // If the lease is already lost, another agent may hold the task, so the work must not start.
+    // If the lease is already lost, another agent may hold the lease of the task, so `work` must not start.
     this.signal.throwIfAborted();
     // The timers of the heartbeats do not prevent the exit of the process. Without this timer, the process would exit
-    // while the work waits only for the signal.
+    // while `work` waits only for the signal.
     const alive = setInterval(() => {}, KEEP_ALIVE_INTERVAL_MS);
     using lost = rejectWhenAborted(this.signal);
     const ended = (async () => await work(this.signal))();
@@ -177,7 +177,7 @@ export class LeaseKeeper implements AsyncDisposable {
   }
 
   /**
-   * Waits until the run is being cancelled. The work should then complete or release the task before the grace period
+   * Waits until the run is being cancelled. The agent should then complete or release the task before the grace period
    * ends.
    *
    * @throws LeaseLost if the lease is lost during the wait, or RunhubError with CANCELLED if the keeper is stopped
@@ -188,8 +188,8 @@ export class LeaseKeeper implements AsyncDisposable {
   }
 
   /**
-   * Waits until the run is paused. The work should then stop at the next point from which the work can continue later.
-   * The keeper continues to renew the lease.
+   * Waits until the run is paused. The agent should then stop at the next point from which the agent can continue
+   * later. The keeper continues to renew the lease.
    *
    * @throws LeaseLost if the lease is lost during the wait, or RunhubError with CANCELLED if the keeper is stopped
    *   during the wait.
@@ -275,8 +275,8 @@ export class LeaseKeeper implements AsyncDisposable {
   }
 
   /**
-   * Sends the heartbeat once and returns the state of the lease. The time limit of this try leaves time for another
-   * try, because the server does not answer a try on a broken connection.
+   * Sends the heartbeat once and returns the state of the lease. The time limit of the call leaves time for a retry,
+   * because the server does not answer a call on a broken connection.
    */
   async #tryHeartbeat(signal: AbortSignal): Promise<LeaseState> {
     const progress = this.#progress;
@@ -293,7 +293,7 @@ export class LeaseKeeper implements AsyncDisposable {
       );
     }
     this.#extendedFrom = sentAt;
-    // If the work has set a new progress since the heartbeat was sent, the next heartbeat must carry the new progress.
+    // If the agent has set a new progress since the heartbeat was sent, the next heartbeat must carry the new progress.
     if (this.#progress === progress) {
       this.#progress = undefined;
     }
@@ -326,8 +326,8 @@ function toLeaseLost(error: RunhubError, taskId: string): LeaseLost {
 }
 
 /**
- * Waits at most CLEANUP_MS for the work to end. If the work fails with an error other than the cancellation, returns a
- * LeaseLost with this error as its `workError`. Otherwise, returns `lost`.
+ * Waits at most CLEANUP_MS (1 s) for the function `work` to end. If `work` fails with an error other than the
+ * cancellation, returns a LeaseLost with this error as its `workError`. Otherwise, returns `lost`.
  */
 async function addWorkError(lost: LeaseLost, taskId: string, ended: Promise<unknown>): Promise<LeaseLost> {
   using limit = new Limit(CLEANUP_MS, []);

@@ -17,8 +17,8 @@ interface LimitOptions {
 }
 
 /**
- * A limit that ends an operation, such as a call. The limit is reached after a number of milliseconds, or when a caller
- * of the operation aborts the operation. Dispose the limit to remove its timer and its listeners.
+ * A limit that ends an operation, such as a call. After a number of milliseconds, or when a caller of the operation
+ * aborts the operation, the limit is reached. Dispose the limit to remove its timer and its listeners.
  */
 export class Limit implements Disposable {
   readonly #over = new AbortController();

@@ -7,32 +7,32 @@ const FIRST_DELAY_MS = 50;
 const LONGEST_DELAY_MS = 2_000;
 
 /**
- * Minimum number of tries within the time limit of a call. A delay is at most the time limit divided by this number,
- * because the time limit could end during a longer delay although the server is available again.
+ * A delay is at most the time limit of the call divided by this number. Otherwise the time limit could end during a
+ * longer delay although the server is available again.
  */
-const LEAST_TRIES = 10;
+const LIMIT_DIVISOR = 10;
 
 /**
- * The delays before the second and each later try of a call, in milliseconds. Before jitter, each delay is twice the
- * previous delay, up to the smaller of LONGEST_DELAY_MS and a tenth of the time limit.
+ * The delays before the retries of a call, in milliseconds. Before jitter, each delay is twice the previous delay, up
+ * to the smaller of LONGEST_DELAY_MS and a tenth of the time limit.
  */
 export class Backoff {
   readonly #longestMs: number;
   #nextMs = FIRST_DELAY_MS;
 
   /**
-   * Creates the delays for a call whose tries may take `limitMs` milliseconds in total. If `limitMs` is undefined, the
+   * Creates the delays for a call that may take `limitMs` milliseconds with all retries. If `limitMs` is undefined, the
    * time is unlimited.
    */
   constructor(limitMs?: number) {
-    this.#longestMs = Math.min(LONGEST_DELAY_MS, (limitMs ?? Number.POSITIVE_INFINITY) / LEAST_TRIES);
+    this.#longestMs = Math.min(LONGEST_DELAY_MS, (limitMs ?? Number.POSITIVE_INFINITY) / LIMIT_DIVISOR);
   }
 
-  /** Returns the next delay, which is at least the retry delay in `lastError`, the error of the last try. */
+  /** Returns the next delay, which is at least the retry delay in `lastError`, the last error of the call. */
   next(lastError?: RunhubError): number {
     const delayMs = Math.min(this.#nextMs, this.#longestMs);
     this.#nextMs = delayMs * 2;
-    // Without jitter, all clients that lost their server at the same time would call the restarted server at the same
+    // Without jitter, all clients that lost the connection at the same time would call the restarted server at the same
     // time.
     const jittered = delayMs * (0.5 + Math.random() / 2);
     return Math.max(jittered, lastError?.retryDelayMs ?? 0);
@@ -48,9 +48,9 @@ export class Backoff {
  * Makes a call and returns its response. While the error of the call is temporary and the limit is not reached, the
  * function repeats the call.
  *
- * @throws RunhubError with the first error that is not temporary. After the time limit, the function throws the error
- *   of the last try that ended, or DEADLINE_EXCEEDED if no try ended. If a caller aborts the call, the function throws
- *   CANCELLED.
+ * @throws RunhubError with the first error that is not temporary. After the time limit, the function throws the last
+ *   error of the call, or DEADLINE_EXCEEDED if the call has returned no error. If a caller aborts the call, the
+ *   function throws CANCELLED.
  */
 export async function repeat<T>(
   limit: Limit,
@@ -78,6 +78,6 @@ function throwIfLimitReached(limit: Limit, lastError: RunhubError | undefined): 
   if (limit.error === undefined) {
     return;
   }
-  // After the time limit, throw the error of an earlier try, because DEADLINE_EXCEEDED does not explain the failure.
+  // After the time limit, throw the previous error of the call, because DEADLINE_EXCEEDED does not explain the failure.
   throw limit.isTimedOut ? (lastError ?? limit.error) : limit.error;
 }

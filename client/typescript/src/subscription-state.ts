@@ -93,7 +93,7 @@ export class SubscriptionState {
       return isFirst ? response : undefined;
     }
     if (message.case === "end") {
-      // DRAINING ends only the stream. The subscription resumes when the next server starts.
+      // DRAINING ends only the stream. When the next server starts, the subscription resumes.
       this.#hasEnded = message.value.reason !== EndReason.DRAINING;
       return this.#hasEnded ? response : undefined;
     }

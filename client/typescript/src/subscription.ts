@@ -7,7 +7,7 @@ import { RunhubError } from "./errors.js";
 import { Limit } from "./limit.js";
 import { Backoff } from "./repeat.js";
 import { SubscriptionState } from "./subscription-state.js";
-import type { SingleTryTransport } from "./transports.js";
+import type { NoRetryTransport } from "./transports.js";
 import { EventService, ServerService, type SubscribeEventsRequestSchema, type SubscribeEventsResponse } from "./v1.js";
 
 /** The options of `subscribe`. */
@@ -50,7 +50,7 @@ export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
 
   /** @internal Call `Client.subscribe` to create a subscription. */
   constructor(
-    single: SingleTryTransport,
+    single: NoRetryTransport,
     deadlineMs: number,
     request: MessageInitShape<typeof SubscribeEventsRequestSchema>,
     { signal, logId }: SubscriptionOptions,

@@ -18,12 +18,12 @@ import { copyMessage } from "./messages.js";
 import { repeat } from "./repeat.js";
 
 /** A transport that makes each call once and converts each error to a RunhubError. */
-export class SingleTryTransport implements Transport {
+export class NoRetryTransport implements Transport {
   readonly #inner: Transport;
 
   /**
-   * Creates a transport whose calls all end when `closed` is aborted. Code that repeats calls must also stop when
-   * `closed` is aborted.
+   * Creates a transport whose calls all end when `closed` is aborted. When `closed` is aborted, code that repeats calls
+   * must also stop.
    */
   constructor(
     inner: Transport,
@@ -82,15 +82,15 @@ async function* withTypedErrors<T>(messages: AsyncIterable<T>, limit: Limit): As
 }
 
 /**
- * A transport that repeats each call that fails for a temporary reason. All tries of a call share one `request_id` and
- * one deadline. The transport opens each stream only once.
+ * A transport that repeats each call that fails for a temporary reason. A call and all retries share one `request_id`
+ * and one deadline. The transport opens each stream only once.
  */
 export class RetryTransport implements Transport {
   readonly stream: Transport["stream"];
-  readonly #single: SingleTryTransport;
+  readonly #single: NoRetryTransport;
   readonly #deadlineMs: number;
 
-  constructor(single: SingleTryTransport, deadlineMs: number) {
+  constructor(single: NoRetryTransport, deadlineMs: number) {
     this.stream = single.stream.bind(single);
     this.#single = single;
     this.#deadlineMs = deadlineMs;
@@ -108,14 +108,14 @@ export class RetryTransport implements Transport {
     const wait = new RemainingWait(request);
     using limit = new Limit(this.#limitMs(timeoutMs, wait.ms), [signal, this.#single.closed]);
     return await repeat(limit, () => {
-      wait.beforeTry();
+      wait.prepareCall();
       return this.#single.unary(method, limit.signal, undefined, header, request as MessageInitShape<I>, contextValues);
     });
   }
 
   /**
-   * Returns the time limit for all tries, in milliseconds. If the caller sets a timeout, the timeout replaces the
-   * deadline and the wait. As in Connect, the timeout 0 means no limit.
+   * Returns the time limit for the call and all retries, in milliseconds. If the caller sets a timeout, the timeout
+   * replaces the deadline and the wait. As in Connect, the timeout 0 means no limit.
    */
   #limitMs(timeoutMs: number | undefined, waitMs: number): number | undefined {
     if (timeoutMs !== undefined) {
@@ -129,8 +129,9 @@ export class RetryTransport implements Transport {
 const LONGEST_WAIT_MS = 300_000;
 
 /**
- * Reduces the `wait` of each later try to the remaining time, so that the response arrives before the deadline. The
- * server ignores `wait` when the server compares duplicate requests, so the server treats all tries as one call.
+ * Reduces the `wait` of each retry to the remaining time, so that the response arrives before the deadline. When the
+ * server compares duplicate requests, the server ignores `wait`, so the server treats a call and all retries as one
+ * call.
  */
 class RemainingWait {
   /**
@@ -147,8 +148,10 @@ class RemainingWait {
     this.ms = Math.min(Math.max(waitMs, 0), LONGEST_WAIT_MS);
   }
 
-  /** Sets the `wait` of the request to the remaining time. Call this method before each try. */
-  beforeTry(): void {
+  /**
+   * Sets the `wait` of the request to the remaining time. Call this method before the first call and before each retry.
+   */
+  prepareCall(): void {
     if (this.#begunAt === undefined) {
       this.#begunAt = performance.now();
     } else if (this.ms > 0) {
@@ -165,8 +168,8 @@ interface KnownFields {
 }
 
 /**
- * Returns a copy of the request for all tries. If the RPC takes a `request_id` and the caller has set none, the
- * function sets a new UUIDv7.
+ * Returns a copy of the request for the call and all retries. If the RPC takes a `request_id` and the caller has set
+ * none, the function sets a new UUIDv7.
  *
  * @throws RunhubError with INVALID_ARGUMENT if the request can't be encoded.
  */

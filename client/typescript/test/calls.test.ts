@@ -54,7 +54,7 @@ describe("a call", () => {
     });
   }
 
-  it("waits at least the retry delay before the next try", async () => {
+  it("waits at least the retry delay before the next retry", async () => {
     const retryDelayMs = 300;
     const overloaded = newRefusal(Code.ResourceExhausted, "OVERLOADED", { retryDelayMs });
     const { server, times } = await serveRunsAfterErrors(overloaded);

@@ -45,7 +45,7 @@ describe("close", () => {
     assertClosed(await catchError(client.runs.createRun(newRun)));
   });
 
-  it("ends later calls without a try, even if the client is closed twice", async () => {
+  it("ends later calls without a request, even if the client is closed twice", async () => {
     const { server, ids } = await serveRunsAfterErrors();
     await using _server = server;
     const client = server.connect();
@@ -65,7 +65,7 @@ describe("close", () => {
     assertClosed(await error);
   });
 
-  it("ends the pause between tries of a call", async () => {
+  it("ends the pause before a retry of a call", async () => {
     const begun = new Deferred();
     await using server = await serveRuns({
       createRun() {
@@ -76,13 +76,13 @@ describe("close", () => {
     const client = server.connect({ deadlineMs: 120_000 });
     const error = catchError(client.runs.createRun(newRun));
     await begun.promise;
-    // Give the client time to receive the error and to start the pause before the next try.
+    // Give the client time to receive the error and to start the pause before the retry.
     await new Promise((resolve) => setTimeout(resolve, 50));
     await client.close();
     assertClosed(await error);
   });
 
-  it("ends the pause between tries of a subscription", async () => {
+  it("ends the pause before a retry of a subscription", async () => {
     const begun = new Deferred();
     await using server = await FakeServer.start((router) => {
       router.service(ServerService, { getServerInfo: () => ({ logId: "log" }) });

@@ -19,7 +19,7 @@ import {
 } from "./fake.js";
 
 describe("the deadline", () => {
-  it("covers all tries and ends the call with the error of the last try", async () => {
+  it("covers all retries and ends the call with the last error", async () => {
     const ids: string[] = [];
     await using server = await serveRuns({
       createRun({ requestId }) {
@@ -33,10 +33,10 @@ describe("the deadline", () => {
     const took = performance.now() - begin;
     assert.equal(error.code, Code.Unavailable);
     assert.ok(took >= 995 && took < 20_000, `${took} ms`);
-    assert.ok(ids.length > 2, `${ids.length} tries`);
+    assert.ok(ids.length > 2, `the server received ${ids.length} calls, but the test expects at least 3`);
   });
 
-  it("ends a hanging try, also on the server", async () => {
+  it("ends a hanging call, also on the server", async () => {
     const ended = new Deferred();
     await using server = await serveRuns({
       async createRun(_, { signal }) {
@@ -44,7 +44,7 @@ describe("the deadline", () => {
         return await throwWhenAborted(signal);
       },
     });
-    // With a shorter deadline, the call could end before the first try has reached the server.
+    // With a shorter deadline, the call could end before the request has reached the server.
     await using client = server.connect({ deadlineMs: 1_000 });
     assert.equal((await catchError(client.runs.createRun(newRun))).code, Code.DeadlineExceeded);
     await ended.promise;
@@ -111,7 +111,7 @@ describe("the deadline", () => {
 });
 
 describe("a caller's signal", () => {
-  it("ends a call that waits for its answer", async () => {
+  it("ends a call that waits for the response", async () => {
     const begun = new Deferred();
     await using server = await serveRuns({
       async createRun(_, { signal }) {
@@ -128,7 +128,7 @@ describe("a caller's signal", () => {
     assert.equal(((await error).cause as Error).message, "the user cancelled the CreateRun call");
   });
 
-  it("ends the pause between tries", async () => {
+  it("ends the pause before a retry", async () => {
     const stop = new AbortController();
     await using server = await serveRuns({
       createRun() {
@@ -140,7 +140,7 @@ describe("a caller's signal", () => {
     assert.equal((await catchError(client.runs.createRun(newRun, { signal: stop.signal }))).code, Code.Canceled);
   });
 
-  it("ends a call before its first try if it is aborted already", async () => {
+  it("ends an aborted call before the first request", async () => {
     const { server, ids } = await serveRunsAfterErrors();
     await using _server = server;
     await using client = server.connect();

@@ -111,7 +111,8 @@ export async function catchError(call: Promise<unknown>): Promise<RunhubError> {
 
 /**
  * Starts a server for CreateRun that fails the first calls with `errors`, in order, and answers all further calls. For
- * the error `cut`, the server closes the connection. Returns the server, and the request_ids and times of all tries.
+ * the error `cut`, the server closes the connection. Returns the server, and the request_ids and times of all received
+ * calls.
  */
 export async function serveRunsAfterErrors(...errors: (ConnectError | "cut")[]) {
   const ids: string[] = [];

@@ -28,7 +28,7 @@ function serveHeartbeats(answer: HeartbeatHandler): Promise<FakeServer> {
   );
 }
 
-/** Returns the LeaseLost that the work throws. Fails the test if the work succeeds or throws another error. */
+/** Returns the LeaseLost with which `work` rejects. Fails the test if `work` succeeds or rejects with another error. */
 async function catchLeaseLost(work: Promise<unknown>): Promise<LeaseLost> {
   const error = await work.then(
     () => undefined,
@@ -38,7 +38,7 @@ async function catchLeaseLost(work: Promise<unknown>): Promise<LeaseLost> {
   return error;
 }
 
-/** Waits until the signal is aborted, like work that ends only when the work is cancelled. */
+/** Waits until the signal is aborted, like a function `work` that ends only when the lease is lost. */
 const endless = (signal: AbortSignal) => once(signal, "abort");
 
 describe("the lease keeper", () => {
@@ -84,7 +84,7 @@ describe("the lease keeper", () => {
     assert.deepEqual(tokens, [...Array(3).fill("first"), ...Array(3).fill("other")]);
   });
 
-  it("ends the work if a heartbeat is answered LOST", async () => {
+  it("ends the function if a heartbeat is answered LOST", async () => {
     await using server = await serveHeartbeats(() => LeaseState.LOST);
     await using client = server.connect();
     await using lease = client.keepLease(claimOf(60));
@@ -100,12 +100,12 @@ describe("the lease keeper", () => {
     assert.equal(lease.state, LeaseState.LOST);
     await assert.rejects(lease.cancelRequested(), LeaseLost);
     await assert.rejects(
-      lease.run(() => assert.fail("run has begun the work after the loss")),
+      lease.run(() => assert.fail("`run` must not call the function after the loss")),
       LeaseLost,
     );
   });
 
-  it("ends the work if no heartbeat is answered for a lease duration", async () => {
+  it("ends the function if no heartbeat is answered for a lease duration", async () => {
     await using server = await serveHeartbeats((_, { signal }) => throwWhenAborted(signal));
     await using client = server.connect();
     const begin = performance.now();
@@ -116,7 +116,7 @@ describe("the lease keeper", () => {
     assert.ok(took >= 995 && took < 20_000, `${took} ms`);
   });
 
-  it("ends the work if the server is down for a lease duration", async () => {
+  it("ends the function if the server is down for a lease duration", async () => {
     let heartbeats = 0;
     await using server = await serveHeartbeats(() => {
       heartbeats += 1;
@@ -146,7 +146,7 @@ describe("the lease keeper", () => {
     await lease.run(() => answered.promise);
   });
 
-  it("ends the work if the server refuses a heartbeat", async () => {
+  it("ends the function if the server refuses a heartbeat", async () => {
     let heartbeats = 0;
     await using server = await serveHeartbeats(() => {
       heartbeats += 1;
@@ -182,7 +182,7 @@ describe("the lease keeper", () => {
     assert.deepEqual(progresses, [undefined, { percent: 50 }, { percent: 50 }, undefined]);
   });
 
-  it("reports requests to stop without ending the work", async () => {
+  it("reports requests to stop without ending the function", async () => {
     const states = [LeaseState.PAUSE_REQUESTED, LeaseState.EXTENDED, LeaseState.CANCEL_REQUESTED];
     await using server = await serveHeartbeats(() => states.shift() ?? LeaseState.CANCEL_REQUESTED);
     await using client = server.connect();
@@ -199,7 +199,7 @@ describe("the lease keeper", () => {
     assert.equal(lease.state, LeaseState.CANCEL_REQUESTED);
   });
 
-  it("returns the result and throws the error of the work unchanged", async () => {
+  it("returns the result and throws the error of the function unchanged", async () => {
     await using server = await serveHeartbeats(() => LeaseState.EXTENDED);
     await using client = server.connect();
     await using lease = client.keepLease(claimOf(60));
@@ -218,7 +218,7 @@ describe("the lease keeper", () => {
     assert.equal(lease.signal.aborted, false);
   });
 
-  it("does not lose the lease if the caller cancels a call of the work", async () => {
+  it("does not lose the lease if the caller cancels a call of the function", async () => {
     await using server = await serveHeartbeats(() => LeaseState.EXTENDED);
     await using client = server.connect();
     await using lease = client.keepLease(claimOf(60));

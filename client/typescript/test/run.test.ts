@@ -10,7 +10,9 @@ import { Deferred, FakeServer, throwWhenAborted } from "./fake.js";
 
 type LeaseCallback = (signal: AbortSignal, lose: () => void) => unknown;
 
-/** Runs the work and returns the LeaseLost that `run` throws. The lease is lost when the work calls `lose`. */
+/**
+ * Runs the function `work` and returns the LeaseLost that `run` throws. When `work` calls `lose`, the lease is lost.
+ */
 async function runUntilLeaseLost(work: LeaseCallback): Promise<LeaseLost> {
   const taken = new Deferred();
   await using server = await FakeServer.start((router) =>
@@ -40,7 +42,7 @@ describe("a loss", () => {
       }),
   };
   for (const [how, end] of Object.entries(ends)) {
-    it(`has no workError if the work ends ${how}`, async () => {
+    it(`has no workError if the function ends ${how}`, async () => {
       const lost = await runUntilLeaseLost((signal, lose) => {
         lose();
         return end(signal);
@@ -49,7 +51,7 @@ describe("a loss", () => {
     });
   }
 
-  it("has the error of the work's cleanup as its workError", async () => {
+  it("has the error of the function's cleanup as workError", async () => {
     const own = new Error("the disk /data is full: delete unused files");
     const lost = await runUntilLeaseLost(async (signal, lose) => {
       lose();
@@ -64,7 +66,7 @@ describe("a loss", () => {
     assert.equal(lost.workError, own);
   });
 
-  it("does not wait for work that ignores the signal", async () => {
+  it("does not wait for a function that ignores the signal", async () => {
     const forever = new Deferred();
     const lost = await runUntilLeaseLost((_, lose) => {
       lose();

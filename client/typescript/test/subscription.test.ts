@@ -209,7 +209,7 @@ describe("a subscription", () => {
     assert.equal(fake.requests.length, 0);
   });
 
-  it("reads the log_id again if the first try reaches the client's deadline", async () => {
+  it("reads the log_id again if the first call reaches the client's deadline", async () => {
     let reads = 0;
     await using server = await FakeServer.start((router) => {
       router.service(ServerService, {

@@ -87,7 +87,7 @@ CREATE TABLE tasks (
     implementation_summary TEXT,
     blocker_signature      TEXT,
     agent_id               TEXT,
-    -- The token of the task's lease. The column is NULL if the task has no lease. Only the response to the claim
+    -- The token of the task's lease. If the task has no lease, the column is NULL. Only the response to the claim
     -- contains the token.
     lease_token            TEXT,
     -- The number of the task's dependencies that are not COMPLETED. The number never rises, because COMPLETED is a
@@ -205,8 +205,8 @@ CREATE TABLE requests (
     request_id  TEXT    NOT NULL,
     -- The SHA-256 of the request's content.
     fingerprint BLOB    NOT NULL,
-    -- The value is 0 if `answer` is the encoded response, and 1 if `answer` is the encoded google.rpc.Status of a
-    -- rejection that wrote an event.
+    -- If `answer` is the encoded response, the value is 0. If `answer` is the encoded google.rpc.Status of a rejection
+    -- that wrote an event, the value is 1.
     refused     INTEGER NOT NULL,
     answer      BLOB    NOT NULL,
     create_time INTEGER NOT NULL,

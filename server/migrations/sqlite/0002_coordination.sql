@@ -2,11 +2,11 @@
 -- microseconds.
 
 ALTER TABLE runs ADD COLUMN status_reason TEXT NOT NULL DEFAULT '';
--- The status of a PAUSED run before the pause. A resumed run returns to this status. The column is NULL if the run is
--- not PAUSED, or if the run was imported as PAUSED.
+-- The status of a PAUSED run before the pause. A resumed run returns to this status. If the run is not PAUSED, or was
+-- imported as PAUSED, the column is NULL.
 ALTER TABLE runs ADD COLUMN status_before_pause INTEGER;
--- The time at which the grace period for lease holders of a CANCELLING run ends. The column is NULL if the run has no
--- grace period.
+-- The time at which the grace period for lease holders of a CANCELLING run ends. If the run has no grace period, the
+-- column is NULL.
 ALTER TABLE runs ADD COLUMN grace_end_time INTEGER;
 
 -- Claims over all runs use the index runs_giving_out to find the runs whose tasks can be claimed. Status 1 is PLANNING,
@@ -26,11 +26,11 @@ CREATE TABLE path_sets (
     paths     TEXT    NOT NULL
 ) STRICT;
 
--- The key of the task's path set. The column is NULL if the task declares no paths, or if the path_policy of the task's
--- run is off.
+-- The key of the task's path set. If the task declares no paths, or the path_policy of the task's run is off, the
+-- column is NULL.
 ALTER TABLE tasks ADD COLUMN path_set_key INTEGER REFERENCES path_sets (key);
 -- lease_duration and lease_expire_time are set together with lease_token. If a task has a token but is not IN_PROGRESS,
--- the lease of the task has expired, and no call has claimed the task or changed its status since the expiry.
+-- the lease of the task has expired, and no call has claimed the task or changed the task's status since the expiry.
 ALTER TABLE tasks ADD COLUMN lease_duration INTEGER;
 ALTER TABLE tasks ADD COLUMN lease_expire_time INTEGER;
 
@@ -40,10 +40,10 @@ CREATE UNIQUE INDEX tasks_by_lease ON tasks (lease_token) WHERE lease_token IS N
 -- passed. Status 2 is IN_PROGRESS, and 1 is PENDING.
 CREATE INDEX tasks_by_lease_end ON tasks (lease_expire_time) WHERE status = 2;
 CREATE INDEX tasks_by_time ON tasks (not_before_time) WHERE status = 1 AND not_before_time IS NOT NULL;
--- The index tasks_holding_paths contains the path sets of held tasks. Status 2 is IN_PROGRESS.
+-- The index tasks_holding_paths contains the path sets of IN_PROGRESS tasks. Status 2 is IN_PROGRESS.
 CREATE INDEX tasks_holding_paths ON tasks (path_set_key) WHERE status = 2 AND path_set_key IS NOT NULL;
--- If the paths of a run's first ready tasks overlap with held paths, a claim uses the index tasks_ready_by_paths to
--- check one path set after another. Status 1 is PENDING.
+-- If the paths of a run's first ready tasks overlap with the paths of IN_PROGRESS tasks, a claim uses the index
+-- tasks_ready_by_paths to check one path set after another. Status 1 is PENDING.
 CREATE INDEX tasks_ready_by_paths ON tasks (run_key, path_set_key, priority DESC, ordinal)
     WHERE status = 1 AND open_dependencies = 0;
 
@@ -56,7 +56,8 @@ ALTER TABLE approvals ADD COLUMN subject_digest TEXT NOT NULL DEFAULT '';
 -- The number of the policy in the API's enum ExpiryPolicy. Policy 1 is REJECT.
 ALTER TABLE approvals ADD COLUMN on_expiry INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE approvals ADD COLUMN expire_time INTEGER;
--- Contains 1 if the approval has expired and the server has applied the policy in on_expiry, and 0 otherwise.
+-- If the approval has expired and the server has applied the policy in on_expiry, the value is 1. Otherwise, the value
+-- is 0.
 ALTER TABLE approvals ADD COLUMN has_expired INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE approvals ADD COLUMN consume_time INTEGER;
 

@@ -47,7 +47,7 @@ fn new_approval(tx: &mut dyn Tx, run_key: Key, run_id: &str, task_id: Option<&st
     Ok(Approval::new(tx.next_key()?, tx.new_id(), (run_key, run_id), task_key.zip(task_id), tx.now()))
 }
 
-/// Stores a new approval and appends `event` to the log of the approval's run. If the approval can expire, signals its
+/// Stores a new approval and appends `event` to the log of the approval's run. If the approval can expire, signals the
 /// `expire_time` to the sweeper.
 pub fn add(tx: &mut dyn Tx, approval: &Approval, event: &EventDraft) -> Result<()> {
     approvals::insert(tx, approval)?;

@@ -35,8 +35,7 @@ pub fn cancel(tx: &mut dyn Tx, run_id: &str, reason: &str, grace: Duration) -> R
     Ok(next)
 }
 
-/// Ends the cancellation of a run if no agent holds a lease on a task of the run. Does nothing if the run is not being
-/// cancelled.
+/// Ends the cancellation of a run without leased tasks. If the run is not being cancelled, does nothing.
 pub fn finish_if_idle(tx: &mut dyn Tx, run_key: Key) -> Result<()> {
     if tasks::has_task_in_progress(tx, run_key)? {
         return Ok(());
@@ -48,7 +47,7 @@ pub fn finish_if_idle(tx: &mut dyn Tx, run_key: Key) -> Result<()> {
     Ok(())
 }
 
-/// Ends the cancellation of a run if the grace period has passed. Returns true if the cancellation ended, and false if
+/// Ends the cancellation of a run whose grace period has passed. Returns true if the cancellation ended, and false if
 /// the grace period has not passed, or if the run is not being cancelled or was deleted.
 pub fn finish_if_grace_has_passed(tx: &mut dyn Tx, run_key: Key) -> Result<bool> {
     let Some(run) = runs::find_by_key(tx, run_key)? else { return Ok(false) };
@@ -63,8 +62,8 @@ fn finish(tx: &mut dyn Tx, run: &Run) -> Result<Run> {
     abandon_all(tx, run, &[TaskStatus::InProgress, TaskStatus::Blocked, TaskStatus::Pending])?;
     for approval in approvals::list_pending(tx, run.key)? {
         let Ok(cancelled) = approval.cancelled(SYSTEM, tx.now()) else {
-            // `Approval::cancelled` fails only if the approval's `expire_time` has passed. In this case, the expiry
-            // policy decides the approval.
+            // If the approval's `expire_time` has passed, the approval can't be cancelled, so the expiry policy decides
+            // the approval.
             approval::expire(tx, approval.key)?;
             continue;
         };

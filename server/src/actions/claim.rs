@@ -20,7 +20,7 @@ pub struct ClaimRequest {
     pub agent_id: String,
     /// The capabilities of the agent. The claimed task requires no other capability.
     pub capabilities: Vec<String>,
-    /// The time from the claim until the lease expires, unless a heartbeat extends the lease.
+    /// The time from the claim until the lease expires. Heartbeats can extend the lease.
     pub lease_duration: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! This module extends leases when heartbeats arrive, and expires leases without heartbeats.
+//! This module extends leases on heartbeats, and expires leases without heartbeats.
 
 use std::time::Duration;
 
@@ -96,9 +96,9 @@ fn resume(tx: &mut dyn Tx, task: &Task, lease: Lease) -> Result<()> {
     events::append(tx, next.run_key, &system_event::lease_resumed(&next)).map(drop)
 }
 
-/// Expires the lease of a task if the lease's `expire_time` had passed at the time `read_at`. Returns the task in the
-/// state before the expiry. Returns None if a heartbeat has extended the lease, if no agent holds a lease on the task,
-/// or if the task was deleted.
+/// Expires the lease whose `expire_time` had passed at the time `read_at`, and returns the lease's task in the state
+/// before the expiry. Returns None if a heartbeat has extended the lease, if no agent holds a lease on the task, or if
+/// the task was deleted.
 pub fn expire(tx: &mut dyn Tx, task_key: Key, read_at: Timestamp) -> Result<Option<Task>> {
     let Some(task) = tasks::find_by_key(tx, task_key)? else { return Ok(None) };
     if !task.is_held() {

@@ -1,8 +1,9 @@
 //! This module contains the transaction bodies of the server, with one file for each kind of resource or operation.
 //!
-//! Each function loads rows, applies the rules in `domain`, saves the result, appends events, and signals the changes
-//! that may wake held calls. The RPCs, the sweeper and the importers share these functions. The store may run a
-//! transaction body more than once before the transaction commits, so the body must have no effects outside `tx`.
+//! Each function loads rows of the store, applies the rules in `domain`, saves the result, appends events, and signals
+//! the changes that may wake held calls. The RPCs, the sweeper and the importers share these functions. The store may
+//! run a transaction body more than once before the transaction commits, so a transaction body must have no effects
+//! outside `tx`.
 
 pub mod agent;
 pub mod approval;

@@ -86,8 +86,8 @@ fn find_first_overlap(own: &[String], others: &[String]) -> Option<(String, Stri
     Some((own[at].to_owned(), others[other_at].to_owned()))
 }
 
-/// Returns the paths that are valid glob patterns, and their parsed forms. Ignores invalid patterns, which imported
-/// tasks may contain.
+/// Returns the paths that are valid glob patterns, and the parsed forms of the patterns. Ignores invalid patterns,
+/// which imported tasks may contain.
 fn parse_valid_globs(paths: &[String]) -> (Vec<&str>, Vec<Glob>) {
     paths.iter().filter_map(|path| Some((path.as_str(), Glob::parse(path).ok()?))).unzip()
 }

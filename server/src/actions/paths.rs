@@ -1,4 +1,4 @@
-//! This module prevents path conflicts: tasks whose paths overlap can't be in progress at the same time.
+//! This module prevents path conflicts: tasks whose paths overlap can't be leased at the same time.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::domain::Key;
 use crate::domain::glob::{self, Glob};
 use crate::error::Result;
-use crate::store::path_sets::{self, HeldTask};
+use crate::store::path_sets::{self, LeasedTask};
 use crate::store::{PathSetChecker, Tx};
 
 /// Maximum number of cached decisions. A full cache is cleared. Clearing the cache is safe, because path sets never
@@ -30,7 +30,7 @@ struct Cache {
 }
 
 impl Overlaps {
-    /// Returns whether at least one path matches patterns of both path sets.
+    /// Returns whether at least one path matches patterns of the path sets `a` and `b`.
     pub fn are_overlapping(&self, tx: &mut dyn Tx, a: Key, b: Key) -> Result<bool> {
         if a == b {
             return Ok(true);
@@ -70,17 +70,17 @@ impl Overlaps {
     }
 
     fn with_cache<T>(&self, each: impl FnOnce(&mut Cache) -> T) -> T {
-        // Each cache entry is valid by itself, so the cache is usable even if another thread panicked while holding the
-        // cache's lock.
+        // If another thread panicked while holding the cache's lock, the cache is still usable, because each cache
+        // entry is valid by itself.
         each(&mut self.cache.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// The path sets of the tasks in progress, as one transaction sees them. The first check of a run reads the path sets,
-/// and later checks of the run reuse these path sets.
+/// The path sets of the leased tasks, as one transaction sees them. The first check of a run reads the path sets,
+/// and later checks of the run reuse the path sets.
 pub struct HeldPaths<'a> {
     overlaps: &'a Overlaps,
-    by_run: HashMap<Key, Rc<[HeldTask]>>,
+    by_run: HashMap<Key, Rc<[LeasedTask]>>,
 }
 
 impl<'a> HeldPaths<'a> {
@@ -89,20 +89,20 @@ impl<'a> HeldPaths<'a> {
         Self { overlaps, by_run: HashMap::new() }
     }
 
-    /// Returns the tasks in progress in the run's repository whose path sets overlap with `set`.
-    pub fn conflicts(&mut self, tx: &mut dyn Tx, run_key: Key, set: Key) -> Result<Vec<HeldTask>> {
+    /// Returns the leased tasks in the run's repository whose path sets overlap with `set`.
+    pub fn conflicts(&mut self, tx: &mut dyn Tx, run_key: Key, set: Key) -> Result<Vec<LeasedTask>> {
         self.find_conflicts(tx, run_key, set, usize::MAX)
     }
 
-    /// Returns whether a task of the run `run_key` with the path set `set` can start, because no task in progress
+    /// Returns whether a task of the run `run_key` with the path set `set` can start, because no leased task
     /// has a path set that overlaps with `set`. Returns true if `set` is None.
     pub fn allows_start(&mut self, tx: &mut dyn Tx, run_key: Key, set: Option<Key>) -> Result<bool> {
         set.map_or(Ok(true), |set| self.is_free(tx, run_key, set))
     }
 
-    fn find_conflicts(&mut self, tx: &mut dyn Tx, run_key: Key, set: Key, limit: usize) -> Result<Vec<HeldTask>> {
+    fn find_conflicts(&mut self, tx: &mut dyn Tx, run_key: Key, set: Key, limit: usize) -> Result<Vec<LeasedTask>> {
         let mut found = Vec::new();
-        for held in self.read_held_tasks(tx, run_key)?.iter() {
+        for held in self.read_leased_tasks(tx, run_key)?.iter() {
             if found.len() < limit && self.overlaps.are_overlapping(tx, set, held.path_set_key)? {
                 found.push(*held);
             }
@@ -110,11 +110,11 @@ impl<'a> HeldPaths<'a> {
         Ok(found)
     }
 
-    fn read_held_tasks(&mut self, tx: &mut dyn Tx, run_key: Key) -> Result<Rc<[HeldTask]>> {
+    fn read_leased_tasks(&mut self, tx: &mut dyn Tx, run_key: Key) -> Result<Rc<[LeasedTask]>> {
         if let Some(held) = self.by_run.get(&run_key) {
             return Ok(Rc::clone(held));
         }
-        let held: Rc<[HeldTask]> = path_sets::list_held_in_repository(tx, run_key)?.into();
+        let held: Rc<[LeasedTask]> = path_sets::list_leased_in_repository(tx, run_key)?.into();
         self.by_run.insert(run_key, Rc::clone(&held));
         Ok(held)
     }

@@ -44,8 +44,8 @@ fn every_statement_finds_its_rows_by_an_index() {
         run_sweep_actions(tx, &run)
     });
     let slow = query_plans::find_slow_statements(&plans);
-    assert!(slow.is_empty(), "{slow:#?}");
-    assert!(plans.len() > 105, "only {} statements were explained", plans.len());
+    assert!(slow.is_empty(), "these statements need an index: {slow:#?}");
+    assert!(plans.len() > 105, "only {} statements ran: call the missing actions", plans.len());
 }
 
 fn new_run(tx: &mut dyn Tx) -> Result<Run> {
@@ -63,8 +63,8 @@ fn new_task_draft(key: &str, depends_on: &[&str], paths: &[&str]) -> TaskDraft {
 fn run_task_actions(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     let mut drafts =
         vec![new_task_draft("a", &[], &["src"]), new_task_draft("b", &["a"], &[]), new_task_draft("c", &[], &["doc"])];
-    // A claim checks the first 32 ready tasks one by one, and searches by path sets after that. The 40 conflicting
-    // tasks make the claim run the statements for path sets too.
+    // A claim checks the first 32 ready tasks one by one, and then searches by path sets. The 40 conflicting tasks make
+    // the claim run the statements for path sets too.
     drafts.extend((0..40).map(|number| new_task_draft(&format!("conflicting {number}"), &[], &["src"])));
     drafts.push(new_task_draft("abandoned", &[], &[]));
     drafts.push(new_task_draft("dependent", &["abandoned"], &[]));

@@ -47,8 +47,8 @@ fn apply_change(tx: &mut dyn Tx, run_id: &str, decide: impl Fn(&Run, Timestamp) 
     Ok(next)
 }
 
-/// Pauses a run and returns the paused run. Changes nothing if the run is already paused. Fails if the run has ended or
-/// is being cancelled.
+/// Pauses a run and returns the paused run. If the run is already paused, changes nothing. Fails if the run has ended
+/// or is being cancelled.
 pub fn pause(tx: &mut dyn Tx, run_id: &str, reason: &str) -> Result<Run> {
     let run = runs::get(tx, run_id)?;
     pause_loaded(tx, &run, reason)
@@ -65,8 +65,8 @@ pub(super) fn pause_loaded(tx: &mut dyn Tx, run: &Run, reason: &str) -> Result<R
     Ok(next)
 }
 
-/// Restores the status that a paused run had before the pause, and returns the resumed run. Changes nothing if the run
-/// is not paused. Fails if the run has ended or is being cancelled.
+/// Restores the status that a paused run had before the pause, and returns the resumed run. If the run is not paused,
+/// changes nothing. Fails if the run has ended or is being cancelled.
 pub fn resume(tx: &mut dyn Tx, run_id: &str, reason: &str) -> Result<Run> {
     let run = runs::get(tx, run_id)?;
     let next = run.resumed(reason, tx.now())?;
@@ -98,8 +98,8 @@ pub(super) fn save_status(tx: &mut dyn Tx, before: &Run, after: &Run) -> Result<
 pub fn delete(tx: &mut dyn Tx, run_id: &str, expected_revision: Option<i64>) -> Result<()> {
     let run = runs::get(tx, run_id)?;
     run.check_deletable(expected_revision)?;
-    // Wake the calls that wait for a pending approval of the run. Otherwise the calls would wait for a deleted approval
-    // until their `wait` time has passed.
+    // Wake the calls that wait for a pending approval of the run. Otherwise each call would wait for a deleted approval
+    // until the call's `wait` time has passed.
     for approval in approvals::list_pending(tx, run.key)? {
         tx.signal(Signal::Decided(approval.key));
     }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::store::{Limit, Page, Tx, agents, approvals, artifacts, attempts, counters, events, runs, tasks};
 
 /// Maximum stored size of a list, in bytes. A larger list can't fit into a snapshot, because JSON text is at most six
-/// times as large as its protobuf encoding.
+/// times as large as the protobuf encoding of the text.
 const STORED_BYTES: usize = 6 * limits::SNAPSHOT_BYTES;
 
 const EVERYTHING: Limit = Limit { rows: usize::MAX, bytes: STORED_BYTES };

@@ -9,13 +9,13 @@ use crate::domain::task::{Caller, DEPENDENCY_ABANDONED, Ending, Role, Task, Task
 use crate::error::{Error, Result, StaleToken};
 use crate::store::{Limit, Page, Signal, Tx, attempts, dependencies, events, path_sets, ready, runs, tasks};
 
-/// The `reason` in the event of a task that is pending again because its abandoned dependency was requeued.
+/// The `reason` in the event of a task that becomes pending because the task's abandoned dependency was requeued.
 const UNBLOCKED: &str = "a task it depends on was requeued";
 
 /// A CompleteTask, FailTask, ReleaseTask, BlockTask or AbandonTask call.
 #[derive(Debug, Clone)]
 pub struct EndTask {
-    /// The name of the RPC, which is recorded in the event if the call is rejected.
+    /// The name of the RPC. If the call is rejected, the event records this name.
     pub rpc: &'static str,
     /// The id of the task that the call changes.
     pub task_id: String,
@@ -129,8 +129,8 @@ fn block_dependents(tx: &mut dyn Tx, abandoned: &Task) -> Result<()> {
     Ok(())
 }
 
-/// Abandons a task when its plan is replaced or its run is cancelled. Leaves the task's summary unchanged. Returns the
-/// event, which the caller must append.
+/// Abandons a task of a replaced plan or a cancelled run. Leaves the task's summary unchanged. Returns the event, which
+/// the caller must append.
 pub(super) fn abandon(tx: &mut dyn Tx, task: &Task) -> Result<EventDraft> {
     let next = task.with_status(TaskStatus::Abandoned, tx.now());
     tasks::save(tx, &next)?;
@@ -179,7 +179,7 @@ pub fn requeue_in_progress(tx: &mut dyn Tx, run_id: &str) -> Result<usize> {
     Ok(held.len())
 }
 
-/// Saves a requeued task and ends its running attempt. Returns the event, which the caller must append.
+/// Saves a requeued task and ends the task's running attempt. Returns the event, which the caller must append.
 fn requeue_one(tx: &mut dyn Tx, task: &Task, next: &Task, reason: &str) -> Result<EventDraft> {
     tasks::save(tx, next)?;
     if task.is_held() {

@@ -1,5 +1,5 @@
 //! Implements `runhub bench`, which runs the benchmarks of the crate `runhub-bench` with this binary as the server, and
-//! prints the measured rows.
+//! prints the measurements.
 
 use std::io::{self, Write};
 
@@ -27,7 +27,7 @@ pub struct BenchArgs {
     #[command(flatten)]
     options: Options,
 
-    /// Print the measured rows as one JSON object: {"rows": [{"name", "value", "ceiling", "ratio", "target", "met"}]}
+    /// Print the measurements as one JSON object: {"rows": [{"name", "value", "ceiling", "ratio", "target", "met"}]}
     #[arg(long)]
     json: bool,
 }

@@ -22,8 +22,8 @@ struct DecisionArgs {
     #[arg(long = "as", value_name = "NAME", default_value = "human")]
     source: String,
 
-    /// Decide only if the approval has this subject digest, so that the decision applies to the version of the subject
-    /// that you reviewed.
+    /// If the approval has another subject digest, fail, so that the decision applies to the version of the subject
+    /// that you reviewed. Default: accept any digest.
     #[arg(long, value_name = "DIGEST")]
     digest: Option<String>,
 

@@ -77,11 +77,11 @@ enum Command {
     Approve(decide::ApproveArgs),
     /// Reject a requested approval, or request changes.
     Reject(decide::RejectArgs),
-    /// Pause a run. Agents can't claim tasks of the run, but continue to hold the tasks that they have claimed.
+    /// Pause a run. Agents can't claim tasks of the run, but continue to hold the leases of claimed tasks.
     Pause(run_control::ControlArgs),
     /// Resume a paused run with its status from before the pause.
     Resume(run_control::ControlArgs),
-    /// Cancel a run. Agents get a grace period to finish the tasks that they hold.
+    /// Cancel a run. Agents get a grace period to finish leased tasks.
     Cancel(run_control::CancelArgs),
     /// Permanently delete a run that has ended, with its plan and its log.
     Delete(run_control::DeleteArgs),

@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Returns a progress bar that writes to standard error. The bar stays hidden if standard error is not a terminal.
+/// Returns a progress bar that writes to standard error. If standard error is not a terminal, the bar stays hidden.
 pub fn new_progress_bar(length: usize) -> ProgressBar {
     let bar = ProgressBar::new(length as u64);
     if let Ok(style) = ProgressStyle::with_template("{msg:<12} {wide_bar} {pos}/{len}  {eta}") {

@@ -35,7 +35,7 @@ pub struct CancelArgs {
     #[command(flatten)]
     control: ControlArgs,
 
-    /// The time in which agents can finish the tasks that they hold, at most 24h. With 0s, the run ends immediately.
+    /// The time in which agents can finish leased tasks, at most 24h. If the time is 0s, the run ends immediately.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_grace)]
     grace: prost_types::Duration,
 }
@@ -74,10 +74,10 @@ pub async fn cancel(args: CancelArgs) -> Result<(), Failure> {
     let client = server.connect().await?;
     let request = v1::CancelRunRequest { run_id, reason, grace: Some(args.grace), ..v1::CancelRunRequest::default() };
     let run = client.cancel_run(request).await?.run.unwrap_or_default();
-    // The server has already accepted the cancellation. If reading the held tasks made the command fail, a script
+    // The server has already accepted the cancellation. If reading the leased tasks made the command fail, a script
     // would conclude that the cancellation has failed.
     let note = match run.status() {
-        RunStatus::Cancelling if !json => held_tasks_note(&client, &run.id).await.unwrap_or_default(),
+        RunStatus::Cancelling if !json => leased_tasks_note(&client, &run.id).await.unwrap_or_default(),
         _ => String::new(),
     };
     print(&run, json, &note)
@@ -103,15 +103,15 @@ fn print(run: &v1::Run, as_json: bool, note: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns a note with the number of tasks that agents still hold in a run that is being cancelled, and with the end of
-/// the grace period. The note is empty if no agent holds a task. Fails if a call to the server fails.
-async fn held_tasks_note(client: &Client, run_id: &str) -> Result<String, Failure> {
-    let held = tasks::fetch_tasks(client, run_id, &[TaskStatus::InProgress]).await?.len();
+/// Returns a note with the number of leased tasks in a run that is being cancelled, and with the end of the grace
+/// period. If the run has no leased task, the note is empty. Fails if a call to the server fails.
+async fn leased_tasks_note(client: &Client, run_id: &str) -> Result<String, Failure> {
+    let leased = tasks::fetch_tasks(client, run_id, &[TaskStatus::InProgress]).await?.len();
     let until = match find_grace_end(client, run_id).await? {
         Some(time) => format!(", until {} at the latest", table::format_end_time(Some(&time))),
         None => String::new(),
     };
-    Ok(match held {
+    Ok(match leased {
         0 => String::new(),
         1 => format!(": 1 task is still held{until}"),
         more => format!(": {more} tasks are still held{until}"),

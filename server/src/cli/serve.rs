@@ -31,8 +31,8 @@ pub struct ServeArgs {
     #[arg(long, env = "RUNHUB_DRAIN", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     drain: Duration,
 
-    /// The time for which the server keeps the answer to a request_id, so that duplicate requests get the same
-    /// answer.
+    /// The time for which the server keeps the response to a request with a request_id, so that duplicate requests get
+    /// the same response.
     #[arg(long, env = "RUNHUB_KEEP_REQUESTS_FOR", value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
     keep_requests_for: Duration,
 

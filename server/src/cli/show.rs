@@ -28,7 +28,8 @@ pub struct ShowArgs {
     json: bool,
 }
 
-/// The maximum number of events, of attempts, and of tasks per status to show if the whole snapshot is too large.
+/// If the whole snapshot is larger than the server allows, the command shows at most this number of events, of
+/// attempts, and of tasks per status.
 const REDUCED_LIMIT: i32 = 10;
 
 const IN_PROGRESS: &str = "In progress";
@@ -136,10 +137,10 @@ fn print_tasks(out: &mut impl Write, snapshot: &v1::RunSnapshot, limit: usize) -
 /// Returns the table for a list of tasks. For tasks in progress, the table shows the end of the lease instead of the
 /// status.
 fn task_table(list: &str, tasks: &[v1::Task]) -> comfy_table::Table {
-    let mut rows = if list == IN_PROGRESS { tasks::new_held_task_table() } else { tasks::new_table() };
+    let mut rows = if list == IN_PROGRESS { tasks::new_leased_task_table() } else { tasks::new_table() };
     for task in tasks {
         if list == IN_PROGRESS {
-            rows.add_row(tasks::held_task_row(task));
+            rows.add_row(tasks::leased_task_row(task));
         } else {
             rows.add_row(tasks::task_row(task));
         }

@@ -71,13 +71,13 @@ pub fn task_row(task: &v1::Task) -> [Cell; 7] {
     ]
 }
 
-/// Returns an empty table whose columns match the cells of `held_task_row`.
-pub fn new_held_task_table() -> comfy_table::Table {
+/// Returns an empty table whose columns match the cells of `leased_task_row`.
+pub fn new_leased_task_table() -> comfy_table::Table {
     table::new(&["#", "TASK", "TRIES", "AGENT", "LEASE ENDS", "TITLE"])
 }
 
-/// Returns the table cells that describe a task that an agent holds.
-pub fn held_task_row(task: &v1::Task) -> [Cell; 6] {
+/// Returns the table cells that describe a leased task.
+pub fn leased_task_row(task: &v1::Task) -> [Cell; 6] {
     [
         table::number_cell(task.ordinal),
         Cell::new(&task.id),

@@ -16,7 +16,7 @@ pub struct WatchArgs {
     #[arg(value_name = "RUN")]
     run: Option<String>,
 
-    /// Watch all runs. This is the default if RUN is not set.
+    /// Watch all runs. If RUN is not set, the command always watches all runs.
     #[arg(long, conflicts_with = "run")]
     all: bool,
 

@@ -264,7 +264,7 @@ mod tests {
             assert_eq!(approval.cancelled("", EXPIRY).is_err(), time_decides, "{policy:?}");
             let expired = approval.expired(EXPIRY);
             assert_eq!(expired.verdict == ApprovalVerdict::Pending, !time_decides, "{policy:?}");
-            assert!(!expired.is_due(EXPIRY), "once");
+            assert!(!expired.is_due(EXPIRY), "the approval with {policy:?} must expire only once");
         }
     }
 

@@ -7,9 +7,9 @@ use super::time::Timestamp;
 /// The source of the server's own events. The server refuses calls that use this source.
 pub const SYSTEM: &str = "system";
 
-/// The kind of the event that the server appends when a call updates a run. An update can end the run.
+/// The kind of the event that the server appends for an update of a run. An update can end the run.
 pub const RUN_UPDATED: &str = "run_updated";
-/// The kind of the event that the server appends when the cancellation of a run has ended.
+/// The kind of the event that the server appends at the end of the cancellation of a run.
 pub const RUN_CANCELLED: &str = "run_cancelled";
 /// The kind of the event that remains in the log after a run is deleted.
 pub const RUN_DELETED: &str = "run_deleted";

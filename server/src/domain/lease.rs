@@ -1,4 +1,4 @@
-//! Defines leases. A lease expires if its holder sends no heartbeat for the duration of the lease.
+//! Defines leases. If an agent sends no heartbeat for the duration of its lease, the lease expires.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub struct Lease {
     pub token: String,
     /// The time from a heartbeat until the lease expires.
     pub duration: Duration,
-    /// The time at which the lease expires unless a heartbeat extends the lease.
+    /// The expiry time of the lease. If a heartbeat extends the lease, the server sets a new expiry time.
     pub expire_time: Timestamp,
 }
 

@@ -35,8 +35,8 @@ pub const CALLS_IN_SERVICE: usize = 512;
 pub const REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// Maximum number of entries in a page or a list of a response.
 pub const PAGE_SIZE: usize = 1_000;
-/// Maximum size of a page or a list of a response, in bytes, unless the page or list has only one entry. gRPC clients
-/// accept 4 MiB by default.
+/// Maximum size of a page or a list of a response, in bytes. If the page or list has only one entry, the size can be
+/// larger. gRPC clients accept responses of at most 4 MiB by default.
 pub const PAGE_BYTES: usize = 3 * 1024 * 1024;
 /// Maximum size of a run's snapshot, in bytes.
 pub const SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
@@ -48,7 +48,7 @@ pub const DELAY: Duration = Duration::from_secs(365 * 24 * 3600);
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 /// Maximum grace period of a run that is being cancelled: 24 h.
 pub const GRACE: Duration = Duration::from_secs(24 * 3600);
-/// Maximum number of pending tasks that the server reads to count obstacles when a claim finds no claimable task.
+/// Maximum number of pending tasks that the server reads to count obstacles for a claim that finds no claimable task.
 pub const UNCLAIMABLE_TASKS: usize = 1_000;
 
 /// The default `page_size` of a list call.

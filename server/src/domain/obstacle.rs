@@ -86,7 +86,7 @@ pub fn time_obstacle(task: &Task, now: Timestamp) -> Option<Obstacle> {
     Some(Obstacle { time: Some(time), ..Obstacle::new(ObstacleKind::Time, detail) })
 }
 
-/// Returns the obstacle that a held task with an overlapping path causes.
+/// Returns the obstacle that a leased task with an overlapping path causes.
 pub fn paths_obstacle(path: String, other_path: String, holder: Task) -> Obstacle {
     let detail = format!(
         "{path} overlaps with {other_path} of {:?}, held by {}",

@@ -82,8 +82,7 @@ pub struct Run {
     /// The status to which a paused run returns when the run is resumed. None if the run is not paused, or if the run
     /// was imported in the status PAUSED.
     pub status_before_pause: Option<RunStatus>,
-    /// The end of the grace period in which agents can finish the tasks that they hold. None unless the run is being
-    /// cancelled.
+    /// The end of the grace period in which agents can finish leased tasks. None if the run is not being cancelled.
     pub grace_end_time: Option<Timestamp>,
     pub summary: Option<String>,
     pub cycle_count: i32,

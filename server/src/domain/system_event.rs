@@ -122,8 +122,8 @@ pub fn task_claimed(task: &Task) -> EventDraft {
     with_task(task, new_event("task_claimed", message, lease_payload(task)))
 }
 
-/// Returns the event for an expired lease that its holder has resumed with a heartbeat. `task` is the task after the
-/// holder has resumed the lease.
+/// Returns the event for an expired lease that an agent has resumed with a heartbeat. `task` is the task after the
+/// agent has resumed the lease.
 pub fn lease_resumed(task: &Task) -> EventDraft {
     with_task(task, new_event("lease_resumed", "Lease resumed.", lease_payload(task)))
 }
@@ -193,8 +193,7 @@ pub fn task_abandoned_without_report(before: &Task) -> EventDraft {
     with_task(before, new_event("task_abandoned", "Task abandoned.", Value::Object(payload)))
 }
 
-/// Returns the event for a task that is blocked because one of its dependencies was abandoned. `task` is the blocked
-/// task.
+/// Returns the event for a task that is blocked because of an abandoned dependency. `task` is the blocked task.
 pub fn task_blocked_by_dependency(task: &Task) -> EventDraft {
     let mut payload = holder_payload(task);
     payload.insert("summary".to_owned(), json!(task.implementation_summary));
@@ -212,8 +211,8 @@ pub fn task_requeued(before: &Task, reason: &str) -> EventDraft {
     with_task(before, new_event("task_requeued", "Task requeued.", Value::Object(payload)))
 }
 
-/// Returns the payload entries for the agent that held a task, and for the number of the agent's attempt. Both entries
-/// are null if no agent held the task.
+/// Returns the payload entries for the agent that held the lease of a task, and for the number of the agent's attempt.
+/// If no agent held the lease, both payload entries are null.
 fn holder_payload(before: &Task) -> Map<String, Value> {
     let attempt_number = before.is_held().then_some(before.attempt_count);
     let agent_id = before.agent_id.as_deref();
@@ -221,7 +220,7 @@ fn holder_payload(before: &Task) -> Map<String, Value> {
 }
 
 /// Returns the event for a call that requeued all in-progress tasks of a run. The kind, message and payload match the
-/// event that the TypeScript class RunStore wrote for such a requeue.
+/// event that the TypeScript class RunStore wrote for a requeue of all in-progress tasks.
 pub fn in_progress_tasks_requeued(changes: usize) -> EventDraft {
     new_event("requeue_in_progress", "Requeued in-progress tasks on resume.", json!({ "changes": changes }))
 }

@@ -22,7 +22,7 @@ coded_enum! {
     }
 }
 
-/// The `blocker_signature` of a task that is blocked because one of its dependencies was abandoned.
+/// The `blocker_signature` of a task that is blocked because of an abandoned dependency.
 pub const DEPENDENCY_ABANDONED: &str = "dependency_abandoned";
 /// The `blocker_signature` of a task whose last allowed attempt expired, or failed without a reported
 /// `blocker_signature`.
@@ -224,7 +224,7 @@ impl Task {
         }
     }
 
-    /// Returns whether an agent holds the task.
+    /// Returns whether an agent holds the lease of the task.
     pub fn is_held(&self) -> bool {
         self.status == TaskStatus::InProgress
     }
@@ -358,13 +358,13 @@ impl Task {
         Ok(Self { failure_count: 0, blocker_signature: None, ..self.with_status(TaskStatus::Pending, now) })
     }
 
-    /// Returns the task in the status BLOCKED, because one of its dependencies was abandoned.
+    /// Returns the task in the status BLOCKED, because a dependency of the task was abandoned.
     pub fn blocked_by_dependency(&self, now: Timestamp) -> Self {
         let signature = Some(DEPENDENCY_ABANDONED.to_owned());
         Self { blocker_signature: signature, ..self.with_status(TaskStatus::Blocked, now) }
     }
 
-    /// Returns the blocked task in the status PENDING, because none of its dependencies is abandoned.
+    /// Returns the blocked task in the status PENDING, because no dependency of the task is abandoned.
     pub fn unblocked(&self, now: Timestamp) -> Self {
         Self { blocker_signature: None, ..self.with_status(TaskStatus::Pending, now) }
     }

@@ -1,7 +1,8 @@
-//! This module contains the layer in front of all services, which refuses calls while the server is overloaded.
+//! This module contains the layer that refuses calls to an overloaded server before the calls reach a service.
 //!
-//! The server serves at most `limits::CALLS_IN_SERVICE` LIMITED calls at the same time. Further LIMITED calls are
-//! refused before they are parsed, because calls that wait in Tokio tasks and sockets would form an unbounded queue.
+//! The server serves at most `limits::CALLS_IN_SERVICE` LIMITED calls at the same time. The server refuses further
+//! LIMITED calls before parsing the requests, because calls that wait in Tokio tasks and sockets would form an
+//! unbounded queue.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -25,9 +26,9 @@ use crate::domain::limits;
 /// Time between the retries of two refused calls. Without this interval, all callers would repeat their refused calls
 /// at the same time.
 const RETRY_SPACING: Duration = Duration::from_micros(500);
-/// Minimum time between the refusal of a call and its retry.
+/// Minimum time between the refusal and the retry of a call.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
-/// Maximum time between the refusal of a call and its retry.
+/// Maximum time between the refusal and the retry of a call.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Maximum time that the server waits for the rest of a refused request.
@@ -92,8 +93,8 @@ where
             Err(_) => {
                 let delay = self.admission.retries.next_delay(Instant::now());
                 async move {
-                    // Answer the call after `DRAIN_TIMEOUT` even if its request is incomplete, so that a slow client
-                    // can't keep the refused call open.
+                    // If the request is still incomplete after `DRAIN_TIMEOUT`, answer the call anyway, so that a slow
+                    // client can't keep the refused call open.
                     let _ = timeout(DRAIN_TIMEOUT, drain_body(request.into_body())).await;
                     Ok(status::new_overloaded_status(delay).into_http())
                 }
@@ -130,8 +131,8 @@ struct RetrySchedule(Mutex<Option<Instant>>);
 impl RetrySchedule {
     /// Returns the delay after which the next refused call should retry.
     fn next_delay(&self, now: Instant) -> Duration {
-        // No code that can panic runs while the schedule's lock is held, so the value is valid even if the lock is
-        // poisoned.
+        // While a thread holds the schedule's lock, no code that can panic runs, so the value is valid even if the lock
+        // is poisoned.
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let soonest = now + MIN_RETRY_DELAY;
         let next = latest.map_or(soonest, |latest| soonest.max(latest + RETRY_SPACING));

@@ -1,4 +1,4 @@
-//! This module implements ClaimTask. A call with `wait` tries again whenever a task may have become claimable.
+//! This module implements ClaimTask. Whenever a task may have become claimable, a call with `wait` tries again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,8 +122,8 @@ fn to_proto(claim: Claim) -> v1::Claim {
         previous_attempt: previous_attempt.map(Into::into),
         task: Some(task.into()),
     };
-    // Omit the previous attempt if the response would be too large for the client. Otherwise the task would be leased
-    // to an agent that never learns the lease token.
+    // If the response would be larger than a client accepts, omit the previous attempt. Otherwise the task would be
+    // leased to an agent that never learns the lease token.
     if claim.encoded_len() + OVERHEAD > limits::REQUEST_BYTES {
         claim.previous_attempt = None;
     }

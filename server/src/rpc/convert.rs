@@ -253,11 +253,11 @@ mod tests {
             #[test]
             fn $test() {
                 for value in $name::ALL {
-                    let proto = v1::$name::try_from(value.code()).expect("the proto has every value");
+                    let proto = v1::$name::try_from(value.code()).expect("the proto has every domain value");
                     assert_eq!(proto.as_str_name(), value.name());
                 }
                 let after_last = $name::ALL.last().map_or(0, |value| value.code()) + 1;
-                assert!(v1::$name::try_from(after_last).is_err(), "the proto has one more value");
+                assert!(v1::$name::try_from(after_last).is_err(), "the domain type lacks a proto value");
             }
         )+};
     }

@@ -50,8 +50,8 @@ impl ListEvents {
         v1::ListEventsResponse { events, next_position }
     }
 
-    /// Returns whether the call may wait. The call may wait if it has a cursor and a `wait`, and if events that commit
-    /// later can be in the range of the list.
+    /// Returns whether the call may wait. If the call has a cursor and a `wait`, and events that commit later can be in
+    /// the range of the list, the call may wait.
     fn can_wait(&self, next_position: i64) -> bool {
         let includes_later = self.query.before.is_none_or(|before| before - 1 > next_position);
         !self.wait.is_zero() && self.query.after.is_some() && includes_later

@@ -24,7 +24,7 @@ struct Overload {
 
 impl OverloadLog {
     /// Records a refused call. If the call is the first refused call of an overload, logs the start of the overload and
-    /// starts a task that logs the end. Call this method in a Tokio runtime.
+    /// starts a Tokio task that logs the end. Call this method in a Tokio runtime.
     pub fn record_refusal(&self) {
         if self.count_refusal(Instant::now()) {
             tracing::warn!("overload began: calls are refused");
@@ -59,7 +59,7 @@ impl OverloadLog {
         current.map(|overload| overload.last_refusal + QUIET_TIME)
     }
 
-    /// Removes and returns the current overload if the overload has ended by the time `now`.
+    /// Removes and returns an overload that has ended by the time `now`. Returns None if no overload has ended.
     fn take_ended(&self, now: Instant) -> Option<Overload> {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         current.take_if(|overload| now.duration_since(overload.last_refusal) >= QUIET_TIME)

@@ -11,14 +11,14 @@ use crate::domain::limits;
 use crate::error::{Error, Result};
 use crate::store::{Limit, Page};
 
-/// Length of the checksum in a page token, in bytes. The checksum binds the token to its query.
+/// Length of the checksum in a page token, in bytes. The checksum binds the token to one query.
 const CHECKSUM_BYTES: usize = 8;
 
 /// The page that a request selects.
 pub struct PageRequest {
     /// The start and the maximum length of the page.
     pub start: PageStart,
-    /// The name of the RPC and the encoded request without its page fields.
+    /// The name of the RPC and the encoded request without the page fields.
     query: Vec<u8>,
 }
 
@@ -27,7 +27,7 @@ pub struct PageRequest {
 pub struct PageStart {
     /// The key of the last row on the previous page. None for the first page.
     pub after: Option<i64>,
-    /// The maximum number of rows and the maximum size of the page.
+    /// The maximum number of rows on the page, and the maximum size of the page in bytes.
     pub limit: Limit,
 }
 
@@ -43,8 +43,8 @@ impl PageRequest {
         Ok(Self { start: PageStart { after, limit: Limit { rows, bytes: limits::PAGE_BYTES } }, query })
     }
 
-    /// Returns the rows that fit into a page, and the token of the next page. `key` returns the key of a row. If no
-    /// next page exists, the token is empty.
+    /// Returns the rows that fit into a page, and the token of the next page. `key` returns the key of a row in
+    /// `found`. If no next page exists, the token is empty.
     pub fn answer<T, P>(&self, found: Page<T>, key: impl Fn(&T) -> i64) -> (Vec<P>, String)
     where
         T: Into<P>,
@@ -89,7 +89,7 @@ fn compute_checksum(query: &[u8], key: i64) -> [u8; CHECKSUM_BYTES] {
 }
 
 /// Returns the first items of a list that fit into a response, but at least one item. The protobuf encoding of an item
-/// can be much larger than its stored JSON text, so a stored page may not fit into a response.
+/// can be much larger than the item's stored JSON text, so a stored page may not fit into a response.
 pub fn take_fitting<T: Into<P>, P: Message>(found: Vec<T>) -> Vec<P> {
     /// Maximum size of the tag and the length before an item, in bytes.
     const OVERHEAD: usize = 6;

@@ -31,7 +31,8 @@ impl Hub {
     }
 
     /// Handles a call that lists rows, and returns the response with one page. `key` returns the key of a row. The next
-    /// page continues after the key of the last row. Fails if `parse` or `act` fails, or if the page token is invalid.
+    /// page continues after the key of the last row on this page. Fails if `parse` or `act` fails, or if the page token
+    /// is invalid.
     pub async fn read_page<R, A, T, P, M>(
         &self,
         request: Request<R>,

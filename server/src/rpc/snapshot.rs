@@ -10,7 +10,7 @@ use crate::domain::limits;
 use crate::error::Result;
 use crate::store::Tx;
 
-/// Maximum size of the tag and the length before a snapshot in its response, in bytes.
+/// Maximum size of the tag and the length before a snapshot in a response, in bytes.
 const OVERHEAD: usize = 8;
 
 /// Parses the limits of a snapshot request. Fails if a limit is negative.

@@ -61,7 +61,7 @@ fn parse_interval(request: &v1::SubscribeEventsRequest) -> Result<Duration> {
 }
 
 impl Hub {
-    /// Starts a subscription and returns the stream of its messages. Fails before the first message if the run does not
+    /// Starts a subscription and returns the stream of messages. Fails before the first message if the run does not
     /// exist or the position is invalid.
     pub async fn subscribe(
         &self,

@@ -14,8 +14,8 @@ use super::overload_log::OverloadLog;
 /// The layer that opens a span for each RPC.
 pub type RpcTrace = TraceLayer<SharedClassifier<GrpcErrorsAsFailures>, RpcSpan, (), AnswerLog, (), (), ()>;
 
-/// Returns the layer that opens a span `rpc` for each call. At the level `debug`, the layer also logs the time until
-/// each response. The layer logs the start and the end of each overload.
+/// Returns the layer that opens a span `rpc` for each call. At the level `debug`, the layer also logs the latency of
+/// each call. The layer logs the start and the end of each overload.
 pub fn layer() -> RpcTrace {
     TraceLayer::new_for_grpc()
         .make_span_with(RpcSpan)
@@ -42,8 +42,8 @@ impl<B> MakeSpan<B> for RpcSpan {
     }
 }
 
-/// Logs the time until the response, and records refused calls for the overload log. For a stream, logs the time until
-/// the stream starts.
+/// Logs the latency of each call, and records refused calls for the overload log. The latency of a stream is the time
+/// until the stream starts.
 #[derive(Debug, Clone, Default)]
 pub struct AnswerLog {
     overloads: OverloadLog,
@@ -51,8 +51,8 @@ pub struct AnswerLog {
 
 impl<B> OnResponse<B> for AnswerLog {
     fn on_response(self, response: &Response<B>, latency: Duration, span: &Span) {
-        // An error without a body has its code in the headers. Other responses have their code in the trailers, which
-        // are not sent yet, so a response without a code in the headers is logged with the code 0.
+        // An error response without an HTTP body has the gRPC code in the headers. Other responses have the code in the
+        // trailers, which are not sent yet, so a response without a code in the headers is logged with the code 0.
         let code = response.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
         // The admission layer, the writer's queue and the readers refuse calls with RESOURCE_EXHAUSTED, and no other
         // error has this code.

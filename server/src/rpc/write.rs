@@ -1,5 +1,5 @@
 //! This module handles mutating calls. A handler parses the request, runs one action in one transaction, and answers. A
-//! duplicate request receives the answer to the first call.
+//! duplicate request receives the stored answer to the first call.
 
 use prost::Message;
 use runhub_api::v1::Admission;
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::store::requests::{self, StoredAnswer};
 use crate::store::{JobOptions, Lane, Signal, Tx};
 
-/// The identity of a mutating call, and its options for the writer's queue.
+/// The identity of a mutating call, and the call's options for the writer's queue.
 #[derive(Clone)]
 pub struct Call {
     rpc: &'static str,

@@ -70,7 +70,7 @@ pub fn list(tx: &mut dyn Tx, filter: &Filter, after: Key, limit: Limit) -> Resul
         "WHERE a.key > $1 AND ($2 = '' OR a.source = $2) AND ((1 << a.verdict) & $3) <> 0 AND a.run_key = $4
         ORDER BY a.key"
     );
-    // SQLite uses the partial index `approvals_pending` only if the statement contains the verdict as a literal.
+    // If the verdict were a parameter instead of a literal, SQLite could not use the partial index `approvals_pending`.
     let pending = select!(
         "WHERE a.verdict = ",
         verdict!(PENDING),

@@ -52,8 +52,8 @@ struct NewestRemoved {
     last_of_run: BTreeMap<Key, i64>,
 }
 
-/// Removes up to 1,000 of the oldest events and returns the number of removed events. The removal stops at the first
-/// event that is not older than `time`, or when the removed payloads exceed `MAX_BYTES` (16 MiB).
+/// Removes up to 1,000 of the oldest events and returns the number of removed events. If the next event is not older
+/// than `time`, or if the removed payloads exceed `MAX_BYTES` (16 MiB), the removal stops.
 pub fn remove_before(tx: &mut dyn Tx, time: Timestamp) -> Result<u64> {
     let removed = find_newest_removable(tx, time)?;
     let Some(last) = removed.last else { return Ok(0) };

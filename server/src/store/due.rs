@@ -38,8 +38,8 @@ pub struct DueRows {
     pub graces: Vec<Key>,
     /// Keys of the pending approvals whose expiry time has passed.
     pub approvals: Vec<Key>,
-    /// Keys of the runs that have newly ready tasks, each with the number of newly ready tasks in the run. A task is
-    /// newly ready if the `not_before_time` of the task passed in the period that `find` checked.
+    /// Keys of the runs that have newly ready tasks, each with the number of newly ready tasks in the run. If the
+    /// `not_before_time` of a task passed in the period that `find` checked, the task is newly ready.
     pub newly_ready: Vec<(Key, usize)>,
 }
 
@@ -84,8 +84,8 @@ fn count_by_run(mut run_keys: Vec<Key>) -> Vec<(Key, usize)> {
     run_keys.chunk_by(|one, next| one == next).map(|of_run| (of_run[0], of_run.len())).collect()
 }
 
-/// Returns the earliest time at which a row becomes due, or None if no row will become due. The time is in the past if
-/// a lease, grace period or approval is overdue. Tasks whose `not_before_time` has passed by `now` do not count.
+/// Returns the earliest time at which a row becomes due, or None if no row will become due. If a lease, grace period
+/// or approval is overdue, the time is in the past. Tasks whose `not_before_time` has passed by `now` do not count.
 pub fn next_due_time(tx: &mut dyn Tx, now: Timestamp) -> Result<Option<Timestamp>> {
     let leases = concat!(
         "SELECT lease_expire_time FROM tasks WHERE ",
@@ -124,9 +124,9 @@ pub fn next_due_time(tx: &mut dyn Tx, now: Timestamp) -> Result<Option<Timestamp
 }
 
 /// Extends the leases and grace periods that were live at `live_at`, so that lease holders can report first after a
-/// server outage. An extended lease expires `RECOVERY` (30 s) after `now`, or earlier if the duration of the lease is
-/// shorter. An extended grace period ends `RECOVERY` after `now`. Returns the number of extended leases and grace
-/// periods.
+/// server outage. If the duration of a lease is shorter than `RECOVERY` (30 s), the extended lease expires one lease
+/// duration after `now`. Other extended leases expire `RECOVERY` after `now`, and extended grace periods end `RECOVERY`
+/// after `now`. Returns the number of extended leases and grace periods.
 pub fn recover(tx: &mut dyn Tx, live_at: Timestamp, now: Timestamp) -> Result<u64> {
     let short_leases = concat!(
         "UPDATE tasks SET lease_expire_time = $2 + lease_duration

@@ -147,8 +147,8 @@ pub enum ScanEnd {
 /// database connection until the scan has read the whole log.
 const MAX_CHECKED: usize = 5_000;
 
-/// Scans events and returns the events that match the filter of the scan. The scan stops when the result reaches
-/// `limit`, when the scan has checked `MAX_CHECKED` (5,000) events, or when no events remain.
+/// Scans events and returns the events that match the filter of the scan. If the result reaches `limit`, if the
+/// scan has checked `MAX_CHECKED` (5,000) events, or if no events remain, the scan stops.
 pub fn scan(tx: &mut dyn Tx, scan: &Scan, limit: Limit) -> Result<ScanResult> {
     let mut found = ScanResult::default();
     let mut checked = 0;

@@ -20,9 +20,9 @@ pub enum Fault {
     FullDiskAtCommit,
     /// Every statement and every commit fails.
     Broken,
-    /// Each commit succeeds, but the answer of the database is lost.
+    /// Each commit succeeds, but the database's response to the commit is dropped.
     LostSuccess,
-    /// Each commit fails, and the answer of the database is lost.
+    /// Each commit fails, and the database's response to the commit is dropped.
     LostFailure,
 }
 

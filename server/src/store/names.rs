@@ -1,8 +1,8 @@
 //! This module defines macros for statuses and conditions that several SQL statements share.
 //!
 //! Each macro expands to a literal, because `concat!` accepts only literals and because SQLite uses a partial index
-//! only if a statement repeats the condition of the index. If a statement contained a parameter instead of the literal,
-//! SQLite could not use the index.
+//! only for statements that repeat the condition of the index. If a statement contained a parameter instead of the
+//! literal, SQLite could not use the partial index.
 //!
 //! Do not add an attribute such as `#[rustfmt::skip]` to a macro in this module. The attribute would delay the
 //! definition of the macro until after `concat!` needs the macro, and the compiler could not resolve the macro's name.

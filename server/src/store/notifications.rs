@@ -1,4 +1,4 @@
-//! This module sends the signals of each commit to waiters, and notifies watchers when the log grows.
+//! This module sends the signals of each commit to waiters, and notifies watchers of new events in the log.
 //!
 //! Notifications are sent after the commit. A notification only tells a waiter or watcher to read the store again,
 //! because all data comes from the store.
@@ -67,8 +67,8 @@ impl Notifications {
         (self.listener)(signals);
     }
 
-    /// Notifies the watchers that the newest position in the log is `newest`. Does nothing if `newest` was already
-    /// sent.
+    /// Notifies the watchers that the newest position in the log is `newest`. If `newest` was already sent, does
+    /// nothing.
     pub fn notify_growth(&self, newest: i64) {
         self.growth.send_if_modified(|position| std::mem::replace(position, newest) != newest);
     }

@@ -11,9 +11,9 @@ use crate::domain::glob::Glob;
 use crate::domain::run::Run;
 use crate::error::{Error, Result};
 
-/// Returns the key of the path set for the paths of a task, and inserts the path set if the table does not contain the
-/// path set. Returns None if `paths` contains no valid glob or if the run ignores paths. Invalid globs are dropped and
-/// not rejected, because an imported task can have invalid globs.
+/// Returns the key of the path set for the paths of a task. If the table does not contain the path set, inserts the
+/// path set first. Returns None if `paths` contains no valid glob or if the run ignores paths. Invalid globs are
+/// dropped and not rejected, because an imported task can have invalid globs.
 pub fn find_or_insert(tx: &mut dyn Tx, run: &Run, paths: &[String]) -> Result<Option<Key>> {
     if run.ignores_paths() {
         return Ok(None);
@@ -36,8 +36,8 @@ pub fn insert_missing(tx: &mut dyn Tx) -> Result<()> {
     Ok(())
 }
 
-/// Returns the key of a path set, and inserts the path set if the table does not contain the path set. Returns None if
-/// `paths` is empty.
+/// Returns the key of a path set. If the table does not contain the path set, inserts the path set first. Returns None
+/// if `paths` is empty.
 fn find_or_insert_set(tx: &mut dyn Tx, repo_path: &str, mut paths: Vec<String>) -> Result<Option<Key>> {
     paths.sort();
     paths.dedup();
@@ -72,14 +72,14 @@ pub fn get_repo_path(tx: &mut dyn Tx, key: Key) -> Result<String> {
 /// Identifies a leased task and the path set of the task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct HeldTask {
+pub struct LeasedTask {
     pub task_key: Key,
     pub path_set_key: Key,
 }
 
 /// Returns all leased tasks that have a path set in the repository of a run, including the tasks of other runs. A task
 /// that was imported as IN_PROGRESS is not returned, because no agent holds a lease on the task.
-pub fn list_held_in_repository(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<HeldTask>> {
+pub fn list_leased_in_repository(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<LeasedTask>> {
     let sql = concat!(
         "SELECT t.key, t.path_set_key FROM tasks t JOIN path_sets s ON s.key = t.path_set_key
         WHERE t.status = ",
@@ -87,5 +87,5 @@ pub fn list_held_in_repository(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<Held
         " AND t.path_set_key IS NOT NULL AND t.lease_token IS NOT NULL
             AND s.repo_path = (SELECT repo_path FROM runs WHERE key = $1)"
     );
-    all(tx, sql, params![run_key], |row| Ok(HeldTask { task_key: row.take()?, path_set_key: row.take()? }))
+    all(tx, sql, params![run_key], |row| Ok(LeasedTask { task_key: row.take()?, path_set_key: row.take()? }))
 }

@@ -81,8 +81,8 @@ pub fn find_next_of_all(
 ) -> Result<Option<Key>> {
     let mut best: Option<(Rank, Key)> = None;
     for rank in list_candidate_runs(tx)? {
-        // The runs are sorted by `rank`. No ready task of the run or of a remaining run comes before `rank`. If `best`
-        // does not come after `rank`, none of these tasks comes before `best`.
+        // The runs are sorted by `rank`, so no ready task of this run or of a later run comes before `rank`. If `best`
+        // does not come after `rank`, neither this run nor a later run has a ready task that comes before `best`.
         if best.is_some_and(|(best, _)| best <= rank) {
             break;
         }
@@ -103,10 +103,10 @@ struct Rank {
     run_key: Key,
 }
 
-/// Returns the runs that have pending tasks without open dependencies, ordered by the rank of each run's first such
-/// task. The first task can have a `not_before_time` that has not passed, so the run's first ready task can come later.
-/// The query skips paused and ended runs, because no agent can claim the tasks of these runs. The inner query sorts in
-/// the order of the index `tasks_ready`, so SQLite does not have to sort the tasks.
+/// Returns the runs that have pending tasks without open dependencies, ordered by the rank of the first of these tasks
+/// in each run. The first task can have a `not_before_time` that has not passed, so the run's first ready task can come
+/// later. The query skips paused and ended runs, because no agent can claim the tasks of paused and ended runs. The
+/// inner query sorts in the order of the index `tasks_ready`, so SQLite does not have to sort the tasks.
 fn list_candidate_runs(tx: &mut dyn Tx) -> Result<Vec<Rank>> {
     let sql = concat!(
         "SELECT r.key, c.last_served,
@@ -147,7 +147,7 @@ fn find_claimable_of_run(
 
 /// Reads the first `CHECKED_ONE_BY_ONE` (32) ready tasks of a run, and returns the tasks that require only the
 /// capabilities in `capabilities`. The function stops at the first returned task without paths, because no leased task
-/// can block a task without paths. The returned boolean is false if the claim may have to check further tasks.
+/// can block a task without paths. If the claim may have to check further tasks, the returned boolean is false.
 fn read_first_ready_tasks(tx: &mut dyn Tx, run_key: Key, capabilities: &[String]) -> Result<(Vec<ReadyTask>, bool)> {
     let now = tx.now();
     let mut found = Vec::new();

@@ -33,8 +33,8 @@ pub(super) trait WriteSession: Send + 'static {
     /// also stores `last_assigned`.
     fn commit(&mut self, last_assigned: LastAssigned, has_written: bool) -> CommitOutcome;
 
-    /// Rolls back the transaction if a transaction is open. If the rollback fails, the next `begin` reports the
-    /// failure.
+    /// Rolls back the open transaction. If no transaction is open, does nothing. If the rollback fails, the next
+    /// `begin` reports the failure.
     fn rollback(&mut self);
 }
 
@@ -67,8 +67,9 @@ pub(super) enum CommitOutcome {
     Committed,
     /// The transaction failed and changed nothing. The value is the cause.
     Failed(Error),
-    /// The answer of the database was lost, so the transaction may be durable or may have changed nothing. An embedded
-    /// database always answers, so only tests create this variant. A database across a network can lose an answer.
+    /// The database's response to the commit was dropped, so the transaction may be durable or may have changed
+    /// nothing. An embedded database always responds, so only tests create this variant. The response of a database
+    /// across a network can be dropped.
     #[cfg_attr(not(test), allow(dead_code))]
     Unknown,
 }

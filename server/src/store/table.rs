@@ -16,8 +16,8 @@
 ///
 /// A declaration has these sections, of which only `fixed` is required:
 /// - `fixed` columns are written by the insert and never change.
-/// - `saved` columns are written by the insert and by each save. With `saved on (a, b)`, the insert replaces the
-///   `saved` columns if a row with equal `a` and `b` exists.
+/// - `saved` columns are written by the insert and by each save. If the declaration contains
+///   `saved on (a, b)` and a row with equal `a` and `b` exists, the insert replaces the `saved` columns of the row.
 /// - `given` columns are arguments of the insert and not part of the row.
 /// - `joined` fields are read from other tables and never written.
 ///
@@ -103,8 +103,8 @@ macro_rules! statements {
 }
 pub(super) use statements;
 
-/// Generates the function `save_row`, unless the table has no `saved` columns or the insert replaces the `saved`
-/// columns.
+/// Generates the function `save_row`. If the table has no `saved` columns, or if the insert replaces the `saved`
+/// columns, generates nothing.
 macro_rules! save_row {
     ($table:ident $row:ident $Row:ident [$($unique:ident)*] {}) => {};
     ($table:ident $row:ident $Row:ident [$($unique:ident)+] { $($saved:tt)+ }) => {};
@@ -123,7 +123,7 @@ macro_rules! save_row {
 }
 pub(super) use save_row;
 
-/// Generates the function `read_row`, unless the declaration contains `read by hand`.
+/// Generates the function `read_row`. If the declaration contains `read by hand`, generates nothing.
 macro_rules! row_mapping {
     ($Row:ident fixed { $($fixed:tt)* } saved { $($saved:tt)* } joined { $($joined:tt)* } read { by hand }) => {};
     (

@@ -98,7 +98,7 @@ pub fn exists(tx: &mut dyn Tx, id: &str) -> Result<bool> {
     any(tx, "SELECT key FROM tasks WHERE id = $1", params![id])
 }
 
-/// Inserts a new task without its dependencies.
+/// Inserts a new task without the task's dependencies.
 pub fn insert(tx: &mut dyn Tx, task: &Task) -> Result<()> {
     insert_row(tx, task)
 }
@@ -141,9 +141,9 @@ pub fn save(tx: &mut dyn Tx, task: &Task) -> Result<()> {
     save_row(tx, task)
 }
 
-/// Takes back the lease of a task if the lease has expired by `now`, and stores `task`, the task after the expiry.
-/// Returns whether the lease was taken back. Returns false if the lease holder has extended the lease beyond `now` or
-/// has ended the attempt.
+/// Takes back a lease that has expired by `now`, and stores `task`, the leased task after the expiry. If the lease
+/// holder has extended the lease beyond `now` or has ended the attempt, changes nothing. Returns whether the lease was
+/// taken back.
 pub fn expire_lease(tx: &mut dyn Tx, task: &Task, now: Timestamp) -> Result<bool> {
     let sql = concat!(
         "UPDATE tasks SET status = $3, failure_count = $4, blocker_signature = $5, agent_id = NULL,

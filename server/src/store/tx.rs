@@ -34,7 +34,7 @@ pub trait Tx {
     fn has_written(&self) -> bool;
     /// Runs a statement and returns the number of rows that the statement changed.
     fn execute(&mut self, sql: &'static str, params: &[SqlValue]) -> Result<u64>;
-    /// Runs a query and passes each row to `handler` until `handler` returns `Break`.
+    /// Runs a query and passes each row of the result to `handler` until `handler` returns `Break`.
     fn query(&mut self, sql: &'static str, params: &[SqlValue], handler: RowHandler) -> Result<()>;
 
     /// Runs a statement and ignores the number of changed rows.
@@ -81,8 +81,8 @@ pub fn all<T>(
     Ok(rows)
 }
 
-/// Returns the first page of the rows of a query. The page stays within `limit`, but contains at least one row if the
-/// query returns a row.
+/// Returns the first page of the rows of a query. The page stays within `limit`. If the first row alone exceeds
+/// `limit.bytes`, the page contains only the first row.
 pub fn page<T>(
     tx: &mut dyn Tx,
     sql: &'static str,

@@ -1,5 +1,5 @@
-//! This module wakes watchers when the log grows: the watchers of all runs, and the watchers of each run with new
-//! events. The module does not wake the watchers of other runs, because their wake-ups would slow down a busy run.
+//! When the log grows, this module wakes the watchers of all runs, and the watchers of each run with new events. The
+//! module does not wake the watchers of other runs, because the additional wake-ups would slow down a busy run.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,8 @@ impl GrowthNotifier {
         self.by_run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a waiter for one run, or for all runs if `run_id` is None, and returns the waiter.
+    /// Registers a waiter for the run `run_id` and returns the waiter. If `run_id` is None, the waiter waits for all
+    /// runs.
     pub fn register(self: &Arc<Self>, run_id: Option<String>) -> GrowthWaiter {
         let newest = match &run_id {
             Some(run_id) => self.lock().entry(run_id.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe(),
@@ -50,8 +51,8 @@ impl GrowthNotifier {
         }
     }
 
-    /// Notifies every waiter that every event up to `position` can be read. Use this method if the runs of the new
-    /// events are not known.
+    /// Notifies every waiter that every event up to `position` can be read. If the runs of the new events are not
+    /// known, use this method.
     pub fn notify_all(&self, position: i64) {
         self.all_runs.send_replace(position);
         for newest in self.lock().values() {
@@ -70,8 +71,8 @@ pub struct GrowthWaiter {
 }
 
 impl GrowthWaiter {
-    /// Waits until a notification reports a position after `position`. Returns immediately if the newest reported
-    /// position is already after `position`.
+    /// Waits until a notification reports a position after `position`. If the newest reported position is already after
+    /// `position`, returns immediately.
     pub async fn wait_past(&mut self, position: i64) {
         if let Some(newest) = &mut self.newest {
             // Ignore the result. The channel can't be closed, because `notifier` owns the sender.

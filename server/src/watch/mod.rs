@@ -70,10 +70,10 @@ pub struct Watcher<T> {
     draining: watch::Receiver<bool>,
     run_id: Option<String>,
     scan: Scan,
-    /// True if the client has a cursor. The watcher then fails if retention removes an event after the cursor. A client
-    /// that subscribes from the beginning of the log has no cursor before the first message.
+    /// True if the client has a cursor. If retention then removes an event after the cursor, the watcher fails. A
+    /// client that subscribes from the beginning of the log has no cursor before the first message.
     has_cursor: bool,
-    /// The newest position of the log when the watcher last read the store.
+    /// The newest position of the log at the watcher's last read of the store.
     seen: i64,
     bookmark_interval: Duration,
     /// The messages that the client has not taken yet.
@@ -227,8 +227,8 @@ impl<T: WatcherEvent> Watcher<T> {
     fn queue_read_events(&mut self, read: LogRead) {
         let nothing_new = read.found.events.is_empty();
         self.queue.extend(read.found.events.into_iter().map(|event| Message::Event(T::from_event(event))));
-        // If the page contains events, the watcher reads the store again before it reports the end of the run, because
-        // more events may follow the page.
+        // If the page contains events, the watcher reads the store again before the watcher reports the end of the run,
+        // because more events may follow the page.
         self.run_may_have_ended = read.run == RunState::Ended;
         if let ScanEnd::Full(stopped_at) | ScanEnd::Checked(stopped_at) = read.found.end {
             self.scan.after = stopped_at;

@@ -102,9 +102,9 @@ impl<T: WatcherEvent> Tail<T> {
         Self { contents: RwLock::new(TailContents::empty(begin)), size, growth: Arc::default() }
     }
 
-    /// Registers a waiter for new events of a run, or of all runs if `run_id` is None, and returns the waiter. Call
-    /// this method before a read that may find no events. The waiter may miss notifications that were sent before the
-    /// registration.
+    /// Registers a waiter for new events of the run `run_id` and returns the waiter. If `run_id` is None, the waiter
+    /// waits for new events of all runs. Call this method before a read that may find no events. The waiter may miss
+    /// notifications that were sent before the registration.
     pub fn register(&self, run_id: Option<String>) -> GrowthWaiter {
         self.growth.register(run_id)
     }
@@ -174,8 +174,8 @@ impl<T: WatcherEvent> Tail<T> {
                 return Ok(());
             }
             let scan = Scan { after: self.end(), ..Scan::default() };
-            // Pass the cursor, so that the read fails if retention has removed events. Without the cursor, the tail
-            // would have a gap.
+            // Pass the cursor: if retention has removed events after the cursor, the read fails. Without the cursor,
+            // the tail would have a gap.
             let read = store.read_as_server(move |tx| log::read(tx, &scan, Some(scan.after), READ)).await?;
             self.extend(read.found, read.newest_position);
         }

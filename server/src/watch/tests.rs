@@ -211,7 +211,11 @@ async fn run_end_from_the_store_is_reported_after_the_watcher_returns_to_the_tai
     let before = fixture.append(400).await;
     let last = fixture.end_run(250).await;
     wait_until(|| fixture.tail.end() == last).await;
-    assert!(before < 500 && last > 500, "the page ends after the event that ends the run");
+    assert!(
+        before < 500 && last > 500,
+        "position 500 must be between the end of the run (after {before}) and the last event ({last}): change the \
+         numbers of appended events"
+    );
     expect_events(&mut watcher, 1..=last).await;
     assert_eq!(next_message(&mut watcher).await, Message::End(EndReason::RunEnded, last));
     following.abort();
@@ -271,7 +275,7 @@ async fn live_watcher_receives_the_deletion_of_its_run() {
     following.abort();
 }
 
-/// A bookmark is a cursor, so the watcher must fail if retention removes events after the bookmark.
+/// A bookmark is a cursor: if retention removes events after the bookmark, the watcher must fail.
 #[tokio::test]
 async fn retention_after_a_bookmark_is_an_error_for_a_stream_from_the_beginning() {
     let fixture = Fixture::new().await;
@@ -282,7 +286,7 @@ async fn retention_after_a_bookmark_is_an_error_for_a_stream_from_the_beginning(
     let mut watcher = Watcher { bookmark_interval: Duration::ZERO, ..fixture.watch(StartPoint::Beginning).await };
     watcher.scan.filter = filter;
     let Message::Bookmark(position) = next_message(&mut watcher).await else {
-        panic!("the first message is not a bookmark")
+        panic!("the first message of the watcher is not a bookmark: check the watcher's bookmark_interval")
     };
     assert!(position < 6_000);
     while fixture.store.transact(|tx| compaction::remove_before(tx, Timestamp::from_micros(i64::MAX))).await.unwrap()

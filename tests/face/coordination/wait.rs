@@ -48,7 +48,7 @@ async fn waiting_claim_is_woken_by_a_completed_dependency() {
     assert_eq!(claim_of(call).await.task.unwrap().title, "b");
 }
 
-/// Covers every way in which a held task becomes pending again.
+/// Covers every way in which a leased task becomes pending again.
 #[tokio::test]
 async fn waiting_claim_is_woken_by_a_task_returned_to_the_queue() {
     let server = TestServer::start().await;

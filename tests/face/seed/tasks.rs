@@ -111,7 +111,7 @@ async fn claim_next_pending_task() {
     assert_eq!(claim(client, &run.id).await, None);
 }
 
-/// Sets the summary and clears the blocker_signature. The class completed any task. Here a held task needs its token.
+/// Sets the summary and clears the blocker_signature. The class completed any task. Here a leased task needs its token.
 #[tokio::test]
 async fn complete_task() {
     let server = TestServer::start().await;

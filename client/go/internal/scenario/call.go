@@ -26,8 +26,8 @@ type result struct {
 	err    error
 }
 
-// expectedError is the error with which the server must refuse a call. Only the reason is required. The runner compares
-// the code, the fields and the metadata only if the scenario specifies them.
+// expectedError is the error with which the server must refuse a call. Only the reason is required. If the scenario
+// specifies the code, the fields or the metadata, the runner also compares each specified member.
 type expectedError struct {
 	Reason   runhub.Reason `json:"reason"`
 	Code     *codes.Code   `json:"code"`
@@ -89,7 +89,7 @@ func (e *expectedError) check(answer any, err error) (any, error) {
 	var actual *runhub.Error
 	if !errors.As(err, &actual) {
 		return nil, fmt.Errorf(
-			"the step's call must fail with the reason %s, but returned the response %s and the error %v", e.Reason, show(answer), err)
+			"the step's call must fail with the reason %s, but returned the response %s and the error %v: check the scenario's steps before this step", e.Reason, show(answer), err)
 	}
 	if actual.Reason != e.Reason {
 		return nil, differenceError("reason", e.Reason, err.Error())
@@ -130,7 +130,7 @@ func emptyMessages(name string) (request, answer proto.Message, err error) {
 	path := protoreflect.FullName(protoPackage + strings.Replace(name, "/", ".", 1))
 	found, err := protoregistry.GlobalFiles.FindDescriptorByName(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", name, err)
+		return nil, nil, fmt.Errorf("the API has no RPC %q (%w): correct the step's `call`", name, err)
 	}
 	method, ok := found.(protoreflect.MethodDescriptor)
 	if !ok {
@@ -162,7 +162,7 @@ func toJSON(message proto.Message) (any, error) {
 func (p *participantRunner) runCommandLine(ctx context.Context, arguments []string) error {
 	command := exec.CommandContext(ctx, p.server.binary, append(arguments, "--server", p.server.direct)...)
 	if output, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("%v: %w\n%s", command, err, output)
+		return fmt.Errorf("the command %v failed (%w), and its output shows the reason:\n%s", command, err, output)
 	}
 	return nil
 }

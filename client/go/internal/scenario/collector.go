@@ -109,7 +109,7 @@ func (c *collector) wait(ctx context.Context, condition func() (bool, error)) er
 		case <-grown:
 		case <-ctx.Done():
 			return fmt.Errorf(
-				"subscription %q has not received the expected message (%w), only events of the kinds %v", c.name, ctx.Err(), c.kinds())
+				"subscription %q has received only events of the kinds %v and not the expected message (%w): check the scenario's steps before this step", c.name, c.kinds(), ctx.Err())
 		}
 	}
 }
@@ -123,9 +123,9 @@ func (c *collector) evaluate(condition func() (bool, error)) (grown chan struct{
 	switch {
 	case isTrue || err != nil:
 	case c.err != nil:
-		err = fmt.Errorf("subscription %q failed before the expected message arrived: %w", c.name, c.err)
+		err = fmt.Errorf("subscription %q failed before the expected message arrived (%w): check the scenario's steps before this step", c.name, c.err)
 	case c.end != nil:
-		err = fmt.Errorf("subscription %q ended with %v before the expected message arrived", c.name, c.end.GetReason())
+		err = fmt.Errorf("subscription %q ended with %v before the expected message arrived: check the scenario's steps before this step", c.name, c.end.GetReason())
 	}
 	return c.grown, isTrue, err
 }
@@ -141,7 +141,8 @@ func (c *collector) kinds() []string {
 }
 
 // checkEnd waits for the end of the subscription. It fails if the reason of the end or the kinds of the received events
-// differ from the step's, if the positions do not ascend, or if the subscription has not caught up exactly once.
+// differ from the values in the step, if the positions do not ascend, or if the subscription has not caught up exactly
+// once.
 func (c *collector) checkEnd(ctx context.Context, step *step) error {
 	if err := c.wait(ctx, func() (bool, error) { return c.end != nil, nil }); err != nil {
 		return err
@@ -153,11 +154,11 @@ func (c *collector) checkEnd(ctx context.Context, step *step) error {
 		return differenceError("kinds", step.Kinds, kinds)
 	}
 	if c.caughtUp != 1 {
-		return fmt.Errorf("subscription %q must catch up exactly once, but has caught up %d times", c.name, c.caughtUp)
+		return fmt.Errorf("subscription %q must catch up exactly once, but has caught up %d times: report the bug", c.name, c.caughtUp)
 	}
 	for i := 1; i < len(c.events); i++ {
 		if last, next := c.events[i-1].GetPosition(), c.events[i].GetPosition(); next <= last {
-			return fmt.Errorf("subscription %q must receive ascending positions, but received %d after %d", c.name, next, last)
+			return fmt.Errorf("subscription %q must receive ascending positions, but received %d after %d: report the bug", c.name, next, last)
 		}
 	}
 	return nil

@@ -11,16 +11,17 @@ import (
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
 
-// heldLease is a lease that is renewed during background work.
+// heldLease is a lease that is renewed during an attempt in the background.
 type heldLease struct {
-	// Channel that is closed to end the work.
+	// Channel that is closed to end the attempt.
 	endRequested chan struct{}
-	// Channel for the error of the work. The error is nil if a step has ended the work.
+	// Channel for the error of the attempt. If a step has ended the attempt, the error is nil.
 	ended chan error
 }
 
-// keepLease renews the lease of a claim during background work. The work ends only when the lease is lost, when a later
-// step ends the work, or when p.ctx ends. keepLease fails if the step's claim is not valid.
+// keepLease starts an attempt in the background, and renews the lease of the step's claim during the attempt. Only the
+// loss of the lease, a later step, or the end of p.ctx ends the attempt. keepLease fails if the step's claim is not
+// valid.
 func (p *participantRunner) keepLease(step *step) error {
 	claim := new(v1.Claim)
 	if err := protojson.Unmarshal(step.KeepLease, claim); err != nil {
@@ -41,7 +42,7 @@ func (p *participantRunner) keepLease(step *step) error {
 	return nil
 }
 
-// waitUntilLost waits until the work is cancelled. It fails if the lease was not lost for the expected reason.
+// waitUntilLost waits until the attempt is cancelled. It fails if the lease was not lost for the expected reason.
 func (p *participantRunner) waitUntilLost(ctx context.Context, step *step) error {
 	held, err := p.lease(step.Lost)
 	if err != nil {
@@ -50,13 +51,14 @@ func (p *participantRunner) waitUntilLost(ctx context.Context, step *step) error
 	var lost *runhub.LeaseLost
 	if err := held.wait(ctx); !errors.As(err, &lost) || lost.Because != step.Cause {
 		return fmt.Errorf(
-			"the lease %q must be lost with the cause %s, but its attempt ended with the error %v", step.Lost, step.Cause, err)
+			"the lease %q must be lost with the cause %s, but the attempt ended with the error %v: check the scenario's steps before this step",
+			step.Lost, step.Cause, err)
 	}
 	return nil
 }
 
-// stopKeeper ends the work and waits until the work has ended. It fails if the work was cancelled before the step, or
-// if the context ends first.
+// stopKeeper ends the attempt and waits until the attempt has ended. It fails if the attempt was cancelled before the
+// step, or if the context ends first.
 func (p *participantRunner) stopKeeper(ctx context.Context, step *step) error {
 	held, err := p.lease(step.StopKeeper)
 	if err != nil {
@@ -74,7 +76,7 @@ func (p *participantRunner) lease(name string) (*heldLease, error) {
 	return held, nil
 }
 
-// wait waits until the work has ended, and returns the error of the work. It fails if the context ends first.
+// wait waits until the attempt has ended, and returns the error of the attempt. It fails if the context ends first.
 func (h *heldLease) wait(ctx context.Context) error {
 	select {
 	case err := <-h.ended:
@@ -84,8 +86,8 @@ func (h *heldLease) wait(ctx context.Context) error {
 	}
 }
 
-// work claims and completes tasks as one agent, and returns the number of completed tasks. It returns when the run has
-// ended or has no pending task. It fails if a call fails or a lease is lost.
+// work claims and completes tasks as one agent until the run has ended or has no pending task, and returns the number
+// of completed tasks. It fails if a call fails or a lease is lost.
 func (p *participantRunner) work(ctx context.Context, step *step) (any, error) {
 	request := new(v1.ClaimTaskRequest)
 	if err := protojson.Unmarshal(step.Work, request); err != nil {

@@ -45,7 +45,7 @@ func match(where string, expected, actual any) error {
 
 // differenceError returns an error that contains the expected value and the actual value.
 func differenceError(where string, expected, actual any) error {
-	return fmt.Errorf("the value of %s must be %s, but is %s", where, show(expected), show(actual))
+	return fmt.Errorf("the value of %s must be %s, but is %s: check the scenario's steps before this step", where, show(expected), show(actual))
 }
 
 func show(value any) string {

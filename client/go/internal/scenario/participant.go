@@ -21,10 +21,10 @@ const (
 	shortStepLimit = 10 * time.Second
 )
 
-// participantRunner runs the steps of one participant of a scenario. It stores the variables and the background work of
-// the participant.
+// participantRunner runs the steps of one participant of a scenario, and stores the variables, the background calls,
+// the leases and the subscriptions of the participant.
 type participantRunner struct {
-	// Context of the background work.
+	// Context of the background calls, leases and subscriptions.
 	ctx        context.Context
 	background sync.WaitGroup
 	server     server
@@ -45,7 +45,7 @@ type step struct {
 	Refused *expectedError    `json:"refused"`
 	As      string            `json:"as"`
 
-	// Verbs and their members. client/scenarios/README.md explains the verbs.
+	// The verbs of a step and the JSON members that each verb accepts. client/scenarios/README.md explains the verbs.
 	Call       string          `json:"call"`
 	With       json.RawMessage `json:"with"`
 	Answer     string          `json:"answer"`

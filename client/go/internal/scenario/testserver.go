@@ -30,7 +30,8 @@ type testServer struct {
 	process *exec.Cmd
 	input   io.WriteCloser
 	output  *bufio.Reader
-	// Mutex that is held while a command is executed, so that each command reads its own answer.
+	// Mutex that is held while a command is executed, so that each command reads the test server's answer to this
+	// command.
 	lock sync.Mutex
 }
 
@@ -42,7 +43,7 @@ func startTestServer(ctx context.Context, root string) (*testServer, error) {
 		return nil, err
 	}
 	// The end of the context must not kill the test server, because a killed test server would not remove its database.
-	// The test server exits when its input is closed.
+	// When the input of the test server is closed, the test server exits.
 	process := exec.Command(path)
 	process.Stderr = os.Stderr
 	input, err := process.StdinPipe()
@@ -62,7 +63,7 @@ func startTestServer(ctx context.Context, root string) (*testServer, error) {
 		_, err = fmt.Sscanf(ready, "ready %s %s %s", &testServer.address, &testServer.binary, &testServer.direct)
 	}
 	if err != nil {
-		err = fmt.Errorf("the program %s must print `ready ADDRESS BINARY DIRECT`, but printed %q: %w", path, ready, err)
+		err = fmt.Errorf("the program %s must print `ready ADDRESS BINARY DIRECT`, but printed %q (%w): read its standard error", path, ready, err)
 		return nil, errors.Join(err, testServer.close())
 	}
 	return testServer, nil
@@ -72,8 +73,9 @@ func (s *testServer) server() server {
 	return server{address: s.address, binary: s.binary, direct: s.direct, testServer: s}
 }
 
-// testServerPath returns the path of the test server's executable, and builds the test server if RUNHUB_TEST_SERVER is
-// not set. It fails with ErrNoTestServer if cargo is not installed, and with another error if the build fails.
+// testServerPath returns the path of the test server's executable. If RUNHUB_TEST_SERVER is not set, testServerPath
+// first builds the test server. It fails with ErrNoTestServer if cargo is not installed, and with another error if the
+// build fails.
 func testServerPath(ctx context.Context, root string) (string, error) {
 	if path := os.Getenv("RUNHUB_TEST_SERVER"); path != "" {
 		return path, nil
@@ -100,10 +102,10 @@ func (s *testServer) execute(command string) error {
 	}
 	answer, err := s.output.ReadString('\n')
 	if err != nil {
-		return fmt.Errorf("the program `test_server` has exited without an answer to the command %q: %w", command, err)
+		return fmt.Errorf("the program `test_server` has exited without an answer to the command %q (%w): read its standard error", command, err)
 	}
 	if answer = strings.TrimSpace(answer); answer != "ok" {
-		return fmt.Errorf("the program `test_server` did not execute the command %q: %s", command, answer)
+		return fmt.Errorf("the program `test_server` did not execute the command %q (%s): read its standard error", command, answer)
 	}
 	return nil
 }

@@ -58,7 +58,7 @@ async def run_agent(client: Client, run: str, agent: str) -> None:
 async def complete_claim(client: Client, claim: v1.Claim) -> None:
     async with client.keep_lease(claim) as lease:
         lease.progress({"percent": 50})
-        await asyncio.sleep(0.05)  # simulates the agent's work
+        await asyncio.sleep(0.05)  # simulates the execution of the task
     report = v1.CompleteTaskRequest(task_id=claim.task.id, lease_token=claim.lease_token)
     report.summary = f"{claim.task.title}: done"
     report.result.CopyFrom(runhub.value({"lines": 120}))

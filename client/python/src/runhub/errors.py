@@ -37,24 +37,25 @@ def reason_name(reason: ErrorReason) -> str:
 # The base class is AioRpcError, because grpc.aio passes on no other exception from an interceptor. The blocking client
 # can also raise an AioRpcError, because AioRpcError is a subclass of grpc.RpcError.
 class Error(grpc.aio.AioRpcError):
-    """Reports that a call failed, because the server refused the call or because the request or the response was lost.
+    """Reports that a call failed, because the server refused the call or because the request or the response was
+    dropped.
 
     Each value of `runhub.v1.ErrorReason` has a subclass, such as `StaleLease`. If the server returns a reason that this
     client does not know, the error is a plain `Error` with the reason's text. `code()` returns the gRPC status code.
     """
 
     reason: str | None
-    """The reason why the server refused the call, such as `STALE_LEASE`. The protos list the reasons of each RPC. The
-    value is None if the call did not reach the server's handler, or if the response was lost."""
+    """The reason why the server refused the call, such as `STALE_LEASE`. The protos list the reasons of each RPC. If
+    the call did not reach the server's handler, or if the response was dropped, the value is None."""
     message: str
     """An explanation for people. Programs must not parse this text."""
     metadata: dict[str, str]
-    """The details of the error. The enum `runhub.v1.ErrorReason` documents the keys for each reason. The dict is empty
-    if the error has no details."""
+    """The details of the error. The enum `runhub.v1.ErrorReason` documents the keys for each reason. If the error has
+    no details, the dict is empty."""
     fields: list[FieldProblem]
-    """The invalid fields of the request. The list is empty if the server reported no invalid field."""
+    """The invalid fields of the request. If the server reported no invalid field, the list is empty."""
     retry_delay: float | None
-    """The time in seconds to wait before repeating the call. The value is None if the server sent no delay."""
+    """The time in seconds to wait before repeating the call. If the server sent no delay, the value is None."""
 
     def __init_subclass__(cls, *, reason: ErrorReason | None = None) -> None:
         if reason is not None:
@@ -233,8 +234,9 @@ class LeaseLost(Exception):
 
     because: Because
     """The reason why the lease is lost. With `taken`, the server would reject a report on the task. With `unanswered`,
-    another agent may hold the task, and the server still accepts a report if no agent has claimed the task. With
-    `refused`, the server would refuse the heartbeat again, for example because the progress is larger than 1 MiB."""
+    another agent may hold the lease of the task. If no agent has claimed the task, the server still accepts a report.
+    With `refused`, the server would refuse the heartbeat again, for example because the progress is larger than 1
+    MiB."""
 
     def __init__(self, because: Because, task_id: str = "") -> None:
         super().__init__(because, task_id)

@@ -43,7 +43,7 @@ async function completeClaim(client: Client, claim: Claim) {
   await using lease = client.keepLease(claim);
   await lease.run(async (signal) => {
     lease.progress({ percent: 50 });
-    await sleep(50, undefined, { signal }); // stands for the agent's work
+    await sleep(50, undefined, { signal }); // simulates the execution of the task
   });
   await client.tasks.completeTask({
     taskId: claim.task?.id ?? "",

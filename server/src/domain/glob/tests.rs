@@ -3,12 +3,12 @@ use std::collections::BTreeSet;
 use super::*;
 
 fn parse_glob(pattern: &str) -> Glob {
-    Glob::parse(pattern).unwrap_or_else(|problem| panic!("{pattern:?} {problem}"))
+    Glob::parse(pattern).unwrap_or_else(|problem| panic!("the pattern {pattern:?} is refused: {problem}"))
 }
 
 fn globs_overlap(a: &str, b: &str) -> bool {
     let overlap = parse_glob(a).overlaps(&parse_glob(b));
-    assert_eq!(overlap, parse_glob(b).overlaps(&parse_glob(a)), "{a} and {b}: the order makes a difference");
+    assert_eq!(overlap, parse_glob(b).overlaps(&parse_glob(a)), "the overlap of {a} and {b} depends on the order");
     overlap
 }
 
@@ -27,7 +27,7 @@ fn overlap_is_correct_where_simple_rules_are_wrong() {
         ("é*", "?"),
     ];
     for (a, b) in overlapping {
-        assert!(globs_overlap(a, b), "{a} and {b} share a path");
+        assert!(globs_overlap(a, b), "{a} and {b} must overlap");
     }
     let disjoint = [
         ("src/*.rs", "src/*.md"),
@@ -40,7 +40,7 @@ fn overlap_is_correct_where_simple_rules_are_wrong() {
         ("*/x", "x/*/x"),
     ];
     for (a, b) in disjoint {
-        assert!(!globs_overlap(a, b), "{a} and {b} share no path");
+        assert!(!globs_overlap(a, b), "{a} and {b} must not overlap");
     }
 }
 
@@ -59,10 +59,10 @@ fn pattern_without_wildcard_matches_everything_below_the_folder() {
 fn invalid_pattern_is_refused() {
     let bad = ["", " ", "/a", "/", "a//b", "a//", ".", "./a", "a/..", "a/../b", "a/**b", "**a", "a/b***", "*/", "a?/"];
     for pattern in bad {
-        assert!(Glob::parse(pattern).is_err(), "{pattern:?} was accepted");
+        assert!(Glob::parse(pattern).is_err(), "the invalid pattern {pattern:?} was accepted");
     }
     for pattern in ["a b", "...", ".git", "[a]", "{a,b}", "a\\*", "é", "**", "a/**/b/*"] {
-        assert!(Glob::parse(pattern).is_ok(), "{pattern:?} was refused");
+        assert!(Glob::parse(pattern).is_ok(), "the valid pattern {pattern:?} was refused");
     }
 }
 
@@ -99,12 +99,12 @@ fn random_globs_overlap_if_and_only_if_they_match_a_common_path() {
     for (at, a) in globs.iter().enumerate() {
         for (other, b) in globs.iter().enumerate() {
             let common = sets[at].iter().zip(&sets[other]).any(|(a, b)| a & b != 0);
-            assert_eq!(a.overlaps(b), common, "{} and {}", patterns[at], patterns[other]);
+            assert_eq!(a.overlaps(b), common, "overlap of {} and {}", patterns[at], patterns[other]);
             overlapping += usize::from(common);
         }
     }
     let pairs = globs.len() * globs.len();
-    assert!(overlapping > pairs / 10 && overlapping < pairs * 9 / 10, "{overlapping} of {pairs} overlap");
+    assert!(overlapping > pairs / 10 && overlapping < pairs * 9 / 10, "{overlapping} of {pairs} pairs overlap");
 }
 
 const LETTERS: [&str; 2] = ["a", "b"];

@@ -19,7 +19,7 @@ fn task_with_status(status: TaskStatus) -> Task {
     }
 }
 
-fn held_task_with_max_attempts(max_attempts: i32) -> Task {
+fn leased_task_with_max_attempts(max_attempts: i32) -> Task {
     let held = task_with_status(TaskStatus::InProgress);
     Task { spec: TaskSpec { max_attempts, ..held.spec.clone() }, ..held }
 }
@@ -54,7 +54,7 @@ fn task_status_decides_which_endings_are_allowed() {
 }
 
 #[test]
-fn completing_a_held_task_requires_its_token() {
+fn completing_a_leased_task_requires_the_lease_token() {
     let held = task_with_status(TaskStatus::InProgress);
     assert_eq!(
         end_task(&held, Role::Operator, EndStatus::Completed),
@@ -87,7 +87,7 @@ fn released_task_keeps_its_summary() {
 
 #[test]
 fn task_is_blocked_after_max_attempts_failures() {
-    let once = end_task(&held_task_with_max_attempts(2), Role::Holder, EndStatus::Failed).unwrap();
+    let once = end_task(&leased_task_with_max_attempts(2), Role::Holder, EndStatus::Failed).unwrap();
     assert_eq!((once.status, once.failure_count, once.blocker_signature.clone()), (TaskStatus::Pending, 1, None));
     let again = Task { status: TaskStatus::InProgress, ..once };
     let twice = end_task(&again, Role::Holder, EndStatus::Failed).unwrap();
@@ -96,7 +96,7 @@ fn task_is_blocked_after_max_attempts_failures() {
     let signed = again.ended(Role::Holder, &signed, RUN, NOW).unwrap();
     assert_eq!((signed.status, signed.blocker_signature.as_deref()), (TaskStatus::Blocked, Some("own")));
     assert_eq!(
-        end_task(&held_task_with_max_attempts(0), Role::Holder, EndStatus::Failed).unwrap().status,
+        end_task(&leased_task_with_max_attempts(0), Role::Holder, EndStatus::Failed).unwrap().status,
         TaskStatus::Pending
     );
 }
@@ -122,7 +122,7 @@ fn token_of_an_expired_lease_is_not_stale() {
 /// that held the expired lease completes, blocks or abandons the task.
 #[test]
 fn report_with_an_expired_lease_replaces_the_expiry() {
-    let exhausted = held_task_with_max_attempts(1).expired(RUN, NOW);
+    let exhausted = leased_task_with_max_attempts(1).expired(RUN, NOW);
     assert_eq!(
         (exhausted.status, exhausted.blocker_signature.as_deref()),
         (TaskStatus::Blocked, Some(ATTEMPTS_EXHAUSTED))
@@ -156,7 +156,7 @@ fn no_task_of_a_cancelling_run_becomes_pending_again() {
 
 #[test]
 fn requeued_task_has_no_failures_and_keeps_its_attempt_count() {
-    let blocked = held_task_with_max_attempts(1).expired(RUN, NOW);
+    let blocked = leased_task_with_max_attempts(1).expired(RUN, NOW);
     let requeued = blocked.requeued(NOW).unwrap();
     assert_eq!((requeued.status, requeued.failure_count, requeued.attempt_count), (TaskStatus::Pending, 0, 1));
     assert_eq!((requeued.blocker_signature, requeued.lease), (None, None));

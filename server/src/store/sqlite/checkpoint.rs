@@ -19,8 +19,8 @@ pub fn log_checkpoints(conn: &Connection) {
     conn.wal_hook(Some(checkpoint_after_commit));
 }
 
-/// Runs a checkpoint if the write-ahead log has at least `CHECKPOINT_PAGES` pages. Returns Ok even if the checkpoint
-/// fails, because the preceding commit is durable and the next commit starts another checkpoint.
+/// Runs a checkpoint after a commit. If the write-ahead log has fewer than `CHECKPOINT_PAGES` pages, does nothing. If
+/// the checkpoint fails, returns Ok, because the commit is durable and the next commit starts another checkpoint.
 fn checkpoint_after_commit(wal: &Wal, pages: c_int) -> rusqlite::Result<()> {
     if pages < CHECKPOINT_PAGES {
         return Ok(());

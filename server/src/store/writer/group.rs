@@ -107,7 +107,7 @@ impl<S: WriteSession> GroupCommitter<S> {
         }
     }
 
-    /// Runs a group, and runs the group again if a caller disconnects or if a transaction body fails after writing.
+    /// Runs a group. If a caller disconnects, or if a transaction body fails after writing, runs the group again.
     /// Returns the result of the last run, or None if all callers have disconnected.
     fn run_with_reruns(&mut self, group: &mut Vec<Box<dyn Job>>) -> Option<Result<(), Failure>> {
         let mut options = GroupOptions::FIRST;

@@ -91,8 +91,7 @@ impl Drop for Writer {
     }
 }
 
-/// Fails the queued calls when the writer thread ends, even if the thread panics. Otherwise the callers would wait
-/// forever.
+/// If the writer thread ends or panics, fails the queued calls. Otherwise the callers would wait forever.
 struct QueueGuard<'a>(&'a Queue<Box<dyn Job>>);
 
 impl Drop for QueueGuard<'_> {

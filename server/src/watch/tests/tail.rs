@@ -9,7 +9,7 @@ fn tail_returns_the_matching_events_after_a_position() {
     assert_eq!(events_after(&tail, 0, None), Some((vec![1, 2, 4], 4)));
     assert_eq!(events_after(&tail, 1, Some("a")), Some((vec![4], 4)));
     assert_eq!(events_after(&tail, 4, Some("a")), Some((vec![], 4)));
-    assert_eq!(events_after(&tail, 9, None), Some((vec![], 9)), "a cursor ahead of the tail waits");
+    assert_eq!(events_after(&tail, 9, None), Some((vec![], 9)), "no event follows a cursor ahead of the tail");
     let filter = EventFilter { kinds: vec!["x".to_owned()], ..EventFilter::default() };
     assert_eq!(tail.events_after(0, 0, None, &filter).map(|part| (part.events, part.up_to)), Some((vec![1, 2], 4)));
 }
@@ -40,7 +40,7 @@ fn cursor_before_the_tail_needs_the_store() {
     assert_eq!(events_after(&tail, begin, None).unwrap().0[0], begin + 1);
     let tail = new_tail_of_size(Limit { rows: 100, bytes: 1_000 });
     extend(&tail, vec![event(1, "a", "x"), event(2, "a", "x")]);
-    assert_eq!(events_after(&tail, 0, None), None, "two entries do not fit");
+    assert_eq!(events_after(&tail, 0, None), None, "the tail must contain only one of the two entries");
     assert_eq!(events_after(&tail, 1, None), Some((vec![2], 2)));
 }
 
@@ -49,10 +49,10 @@ fn tail_removes_the_events_of_a_deleted_run() {
     let tail = new_tail();
     extend(&tail, vec![event(1, "a", "x"), event(2, "b", "x"), event(3, "a", RUN_DELETED)]);
     assert_eq!(events_after(&tail, 0, None), Some((vec![2, 3], 3)));
-    assert_eq!(events_after(&tail, 0, Some("a")), None, "watchers of the run read the store");
+    assert_eq!(events_after(&tail, 0, Some("a")), None, "watchers of the deleted run must read the store");
     assert_eq!(events_after(&tail, 0, Some("b")), Some((vec![2], 3)));
     extend(&tail, (4..=20_000).map(|position| event(position, "b", "x")).collect());
-    assert_eq!(events_after(&tail, 20_000, Some("a")), Some((vec![], 20_000)), "the tail has dropped the deletion");
+    assert_eq!(events_after(&tail, 20_000, Some("a")), Some((vec![], 20_000)), "the tail must drop run_deleted");
 }
 
 /// A watcher may have read the deletion of a run from the store while the tail still contains the events of the run.

@@ -26,19 +26,19 @@ from runhub.v1.task_service_pb2_grpc import TaskServiceStub
 class Client:
     """Makes calls to one server. Threads may share a client.
 
-    The client connects when the first call is made, and reconnects if the connection breaks. Each attribute is the stub
+    The client connects at the first call. If the connection breaks, the client reconnects. Each attribute is the stub
     of one service. If a call fails with a temporary error, the client repeats the call with the same request_id until
     the call's time limit. If the call still fails, or if the error is permanent, the call raises `runhub.Error`. The
     time limit is the call's `timeout` in seconds. Without a `timeout`, the time limit is the client's deadline plus the
-    request's `wait`. The method `future` of a call returns only after the last try.
+    request's `wait`. The method `future` of a call returns only after the call and all retries have ended.
     """
 
     def __init__(self, server: str, *, deadline: float = 30.0) -> None:
         """Creates a client. The function `connect` documents the parameters and the errors."""
         self._channel = grpc.insecure_channel(to_channel_target(server), get_channel_options(server))
-        # The stubs for heartbeats and subscriptions bypass the interceptor. Leases and subscriptions retry their own
-        # calls, and another thread can't cancel a call while the interceptor waits between two tries. The constructor
-        # creates the stubs, because the creation of a stub on a closed channel crashes the process.
+        # The stubs for heartbeats and subscriptions bypass the interceptor. Leases and subscriptions make retries
+        # themselves, because another thread can't cancel a call while the interceptor waits before a retry. The
+        # constructor creates the stubs, because the creation of a stub on a closed channel crashes the process.
         self._heartbeat_stub = TaskServiceStub(self._channel)
         self._subscription_stubs = SubscriptionStubs(self._channel, deadline)
         self._closing = CloseSignal()
@@ -84,7 +84,7 @@ class Client:
 def connect(server: str = "127.0.0.1:50051", *, deadline: float = 30.0) -> Client:
     """Returns a client of the server at the address `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`.
 
-    The client connects when the first call is made. `deadline` is the maximum time in seconds for all tries of a call.
-    Raises ValueError if the address has none of the three forms.
+    The client connects at the first call. `deadline` is the maximum time in seconds for a call and all retries. Raises
+    ValueError if the address has none of the three forms.
     """
     return Client(server, deadline=deadline)

@@ -47,14 +47,14 @@ class Interceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterc
         call = Call[Message](request, client_call_details.timeout, self._deadline, time.monotonic())
         while True:
             self._closing.raise_if_closed()
-            sent, timeout = call.next_try(time.monotonic())
+            sent, timeout = call.prepare_request(time.monotonic())
             answer = continuation(_with_timeout(client_call_details, timeout), sent)
             failure = answer.exception()
             if isinstance(failure, grpc.RpcError):
                 self._closing.sleep(call.record_failure(_convert_error(failure, self._closing), time.monotonic()))
                 continue
-            # If the channel is closed, the error of the call is not a grpc.RpcError. In this case, raise Closed. Any
-            # other error that is not a grpc.RpcError is raised when the caller reads the result of the call.
+            # If the channel is closed, the error of the call is not a grpc.RpcError. In this case, raise Closed. When
+            # the caller reads the result of the call, gRPC raises any other error that is not a grpc.RpcError.
             if failure is not None:
                 self._closing.raise_if_closed()
             return answer

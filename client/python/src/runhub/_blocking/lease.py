@@ -21,9 +21,10 @@ from runhub.values import Json, value
 class Lease:
     """Holds the lease of a claim. A background thread renews the lease while the `with` block runs.
 
-    Python can't cancel a thread from another thread, so the work must check the lease with `check`, `wait` or
-    `on_lost`. If the lease is lost, leaving the block raises LeaseLost, unless the block itself raises an error. Report
-    on the task after the block, because the server answers a heartbeat after the report with LOST.
+    Python can't cancel a thread from another thread, so the code in the block must check the lease with `check`, `wait`
+    or `on_lost`. If the block itself raises an error, the error is raised unchanged. Otherwise, if the lease is lost,
+    leaving the block raises LeaseLost. Report on the task after the block, because the server answers a heartbeat after
+    the report with LOST.
     """
 
     def __init__(self, stub: TaskServiceStub, claim: Claim, closing: CloseSignal) -> None:
@@ -35,10 +36,10 @@ class Lease:
         # thread waits.
         self._lock = Lock()
         self._has_left = False
-        # This event is set if no further heartbeat may be sent, because the `with` block of the lease was left or the
-        # client was closed.
+        # If the `with` block of the lease was left or the client was closed, this event is set, and no further
+        # heartbeat may be sent.
         self._stop = Event()
-        # This event is set when the lease is lost, so that `wait` returns early.
+        # When the lease is lost, this event is set, so that `wait` ends early.
         self._is_lost = Event()
         self._lost: LeaseLost | None = None
         self._callbacks: list[Callable[[], object]] = []
@@ -123,7 +124,7 @@ class Lease:
 
         Raises LeaseLost if the lease is lost.
         """
-        request, timeout = self._schedule.next_try(time.monotonic())
+        request, timeout = self._schedule.prepare_heartbeat(time.monotonic())
         with self._lock:
             if self._stop.is_set():
                 return 0.0
@@ -136,7 +137,7 @@ class Lease:
 
     def _report_loss(self, lost: LeaseLost) -> None:
         with self._lock:
-            # If the `with` block has ended, there is no work to stop, so the loss must not be reported.
+            # If the `with` block has ended, there is no code to stop, so the loss must not be reported.
             if self._has_left:
                 return
             self._lost = lost

@@ -14,13 +14,13 @@ _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.http2.lookahead_bytes", _MIB),
     ("grpc.http2.bdp_probe", 0),
     # Detect a dead connection within 30 s, even while no call is running: send a ping after 20 s without data, and wait
-    # at most 10 s for the answer.
+    # at most 10 s for the response to the ping.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # Wait at most 2 s before the next try to connect. gRPC's default of up to 2 min is longer than the default deadline
-    # of a call (30 s).
+    # Wait at most 2 s before reconnecting. gRPC's default of up to 2 min is longer than the default deadline of a call
+    # (30 s).
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),

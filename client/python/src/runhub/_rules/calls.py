@@ -14,24 +14,25 @@ from runhub.errors import Error, M
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 2.0
 
-# Each delay is at most the time limit of all tries divided by this number. With a longer delay, a call could miss a
-# server that starts again shortly before the time limit.
-_LEAST_TRIES = 10
+# Each delay is at most the call's time limit divided by this number. With a longer delay, a call could miss a server
+# that starts again shortly before the time limit.
+_LIMIT_DIVISOR = 10
 
 # The longest `wait` of a request, in seconds. The server reduces a longer `wait` to this value.
 _LONGEST_WAIT = 300.0
 
 
 class Backoff:
-    """Computes the delays between the tries of a call, in seconds.
+    """Computes the delays before the retries of a call, in seconds.
 
     Each delay is twice the previous delay, but at most `_LONGEST_DELAY` (2 s) and at most a tenth of the time limit.
     Random jitter then shortens the delay by up to half.
     """
 
     def __init__(self, limit: float | None = None) -> None:
-        """Starts with the shortest delay. `limit` is the time for all tries in seconds, or None for no limit."""
-        self._longest = _LONGEST_DELAY if limit is None else min(_LONGEST_DELAY, limit / _LEAST_TRIES)
+        """Starts with the shortest delay. `limit` is the time for the call and all retries in seconds, or None for no
+        limit."""
+        self._longest = _LONGEST_DELAY if limit is None else min(_LONGEST_DELAY, limit / _LIMIT_DIVISOR)
         self._next = min(_FIRST_DELAY, self._longest)
 
     def next_delay(self, retry_delay: float | None) -> float:
@@ -43,10 +44,10 @@ class Backoff:
 
 
 class Call(Generic[M]):
-    """Manages the tries of one call. All tries share a request_id and a deadline."""
+    """Manages the retries of one call. The call and all retries share a request_id and a deadline."""
 
     def __init__(self, request: M, timeout: float | None, deadline: float, now: float) -> None:
-        """Starts the time limit of all tries at the time `now`.
+        """Starts the time limit of the call and all retries at the time `now`.
 
         The time limit is `timeout` in seconds. If `timeout` is None, the time limit is `deadline` plus the request's
         `wait`.
@@ -54,24 +55,25 @@ class Call(Generic[M]):
         self._request = with_request_id(request)
         self._wait = min(to_seconds(getattr(request, "wait", None)), _LONGEST_WAIT)
         self._began = now
-        self._is_first_try = True
+        self._is_first_call = True
         self._last_error: Error | None = None
         limit = deadline + self._wait if timeout is None else timeout
         self._until = now + limit
         self._backoff = Backoff(limit)
 
-    def next_try(self, now: float) -> tuple[M, float]:
-        """Returns the request for the next try, and the time in seconds that remains until the deadline."""
-        request = self._request if self._is_first_try else self._with_remaining_wait(now)
-        self._is_first_try = False
+    def prepare_request(self, now: float) -> tuple[M, float]:
+        """Returns the next request to send, and the time in seconds that remains until the deadline."""
+        request = self._request if self._is_first_call else self._with_remaining_wait(now)
+        self._is_first_call = False
         return request, max(0.0, self._until - now)
 
     def record_failure(self, error: Error, now: float) -> float:
-        """Records a failed try and returns the time in seconds to wait before the next try.
+        """Records `error` and returns the time in seconds to wait before the next retry.
 
-        Raises the error of the call if the error is permanent or the next try would start after the deadline.
+        Raises the error of the call if `error` is permanent or the next retry would start after the deadline.
         """
-        # DEADLINE_EXCEEDED does not explain why the call failed, so raise the error of the previous try instead.
+        # If the deadline ends a retry, raise the previous error, because DEADLINE_EXCEEDED does not explain the
+        # failure.
         if self._last_error and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             raise self._last_error
         self._last_error = error
@@ -113,7 +115,8 @@ def to_seconds(duration: object) -> float:
 def is_retried_without_deadline(error: Error) -> bool:
     """Returns whether a lease or a subscription retries after `error`.
 
-    Leases and subscriptions also retry after DEADLINE_EXCEEDED, because DEADLINE_EXCEEDED ends only one try.
+    Leases and subscriptions also retry after DEADLINE_EXCEEDED, because DEADLINE_EXCEEDED ends only one call of the
+    lease or the subscription.
     """
     return error.is_temporary or error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 

@@ -28,10 +28,10 @@ class HeartbeatSchedule:
     """Schedules the heartbeats for one claim."""
 
     state: LeaseState
-    """The state from the last response to a heartbeat. The state is EXTENDED before the first response."""
+    """The state from the last response to a heartbeat. Before the first response, the state is EXTENDED."""
 
     task_id: str
-    """The id of the claimed task. The id is empty if the claim has no task."""
+    """The id of the claimed task. If the claim has no task, the id is empty."""
 
     def __init__(self, claim: Claim, now: float) -> None:
         self.state = LeaseState.LEASE_STATE_EXTENDED
@@ -45,8 +45,8 @@ class HeartbeatSchedule:
         self._extended_from = now
         self._last_error: Error | None = None
         self._backoff = Backoff(self._lease)
-        # The latest progress that has not been sent yet. The deque is empty if there is no such progress. The value is
-        # a deque, because another thread may set the progress.
+        # The latest progress that the client has not sent yet. If the client has sent all progress, the deque is empty.
+        # The value is a deque, because another thread may set the progress.
         self._next_progress: deque[Value] = deque(maxlen=1)
         self._progress: Value | None = None
 
@@ -54,7 +54,7 @@ class HeartbeatSchedule:
         """Sets the progress that the next heartbeat sends."""
         self._next_progress.append(progress)
 
-    def next_try(self, now: float) -> tuple[HeartbeatRequest, float]:
+    def prepare_heartbeat(self, now: float) -> tuple[HeartbeatRequest, float]:
         """Returns the next heartbeat request, and the time in seconds to wait for the response.
 
         Raises LeaseLost if the server has answered no heartbeat for a whole lease duration.

@@ -28,7 +28,7 @@ class SubscriptionState:
         self._request = SubscribeEventsRequest()
         self._request.CopyFrom(request)
         self._backoff = Backoff()
-        # The received parts of an incomplete snapshot. The value is None if no snapshot is being received.
+        # The received parts of an incomplete snapshot. If no snapshot is being received, the value is None.
         self._snapshot: RunSnapshot | None = None
         self._caught_up = False
 
@@ -77,7 +77,7 @@ class SubscriptionState:
     def record_stream_end(self, error: Error | None) -> float:
         """Records the end of a stream and returns the time in seconds to wait before the next stream.
 
-        `error` is None if the stream ended without an error. Raises `error` if the error is not temporary.
+        If the stream ended without an error, `error` is None. Raises `error` if the error is not temporary.
         """
         if error is None:
             return self._backoff.next_delay(None)

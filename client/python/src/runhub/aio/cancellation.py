@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 class Cancellation:
     """Cancels the asyncio task that created this object, and distinguishes this cancellation from other cancellations
-    of the task."""
+    of the asyncio task."""
 
     def __init__(self, task_id: str) -> None:
         task = asyncio.current_task()
@@ -18,13 +18,13 @@ class Cancellation:
             )
         self._task = task
         self._is_requested = False
-        # Python 3.10 does not count the cancellations of a task, so the method `uncancel` does not exist. The message
-        # that `cancel` passes identifies the cancellation instead.
+        # Python 3.10 does not count the cancellations of an asyncio task, so the method `uncancel` does not exist. The
+        # message that `cancel` passes identifies the cancellation instead.
         self._uncancel: Callable[[], int] | None = getattr(task, "uncancel", None)
         self._count_before: int = getattr(task, "cancelling", lambda: 0)()
 
     def cancel(self) -> None:
-        """Cancels the task, so that the current `await` of the task raises CancelledError."""
+        """Cancels the asyncio task, so that the current `await` of the asyncio task raises CancelledError."""
         self._is_requested = True
         self._task.cancel(msg=str(id(self)))
 

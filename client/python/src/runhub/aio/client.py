@@ -26,7 +26,7 @@ from runhub.v1.task_service_pb2_grpc import TaskServiceStub
 class AsyncClient:
     """Makes calls to one server, within one event loop.
 
-    The client connects when the first call is made, and reconnects if the connection breaks. Each attribute is the stub
+    The client connects at the first call. If the connection breaks, the client reconnects. Each attribute is the stub
     of one service. If a call fails with a temporary error, the client repeats the call with the same request_id until
     the call's time limit. If the call still fails, or if the error is permanent, the call raises `runhub.Error`. The
     time limit is the call's `timeout` in seconds. Without a `timeout`, the time limit is the client's deadline plus the
@@ -83,7 +83,7 @@ class AsyncClient:
 def connect(server: str = "127.0.0.1:50051", *, deadline: float = 30.0) -> AsyncClient:
     """Returns a client of the server at the address `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`.
 
-    The client connects when the first call is made. `deadline` is the maximum time in seconds for all tries of a call.
-    Raises RuntimeError if no event loop is running, and ValueError if the address has none of the three forms.
+    The client connects at the first call. `deadline` is the maximum time in seconds for a call and all retries. Raises
+    RuntimeError if no event loop is running, and ValueError if the address has none of the three forms.
     """
     return AsyncClient(server, deadline=deadline)

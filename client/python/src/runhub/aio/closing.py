@@ -47,7 +47,8 @@ class CloseSignal:
 
     @contextmanager
     def mark_running_call(self) -> Generator[None]:
-        """Marks the current task as a running call while the `with` block runs, so that `close` waits for the call.
+        """Marks the current asyncio task as a running call while the `with` block runs, so that `close` waits for the
+        call.
 
         Raises Closed if the client is closed.
         """
@@ -84,8 +85,8 @@ class CloseSignal:
             self._closed.set_result(None)
         for callback in list(self._callbacks):
             callback()
-        # Let the tasks of new calls start. A task that has not started is not in `_calls`, so `close` would not wait
-        # for the task.
+        # Let the asyncio tasks of new calls start. Until an asyncio task has started, `_calls` does not contain the
+        # asyncio task, so `close` would not wait for the call.
         await asyncio.sleep(0)
         if self._calls:
             await asyncio.wait(list(self._calls))

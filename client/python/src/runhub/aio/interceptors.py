@@ -38,7 +38,7 @@ class UnaryInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
         call = Call[Message](request, client_call_details.timeout, self._deadline, time.monotonic())
         with self._closing.mark_running_call():
             while True:
-                sent, timeout = call.next_try(time.monotonic())
+                sent, timeout = call.prepare_request(time.monotonic())
                 answer = await continuation(_with_timeout(client_call_details, timeout), sent)
                 try:
                     await self._closing.wait_for(answer)
@@ -91,7 +91,7 @@ async def _convert_errors(stream: Any, closing: CloseSignal) -> AsyncIterator[An
 
 
 def _is_cancelled(task: asyncio.Task[Any] | None) -> bool:
-    # Python 3.10 does not report whether a task was cancelled, so this function returns False in Python 3.10.
+    # Python 3.10 does not report whether an asyncio task was cancelled, so this function returns False in Python 3.10.
     return getattr(task, "cancelling", lambda: 0)() > 0
 
 

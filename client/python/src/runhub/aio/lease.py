@@ -1,4 +1,4 @@
-"""Renews the lease of a claim in a background task."""
+"""Renews the lease of a claim in a background asyncio task."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class AsyncLease:
-    """Holds the lease of a claim. A background task renews the lease while the `async with` block runs.
+    """Holds the lease of a claim. A background asyncio task renews the lease while the `async with` block runs.
 
     If the lease is lost, the client cancels the block at its current `await`, and the block raises LeaseLost. If other
     code cancels the block or the block itself raises an error, the error is raised unchanged. Report on the task after
@@ -114,7 +114,7 @@ class AsyncLease:
 
         Raises LeaseLost if the lease is lost, and Closed if the client is closed.
         """
-        request, timeout = self._schedule.next_try(time.monotonic())
+        request, timeout = self._schedule.prepare_heartbeat(time.monotonic())
         try:
             response = await self._stub.Heartbeat(request, timeout=timeout)
         except Closed:
@@ -124,7 +124,7 @@ class AsyncLease:
         return self._schedule.record_answer(response, time.monotonic())
 
     def _report_loss(self, lost: LeaseLost) -> None:
-        # If the `async with` block has ended, there is no work to cancel, so the loss must not be reported.
+        # If the `async with` block has ended, there is no code to cancel, so the loss must not be reported.
         if self._has_left:
             return
         self._lost = lost

@@ -53,8 +53,8 @@ class AsyncSubscription:
         return self._state.log_id
 
     async def aclose(self) -> None:
-        """Ends the subscription. Only the task that reads the subscription may call this method. To end the
-        subscription from another task, cancel the reading task."""
+        """Ends the subscription. Only the asyncio task that reads the subscription may call this method. To end the
+        subscription from another asyncio task, cancel the reading asyncio task."""
         await self._updates.aclose()
 
     def __aiter__(self) -> AsyncSubscription:

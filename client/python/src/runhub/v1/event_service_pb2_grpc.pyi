@@ -70,8 +70,8 @@ class EventServiceStub:
     before the list exceeds 3 MiB.
 
     With `after_position` and `wait`, the call is a long poll. If no event matches, the server holds the call until an
-    event matches, `wait` has passed, or the server shuts down. Pass `next_position` as the cursor of the next call,
-    even if the response has no events.
+    event matches, `wait` has passed, or the server shuts down. Even if the response has no events, pass
+    `next_position` as the cursor of the next call.
 
     Errors:
     - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`, or the run was deleted during the wait.
@@ -93,8 +93,8 @@ class EventServiceStub:
     sends the run's snapshot at one position, then every event after this position, so that the watcher misses no event
     between the snapshot and the stream.
 
-    A stream of one run ends with `end` (RUN_ENDED) and the status OK after the run has ended and the server has sent
-    every matching event of the run. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
+    After a run has ended and the server has sent every matching event of the run, a stream of this run ends with `end`
+    (RUN_ENDED) and the status OK. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
     the status OK. A stream of all runs continues after a run has ended or was deleted. If the server shuts down, every
     stream ends with `end` (DRAINING) and then the status UNAVAILABLE / DRAINING.
 
@@ -157,8 +157,8 @@ class EventServiceAsyncStub(EventServiceStub):
     before the list exceeds 3 MiB.
 
     With `after_position` and `wait`, the call is a long poll. If no event matches, the server holds the call until an
-    event matches, `wait` has passed, or the server shuts down. Pass `next_position` as the cursor of the next call,
-    even if the response has no events.
+    event matches, `wait` has passed, or the server shuts down. Even if the response has no events, pass
+    `next_position` as the cursor of the next call.
 
     Errors:
     - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`, or the run was deleted during the wait.
@@ -180,8 +180,8 @@ class EventServiceAsyncStub(EventServiceStub):
     sends the run's snapshot at one position, then every event after this position, so that the watcher misses no event
     between the snapshot and the stream.
 
-    A stream of one run ends with `end` (RUN_ENDED) and the status OK after the run has ended and the server has sent
-    every matching event of the run. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
+    After a run has ended and the server has sent every matching event of the run, a stream of this run ends with `end`
+    (RUN_ENDED) and the status OK. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
     the status OK. A stream of all runs continues after a run has ended or was deleted. If the server shuts down, every
     stream ends with `end` (DRAINING) and then the status UNAVAILABLE / DRAINING.
 
@@ -253,8 +253,8 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         before the list exceeds 3 MiB.
 
         With `after_position` and `wait`, the call is a long poll. If no event matches, the server holds the call until an
-        event matches, `wait` has passed, or the server shuts down. Pass `next_position` as the cursor of the next call,
-        even if the response has no events.
+        event matches, `wait` has passed, or the server shuts down. Even if the response has no events, pass
+        `next_position` as the cursor of the next call.
 
         Errors:
         - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`, or the run was deleted during the wait.
@@ -282,8 +282,8 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         sends the run's snapshot at one position, then every event after this position, so that the watcher misses no event
         between the snapshot and the stream.
 
-        A stream of one run ends with `end` (RUN_ENDED) and the status OK after the run has ended and the server has sent
-        every matching event of the run. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
+        After a run has ended and the server has sent every matching event of the run, a stream of this run ends with `end`
+        (RUN_ENDED) and the status OK. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
         the status OK. A stream of all runs continues after a run has ended or was deleted. If the server shuts down, every
         stream ends with `end` (DRAINING) and then the status UNAVAILABLE / DRAINING.
 

@@ -43,17 +43,17 @@ class TaskServiceStub(object):
     contains the name of the RPC and the agent to which the server issued the token.
 
     The server takes back an expired lease within 1 s and appends the event `lease_expired`. The attempt ends
-    LEASE_EXPIRED. The task becomes PENDING, or BLOCKED with the blocker_signature `attempts_exhausted` if the task's
-    `failure_count` has reached `max_attempts`.
+    LEASE_EXPIRED. If the task's `failure_count` has reached `max_attempts`, the task becomes BLOCKED with the
+    blocker_signature `attempts_exhausted`. Otherwise, the task becomes PENDING.
 
-    Expiry makes the lease token stale only if the run is CANCELLING. Otherwise, the holder can still complete, fail,
-    block or abandon the task, which is now PENDING or BLOCKED, until another caller claims the task or changes the
-    task's status. The holder's report then replaces the attempt's status LEASE_EXPIRED. If the task can be claimed, a
-    heartbeat of the holder resumes the lease.
+    If the run is CANCELLING, expiry makes the lease token stale. Otherwise, the holder can still complete, fail, block
+    or abandon the task, which is now PENDING or BLOCKED, until another caller claims the task or changes the task's
+    status. The holder's report then replaces the attempt's status LEASE_EXPIRED. If the task can be claimed, a heartbeat
+    of the holder resumes the lease.
 
     When the server starts, or after the server has stalled for over 1 s, the server extends the leases that were live
-    before the start or the stall. Each of these leases then stays live for at least 30 s, or for the lease's duration if
-    the duration is shorter, so that the holders can report before the leases expire.
+    before the start or the stall. Each of these leases then stays live for at least 30 s or the lease's duration,
+    whichever is shorter, so that the holders can report before the leases expire.
     """
 
     def __init__(self, channel):
@@ -167,17 +167,17 @@ class TaskServiceServicer(object):
     contains the name of the RPC and the agent to which the server issued the token.
 
     The server takes back an expired lease within 1 s and appends the event `lease_expired`. The attempt ends
-    LEASE_EXPIRED. The task becomes PENDING, or BLOCKED with the blocker_signature `attempts_exhausted` if the task's
-    `failure_count` has reached `max_attempts`.
+    LEASE_EXPIRED. If the task's `failure_count` has reached `max_attempts`, the task becomes BLOCKED with the
+    blocker_signature `attempts_exhausted`. Otherwise, the task becomes PENDING.
 
-    Expiry makes the lease token stale only if the run is CANCELLING. Otherwise, the holder can still complete, fail,
-    block or abandon the task, which is now PENDING or BLOCKED, until another caller claims the task or changes the
-    task's status. The holder's report then replaces the attempt's status LEASE_EXPIRED. If the task can be claimed, a
-    heartbeat of the holder resumes the lease.
+    If the run is CANCELLING, expiry makes the lease token stale. Otherwise, the holder can still complete, fail, block
+    or abandon the task, which is now PENDING or BLOCKED, until another caller claims the task or changes the task's
+    status. The holder's report then replaces the attempt's status LEASE_EXPIRED. If the task can be claimed, a heartbeat
+    of the holder resumes the lease.
 
     When the server starts, or after the server has stalled for over 1 s, the server extends the leases that were live
-    before the start or the stall. Each of these leases then stays live for at least 30 s, or for the lease's duration if
-    the duration is shorter, so that the holders can report before the leases expire.
+    before the start or the stall. Each of these leases then stays live for at least 30 s or the lease's duration,
+    whichever is shorter, so that the holders can report before the leases expire.
     """
 
     def AddTasks(self, request, context):
@@ -249,11 +249,11 @@ class TaskServiceServicer(object):
 
     def ClaimTask(self, request, context):
         """Leases one claimable task to the caller. The claim is atomic: however many agents claim at the same time, no task
-        is leased to two agents. A task is claimable if all of these conditions are met:
+        is leased to two agents. If all of the following conditions are met, a task is claimable:
         - The task is PENDING, and all dependencies of the task are COMPLETED.
         - The task's `not_before_time` has passed.
         - The caller has all of the task's `required_capabilities`.
-        - No path of the task overlaps with a path of a held task.
+        - No path of the task overlaps with a path of a leased task.
         - The task's run is PLANNING, RUNNING or BLOCKED.
 
         The server leases the claimable task with the highest priority. If several runs have a claimable task with this
@@ -268,7 +268,7 @@ class TaskServiceServicer(object):
         the caller disconnects before the claim is committed, the server leases no task.
 
         A duplicate request never claims another task. If the token of the earlier claim is not stale, the server returns
-        the earlier claim. If the token is stale, the server returns STALE_LEASE. The server does not remember a response
+        the earlier claim. If the token is stale, the server returns STALE_LEASE. The server does not store a response
         without a claim. Two requests that differ only in `wait` have the same content.
 
         Appends the event `task_claimed` if the server leases a task.
@@ -310,8 +310,8 @@ class TaskServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CompleteTask(self, request, context):
-        """Completes a task and clears its blocker_signature. With a lease token, the call ends the holder's attempt as
-        COMPLETED. Without a lease token, an operator completes a task that no agent holds.
+        """Completes a task and clears the task's blocker_signature. With a lease token, the call ends the holder's attempt as
+        COMPLETED. Without a lease token, an operator completes a task that is not IN_PROGRESS.
 
         Appends the event `task_completed`.
 
@@ -364,7 +364,7 @@ class TaskServiceServicer(object):
 
     def BlockTask(self, request, context):
         """Blocks a task. The holder of the task's lease passes the lease token. An operator passes no lease token and can
-        also block a task that an agent holds. In either case, a running attempt ends BLOCKED. If `summary` is unset, the
+        also block a task that is IN_PROGRESS. In either case, a running attempt ends BLOCKED. If `summary` is unset, the
         call clears the task's `implementation_summary`. If `blocker_signature` is unset, the call clears the task's
         `blocker_signature`.
 
@@ -382,7 +382,7 @@ class TaskServiceServicer(object):
 
     def AbandonTask(self, request, context):
         """Abandons a task. The holder of the task's lease passes the lease token. An operator passes no lease token and can
-        also abandon a task that an agent holds. In either case, a running attempt ends ABANDONED. If `summary` is unset,
+        also abandon a task that is IN_PROGRESS. In either case, a running attempt ends ABANDONED. If `summary` is unset,
         the call clears the task's `implementation_summary`. If `blocker_signature` is unset, the call clears the task's
         `blocker_signature`. Pending tasks that depend directly on the abandoned task become BLOCKED with the
         blocker_signature `dependency_abandoned`.
@@ -400,10 +400,10 @@ class TaskServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RequeueTask(self, request, context):
-        """Requeues a blocked, abandoned or held task. The task becomes PENDING, and its `failure_count` becomes 0. The next
-        claim of the task continues the numbering of the attempts. A running attempt ends RELEASED, and the lease token of
-        the attempt becomes stale. A task that was blocked because this task was abandoned becomes PENDING too, unless
-        another dependency of the blocked task is abandoned.
+        """Requeues a blocked, abandoned or in-progress task. The task becomes PENDING, and the task's `failure_count` becomes
+        0. The next claim of the task continues the numbering of the attempts. A running attempt ends RELEASED, and the
+        lease token of the attempt becomes stale. A task that was blocked because the requeued task was abandoned becomes
+        PENDING too. If another dependency of the blocked task is abandoned, the blocked task stays BLOCKED.
 
         Appends the event `task_requeued` for each task that becomes PENDING.
 
@@ -603,17 +603,17 @@ class TaskService(object):
     contains the name of the RPC and the agent to which the server issued the token.
 
     The server takes back an expired lease within 1 s and appends the event `lease_expired`. The attempt ends
-    LEASE_EXPIRED. The task becomes PENDING, or BLOCKED with the blocker_signature `attempts_exhausted` if the task's
-    `failure_count` has reached `max_attempts`.
+    LEASE_EXPIRED. If the task's `failure_count` has reached `max_attempts`, the task becomes BLOCKED with the
+    blocker_signature `attempts_exhausted`. Otherwise, the task becomes PENDING.
 
-    Expiry makes the lease token stale only if the run is CANCELLING. Otherwise, the holder can still complete, fail,
-    block or abandon the task, which is now PENDING or BLOCKED, until another caller claims the task or changes the
-    task's status. The holder's report then replaces the attempt's status LEASE_EXPIRED. If the task can be claimed, a
-    heartbeat of the holder resumes the lease.
+    If the run is CANCELLING, expiry makes the lease token stale. Otherwise, the holder can still complete, fail, block
+    or abandon the task, which is now PENDING or BLOCKED, until another caller claims the task or changes the task's
+    status. The holder's report then replaces the attempt's status LEASE_EXPIRED. If the task can be claimed, a heartbeat
+    of the holder resumes the lease.
 
     When the server starts, or after the server has stalled for over 1 s, the server extends the leases that were live
-    before the start or the stall. Each of these leases then stays live for at least 30 s, or for the lease's duration if
-    the duration is shorter, so that the holders can report before the leases expire.
+    before the start or the stall. Each of these leases then stays live for at least 30 s or the lease's duration,
+    whichever is shorter, so that the holders can report before the leases expire.
     """
 
     @staticmethod

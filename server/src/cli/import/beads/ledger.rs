@@ -267,7 +267,7 @@ mod tests {
             let refused = parse_lines(&lines).err();
             assert!(
                 matches!(&refused, Some(Error::InvalidField { field: named, .. }) if named == field),
-                "{refused:?}"
+                "the error must name {field}: {refused:?}"
             );
         }
     }

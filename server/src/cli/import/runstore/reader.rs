@@ -154,8 +154,8 @@ impl RunStoreFile {
 
 fn read_tables(path: &Path) -> rusqlite::Result<RunStoreFile> {
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    // One transaction covers all tables. Otherwise the rows of different tables could contradict each other if another
-    // program writes to the file during the import.
+    // One transaction covers all tables. Otherwise, if another program wrote to the file during the import, the rows of
+    // different tables could contradict each other.
     let _transaction = conn.unchecked_transaction()?;
     Ok(RunStoreFile {
         runs: read_rows(&conn, RunRow::SQL, RunRow::from_row)?,

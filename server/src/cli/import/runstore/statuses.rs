@@ -116,7 +116,9 @@ mod tests {
     #[test]
     fn error_of_an_unknown_status_word_names_the_mapping_option() {
         let refused = Statuses::default().parse::<TaskStatus>("task t", "parked");
-        let Err(Error::InvalidField { field, problem }) = refused else { panic!("{refused:?}") };
+        let Err(Error::InvalidField { field, problem }) = refused else {
+            panic!("the unknown status word must give an InvalidField error, not {refused:?}")
+        };
         assert_eq!(field, "task t");
         assert!(problem.contains("--map-status 'task:parked=NEW'") && problem.contains("blocked"), "{problem}");
     }

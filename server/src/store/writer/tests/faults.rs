@@ -109,7 +109,7 @@ async fn slow_commit_delays_later_calls_and_keeps_call_order() {
 /// If the outcome of a commit is unknown, the caller must not be told that the call succeeded, and no position may be
 /// assigned twice.
 #[tokio::test]
-async fn lost_answer_of_successful_commit_fails_call_and_keeps_position() {
+async fn dropped_response_of_successful_commit_fails_call_and_keeps_position() {
     let folder = tempfile::tempdir().unwrap();
     let received = Arc::new(Mutex::new(Vec::new()));
     let listener = {
@@ -132,7 +132,7 @@ async fn lost_answer_of_successful_commit_fails_call_and_keeps_position() {
 }
 
 #[tokio::test]
-async fn lost_answer_of_failed_commit_fails_call_and_reuses_position() {
+async fn dropped_response_of_failed_commit_fails_call_and_reuses_position() {
     let folder = tempfile::tempdir().unwrap();
     let (store, faults) = open_faulty(&folder);
     let growth = store.log_growth();

@@ -39,8 +39,8 @@ export type SaveAgentStateRequest = Message<"runhub.v1.SaveAgentStateRequest"> &
   expectedRevision?: bigint | undefined;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 3;
    */

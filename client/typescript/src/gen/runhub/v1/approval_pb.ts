@@ -100,16 +100,16 @@ export type Approval = Message<"runhub.v1.Approval"> & {
   subjectDigest: string;
 
   /**
-   * The action that the server takes if the approval is undecided at `expire_time`. If `expire_time` is unset, the
-   * server never takes the action.
+   * The server's action on the undecided approval at `expire_time`. If `expire_time` is unset, the server never takes
+   * the action.
    *
    * @generated from field: runhub.v1.ExpiryPolicy on_expiry = 11;
    */
   onExpiry: ExpiryPolicy;
 
   /**
-   * The time at which the approval expires if the approval is still undecided. A decided approval can still be consumed
-   * after this time. If `expire_time` is unset, the approval never expires.
+   * The time at which an undecided approval expires. A decided approval can still be consumed after this time. If
+   * `expire_time` is unset, the approval never expires.
    *
    * @generated from field: optional google.protobuf.Timestamp expire_time = 12;
    */
@@ -196,7 +196,7 @@ export enum ApprovalVerdict {
   CHANGES_REQUESTED = 4,
 
   /**
-   * The approval was undecided at its `expire_time`, and its `on_expiry` is REJECT.
+   * The approval was undecided at its `expire_time`, and the approval's `on_expiry` is REJECT.
    *
    * @generated from enum value: APPROVAL_VERDICT_EXPIRED = 5;
    */

@@ -69,8 +69,8 @@ export type RecordApprovalRequest = Message<"runhub.v1.RecordApprovalRequest"> &
   payload?: Value | undefined;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 7;
    */
@@ -157,9 +157,9 @@ export type RequestApprovalRequest = Message<"runhub.v1.RequestApprovalRequest">
   subjectDigest: string;
 
   /**
-   * The time at which the approval expires if the approval is still undecided. If the time has already passed, the
-   * server accepts the request, and the approval expires immediately. Set `expire_time` or `ttl`, but not both fields.
-   * If neither field is set, the approval never expires.
+   * The time at which the undecided approval expires. If the time has already passed, the server accepts the request,
+   * and the approval expires immediately. Set `expire_time` or `ttl`, but not both fields. If neither field is set, the
+   * approval never expires.
    *
    * @generated from field: optional google.protobuf.Timestamp expire_time = 7;
    */
@@ -174,16 +174,16 @@ export type RequestApprovalRequest = Message<"runhub.v1.RequestApprovalRequest">
   ttl?: Duration | undefined;
 
   /**
-   * The action that the server takes if the approval is undecided at its `expire_time`. If `on_expiry` is unset, the
-   * action is REJECT.
+   * The server's action on the undecided approval at the approval's `expire_time`. If `on_expiry` is unset, the action
+   * is REJECT.
    *
    * @generated from field: runhub.v1.ExpiryPolicy on_expiry = 9;
    */
   onExpiry: ExpiryPolicy;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 10;
    */
@@ -269,8 +269,8 @@ export type DecideApprovalRequest = Message<"runhub.v1.DecideApprovalRequest"> &
   expectedSubjectDigest?: string | undefined;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 7;
    */
@@ -370,8 +370,8 @@ export type CancelApprovalRequest = Message<"runhub.v1.CancelApprovalRequest"> &
   approvalId: string;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 2;
    */
@@ -427,8 +427,8 @@ export type ConsumeApprovalRequest = Message<"runhub.v1.ConsumeApprovalRequest">
   subjectDigest: string;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 3;
    */

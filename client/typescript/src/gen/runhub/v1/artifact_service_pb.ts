@@ -70,8 +70,8 @@ export type CreateArtifactRequest = Message<"runhub.v1.CreateArtifactRequest"> &
   metadata?: Value | undefined;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 7;
    */

@@ -56,7 +56,7 @@ export type Checkpoint = Message<"runhub.v1.Checkpoint"> & {
   payload?: Value | undefined;
 
   /**
-   * The position of the run's newest event when the checkpoint was created. To read the later events after the
+   * The position of the run's newest event at the creation of the checkpoint. To read the later events after the
    * orchestrator has resumed the run, use this position as the cursor.
    *
    * @generated from field: int64 position = 5;

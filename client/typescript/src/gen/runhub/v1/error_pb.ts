@@ -49,7 +49,7 @@ export enum ErrorReason {
 
   /**
    * INVALID_ARGUMENT: an earlier call of the same RPC had the same request_id and different content. By default, the
-   * server remembers a request_id for 24 h.
+   * server stores a request_id for 24 h.
    *
    * @generated from enum value: ERROR_REASON_REQUEST_ID_REUSED = 3;
    */
@@ -87,16 +87,16 @@ export enum ErrorReason {
   /**
    * FAILED_PRECONDITION: the lease token does not name the task's current attempt. The server rejects the write and
    * records the rejection as the event `stale_write_rejected`. If a duplicate request of ClaimTask arrives after the
-   * claimed lease has become stale, the server returns this reason without an event. Metadata: `attempt_number` (the
-   * number of the token's attempt; empty if the server never issued the token for this task, or if the task was
-   * deleted), `current_attempt_number`, `current_status`.
+   * token of the claimed lease has become stale, the server returns STALE_LEASE without an event. Metadata:
+   * `attempt_number` (the number of the token's attempt; empty if the server never issued the token for this task, or
+   * if the task was deleted), `current_attempt_number`, `current_status`.
    *
    * @generated from enum value: ERROR_REASON_STALE_LEASE = 8;
    */
   STALE_LEASE = 8,
 
   /**
-   * FAILED_PRECONDITION: an agent holds the task, so the call needs the agent's `lease_token`.
+   * FAILED_PRECONDITION: the task is IN_PROGRESS, so the call needs the `lease_token` of the task's lease.
    *
    * @generated from enum value: ERROR_REASON_LEASE_REQUIRED = 9;
    */

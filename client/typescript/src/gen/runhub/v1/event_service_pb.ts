@@ -42,8 +42,8 @@ export type AppendEventsRequest = Message<"runhub.v1.AppendEventsRequest"> & {
   events: EventDraft[];
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 3;
    */
@@ -183,8 +183,8 @@ export type ListEventsResponse = Message<"runhub.v1.ListEventsResponse"> & {
   events: Event[];
 
   /**
-   * The position up to which the server has searched the log. Use `next_position` as the next `after_position`, even if
-   * `events` is empty.
+   * The position up to which the server has searched the log. Even if `events` is empty, use `next_position` as the
+   * next `after_position`.
    *
    * @generated from field: int64 next_position = 2;
    */
@@ -221,8 +221,8 @@ export type SubscribeEventsRequest = Message<"runhub.v1.SubscribeEventsRequest">
   afterPosition?: bigint | undefined;
 
   /**
-   * The start of the stream if `after_position` is unset. If `start` is unset too, the stream starts with the oldest
-   * stored event.
+   * The start of a stream without `after_position`. If neither `start` nor `after_position` is set, the stream starts
+   * with the oldest stored event.
    *
    * @generated from field: runhub.v1.SubscribeStart start = 3;
    */
@@ -284,8 +284,8 @@ export type SubscribeEventsResponse = Message<"runhub.v1.SubscribeEventsResponse
     /**
      * A part of the run's snapshot, which the server sends only with FROM_SNAPSHOT and only at the start of the stream.
      * The snapshot equals the response of GetRunSnapshot with the default limits. The server splits the snapshot into
-     * messages of at most 2 MiB. A message exceeds 2 MiB only if a single entry of the snapshot exceeds 2 MiB. The
-     * lists in each part continue the lists in the previous part.
+     * messages of at most 2 MiB. If a single entry of the snapshot exceeds 2 MiB, the message that contains the entry
+     * also exceeds 2 MiB. The lists in each part continue the lists in the previous part.
      *
      * The first part of the snapshot has `run`, and only the last part has `position`. If the stream breaks before the
      * last part, the watcher has no cursor, and the next stream starts with a new snapshot.
@@ -540,8 +540,8 @@ export const EventService: GenService<{
    * before the list exceeds 3 MiB.
    *
    * With `after_position` and `wait`, the call is a long poll. If no event matches, the server holds the call until an
-   * event matches, `wait` has passed, or the server shuts down. Pass `next_position` as the cursor of the next call,
-   * even if the response has no events.
+   * event matches, `wait` has passed, or the server shuts down. Even if the response has no events, pass
+   * `next_position` as the cursor of the next call.
    *
    * Errors:
    * - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`, or the run was deleted during the wait.
@@ -570,8 +570,8 @@ export const EventService: GenService<{
    * sends the run's snapshot at one position, then every event after this position, so that the watcher misses no event
    * between the snapshot and the stream.
    *
-   * A stream of one run ends with `end` (RUN_ENDED) and the status OK after the run has ended and the server has sent
-   * every matching event of the run. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
+   * After a run has ended and the server has sent every matching event of the run, a stream of this run ends with `end`
+   * (RUN_ENDED) and the status OK. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
    * the status OK. A stream of all runs continues after a run has ended or was deleted. If the server shuts down, every
    * stream ends with `end` (DRAINING) and then the status UNAVAILABLE / DRAINING.
    *

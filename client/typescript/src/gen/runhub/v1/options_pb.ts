@@ -33,7 +33,7 @@ export type RpcOptions = Message<"runhub.v1.RpcOptions"> & {
   mutates: boolean;
 
   /**
-   * The server's treatment of the RPC when the server is overloaded. Every RPC must set `admission`.
+   * The treatment of the RPC by an overloaded server. Every RPC must set `admission`.
    *
    * @generated from field: runhub.v1.Admission admission = 2;
    */
@@ -56,7 +56,7 @@ export const RpcOptionsSchema: GenMessage<RpcOptions> = /*@__PURE__*/
   messageDesc(file_runhub_v1_options, 0);
 
 /**
- * The server's treatment of an RPC when more calls arrive than the server can serve.
+ * The treatment of an RPC by an overloaded server, to which more calls arrive than the server can serve.
  *
  * @generated from enum runhub.v1.Admission
  */

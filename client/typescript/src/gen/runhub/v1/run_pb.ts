@@ -38,8 +38,8 @@ export type Run = Message<"runhub.v1.Run"> & {
   goal: string;
 
   /**
-   * The repository that the agents work in (at most 4 KiB). Two runs use the same repository if their `repo_path`
-   * values are equal byte for byte. The server does not interpret the value in any other way.
+   * The repository that the agents work in (at most 4 KiB). If the `repo_path` values of two runs are equal byte for
+   * byte, the runs use the same repository. The server does not interpret `repo_path` in any other way.
    *
    * @generated from field: string repo_path = 3;
    */
@@ -57,7 +57,7 @@ export type Run = Message<"runhub.v1.Run"> & {
   /**
    * The run's status. The RPCs UpdateRun, PauseRun, ResumeRun and CancelRun change the status. The server itself
    * changes the status in two cases. If an approval with the expiry policy PAUSE_RUN expires, the server pauses the
-   * run. If the run is CANCELLING, and either no agent holds a task of the run or the grace period has ended, the run
+   * run. If the run is CANCELLING, and either no task of the run is IN_PROGRESS or the grace period has ended, the run
    * becomes CANCELLED.
    *
    * @generated from field: runhub.v1.RunStatus status = 5;
@@ -183,7 +183,7 @@ export enum RunStatus {
   BLOCKED = 4,
 
   /**
-   * The run is being cancelled. An agent that holds a task can finish the task, but no task can be claimed.
+   * The run is being cancelled. An agent that holds a lease can finish the leased task, but no task can be claimed.
    *
    * @generated from enum value: RUN_STATUS_CANCELLING = 5;
    */

@@ -49,8 +49,8 @@ export type CreateRunRequest = Message<"runhub.v1.CreateRunRequest"> & {
   labels: { [key: string]: string };
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 4;
    */
@@ -222,16 +222,17 @@ export type UpdateRunRequest = Message<"runhub.v1.UpdateRunRequest"> & {
   status?: RunStatus | undefined;
 
   /**
-   * The new result of the run (at most 64 KiB). If `summary` is unset, the result does not change, unless `update_mask`
-   * names `summary`. In that case, the call clears the result.
+   * The new result of the run (at most 64 KiB). If `summary` is unset and `update_mask` names `summary`, the call
+   * clears the result. If `summary` is unset and `update_mask` does not name `summary`, the result does not change.
    *
    * @generated from field: optional string summary = 4;
    */
   summary?: string | undefined;
 
   /**
-   * The id of the run's new current task, which must be a task of this run. If `current_task_id` is unset, the current
-   * task does not change, unless `update_mask` names `current_task_id`. In that case, the call clears the current task.
+   * The id of the run's new current task, which must be a task of this run. If `current_task_id` is unset and
+   * `update_mask` names `current_task_id`, the call clears the current task. If `current_task_id` is unset and
+   * `update_mask` does not name `current_task_id`, the current task does not change.
    *
    * @generated from field: optional string current_task_id = 5;
    */
@@ -246,8 +247,8 @@ export type UpdateRunRequest = Message<"runhub.v1.UpdateRunRequest"> & {
   expectedRevision?: bigint | undefined;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 7;
    */
@@ -296,8 +297,8 @@ export type IncrementCycleRequest = Message<"runhub.v1.IncrementCycleRequest"> &
   runId: string;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 2;
    */
@@ -346,8 +347,8 @@ export type IncrementReplanRequest = Message<"runhub.v1.IncrementReplanRequest">
   runId: string;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 2;
    */
@@ -404,8 +405,8 @@ export type PauseRunRequest = Message<"runhub.v1.PauseRunRequest"> & {
   reason: string;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 3;
    */
@@ -462,8 +463,8 @@ export type ResumeRunRequest = Message<"runhub.v1.ResumeRunRequest"> & {
   reason: string;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 3;
    */
@@ -521,16 +522,16 @@ export type CancelRunRequest = Message<"runhub.v1.CancelRunRequest"> & {
   reason: string;
 
   /**
-   * The time in which agents can finish the held tasks of the run (0 to 24 h). If `grace` is unset, the grace period is
-   * 30 s.
+   * The time in which agents can finish the leased tasks of the run (0 to 24 h). If `grace` is unset, the grace period
+   * is 30 s.
    *
    * @generated from field: optional google.protobuf.Duration grace = 3;
    */
   grace?: Duration | undefined;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 4;
    */
@@ -587,8 +588,8 @@ export type DeleteRunRequest = Message<"runhub.v1.DeleteRunRequest"> & {
   expectedRevision?: bigint | undefined;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 3;
    */
@@ -715,10 +716,10 @@ export const GetRunSnapshotResponseSchema: GenMessage<GetRunSnapshotResponse> = 
  * If a request has the request_id of an earlier call and different content, the server returns INVALID_ARGUMENT /
  * REQUEST_ID_REUSED.
  *
- * The server remembers a request_id for 24 hours by default (`runhub serve --keep-requests-for`). The server does not
- * remember a call with an empty `request_id` or a call that changed nothing. The server remembers a rejected stale
- * write, because the rejection appended an event. A duplicate of the rejected write returns the same error and appends
- * no second event.
+ * The server stores each response for 24 hours by default (`runhub serve --keep-requests-for`). The server stores no
+ * response to a request that has an empty `request_id` or changes nothing. The server stores the error of a rejected
+ * stale write, because the rejection appends an event. A duplicate of the rejected write returns the stored error and
+ * appends no second event.
  *
  * A list RPC with `page_size` and `page_token` returns a `next_page_token` with every page except the last page. A page
  * token is valid only for the query that returned the token: the same RPC with the same filters.
@@ -866,19 +867,20 @@ export const RunService: GenService<{
   /**
    * Cancels a run. The run becomes CANCELLING, and the server abandons the run's pending tasks. Calls of ClaimTask with
    * the `run_id` of the run, including waiting calls, return RUN_ENDED. Heartbeat returns CANCEL_REQUESTED to the
-   * agents that hold a task of the run. These agents can still complete their tasks. If a task fails or is released, or
-   * if the task's lease expires, the task becomes ABANDONED.
+   * agents that hold the lease of a task of the run. These agents can still complete the leased tasks. If a task fails
+   * or is released, or if the task's lease expires, the task becomes ABANDONED.
    *
-   * When no agent holds a task of the run, or when the grace period has ended, the server abandons the remaining tasks,
-   * cancels the pending approvals, and makes the run CANCELLED, all in one transaction. If `grace` is 0, or if no agent
-   * holds a task of the run at the time of the call, the run becomes CANCELLED immediately.
+   * When no task of the run is IN_PROGRESS, or when the grace period has ended, the server abandons the remaining
+   * tasks, cancels the pending approvals, and makes the run CANCELLED, all in one transaction. If `grace` is 0, or if
+   * no task of the run is IN_PROGRESS at the time of the call, the run becomes CANCELLED immediately.
    *
    * A repeated call of CancelRun changes nothing, except that a shorter grace period ends the cancellation earlier.
    *
    * Appends the event `run_cancel_requested` first and the event `run_cancelled` last. Between these two events, the
-   * server appends `task_abandoned` for each task that the cancellation abandons. For each pending approval, the server
-   * appends `approval_cancelled`, or `approval_expired` if the approval's expire_time has passed. A repeated call with
-   * a shorter grace period appends another `run_cancel_requested`.
+   * server appends `task_abandoned` for each task that the cancellation abandons. If the expire_time of a pending
+   * approval has passed and `on_expiry` is REJECT or APPROVE, the server appends `approval_expired`. For each other
+   * pending approval, the server appends `approval_cancelled`. A repeated call with a shorter grace period appends
+   * another `run_cancel_requested`.
    *
    * Errors:
    * - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
@@ -895,8 +897,8 @@ export const RunService: GenService<{
   },
   /**
    * Deletes a run that has ended, with the run's plan, attempts, approvals, checkpoints, artifacts, agent states and
-   * events. Only the run's last event, `run_deleted`, remains for the watchers of all runs. A stream of this run ends
-   * with RUN_DELETED. After the deletion, the server still answers duplicates of earlier requests.
+   * events. Only the run's last event, `run_deleted`, remains for the watchers of all runs. A stream of the deleted run
+   * ends with RUN_DELETED. After the deletion, the server still answers duplicates of earlier requests.
    *
    * The server deletes the run in one transaction. While the server deletes a run with 100,000 tasks and 100,000
    * events, other calls that write wait for about 1 s.

@@ -45,8 +45,8 @@ export type Task = Message<"runhub.v1.Task"> & {
   ordinal: number;
 
   /**
-   * The task's name for human readers (required, at most 64 KiB). Every other text field of a task also has at most 64
-   * KiB, unless the comment of the field specifies another limit.
+   * The task's name for human readers (required, at most 64 KiB). If the comment of another text field of a task
+   * specifies no limit, the text of the field also has at most 64 KiB.
    *
    * @generated from field: string title = 4;
    */
@@ -184,8 +184,8 @@ export type Task = Message<"runhub.v1.Task"> & {
   agentId?: string | undefined;
 
   /**
-   * The time at which the lease expires unless a heartbeat extends the lease. If `lease_expire_time` is unset, no agent
-   * holds the lease. A heartbeat changes the time without a new `revision` and without an event.
+   * The time at which the lease expires without a further heartbeat. If `lease_expire_time` is unset, no agent holds
+   * the lease. A heartbeat changes the time without a new `revision` and without an event.
    *
    * @generated from field: optional google.protobuf.Timestamp lease_expire_time = 21;
    */
@@ -455,9 +455,9 @@ export type Claim = Message<"runhub.v1.Claim"> & {
 
   /**
    * The token that proves that a caller holds the lease. The token can't be guessed, and no event, Task or log line
-   * contains the token. The token becomes stale when the attempt ends for a reason other than expiry, or when another
-   * caller claims the task or changes the task's status after the lease has expired. If the run is CANCELLING, the
-   * token also becomes stale when the lease expires.
+   * contains the token. If the attempt ends for a reason other than expiry, the token becomes stale. After the lease
+   * has expired, the token becomes stale as soon as another caller claims the task or changes the task's status. If the
+   * run is CANCELLING, the expiry of the lease makes the token stale.
    *
    * @generated from field: string lease_token = 3;
    */
@@ -471,8 +471,7 @@ export type Claim = Message<"runhub.v1.Claim"> & {
   leaseDuration?: Duration | undefined;
 
   /**
-   * The time at which the lease expires unless a heartbeat extends the lease. The server takes back the task within 1 s
-   * after this time.
+   * The time at which the lease expires without a heartbeat. The server takes back the task within 1 s after this time.
    *
    * @generated from field: google.protobuf.Timestamp lease_expire_time = 5;
    */
@@ -524,7 +523,7 @@ export type Unclaimable = Message<"runhub.v1.Unclaimable"> & {
   waitingOnTime: number;
 
   /**
-   * The number of counted tasks with a path that overlaps with a path of a held task.
+   * The number of counted tasks with a path that overlaps with a path of a leased task.
    *
    * @generated from field: int32 waiting_on_paths = 4;
    */
@@ -573,30 +572,31 @@ export type Obstacle = Message<"runhub.v1.Obstacle"> & {
   detail: string;
 
   /**
-   * The id of the dependency that is not COMPLETED (if `kind` is DEPENDENCY) or of the held task (if `kind` is PATHS).
-   * For every other kind, `task_id` is unset.
+   * If `kind` is DEPENDENCY, the id of the dependency that is not COMPLETED. If `kind` is PATHS, the id of the leased
+   * task that has the pattern `other_path`. For every other kind, `task_id` is unset.
    *
    * @generated from field: optional string task_id = 3;
    */
   taskId?: string | undefined;
 
   /**
-   * The pattern of the task that overlaps with `other_path`. The field is set only if `kind` is PATHS.
+   * The pattern of the task that overlaps with `other_path`. If `kind` is not PATHS, `path` is unset.
    *
    * @generated from field: optional string path = 4;
    */
   path?: string | undefined;
 
   /**
-   * The pattern of the held task that overlaps with `path`. The field is set only if `kind` is PATHS.
+   * The pattern of the leased task that overlaps with `path`. If `kind` is not PATHS, `other_path` is unset.
    *
    * @generated from field: optional string other_path = 5;
    */
   otherPath?: string | undefined;
 
   /**
-   * The time at which the obstacle ends (if `kind` is TIME), or at which the lease of the held task expires unless the
-   * lease is extended (if `kind` is PATHS, or if `kind` is STATUS and the task is held). Otherwise, `time` is unset.
+   * If `kind` is TIME, the time at which the obstacle ends. If `kind` is PATHS, or if `kind` is STATUS and the task is
+   * leased, the time at which the lease of the leased task expires without a further heartbeat. Otherwise, `time` is
+   * unset.
    *
    * @generated from field: optional google.protobuf.Timestamp time = 6;
    */
@@ -624,7 +624,8 @@ export enum TaskStatus {
   UNSPECIFIED = 0,
 
   /**
-   * No agent holds the task. TaskService.ClaimTask lists the conditions under which an agent can claim the task.
+   * No agent holds the task's lease. TaskService.ClaimTask lists the conditions under which an agent can claim the
+   * task.
    *
    * @generated from enum value: TASK_STATUS_PENDING = 1;
    */
@@ -758,7 +759,7 @@ export enum LeaseState {
 
   /**
    * The lease has expired and can't be resumed, or no lease has the token of the heartbeat. The agent should stop the
-   * task, because the agent does not hold the task.
+   * task, because the agent does not hold the lease of the task.
    *
    * @generated from enum value: LEASE_STATE_LOST = 2;
    */
@@ -822,7 +823,7 @@ export enum ObstacleKind {
   TIME = 3,
 
   /**
-   * A path of the task overlaps with a path of a held task.
+   * A path of the task overlaps with a path of a leased task.
    *
    * @generated from enum value: OBSTACLE_KIND_PATHS = 4;
    */
@@ -857,7 +858,7 @@ export const ObstacleKindSchema: GenEnum<ObstacleKind> = /*@__PURE__*/
   enumDesc(file_runhub_v1_task, 3);
 
 /**
- * The treatment of held tasks in a replan.
+ * The treatment of in-progress tasks in a replan.
  *
  * @generated from enum runhub.v1.InProgressPolicy
  */
@@ -870,15 +871,15 @@ export enum InProgressPolicy {
   UNSPECIFIED = 0,
 
   /**
-   * The replan abandons the held tasks together with the pending tasks. The lease tokens of the held tasks become
-   * stale.
+   * The replan abandons the in-progress tasks together with the pending tasks. The lease tokens of the in-progress
+   * tasks become stale.
    *
    * @generated from enum value: IN_PROGRESS_POLICY_ABANDON = 1;
    */
   ABANDON = 1,
 
   /**
-   * The replan does not change the held tasks.
+   * The replan does not change the in-progress tasks.
    *
    * @generated from enum value: IN_PROGRESS_POLICY_KEEP = 2;
    */

@@ -40,8 +40,8 @@ export type AddTasksRequest = Message<"runhub.v1.AddTasksRequest"> & {
   tasks: TaskDraft[];
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 3;
    */
@@ -105,15 +105,16 @@ export type ReplacePendingTasksRequest = Message<"runhub.v1.ReplacePendingTasksR
   expectedPlanVersion?: number | undefined;
 
   /**
-   * The treatment of the tasks that agents hold. If `in_progress` is unset, the call abandons these tasks.
+   * The treatment of the tasks that are IN_PROGRESS. If `in_progress` is unset, the call abandons the tasks that are
+   * IN_PROGRESS.
    *
    * @generated from field: runhub.v1.InProgressPolicy in_progress = 4;
    */
   inProgress: InProgressPolicy;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 5;
    */
@@ -306,7 +307,7 @@ export type ClaimTaskRequest = Message<"runhub.v1.ClaimTaskRequest"> & {
 
   /**
    * The time after which the lease expires without a heartbeat (1 s to 24 h). If `lease_duration` is unset, the lease
-   * has the server's default duration, which is 10 min unless `runhub serve --default-lease` sets another duration.
+   * has the server's default duration, which `runhub serve --default-lease` sets (10 min by default).
    *
    * @generated from field: optional google.protobuf.Duration lease_duration = 4;
    */
@@ -321,8 +322,8 @@ export type ClaimTaskRequest = Message<"runhub.v1.ClaimTaskRequest"> & {
   wait?: Duration | undefined;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 6;
    */
@@ -350,7 +351,7 @@ export type ClaimTaskResponse = Message<"runhub.v1.ClaimTaskResponse"> & {
   claim?: Claim | undefined;
 
   /**
-   * The number of pending tasks for each obstacle to a claim. The field is set only if `claim` is unset.
+   * The number of pending tasks for each obstacle to a claim. If `claim` is set, `unclaimable` is unset.
    *
    * @generated from field: optional runhub.v1.Unclaimable unclaimable = 2;
    */
@@ -436,8 +437,8 @@ export type BeatResult = Message<"runhub.v1.BeatResult"> & {
   state: LeaseState;
 
   /**
-   * The time at which the lease expires unless the lease is extended again. If `lease_expire_time` is unset, the lease
-   * is LOST.
+   * The time at which the lease expires without a further heartbeat. If `lease_expire_time` is unset, the lease is
+   * LOST.
    *
    * @generated from field: optional google.protobuf.Timestamp lease_expire_time = 2;
    */
@@ -509,8 +510,8 @@ export type CompleteTaskRequest = Message<"runhub.v1.CompleteTaskRequest"> & {
   result?: Value | undefined;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 5;
    */
@@ -597,8 +598,8 @@ export type FailTaskRequest = Message<"runhub.v1.FailTaskRequest"> & {
   retryDelay?: Duration | undefined;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 7;
    */
@@ -619,7 +620,8 @@ export const FailTaskRequestSchema: GenMessage<FailTaskRequest> = /*@__PURE__*/
  */
 export type FailTaskResponse = Message<"runhub.v1.FailTaskResponse"> & {
   /**
-   * The task, whose status is PENDING or BLOCKED, or ABANDONED if the run is CANCELLING.
+   * The task after the call. If the run is CANCELLING, the task's status is ABANDONED. Otherwise, the status is PENDING
+   * or BLOCKED.
    *
    * @generated from field: runhub.v1.Task task = 1;
    */
@@ -662,8 +664,8 @@ export type ReleaseTaskRequest = Message<"runhub.v1.ReleaseTaskRequest"> & {
   reason: string;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 4;
    */
@@ -684,7 +686,8 @@ export const ReleaseTaskRequestSchema: GenMessage<ReleaseTaskRequest> = /*@__PUR
  */
 export type ReleaseTaskResponse = Message<"runhub.v1.ReleaseTaskResponse"> & {
   /**
-   * The task, whose status is PENDING, or ABANDONED if the run is CANCELLING.
+   * The task after the call. If the run is CANCELLING, the task's status is ABANDONED. Otherwise, the status is
+   * PENDING.
    *
    * @generated from field: runhub.v1.Task task = 1;
    */
@@ -736,8 +739,8 @@ export type BlockTaskRequest = Message<"runhub.v1.BlockTaskRequest"> & {
   blockerSignature?: string | undefined;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 5;
    */
@@ -810,8 +813,8 @@ export type AbandonTaskRequest = Message<"runhub.v1.AbandonTaskRequest"> & {
   blockerSignature?: string | undefined;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 5;
    */
@@ -868,8 +871,8 @@ export type RequeueTaskRequest = Message<"runhub.v1.RequeueTaskRequest"> & {
   reason: string;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 3;
    */
@@ -918,8 +921,8 @@ export type RequeueInProgressTasksRequest = Message<"runhub.v1.RequeueInProgress
   runId: string;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 2;
    */
@@ -1012,8 +1015,8 @@ export type RecordTaskAttemptRequest = Message<"runhub.v1.RecordTaskAttemptReque
   result?: Value | undefined;
 
   /**
-   * The id by which the server recognizes duplicates of this request: see RunService. If `request_id` is empty, the
-   * server does not remember the call.
+   * The id by which the server detects duplicates of this request: see RunService. If `request_id` is empty, the server
+   * does not detect duplicates of the request.
    *
    * @generated from field: string request_id = 8;
    */
@@ -1215,17 +1218,17 @@ export const ExplainTaskResponseSchema: GenMessage<ExplainTaskResponse> = /*@__P
  * contains the name of the RPC and the agent to which the server issued the token.
  *
  * The server takes back an expired lease within 1 s and appends the event `lease_expired`. The attempt ends
- * LEASE_EXPIRED. The task becomes PENDING, or BLOCKED with the blocker_signature `attempts_exhausted` if the task's
- * `failure_count` has reached `max_attempts`.
+ * LEASE_EXPIRED. If the task's `failure_count` has reached `max_attempts`, the task becomes BLOCKED with the
+ * blocker_signature `attempts_exhausted`. Otherwise, the task becomes PENDING.
  *
- * Expiry makes the lease token stale only if the run is CANCELLING. Otherwise, the holder can still complete, fail,
- * block or abandon the task, which is now PENDING or BLOCKED, until another caller claims the task or changes the
- * task's status. The holder's report then replaces the attempt's status LEASE_EXPIRED. If the task can be claimed, a
- * heartbeat of the holder resumes the lease.
+ * If the run is CANCELLING, expiry makes the lease token stale. Otherwise, the holder can still complete, fail, block
+ * or abandon the task, which is now PENDING or BLOCKED, until another caller claims the task or changes the task's
+ * status. The holder's report then replaces the attempt's status LEASE_EXPIRED. If the task can be claimed, a heartbeat
+ * of the holder resumes the lease.
  *
  * When the server starts, or after the server has stalled for over 1 s, the server extends the leases that were live
- * before the start or the stall. Each of these leases then stays live for at least 30 s, or for the lease's duration if
- * the duration is shorter, so that the holders can report before the leases expire.
+ * before the start or the stall. Each of these leases then stays live for at least 30 s or the lease's duration,
+ * whichever is shorter, so that the holders can report before the leases expire.
  *
  * @generated from service runhub.v1.TaskService
  */
@@ -1311,11 +1314,11 @@ export const TaskService: GenService<{
   },
   /**
    * Leases one claimable task to the caller. The claim is atomic: however many agents claim at the same time, no task
-   * is leased to two agents. A task is claimable if all of these conditions are met:
+   * is leased to two agents. If all of the following conditions are met, a task is claimable:
    * - The task is PENDING, and all dependencies of the task are COMPLETED.
    * - The task's `not_before_time` has passed.
    * - The caller has all of the task's `required_capabilities`.
-   * - No path of the task overlaps with a path of a held task.
+   * - No path of the task overlaps with a path of a leased task.
    * - The task's run is PLANNING, RUNNING or BLOCKED.
    *
    * The server leases the claimable task with the highest priority. If several runs have a claimable task with this
@@ -1330,7 +1333,7 @@ export const TaskService: GenService<{
    * the caller disconnects before the claim is committed, the server leases no task.
    *
    * A duplicate request never claims another task. If the token of the earlier claim is not stale, the server returns
-   * the earlier claim. If the token is stale, the server returns STALE_LEASE. The server does not remember a response
+   * the earlier claim. If the token is stale, the server returns STALE_LEASE. The server does not store a response
    * without a claim. Two requests that differ only in `wait` have the same content.
    *
    * Appends the event `task_claimed` if the server leases a task.
@@ -1378,8 +1381,8 @@ export const TaskService: GenService<{
     output: typeof HeartbeatResponseSchema;
   },
   /**
-   * Completes a task and clears its blocker_signature. With a lease token, the call ends the holder's attempt as
-   * COMPLETED. Without a lease token, an operator completes a task that no agent holds.
+   * Completes a task and clears the task's blocker_signature. With a lease token, the call ends the holder's attempt as
+   * COMPLETED. Without a lease token, an operator completes a task that is not IN_PROGRESS.
    *
    * Appends the event `task_completed`.
    *
@@ -1441,7 +1444,7 @@ export const TaskService: GenService<{
   },
   /**
    * Blocks a task. The holder of the task's lease passes the lease token. An operator passes no lease token and can
-   * also block a task that an agent holds. In either case, a running attempt ends BLOCKED. If `summary` is unset, the
+   * also block a task that is IN_PROGRESS. In either case, a running attempt ends BLOCKED. If `summary` is unset, the
    * call clears the task's `implementation_summary`. If `blocker_signature` is unset, the call clears the task's
    * `blocker_signature`.
    *
@@ -1462,7 +1465,7 @@ export const TaskService: GenService<{
   },
   /**
    * Abandons a task. The holder of the task's lease passes the lease token. An operator passes no lease token and can
-   * also abandon a task that an agent holds. In either case, a running attempt ends ABANDONED. If `summary` is unset,
+   * also abandon a task that is IN_PROGRESS. In either case, a running attempt ends ABANDONED. If `summary` is unset,
    * the call clears the task's `implementation_summary`. If `blocker_signature` is unset, the call clears the task's
    * `blocker_signature`. Pending tasks that depend directly on the abandoned task become BLOCKED with the
    * blocker_signature `dependency_abandoned`.
@@ -1483,10 +1486,10 @@ export const TaskService: GenService<{
     output: typeof AbandonTaskResponseSchema;
   },
   /**
-   * Requeues a blocked, abandoned or held task. The task becomes PENDING, and its `failure_count` becomes 0. The next
-   * claim of the task continues the numbering of the attempts. A running attempt ends RELEASED, and the lease token of
-   * the attempt becomes stale. A task that was blocked because this task was abandoned becomes PENDING too, unless
-   * another dependency of the blocked task is abandoned.
+   * Requeues a blocked, abandoned or in-progress task. The task becomes PENDING, and the task's `failure_count` becomes
+   * 0. The next claim of the task continues the numbering of the attempts. A running attempt ends RELEASED, and the
+   * lease token of the attempt becomes stale. A task that was blocked because the requeued task was abandoned becomes
+   * PENDING too. If another dependency of the blocked task is abandoned, the blocked task stays BLOCKED.
    *
    * Appends the event `task_requeued` for each task that becomes PENDING.
    *
