@@ -45,7 +45,11 @@ impl RpcEntry {
     fn read(method: MethodDescriptor, option: &ExtensionDescriptor) -> Result<Self, Box<dyn Error>> {
         let options = method.options();
         if !options.has_extension(option) {
-            return Err(format!("RPC {} does not have the option (runhub.v1.rpc)", method.full_name()).into());
+            return Err(format!(
+                "RPC {} does not have the option (runhub.v1.rpc): add the option to the RPC",
+                method.full_name()
+            )
+            .into());
         }
         let options = options.get_extension(option);
         let options = options.as_message().ok_or("the option (runhub.v1.rpc) is not declared as a message")?;

@@ -22,5 +22,6 @@ pub mod v1 {
 /// reflection service returns this descriptor.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("runhub_descriptor");
 
-/// Maximum size of a message that Runhub's clients accept, in bytes. The maximum size of a run's snapshot is equal.
+/// Maximum size of a message that Runhub's clients accept, in bytes. The maximum size of a run's snapshot equals this
+/// value.
 pub const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;

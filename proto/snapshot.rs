@@ -20,7 +20,8 @@ struct Splitter {
 }
 
 impl Splitter {
-    /// Returns the part for the next entry. If the entry would make the current part too large, returns a new part.
+    /// Returns the part for the next entry. If the current part would exceed `max_bytes` with the entry, the function
+    /// returns a new part.
     fn select_part(&mut self, entry: &impl Message) -> &mut RunSnapshot {
         let bytes = entry.encoded_len() + ENTRY_OVERHEAD;
         if self.bytes + bytes > self.max_bytes && self.bytes > PART_OVERHEAD {

@@ -18,7 +18,7 @@ use crate::sqlite;
 /// minimum ratio of the AppendEvents rate to the rate of empty calls (GetServerInfo).
 const MIN_SHARE_OF_EMPTY_CALL: [(usize, f64); 2] = [(1, 0.45), (4, 0.6)];
 
-/// Number of runs to which the variant with several runs appends events.
+/// Number of runs to which the callers append events in the measurement of AppendEvents to several runs.
 const RUNS: usize = 64;
 
 const EVENTS_PER_BATCH: usize = 100;
@@ -28,7 +28,7 @@ const BARE_BATCHES: usize = 1_000;
 /// Target: the minimum ratio of the server's event rate to the rate of SQLite inserts without a server.
 const MIN_SHARE_OF_BARE_INSERTS: f64 = 0.5;
 
-/// The AppendEvents calls that the callers of a load repeat.
+/// The AppendEvents calls that a load test sends.
 pub struct AppendCalls {
     pub connections: Vec<Channel>,
     pub run_ids: Vec<String>,
@@ -77,16 +77,16 @@ pub async fn measure_single_appends(bench: &Bench) -> Result<Vec<Row>, Error> {
     for (calls_per_connection, min_share) in MIN_SHARE_OF_EMPTY_CALL {
         let callers = calls_per_connection * bench.agents;
         let (empty, appends) = bench.alternate(&empty_calls, &append_calls, callers).await?;
-        let name = format!("AppendEvents, one event a call, {callers} in flight; of the empty call");
+        let name = format!("AppendEvents, one event per call, {callers} in flight; vs. the empty call");
         let row = Row::rate(name, "/s", &appends).with_ceiling(empty.calls_per_second());
         rows.push(row.with_target(Target::AtLeast(min_share)));
     }
     Ok(rows)
 }
 
-/// Measures the rates of AppendEvents to 64 runs and of AppendEvents with request_ids. Each returned result row
-/// compares the rate with the rate of AppendEvents to one run without request_ids. The result rows have no target.
-/// Fails if a call fails.
+/// Measures the rates of AppendEvents to 64 runs and of AppendEvents with request_ids. Returns one result row for each
+/// measured rate. Each result row compares its rate with the rate of AppendEvents to one run without request_ids. The
+/// result rows have no target. Fails if a call fails.
 pub async fn measure_append_variants(bench: &Bench) -> Result<Vec<Row>, Error> {
     let callers = bench.agents;
     let plain = Arc::new(AppendCalls::new(bench, callers).await?);
@@ -95,15 +95,15 @@ pub async fn measure_append_variants(bench: &Bench) -> Result<Vec<Row>, Error> {
         run_ids.push(bench.create_run().await?);
     }
     let variants = [
-        ("to 64 runs", plain.copy_with(run_ids, String::new)),
-        ("with UUIDv7 request_ids", plain.copy_with(plain.run_ids.clone(), generate_ascending_id)),
-        ("with random request_ids", plain.copy_with(plain.run_ids.clone(), generate_random_id)),
+        ("to 64 runs; vs. one run", plain.copy_with(run_ids, String::new)),
+        ("with UUIDv7 request_ids; vs. no request_ids", plain.copy_with(plain.run_ids.clone(), generate_ascending_id)),
+        ("with random request_ids; vs. no request_ids", plain.copy_with(plain.run_ids.clone(), generate_random_id)),
     ];
     bench.start_progress("appends", 2 * variants.len() * bench.rounds());
     let mut rows = Vec::new();
     for (name, variant) in variants {
         let (ceiling, measured) = bench.alternate(&plain, &variant, callers).await?;
-        let name = format!("AppendEvents, {callers} in flight {name}; of that without");
+        let name = format!("AppendEvents, {callers} in flight, {name}");
         rows.push(Row::rate(name, "/s", &measured).with_ceiling(ceiling.calls_per_second()));
     }
     Ok(rows)
@@ -136,7 +136,7 @@ pub async fn measure_batches(bench: &Bench) -> Result<Vec<Row>, Error> {
         bare_per_second += measure_bare_inserts(bench, round).await? / bench.rounds() as f64;
         bench.advance(1);
     }
-    let name = "AppendEvents, 100 a call, 16 callers; of SQLite's own inserts";
+    let name = "AppendEvents, 100 events per call, 16 callers; vs. inserts by SQLite alone";
     let row =
         Row::new(name, "events/s", measured.calls_per_second() * EVENTS_PER_BATCH as f64).with_times(&measured.times);
     Ok(vec![row.with_ceiling(bare_per_second).with_target(Target::AtLeast(MIN_SHARE_OF_BARE_INSERTS))])

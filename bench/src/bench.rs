@@ -118,13 +118,14 @@ impl Bench {
         if self.quick { 1 } else { 4 }
     }
 
-    /// Returns the condition that ends a load within a round: 1.5 s have passed, or 0.1 s with the option `--quick`.
+    /// Returns the condition that ends the load test of one round: 1.5 s have passed, or 0.1 s with the option `--quick`.
     pub fn round_stop_condition(&self) -> StopCondition {
         StopCondition::Time(Duration::from_millis(if self.quick { 100 } else { 1_500 }))
     }
 
-    /// Runs the load of a result row's ceiling and the measured load in alternating rounds, because the speed of the
-    /// machine changes over time. Returns the ceiling's load, then the measured load. Fails if a call fails.
+    /// Runs the load test of a result row's ceiling and the load test of the row's value in alternating rounds, because
+    /// the speed of the machine changes over time. Returns the result for the ceiling, then the result for the value.
+    /// Fails if a call fails.
     pub async fn alternate(
         &self,
         ceiling: &Arc<impl RepeatedCall>,

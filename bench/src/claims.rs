@@ -40,7 +40,7 @@ pub async fn measure_claims(bench: &Bench) -> Result<Vec<Row>, Error> {
         bench.advance(1);
     }
     let tasks = HumanCount(tasks as u64);
-    let name = format!("claim + complete, {} agents, {tasks} ready tasks; of the empty call", bench.agents);
+    let name = format!("claim + complete, {} agents, {tasks} ready tasks; vs. the empty call", bench.agents);
     let row = Row::rate(name, "pairs/s", &pairs).with_ceiling(empty.calls_per_second());
     Ok(vec![row.with_target(Target::AtLeast(MIN_SHARE_OF_EMPTY_CALL))])
 }

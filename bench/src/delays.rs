@@ -42,11 +42,11 @@ const SECONDS: usize = 8;
 /// written.
 pub async fn measure_delays(bench: &Bench) -> Result<Vec<Row>, Error> {
     let single = SingleCallerTimes::measure(bench).await?;
-    let append = Row::p50("one caller, one durable append; of an empty call and a raw commit", &single.append)
+    let append = Row::p50("one durable append by one caller; vs. an empty call and a raw commit", &single.append)
         .with_ceiling(single.empty.percentile(50) + single.commit.percentile(50))
         .with_target(Target::AtMost(MAX_RATIO_OF_APPEND));
     let event_times = measure_event_times(bench).await?;
-    let event = Row::p99("1,000 events/s, call → 100 watchers; of the empty call's p99", &event_times)
+    let event = Row::p99("1,000 events/s, from the call to 100 watchers; vs. the p99 of the empty call", &event_times)
         .with_ceiling(single.empty.percentile(99))
         .with_target(Target::AtMost(MAX_RATIO_OF_EVENT));
     Ok(vec![append, event])

@@ -81,7 +81,7 @@ async fn compare_logs(small: &FilledServer, large: &FilledServer) -> Result<Vec<
         large.measure_calls(&mut on_large).await?;
         large.bench.advance(1);
     }
-    let sizes = format!("at {}; of that at {}", large.size, small.size);
+    let sizes = format!("at {}; vs. at {}", large.size, small.size);
     let row = |name: &str, small: &Sample, large: &Sample| {
         let row = Row::p50(format!("{name} {sizes}"), large).with_ceiling(small.percentile(50));
         row.with_target(Target::AtMost(MAX_RATIO))

@@ -48,9 +48,9 @@ pub async fn measure_restarted_server(bench: &Bench, mut server: OwnServer) -> R
 }
 
 async fn measure_rows(bench: &Bench, ready: &Sample, server: OwnServer) -> Result<Vec<Row>, Error> {
-    let row = Row::new("ready after its start", "ms", ready.percentile(50));
+    let row = Row::new("start until the server is ready", "ms", ready.percentile(50));
     let mut rows = vec![row.with_target(Target::AtMost(MAX_MILLIS_TO_READY))];
-    rows.extend(measure_memory(&server, "idle server, resident", MAX_MIB).await);
+    rows.extend(measure_memory(&server, "resident memory of an idle server", MAX_MIB).await);
     let run_id = bench.connect_to_server(&server.url).await?.create_run().await?;
     let mut streams = Vec::new();
     for _ in 0..WATCHERS / WATCHERS_PER_CONNECTION {
@@ -59,7 +59,7 @@ async fn measure_rows(bench: &Bench, ready: &Sample, server: OwnServer) -> Resul
             streams.push(subscribe(&channel, &run_id).await?);
         }
     }
-    rows.extend(measure_memory(&server, "1,000 idle watchers, resident", MAX_MIB_WITH_WATCHERS).await);
+    rows.extend(measure_memory(&server, "resident memory with 1,000 idle watchers", MAX_MIB_WITH_WATCHERS).await);
     drop(streams);
     Ok(rows)
 }

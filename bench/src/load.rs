@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use crate::Error;
 use crate::sample::{Sample, SharedSample};
 
-/// The result of a load: the latencies of all calls and the duration of the load.
+/// The result of a load test: the latencies of all calls and the duration of the load test.
 #[derive(Debug)]
 pub struct Load {
     duration: Duration,
@@ -22,7 +22,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Returns a load that contains no calls. Fails only if the histogram of the latencies can't be created.
+    /// Returns the result of a load test without calls. Fails only if the histogram of the latencies can't be created.
     pub fn new() -> Result<Self, Error> {
         Ok(Self { duration: Duration::ZERO, times: Sample::new()? })
     }
@@ -32,17 +32,17 @@ impl Load {
         self.times.len() as f64 / self.duration.as_secs_f64()
     }
 
-    /// Adds the calls and the duration of a later round to this load.
+    /// Adds the calls and the duration of a later round to this result.
     pub fn extend(&mut self, other: Self) {
         self.duration += other.duration;
         self.times.extend(&other.times);
     }
 }
 
-/// The condition under which a caller of a load stops.
+/// The condition under which a caller of a load test stops.
 #[derive(Debug, Clone, Copy)]
 pub enum StopCondition {
-    /// Once this time has passed since the start of the load, the caller stops.
+    /// Once this time has passed since the start of the load test, the caller stops.
     Time(Duration),
     /// Once the caller has made this number of calls, the caller stops.
     Calls(usize),
@@ -57,7 +57,7 @@ impl StopCondition {
     }
 }
 
-/// The call that the callers of a load repeat.
+/// The call that each caller of a load test repeats.
 pub trait RepeatedCall: Send + Sync + 'static {
     /// Makes one call as the caller with the number `caller`. Fails if the server rejects the call.
     fn call(&self, caller: usize) -> impl Future<Output = Result<(), Status>> + Send;
@@ -91,7 +91,7 @@ pub async fn run_closed_loop(
     Ok(Load { duration: started.elapsed(), times: times.snapshot() })
 }
 
-/// Waits until all Tokio tasks in `tasks` have ended. Fails with the error of the first failed task.
+/// Waits until all Tokio tasks in `tasks` have ended. Fails with the error of the first failed Tokio task.
 pub async fn join_all(mut tasks: JoinSet<Result<(), Status>>) -> Result<(), Error> {
     while let Some(joined) = tasks.join_next().await {
         joined??;

@@ -80,26 +80,26 @@ pub async fn measure_overload(bench: &Bench) -> Result<Vec<Row>, Error> {
     for (step, times) in steps.iter().filter(|(step, _)| step.callers > SATURATING_CALLERS) {
         rows.extend(create_step_rows(*step, times, best_rate, bench.max_calls_in_service()));
     }
-    let peak = server.peak_mib().map(|mib| Row::new("the most that was resident during all these", "MiB", mib));
+    let peak = server.peak_mib().map(|mib| Row::new("peak resident memory under overload", "MiB", mib));
     rows.extend(peak.map(|row| row.with_target(Target::AtMost(MAX_MIB))));
     Ok(rows)
 }
 
 fn create_step_rows(step: Step, times: &StepTimes, best_rate: f64, max_calls_in_service: usize) -> Vec<Row> {
-    let retry = if step.is_patient { "when told" } else { "at once" };
+    let retries = if step.is_patient { "retries after the RetryInfo delay" } else { "immediate retries" };
     let callers = HumanCount(step.callers as u64);
-    let name = |figure: &str| format!("{callers} callers, refused ones again {retry}: {figure}");
-    let accepted = Row::new(name("accepted; of the best rate"), "/s", times.accepted_per_second())
+    let name = |figure: &str| format!("{callers} callers, {retries}: {figure}");
+    let accepted = Row::new(name("accepted calls; vs. the best rate"), "/s", times.accepted_per_second())
         .with_times(&times.accepted)
         .with_ceiling(best_rate)
         .with_target(Target::AtLeast(MIN_SHARE_OF_BEST_RATE));
     let delay = |figure: &str, times: &Sample| Row::p99(name(figure), times).with_target(Target::AtMost(MAX_MILLIS));
     let mut rows = vec![accepted];
     if step.callers > max_calls_in_service {
-        rows.push(delay("a refusal", &times.refused));
+        rows.push(delay("latency of a refusal", &times.refused));
     }
-    rows.push(delay("a heartbeat", &times.heartbeats));
-    rows.push(delay("a completion", &times.completions));
+    rows.push(delay("latency of a heartbeat", &times.heartbeats));
+    rows.push(delay("latency of a completion", &times.completions));
     rows
 }
 

@@ -39,7 +39,7 @@ pub struct Row {
     pub met: Option<bool>,
 }
 
-/// The bound that the design sets for a figure.
+/// The bound that a figure must meet.
 #[derive(Debug, Clone, Copy)]
 pub enum Target {
     /// The figure must be at least this number.
@@ -102,7 +102,7 @@ impl Row {
         }
     }
 
-    /// Returns a row whose figure is the number of calls per second of a load.
+    /// Returns a row whose figure is the number of calls per second of a load test.
     pub(crate) fn rate(name: impl Into<String>, unit: &'static str, load: &Load) -> Self {
         Self::new(name, unit, load.calls_per_second()).with_times(&load.times)
     }

@@ -39,7 +39,7 @@ pub async fn measure_wake_ups(bench: &Bench) -> Result<Vec<Row>, Error> {
         bench.advance(1);
     }
     drop(other_waiters);
-    let row = Row::p99("claim woken by a completion elsewhere, 64 others waiting", &times);
+    let row = Row::p99("claim woken by a completion, beside 64 other waiting claims", &times);
     Ok(vec![row.with_target(Target::AtMost(MAX_MILLIS))])
 }
 

@@ -53,7 +53,8 @@ pub async fn measure_appends_with_watchers(bench: &Bench) -> Result<Vec<Row>, Er
             bench.advance(1);
         }
         let agents = bench.agents;
-        let name = format!("AppendEvents, {agents} in flight, until {watchers} watchers have all; of that without");
+        let name =
+            format!("AppendEvents, {agents} in flight, until {watchers} watchers have all events; vs. no watchers");
         let row = Row::new(name, "events/s", events as f64 / with.as_secs_f64());
         let row = row.with_ceiling(events as f64 / without.as_secs_f64());
         rows.push(row.with_target(Target::AtLeast(min_share)));
@@ -105,7 +106,7 @@ pub async fn measure_watchers_with_unread_stream(bench: &Bench) -> Result<Vec<Ro
     }
     let millis = |total: Duration| total.as_secs_f64() * 1_000.0 / bench.rounds() as f64;
     let events = HumanCount(bench.scale_count(EVENTS) as u64);
-    let name = format!("100 watchers beside one that never reads, until all have {events} events; of that without");
+    let name = format!("100 watchers beside an unread stream, until all have {events} events; vs. no unread stream");
     let row = Row::new(name, "ms", millis(with)).with_ceiling(millis(without));
     Ok(vec![row.with_target(Target::AtMost(MAX_RATIO_WITH_UNREAD_STREAM))])
 }

@@ -49,8 +49,8 @@ func (f *fakeServer) serve(t *testing.T, options ...Option) *Client {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer(
-		// The fake server accepts requests of up to twice the maxResponseBytes, so that a test can make the response
-		// too large for the client.
+		// The fake server accepts requests of up to twice maxResponseBytes, so that a test can send a request whose response
+		// is too large for the client.
 		grpc.MaxRecvMsgSize(2*maxResponseBytes),
 		// The server accepts frequent keepalive pings, as a Runhub server does. By default, gRPC would close the
 		// connection, because the client sends a ping every 20 s.

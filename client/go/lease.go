@@ -30,8 +30,8 @@ const (
 
 var lostTexts = map[Cause]string{
 	Taken:      "the lease of task %q is lost, because the task was requeued, ended, or claimed by another agent: stop the attempt",
-	Unanswered: "the lease of task %q may be lost, so stop the attempt: no heartbeat was answered for a whole lease duration",
-	Refused:    "the lease of task %q can't be renewed, so stop the attempt: the server refused a heartbeat",
+	Unanswered: "the server answered no heartbeat for task %q for a whole lease duration, so the lease may be lost: stop the attempt",
+	Refused:    "the server refused a heartbeat for task %q, so the lease can't be renewed: stop the attempt",
 }
 
 // LeaseLost is the cause of a context that ended because the lease was lost. context.Cause returns this error.

@@ -60,12 +60,11 @@ func (s *Subscription) Position() (int64, bool) {
 	return s.state.request.GetAfterPosition(), s.state.request.AfterPosition != nil
 }
 
-// Updates returns an iterator over the messages of the subscription:
-//   - `snapshot` contains the whole state of the run. If the request starts with FROM_SNAPSHOT, `snapshot` comes first.
-//   - `event` contains an event that matches the request.
-//   - `bookmark` means that every matching event up to the bookmark's position has been yielded.
-//   - `caught_up` means that all stored events have been yielded. The subscription yields `caught_up` only once.
-//   - `end` is the last message. The reason of the end is RUN_ENDED or RUN_DELETED.
+// Updates returns an iterator over the messages of the subscription: - `snapshot` contains the whole state of the run.
+// If the request starts with FROM_SNAPSHOT, `snapshot` comes first. - `event` contains an event that matches the
+// request. - `bookmark` means that every matching event up to the bookmark's position has been yielded. - `caught_up`
+// means that all stored events have been yielded. The subscription yields `caught_up` only once. - `end` is the last
+// message. The reason for the end is RUN_ENDED or RUN_DELETED.
 //
 // While the server is down, the loop waits for the server until the context ends. An error is the last item of the
 // loop. The error is the context's error, [ErrClosed], [ErrOtherLog], or another error that is not temporary, such as

@@ -235,7 +235,8 @@ where
         .http2_max_local_error_reset_streams(Some(RESETS_PER_CONNECTION))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(rpc::trace::layer())
+        .trace_fn(rpc::trace::open_span)
+        .layer(rpc::trace::response_layer())
         .layer(Admission::default())
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, async move {

@@ -150,8 +150,8 @@ impl Sweeper {
     }
 }
 
-/// Processes each due row that a sweep has found in a separate transaction. If the row is no longer due, the
-/// transaction changes nothing.
+/// Runs a separate transaction for each due row that a sweep has found. The transaction processes the row. If the row
+/// is no longer due, the transaction changes nothing.
 ///
 /// # Errors
 /// Fails if the store can't be written.
@@ -186,9 +186,10 @@ where
     join_all(acts).await.into_iter().collect()
 }
 
-/// Extends the leases and the grace periods that had not ended at the time `live_at`. An extended lease or grace period
-/// lasts at least `lease::RECOVERY` (30 s) from now, but no lease is extended beyond the duration of the lease. Returns
-/// the number of extended leases and grace periods.
+/// Extends the leases and the grace periods that had not ended at the time `live_at`. If the duration of a lease is
+/// shorter than `lease::RECOVERY` (30 s), the extended lease expires one lease duration from now. Other extended leases
+/// expire `lease::RECOVERY` from now, and extended grace periods end `lease::RECOVERY` from now. Returns the number of
+/// extended leases and grace periods.
 ///
 /// # Errors
 /// Fails if the store can't be written.

@@ -95,7 +95,7 @@ impl<K> Default for WaitLists<K> {
 
 impl<K: Clone + Eq + Hash> WaitLists<K> {
     fn lock(&self) -> MutexGuard<'_, HashMap<K, WaitList>> {
-        // Ignore lock poisoning. Each change of `lists` is one step, so a panic can't leave `lists` half changed.
+        // Ignore lock poisoning. Each change of `lists` is one step, so a panic can't leave `lists` partially updated.
         self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -158,8 +158,9 @@ pub struct Wakeup<'a, K: Clone + Eq + Hash> {
 }
 
 impl<K: Clone + Eq + Hash> Wakeup<'_, K> {
-    /// Reports that the call found a task. If the task has paths, wakes two more calls of the list. Freed paths wake
-    /// only one call, because only a check of every task would show how many tasks became ready.
+    /// Reports that the call found a task. If the task has paths, wakes two more calls of the list. When the lease of a
+    /// task with paths ends, only one call of each list is woken, because only a check of every task would show how
+    /// many tasks became ready.
     pub fn report_task(mut self, has_paths: bool) {
         self.is_passed_on = false;
         let further_calls = if has_paths { 2 } else { 0 };
@@ -228,7 +229,8 @@ impl DueTimer {
         *self.lock()
     }
 
-    /// Waits until `bring_forward` records an earlier time.
+    /// Waits until `bring_forward` records a time that is earlier than the recorded time, or records a time when no
+    /// time is recorded.
     pub async fn wait_until_brought_forward(&self) {
         self.earlier.notified().await;
     }

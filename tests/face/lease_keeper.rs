@@ -123,12 +123,12 @@ async fn work_is_cancelled_when_the_lease_is_lost() {
         server.client.abandon_task(abandon(&claim)).await.unwrap();
     };
     let (lost, ()) = soon(async { tokio::join!(keeper.run(work), taken) }).await;
-    assert!(matches!(lost, Err(LeaseLost::Taken)), "{lost:?}");
+    assert!(matches!(lost, Err(LeaseLost::Taken { .. })), "{lost:?}");
     assert!(dropped.load(Ordering::SeqCst));
     assert_eq!(keeper.state(), LeaseState::Lost);
     // A lost lease stays lost, whichever method is called.
-    assert!(matches!(keeper.lost().await, LeaseLost::Taken));
-    assert!(matches!(soon(keeper.cancel_requested()).await, Err(LeaseLost::Taken)));
+    assert!(matches!(keeper.lost().await, LeaseLost::Taken { .. }));
+    assert!(matches!(soon(keeper.cancel_requested()).await, Err(LeaseLost::Taken { .. })));
     let mut began = false;
     assert!(keeper.run(async { began = true }).await.is_err());
     assert!(!began);
@@ -143,7 +143,7 @@ async fn first_heartbeat_detects_a_lost_lease() {
     server.client.requeue_in_progress_tasks(requeue).await.unwrap();
     let asked = Instant::now();
     let lost = server.client.keep_lease(&claim).run(pending::<()>()).await;
-    assert!(matches!(lost, Err(LeaseLost::Taken)), "{lost:?}");
+    assert!(matches!(lost, Err(LeaseLost::Taken { .. })), "{lost:?}");
     assert!(asked.elapsed() < Duration::from_secs(8), "before a second heartbeat: {:?}", asked.elapsed());
 }
 
@@ -177,7 +177,7 @@ async fn refused_heartbeat_loses_the_lease_with_its_cause() {
     let keeper = server.client.keep_lease(&claim);
     keeper.progress(value(serde_json::json!("x".repeat(2 * 1024 * 1024))).unwrap());
     let lost = soon(keeper.run(pending::<()>())).await.unwrap_err();
-    let LeaseLost::Refused(error) = &lost else { panic!("{lost:?}") };
+    let LeaseLost::Refused { cause: error, .. } = &lost else { panic!("{lost:?}") };
     assert_eq!(error.reason(), Some(&Reason::InvalidField));
     assert!(lost.to_string().contains("progress"), "{lost}");
 }
@@ -255,7 +255,7 @@ async fn lease_is_lost_when_the_server_is_silent_for_its_duration() {
             Some(server)
         };
         let lost = soon(keeper.run(pending::<()>())).await.unwrap_err();
-        let LeaseLost::Unanswered(error) = &lost else { panic!("{lost:?}") };
+        let LeaseLost::Unanswered { cause: error, .. } = &lost else { panic!("{lost:?}") };
         assert!(error.is_temporary(), "{lost}");
         assert!(began.elapsed() >= lease, "{:?}", began.elapsed());
         assert!(began.elapsed() < lease * 10, "{:?}", began.elapsed());

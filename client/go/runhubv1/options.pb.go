@@ -25,7 +25,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// The treatment of an RPC by an overloaded server, to which more calls arrive than the server can serve.
+// The treatment of an RPC by an overloaded server, which receives more calls than the server can serve.
 type Admission int32
 
 const (
@@ -38,8 +38,9 @@ const (
 	// reserved for calls of other classes.
 	Admission_ADMISSION_FIRST Admission = 1
 	// The limit of 512 calls for ADMISSION_LIMITED does not apply to the call. This class contains calls that can wait
-	// for up to 5 min or stream without using the store, and GetServerInfo, which never uses the store. If the queue of
-	// the store is full, the server refuses a new call that uses the store with RESOURCE_EXHAUSTED / OVERLOADED.
+	// for up to 5 min, calls that stream, and GetServerInfo. A call does not use the store while the call waits, and
+	// GetServerInfo never uses the store. If the queue of the store is full, the server refuses a new call that uses the
+	// store with RESOURCE_EXHAUSTED / OVERLOADED.
 	Admission_ADMISSION_OPEN Admission = 2
 	// If the server is already serving 512 calls of this class, the server refuses the call with RESOURCE_EXHAUSTED /
 	// OVERLOADED.
@@ -93,8 +94,8 @@ func (Admission) EnumDescriptor() ([]byte, []int) {
 type RpcOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// If `mutates` is true, the RPC changes state. If `mutates` is false (the default), the RPC only reads. The request
-	// of an RPC that changes state has a `request_id`, so that a repeated call has no second effect. The only exception
-	// is Heartbeat, because a repeated heartbeat does no harm.
+	// of an RPC that changes state has a `request_id`, so that a duplicate request has no second effect. The only
+	// exception is Heartbeat, because repeating a heartbeat is safe.
 	Mutates bool `protobuf:"varint,1,opt,name=mutates,proto3" json:"mutates,omitempty"`
 	// The treatment of the RPC by an overloaded server. Every RPC must set `admission`.
 	Admission Admission `protobuf:"varint,2,opt,name=admission,proto3,enum=runhub.v1.Admission" json:"admission,omitempty"`

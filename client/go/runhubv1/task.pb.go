@@ -791,8 +791,9 @@ func (x *TaskDraft) GetNotBeforeTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// One attempt at a task. A claim opens an attempt, and the end of the claim closes the attempt. If an orchestrator
-// opens no claims, the orchestrator records attempts with RecordTaskAttempt.
+// One attempt at a task. A claim opens an attempt. The attempt ends when the task is completed, failed, released,
+// blocked, abandoned or requeued, or when the lease expires. If an orchestrator does not claim tasks, the orchestrator
+// records attempts with RecordTaskAttempt.
 type TaskAttempt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The attempt's opaque id. The server generates a UUIDv7. An imported attempt keeps the id from before the import.
@@ -1137,16 +1138,16 @@ type Obstacle struct {
 	Kind ObstacleKind `protobuf:"varint,1,opt,name=kind,proto3,enum=runhub.v1.ObstacleKind" json:"kind,omitempty"`
 	// A description of the obstacle for human readers, in one line.
 	Detail string `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
-	// If `kind` is DEPENDENCY, the id of the dependency that is not COMPLETED. If `kind` is PATHS, the id of the leased
-	// task that has the pattern `other_path`. For every other kind, `task_id` is unset.
+	// If `kind` is DEPENDENCY, `task_id` is the id of the dependency that is not COMPLETED. If `kind` is PATHS, `task_id`
+	// is the id of the leased task that has the pattern `other_path`. For every other kind, `task_id` is unset.
 	TaskId *string `protobuf:"bytes,3,opt,name=task_id,json=taskId,proto3,oneof" json:"task_id,omitempty"`
 	// The pattern of the task that overlaps with `other_path`. If `kind` is not PATHS, `path` is unset.
 	Path *string `protobuf:"bytes,4,opt,name=path,proto3,oneof" json:"path,omitempty"`
 	// The pattern of the leased task that overlaps with `path`. If `kind` is not PATHS, `other_path` is unset.
 	OtherPath *string `protobuf:"bytes,5,opt,name=other_path,json=otherPath,proto3,oneof" json:"other_path,omitempty"`
-	// If `kind` is TIME, the time at which the obstacle ends. If `kind` is PATHS, or if `kind` is STATUS and the task is
-	// leased, the time at which the lease of the leased task expires without a further heartbeat. Otherwise, `time` is
-	// unset.
+	// If `kind` is TIME, `time` is the time at which the obstacle ends. If `kind` is PATHS, or if `kind` is STATUS and
+	// the task is leased, `time` is the time at which the lease of the leased task expires without a further heartbeat.
+	// Otherwise, `time` is unset.
 	Time          *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=time,proto3,oneof" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

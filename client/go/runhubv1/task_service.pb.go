@@ -2164,8 +2164,8 @@ func (x *ExplainTaskRequest) GetTaskId() string {
 // Response message for TaskService.ExplainTask.
 type ExplainTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// True if an agent with the required capabilities can claim the task now. Tasks that precede the task in claim order
-	// are still claimed first.
+	// If `claimable` is true, an agent with the required capabilities can claim the task now. Tasks that precede the task
+	// in claim order are still claimed first.
 	Claimable bool `protobuf:"varint,1,opt,name=claimable,proto3" json:"claimable,omitempty"`
 	// The reasons why the task can't be claimed, one for each obstacle. If `reasons` is empty, the task has no obstacle.
 	Reasons       []*Obstacle `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`

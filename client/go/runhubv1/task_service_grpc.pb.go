@@ -262,10 +262,11 @@ type TaskServiceClient interface {
 	// - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
 	RequeueInProgressTasks(ctx context.Context, in *RequeueInProgressTasksRequest, opts ...grpc.CallOption) (*RequeueInProgressTasksResponse, error)
 	// Records an attempt at a task, for an orchestrator that manages attempts without claims. If a claim opened an
-	// attempt with the request's `attempt_number`, the call updates the attempt. The claim stays live, and a later call
-	// that ends the claim overwrites only the fields that the later call sets. If no claim opened an attempt with this
-	// number, the call adds an attempt. If the request reports RUNNING for an attempt that has ended, the call adds an
-	// attempt, because an ended attempt can't be reopened. The call is also allowed after the task's run has ended.
+	// attempt with the request's `attempt_number`, the call updates the attempt. The lease stays live, and a later call
+	// that ends the holder's attempt overwrites only the fields that the later call sets. If no claim opened an attempt
+	// with this number, the call adds an attempt. If the request reports RUNNING for an attempt that has ended, the call
+	// adds an attempt, because an ended attempt can't be reopened. The call is also allowed after the task's run has
+	// ended.
 	//
 	// Appends the event `attempt_recorded`.
 	//
@@ -699,10 +700,11 @@ type TaskServiceServer interface {
 	// - INVALID_ARGUMENT / REQUEST_ID_REUSED: an earlier call of this RPC had the same request_id and different content.
 	RequeueInProgressTasks(context.Context, *RequeueInProgressTasksRequest) (*RequeueInProgressTasksResponse, error)
 	// Records an attempt at a task, for an orchestrator that manages attempts without claims. If a claim opened an
-	// attempt with the request's `attempt_number`, the call updates the attempt. The claim stays live, and a later call
-	// that ends the claim overwrites only the fields that the later call sets. If no claim opened an attempt with this
-	// number, the call adds an attempt. If the request reports RUNNING for an attempt that has ended, the call adds an
-	// attempt, because an ended attempt can't be reopened. The call is also allowed after the task's run has ended.
+	// attempt with the request's `attempt_number`, the call updates the attempt. The lease stays live, and a later call
+	// that ends the holder's attempt overwrites only the fields that the later call sets. If no claim opened an attempt
+	// with this number, the call adds an attempt. If the request reports RUNNING for an attempt that has ended, the call
+	// adds an attempt, because an ended attempt can't be reopened. The call is also allowed after the task's run has
+	// ended.
 	//
 	// Appends the event `attempt_recorded`.
 	//

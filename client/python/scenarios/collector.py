@@ -41,7 +41,7 @@ class Collector:
     async def wait_for_end(self, reason: str, kinds: list[str]) -> dict[str, Any]:
         """Waits for the message `end` and returns the message.
 
-        Raises StepFailed if the subscription fails or the reason of the end is not `reason`. Also raises StepFailed if
+        Raises StepFailed if the subscription fails or the reason for the end is not `reason`. Also raises StepFailed if
         the kinds of the events are not `kinds`, an event is a duplicate, or the number of `caught_up` messages is
         not 1.
         """

@@ -25,7 +25,8 @@ _STEP_LIMIT = 60.0
 _SHORT_STEP_LIMIT = 10.0
 
 # The verbs of a scenario step, and for each verb the JSON members that the step may have in addition to the verb and
-# `why`. If a step has any other member, the step fails. Otherwise the runner would ignore a misspelled check.
+# `why`. If a step has any other member, the step fails, because the runner would otherwise ignore a check whose name is
+# misspelled.
 _MEMBERS = {
     "call": {"with", "as", "refused", "expect", "save"},
     "answer": {"refused", "expect", "save"},

@@ -1,4 +1,4 @@
-//! Runs a small orchestrator. Start a server first: `cargo run --release -p runhub-client --example orchestrator`.
+//! Runs a small orchestrator against a running server: `cargo run --release -p runhub-client --example orchestrator`.
 #![allow(clippy::print_stdout)] // An example prints.
 
 use runhub_client::{Client, Json, Update, v1::*};

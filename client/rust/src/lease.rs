@@ -27,17 +27,37 @@ const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 pub enum LeaseLost {
     /// The server answered a heartbeat with LOST, because the task was requeued, ended, or claimed by another agent.
     /// The server would reject a report on the task.
-    #[error("the lease is lost, because the task was requeued, ended, or claimed by another agent: stop the attempt")]
-    Taken,
+    #[error(
+        "the lease of task {task_id} is lost, because the task was requeued, ended, or claimed by another agent: stop \
+         the attempt"
+    )]
+    Taken {
+        /// The id of the task.
+        task_id: String,
+    },
     /// The server has answered no heartbeat for a whole lease duration, so another agent may hold the lease of the
-    /// task. The variant contains the error of the last heartbeat. The server accepts a late report only if no other
-    /// agent has claimed the task.
-    #[error("the lease may be lost, so stop the attempt: no heartbeat was answered for a whole lease duration: {0}")]
-    Unanswered(Error),
+    /// task. The server accepts a late report only if no other agent has claimed the task.
+    #[error(
+        "the server answered no heartbeat for task {task_id} for a whole lease duration ({cause}), so the lease may be \
+         lost: stop the attempt"
+    )]
+    Unanswered {
+        /// The id of the task.
+        task_id: String,
+        /// The error of the last heartbeat.
+        cause: Error,
+    },
     /// The server refused a heartbeat and would refuse every retry, for example because the progress is larger than 1
     /// MiB.
-    #[error("the lease can't be renewed, so stop the attempt: the server refused a heartbeat: {0}")]
-    Refused(Error),
+    #[error(
+        "the server refused a heartbeat for task {task_id} ({cause}), so the lease can't be renewed: stop the attempt"
+    )]
+    Refused {
+        /// The id of the task.
+        task_id: String,
+        /// The error of the refused heartbeat.
+        cause: Error,
+    },
 }
 
 /// The lease state in the last answered heartbeat, or the reason for the loss of the lease.
@@ -51,6 +71,7 @@ type LeaseStatus = Result<LeaseState, LeaseLost>;
 #[derive(Debug)]
 #[must_use = "the keeper sends heartbeats only until it is dropped"]
 pub struct LeaseKeeper {
+    task_id: String,
     heartbeats: JoinHandle<()>,
     progress: watch::Sender<Option<Value>>,
     status: watch::Receiver<LeaseStatus>,
@@ -64,19 +85,21 @@ impl Client {
     /// The keeper sends the first heartbeat immediately, because the server may have granted the lease long before this
     /// call. A holder that has lost the lease in the meantime then learns of the loss early.
     pub fn keep_lease(&self, claim: &Claim) -> LeaseKeeper {
+        let task_id = claim.task.as_ref().map(|task| task.id.clone()).unwrap_or_default();
         let duration = claim.lease_duration.and_then(|duration| Duration::try_from(duration).ok());
         let (progress, progress_receiver) = watch::channel(None);
         let (status_sender, status) = watch::channel(Ok(LeaseState::Extended));
         let heartbeats = Heartbeats {
             // `Heartbeats` repeats heartbeats itself until the lease is lost, so the client must not repeat calls.
             client: self.clone().without_retry(),
+            task_id: task_id.clone(),
             lease_token: claim.lease_token.clone(),
             lease: duration.unwrap_or_default().max(SHORTEST_LEASE),
             extended_from: Instant::now(),
             progress: progress_receiver,
             status: status_sender,
         };
-        LeaseKeeper { heartbeats: tokio::spawn(heartbeats.send_until_lost()), progress, status }
+        LeaseKeeper { task_id, heartbeats: tokio::spawn(heartbeats.send_until_lost()), progress, status }
     }
 }
 
@@ -100,8 +123,9 @@ impl LeaseKeeper {
         }
     }
 
-    /// Sets the progress that the next heartbeat carries: any JSON of at most 1 MiB. A new progress replaces a progress
-    /// that has not been sent. The keeper does not send an answered progress again.
+    /// Sets the progress that the next heartbeat carries: any JSON of at most 1 MiB. If an earlier progress value has
+    /// not been sent, the new value replaces the earlier value. After the server has answered a heartbeat, the keeper
+    /// does not send the heartbeat's progress value again.
     pub fn progress(&self, progress: Value) {
         self.progress.send_replace(Some(progress));
     }
@@ -121,8 +145,8 @@ impl LeaseKeeper {
         self.wait_for_state(LeaseState::CancelRequested).await
     }
 
-    /// Waits until the run is paused. The attempt should then stop at a suitable point. The keeper renews the lease
-    /// during the pause.
+    /// Waits until the run is paused. The attempt should then stop at a point from which the attempt can continue
+    /// later. The keeper renews the lease during the pause.
     ///
     /// # Errors
     /// Fails if the lease is lost.
@@ -142,21 +166,22 @@ impl LeaseKeeper {
     pub async fn lost(&self) -> LeaseLost {
         let mut status = self.status.clone();
         let lost = status.wait_for(Result::is_err).await.ok().and_then(|status| status.clone().err());
-        lost.unwrap_or_else(loss_after_shutdown)
+        lost.unwrap_or_else(|| self.loss_after_shutdown())
     }
 
     async fn wait_for_state(&self, wanted: LeaseState) -> Result<(), LeaseLost> {
         let mut status = self.status.clone();
         let is_wanted_or_lost = |status: &LeaseStatus| status.as_ref().map_or(true, |state| *state == wanted);
         let reached = status.wait_for(is_wanted_or_lost).await;
-        reached.map_err(|_| loss_after_shutdown())?.clone().map(|_| ())
+        reached.map_err(|_| self.loss_after_shutdown())?.clone().map(|_| ())
     }
-}
 
-/// Returns the loss that a keeper reports if the Tokio task that sends the heartbeats has ended, for example because
-/// the runtime shuts down.
-fn loss_after_shutdown() -> LeaseLost {
-    LeaseLost::Unanswered(Error::unanswered("the Tokio task that sends the heartbeats has ended"))
+    /// Returns the loss that a keeper reports if the Tokio task that sends the heartbeats has ended, for example
+    /// because the runtime shuts down.
+    fn loss_after_shutdown(&self) -> LeaseLost {
+        let cause = Error::unanswered("the Tokio task that sends the heartbeats has ended");
+        LeaseLost::Unanswered { task_id: self.task_id.clone(), cause }
+    }
 }
 
 impl Drop for LeaseKeeper {
@@ -168,6 +193,7 @@ impl Drop for LeaseKeeper {
 /// The Tokio task that sends the heartbeats of one lease in the background.
 struct Heartbeats {
     client: Client,
+    task_id: String,
     lease_token: String,
     lease: Duration,
     /// Time when the last answered heartbeat was sent or, before the first response, when `keep_lease` was called. The
@@ -197,7 +223,7 @@ impl Heartbeats {
         let limit = (self.extended_from + self.lease).saturating_duration_since(Instant::now());
         let mut progress = None;
         let send_heartbeat = || {
-            // If a new progress was set after the last heartbeat, the new progress replaces the older progress.
+            // If a new progress value was set after the last heartbeat, the new value replaces the older value.
             if self.progress.has_changed().unwrap_or(false) {
                 progress = self.progress.borrow_and_update().clone();
             }
@@ -206,21 +232,23 @@ impl Heartbeats {
             // retry.
             send_with_timeout(self.lease / HEARTBEATS_PER_LEASE, self.client.clone(), beat)
         };
-        let (sent, result) = repeat_for(limit, send_heartbeat).await.map_err(loss_from_error)?;
-        self.extended_from = sent;
+        let sent = repeat_for(limit, send_heartbeat).await;
+        let (sent_time, result) = sent.map_err(|error| self.loss_from_error(error))?;
+        self.extended_from = sent_time;
         match result.state() {
-            LeaseState::Lost => Err(LeaseLost::Taken),
+            LeaseState::Lost => Err(LeaseLost::Taken { task_id: self.task_id.clone() }),
             state => Ok(state),
         }
     }
-}
 
-/// Converts the error of the last heartbeat to the reason for the loss of the lease.
-fn loss_from_error(error: Error) -> LeaseLost {
-    if error.is_temporary() || error.code() == Code::DeadlineExceeded {
-        LeaseLost::Unanswered(error)
-    } else {
-        LeaseLost::Refused(error)
+    /// Converts the error of the last heartbeat to the reason for the loss of the lease.
+    fn loss_from_error(&self, cause: Error) -> LeaseLost {
+        let task_id = self.task_id.clone();
+        if cause.is_temporary() || cause.code() == Code::DeadlineExceeded {
+            LeaseLost::Unanswered { task_id, cause }
+        } else {
+            LeaseLost::Refused { task_id, cause }
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! This crate is the Rust client of Runhub. It is a thin layer over the generated stubs.
+//! This crate is the Rust client of Runhub. The crate is a thin layer over the generated stubs.
 //!
 //! Call [`Client::connect`] once and share clones of the client. Each RPC is a method that takes a request and returns
 //! a response or an [`Error`]. Match the [`Reason`] of the error to handle a refused call. Until the deadline of a

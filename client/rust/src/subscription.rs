@@ -216,7 +216,7 @@ impl Subscription {
 
     fn apply_end(&mut self, reason: EndReason, position: i64) {
         if reason == EndReason::Draining {
-            // DRAINING ends only the stream. The subscription resumes on the next server.
+            // DRAINING ends only the stream. The subscription resumes on the server that starts next at the address.
             self.stream = None;
             return;
         }

@@ -46,12 +46,12 @@ pub(crate) fn keep_lease(client: &Client, claim: &Claim) -> BackgroundTask<Optio
     BackgroundTask::start(async move { lease.run(pending::<()>()).await.err() })
 }
 
-/// Returns the name that scenarios use for the reason of a lost lease.
+/// Returns the name that scenarios use for the reason why a lease was lost.
 pub(crate) fn cause_name(lost: &LeaseLost) -> &'static str {
     match lost {
-        LeaseLost::Taken => "taken",
-        LeaseLost::Unanswered(_) => "unanswered",
-        LeaseLost::Refused(_) => "refused",
+        LeaseLost::Taken { .. } => "taken",
+        LeaseLost::Unanswered { .. } => "unanswered",
+        LeaseLost::Refused { .. } => "refused",
     }
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn cause_name(lost: &LeaseLost) -> &'static str {
 struct ReceivedMessages {
     events: Vec<Value>,
     caught_up: usize,
-    /// The reason of the subscription's end, or the text of the error that ended the subscription. None if the
+    /// The reason for the end of the subscription, or the text of the error that ended the subscription. None if the
     /// subscription has not ended.
     end: Option<String>,
 }
@@ -127,7 +127,7 @@ impl Collector {
         })
     }
 
-    /// Waits for the end of the subscription. Fails if the reason of the end is not `expected`, if the kinds of the
+    /// Waits for the end of the subscription. Fails if the reason for the end is not `expected`, if the kinds of the
     /// received events are not `kinds`, if the positions do not ascend, or if the subscription has not caught up
     /// exactly once.
     pub(crate) async fn wait_for_end(&mut self, expected: &str, kinds: &[String]) -> Result<()> {

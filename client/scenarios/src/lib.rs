@@ -1,5 +1,5 @@
-//! This crate runs scenarios, which every client must pass. It contains the test server, and the runner for the Rust
-//! client.
+//! This crate runs scenarios, which every client must pass. The crate contains the test server, and the runner for the
+//! Rust client.
 //!
 //! client/scenarios/README.md describes the scenarios, and the requirements for a runner in another language.
 

@@ -1,5 +1,5 @@
-//! This module is the test server: a server behind a proxy. The test server can kill, stop, start and hide the server,
-//! and can drop a response of the server.
+//! This module is the test server: a server behind a proxy. The test server can kill, stop and start the server, can
+//! make the server unreachable through the proxy, and can drop a response of the server.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -43,7 +43,8 @@ impl TestServer {
         self.proxy.address().to_string()
     }
 
-    /// Returns the server's own address, which bypasses the proxy and works while the server is hidden.
+    /// Returns the server's own address, which bypasses the proxy and works while the server is unreachable through the
+    /// proxy.
     pub fn direct_address(&self) -> String {
         format!("unix:{}", self.folder.path().join(SOCKET).display())
     }

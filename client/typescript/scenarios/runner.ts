@@ -18,10 +18,10 @@ import type { Server } from "./test-server.js";
 
 const LANGUAGE = "typescript";
 
-/** Describes a lease that a LeaseKeeper renews in the background while the function of the keeper's `run` waits. */
+/** Describes a lease that a LeaseKeeper renews in the background while the function that was passed to the keeper's `run` waits. */
 interface HeldLease {
   readonly keeper: LeaseKeeper;
-  /** Ends the function of the keeper's `run`. */
+  /** Ends the function that was passed to the keeper's `run`. */
   readonly endFunction: () => void;
   /** Resolves when the keeper's `run` has ended. The value is `function ended` or the reason why the lease was lost. */
   readonly ended: Promise<string>;

@@ -60,7 +60,7 @@ export class RunhubError extends Error {
   override readonly name: string = "RunhubError";
   /**
    * The reason for which the server refused the call. If `reason` is undefined, no handler of the server answered the
-   * call, or the response was dropped.
+   * call, or a proxy or a broken connection dropped the response.
    */
   readonly reason: Reason | OtherReason | undefined;
   /** The gRPC status code of the error. */
@@ -78,8 +78,8 @@ export class RunhubError extends Error {
    */
   readonly retryDelayMs: number | undefined;
   /**
-   * True if a repeated call may succeed, because the server is down, shutting down or overloaded, or because the
-   * connection broke.
+   * True if the cause of the error is temporary: the server is down, shutting down or overloaded, or the connection
+   * broke. A repeated call may then succeed.
    */
   readonly isTemporary: boolean;
 
@@ -94,7 +94,7 @@ export class RunhubError extends Error {
     this.isTemporary = details.isTemporary ?? false;
   }
 
-  /** Returns the RunhubError for an error of a transport. If the error is a RunhubError, returns the error itself. */
+  /** Returns the RunhubError for an error of a transport. If the error is a RunhubError, the function returns the error itself. */
   static from(thrown: unknown): RunhubError {
     if (thrown instanceof RunhubError) {
       return thrown;

@@ -21,7 +21,8 @@ const HEARTBEATS_PER_LEASE = 3;
 
 /**
  * Maximum time between two heartbeats, in milliseconds. The response to a heartbeat notifies the agent that the run is
- * being cancelled. A longer time would use up too much of the default grace period of a cancellation, which is 30 s.
+ * being cancelled. With this maximum, the agent is notified within a third of the default grace period of a
+ * cancellation, which is 30 s.
  */
 const LONGEST_INTERVAL_MS = 10_000;
 
@@ -40,11 +41,16 @@ const KEEP_ALIVE_INTERVAL_MS = 1_000_000_000;
 /** Maximum time that `run` waits for the function `work` to end after the lease is lost, in milliseconds. */
 const CLEANUP_MS = 1_000;
 
-const LOST_TEXTS = {
-  taken: "is lost, because the task was requeued, ended, or claimed by another agent: stop the attempt",
-  unanswered: "may be lost, so stop the attempt: no heartbeat was answered for a whole lease duration",
-  refused: "can't be renewed, so stop the attempt: the server refused a heartbeat",
-};
+function describeLoss(because: LeaseLost["because"], taskId: string): string {
+  switch (because) {
+    case "taken":
+      return `the lease of task ${taskId} is lost, because the task was requeued, ended, or claimed by another agent: stop the attempt`;
+    case "unanswered":
+      return `the server answered no heartbeat for task ${taskId} for a whole lease duration, so the lease may be lost: stop the attempt`;
+    case "refused":
+      return `the server refused a heartbeat for task ${taskId}, so the lease can't be renewed: stop the attempt`;
+  }
+}
 
 /**
  * The error of a lost lease. The `cause` is the error of the last heartbeat. If `cause` is undefined, the server
@@ -71,7 +77,7 @@ export class LeaseLost extends Error {
 
   /** @internal */
   constructor(because: LeaseLost["because"], taskId: string, cause?: unknown, workError?: unknown) {
-    super(`the lease of task ${taskId} ${LOST_TEXTS[because]}`, cause === undefined ? undefined : { cause });
+    super(describeLoss(because, taskId), cause === undefined ? undefined : { cause });
     this.because = because;
     this.workError = workError;
   }
@@ -123,7 +129,7 @@ export class LeaseKeeper implements AsyncDisposable {
     this.#heartbeats = this.#sendUntilLost();
   }
 
-  /** The signal that is aborted when the lease is lost. The reason of the abort is a LeaseLost. */
+  /** The signal that is aborted when the lease is lost. The reason for the abort is a LeaseLost. */
   get signal(): AbortSignal {
     return this.#lost.signal;
   }
@@ -327,7 +333,8 @@ function toLeaseLost(error: RunhubError, taskId: string): LeaseLost {
 
 /**
  * Waits at most CLEANUP_MS (1 s) for the function `work` to end. If `work` fails with an error other than the
- * cancellation, returns a LeaseLost with this error as its `workError`. Otherwise, returns `lost`.
+ * cancellation, addWorkError returns a LeaseLost with this error as its `workError`. Otherwise, addWorkError returns
+ * `lost`.
  */
 async function addWorkError(lost: LeaseLost, taskId: string, ended: Promise<unknown>): Promise<LeaseLost> {
   using limit = new Limit(CLEANUP_MS, []);

@@ -17,8 +17,8 @@ interface LimitOptions {
 }
 
 /**
- * A limit that ends an operation, such as a call. After a number of milliseconds, or when a caller of the operation
- * aborts the operation, the limit is reached. Dispose the limit to remove its timer and its listeners.
+ * A limit that ends an operation, such as a call. The limit is reached after `ms` milliseconds, or when a caller of the
+ * operation aborts the operation. Dispose the limit to remove its timer and its listeners.
  */
 export class Limit implements Disposable {
   readonly #over = new AbortController();
@@ -51,8 +51,8 @@ export class Limit implements Disposable {
   }
 
   /**
-   * The signal that is aborted when the limit is reached. The abort has no reason, so that Connect ends a stream with
-   * the HTTP/2 error code CANCEL. The property `error` contains the reason.
+   * The signal that is aborted when the limit is reached. The signal is aborted without a reason, so that Connect ends
+   * a stream with the HTTP/2 error code CANCEL. The property `error` contains the error of the reached limit.
    */
   get signal(): AbortSignal {
     return this.#over.signal;

@@ -138,7 +138,7 @@ export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
   }
 }
 
-/** Returns the error if the error is temporary. Otherwise, throws the error. */
+/** Returns the error if the error is temporary. Otherwise, the function throws the error. */
 function requireTemporaryError(error: unknown): RunhubError {
   if (error instanceof RunhubError && error.isTemporary) {
     return error;

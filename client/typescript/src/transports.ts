@@ -1,4 +1,4 @@
-/** This module defines the transports that the generated clients call, which in turn call Connect's transport. */
+/** This module defines the transports that the generated clients call. These transports call Connect's transport. */
 
 import {
   type DescMessage,
@@ -22,8 +22,8 @@ export class NoRetryTransport implements Transport {
   readonly #inner: Transport;
 
   /**
-   * Creates a transport whose calls all end when `closed` is aborted. When `closed` is aborted, code that repeats calls
-   * must also stop.
+   * Creates a transport whose calls all end when `closed` is aborted. When `closed` is aborted, a transport that
+   * repeats the calls of this transport must also stop.
    */
   constructor(
     inner: Transport,

@@ -51,8 +51,8 @@ describe("the deadline", () => {
   });
 
   /**
-   * Answers a ClaimTask call with a `wait` after 300 ms, which is longer than the client's deadline of 200 ms. Never
-   * answers a ClaimTask call without a `wait`.
+   * Answers each ClaimTask call that sets `wait`, but only after 300 ms, which is longer than the client's deadline of
+   * 200 ms. Never answers a ClaimTask call that does not set `wait`.
    */
   const slow: TaskHandlers = {
     async claimTask({ wait }, { signal }) {

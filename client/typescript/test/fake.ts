@@ -1,4 +1,4 @@
-/** Runs a fake server in the test's process. Each test chooses the answers of the server. */
+/** This module runs a fake server in the test's process. Each test chooses the answers of the server. */
 
 import assert from "node:assert/strict";
 import { once } from "node:events";

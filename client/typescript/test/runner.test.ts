@@ -5,7 +5,7 @@ import type { JsonObject } from "../scenarios/matching.js";
 import { ParticipantRunner } from "../scenarios/runner.js";
 import { checkMembers, chooseStepLimitMs } from "../scenarios/steps.js";
 
-/** Runs one step without a server, and returns the commands that the step sends to the test server. */
+/** Runs one step without a test server, and returns the commands that the step would send to the test server. */
 async function recordCommands(step: JsonObject): Promise<string[]> {
   const commands: string[] = [];
   const execute = async (command: string) => {

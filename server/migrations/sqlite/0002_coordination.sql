@@ -42,7 +42,7 @@ CREATE INDEX tasks_by_lease_end ON tasks (lease_expire_time) WHERE status = 2;
 CREATE INDEX tasks_by_time ON tasks (not_before_time) WHERE status = 1 AND not_before_time IS NOT NULL;
 -- The index tasks_holding_paths contains the path sets of IN_PROGRESS tasks. Status 2 is IN_PROGRESS.
 CREATE INDEX tasks_holding_paths ON tasks (path_set_key) WHERE status = 2 AND path_set_key IS NOT NULL;
--- If the paths of a run's first ready tasks overlap with the paths of IN_PROGRESS tasks, a claim uses the index
+-- If the paths of a run's first 32 ready tasks overlap with the paths of IN_PROGRESS tasks, a claim uses the index
 -- tasks_ready_by_paths to check one path set after another. Status 1 is PENDING.
 CREATE INDEX tasks_ready_by_paths ON tasks (run_key, path_set_key, priority DESC, ordinal)
     WHERE status = 1 AND open_dependencies = 0;

@@ -96,7 +96,7 @@ pub struct WatchStart {
     pub run_key: Option<Key>,
     /// The newest position of the log when the watcher starts.
     pub newest_position: i64,
-    /// The position after which the watcher sends events.
+    /// The position after which the watcher receives events.
     pub after: i64,
 }
 

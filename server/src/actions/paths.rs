@@ -76,8 +76,8 @@ impl Overlaps {
     }
 }
 
-/// The path sets of the leased tasks, as one transaction sees them. The first check of a run reads the path sets,
-/// and later checks of the run reuse the path sets.
+/// One transaction's view of the path sets of the leased tasks. The first check of a run reads the path sets, and later
+/// checks of the run reuse the path sets.
 pub struct HeldPaths<'a> {
     overlaps: &'a Overlaps,
     by_run: HashMap<Key, Rc<[LeasedTask]>>,
@@ -94,8 +94,8 @@ impl<'a> HeldPaths<'a> {
         self.find_conflicts(tx, run_key, set, usize::MAX)
     }
 
-    /// Returns whether a task of the run `run_key` with the path set `set` can start, because no leased task
-    /// has a path set that overlaps with `set`. Returns true if `set` is None.
+    /// Returns whether a task of the run `run_key` with the path set `set` can start. Returns true if `set` is None, or
+    /// if no leased task has a path set that overlaps with `set`.
     pub fn allows_start(&mut self, tx: &mut dyn Tx, run_key: Key, set: Option<Key>) -> Result<bool> {
         set.map_or(Ok(true), |set| self.is_free(tx, run_key, set))
     }

@@ -50,7 +50,7 @@ fn print(out: &mut impl Write, answer: &v1::ExplainTaskResponse) -> io::Result<(
     Ok(())
 }
 
-/// Returns one reason why a task can't be claimed as one line of text.
+/// Returns one line of text with one reason why a task can't be claimed.
 fn format_reason(reason: &v1::Obstacle) -> String {
     let kind = table::lowercase_name(reason.kind().as_str_name(), "OBSTACLE_KIND_");
     let dim = table::DIM;

@@ -208,8 +208,8 @@ impl Approval {
         Ok(next)
     }
 
-    /// Returns the consumed approval. Fails unless the approval is approved, has the subject digest `digest`, and was
-    /// not consumed before. An empty `digest` always fails.
+    /// Returns the consumed approval. Fails if `digest` is empty. Also fails unless the approval is approved, has the
+    /// subject digest `digest`, and was not consumed before.
     pub fn consumed(&self, digest: &str, now: Timestamp) -> Result<Self> {
         if self.verdict != ApprovalVerdict::Approved {
             return Err(Error::NotApproved { approval_id: self.id.clone(), verdict: self.verdict.name() });

@@ -33,16 +33,20 @@ enum Token {
 
 impl Glob {
     /// Returns the glob for a pattern. If the pattern is invalid, fails with an error that describes the broken rule.
-    pub fn parse(pattern: &str) -> Result<Self, &'static str> {
+    /// The error ends with the pattern, because a long error text is cut off at the end.
+    pub fn parse(pattern: &str) -> Result<Self, String> {
         if pattern.starts_with('/') {
-            return Err("the path pattern must be relative to the repository: remove the leading /");
+            return Err(format!(
+                "the path pattern must be relative to the repository: remove the leading / of {pattern:?}"
+            ));
         }
         if pattern.trim().is_empty() {
-            return Err("the path pattern must not be blank: pass a pattern such as src/**");
+            return Err("the path pattern must not be blank: pass a pattern such as src/**".to_owned());
         }
         let is_plain = !pattern.contains(['*', '?']);
-        let pattern = if is_plain { pattern.strip_suffix('/').unwrap_or(pattern) } else { pattern };
-        let mut segments = pattern.split('/').map(parse_segment).collect::<Result<Vec<_>, _>>()?;
+        let path = if is_plain { pattern.strip_suffix('/').unwrap_or(pattern) } else { pattern };
+        let parsed = path.split('/').map(|text| parse_segment(text, pattern));
+        let mut segments = parsed.collect::<Result<Vec<_>, _>>()?;
         if is_plain {
             // A pattern without wildcards matches a file, or a folder and everything below the folder.
             segments.push(Segment::Any);
@@ -63,12 +67,17 @@ impl Glob {
     }
 }
 
-fn parse_segment(text: &str) -> Result<Segment, &'static str> {
+/// Returns the segment that `text` describes. If the text is not a valid segment, fails with an error that names the
+/// whole pattern.
+fn parse_segment(text: &str, pattern: &str) -> Result<Segment, String> {
     match text {
-        "" => Err("the path pattern must not have an empty segment: remove the extra /"),
-        "." | ".." => Err("the path pattern must not have . or .. as a segment: remove the segment"),
+        "" => Err(format!("the path pattern must not have an empty segment: remove the extra / of {pattern:?}")),
+        "." | ".." => Err(format!("the path pattern must not have the segment {text}: remove {text} from {pattern:?}")),
         "**" => Ok(Segment::Any),
-        _ if text.contains("**") => Err("the path pattern must contain ** only as a whole segment, for example src/**"),
+        _ if text.contains("**") => Err(format!(
+            "the path pattern must contain ** only as a whole segment, for example src/**: change the segment {text:?} \
+             of {pattern:?}"
+        )),
         _ if text.contains(['*', '?']) => Ok(Segment::Pattern(text.chars().map(parse_token).collect())),
         _ => Ok(Segment::Literal(text.chars().map(parse_token).collect())),
     }

@@ -364,7 +364,8 @@ impl Task {
         Self { blocker_signature: signature, ..self.with_status(TaskStatus::Blocked, now) }
     }
 
-    /// Returns the blocked task in the status PENDING, because no dependency of the task is abandoned.
+    /// Returns the task in the status PENDING. Call this method only for a task that was blocked by an abandoned
+    /// dependency, and only if no dependency of the task is abandoned any longer.
     pub fn unblocked(&self, now: Timestamp) -> Self {
         Self { blocker_signature: None, ..self.with_status(TaskStatus::Pending, now) }
     }

@@ -136,8 +136,8 @@ impl RetrySchedule {
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let soonest = now + MIN_RETRY_DELAY;
         let next = latest.map_or(soonest, |latest| soonest.max(latest + RETRY_SPACING));
-        // No call must wait longer than `MAX_RETRY_DELAY`. If the next retry would be later, the schedule restarts at
-        // the minimum delay.
+        // A call must not wait longer than `MAX_RETRY_DELAY`. If the next retry would be later, the schedule restarts
+        // at the minimum delay.
         let next = if next > now + MAX_RETRY_DELAY { soonest } else { next };
         *latest = Some(next);
         next - now

@@ -21,7 +21,8 @@ use crate::wake::{ClaimCriteria, Waiter, Wakeup};
 
 impl Hub {
     /// Claims a task. If no task is claimable, waits for a claimable task for at most the time `wait`. A response
-    /// without a claim contains the number of tasks with each obstacle.
+    /// without a claim contains the number of tasks with each obstacle. Fails if the transaction fails, or if the
+    /// server shuts down while the call waits.
     pub async fn claim(&self, call: Call, request: ClaimRequest, wait: Duration) -> Reply<v1::ClaimTaskResponse> {
         let answer = self.try_claim(call.clone(), request.clone()).await?;
         let mut response = answer.outcome.into_result()?;
@@ -67,8 +68,8 @@ impl Hub {
             let answer = self.try_claim(call.clone(), request.clone()).await?;
             let response = answer.outcome.into_result()?;
             if let Some(claim) = &response.claim {
-                // A duplicate request receives the stored claim and takes no task. Drop the wake-up of a duplicate
-                // request, so that another waiting call is woken for the task.
+                // A duplicate request receives the stored claim and claims no further task. Drop the wake-up of a
+                // duplicate request, so that another waiter is woken for the task that may have become claimable.
                 if let Some(wakeup) = wakeup.take().filter(|_| !answer.is_duplicate) {
                     wakeup.report_task(has_paths(claim));
                 }

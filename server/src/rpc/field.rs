@@ -36,7 +36,8 @@ pub fn lease_duration(field: &str, value: Option<&ProtoDuration>) -> Result<Opti
     duration(field, value)?.map(|duration| rules::lease_duration(field, duration)).transpose()
 }
 
-/// Parses the time that the server may hold a call. Returns 0 if the field is unset, and at most `limits::WAIT`.
+/// Parses the maximum time for which the server may hold a call. If the field is unset, returns 0. If the time is
+/// longer than `limits::WAIT`, returns `limits::WAIT`. Fails if the duration is invalid or negative.
 pub fn wait(value: Option<&ProtoDuration>) -> Result<Duration> {
     Ok(duration("wait", value)?.unwrap_or_default().min(limits::WAIT))
 }

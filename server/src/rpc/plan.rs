@@ -53,12 +53,14 @@ fn parse_policy(policy: i32) -> Result<v1::InProgressPolicy> {
     v1::InProgressPolicy::try_from(policy).map_err(|_| field::unknown_code("in_progress", policy))
 }
 
-/// Returns the response of AddTasks. Fails if the response is too large, which rolls back the transaction.
+/// Returns the response of AddTasks. Fails if the response is larger than `limits::REQUEST_BYTES`. The failure rolls
+/// back the transaction.
 pub fn add_tasks_response(tasks: Vec<Task>) -> Result<v1::AddTasksResponse> {
     check_size(v1::AddTasksResponse { tasks: convert::to_protos(tasks) })
 }
 
-/// Returns the response of ReplacePendingTasks. Fails if the response is too large, which rolls back the transaction.
+/// Returns the response of ReplacePendingTasks. Fails if the response is larger than `limits::REQUEST_BYTES`. The
+/// failure rolls back the transaction.
 pub fn replace_tasks_response(plan: ReplacedPlan) -> Result<v1::ReplacePendingTasksResponse> {
     check_size(v1::ReplacePendingTasksResponse {
         tasks: convert::to_protos(plan.tasks),

@@ -85,7 +85,8 @@ impl TaskService for Hub {
         self.claim(call, claim, field::wait(request.wait.as_ref())?).await
     }
 
-    /// Extends the leases of a Heartbeat call. A heartbeat has no request_id, so this handler does not use `write`.
+    /// Extends the leases of a Heartbeat call, and returns the result of each heartbeat. Fails if a field is invalid,
+    /// or if the transaction fails. A heartbeat has no request_id, so this handler does not use `write`.
     async fn heartbeat(&self, request: Request<v1::HeartbeatRequest>) -> Reply<v1::HeartbeatResponse> {
         let request = request.into_inner();
         let heartbeat = parse_heartbeat(&request)?;

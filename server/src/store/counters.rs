@@ -20,9 +20,8 @@ pub(super) fn load_or_create(tx: &mut dyn Tx) -> Result<Counters> {
         ON CONFLICT (one) DO NOTHING";
     let log_id = tx.new_id();
     tx.write(sql, params![log_id])?;
-    load(tx)?.ok_or_else(|| {
-        Error::internal("table `counters` has no row, although the server has inserted the row: report the bug")
-    })
+    load(tx)?
+        .ok_or_else(|| Error::internal("table `counters` has no row after the insertion of the row: report the bug"))
 }
 
 /// Returns the row of the table `counters`, or None if the database is new.

@@ -123,10 +123,10 @@ pub fn next_due_time(tx: &mut dyn Tx, now: Timestamp) -> Result<Option<Timestamp
     Ok(times.into_iter().flatten().min())
 }
 
-/// Extends the leases and grace periods that were live at `live_at`, so that lease holders can report first after a
-/// server outage. If the duration of a lease is shorter than `RECOVERY` (30 s), the extended lease expires one lease
-/// duration after `now`. Other extended leases expire `RECOVERY` after `now`, and extended grace periods end `RECOVERY`
-/// after `now`. Returns the number of extended leases and grace periods.
+/// Extends the leases and grace periods that were live at `live_at`, so that lease holders can report after a server
+/// outage before their leases expire. If the duration of a lease is shorter than `RECOVERY` (30 s), the extended lease
+/// expires one lease duration after `now`. Other extended leases expire `RECOVERY` after `now`, and extended grace
+/// periods end `RECOVERY` after `now`. Returns the number of extended leases and grace periods.
 pub fn recover(tx: &mut dyn Tx, live_at: Timestamp, now: Timestamp) -> Result<u64> {
     let short_leases = concat!(
         "UPDATE tasks SET lease_expire_time = $2 + lease_duration

@@ -98,7 +98,7 @@ pub fn append_with_times<'a>(
 /// Specifies which events a scan reads, and in which order.
 #[derive(Debug, Clone, Default)]
 pub struct Scan {
-    /// Key of the run whose events are scanned. None scans the events of all runs.
+    /// Key of the run whose events are scanned. None means the events of all runs.
     pub run_key: Option<Key>,
     /// Exclusive lower bound of the scanned positions. 0 means no lower bound.
     pub after: i64,

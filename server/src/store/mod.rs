@@ -152,9 +152,8 @@ impl Store {
         self.inner.readers.read_exempt(body).await
     }
 
-    /// Runs a transaction body that only reads for the server itself, and returns the result of the body. The server's
-    /// own reads run one at a time, never wait for the reads of callers, and are never refused. Fails if the body
-    /// fails.
+    /// Runs a read-only transaction body of the server itself, and returns the result of the body. The server's own
+    /// reads run one at a time, never wait for the reads of callers, and are never refused. Fails if the body fails.
     pub async fn read_as_server<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -163,8 +162,8 @@ impl Store {
         self.inner.readers.read_as_server(body).await
     }
 
-    /// Returns a receiver of the newest committed position. The receiver only learns that the log has grown, and must
-    /// read the events from the store.
+    /// Returns a receiver of the newest committed position. A new position only shows that the log has grown, and the
+    /// caller must read the events from the store.
     pub fn log_growth(&self) -> watch::Receiver<i64> {
         self.inner.writer.log_growth()
     }

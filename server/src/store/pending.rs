@@ -99,7 +99,7 @@ fn merge(
 }
 
 /// Returns all paused runs and all runs whose tasks can be claimed, with the least recently served run first. The
-/// paused runs have a separate query, because each query uses another partial index.
+/// paused runs have a separate query, because the two queries use different partial indexes.
 fn list_claimable_and_paused_runs(tx: &mut dyn Tx) -> Result<Vec<(i64, Key)>> {
     let claimable = concat!(
         "SELECT c.last_served, r.key FROM runs r JOIN run_counters c ON c.run_key = r.key

@@ -145,9 +145,9 @@ fn find_claimable_of_run(
     if are_all { Ok(None) } else { find_claimable_by_path_set(tx, run_key, capabilities, &mut free, paths) }
 }
 
-/// Reads the first `CHECKED_ONE_BY_ONE` (32) ready tasks of a run, and returns the tasks that require only the
-/// capabilities in `capabilities`. The function stops at the first returned task without paths, because no leased task
-/// can block a task without paths. If the claim may have to check further tasks, the returned boolean is false.
+/// Reads the first `CHECKED_ONE_BY_ONE` (32) ready tasks of a run. Returns the tasks that require only the capabilities
+/// in `capabilities`, and a boolean. If the claim may have to check further tasks, the boolean is false. The function
+/// stops at the first returned task without paths, because no leased task can block a task without paths.
 fn read_first_ready_tasks(tx: &mut dyn Tx, run_key: Key, capabilities: &[String]) -> Result<(Vec<ReadyTask>, bool)> {
     let now = tx.now();
     let mut found = Vec::new();

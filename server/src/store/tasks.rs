@@ -141,9 +141,9 @@ pub fn save(tx: &mut dyn Tx, task: &Task) -> Result<()> {
     save_row(tx, task)
 }
 
-/// Takes back a lease that has expired by `now`, and stores `task`, the leased task after the expiry. If the lease
-/// holder has extended the lease beyond `now` or has ended the attempt, changes nothing. Returns whether the lease was
-/// taken back.
+/// Takes back a lease that has expired by `now`, and stores `task`, which is the state of the task after the lease has
+/// expired. If the lease holder has extended the lease beyond `now` or has ended the attempt, changes nothing. Returns
+/// whether the lease was taken back.
 pub fn expire_lease(tx: &mut dyn Tx, task: &Task, now: Timestamp) -> Result<bool> {
     let sql = concat!(
         "UPDATE tasks SET status = $3, failure_count = $4, blocker_signature = $5, agent_id = NULL,
@@ -207,8 +207,8 @@ pub fn list_with_statuses(
 ) -> Result<Page<Task>> {
     let sql = select!("WHERE t.run_key = $1 AND t.status = $3 AND t.ordinal > $2 ORDER BY t.ordinal");
     let mut merged = Page { rows: Vec::new(), is_last: true };
-    // If a page does not contain all tasks of a status, the merged page must end at the last ordinal of the page.
-    // Otherwise the merged page would skip tasks of this status.
+    // If the page of a status does not contain all tasks of the status, the merged page must end at the last ordinal of
+    // the status's page. Otherwise the merged page would skip tasks of this status.
     let mut complete_up_to = i32::MAX;
     for status in statuses {
         let found = page(tx, sql, params![run_key, after, status], limit, read_row)?;

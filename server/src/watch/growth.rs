@@ -1,5 +1,6 @@
-//! When the log grows, this module wakes the watchers of all runs, and the watchers of each run with new events. The
-//! module does not wake the watchers of other runs, because the additional wake-ups would slow down a busy run.
+//! When the log grows, this module wakes the watchers that receive the events of all runs, and the watchers of each run
+//! that has new events. The module does not wake the watchers of a run without new events, because the additional
+//! wake-ups would slow down a busy run.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,12 +21,13 @@ impl Default for GrowthNotifier {
 
 impl GrowthNotifier {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<i64>>> {
-        // Ignore lock poisoning. Each change of `by_run` is one step, so a panic can't leave `by_run` half changed.
+        // Ignore lock poisoning. Each change of `by_run` is one step, so a panic can't leave `by_run` partially
+        // updated.
         self.by_run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a waiter for the run `run_id` and returns the waiter. If `run_id` is None, the waiter waits for all
-    /// runs.
+    /// Registers a waiter for new events of the run `run_id` and returns the waiter. If `run_id` is None, the waiter
+    /// waits for new events of any run.
     pub fn register(self: &Arc<Self>, run_id: Option<String>) -> GrowthWaiter {
         let newest = match &run_id {
             Some(run_id) => self.lock().entry(run_id.clone()).or_insert_with(|| watch::Sender::new(0)).subscribe(),
@@ -39,8 +41,8 @@ impl GrowthNotifier {
         self.all_runs.receiver_count() > 0 || !self.lock().is_empty()
     }
 
-    /// Notifies the waiters of the runs in `run_ids` and the waiters of all runs that every event up to `position` can
-    /// be read.
+    /// Notifies waiters that every event up to `position` can be read: the waiters of each run in `run_ids`, and the
+    /// waiters for new events of any run.
     pub fn notify<'a>(&self, run_ids: impl Iterator<Item = &'a String>, position: i64) {
         self.all_runs.send_replace(position);
         let by_run = self.lock();

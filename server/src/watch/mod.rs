@@ -1,5 +1,5 @@
 //! This module implements a watcher of the log. A watcher sends every event after its cursor and then new events live,
-//! without a gap. `tests/support/oracle` lists the promises E1 to E7 that a watcher fulfills.
+//! without a gap. `tests/support/oracle` lists the guarantees E1 to E7 of a watcher.
 //!
 //! A watcher first registers for wake-ups, then reads pages from the store until no event remains, and then waits. A
 //! wake-up reports only that the log has grown. A live watcher reads new events from the tail. If the watcher falls

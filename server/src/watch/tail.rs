@@ -16,8 +16,8 @@ use crate::error::Result;
 use crate::store::events::{Scan, ScanEnd, ScanResult};
 use crate::store::{Limit, Store};
 
-/// Maximum number of events in the tail, and approximate maximum of their total bytes. A watcher that is further behind
-/// reads the store.
+/// Maximum number of events in the tail, and approximate maximum of their total bytes. A watcher whose cursor is before
+/// the start of the tail reads the store.
 pub const SIZE: Limit = Limit { rows: 16_384, bytes: 16 * 1024 * 1024 };
 
 /// Approximate memory that an entry uses in addition to its encoded event, in bytes.

@@ -1,4 +1,4 @@
-//! Tests watchers, including watchers that fall behind the tail.
+//! The tests in this module check watchers, including watchers that fall behind the tail.
 
 mod tail;
 

@@ -140,9 +140,9 @@ func (c *collector) kinds() []string {
 	return kinds
 }
 
-// checkEnd waits for the end of the subscription. It fails if the reason of the end or the kinds of the received events
-// differ from the values in the step, if the positions do not ascend, or if the subscription has not caught up exactly
-// once.
+// checkEnd waits for the end of the subscription. It fails if the reason for the end or the kinds of the received
+// events differ from the values in the step, if the positions do not ascend, or if the subscription has not caught up
+// exactly once.
 func (c *collector) checkEnd(ctx context.Context, step *step) error {
 	if err := c.wait(ctx, func() (bool, error) { return c.end != nil, nil }); err != nil {
 		return err

@@ -84,5 +84,5 @@ func find(in any, path string) (any, error) {
 }
 
 func noValueError(in any, path string) error {
-	return fmt.Errorf("the step's answer %s has no value at the path %q: correct the path in `save`", show(in), path)
+	return fmt.Errorf("the step's result %s has no value at the path %q: correct the path in `save`", show(in), path)
 }

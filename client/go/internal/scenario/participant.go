@@ -131,7 +131,7 @@ func (p *participantRunner) executeVerb(ctx context.Context, step *step) (any, e
 	case step.CLI != nil:
 		return nil, p.runCommandLine(ctx, step.CLI)
 	default:
-		return nil, errors.New("the scenario's step has no verb: add a verb from the table in client/scenarios/README.md")
+		return nil, errors.New("the step has no verb: add a verb from the table in client/scenarios/README.md")
 	}
 }
 

@@ -22,7 +22,7 @@ type Runner struct {
 	// Address of the server against which the scenarios run. If the address is empty, the runner starts a test server
 	// for each scenario.
 	Server string
-	// Name of the only participant whose steps to run. If the name is empty, the runner runs the steps of all
+	// Name of the only participant whose steps the runner runs. If the name is empty, the runner runs the steps of all
 	// participants.
 	Participant string
 }

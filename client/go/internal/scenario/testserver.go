@@ -16,7 +16,7 @@ import (
 // ErrNoTestServer means that RUNHUB_TEST_SERVER is not set and that cargo, which builds the test server, is not
 // installed.
 var ErrNoTestServer = errors.New(
-	"can't build `test_server`, because cargo is not installed: install cargo, or set RUNHUB_TEST_SERVER to its path")
+	"can't build `test_server`, because cargo is not installed: install cargo, or set RUNHUB_TEST_SERVER to the path of `test_server`")
 
 // testServer is a process that runs a server behind a proxy and executes commands.
 type testServer struct {
@@ -102,10 +102,10 @@ func (s *testServer) execute(command string) error {
 	}
 	answer, err := s.output.ReadString('\n')
 	if err != nil {
-		return fmt.Errorf("the program `test_server` has exited without an answer to the command %q (%w): read its standard error", command, err)
+		return fmt.Errorf("the program `test_server` has exited without a response to the command %q (%w): read the program's standard error", command, err)
 	}
 	if answer = strings.TrimSpace(answer); answer != "ok" {
-		return fmt.Errorf("the program `test_server` did not execute the command %q (%s): read its standard error", command, answer)
+		return fmt.Errorf("the program `test_server` did not execute the command %q (%s): read the program's standard error", command, answer)
 	}
 	return nil
 }

@@ -79,8 +79,8 @@ class Error(grpc.aio.AioRpcError):
 
     @property
     def is_temporary(self) -> bool:
-        """Returns whether a repeated call may succeed, because the server is down, shutting down or overloaded, or
-        because the connection broke."""
+        """Returns whether the cause of the error is temporary: the server is down, shutting down or overloaded, or the
+        connection broke. A repeated call may then succeed."""
         # grpcio reports every broken connection as UNAVAILABLE.
         return self.code() is grpc.StatusCode.UNAVAILABLE or self.reason == _OVERLOADED
 
@@ -220,9 +220,15 @@ class Closed(Error):
 Because: TypeAlias = Literal["taken", "unanswered", "refused"]
 
 _LOST_TEXTS: dict[Because, str] = {
-    "taken": "is lost, because the task was requeued, ended, or claimed by another agent: stop the attempt",
-    "unanswered": "may be lost, so stop the attempt: no heartbeat was answered for a whole lease duration",
-    "refused": "can't be renewed, so stop the attempt: the server refused a heartbeat",
+    "taken": (
+        "the lease of task {} is lost, because the task was requeued, ended, or claimed by another agent: "
+        "stop the attempt"
+    ),
+    "unanswered": (
+        "the server answered no heartbeat for task {} for a whole lease duration, so the lease may be lost: "
+        "stop the attempt"
+    ),
+    "refused": "the server refused a heartbeat for task {}, so the lease can't be renewed: stop the attempt",
 }
 
 
@@ -244,7 +250,7 @@ class LeaseLost(Exception):
         self._task_id = task_id
 
     def __str__(self) -> str:
-        return f"the lease of task {self._task_id} {_LOST_TEXTS[self.because]}"
+        return _LOST_TEXTS[self.because].format(self._task_id)
 
 
 def to_error(failure: grpc.RpcError) -> Error:

@@ -49,8 +49,8 @@ impl Readers {
         })
     }
 
-    /// Runs a transaction body that only reads on a pooled connection, and returns the result of the body. Fails if the
-    /// body fails, and with `Overloaded` if `MAX_WAITING` (4,096) reads already wait.
+    /// Runs a read-only transaction body on a pooled connection, and returns the result of the body. Fails if the body
+    /// fails, and with `Overloaded` if `MAX_WAITING` (4,096) reads already wait.
     pub async fn read<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -60,8 +60,8 @@ impl Readers {
         self.read_exempt(body).await
     }
 
-    /// Runs a transaction body that only reads, and returns the result of the body. The read is never refused, but
-    /// waits for a connection like the reads of all other callers. Fails if the body fails.
+    /// Runs a read-only transaction body, and returns the result of the body. The read is never refused, but waits for
+    /// a connection like the reads of all other callers. Fails if the body fails.
     pub async fn read_exempt<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -70,8 +70,8 @@ impl Readers {
         self.read_with_permit(&self.connections, body).await
     }
 
-    /// Runs a transaction body that only reads for the server itself, and returns the result of the body. The read does
-    /// not wait for the reads of callers and is never refused. Fails if the body fails.
+    /// Runs a read-only transaction body of the server itself, and returns the result of the body. The read does not
+    /// wait for the reads of callers and is never refused. Fails if the body fails.
     pub async fn read_as_server<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,

@@ -13,7 +13,8 @@ use crate::store::notifications::Notifications;
 use crate::store::queue::Queue;
 use crate::store::session::{CommitOutcome, LastAssigned, WriteSession};
 
-/// Maximum number of times that a group runs again because a caller has disconnected during the run.
+/// Maximum number of times that the writer executes a group again because a caller has disconnected during the
+/// execution.
 const MAX_RERUNS: usize = 2;
 
 /// Minimum duration of a commit that is logged as a warning. A slow commit means that the disk is too slow for the load
@@ -35,14 +36,14 @@ enum Failure {
     Unknown(Vec<Signal>),
 }
 
-/// Specifies how a group runs.
+/// Specifies how the writer executes a group.
 #[derive(Debug, Clone, Copy)]
 struct GroupOptions {
     /// True if the writer sets a savepoint before each transaction body and can therefore roll back a single body that
-    /// fails after writing. Without savepoints, the writer must roll back the whole group. The first run sets no
+    /// fails after writing. Without savepoints, the writer must roll back the whole group. The first execution sets no
     /// savepoints, because bodies rarely fail after writing and savepoints cost a third of the writer thread's time.
     with_savepoints: bool,
-    /// Number of times that the group may run again because a caller has disconnected.
+    /// Number of times that the writer may execute the group again because a caller has disconnected.
     reruns: usize,
 }
 
@@ -63,7 +64,7 @@ struct Effects {
 /// Holds the state of the writer thread.
 pub(super) struct GroupCommitter<S> {
     session: S,
-    /// Last assigned position and key, including the open transaction.
+    /// Last assigned position and key, including those that the open transaction has assigned.
     last_assigned: LastAssigned,
     notifications: Notifications,
     /// Channel that sends finished groups to `answer_all`, which answers the calls.
@@ -107,14 +108,15 @@ impl<S: WriteSession> GroupCommitter<S> {
         }
     }
 
-    /// Runs a group. If a caller disconnects, or if a transaction body fails after writing, runs the group again.
-    /// Returns the result of the last run, or None if all callers have disconnected.
+    /// Executes a group. If a caller disconnects, or if a transaction body fails after writing, executes the group
+    /// again. Returns the result of the last execution, or None if all callers have disconnected.
     fn run_with_reruns(&mut self, group: &mut Vec<Box<dyn Job>>) -> Option<Result<(), Failure>> {
         let mut options = GroupOptions::FIRST;
         loop {
-            // Drop the jobs of disconnected callers before each run, so that the transaction bodies of these jobs
-            // change nothing. After the last run, the writer does not check for disconnected callers again, because
-            // callers that repeatedly disconnect could otherwise delay the other callers forever.
+            // Drop the jobs of disconnected callers before each execution of the group, so that the transaction bodies
+            // of these jobs change nothing. After the last execution, the writer does not check for disconnected
+            // callers again, because callers that repeatedly disconnect could otherwise delay the other callers
+            // forever.
             group.retain(|job| job.has_waiting_caller());
             if group.is_empty() {
                 return None;

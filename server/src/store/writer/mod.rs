@@ -91,7 +91,7 @@ impl Drop for Writer {
     }
 }
 
-/// If the writer thread ends or panics, fails the queued calls. Otherwise the callers would wait forever.
+/// Fails the queued calls when the writer thread ends or panics. Otherwise the callers would wait forever.
 struct QueueGuard<'a>(&'a Queue<Box<dyn Job>>);
 
 impl Drop for QueueGuard<'_> {

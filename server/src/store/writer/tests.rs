@@ -280,7 +280,7 @@ async fn call_changes_nothing_if_caller_disconnects_before_commit() {
     let disconnected = send(&store, |tx| add_run(tx, "disconnected")).await;
     let last = send(&store, move |tx| {
         // The writer has already run the transaction bodies of `before` and `disconnected`, so the call `disconnected`
-        // is aborted between the run of the body and the commit.
+        // is aborted after the writer has run its transaction body and before the commit.
         disconnected.abort();
         while !disconnected.is_finished() {
             std::thread::yield_now();

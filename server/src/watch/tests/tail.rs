@@ -1,4 +1,4 @@
-//! Tests the tail and the notifications of its waiters.
+//! The tests in this module check the tail and the notifications of the tail's waiters.
 
 use super::*;
 

@@ -25,8 +25,8 @@ export const file_runhub_v1_options: GenFile = /*@__PURE__*/
 export type RpcOptions = Message<"runhub.v1.RpcOptions"> & {
   /**
    * If `mutates` is true, the RPC changes state. If `mutates` is false (the default), the RPC only reads. The request
-   * of an RPC that changes state has a `request_id`, so that a repeated call has no second effect. The only exception
-   * is Heartbeat, because a repeated heartbeat does no harm.
+   * of an RPC that changes state has a `request_id`, so that a duplicate request has no second effect. The only
+   * exception is Heartbeat, because repeating a heartbeat is safe.
    *
    * @generated from field: bool mutates = 1;
    */
@@ -56,7 +56,7 @@ export const RpcOptionsSchema: GenMessage<RpcOptions> = /*@__PURE__*/
   messageDesc(file_runhub_v1_options, 0);
 
 /**
- * The treatment of an RPC by an overloaded server, to which more calls arrive than the server can serve.
+ * The treatment of an RPC by an overloaded server, which receives more calls than the server can serve.
  *
  * @generated from enum runhub.v1.Admission
  */
@@ -81,8 +81,9 @@ export enum Admission {
 
   /**
    * The limit of 512 calls for ADMISSION_LIMITED does not apply to the call. This class contains calls that can wait
-   * for up to 5 min or stream without using the store, and GetServerInfo, which never uses the store. If the queue of
-   * the store is full, the server refuses a new call that uses the store with RESOURCE_EXHAUSTED / OVERLOADED.
+   * for up to 5 min, calls that stream, and GetServerInfo. A call does not use the store while the call waits, and
+   * GetServerInfo never uses the store. If the queue of the store is full, the server refuses a new call that uses the
+   * store with RESOURCE_EXHAUSTED / OVERLOADED.
    *
    * @generated from enum value: ADMISSION_OPEN = 2;
    */

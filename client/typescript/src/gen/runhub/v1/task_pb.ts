@@ -330,8 +330,9 @@ export const TaskDraftSchema: GenMessage<TaskDraft> = /*@__PURE__*/
   messageDesc(file_runhub_v1_task, 1);
 
 /**
- * One attempt at a task. A claim opens an attempt, and the end of the claim closes the attempt. If an orchestrator
- * opens no claims, the orchestrator records attempts with RecordTaskAttempt.
+ * One attempt at a task. A claim opens an attempt. The attempt ends when the task is completed, failed, released,
+ * blocked, abandoned or requeued, or when the lease expires. If an orchestrator does not claim tasks, the orchestrator
+ * records attempts with RecordTaskAttempt.
  *
  * @generated from message runhub.v1.TaskAttempt
  */
@@ -572,8 +573,8 @@ export type Obstacle = Message<"runhub.v1.Obstacle"> & {
   detail: string;
 
   /**
-   * If `kind` is DEPENDENCY, the id of the dependency that is not COMPLETED. If `kind` is PATHS, the id of the leased
-   * task that has the pattern `other_path`. For every other kind, `task_id` is unset.
+   * If `kind` is DEPENDENCY, `task_id` is the id of the dependency that is not COMPLETED. If `kind` is PATHS, `task_id`
+   * is the id of the leased task that has the pattern `other_path`. For every other kind, `task_id` is unset.
    *
    * @generated from field: optional string task_id = 3;
    */
@@ -594,9 +595,9 @@ export type Obstacle = Message<"runhub.v1.Obstacle"> & {
   otherPath?: string | undefined;
 
   /**
-   * If `kind` is TIME, the time at which the obstacle ends. If `kind` is PATHS, or if `kind` is STATUS and the task is
-   * leased, the time at which the lease of the leased task expires without a further heartbeat. Otherwise, `time` is
-   * unset.
+   * If `kind` is TIME, `time` is the time at which the obstacle ends. If `kind` is PATHS, or if `kind` is STATUS and
+   * the task is leased, `time` is the time at which the lease of the leased task expires without a further heartbeat.
+   * Otherwise, `time` is unset.
    *
    * @generated from field: optional google.protobuf.Timestamp time = 6;
    */
