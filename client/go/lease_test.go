@@ -273,7 +273,7 @@ func TestErrorOfTheAttemptIsReturnedUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := (&fakeServer{heartbeat: answerHeartbeats(extended)}).serve(t)
 		_, keeper := client.KeepLease(t.Context(), claimFor(3*time.Second))
-		own := errors.New("can't write report.txt, because the disk is full: delete unused files")
+		own := errors.New("the agent can't write report.txt, because the disk is full: delete unused files")
 		if err := keeper.Run(func(context.Context) error { return own }); err != own {
 			t.Error(err)
 		}
@@ -285,7 +285,7 @@ func TestErrorOfTheAttemptIsJoinedToLeaseLost(t *testing.T) {
 		began := time.Now()
 		client := (&fakeServer{heartbeat: answerHeartbeats(extended, lost)}).serve(t)
 		_, keeper := client.KeepLease(t.Context(), claimFor(3*time.Second))
-		own := errors.New("can't write report.txt, because the disk is full: delete unused files")
+		own := errors.New("the agent can't write report.txt, because the disk is full: delete unused files")
 		err := keeper.Run(func(ctx context.Context) error {
 			<-ctx.Done()
 			return own
@@ -302,7 +302,7 @@ func TestErrorJoinedToTheCancellationIsJoinedToLeaseLost(t *testing.T) {
 		began := time.Now()
 		client := (&fakeServer{heartbeat: answerHeartbeats(extended, lost)}).serve(t)
 		_, keeper := client.KeepLease(t.Context(), claimFor(3*time.Second))
-		own := errors.New("can't write report.txt, because the disk is full: delete unused files")
+		own := errors.New("the agent can't write report.txt, because the disk is full: delete unused files")
 		err := keeper.Run(func(ctx context.Context) error { return errors.Join(waitUntilCanceled(ctx), own) })
 		checkLeaseLost(t, err, Taken, began, time.Second)
 		if !errors.Is(err, own) {

@@ -67,7 +67,7 @@ pub fn job_options<R: ApiRequest>(request: &R) -> JobOptions {
     JobOptions { lane, is_exempt: false, bytes: request.encoded_len() }
 }
 
-/// The answer to a mutating call.
+/// The answer to a mutating call: a response or a status.
 pub struct Answer<T> {
     /// The response, or the status of a rejection whose event is committed.
     pub outcome: Outcome<T, Status>,

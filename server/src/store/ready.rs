@@ -94,7 +94,7 @@ pub fn find_next_of_all(
     Ok(best.map(|(_, key)| key))
 }
 
-/// Ranks a run in the claim order, based on one task of the run.
+/// The rank of a run in the claim order. The task with the priority `priority` is a candidate for the claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     priority: Reverse<i32>,

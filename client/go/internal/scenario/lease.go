@@ -98,7 +98,7 @@ func (p *participantRunner) work(ctx context.Context, step *step) (any, error) {
 		answer, err := p.client.Tasks.ClaimTask(ctx, request)
 		switch {
 		case errors.Is(err, runhub.RunEnded):
-			return workAnswer(done), nil
+			return newDoneResult(done), nil
 		case err != nil:
 			return nil, err
 		case answer.GetClaim() != nil:
@@ -107,13 +107,13 @@ func (p *participantRunner) work(ctx context.Context, step *step) (any, error) {
 			}
 			done++
 		case answer.GetUnclaimable().GetPending() == 0:
-			return workAnswer(done), nil
+			return newDoneResult(done), nil
 		}
 	}
 }
 
-// workAnswer returns the answer of the verb `work`, which contains the number of completed tasks.
-func workAnswer(done int) any {
+// newDoneResult returns the result of the verb `work`, which contains the number of completed tasks.
+func newDoneResult(done int) any {
 	return map[string]any{"done": float64(done)}
 }
 

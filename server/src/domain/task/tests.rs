@@ -24,12 +24,12 @@ fn leased_task_with_max_attempts(max_attempts: i32) -> Task {
     Task { spec: TaskSpec { max_attempts, ..held.spec.clone() }, ..held }
 }
 
-fn ending_with_summary(to: EndStatus) -> Ending {
+fn create_ending_with_summary(to: EndStatus) -> Ending {
     Ending { summary: Some("s".into()), ..Ending::new(to) }
 }
 
 fn end_task(task: &Task, role: Role, to: EndStatus) -> Result<Task> {
-    task.ended(role, &ending_with_summary(to), RUN, NOW)
+    task.ended(role, &create_ending_with_summary(to), RUN, NOW)
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn task_is_blocked_after_max_attempts_failures() {
     let again = Task { status: TaskStatus::InProgress, ..once };
     let twice = end_task(&again, Role::Holder, EndStatus::Failed).unwrap();
     assert_eq!((twice.status, twice.blocker_signature.as_deref()), (TaskStatus::Blocked, Some(ATTEMPTS_EXHAUSTED)));
-    let signed = Ending { blocker_signature: Some("own".into()), ..ending_with_summary(EndStatus::Failed) };
+    let signed = Ending { blocker_signature: Some("own".into()), ..create_ending_with_summary(EndStatus::Failed) };
     let signed = again.ended(Role::Holder, &signed, RUN, NOW).unwrap();
     assert_eq!((signed.status, signed.blocker_signature.as_deref()), (TaskStatus::Blocked, Some("own")));
     assert_eq!(
@@ -103,7 +103,7 @@ fn task_is_blocked_after_max_attempts_failures() {
 
 #[test]
 fn failed_task_is_ready_after_its_retry_delay() {
-    let delayed = Ending { retry_delay: Some(LEASE), ..ending_with_summary(EndStatus::Failed) };
+    let delayed = Ending { retry_delay: Some(LEASE), ..create_ending_with_summary(EndStatus::Failed) };
     let failed = task_with_status(TaskStatus::InProgress).ended(Role::Holder, &delayed, RUN, NOW).unwrap();
     assert!(!failed.is_ready(NOW) && failed.is_ready(NOW.plus(LEASE)));
 }
@@ -147,7 +147,7 @@ fn report_with_an_expired_lease_replaces_the_expiry() {
 fn no_task_of_a_cancelling_run_becomes_pending_again() {
     let held = task_with_status(TaskStatus::InProgress);
     for to in [EndStatus::Failed, EndStatus::Released] {
-        let ended = held.ended(Role::Holder, &ending_with_summary(to), RunStatus::Cancelling, NOW).unwrap();
+        let ended = held.ended(Role::Holder, &create_ending_with_summary(to), RunStatus::Cancelling, NOW).unwrap();
         assert_eq!(ended.status, TaskStatus::Abandoned, "{to:?}");
     }
     let expired = held.expired(RunStatus::Cancelling, NOW);
