@@ -1,5 +1,5 @@
-//! Generates the Rust catalogue of RPCs from the option `(runhub.v1.rpc)` of each RPC. `proto/rpc.rs` includes the
-//! generated constants and trait implementations.
+//! This module generates the Rust catalogue of RPCs from the option `(runhub.v1.rpc)` of each RPC. `proto/rpc.rs`
+//! includes the generated constants and trait implementations.
 
 use std::error::Error;
 use std::fmt::Write;

@@ -1,5 +1,5 @@
-//! Compiles the protos in `proto/` to the Rust code that `proto/lib.rs` includes. The crate protox parses the protos,
-//! so the build needs no protoc.
+//! This build script compiles the protos in `proto/` to the Rust code that `proto/lib.rs` includes. The crate protox
+//! parses the protos, so the build needs no protoc.
 
 #![allow(clippy::print_stdout)] // cargo reads the output of a build script.
 

@@ -64,7 +64,7 @@ func withRequestID(request proto.Message) proto.Message {
 }
 
 // requestedWait returns the time for which the server may hold the call: the request's `wait`, limited to longestWait.
-// It returns 0 if the request has no `wait` or a negative `wait`.
+// requestedWait returns 0 if the request has no `wait` or a negative `wait`.
 func requestedWait(request proto.Message) time.Duration {
 	field := waitField(request)
 	if field == nil || field.Message() == nil {
@@ -171,8 +171,8 @@ func (s singleCallConn) finalError(ctx context.Context, last *Error) *Error {
 	}
 }
 
-// encodingError encodes the message and returns the encoding error. It returns nil if the encoding succeeds, or if the
-// message is not a protobuf message.
+// encodingError encodes the message and returns the encoding error. encodingError returns nil if the encoding succeeds,
+// or if the message is not a protobuf message.
 func encodingError(message any) error {
 	request, ok := message.(proto.Message)
 	if !ok {

@@ -53,7 +53,7 @@ func (l *LeaseLost) Error() string {
 	return fmt.Sprintf("%s: %v", text, l.cause)
 }
 
-// Unwrap returns the error of the last heartbeat. It returns nil if the last heartbeat did not fail.
+// Unwrap returns the error of the last heartbeat. Unwrap returns nil if the last heartbeat did not fail.
 func (l *LeaseLost) Unwrap() error {
 	return l.cause
 }
@@ -213,8 +213,8 @@ func (l *Lease) setLost(lost *LeaseLost) {
 	l.cancel(lost)
 }
 
-// pendingProgress returns the latest progress that the server has not confirmed. It returns nil if every progress is
-// confirmed.
+// pendingProgress returns the latest progress that the server has not confirmed. pendingProgress returns nil if every
+// progress is confirmed.
 func (l *Lease) pendingProgress() *structpb.Value {
 	l.lock.Lock()
 	defer l.lock.Unlock()

@@ -46,8 +46,8 @@ func waitUntilCanceled(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// checkLeaseLost checks the cause of a lost lease and the time until the loss. It returns the LeaseLost that the error
-// contains.
+// checkLeaseLost checks the cause of a lost lease and the time until the loss. checkLeaseLost returns the LeaseLost
+// that the error contains.
 func checkLeaseLost(t *testing.T, err error, because Cause, began time.Time, after time.Duration) *LeaseLost {
 	t.Helper()
 	var lost *LeaseLost

@@ -34,8 +34,8 @@ func (s *subscriptionState) nextRequest(logID string) (*v1.SubscribeEventsReques
 	return s.request, nil
 }
 
-// receive records a message of the server and returns the message that the subscription yields. It returns nil if the
-// subscription yields nothing for this message.
+// receive records a message of the server and returns the message that the subscription yields. receive returns nil if
+// the subscription yields nothing for this message.
 func (s *subscriptionState) receive(response *v1.SubscribeEventsResponse) *v1.SubscribeEventsResponse {
 	switch message := response.GetMessage().(type) {
 	case *v1.SubscribeEventsResponse_Snapshot:

@@ -1,5 +1,5 @@
-//! Benchmarks the parts of the server that take most of the time in profiles. Run the benchmarks with `cargo bench -p
-//! runhub-server`. To measure the whole server, run `runhub bench`.
+//! This module benchmarks the parts of the server that take most of the time in profiles. Run the benchmarks with
+//! `cargo bench -p runhub-server`. To measure the whole server, run `runhub bench`.
 
 #![allow(missing_docs, clippy::unwrap_used)] // A failure ends the benchmark, as a failure ends a test.
 

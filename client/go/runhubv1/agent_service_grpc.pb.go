@@ -30,7 +30,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Stores one state for each role of a run. RunService documents the rules that hold for every service.
+// AgentService stores one state for each role of a run. RunService documents the rules that hold for every service.
 type AgentServiceClient interface {
 	// Saves the state of a role in a run. If the role already has a stored state, the call replaces the whole state. The
 	// call is also allowed after the run has ended.
@@ -98,7 +98,7 @@ func (c *agentServiceClient) ListAgentStates(ctx context.Context, in *ListAgentS
 // All implementations must embed UnimplementedAgentServiceServer
 // for forward compatibility.
 //
-// Stores one state for each role of a run. RunService documents the rules that hold for every service.
+// AgentService stores one state for each role of a run. RunService documents the rules that hold for every service.
 type AgentServiceServer interface {
 	// Saves the state of a role in a run. If the role already has a stored state, the call replaces the whole state. The
 	// call is also allowed after the run has ended.

@@ -36,8 +36,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Stores requests for decisions, and the decisions that people and checkers make. RunService documents the rules that
-// hold for every service.
+// ApprovalService stores requests for decisions, and the decisions that people and checkers make. RunService documents
+// the rules that hold for every service.
 //
 // An approval stays PENDING until a caller decides the approval, the approval is cancelled, or the server decides the
 // approval at the approval's `expire_time`. Only the first of these changes takes effect. If a caller tries to decide
@@ -240,8 +240,8 @@ func (c *approvalServiceClient) ListApprovals(ctx context.Context, in *ListAppro
 // All implementations must embed UnimplementedApprovalServiceServer
 // for forward compatibility.
 //
-// Stores requests for decisions, and the decisions that people and checkers make. RunService documents the rules that
-// hold for every service.
+// ApprovalService stores requests for decisions, and the decisions that people and checkers make. RunService documents
+// the rules that hold for every service.
 //
 // An approval stays PENDING until a caller decides the approval, the approval is cancelled, or the server decides the
 // approval at the approval's `expire_time`. Only the first of these changes takes effect. If a caller tries to decide

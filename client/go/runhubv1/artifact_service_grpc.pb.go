@@ -29,7 +29,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Records and lists the artifacts of runs. RunService documents the rules that hold for every service.
+// ArtifactService records and lists the artifacts of runs. RunService documents the rules that hold for every service.
 type ArtifactServiceClient interface {
 	// Records an artifact of a run. The call is also allowed after the run has ended.
 	//
@@ -81,7 +81,7 @@ func (c *artifactServiceClient) ListArtifacts(ctx context.Context, in *ListArtif
 // All implementations must embed UnimplementedArtifactServiceServer
 // for forward compatibility.
 //
-// Records and lists the artifacts of runs. RunService documents the rules that hold for every service.
+// ArtifactService records and lists the artifacts of runs. RunService documents the rules that hold for every service.
 type ArtifactServiceServer interface {
 	// Records an artifact of a run. The call is also allowed after the run has ended.
 	//

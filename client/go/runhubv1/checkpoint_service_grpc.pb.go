@@ -31,7 +31,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for every service.
+// CheckpointService creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for
+// every service.
 type CheckpointServiceClient interface {
 	// Creates a checkpoint of a run. The call is also allowed after the run has ended.
 	//
@@ -112,7 +113,8 @@ func (c *checkpointServiceClient) ListCheckpoints(ctx context.Context, in *ListC
 // All implementations must embed UnimplementedCheckpointServiceServer
 // for forward compatibility.
 //
-// Creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for every service.
+// CheckpointService creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for
+// every service.
 type CheckpointServiceServer interface {
 	// Creates a checkpoint of a run. The call is also allowed after the run has ended.
 	//

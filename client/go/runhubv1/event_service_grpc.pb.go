@@ -30,8 +30,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Appends events to the log, lists events, and streams events to watchers. RunService documents the rules that hold for
-// every service.
+// EventService appends events to the log, lists events, and streams events to watchers. RunService documents the rules
+// that hold for every service.
 //
 // A cursor is the position of the last event that a reader or watcher has received. The server continues with the first
 // event after the cursor. A cursor is valid for the scope (one run, or all runs) of the call that returned the cursor.
@@ -162,8 +162,8 @@ type EventService_SubscribeEventsClient = grpc.ServerStreamingClient[SubscribeEv
 // All implementations must embed UnimplementedEventServiceServer
 // for forward compatibility.
 //
-// Appends events to the log, lists events, and streams events to watchers. RunService documents the rules that hold for
-// every service.
+// EventService appends events to the log, lists events, and streams events to watchers. RunService documents the rules
+// that hold for every service.
 //
 // A cursor is the position of the last event that a reader or watcher has received. The server continues with the first
 // event after the cursor. A cursor is valid for the scope (one run, or all runs) of the call that returned the cursor.

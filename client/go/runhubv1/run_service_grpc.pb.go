@@ -38,7 +38,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Creates, reads, changes, pauses, resumes, cancels and deletes runs.
+// RunService creates, reads, changes, pauses, resumes, cancels and deletes runs.
 //
 // The rules in the following paragraphs hold for every service.
 //
@@ -323,7 +323,7 @@ func (c *runServiceClient) GetRunSnapshot(ctx context.Context, in *GetRunSnapsho
 // All implementations must embed UnimplementedRunServiceServer
 // for forward compatibility.
 //
-// Creates, reads, changes, pauses, resumes, cancels and deletes runs.
+// RunService creates, reads, changes, pauses, resumes, cancels and deletes runs.
 //
 // The rules in the following paragraphs hold for every service.
 //

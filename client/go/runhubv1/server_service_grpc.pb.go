@@ -28,7 +28,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Describes the server that answers the call. RunService documents the rules that hold for every service.
+// ServerService describes the server that answers the call. RunService documents the rules that hold for every service.
 type ServerServiceClient interface {
 	// Returns the server's version, log id, clock and limits. The call does not read the store, so a client can also use
 	// the call to measure the round trip to the server.
@@ -59,7 +59,7 @@ func (c *serverServiceClient) GetServerInfo(ctx context.Context, in *GetServerIn
 // All implementations must embed UnimplementedServerServiceServer
 // for forward compatibility.
 //
-// Describes the server that answers the call. RunService documents the rules that hold for every service.
+// ServerService describes the server that answers the call. RunService documents the rules that hold for every service.
 type ServerServiceServer interface {
 	// Returns the server's version, log id, clock and limits. The call does not read the store, so a client can also use
 	// the call to measure the round trip to the server.

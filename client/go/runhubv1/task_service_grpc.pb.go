@@ -44,8 +44,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService documents
-// the rules that hold for every service.
+// TaskService stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService
+// documents the rules that hold for every service.
 //
 // FailTask and ReleaseTask accept only a task that is IN_PROGRESS. BlockTask accepts a task that is IN_PROGRESS or
 // PENDING. CompleteTask and AbandonTask accept a task that is IN_PROGRESS, PENDING or BLOCKED. The status COMPLETED is
@@ -482,8 +482,8 @@ func (c *taskServiceClient) ExplainTask(ctx context.Context, in *ExplainTaskRequ
 // All implementations must embed UnimplementedTaskServiceServer
 // for forward compatibility.
 //
-// Stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService documents
-// the rules that hold for every service.
+// TaskService stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService
+// documents the rules that hold for every service.
 //
 // FailTask and ReleaseTask accept only a task that is IN_PROGRESS. BlockTask accepts a task that is IN_PROGRESS or
 // PENDING. CompleteTask and AbandonTask accept a task that is IN_PROGRESS, PENDING or BLOCKED. The status COMPLETED is

@@ -27,7 +27,8 @@ func main() {
 	}
 }
 
-// runScenarios runs the scenarios and prints a line for each scenario. It returns whether all scenarios have passed.
+// runScenarios runs the scenarios and prints a line for each scenario. runScenarios returns whether all scenarios have
+// passed.
 func runScenarios(ctx context.Context, runner scenario.Runner, files []string) bool {
 	hasPassed := true
 	for _, file := range files {

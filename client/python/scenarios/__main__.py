@@ -1,4 +1,4 @@
-"""Runs scenario files with the Python client.
+"""This module runs scenario files with the Python client.
 
 The command line is `python client/python/scenarios [--server ADDRESS] [--participant NAME] FILES`.
 """

@@ -1,4 +1,4 @@
-"""Collects the messages that a scenario's subscription receives."""
+"""This module collects the messages that a scenario's subscription receives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs scenarios with the asyncio client."""
+"""This module runs scenarios with the asyncio client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts and controls the server against which a scenario runs."""
+"""This module starts and controls the server against which a scenario runs."""
 
 from __future__ import annotations
 

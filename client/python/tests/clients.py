@@ -1,4 +1,5 @@
-"""Defines one interface to the blocking client and the asyncio client, so that a test can use either client."""
+"""This module defines one interface to the blocking client and the asyncio client, so that a test can use either
+client."""
 
 from __future__ import annotations
 

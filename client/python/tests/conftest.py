@@ -1,4 +1,4 @@
-"""Defines the fixtures that the tests share."""
+"""This module defines the fixtures that the tests share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Runs a fake server in the test's process. The server sends prepared answers and records the received calls."""
+"""This module runs a fake server in the test's process. The server sends prepared answers and records the received
+calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Tests the request_ids, retries, deadlines and errors of calls with the blocking client and the asyncio client."""
+"""This module tests the request_ids, retries, deadlines and errors of calls with the blocking client and the asyncio
+client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that calls, streams, subscriptions and leases end when the client is closed."""
+"""This module tests that calls, streams, subscriptions and leases end when the client is closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests how the blocking client and the asyncio client connect to a server."""
+"""This module tests how the blocking client and the asyncio client connect to a server."""
 
 from __future__ import annotations
 

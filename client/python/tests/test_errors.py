@@ -1,4 +1,4 @@
-"""Tests that each reason of the enum ErrorReason has an error class in the client."""
+"""This module tests that each reason of the enum ErrorReason has an error class in the client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests the leases of the asyncio client."""
+"""This module tests the leases of the asyncio client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests the leases of the blocking client."""
+"""This module tests the leases of the blocking client."""
 
 from __future__ import annotations
 

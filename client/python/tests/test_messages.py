@@ -1,4 +1,4 @@
-"""Tests the exports of `runhub.v1`, and the conversion between JSON and google.protobuf.Value."""
+"""This module tests the exports of `runhub.v1`, and the conversion between JSON and google.protobuf.Value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests the blocking client and the asyncio client against a real server.
+"""This module tests the blocking client and the asyncio client against a real server.
 
 Two tests run scenarios with the blocking client, and one test connects to a unix socket.
 """

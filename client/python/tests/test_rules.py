@@ -1,4 +1,4 @@
-"""Tests the rules that the blocking client and the asyncio client share.
+"""This module tests the rules that the blocking client and the asyncio client share.
 
 Each test passes the current time to the rules, so no test waits.
 """

@@ -1,4 +1,4 @@
-"""Tests the runner of the scenarios."""
+"""This module tests the runner of the scenarios."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the scenarios that every client must pass."""
+"""This module runs the scenarios that every client must pass."""
 
 from __future__ import annotations
 

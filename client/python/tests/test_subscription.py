@@ -1,4 +1,4 @@
-"""Tests the subscriptions of the blocking client and the asyncio client against a fake server."""
+"""This module tests the subscriptions of the blocking client and the asyncio client against a fake server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests which messages a subscription yields, and from which position a subscription resumes."""
+"""This module tests which messages a subscription yields, and from which position a subscription resumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-//! Runs a small orchestrator against a running server: `cargo run --release -p runhub-client --example orchestrator`.
+//! This orchestrator needs a running server: `cargo run --release -p runhub-client --example orchestrator`.
 #![allow(clippy::print_stdout)] // An example prints.
 
 use runhub_client::{Client, Json, Update, v1::*};

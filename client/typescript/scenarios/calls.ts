@@ -1,4 +1,4 @@
-/** Makes calls by name, with requests and responses in JSON. */
+/** This module makes calls by name, with requests and responses in JSON. */
 
 import { type DescMessage, type DescService, fromJson, type Message, toJson } from "@bufbuild/protobuf";
 import type { Client } from "../src/client.js";

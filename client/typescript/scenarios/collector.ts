@@ -1,4 +1,4 @@
-/** Collects the messages that a scenario's subscription receives. */
+/** This module collects the messages that a scenario's subscription receives. */
 
 import { EventEmitter, once } from "node:events";
 

@@ -1,4 +1,4 @@
-/** Replaces the variables in a scenario's steps, and compares expected JSON with actual JSON. */
+/** This module replaces the variables in a scenario's steps, and compares expected JSON with actual JSON. */
 
 import { isDeepStrictEqual } from "node:util";
 

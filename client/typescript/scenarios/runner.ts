@@ -1,4 +1,4 @@
-/** Runs the steps of a scenario with the TypeScript client. */
+/** This module runs the steps of a scenario with the TypeScript client. */
 
 import { execFile } from "node:child_process";
 import { once } from "node:events";
@@ -18,7 +18,10 @@ import type { Server } from "./test-server.js";
 
 const LANGUAGE = "typescript";
 
-/** Describes a lease that a LeaseKeeper renews in the background while the function that was passed to the keeper's `run` waits. */
+/**
+ * Describes a lease that a LeaseKeeper renews in the background while the function that was passed to the keeper's `run`
+ * waits.
+ */
 interface HeldLease {
   readonly keeper: LeaseKeeper;
   /** Ends the function that was passed to the keeper's `run`. */

@@ -1,4 +1,4 @@
-/** Runs the participants of a scenario at the same time. */
+/** This module runs the participants of a scenario at the same time. */
 
 import { readFileSync } from "node:fs";
 

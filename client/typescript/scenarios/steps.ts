@@ -1,4 +1,4 @@
-/** Checks the members of a step, and returns the time limit of a step. */
+/** This module checks the members of a step, and returns the time limit of a step. */
 
 import { type JsonObject, StepFailed } from "./matching.js";
 

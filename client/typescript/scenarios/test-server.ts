@@ -1,4 +1,4 @@
-/** Starts and controls the server against which a scenario runs. */
+/** This module starts and controls the server against which a scenario runs. */
 
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";

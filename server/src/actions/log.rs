@@ -123,7 +123,7 @@ pub fn start_watch(
 pub struct LogRead {
     /// The events of the scan, and the position at which the scan stopped.
     pub found: ScanResult,
-    /// The newest position of the log. If the run was deleted, the position of the deletion.
+    /// The newest position of the log. If the run was deleted, this field is the position of the deletion.
     pub newest_position: i64,
     /// The state of the run whose log was read.
     pub run: RunState,

@@ -1,5 +1,5 @@
-//! Tests that the cost of a statement does not grow with the log and the plans. Each statement of an action must find
-//! its rows by an index and read the rows in the order of that index.
+//! This module tests that the cost of a statement does not grow with the log and the plans. Each statement of an action
+//! must find its rows by an index and read the rows in the order of that index.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Implements `runhub approvals`, which lists the approvals that need a decision.
+//! This module implements `runhub approvals`, which lists the approvals that need a decision.
 
 use std::io::{IsTerminal, Write, stdout};
 

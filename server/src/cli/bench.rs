@@ -1,5 +1,5 @@
-//! Implements `runhub bench`, which runs the benchmarks of the crate `runhub-bench` with this binary as the server, and
-//! prints the measurements.
+//! This module implements `runhub bench`, which runs the benchmarks of the crate `runhub-bench` with this binary as the
+//! server, and prints the measurements.
 
 use std::io::{self, Write};
 

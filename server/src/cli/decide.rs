@@ -1,4 +1,4 @@
-//! Implements `runhub approve` and `runhub reject`, which decide an approval.
+//! This module implements `runhub approve` and `runhub reject`, which decide an approval.
 
 use std::io::Write;
 

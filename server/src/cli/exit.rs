@@ -1,4 +1,4 @@
-//! Defines the messages and exit codes of commands that fail. Scripts can rely on the exit codes.
+//! This module defines the messages and exit codes of commands that fail. Scripts can rely on the exit codes.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

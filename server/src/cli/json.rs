@@ -1,4 +1,4 @@
-//! Converts protobuf messages to JSON in the protobuf JSON mapping, which grpcurl also uses.
+//! This module converts protobuf messages to JSON in the protobuf JSON mapping, which grpcurl also uses.
 
 use std::io::Write;
 use std::sync::LazyLock;

@@ -1,4 +1,4 @@
-//! Implements the command line, with one module for each command or group of related commands.
+//! This module implements the command line, with one module for each command or group of related commands.
 
 mod approvals;
 mod bench;

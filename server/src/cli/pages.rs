@@ -1,4 +1,4 @@
-//! Fetches paged lists.
+//! This module fetches paged lists.
 
 use runhub_client::Error;
 

@@ -1,4 +1,4 @@
-//! Creates the progress bar of long-running commands.
+//! This module creates the progress bar of long-running commands.
 
 use indicatif::{ProgressBar, ProgressStyle};
 

@@ -1,4 +1,4 @@
-//! Implements `runhub pause`, `resume`, `cancel` and `delete`, which control a run.
+//! This module implements `runhub pause`, `resume`, `cancel` and `delete`, which control a run.
 
 use std::io::Write;
 use std::time::Duration;

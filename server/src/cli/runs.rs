@@ -1,4 +1,4 @@
-//! Implements `runhub runs`, which lists the runs.
+//! This module implements `runhub runs`, which lists the runs.
 
 use clap::Args;
 use runhub_api::v1;

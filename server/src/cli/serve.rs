@@ -1,4 +1,4 @@
-//! Implements `runhub serve`, which runs the server.
+//! This module implements `runhub serve`, which runs the server.
 
 use std::io::{self, Write};
 use std::path::PathBuf;

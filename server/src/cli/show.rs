@@ -1,4 +1,4 @@
-//! Implements `runhub show`, which prints a snapshot of a run.
+//! This module implements `runhub show`, which prints a snapshot of a run.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,4 @@
-//! Formats tables and values for people. Colors appear only on a terminal.
+//! This module formats tables and values for people. Colors appear only on a terminal.
 
 use std::io::{self, IsTerminal, Write};
 

@@ -1,4 +1,4 @@
-//! Implements `runhub tasks`, which lists the tasks of a run.
+//! This module implements `runhub tasks`, which lists the tasks of a run.
 
 use clap::Args;
 use comfy_table::Cell;

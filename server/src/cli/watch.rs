@@ -1,4 +1,4 @@
-//! Implements `runhub watch`, which shows events live.
+//! This module implements `runhub watch`, which shows events live.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! Implements `runhub why`, which explains why a task can't be claimed.
+//! This module implements `runhub why`, which explains why a task can't be claimed.
 
 use std::io::{self, Write};
 

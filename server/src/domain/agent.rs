@@ -1,4 +1,4 @@
-//! Defines the state that each agent role of a run saves between sessions.
+//! This module defines the state that each agent role of a run saves between sessions.
 
 use super::time::Timestamp;
 

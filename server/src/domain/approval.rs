@@ -1,4 +1,5 @@
-//! Defines approvals. An approval applies to one subject digest, is decided at most once, and is consumed at most once.
+//! This module defines approvals. An approval applies to one subject digest, is decided at most once, and is consumed
+//! at most once.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Defines artifacts, which refer to results that agents store outside Runhub.
+//! This module defines artifacts, which refer to results that agents store outside Runhub.
 
 use super::Key;
 use super::json::Json;

@@ -1,4 +1,4 @@
-//! Defines attempts at a task, and the reports that orchestrators send about attempts.
+//! This module defines attempts at a task, and the reports that orchestrators send about attempts.
 
 use super::Key;
 use super::json::Json;

@@ -1,4 +1,4 @@
-//! Defines checkpoints, from which an orchestrator resumes a run.
+//! This module defines checkpoints, from which an orchestrator resumes a run.
 
 use super::Key;
 use super::json::Json;

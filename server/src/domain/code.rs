@@ -1,4 +1,4 @@
-//! Defines enums whose values have a number and a name in the API, and whose numbers the database stores.
+//! This module defines enums whose values have a number and a name in the API, and whose numbers the database stores.
 
 /// Declares an enum with a number and an API name for each value. Tests in `rpc/convert.rs` check that the enum and
 /// the proto define the same numbers and names.

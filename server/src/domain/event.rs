@@ -1,4 +1,4 @@
-//! Defines events, which are the entries of the log, and the filters that readers of the log pass.
+//! This module defines events, which are the entries of the log, and the filters that readers of the log pass.
 
 use super::Key;
 use super::json::Json;

@@ -1,4 +1,4 @@
-//! Checks the fields of calls and imports.
+//! This module checks the fields of calls and imports.
 //!
 //! Each function checks one value. If the value is invalid, the function fails with INVALID_FIELD and the name of the
 //! field.

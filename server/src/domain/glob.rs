@@ -1,4 +1,4 @@
-//! Defines path globs, and decides whether two globs match a common path.
+//! This module defines path globs, and decides whether two globs match a common path.
 //!
 //! A glob is a list of segments, and a segment is a list of tokens. The overlap check walks two globs side by side,
 //! like the product of two automata. The globs match a common path if and only if the walk can reach the ends of both

@@ -1,4 +1,5 @@
-//! Defines `Json`, a JSON value as text. The server stores the JSON values of callers and never interprets the values.
+//! This module defines `Json`, a JSON value as text. The server stores the JSON values of callers and never interprets
+//! the values.
 
 /// Represents one JSON value as text.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Defines leases. If an agent sends no heartbeat for the duration of its lease, the lease expires.
+//! This module defines leases. If an agent sends no heartbeat for the duration of its lease, the lease expires.
 
 use std::time::Duration;
 

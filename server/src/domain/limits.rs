@@ -1,5 +1,5 @@
-//! Defines the limits and default values of the API. ServerService.GetServerInfo returns the limits that callers need
-//! to know.
+//! This module defines the limits and default values of the API. ServerService.GetServerInfo returns the limits that
+//! callers need to know.
 
 use std::time::Duration;
 

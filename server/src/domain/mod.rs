@@ -1,5 +1,5 @@
-//! Defines runs, tasks and the other resources that Runhub coordinates, and the rules for these resources. The code in
-//! this module performs no I/O: callers pass the time, new ids and stored data.
+//! This module defines runs, tasks and the other resources that Runhub coordinates, and the rules for these resources.
+//! The code in this module performs no I/O: callers pass the time, new ids and stored data.
 
 #[macro_use]
 pub mod code;

@@ -1,4 +1,4 @@
-//! Defines obstacles, which are the reasons why a task can't be claimed now.
+//! This module defines obstacles, which are the reasons why a task can't be claimed now.
 
 use super::code::lowercase_words;
 use super::run::RunStatus;

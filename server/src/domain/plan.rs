@@ -1,4 +1,5 @@
-//! Resolves the dependencies of the task drafts in a request. Refuses dependencies that can never be completed.
+//! This module resolves the dependencies of the task drafts in a request. The module refuses dependencies that can
+//! never be completed.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! Defines runs, their statuses, and the rules for changing a run.
+//! This module defines runs, their statuses, and the rules for changing a run.
 
 use std::fmt::Display;
 use std::time::Duration;

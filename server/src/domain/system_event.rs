@@ -1,5 +1,5 @@
-//! Builds the server's own events. `event.proto` documents the payload of each kind. New versions may add keys to a
-//! payload, but never remove or rename a key.
+//! This module builds the server's own events. `event.proto` documents the payload of each kind. New versions may add
+//! keys to a payload, but never remove or rename a key.
 
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,4 @@
-//! Defines tasks, their statuses, and the rules for the callers that change a task.
+//! This module defines tasks, their statuses, and the rules for the callers that change a task.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Defines `Timestamp`, a point in time, and the conversions from and to other formats of a time.
+//! This module defines `Timestamp`, a point in time, and the conversions from and to other formats of a time.
 
 /// Represents a point in time, in microseconds since the Unix epoch. SQLite and PostgreSQL both store microseconds
 /// exactly.

@@ -65,8 +65,8 @@ func (p *participantRunner) startCall(step *step) error {
 	return nil
 }
 
-// waitForAnswer waits for the result of a background call and checks the result. It fails if the background call does
-// not exist, if the result differs from the expected result, or if the context ends first.
+// waitForAnswer waits for the result of a background call and checks the result. waitForAnswer fails if the background
+// call does not exist, if the result differs from the expected result, or if the context ends first.
 func (p *participantRunner) waitForAnswer(ctx context.Context, step *step) (any, error) {
 	results, ok := p.calls[step.Answer]
 	if !ok {
@@ -147,7 +147,7 @@ func emptyMessages(name string) (request, answer proto.Message, err error) {
 	return input.New().Interface(), output.New().Interface(), nil
 }
 
-// toJSON converts a message to the JSON format of the scenarios. It fails if the message can't be encoded.
+// toJSON converts a message to the JSON format of the scenarios. toJSON fails if the message can't be encoded.
 func toJSON(message proto.Message) (any, error) {
 	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(message)
 	if err != nil {
@@ -158,7 +158,7 @@ func toJSON(message proto.Message) (any, error) {
 }
 
 // runCommandLine runs `runhub` with the passed arguments against the server's own address, which bypasses the test
-// server's proxy. It fails if the command fails.
+// server's proxy. runCommandLine fails if the command fails.
 func (p *participantRunner) runCommandLine(ctx context.Context, arguments []string) error {
 	command := exec.CommandContext(ctx, p.server.binary, append(arguments, "--server", p.server.direct)...)
 	if output, err := command.CombinedOutput(); err != nil {

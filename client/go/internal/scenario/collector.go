@@ -63,8 +63,8 @@ func (c *collector) add(update *v1.SubscribeEventsResponse, err error) {
 	c.grown = make(chan struct{})
 }
 
-// waitForMessage waits for the event or the end that the step expects. It returns the event, or nil if the step expects
-// the end. It fails if the subscription ends before the event, or if the context ends first.
+// waitForMessage waits for the event or the end that the step expects. waitForMessage returns the event, or nil if the
+// step expects the end. waitForMessage fails if the subscription ends before the event, or if the context ends first.
 func (p *participantRunner) waitForMessage(ctx context.Context, step *step) (any, error) {
 	collector, ok := p.collectors[step.Seen]
 	if !ok {
@@ -82,8 +82,8 @@ func (p *participantRunner) waitForMessage(ctx context.Context, step *step) (any
 	return found, err
 }
 
-// firstMatchLocked returns the first event that matches the expected event. It returns nil if no event matches. The
-// caller must hold c.lock.
+// firstMatchLocked returns the first event that matches the expected event. firstMatchLocked returns nil if no event
+// matches. The caller must hold c.lock.
 func (c *collector) firstMatchLocked(expected any) (any, error) {
 	for _, event := range c.events {
 		actual, err := toJSON(event)
@@ -140,7 +140,7 @@ func (c *collector) kinds() []string {
 	return kinds
 }
 
-// checkEnd waits for the end of the subscription. It fails if the reason for the end or the kinds of the received
+// checkEnd waits for the end of the subscription. checkEnd fails if the reason for the end or the kinds of the received
 // events differ from the values in the step, if the positions do not ascend, or if the subscription has not caught up
 // exactly once.
 func (c *collector) checkEnd(ctx context.Context, step *step) error {

@@ -42,7 +42,8 @@ func (p *participantRunner) keepLease(step *step) error {
 	return nil
 }
 
-// waitUntilLost waits until the attempt is cancelled. It fails if the lease was not lost for the expected reason.
+// waitUntilLost waits until the attempt is cancelled. waitUntilLost fails if the lease was not lost for the expected
+// reason.
 func (p *participantRunner) waitUntilLost(ctx context.Context, step *step) error {
 	held, err := p.lease(step.Lost)
 	if err != nil {
@@ -57,8 +58,8 @@ func (p *participantRunner) waitUntilLost(ctx context.Context, step *step) error
 	return nil
 }
 
-// stopKeeper ends the attempt and waits until the attempt has ended. It fails if the attempt was cancelled before the
-// step, or if the context ends first.
+// stopKeeper ends the attempt and waits until the attempt has ended. stopKeeper fails if the attempt was cancelled
+// before the step, or if the context ends first.
 func (p *participantRunner) stopKeeper(ctx context.Context, step *step) error {
 	held, err := p.lease(step.StopKeeper)
 	if err != nil {
@@ -76,7 +77,7 @@ func (p *participantRunner) lease(name string) (*heldLease, error) {
 	return held, nil
 }
 
-// wait waits until the attempt has ended, and returns the error of the attempt. It fails if the context ends first.
+// wait waits until the attempt has ended, and returns the error of the attempt. wait fails if the context ends first.
 func (h *heldLease) wait(ctx context.Context) error {
 	select {
 	case err := <-h.ended:
@@ -87,7 +88,7 @@ func (h *heldLease) wait(ctx context.Context) error {
 }
 
 // work claims and completes tasks as one agent until the run has ended or has no pending task, and returns the number
-// of completed tasks. It fails if a call fails or a lease is lost.
+// of completed tasks. work fails if a call fails or a lease is lost.
 func (p *participantRunner) work(ctx context.Context, step *step) (any, error) {
 	request := new(v1.ClaimTaskRequest)
 	if err := protojson.Unmarshal(step.Work, request); err != nil {

@@ -75,8 +75,8 @@ func newParticipantRunner(ctx context.Context, server server, client *runhub.Cli
 	}
 }
 
-// runStep runs one step, compares the answer with the expected answer, and saves the step's variables. It fails if the
-// step fails, or if the answer differs from the expected answer.
+// runStep runs one step, compares the answer with the expected answer, and saves the step's variables. runStep fails if
+// the step fails, or if the answer differs from the expected answer.
 func (p *participantRunner) runStep(raw map[string]any) error {
 	step, err := p.parse(raw)
 	if err != nil {
@@ -104,8 +104,8 @@ func (s *step) limit() time.Duration {
 	return stepLimit
 }
 
-// executeVerb executes the verb of the step and returns the verb's answer. It returns nil if the verb has no answer. It
-// fails if the step has no verb.
+// executeVerb executes the verb of the step and returns the verb's answer. executeVerb returns nil if the verb has no
+// answer. executeVerb fails if the step has no verb.
 func (p *participantRunner) executeVerb(ctx context.Context, step *step) (any, error) {
 	switch {
 	case step.Call != "" && step.As != "":
@@ -135,8 +135,8 @@ func (p *participantRunner) executeVerb(ctx context.Context, step *step) (any, e
 	}
 }
 
-// sendToTestServer sends a command to the test server and waits until the test server has executed the command. It
-// fails if there is no test server, or if the command fails.
+// sendToTestServer sends a command to the test server and waits until the test server has executed the command.
+// sendToTestServer fails if there is no test server, or if the command fails.
 func (p *participantRunner) sendToTestServer(command string) error {
 	if p.server.testServer == nil {
 		return fmt.Errorf("the command %q needs the program `test_server`: run the scenario without --server", command)
@@ -144,8 +144,8 @@ func (p *participantRunner) sendToTestServer(command string) error {
 	return p.server.testServer.execute(command)
 }
 
-// parse substitutes the variables in a step and parses the step. It fails if a variable is not set. It also fails if
-// the step has an unknown member, because the member would be a check that this runner does not make.
+// parse substitutes the variables in a step and parses the step. parse fails if a variable is not set. parse also fails
+// if the step has an unknown member, because the member would be a check that this runner does not make.
 func (p *participantRunner) parse(raw map[string]any) (*step, error) {
 	substituted, err := p.substitute(raw)
 	if err != nil {
@@ -161,8 +161,8 @@ func (p *participantRunner) parse(raw map[string]any) (*step, error) {
 	return step, decoder.Decode(step)
 }
 
-// substitute returns a copy of the value in which each string "$name" is replaced by the variable of this name. It
-// fails if a variable is not set.
+// substitute returns a copy of the value in which each string "$name" is replaced by the variable of this name.
+// substitute fails if a variable is not set.
 func (p *participantRunner) substitute(value any) (any, error) {
 	switch value := value.(type) {
 	case string:
@@ -198,7 +198,7 @@ func (p *participantRunner) substitute(value any) (any, error) {
 	}
 }
 
-// save sets the variables to the values at the paths in the answer. It fails if there is no value at a path.
+// save sets the variables to the values at the paths in the answer. save fails if there is no value at a path.
 func (p *participantRunner) save(paths map[string]string, answer any) error {
 	for name, path := range paths {
 		value, err := find(answer, path)

@@ -50,7 +50,8 @@ func Name(path string) string {
 	return strings.TrimSuffix(filepath.Base(path), ".json")
 }
 
-// RunScenario runs the scenario in a file. It fails at the first step whose result differs from the expected result.
+// RunScenario runs the scenario in a file. RunScenario fails at the first step whose result differs from the expected
+// result.
 func (r Runner) RunScenario(ctx context.Context, path string) (err error) {
 	participants, err := r.participants(path)
 	if err != nil {
@@ -68,8 +69,8 @@ func (r Runner) RunScenario(ctx context.Context, path string) (err error) {
 	return runParticipants(ctx, server, participants)
 }
 
-// participants returns the steps of each participant to run. It fails if the file is not a scenario, or if the scenario
-// has no participant with the name r.Participant.
+// participants returns the steps of each participant to run. participants fails if the file is not a scenario, or if
+// the scenario has no participant with the name r.Participant.
 func (r Runner) participants(path string) (map[string][]map[string]any, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -74,8 +74,8 @@ func (s *testServer) server() server {
 }
 
 // testServerPath returns the path of the test server's executable. If RUNHUB_TEST_SERVER is not set, testServerPath
-// first builds the test server. It fails with ErrNoTestServer if cargo is not installed, and with another error if the
-// build fails.
+// first builds the test server. testServerPath fails with ErrNoTestServer if cargo is not installed, and with another
+// error if the build fails.
 func testServerPath(ctx context.Context, root string) (string, error) {
 	if path := os.Getenv("RUNHUB_TEST_SERVER"); path != "" {
 		return path, nil
@@ -92,8 +92,8 @@ func testServerPath(ctx context.Context, root string) (string, error) {
 	return filepath.Join(root, "target", "release", "examples", "test_server"), nil
 }
 
-// execute sends a command to the test server and waits until the test server has executed the command. It fails if the
-// command fails.
+// execute sends a command to the test server and waits until the test server has executed the command. execute fails if
+// the command fails.
 func (s *testServer) execute(command string) error {
 	s.lock.Lock()
 	defer s.lock.Unlock()
@@ -110,8 +110,8 @@ func (s *testServer) execute(command string) error {
 	return nil
 }
 
-// close ends the test server and waits until the process of the test server has exited. It fails if the process exits
-// with an error.
+// close ends the test server and waits until the process of the test server has exited. close fails if the process
+// exits with an error.
 func (s *testServer) close() error {
 	return errors.Join(s.input.Close(), s.process.Wait())
 }

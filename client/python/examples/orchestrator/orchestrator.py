@@ -1,5 +1,5 @@
-"""Runs a small orchestrator: a strategy agent adds the tasks, two agents complete the tasks, a checker approves the
-result, and a watcher prints the events."""
+"""This example runs a small orchestrator: a strategy agent adds the tasks, two agents complete the tasks, a checker
+approves the result, and a watcher prints the events."""
 
 from __future__ import annotations
 

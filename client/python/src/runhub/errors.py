@@ -1,4 +1,4 @@
-"""Defines the errors of the client, with one class for each reason."""
+"""This module defines the errors of the client, with one class for each reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Converts between JSON and google.protobuf.Value, which is the API's type for any JSON value."""
+"""This module converts between JSON and google.protobuf.Value, which is the API's type for any JSON value."""
 
 from __future__ import annotations
 

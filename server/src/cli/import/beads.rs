@@ -1,4 +1,4 @@
-//! Implements `runhub import beads`, which imports a beads ledger as one run.
+//! This module implements `runhub import beads`, which imports a beads ledger as one run.
 
 mod ledger;
 

@@ -1,4 +1,4 @@
-//! Implements `runhub import`, which imports the runs and tasks of another tool in one transaction.
+//! This module implements `runhub import`, which imports the runs and tasks of another tool in one transaction.
 
 mod beads;
 mod runstore;

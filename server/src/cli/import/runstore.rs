@@ -1,4 +1,4 @@
-//! Implements `runhub import runstore`, which imports a database that the TypeScript class RunStore wrote.
+//! This module implements `runhub import runstore`, which imports a database that the TypeScript class RunStore wrote.
 
 mod reader;
 mod statuses;

@@ -1,4 +1,4 @@
-"""Defines the signal that ends the running calls, leases and subscriptions of a closed client."""
+"""This module defines the signal that ends the running calls, leases and subscriptions of a closed client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Renews the lease of a claim in a background thread."""
+"""This module renews the lease of a claim in a background thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Implements the subscriptions of the blocking client."""
+"""This module implements the subscriptions of the blocking client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Converts the address of a server to a gRPC target, and defines the options of the gRPC channel."""
+"""This module converts the address of a server to a gRPC target, and defines the options of the gRPC channel."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Decides when a call is retried, and when the call's deadline ends the retries."""
+"""This module decides when a call is retried, and when the call's deadline ends the retries."""
 
 from __future__ import annotations
 

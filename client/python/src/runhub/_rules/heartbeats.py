@@ -1,4 +1,4 @@
-"""Decides when to send heartbeats for a lease, and when the lease is lost."""
+"""This module decides when to send heartbeats for a lease, and when the lease is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Decides which messages of the server a subscription yields, and from which position a subscription resumes."""
+"""This module decides which messages of the server a subscription yields, and from which position a subscription
+resumes."""
 
 from __future__ import annotations
 

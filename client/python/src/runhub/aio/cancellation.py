@@ -1,4 +1,4 @@
-"""Cancels the `async with` block of a lease from another asyncio task."""
+"""This module cancels the `async with` block of a lease from another asyncio task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Defines the asyncio client and the function `connect`, which creates a client."""
+"""This module defines the asyncio client and the function `connect`, which creates a client."""
 
 from __future__ import annotations
 

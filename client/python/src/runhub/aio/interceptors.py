@@ -1,4 +1,4 @@
-"""Retries the calls of a client, and converts the errors of gRPC to `runhub.Error`."""
+"""This module retries the calls of a client, and converts the errors of gRPC to `runhub.Error`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Renews the lease of a claim in a background asyncio task."""
+"""This module renews the lease of a claim in a background asyncio task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Implements the subscriptions of the asyncio client."""
+"""This module implements the subscriptions of the asyncio client."""
 
 from __future__ import annotations
 

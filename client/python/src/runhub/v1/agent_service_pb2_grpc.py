@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AgentServiceStub(object):
-    """Stores one state for each role of a run. RunService documents the rules that hold for every service.
+    """AgentService stores one state for each role of a run. RunService documents the rules that hold for every service.
     """
 
     def __init__(self, channel):
@@ -53,7 +53,7 @@ class AgentServiceStub(object):
 
 
 class AgentServiceServicer(object):
-    """Stores one state for each role of a run. RunService documents the rules that hold for every service.
+    """AgentService stores one state for each role of a run. RunService documents the rules that hold for every service.
     """
 
     def SaveAgentState(self, request, context):
@@ -120,7 +120,7 @@ def add_AgentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AgentService(object):
-    """Stores one state for each role of a run. RunService documents the rules that hold for every service.
+    """AgentService stores one state for each role of a run. RunService documents the rules that hold for every service.
     """
 
     @staticmethod

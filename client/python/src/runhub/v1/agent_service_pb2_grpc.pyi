@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AgentServiceStub:
-    """Stores one state for each role of a run. RunService documents the rules that hold for every service."""
+    """AgentService stores one state for each role of a run. RunService documents the rules that hold for every service."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -61,7 +61,7 @@ class AgentServiceStub:
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
-    """Stores one state for each role of a run. RunService documents the rules that hold for every service."""
+    """AgentService stores one state for each role of a run. RunService documents the rules that hold for every service."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SaveAgentState: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.SaveAgentStateRequest, _agent_service_pb2.SaveAgentStateResponse]  # type: ignore[assignment]
@@ -91,7 +91,7 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Stores one state for each role of a run. RunService documents the rules that hold for every service."""
+    """AgentService stores one state for each role of a run. RunService documents the rules that hold for every service."""
 
     @_abc_1.abstractmethod
     def SaveAgentState(

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class ApprovalServiceStub(object):
-    """Stores requests for decisions, and the decisions that people and checkers make. RunService documents the rules that
-    hold for every service.
+    """ApprovalService stores requests for decisions, and the decisions that people and checkers make. RunService documents
+    the rules that hold for every service.
 
     An approval stays PENDING until a caller decides the approval, the approval is cancelled, or the server decides the
     approval at the approval's `expire_time`. Only the first of these changes takes effect. If a caller tries to decide
@@ -92,8 +92,8 @@ class ApprovalServiceStub(object):
 
 
 class ApprovalServiceServicer(object):
-    """Stores requests for decisions, and the decisions that people and checkers make. RunService documents the rules that
-    hold for every service.
+    """ApprovalService stores requests for decisions, and the decisions that people and checkers make. RunService documents
+    the rules that hold for every service.
 
     An approval stays PENDING until a caller decides the approval, the approval is cancelled, or the server decides the
     approval at the approval's `expire_time`. Only the first of these changes takes effect. If a caller tries to decide
@@ -295,8 +295,8 @@ def add_ApprovalServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ApprovalService(object):
-    """Stores requests for decisions, and the decisions that people and checkers make. RunService documents the rules that
-    hold for every service.
+    """ApprovalService stores requests for decisions, and the decisions that people and checkers make. RunService documents
+    the rules that hold for every service.
 
     An approval stays PENDING until a caller decides the approval, the approval is cancelled, or the server decides the
     approval at the approval's `expire_time`. Only the first of these changes takes effect. If a caller tries to decide

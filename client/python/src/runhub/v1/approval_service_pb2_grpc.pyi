@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ApprovalServiceStub:
-    """Stores requests for decisions, and the decisions that people and checkers make. RunService documents the rules that
-    hold for every service.
+    """ApprovalService stores requests for decisions, and the decisions that people and checkers make. RunService documents
+    the rules that hold for every service.
 
     An approval stays PENDING until a caller decides the approval, the approval is cancelled, or the server decides the
     approval at the approval's `expire_time`. Only the first of these changes takes effect. If a caller tries to decide
@@ -144,8 +144,8 @@ class ApprovalServiceStub:
 
 @_typing.type_check_only
 class ApprovalServiceAsyncStub(ApprovalServiceStub):
-    """Stores requests for decisions, and the decisions that people and checkers make. RunService documents the rules that
-    hold for every service.
+    """ApprovalService stores requests for decisions, and the decisions that people and checkers make. RunService documents
+    the rules that hold for every service.
 
     An approval stays PENDING until a caller decides the approval, the approval is cancelled, or the server decides the
     approval at the approval's `expire_time`. Only the first of these changes takes effect. If a caller tries to decide
@@ -257,8 +257,8 @@ class ApprovalServiceAsyncStub(ApprovalServiceStub):
     """
 
 class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Stores requests for decisions, and the decisions that people and checkers make. RunService documents the rules that
-    hold for every service.
+    """ApprovalService stores requests for decisions, and the decisions that people and checkers make. RunService documents
+    the rules that hold for every service.
 
     An approval stays PENDING until a caller decides the approval, the approval is cancelled, or the server decides the
     approval at the approval's `expire_time`. Only the first of these changes takes effect. If a caller tries to decide

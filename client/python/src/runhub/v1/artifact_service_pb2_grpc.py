@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ArtifactServiceStub(object):
-    """Records and lists the artifacts of runs. RunService documents the rules that hold for every service.
+    """ArtifactService records and lists the artifacts of runs. RunService documents the rules that hold for every service.
     """
 
     def __init__(self, channel):
@@ -48,7 +48,7 @@ class ArtifactServiceStub(object):
 
 
 class ArtifactServiceServicer(object):
-    """Records and lists the artifacts of runs. RunService documents the rules that hold for every service.
+    """ArtifactService records and lists the artifacts of runs. RunService documents the rules that hold for every service.
     """
 
     def CreateArtifact(self, request, context):
@@ -99,7 +99,7 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ArtifactService(object):
-    """Records and lists the artifacts of runs. RunService documents the rules that hold for every service.
+    """ArtifactService records and lists the artifacts of runs. RunService documents the rules that hold for every service.
     """
 
     @staticmethod

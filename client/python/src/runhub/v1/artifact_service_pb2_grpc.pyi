@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ArtifactServiceStub:
-    """Records and lists the artifacts of runs. RunService documents the rules that hold for every service."""
+    """ArtifactService records and lists the artifacts of runs. RunService documents the rules that hold for every service."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -54,7 +54,7 @@ class ArtifactServiceStub:
 
 @_typing.type_check_only
 class ArtifactServiceAsyncStub(ArtifactServiceStub):
-    """Records and lists the artifacts of runs. RunService documents the rules that hold for every service."""
+    """ArtifactService records and lists the artifacts of runs. RunService documents the rules that hold for every service."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateArtifact: _aio.UnaryUnaryMultiCallable[_artifact_service_pb2.CreateArtifactRequest, _artifact_service_pb2.CreateArtifactResponse]  # type: ignore[assignment]
@@ -77,7 +77,7 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """
 
 class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Records and lists the artifacts of runs. RunService documents the rules that hold for every service."""
+    """ArtifactService records and lists the artifacts of runs. RunService documents the rules that hold for every service."""
 
     @_abc_1.abstractmethod
     def CreateArtifact(

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class CheckpointServiceStub(object):
-    """Creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for every service.
+    """CheckpointService creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for
+    every service.
     """
 
     def __init__(self, channel):
@@ -58,7 +59,8 @@ class CheckpointServiceStub(object):
 
 
 class CheckpointServiceServicer(object):
-    """Creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for every service.
+    """CheckpointService creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for
+    every service.
     """
 
     def CreateCheckpoint(self, request, context):
@@ -138,7 +140,8 @@ def add_CheckpointServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CheckpointService(object):
-    """Creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for every service.
+    """CheckpointService creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for
+    every service.
     """
 
     @staticmethod

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CheckpointServiceStub:
-    """Creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for every service."""
+    """CheckpointService creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for
+    every service.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -65,7 +67,9 @@ class CheckpointServiceStub:
 
 @_typing.type_check_only
 class CheckpointServiceAsyncStub(CheckpointServiceStub):
-    """Creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for every service."""
+    """CheckpointService creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for
+    every service.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateCheckpoint: _aio.UnaryUnaryMultiCallable[_checkpoint_service_pb2.CreateCheckpointRequest, _checkpoint_service_pb2.CreateCheckpointResponse]  # type: ignore[assignment]
@@ -99,7 +103,9 @@ class CheckpointServiceAsyncStub(CheckpointServiceStub):
     """
 
 class CheckpointServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for every service."""
+    """CheckpointService creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for
+    every service.
+    """
 
     @_abc_1.abstractmethod
     def CreateCheckpoint(

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class EventServiceStub(object):
-    """Appends events to the log, lists events, and streams events to watchers. RunService documents the rules that hold for
-    every service.
+    """EventService appends events to the log, lists events, and streams events to watchers. RunService documents the rules
+    that hold for every service.
 
     A cursor is the position of the last event that a reader or watcher has received. The server continues with the first
     event after the cursor. A cursor is valid for the scope (one run, or all runs) of the call that returned the cursor.
@@ -68,8 +68,8 @@ class EventServiceStub(object):
 
 
 class EventServiceServicer(object):
-    """Appends events to the log, lists events, and streams events to watchers. RunService documents the rules that hold for
-    every service.
+    """EventService appends events to the log, lists events, and streams events to watchers. RunService documents the rules
+    that hold for every service.
 
     A cursor is the position of the last event that a reader or watcher has received. The server continues with the first
     event after the cursor. A cursor is valid for the scope (one run, or all runs) of the call that returned the cursor.
@@ -190,8 +190,8 @@ def add_EventServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EventService(object):
-    """Appends events to the log, lists events, and streams events to watchers. RunService documents the rules that hold for
-    every service.
+    """EventService appends events to the log, lists events, and streams events to watchers. RunService documents the rules
+    that hold for every service.
 
     A cursor is the position of the last event that a reader or watcher has received. The server continues with the first
     event after the cursor. A cursor is valid for the scope (one run, or all runs) of the call that returned the cursor.

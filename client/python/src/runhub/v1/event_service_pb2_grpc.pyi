@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EventServiceStub:
-    """Appends events to the log, lists events, and streams events to watchers. RunService documents the rules that hold for
-    every service.
+    """EventService appends events to the log, lists events, and streams events to watchers. RunService documents the rules
+    that hold for every service.
 
     A cursor is the position of the last event that a reader or watcher has received. The server continues with the first
     event after the cursor. A cursor is valid for the scope (one run, or all runs) of the call that returned the cursor.
@@ -117,8 +117,8 @@ class EventServiceStub:
 
 @_typing.type_check_only
 class EventServiceAsyncStub(EventServiceStub):
-    """Appends events to the log, lists events, and streams events to watchers. RunService documents the rules that hold for
-    every service.
+    """EventService appends events to the log, lists events, and streams events to watchers. RunService documents the rules
+    that hold for every service.
 
     A cursor is the position of the last event that a reader or watcher has received. The server continues with the first
     event after the cursor. A cursor is valid for the scope (one run, or all runs) of the call that returned the cursor.
@@ -203,8 +203,8 @@ class EventServiceAsyncStub(EventServiceStub):
     """
 
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Appends events to the log, lists events, and streams events to watchers. RunService documents the rules that hold for
-    every service.
+    """EventService appends events to the log, lists events, and streams events to watchers. RunService documents the rules
+    that hold for every service.
 
     A cursor is the position of the last event that a reader or watcher has received. The server continues with the first
     event after the cursor. A cursor is valid for the scope (one run, or all runs) of the call that returned the cursor.

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RunServiceStub(object):
-    """Creates, reads, changes, pauses, resumes, cancels and deletes runs.
+    """RunService creates, reads, changes, pauses, resumes, cancels and deletes runs.
 
     The rules in the following paragraphs hold for every service.
 
@@ -130,7 +130,7 @@ class RunServiceStub(object):
 
 
 class RunServiceServicer(object):
-    """Creates, reads, changes, pauses, resumes, cancels and deletes runs.
+    """RunService creates, reads, changes, pauses, resumes, cancels and deletes runs.
 
     The rules in the following paragraphs hold for every service.
 
@@ -414,7 +414,7 @@ def add_RunServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RunService(object):
-    """Creates, reads, changes, pauses, resumes, cancels and deletes runs.
+    """RunService creates, reads, changes, pauses, resumes, cancels and deletes runs.
 
     The rules in the following paragraphs hold for every service.
 

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RunServiceStub:
-    """Creates, reads, changes, pauses, resumes, cancels and deletes runs.
+    """RunService creates, reads, changes, pauses, resumes, cancels and deletes runs.
 
     The rules in the following paragraphs hold for every service.
 
@@ -207,7 +207,7 @@ class RunServiceStub:
 
 @_typing.type_check_only
 class RunServiceAsyncStub(RunServiceStub):
-    """Creates, reads, changes, pauses, resumes, cancels and deletes runs.
+    """RunService creates, reads, changes, pauses, resumes, cancels and deletes runs.
 
     The rules in the following paragraphs hold for every service.
 
@@ -383,7 +383,7 @@ class RunServiceAsyncStub(RunServiceStub):
     """
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Creates, reads, changes, pauses, resumes, cancels and deletes runs.
+    """RunService creates, reads, changes, pauses, resumes, cancels and deletes runs.
 
     The rules in the following paragraphs hold for every service.
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ServerServiceStub(object):
-    """Describes the server that answers the call. RunService documents the rules that hold for every service.
+    """ServerService describes the server that answers the call. RunService documents the rules that hold for every service.
     """
 
     def __init__(self, channel):
@@ -43,7 +43,7 @@ class ServerServiceStub(object):
 
 
 class ServerServiceServicer(object):
-    """Describes the server that answers the call. RunService documents the rules that hold for every service.
+    """ServerService describes the server that answers the call. RunService documents the rules that hold for every service.
     """
 
     def GetServerInfo(self, request, context):
@@ -73,7 +73,7 @@ def add_ServerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ServerService(object):
-    """Describes the server that answers the call. RunService documents the rules that hold for every service.
+    """ServerService describes the server that answers the call. RunService documents the rules that hold for every service.
     """
 
     @staticmethod

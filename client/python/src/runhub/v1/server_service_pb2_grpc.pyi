@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ServerServiceStub:
-    """Describes the server that answers the call. RunService documents the rules that hold for every service."""
+    """ServerService describes the server that answers the call. RunService documents the rules that hold for every service."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -42,7 +42,7 @@ class ServerServiceStub:
 
 @_typing.type_check_only
 class ServerServiceAsyncStub(ServerServiceStub):
-    """Describes the server that answers the call. RunService documents the rules that hold for every service."""
+    """ServerService describes the server that answers the call. RunService documents the rules that hold for every service."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_server_service_pb2.GetServerInfoRequest, _server_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
@@ -53,7 +53,7 @@ class ServerServiceAsyncStub(ServerServiceStub):
     """
 
 class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Describes the server that answers the call. RunService documents the rules that hold for every service."""
+    """ServerService describes the server that answers the call. RunService documents the rules that hold for every service."""
 
     @_abc_1.abstractmethod
     def GetServerInfo(

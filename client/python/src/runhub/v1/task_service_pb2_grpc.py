@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class TaskServiceStub(object):
-    """Stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService documents
-    the rules that hold for every service.
+    """TaskService stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService
+    documents the rules that hold for every service.
 
     FailTask and ReleaseTask accept only a task that is IN_PROGRESS. BlockTask accepts a task that is IN_PROGRESS or
     PENDING. CompleteTask and AbandonTask accept a task that is IN_PROGRESS, PENDING or BLOCKED. The status COMPLETED is
@@ -150,8 +150,8 @@ class TaskServiceStub(object):
 
 
 class TaskServiceServicer(object):
-    """Stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService documents
-    the rules that hold for every service.
+    """TaskService stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService
+    documents the rules that hold for every service.
 
     FailTask and ReleaseTask accept only a task that is IN_PROGRESS. BlockTask accepts a task that is IN_PROGRESS or
     PENDING. CompleteTask and AbandonTask accept a task that is IN_PROGRESS, PENDING or BLOCKED. The status COMPLETED is
@@ -587,8 +587,8 @@ def add_TaskServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TaskService(object):
-    """Stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService documents
-    the rules that hold for every service.
+    """TaskService stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService
+    documents the rules that hold for every service.
 
     FailTask and ReleaseTask accept only a task that is IN_PROGRESS. BlockTask accepts a task that is IN_PROGRESS or
     PENDING. CompleteTask and AbandonTask accept a task that is IN_PROGRESS, PENDING or BLOCKED. The status COMPLETED is

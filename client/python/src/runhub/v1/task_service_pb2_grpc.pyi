@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TaskServiceStub:
-    """Stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService documents
-    the rules that hold for every service.
+    """TaskService stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService
+    documents the rules that hold for every service.
 
     FailTask and ReleaseTask accept only a task that is IN_PROGRESS. BlockTask accepts a task that is IN_PROGRESS or
     PENDING. CompleteTask and AbandonTask accept a task that is IN_PROGRESS, PENDING or BLOCKED. The status COMPLETED is
@@ -306,8 +306,8 @@ class TaskServiceStub:
 
 @_typing.type_check_only
 class TaskServiceAsyncStub(TaskServiceStub):
-    """Stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService documents
-    the rules that hold for every service.
+    """TaskService stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService
+    documents the rules that hold for every service.
 
     FailTask and ReleaseTask accept only a task that is IN_PROGRESS. BlockTask accepts a task that is IN_PROGRESS or
     PENDING. CompleteTask and AbandonTask accept a task that is IN_PROGRESS, PENDING or BLOCKED. The status COMPLETED is
@@ -581,8 +581,8 @@ class TaskServiceAsyncStub(TaskServiceStub):
     """
 
 class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService documents
-    the rules that hold for every service.
+    """TaskService stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService
+    documents the rules that hold for every service.
 
     FailTask and ReleaseTask accept only a task that is IN_PROGRESS. BlockTask accepts a task that is IN_PROGRESS or
     PENDING. CompleteTask and AbandonTask accept a task that is IN_PROGRESS, PENDING or BLOCKED. The status COMPLETED is

@@ -1,4 +1,4 @@
-//! Parses a beads ledger into tasks.
+//! This module parses a beads ledger into tasks.
 
 use std::collections::{BTreeMap, HashSet};
 

@@ -1,5 +1,5 @@
-//! Reads a database that the TypeScript class RunStore wrote. RunStore defines the schema, so the SQL for this schema
-//! is here and not in `store/`.
+//! This module reads a database that the TypeScript class RunStore wrote. RunStore defines the schema, so the SQL for
+//! this schema is here and not in `store/`.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Maps the status words of RunStore to the statuses of Runhub.
+//! This module maps the status words of RunStore to the statuses of Runhub.
 
 use std::fmt;
 use std::str::FromStr;

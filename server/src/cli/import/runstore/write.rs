@@ -1,4 +1,5 @@
-//! Writes the rows of a RunStore database to a Runhub database in one transaction. Ids and times do not change.
+//! This module writes the rows of a RunStore database to a Runhub database in one transaction. Ids and times do not
+//! change.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;

@@ -167,7 +167,7 @@ export const ListAgentStatesResponseSchema: GenMessage<ListAgentStatesResponse> 
   messageDesc(file_runhub_v1_agent_service, 5);
 
 /**
- * Stores one state for each role of a run. RunService documents the rules that hold for every service.
+ * AgentService stores one state for each role of a run. RunService documents the rules that hold for every service.
  *
  * @generated from service runhub.v1.AgentService
  */

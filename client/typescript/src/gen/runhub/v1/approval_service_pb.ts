@@ -634,8 +634,8 @@ export const ListApprovalsResponseSchema: GenMessage<ListApprovalsResponse> = /*
   messageDesc(file_runhub_v1_approval_service, 17);
 
 /**
- * Stores requests for decisions, and the decisions that people and checkers make. RunService documents the rules that
- * hold for every service.
+ * ApprovalService stores requests for decisions, and the decisions that people and checkers make. RunService documents
+ * the rules that hold for every service.
  *
  * An approval stays PENDING until a caller decides the approval, the approval is cancelled, or the server decides the
  * approval at the approval's `expire_time`. Only the first of these changes takes effect. If a caller tries to decide

@@ -179,7 +179,7 @@ export const ListArtifactsResponseSchema: GenMessage<ListArtifactsResponse> = /*
   messageDesc(file_runhub_v1_artifact_service, 3);
 
 /**
- * Records and lists the artifacts of runs. RunService documents the rules that hold for every service.
+ * ArtifactService records and lists the artifacts of runs. RunService documents the rules that hold for every service.
  *
  * @generated from service runhub.v1.ArtifactService
  */

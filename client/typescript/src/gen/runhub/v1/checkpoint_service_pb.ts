@@ -236,7 +236,8 @@ export const ListCheckpointsResponseSchema: GenMessage<ListCheckpointsResponse> 
   messageDesc(file_runhub_v1_checkpoint_service, 7);
 
 /**
- * Creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for every service.
+ * CheckpointService creates, returns and lists the checkpoints of runs. RunService documents the rules that hold for
+ * every service.
  *
  * @generated from service runhub.v1.CheckpointService
  */

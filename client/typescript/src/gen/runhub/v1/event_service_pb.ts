@@ -492,8 +492,8 @@ export const EndReasonSchema: GenEnum<EndReason> = /*@__PURE__*/
   enumDesc(file_runhub_v1_event_service, 1);
 
 /**
- * Appends events to the log, lists events, and streams events to watchers. RunService documents the rules that hold for
- * every service.
+ * EventService appends events to the log, lists events, and streams events to watchers. RunService documents the rules
+ * that hold for every service.
  *
  * A cursor is the position of the last event that a reader or watcher has received. The server continues with the first
  * event after the cursor. A cursor is valid for the scope (one run, or all runs) of the call that returned the cursor.

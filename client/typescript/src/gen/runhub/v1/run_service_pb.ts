@@ -685,7 +685,7 @@ export const GetRunSnapshotResponseSchema: GenMessage<GetRunSnapshotResponse> = 
   messageDesc(file_runhub_v1_run_service, 21);
 
 /**
- * Creates, reads, changes, pauses, resumes, cancels and deletes runs.
+ * RunService creates, reads, changes, pauses, resumes, cancels and deletes runs.
  *
  * The rules in the following paragraphs hold for every service.
  *

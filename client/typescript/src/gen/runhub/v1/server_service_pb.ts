@@ -92,7 +92,7 @@ export const GetServerInfoResponseSchema: GenMessage<GetServerInfoResponse> = /*
   messageDesc(file_runhub_v1_server_service, 1);
 
 /**
- * Describes the server that answers the call. RunService documents the rules that hold for every service.
+ * ServerService describes the server that answers the call. RunService documents the rules that hold for every service.
  *
  * @generated from service runhub.v1.ServerService
  */

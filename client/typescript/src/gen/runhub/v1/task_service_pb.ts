@@ -1201,8 +1201,8 @@ export const ExplainTaskResponseSchema: GenMessage<ExplainTaskResponse> = /*@__P
   messageDesc(file_runhub_v1_task_service, 35);
 
 /**
- * Stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService documents
- * the rules that hold for every service.
+ * TaskService stores the plan of a run, leases the run's tasks to agents, and records the agents' attempts. RunService
+ * documents the rules that hold for every service.
  *
  * FailTask and ReleaseTask accept only a task that is IN_PROGRESS. BlockTask accepts a task that is IN_PROGRESS or
  * PENDING. CompleteTask and AbandonTask accept a task that is IN_PROGRESS, PENDING or BLOCKED. The status COMPLETED is
