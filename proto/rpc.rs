@@ -12,11 +12,11 @@ pub struct Rpc {
     pub name: &'static str,
     /// The path of the RPC's HTTP/2 request, for example "/runhub.v1.TaskService/ClaimTask".
     pub path: &'static str,
-    /// True if the RPC changes state.
+    /// If the RPC changes state, the value is true.
     pub mutates: bool,
     /// The admission of the RPC, which specifies how an overloaded server treats a call of the RPC.
     pub admission: Admission,
-    /// True if the RPC returns its results in pages.
+    /// If the RPC returns its results in pages, the value is true.
     pub paged: bool,
 }
 

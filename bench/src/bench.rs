@@ -34,8 +34,8 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Connects to the server that the option `--server` names, and returns the bench. If the option is not set,
-    /// starts a server. Fails if the payload is not JSON, or if the server can't be started or reached.
+    /// Connects to the server that the option `--server` names, and returns the bench. If the option is not set, the
+    /// function starts a server. Fails if the payload is not JSON, or if the server can't be started or reached.
     pub async fn start(options: &Options, host: Host) -> Result<Self, Error> {
         let payload = Json::parse(&options.payload).map_err(|error| Error::Payload(error.to_string()))?;
         let own_server = match options.server {

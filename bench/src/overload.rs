@@ -42,8 +42,8 @@ const SATURATING_CALLERS: usize = 256;
 #[derive(Clone, Copy)]
 struct Step {
     callers: usize,
-    /// True if a caller waits for the retry delay in a refusal before repeating the call. False if the caller repeats
-    /// the call immediately.
+    /// If a caller waits for the retry delay in a refusal before repeating the call, the value is true. If the caller
+    /// repeats the call immediately, the value is false.
     is_patient: bool,
 }
 

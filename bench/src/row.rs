@@ -34,8 +34,8 @@ pub struct Row {
     /// The kind of the target: `AT_LEAST` or `AT_MOST`. None means that the row has no target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_is: Option<&'static str>,
-    /// True if the figure meets the target. None means that the row has no target, or that the figure could not be
-    /// measured.
+    /// If the figure meets the target, the value is true. None means that the row has no target, or that the figure
+    /// could not be measured.
     pub met: Option<bool>,
 }
 

@@ -74,7 +74,7 @@ func TestCloseEndsSubscription(t *testing.T) {
 	}
 }
 
-func TestLeaseOfClosedClientIsLostAsUnanswered(t *testing.T) {
+func TestCloseEndsLeasesWithCauseUnanswered(t *testing.T) {
 	handlers := map[string]func(context.Context, int) (v1.LeaseState, error){
 		"answer":         func(ctx context.Context, call int) (v1.LeaseState, error) { return 0, neverAnswer(ctx, call) },
 		"next try":       refuseHeartbeats(later),

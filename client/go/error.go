@@ -28,24 +28,25 @@ var (
 // If the caller's context ended the call, errors.Is finds context.Canceled or context.DeadlineExceeded in the error.
 // errors.Is and errors.As also find the cause of the context, for example a [LeaseLost].
 type Error struct {
-	// Reason for which the server refused the call. Empty if the call did not reach the server's handler, or if the
-	// response was dropped.
+	// Reason for which the server refused the call. If the call did not reach the server's handler, or if the response was
+	// dropped, the value is empty.
 	Reason Reason
 	// gRPC status code of the error. status.Code(err) returns the same code.
 	Code codes.Code
 	// Explanation for people. Programs must not parse the text.
 	Message string
-	// Further facts about the error. v1.ErrorReason documents the keys and values. Empty if the error has no reason.
+	// Further facts about the error. v1.ErrorReason documents the keys and values. If the error has no reason, the value
+	// is empty.
 	Metadata map[string]string
-	// Invalid fields of the request. Empty if the server reports no invalid field.
+	// Invalid fields of the request. If the server reports no invalid field, the value is empty.
 	Fields []FieldError
-	// Time to wait before the call is repeated. 0 if the server specifies no delay.
+	// Time to wait before the call is repeated. If the server specifies no delay, the value is 0.
 	RetryDelay time.Duration
 
-	// Status that gRPC returned. Nil if the client created the error.
+	// Status that gRPC returned. If the client created the error, the value is nil.
 	answer *status.Status
 	// Causes for which the client itself ended the call, such as the end of the caller's context, and the last error of
-	// the call. Nil if the error comes from the server or the network.
+	// the call. If the error comes from the server or the network, the value is nil.
 	causes []error
 }
 

@@ -39,7 +39,7 @@ type LeaseLost struct {
 	Because Cause
 	// ID of the task whose lease was lost.
 	taskID string
-	// Error of the last heartbeat. Nil if the last heartbeat did not fail.
+	// Error of the last heartbeat. If the last heartbeat did not fail, the value is nil.
 	cause error
 }
 
@@ -67,8 +67,8 @@ type Lease struct {
 
 	// Mutex that protects the fields below.
 	lock sync.Mutex
-	// Latest progress that the server has not confirmed by the response to a heartbeat. Nil if every progress is
-	// confirmed.
+	// Latest progress that the server has not confirmed by the response to a heartbeat. If every progress is confirmed,
+	// the value is nil.
 	progress *structpb.Value
 	state    v1.LeaseState
 	// Channels on which callers wait for a state. Only the channel of the current state is closed.

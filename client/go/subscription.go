@@ -93,7 +93,7 @@ func (s *Subscription) Updates(ctx context.Context) iter.Seq2[*v1.SubscribeEvent
 type reader struct {
 	*Subscription
 	backoff *backoff
-	// Current stream of the reader. Nil if the method `receive` must first open a stream.
+	// Current stream of the reader. If the method `receive` must first open a stream, the value is nil.
 	stream grpc.ServerStreamingClient[v1.SubscribeEventsResponse]
 }
 

@@ -13,7 +13,8 @@ type subscriptionState struct {
 	// ID of the log in which the cursor is valid. If InLog has not set the log, the ID is empty before the first
 	// stream.
 	logID string
-	// Snapshot parts that have been received, merged into one snapshot. Nil if no snapshot is being received.
+	// Snapshot parts that have been received, merged into one snapshot. If no snapshot is being received, the value is
+	// nil.
 	snapshot   *v1.RunSnapshot
 	isCaughtUp bool
 	// True after the subscription has received its last message.

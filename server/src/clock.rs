@@ -63,7 +63,7 @@ pub struct ManualClock(Arc<watch::Sender<ManualTime>>);
 #[derive(Debug, Clone, Copy)]
 struct ManualTime {
     now: Timestamp,
-    /// The time when the last stall started. None if the process has not stalled.
+    /// The time when the last stall started. If the process has not stalled, the value is None.
     stalled_at: Option<Timestamp>,
 }
 

@@ -99,9 +99,11 @@ impl std::fmt::Display for Resource {
 pub struct StaleToken {
     /// The id of the task that the call is about.
     pub task_id: String,
-    /// The number of the attempt that the token was issued for. None if the token was never issued for this task.
+    /// The number of the attempt that the token was issued for. If the token was never issued for this task, the value
+    /// is None.
     pub attempt_number: Option<i32>,
-    /// The id of the agent that the token was issued to. None if the server stores no agent for the token.
+    /// The id of the agent that the token was issued to. If the server stores no agent for the token, the value is
+    /// None.
     pub agent_id: Option<String>,
     /// The number of the task's newest attempt.
     pub current_attempt_number: i32,

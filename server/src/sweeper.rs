@@ -39,7 +39,8 @@ pub struct Sweeper {
     waiters: Arc<Waiters>,
     /// The time of the last clock check.
     last_clock_check: Timestamp,
-    /// The start of a stall after which the leases have not been extended yet. None if no lease must be extended.
+    /// The start of a stall after which the leases have not been extended yet. If no lease must be extended, the value
+    /// is None.
     stalled_since: Option<Timestamp>,
     /// The time up to which the sweeper has woken the claims for tasks whose `not_before_time` has passed.
     swept_at: Timestamp,

@@ -158,9 +158,9 @@ pub struct Wakeup<'a, K: Clone + Eq + Hash> {
 }
 
 impl<K: Clone + Eq + Hash> Wakeup<'_, K> {
-    /// Reports that the call found a task. If the task has paths, wakes two more calls of the list. When the lease of a
-    /// task with paths ends, only one call of each list is woken, because only a check of every task would show how
-    /// many tasks became ready.
+    /// Reports that the call found a task. If the task has paths, the function wakes two more calls of the list. When
+    /// the lease of a task with paths ends, only one call of each list is woken, because only a check of every task
+    /// would show how many tasks became ready.
     pub fn report_task(mut self, has_paths: bool) {
         self.is_passed_on = false;
         let further_calls = if has_paths { 2 } else { 0 };
@@ -208,8 +208,8 @@ impl DueTimer {
         self.time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records `time` as the next due time and wakes the sweeper. If an earlier or equal time is already recorded, does
-    /// nothing.
+    /// Records `time` as the next due time and wakes the sweeper. If an earlier or equal time is already recorded, the
+    /// function does nothing.
     pub fn bring_forward(&self, time: Timestamp) {
         let mut next = self.lock();
         if next.is_none_or(|next| time < next) {

@@ -181,7 +181,7 @@ type RequestApprovalRequest struct {
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
 	// The id of the task that the approval is about. If `task_id` is unset, the approval is about the whole run.
 	TaskId *string `protobuf:"bytes,2,opt,name=task_id,json=taskId,proto3,oneof" json:"task_id,omitempty"`
-	// The question to decide, in one line (required, at most 64 KiB).
+	// The title of the approval, in one line (required, at most 64 KiB).
 	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
 	// Data for the person or checker that decides the approval: any JSON value within the limits of Approval.payload. If
 	// `payload` is unset, the data is null.

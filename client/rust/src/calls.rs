@@ -15,9 +15,9 @@ use crate::{Client, Error, repeat_for};
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 impl Client {
-    /// Makes a call and returns the response. If the client has a deadline, repeats the call while the error is
-    /// temporary and the deadline has not passed. Fails with the last error of the call, or with DEADLINE_EXCEEDED if
-    /// the server has not answered before the deadline.
+    /// Makes a call and returns the response. If the client has a deadline, the function repeats the call while the
+    /// error is temporary and the deadline has not passed. Fails with the last error of the call, or with
+    /// DEADLINE_EXCEEDED if the server has not answered before the deadline.
     async fn make_call<Q, A, F>(&self, mut request: Q, send: impl Fn(Channel, Q) -> F) -> Result<A, Error>
     where
         Q: Request,
@@ -97,7 +97,7 @@ macro_rules! calls {
 
 runhub_api::for_each_unary_rpc!(calls);
 
-/// Sets a new request_id. If the RPC has no request_id or the caller has set a request_id, does nothing.
+/// Sets a new request_id. If the RPC has no request_id or the caller has set a request_id, the function does nothing.
 // `Uuid::now_v7` reads the system clock, because the client has no injected clock. The id only needs to be unique.
 #[allow(clippy::disallowed_methods)]
 fn ensure_request_id(request: &mut impl Request) {

@@ -33,8 +33,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(crate) channel: Channel,
-    /// Time limit for a call and all its retries. None if the client makes each call once and sends the request
-    /// unchanged.
+    /// Time limit for a call and all its retries. If the client makes each call once and sends the request unchanged,
+    /// the value is None.
     pub(crate) deadline: Option<Duration>,
 }
 
@@ -82,8 +82,8 @@ impl Client {
     }
 }
 
-/// Returns the endpoint of the server. If the address names a Unix socket, also returns the path of the socket. Fails
-/// if the address is not valid.
+/// Returns the endpoint of the server. If the address names a Unix socket, the function also returns the path of the
+/// socket. Fails if the address is not valid.
 fn build_endpoint(server: &str) -> Result<(Endpoint, Option<PathBuf>), Error> {
     let (uri, path) = parse_address(server).ok_or_else(|| Error::Address(server.to_owned()))?;
     let endpoint = Endpoint::from(uri)

@@ -27,9 +27,10 @@ pub enum Error {
         message: String,
         /// Further facts about the error. [`ErrorReason`] documents the keys and values.
         metadata: BTreeMap<String, String>,
-        /// The path and the problem of each invalid field of the request. Empty if the server reports no invalid field.
+        /// The path and the problem of each invalid field of the request. If the server reports no invalid field, the
+        /// value is empty.
         fields: Vec<(String, String)>,
-        /// Time to wait before the call is repeated. None if the server specifies no delay.
+        /// Time to wait before the call is repeated. If the server specifies no delay, the value is None.
         retry_delay: Option<Duration>,
     },
     /// The call did not reach the server's handler, or the response was dropped.

@@ -104,9 +104,9 @@ impl Client {
 }
 
 impl LeaseKeeper {
-    /// Runs the future `work` while the lease is renewed, and returns the output of `work`. If the lease is lost, drops
-    /// `work` at the current await point. If `work` never awaits, or starts a Tokio task or a process, the caller must
-    /// end the attempt.
+    /// Runs the future `work` while the lease is renewed, and returns the output of `work`. If the lease is lost, the
+    /// function drops `work` at the current await point. If `work` never awaits, or starts a Tokio task or a process,
+    /// the caller must end the attempt.
     ///
     /// A request to stop does not end the attempt. The keeper still renews the lease, and the server still accepts a
     /// report. A future that should stop must also wait for [`cancel_requested`](Self::cancel_requested).
@@ -154,7 +154,8 @@ impl LeaseKeeper {
         self.wait_for_state(LeaseState::PauseRequested).await
     }
 
-    /// Waits until a paused run is resumed. If the run is neither paused nor being cancelled, returns immediately.
+    /// Waits until a paused run is resumed. If the run is neither paused nor being cancelled, the function returns
+    /// immediately.
     ///
     /// # Errors
     /// Fails if the lease is lost.

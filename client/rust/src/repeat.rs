@@ -24,7 +24,7 @@ pub(crate) fn build_delays() -> ExponentialBuilder {
         .with_jitter()
 }
 
-/// Returns the server's retry delay if the retry delay is longer than `delay`. Otherwise returns `delay`.
+/// Returns the server's retry delay if the retry delay is longer than `delay`. Otherwise the function returns `delay`.
 fn raise_to_retry_delay(error: &Error, delay: Option<Duration>) -> Option<Duration> {
     delay.max(error.retry_delay())
 }
@@ -35,9 +35,8 @@ fn raise_to_retry_delay(error: &Error, delay: Option<Duration>) -> Option<Durati
 /// If the server sends a retry delay, the next retry waits at least for this delay. A call that changes state must have
 /// the same `request_id` in each retry, so that the server makes the change only once.
 ///
-/// # Errors
-/// Fails with the first error that is not temporary. When `limit` has passed, fails with the last error of the call, or
-/// with [`Code::DeadlineExceeded`] if the server has not answered.
+/// # Errors Fails with the first error that is not temporary. When `limit` has passed, the function fails with the last
+/// error of the call, or with [`Code::DeadlineExceeded`] if the server has not answered.
 pub async fn repeat_for<T, F>(limit: Duration, call: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,

@@ -45,7 +45,8 @@ pub struct Subscription {
     log_id: Option<String>,
     /// Updates that have been received but not yielded.
     received: VecDeque<Update>,
-    /// Snapshot parts that have been received, joined into one snapshot. None if no snapshot is being received.
+    /// Snapshot parts that have been received, joined into one snapshot. If no snapshot is being received, the value is
+    /// None.
     snapshot: Option<RunSnapshot>,
     caught_up: bool,
     ended: bool,
@@ -93,7 +94,8 @@ impl Subscription {
         self
     }
 
-    /// Returns the next update. An error that is not temporary is the last item. After the last item, returns None.
+    /// Returns the next update. An error that is not temporary is the last item. After the last item, the function
+    /// returns None.
     pub async fn next(&mut self) -> Option<Result<Update, Error>> {
         loop {
             if let Some(update) = self.received.pop_front() {

@@ -60,8 +60,8 @@ pub(crate) fn cause_name(lost: &LeaseLost) -> &'static str {
 struct ReceivedMessages {
     events: Vec<Value>,
     caught_up: usize,
-    /// The reason for the end of the subscription, or the text of the error that ended the subscription. None if the
-    /// subscription has not ended.
+    /// The reason for the end of the subscription, or the text of the error that ended the subscription. If the
+    /// subscription has not ended, the value is None.
     end: Option<String>,
 }
 

@@ -33,8 +33,8 @@ pub struct TargetServer {
     pub binary: PathBuf,
     /// The address of the server itself, for the verb `cli`. This address bypasses the test server's proxy.
     pub direct_address: String,
-    /// The test server that controls the server. None if the server runs without a test server. The verb `server` then
-    /// fails.
+    /// The test server that controls the server. If the server runs without a test server, the value is None. The verb
+    /// `server` then fails.
     pub test_server: Option<Mutex<TestServer>>,
 }
 

@@ -20,7 +20,7 @@ pub struct TestServer {
     folder: TempDir,
     binary: PathBuf,
     proxy: Proxy,
-    /// The process of the server. None while the server is down.
+    /// The process of the server. While the server is down, the value is None.
     server: Option<Child>,
 }
 

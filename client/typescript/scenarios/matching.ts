@@ -42,8 +42,8 @@ export function expectMatch(expected: Json | undefined, actual: Json): void {
 }
 
 /**
- * Returns the value in `json` at a path such as `tasks.0.id`. For the path `.`, returns the whole `json`. Throws
- * StepFailed if `json` has no value at the path.
+ * Returns the value in `json` at a path such as `tasks.0.id`. For the path `.`, the function returns the whole `json`.
+ * Throws StepFailed if `json` has no value at the path.
  */
 export function findValue(path: string, json: Json): Json {
   let value: Json | undefined = json;

@@ -43,7 +43,8 @@ export async function runScenario(file: string, { server, participant }: RunScen
 }
 
 /**
- * Runs the participants at the same time. If a participant fails, ends the other participants and throws StepFailed.
+ * Runs the participants at the same time. If a participant fails, the function ends the other participants and throws
+ * StepFailed.
  */
 async function runParticipants(
   participants: readonly [string, readonly JsonObject[]][],

@@ -31,9 +31,9 @@ export function isTestServerAvailable(): boolean {
 let file: string | undefined;
 
 /**
- * Returns the path of the test server's executable. If the environment variable RUNHUB_TEST_SERVER contains a path,
- * returns that path. Otherwise builds the executable on the first call and returns the path
- * of the built file. Throws an Error if the build fails.
+ * Returns the path of the test server's executable. If the environment variable RUNHUB_TEST_SERVER contains a path, the
+ * function returns that path. Otherwise, the function builds the executable on the first call and returns the path of
+ * the built file. Throws an Error if the build fails.
  */
 export function findOrBuildTestServer(): string {
   file ??= process.env.RUNHUB_TEST_SERVER ?? buildTestServer();

@@ -78,8 +78,8 @@ export class RunhubError extends Error {
    */
   readonly retryDelayMs: number | undefined;
   /**
-   * True if the cause of the error is temporary: the server is down, shutting down or overloaded, or the connection
-   * broke. A repeated call may then succeed.
+   * If the server is down, shutting down or overloaded, or if the connection broke, the value is true: the error is
+   * temporary, and a repeated call may succeed.
    */
   readonly isTemporary: boolean;
 

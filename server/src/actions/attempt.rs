@@ -6,8 +6,8 @@ use crate::domain::system_event;
 use crate::error::{Error, Resource, Result};
 use crate::store::{Limit, Tx, attempts, events, runs, tasks};
 
-/// Records the report of an attempt and returns the attempt. If a claim opened an attempt with the reported number,
-/// updates that attempt. Otherwise adds a new attempt. Fails if the task belongs to another run.
+/// Records the report of an attempt and returns the attempt. If a claim opened an attempt with the reported number, the
+/// function updates that attempt. Otherwise the function adds a new attempt. Fails if the task belongs to another run.
 pub fn record(tx: &mut dyn Tx, run_id: &str, task_id: &str, report: &AttemptReport) -> Result<TaskAttempt> {
     let run_key = runs::get_key(tx, run_id)?;
     let task = tasks::get(tx, task_id)?;

@@ -35,7 +35,7 @@ pub fn cancel(tx: &mut dyn Tx, run_id: &str, reason: &str, grace: Duration) -> R
     Ok(next)
 }
 
-/// Ends the cancellation of a run without leased tasks. If the run is not being cancelled, does nothing.
+/// Ends the cancellation of a run without leased tasks. If the run is not being cancelled, the function does nothing.
 pub fn finish_if_idle(tx: &mut dyn Tx, run_key: Key) -> Result<()> {
     if tasks::has_task_in_progress(tx, run_key)? {
         return Ok(());

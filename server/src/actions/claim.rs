@@ -31,7 +31,7 @@ pub struct Claim {
     pub task: Task,
     /// The lease that the agent holds.
     pub lease: Lease,
-    /// The task's newest attempt before this claim. None if the task had no attempt before.
+    /// The task's newest attempt before this claim. If the task had no attempt before, the value is None.
     pub previous_attempt: Option<TaskAttempt>,
 }
 

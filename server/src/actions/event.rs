@@ -10,7 +10,7 @@ use crate::store::{Tx, runs, tasks};
 /// An event that a caller appends to the log of a run.
 #[derive(Debug, Clone)]
 pub struct CallerEvent {
-    /// The id of the task that the event is about. None if the event is about no task.
+    /// The id of the task that the event is about. If the event is about no task, the value is None.
     pub task_id: Option<String>,
     /// The event without its task key. `append` sets the task key from `task_id`.
     pub draft: EventDraft,

@@ -39,7 +39,7 @@ pub struct LeaseHeartbeat {
 pub struct HeartbeatResult {
     /// The state of the lease, which tells the holder whether to continue the task.
     pub state: LeaseState,
-    /// The time when the lease expires. None if the holder has lost the lease.
+    /// The time when the lease expires. If the holder has lost the lease, the value is None.
     pub expire_time: Option<Timestamp>,
 }
 

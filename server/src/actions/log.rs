@@ -140,8 +140,8 @@ pub enum RunState {
     Deleted,
 }
 
-/// Reads the events that `scan` selects, and returns the events with the state of the run. If `cursor` is set, fails if
-/// retention has removed events after the cursor, because the caller would miss the removed events.
+/// Reads the events that `scan` selects, and returns the events with the state of the run. If `cursor` is set, the
+/// function fails if retention has removed events after the cursor, because the caller would miss the removed events.
 pub fn read(tx: &mut dyn Tx, scan: &Scan, cursor: Option<i64>, limit: Limit) -> Result<LogRead> {
     let run = scan.run_key.map_or(Ok(RunState::Active), |key| read_run_state(tx, key))?;
     if let (RunState::Deleted, Some(key)) = (run, scan.run_key) {
@@ -159,8 +159,8 @@ fn read_run_state(tx: &mut dyn Tx, key: Key) -> Result<RunState> {
     })
 }
 
-/// Returns the position of a run's deletion. If retention has removed the event of the deletion, returns the newest
-/// position of the log.
+/// Returns the position of a run's deletion. If retention has removed the event of the deletion, the function returns
+/// the newest position of the log.
 fn read_deletion_position(tx: &mut dyn Tx, key: Key) -> Result<i64> {
     match events::newest_position_of_run(tx, key)? {
         0 => counters::newest_position(tx),

@@ -47,8 +47,8 @@ fn apply_change(tx: &mut dyn Tx, run_id: &str, decide: impl Fn(&Run, Timestamp) 
     Ok(next)
 }
 
-/// Pauses a run and returns the paused run. If the run is already paused, changes nothing. Fails if the run has ended
-/// or is being cancelled.
+/// Pauses a run and returns the paused run. If the run is already paused, the function changes nothing. Fails if the
+/// run has ended or is being cancelled.
 pub fn pause(tx: &mut dyn Tx, run_id: &str, reason: &str) -> Result<Run> {
     let run = runs::get(tx, run_id)?;
     pause_loaded(tx, &run, reason)
@@ -66,7 +66,7 @@ pub(super) fn pause_loaded(tx: &mut dyn Tx, run: &Run, reason: &str) -> Result<R
 }
 
 /// Restores the status that a paused run had before the pause, and returns the resumed run. If the run is not paused,
-/// changes nothing. Fails if the run has ended or is being cancelled.
+/// the function changes nothing. Fails if the run has ended or is being cancelled.
 pub fn resume(tx: &mut dyn Tx, run_id: &str, reason: &str) -> Result<Run> {
     let run = runs::get(tx, run_id)?;
     let next = run.resumed(reason, tx.now())?;
@@ -77,7 +77,8 @@ pub fn resume(tx: &mut dyn Tx, run_id: &str, reason: &str) -> Result<Run> {
     Ok(next)
 }
 
-/// Saves a changed run. If the status has changed, sends the signals that wake the claims waiting for tasks of the run.
+/// Saves a changed run. If the status has changed, the function sends the signals that wake the claims waiting for
+/// tasks of the run.
 pub(super) fn save_status(tx: &mut dyn Tx, before: &Run, after: &Run) -> Result<()> {
     runs::save(tx, after)?;
     if before.status == after.status {

@@ -72,8 +72,8 @@ pub fn is_pending(approval: &v1::Approval) -> bool {
     approval.verdict() == ApprovalVerdict::Pending
 }
 
-/// Returns the title of an approval. If an approval was recorded without a request and has no title, returns the
-/// rationale of the approval.
+/// Returns the title of an approval. If an approval was recorded without a request and has no title, the function
+/// returns the rationale of the approval.
 pub fn title(approval: &v1::Approval) -> &str {
     if approval.title.is_empty() { &approval.rationale } else { &approval.title }
 }

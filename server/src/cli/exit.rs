@@ -44,8 +44,8 @@ impl Failure {
         Self { message: format!("{server}: {}", self.message), ..self }
     }
 
-    /// Prints the failure's message to standard error and returns the failure's exit code. For a broken pipe, prints
-    /// nothing and returns success.
+    /// Prints the failure's message to standard error and returns the failure's exit code. For a broken pipe, the
+    /// function prints nothing and returns success.
     pub fn report(self) -> ExitCode {
         if self.is_broken_pipe {
             return ExitCode::SUCCESS;

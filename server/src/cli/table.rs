@@ -32,7 +32,8 @@ pub fn new(headings: &[&str]) -> Table {
     table
 }
 
-/// Prints a table. If the table has no rows, prints the text `if_empty` instead. Fails if the output can't be written.
+/// Prints a table. If the table has no rows, the function prints the text `if_empty` instead. Fails if the output can't
+/// be written.
 pub fn print(to: &mut impl Write, table: &mut Table, if_empty: &str) -> io::Result<()> {
     if table.row_iter().next().is_none() {
         return writeln!(to, "{if_empty}");

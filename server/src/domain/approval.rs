@@ -60,8 +60,8 @@ pub struct Approval {
     pub run_id: String,
     pub task_key: Option<Key>,
     pub task_id: Option<String>,
-    /// The source of the decision, for example `human` or `system`. Empty while the approval is pending, or if the
-    /// requester cancelled the approval.
+    /// The source of the decision, for example `human` or `system`. While the approval is pending, or if the requester
+    /// cancelled the approval, the value is empty.
     pub source: String,
     pub verdict: ApprovalVerdict,
     pub title: String,
@@ -73,8 +73,8 @@ pub struct Approval {
     pub expire_time: Option<Timestamp>,
     /// Whether the server has applied the `on_expiry` policy to this approval.
     pub has_expired: bool,
-    /// The time at which the approval was decided, expired with a verdict, or was cancelled. None while the approval is
-    /// pending.
+    /// The time at which the approval was decided, expired with a verdict, or was cancelled. While the approval is
+    /// pending, the value is None.
     pub decide_time: Option<Timestamp>,
     pub consume_time: Option<Timestamp>,
     pub revision: i64,

@@ -31,8 +31,8 @@ pub struct TaskAttempt {
     pub summary: String,
     pub blocker_signature: Option<String>,
     pub result: Json,
-    /// The newest progress that the agent of this attempt reported in a heartbeat. Null if the agent has reported no
-    /// progress.
+    /// The newest progress that the agent of this attempt reported in a heartbeat. If the agent has reported no
+    /// progress, the value is null.
     pub progress: Json,
     pub create_time: Timestamp,
     pub end_time: Option<Timestamp>,

@@ -32,8 +32,8 @@ enum Token {
 }
 
 impl Glob {
-    /// Returns the glob for a pattern. If the pattern is invalid, fails with an error that describes the broken rule.
-    /// The error ends with the pattern, because a long error text is cut off at the end.
+    /// Returns the glob for a pattern. If the pattern is invalid, the function fails with an error that describes the
+    /// broken rule. The error ends with the pattern, because a long error text is cut off at the end.
     pub fn parse(pattern: &str) -> Result<Self, String> {
         if pattern.starts_with('/') {
             return Err(format!(
@@ -67,8 +67,8 @@ impl Glob {
     }
 }
 
-/// Returns the segment that `text` describes. If the text is not a valid segment, fails with an error that names the
-/// whole pattern.
+/// Returns the segment that `text` describes. If the text is not a valid segment, the function fails with an error that
+/// names the whole pattern.
 fn parse_segment(text: &str, pattern: &str) -> Result<Segment, String> {
     match text {
         "" => Err(format!("the path pattern must not have an empty segment: remove the extra / of {pattern:?}")),

@@ -107,8 +107,8 @@ enum VisitState {
     Done,
 }
 
-/// Searches the drafts depth-first for a cycle. The search stores its path in a vector, because recursion over a
-/// chain of 1,000 drafts would need a deep call stack.
+/// The state of a depth-first search for a cycle in the drafts. The search stores its path in a vector, because
+/// recursion over a chain of 1,000 drafts would need a deep call stack.
 struct CycleSearch<'a> {
     resolved: &'a [Vec<Dependency>],
     state: Vec<VisitState>,

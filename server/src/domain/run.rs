@@ -79,10 +79,11 @@ pub struct Run {
     pub labels: Labels,
     pub status: RunStatus,
     pub status_reason: String,
-    /// The status to which a paused run returns when the run is resumed. None if the run is not paused, or if the run
-    /// was imported in the status PAUSED.
+    /// The status to which a paused run returns when the run is resumed. If the run is not paused, or if the run was
+    /// imported in the status PAUSED, the value is None.
     pub status_before_pause: Option<RunStatus>,
-    /// The end of the grace period in which agents can finish leased tasks. None if the run is not being cancelled.
+    /// The end of the grace period in which agents can finish leased tasks. If the run is not being cancelled, the
+    /// value is None.
     pub grace_end_time: Option<Timestamp>,
     pub summary: Option<String>,
     pub cycle_count: i32,

@@ -147,7 +147,7 @@ pub fn lease_expired(before: &Task, after: &Task) -> EventDraft {
 pub struct AttemptRef {
     /// The number of the attempt among all attempts at the task.
     pub number: i32,
-    /// The id of the agent that made the attempt. None if the agent is unknown.
+    /// The id of the agent that made the attempt. If the agent is unknown, the value is None.
     pub agent_id: Option<String>,
 }
 

@@ -40,8 +40,8 @@ pub struct Task {
     pub spec: TaskSpec,
     /// The ids of the tasks of the same run on which this task depends.
     pub depends_on: Vec<String>,
-    /// The database key of the path set with the `allowed_paths` of the task. None if the task has no paths, or if the
-    /// run ignores paths.
+    /// The database key of the path set with the `allowed_paths` of the task. If the task has no paths, or if the run
+    /// ignores paths, the value is None.
     pub path_set_key: Option<Key>,
     pub status: TaskStatus,
     pub attempt_count: i32,
@@ -50,8 +50,8 @@ pub struct Task {
     pub blocker_signature: Option<String>,
     pub agent_id: Option<String>,
     /// The lease of the newest claim. After the lease has expired, the field keeps the lease until another caller
-    /// claims or changes the task, so that the agent that held the lease can still report. None if every lease token
-    /// for the task is stale.
+    /// claims or changes the task, so that the agent that held the lease can still report. If every lease token for the
+    /// task is stale, the value is None.
     pub lease: Option<Lease>,
     /// The number of the task's dependencies that are not completed.
     pub open_dependencies: i32,
@@ -98,7 +98,8 @@ pub fn contains_all(capabilities: &[String], required: &[String]) -> bool {
 /// Contains a task that a planner adds to a plan.
 #[derive(Debug, Clone, Default)]
 pub struct TaskDraft {
-    /// The name by which other drafts of the same request can depend on this draft. Empty if the draft has no name.
+    /// The name by which other drafts of the same request can depend on this draft. If the draft has no name, the value
+    /// is empty.
     pub key: String,
     /// The part of the task that the planner writes.
     pub spec: TaskSpec,
@@ -135,8 +136,8 @@ pub struct Ending {
     pub summary: Option<String>,
     pub blocker_signature: Option<String>,
     pub result: Json,
-    /// The time during which agents can't claim the task after a failed attempt. None if agents can claim the task
-    /// immediately.
+    /// The time during which agents can't claim the task after a failed attempt. If agents can claim the task
+    /// immediately, the value is None.
     pub retry_delay: Option<Duration>,
 }
 

@@ -20,9 +20,9 @@ use crate::store::{Tx, runs};
 use crate::wake::{ClaimCriteria, Waiter, Wakeup};
 
 impl Hub {
-    /// Claims a task. If no task is claimable, waits for a claimable task for at most the time `wait`. A response
-    /// without a claim contains the number of tasks with each obstacle. Fails if the transaction fails, or if the
-    /// server shuts down while the call waits.
+    /// Claims a task. If no task is claimable, the function waits for a claimable task for at most the time `wait`. A
+    /// response without a claim contains the number of tasks with each obstacle. Fails if the transaction fails, or if
+    /// the server shuts down while the call waits.
     pub async fn claim(&self, call: Call, request: ClaimRequest, wait: Duration) -> Reply<v1::ClaimTaskResponse> {
         let answer = self.try_claim(call.clone(), request.clone()).await?;
         let mut response = answer.outcome.into_result()?;

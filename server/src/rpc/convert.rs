@@ -232,7 +232,7 @@ pub fn to_protos<T: Into<P>, P>(items: Vec<T>) -> Vec<P> {
     items.into_iter().map(Into::into).collect()
 }
 
-/// Converts a count to a field of a message. If the count is larger than `i32::MAX`, returns `i32::MAX`.
+/// Converts a count to a field of a message. If the count is larger than `i32::MAX`, the function returns `i32::MAX`.
 pub fn count_to_proto(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }

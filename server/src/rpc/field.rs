@@ -36,14 +36,15 @@ pub fn lease_duration(field: &str, value: Option<&ProtoDuration>) -> Result<Opti
     duration(field, value)?.map(|duration| rules::lease_duration(field, duration)).transpose()
 }
 
-/// Parses the maximum time for which the server may hold a call. If the field is unset, returns 0. If the time is
-/// longer than `limits::WAIT`, returns `limits::WAIT`. Fails if the duration is invalid or negative.
+/// Parses the maximum time for which the server may hold a call. If the field is unset, the function returns 0. If the
+/// time is longer than `limits::WAIT`, the function returns `limits::WAIT`. Fails if the duration is invalid or
+/// negative.
 pub fn wait(value: Option<&ProtoDuration>) -> Result<Duration> {
     Ok(duration("wait", value)?.unwrap_or_default().min(limits::WAIT))
 }
 
-/// Parses the caller that reports on a task. If `lease_token` is set, returns the holder of the token. Otherwise
-/// returns an operator. Fails if the token is blank.
+/// Parses the caller that reports on a task. If `lease_token` is set, the function returns the holder of the token.
+/// Otherwise the function returns an operator. Fails if the token is blank.
 pub fn caller(lease_token: Option<&str>) -> Result<Caller> {
     let token = optional_id("lease_token", lease_token)?;
     Ok(token.map_or(Caller::Operator, Caller::Holder))

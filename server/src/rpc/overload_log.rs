@@ -23,8 +23,8 @@ struct Overload {
 }
 
 impl OverloadLog {
-    /// Records a refused call. If the call is the first refused call of an overload, logs the start of the overload and
-    /// starts a Tokio task that logs the end. Call this method in a Tokio runtime.
+    /// Records a refused call. If the call is the first refused call of an overload, the function logs the start of the
+    /// overload and starts a Tokio task that logs the end. Call this method in a Tokio runtime.
     pub fn record_refusal(&self) {
         if self.count_refusal(Instant::now()) {
             tracing::warn!("overload began: calls are refused");

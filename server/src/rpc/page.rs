@@ -25,7 +25,7 @@ pub struct PageRequest {
 /// The start and the maximum length of a page.
 #[derive(Debug, Clone, Copy)]
 pub struct PageStart {
-    /// The key of the last row on the previous page. None for the first page.
+    /// The key of the last row on the previous page. For the first page, the value is None.
     pub after: Option<i64>,
     /// The maximum number of rows on the page, and the maximum size of the page in bytes.
     pub limit: Limit,

@@ -170,8 +170,8 @@ fn parse_update(request: &v1::UpdateRunRequest) -> Result<RunUpdate> {
     })
 }
 
-/// Returns the paths in the update mask. If the mask is empty, returns the paths of all fields that are set. Fails if
-/// the mask contains an unknown path.
+/// Returns the paths in the update mask. If the mask is empty, the function returns the paths of all fields that are
+/// set. Fails if the mask contains an unknown path.
 fn parse_update_mask<'a>(mask: Option<&'a FieldMask>, request: &v1::UpdateRunRequest) -> Result<Vec<&'a str>> {
     const PATHS: [&str; 3] = ["status", "summary", "current_task_id"];
     let paths: Vec<&str> = mask.iter().flat_map(|mask| &mask.paths).map(String::as_str).collect();

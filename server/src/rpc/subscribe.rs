@@ -22,7 +22,7 @@ const PART_BYTES: usize = 2 * 1024 * 1024;
 
 /// A parsed SubscribeEvents call.
 pub struct Subscription {
-    /// The id of the run whose snapshot is sent first. None if no snapshot is sent.
+    /// The id of the run whose snapshot is sent first. If no snapshot is sent, the value is None.
     snapshot_of: Option<String>,
     watch: WatchRequest,
 }

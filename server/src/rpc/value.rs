@@ -19,8 +19,8 @@ pub fn json_from_proto(field: &str, value: Option<&Value>) -> Result<Json> {
     serde_json::to_string(&ProtoJson(value)).map(Json::from_text).map_err(Error::internal)
 }
 
-/// Converts JSON text from the store to a value. If the text is not valid JSON, logs an error and returns None, so that
-/// one invalid row does not hide the other rows.
+/// Converts JSON text from the store to a value. If the text is not valid JSON, the function logs an error and returns
+/// None, so that one invalid row does not hide the other rows.
 pub fn json_to_proto(json: &Json) -> Option<Value> {
     match ProtoJson::parse(json.text()) {
         Ok(value) => Some(value),

@@ -19,8 +19,8 @@ use crate::store::{JobOptions, Lane, Signal, Tx};
 #[derive(Clone)]
 pub struct Call {
     rpc: &'static str,
-    /// The key under which the answer is stored. None if the call has no request_id. In this case, the answer is not
-    /// stored.
+    /// The key under which the answer is stored. If the call has no request_id, the value is None. In this case, the
+    /// answer is not stored.
     key: Option<RequestKey>,
     options: JobOptions,
 }
@@ -125,8 +125,8 @@ impl Hub {
     }
 
     /// Runs `body` in a transaction, and stores and returns the answer. If an earlier call with the same request_id has
-    /// a stored answer, returns the stored answer instead. Fails if `body` fails, if the earlier call had different
-    /// content, or if `check_repeat` does not allow the stored answer to be repeated.
+    /// a stored answer, the function returns the stored answer instead. Fails if `body` fails, if the earlier call had
+    /// different content, or if `check_repeat` does not allow the stored answer to be repeated.
     pub async fn answer<P>(
         &self,
         call: Call,

@@ -26,7 +26,7 @@ pub fn newest_removed_of_run(tx: &mut dyn Tx, run_key: Key) -> Result<i64> {
 }
 
 /// Returns the position of the oldest event of a run, or of the whole log if `run_key` is None. If no event remains,
-/// returns the position after the newest removed event.
+/// the function returns the position after the newest removed event.
 pub fn oldest_position(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<i64> {
     let kept = match run_key {
         Some(run_key) => {

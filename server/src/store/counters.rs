@@ -14,7 +14,7 @@ pub(super) struct Counters {
     pub log_id: String,
 }
 
-/// Returns the row of the table `counters`. If the database is new, inserts the row first.
+/// Returns the row of the table `counters`. If the database is new, the function inserts the row first.
 pub(super) fn load_or_create(tx: &mut dyn Tx) -> Result<Counters> {
     let sql = "INSERT INTO counters (one, last_position, last_key, log_id) VALUES (1, 0, 0, $1)
         ON CONFLICT (one) DO NOTHING";

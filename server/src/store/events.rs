@@ -35,8 +35,8 @@ table! {
     read by hand;
 }
 
-/// Returns the position of a row and the row's event. If the event does not match the filter, returns None instead of
-/// the event and does not read the event's message and payload.
+/// Returns the position of a row and the row's event. If the event does not match the filter, the function returns None
+/// instead of the event and does not read the event's message and payload.
 fn read_if_matching(row: &mut Columns, filter: &EventFilter) -> Result<(i64, Option<Event>)> {
     let run_id: String = row.take()?;
     let task_id: Option<String> = row.take()?;
@@ -104,8 +104,8 @@ pub struct Scan {
     pub after: i64,
     /// Exclusive upper bound of the scanned positions. None means no upper bound.
     pub before: Option<i64>,
-    /// True if the scan runs from the newest event to the oldest. False if the scan runs from the oldest event to the
-    /// newest.
+    /// If the scan runs from the newest event to the oldest, the value is true. If the scan runs from the oldest event
+    /// to the newest, the value is false.
     pub newest_first: bool,
     /// Filter for the events that the scan returns.
     pub filter: EventFilter,

@@ -68,7 +68,7 @@ pub fn broken_database_error() -> Error {
 pub(super) struct FaultySession<S> {
     inner: S,
     faults: Faults,
-    /// True if a `FullDisk` fault has rolled back the open transaction.
+    /// If a `FullDisk` fault has rolled back the open transaction, the value is true.
     is_rolled_back: bool,
 }
 

@@ -67,8 +67,8 @@ impl Notifications {
         (self.listener)(signals);
     }
 
-    /// Notifies the watchers that the newest position in the log is `newest`. If `newest` was already sent, does
-    /// nothing.
+    /// Notifies the watchers that the newest position in the log is `newest`. If `newest` was already sent, the
+    /// function does nothing.
     pub fn notify_growth(&self, newest: i64) {
         self.growth.send_if_modified(|position| std::mem::replace(position, newest) != newest);
     }

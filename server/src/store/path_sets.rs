@@ -11,9 +11,9 @@ use crate::domain::glob::Glob;
 use crate::domain::run::Run;
 use crate::error::{Error, Result};
 
-/// Returns the key of the path set for the paths of a task. If the table does not contain the path set, inserts the
-/// path set first. Returns None if `paths` contains no valid glob or if the run ignores paths. Invalid globs are
-/// dropped and not rejected, because an imported task can have invalid globs.
+/// Returns the key of the path set for the paths of a task. If the table does not contain the path set, the function
+/// inserts the path set first. Returns None if `paths` contains no valid glob or if the run ignores paths. Invalid
+/// globs are dropped and not rejected, because an imported task can have invalid globs.
 pub fn find_or_insert(tx: &mut dyn Tx, run: &Run, paths: &[String]) -> Result<Option<Key>> {
     if run.ignores_paths() {
         return Ok(None);
@@ -36,8 +36,8 @@ pub fn insert_missing(tx: &mut dyn Tx) -> Result<()> {
     Ok(())
 }
 
-/// Returns the key of a path set. If the table does not contain the path set, inserts the path set first. Returns None
-/// if `paths` is empty.
+/// Returns the key of a path set. If the table does not contain the path set, the function inserts the path set first.
+/// Returns None if `paths` is empty.
 fn find_or_insert_set(tx: &mut dyn Tx, repo_path: &str, mut paths: Vec<String>) -> Result<Option<Key>> {
     paths.sort();
     paths.dedup();

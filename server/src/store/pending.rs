@@ -57,8 +57,8 @@ fn read_ranked_task(row: &mut Columns, run_key: Key, last_served: i64) -> Result
     Ok((rank, pending))
 }
 
-/// Returns the first `UNCLAIMABLE_TASKS` (1,000) pending tasks of a run in claim order. If `run_key` is None, returns
-/// the first pending tasks of all paused runs and all runs whose tasks can be claimed.
+/// Returns the first `UNCLAIMABLE_TASKS` (1,000) pending tasks of a run in claim order. If `run_key` is None, the
+/// function returns the first pending tasks of all paused runs and all runs whose tasks can be claimed.
 pub fn list_first_pending_tasks(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<Vec<PendingTask>> {
     let dependencies_met = pending_of_run!(dependencies_met!("t."));
     let waiting = pending_of_run!(concat!("t.status = ", task_status!(PENDING), " AND t.open_dependencies > 0"));

@@ -21,8 +21,8 @@ const NORMAL_SHARE: usize = 8;
 pub struct JobOptions {
     /// Lane in which the transaction waits.
     pub lane: Lane,
-    /// True if the queue must never refuse the transaction. The server's own transactions are exempt. Calls that were
-    /// admitted earlier and have already waited are also exempt.
+    /// If the queue must never refuse the transaction, the value is true. The server's own transactions are exempt.
+    /// Calls that were admitted earlier and have already waited are also exempt.
     pub is_exempt: bool,
     /// Size in bytes of the request, which stays in memory while the transaction waits. The value is 0 for the server's
     /// own transactions.

@@ -9,7 +9,8 @@ use crate::error::Result;
 pub struct StoredAnswer {
     /// SHA-256 digest of the content of the request.
     pub fingerprint: Vec<u8>,
-    /// True if `answer` is the status of a rejection that wrote an event. False if `answer` is a response.
+    /// If `answer` is the status of a rejection that wrote an event, the value is true. If `answer` is a response, the
+    /// value is false.
     pub refused: bool,
     /// Protobuf encoding of the response, or of the status of the rejection.
     pub answer: Vec<u8>,

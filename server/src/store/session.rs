@@ -33,8 +33,8 @@ pub(super) trait WriteSession: Send + 'static {
     /// also stores `last_assigned`.
     fn commit(&mut self, last_assigned: LastAssigned, has_written: bool) -> CommitOutcome;
 
-    /// Rolls back the open transaction. If no transaction is open, does nothing. If the rollback fails, the next
-    /// `begin` reports the failure.
+    /// Rolls back the open transaction. If no transaction is open, the function does nothing. If the rollback fails,
+    /// the next `begin` reports the failure.
     fn rollback(&mut self);
 }
 
@@ -50,11 +50,11 @@ pub(super) struct LastAssigned {
 /// Holds the effects of one transaction body in the open transaction.
 #[derive(Debug)]
 pub(super) struct BodyEffects {
-    /// True if the transaction body succeeded.
+    /// If the transaction body succeeded, the value is true.
     pub is_done: bool,
     /// Last assigned position and key after the transaction body ran.
     pub last_assigned: LastAssigned,
-    /// True if the transaction body changed a row.
+    /// If the transaction body changed a row, the value is true.
     pub has_written: bool,
     /// Signals to send to the waiters after the commit.
     pub signals: Vec<Signal>,

@@ -104,7 +104,7 @@ macro_rules! statements {
 pub(super) use statements;
 
 /// Generates the function `save_row`. If the table has no `saved` columns, or if the insert replaces the `saved`
-/// columns, generates nothing.
+/// columns, the macro generates nothing.
 macro_rules! save_row {
     ($table:ident $row:ident $Row:ident [$($unique:ident)*] {}) => {};
     ($table:ident $row:ident $Row:ident [$($unique:ident)+] { $($saved:tt)+ }) => {};
@@ -123,7 +123,7 @@ macro_rules! save_row {
 }
 pub(super) use save_row;
 
-/// Generates the function `read_row`. If the declaration contains `read by hand`, generates nothing.
+/// Generates the function `read_row`. If the declaration contains `read by hand`, the macro generates nothing.
 macro_rules! row_mapping {
     ($Row:ident fixed { $($fixed:tt)* } saved { $($saved:tt)* } joined { $($joined:tt)* } read { by hand }) => {};
     (

@@ -142,8 +142,8 @@ pub fn save(tx: &mut dyn Tx, task: &Task) -> Result<()> {
 }
 
 /// Takes back a lease that has expired by `now`, and stores `task`, which is the state of the task after the lease has
-/// expired. If the lease holder has extended the lease beyond `now` or has ended the attempt, changes nothing. Returns
-/// whether the lease was taken back.
+/// expired. If the lease holder has extended the lease beyond `now` or has ended the attempt, the function changes
+/// nothing. Returns whether the lease was taken back.
 pub fn expire_lease(tx: &mut dyn Tx, task: &Task, now: Timestamp) -> Result<bool> {
     let sql = concat!(
         "UPDATE tasks SET status = $3, failure_count = $4, blocker_signature = $5, agent_id = NULL,

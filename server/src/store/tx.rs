@@ -119,6 +119,6 @@ pub struct Limit {
 pub struct Page<T> {
     /// Rows of the page, in the order of the query.
     pub rows: Vec<T>,
-    /// True if no row follows this page.
+    /// If no row follows this page, the value is true.
     pub is_last: bool,
 }

@@ -74,7 +74,7 @@ pub struct GrowthWaiter {
 
 impl GrowthWaiter {
     /// Waits until a notification reports a position after `position`. If the newest reported position is already after
-    /// `position`, returns immediately.
+    /// `position`, the function returns immediately.
     pub async fn wait_past(&mut self, position: i64) {
         if let Some(newest) = &mut self.newest {
             // Ignore the result. The channel can't be closed, because `notifier` owns the sender.

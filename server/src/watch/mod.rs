@@ -70,8 +70,8 @@ pub struct Watcher<T> {
     draining: watch::Receiver<bool>,
     run_id: Option<String>,
     scan: Scan,
-    /// True if the client has a cursor. If retention then removes an event after the cursor, the watcher fails. A
-    /// client that subscribes from the beginning of the log has no cursor before the first message.
+    /// If the client has a cursor, the value is true. If retention then removes an event after the cursor, the watcher
+    /// fails. A client that subscribes from the beginning of the log has no cursor before the first message.
     has_cursor: bool,
     /// The newest position of the log at the watcher's last read of the store.
     seen: i64,
@@ -79,7 +79,8 @@ pub struct Watcher<T> {
     /// The messages that the client has not taken yet.
     queue: VecDeque<Message<T>>,
     progress: Progress,
-    /// True if the watched run may have ended. The watcher must then read the run's status from the store.
+    /// If the watched run may have ended, the value is true. The watcher must then read the run's status from the
+    /// store.
     run_may_have_ended: bool,
     last_sent: Instant,
 }

@@ -92,7 +92,7 @@ pub struct Part<T> {
     pub events: Vec<T>,
     /// The position up to which every event was checked.
     pub up_to: i64,
-    /// True if one of the checked events can end the run, even if the filter excludes that event.
+    /// If one of the checked events can end the run, even if the filter excludes that event, the value is true.
     pub may_end_run: bool,
 }
 

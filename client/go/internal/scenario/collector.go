@@ -20,9 +20,9 @@ type collector struct {
 	lock     sync.Mutex
 	events   []*v1.Event
 	caughtUp int
-	// Last message of the subscription. Nil if the subscription has not ended.
+	// Last message of the subscription. If the subscription has not ended, the value is nil.
 	end *v1.End
-	// Error that ended the subscription. Nil if the subscription has not failed.
+	// Error that ended the subscription. If the subscription has not failed, the value is nil.
 	err error
 	// Channel that is closed and replaced when a message or an error arrives.
 	grown chan struct{}

@@ -35,7 +35,8 @@ type server struct {
 	binary string
 	// Address of the server itself, for the verb `cli`. This address bypasses the test server's proxy.
 	direct string
-	// Test server that controls the server. Nil if the server runs without a test server. The verb `server` then fails.
+	// Test server that controls the server. If the server runs without a test server, the value is nil. The verb `server`
+	// then fails.
 	testServer *testServer
 }
 

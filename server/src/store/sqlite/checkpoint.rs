@@ -19,8 +19,9 @@ pub fn log_checkpoints(conn: &Connection) {
     conn.wal_hook(Some(checkpoint_after_commit));
 }
 
-/// Runs a checkpoint after a commit. If the write-ahead log has fewer than `CHECKPOINT_PAGES` pages, does nothing. If
-/// the checkpoint fails, returns Ok, because the commit is durable and the next commit starts another checkpoint.
+/// Runs a checkpoint after a commit. If the write-ahead log has fewer than `CHECKPOINT_PAGES` pages, the function does
+/// nothing. If the checkpoint fails, the function returns Ok, because the commit is durable and the next commit starts
+/// another checkpoint.
 fn checkpoint_after_commit(wal: &Wal, pages: c_int) -> rusqlite::Result<()> {
     if pages < CHECKPOINT_PAGES {
         return Ok(());

@@ -143,8 +143,8 @@ fn reader_flags() -> OpenFlags {
     OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX
 }
 
-/// Converts an SQLite error to the store's error type. If another program holds a lock, returns `StoreBusy`, which
-/// tells the caller to retry.
+/// Converts an SQLite error to the store's error type. If another program holds a lock, the function returns
+/// `StoreBusy`, which tells the caller to retry.
 fn sql_error(error: rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => Error::StoreBusy,

@@ -11,7 +11,7 @@ use crate::store::session::{BodyEffects, CommitOutcome, LastAssigned, WriteSessi
 use crate::store::{Tx, counters};
 
 /// Owns the only connection that writes to the database file. The lock file prevents other servers from opening the
-/// file.
+/// database file.
 pub(in crate::store) struct SqliteSession {
     conn: Connection,
     clock: Arc<dyn Clock>,

@@ -17,7 +17,7 @@ pub(super) struct SqliteTx<'a> {
     conn: &'a Connection,
     now: Timestamp,
     ids: &'a IdGenerator,
-    /// Last assigned position and key. None if the transaction only reads.
+    /// Last assigned position and key. If the transaction only reads, the value is None.
     last_assigned: Option<LastAssigned>,
     has_written: bool,
     signals: Vec<Signal>,

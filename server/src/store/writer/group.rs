@@ -39,9 +39,10 @@ enum Failure {
 /// Specifies how the writer executes a group.
 #[derive(Debug, Clone, Copy)]
 struct GroupOptions {
-    /// True if the writer sets a savepoint before each transaction body and can therefore roll back a single body that
-    /// fails after writing. Without savepoints, the writer must roll back the whole group. The first execution sets no
-    /// savepoints, because bodies rarely fail after writing and savepoints cost a third of the writer thread's time.
+    /// If the writer sets a savepoint before each transaction body and can therefore roll back a single body that fails
+    /// after writing, the value is true. Without savepoints, the writer must roll back the whole group. The first
+    /// execution sets no savepoints, because bodies rarely fail after writing and savepoints cost a third of the writer
+    /// thread's time.
     with_savepoints: bool,
     /// Number of times that the writer may execute the group again because a caller has disconnected.
     reruns: usize,
@@ -56,7 +57,7 @@ impl GroupOptions {
 /// Holds the effects of all transaction bodies of a group.
 #[derive(Default)]
 struct Effects {
-    /// True if the transaction has changed rows or has assigned positions or keys.
+    /// If the transaction has changed rows or has assigned positions or keys, the value is true.
     has_written: bool,
     signals: Vec<Signal>,
 }
@@ -108,8 +109,8 @@ impl<S: WriteSession> GroupCommitter<S> {
         }
     }
 
-    /// Executes a group. If a caller disconnects, or if a transaction body fails after writing, executes the group
-    /// again. Returns the result of the last execution, or None if all callers have disconnected.
+    /// Executes a group. If a caller disconnects, or if a transaction body fails after writing, the function executes
+    /// the group again. Returns the result of the last execution, or None if all callers have disconnected.
     fn run_with_reruns(&mut self, group: &mut Vec<Box<dyn Job>>) -> Option<Result<(), Failure>> {
         let mut options = GroupOptions::FIRST;
         loop {

@@ -25,7 +25,7 @@ const LARGEST_GROUP: Limit = Limit { rows: 128, bytes: 1024 * 1024 };
 pub(super) struct Writer {
     queue: Arc<Queue<Box<dyn Job>>>,
     growth: watch::Receiver<i64>,
-    /// Join handle of the writer thread. None after `close` has started to wait for the thread.
+    /// Join handle of the writer thread. After `close` has started to wait for the thread, the value is None.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 

@@ -31,8 +31,8 @@ pub struct Issue {
     pub blocked_by: Vec<String>,
     /// The ids of the issues that block this issue but are not in the ledger.
     pub missing: Vec<String>,
-    /// The reason for closing the issue, which becomes the summary of the task. None if the ledger contains no
-    /// reason.
+    /// The reason for closing the issue, which becomes the summary of the task. If the ledger contains no reason, the
+    /// value is None.
     pub close_reason: Option<String>,
     /// The time at which the issue was created. If None, the task gets the time of the import.
     pub create_time: Option<Timestamp>,

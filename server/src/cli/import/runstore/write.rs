@@ -41,28 +41,27 @@ struct WrittenRows {
     /// The time and position of each written event, by the id of the event's run.
     events: HashMap<String, Vec<(Timestamp, i64)>>,
     /// Number of rows whose run or task does not exist, by table name.
-    left_out: BTreeMap<&'static str, usize>,
+    skipped: BTreeMap<&'static str, usize>,
 }
 
 impl WrittenRows {
-    /// Returns the run to which a row belongs. If the run does not exist, counts the row as left out and returns
-    /// None.
+    /// Returns the run to which a row belongs. If the run does not exist, counts the row as skipped and returns None.
     fn find_run(&mut self, table: &'static str, id: &str) -> Option<Rc<Run>> {
         let run = self.runs.get(id).cloned();
         if run.is_none() {
-            self.count_left_out(table);
+            self.count_skipped(table);
         }
         run
     }
 
-    fn count_left_out(&mut self, table: &'static str) {
-        *self.left_out.entry(table).or_default() += 1;
+    fn count_skipped(&mut self, table: &'static str) {
+        *self.skipped.entry(table).or_default() += 1;
     }
 }
 
 impl Import {
-    /// Writes all rows and returns the number of left-out rows by table name. Fails if the rows were imported before,
-    /// if a run already exists, or if a row is invalid.
+    /// Writes the rows of all tables, and returns the number of skipped rows by table name. Fails if the rows were
+    /// imported before, if a run already exists, or if a row is invalid.
     pub fn write(&self, tx: &mut dyn Tx) -> Result<BTreeMap<&'static str, usize>> {
         record_import(tx, &self.digest, "runstore", self.file.runs.len())?;
         self.bar.set_position(0);
@@ -75,7 +74,7 @@ impl Import {
         self.write_artifacts(tx, &mut written)?;
         self.write_checkpoints(tx, &mut written)?;
         self.write_approvals(tx, &mut written)?;
-        Ok(written.left_out)
+        Ok(written.skipped)
     }
 
     /// Returns an iterator over the rows of a table. The iterator advances the progress bar with each row.
@@ -182,7 +181,7 @@ impl Import {
         for row in self.rows("attempts", &self.file.attempts) {
             let name = |column: &str| format!("attempt {}: {column}", row.id);
             let (Some(run), Some(task_key)) = (written.runs.get(&row.run_id), written.tasks.get(&row.task_id)) else {
-                written.count_left_out("attempts");
+                written.count_skipped("attempts");
                 continue;
             };
             let status: AttemptStatus = self.statuses.parse(&name("status"), &row.status)?;

@@ -126,7 +126,7 @@ export type RequestApprovalRequest = Message<"runhub.v1.RequestApprovalRequest">
   taskId?: string | undefined;
 
   /**
-   * The question to decide, in one line (required, at most 64 KiB).
+   * The title of the approval, in one line (required, at most 64 KiB).
    *
    * @generated from field: string title = 3;
    */
