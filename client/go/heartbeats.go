@@ -105,7 +105,7 @@ func (h *heartbeats) try(ctx context.Context) (v1.LeaseState, error) {
 		return 0, unansweredError("the response has no result for the heartbeat: report the bug")
 	}
 	h.extendedFrom = sent
-	h.lease.clearAnsweredProgress(progress)
+	h.lease.clearConfirmedProgress(progress)
 	return response.GetResults()[0].GetState(), nil
 }
 

@@ -221,9 +221,9 @@ func (l *Lease) pendingProgress() *structpb.Value {
 	return l.progress
 }
 
-// clearAnsweredProgress deletes the pending progress after the server has confirmed this progress. If a newer progress
-// was set in the meantime, clearAnsweredProgress keeps the newer progress.
-func (l *Lease) clearAnsweredProgress(progress *structpb.Value) {
+// clearConfirmedProgress deletes the pending progress after the server has confirmed this progress. If a newer progress
+// was set in the meantime, clearConfirmedProgress keeps the newer progress.
+func (l *Lease) clearConfirmedProgress(progress *structpb.Value) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	if l.progress == progress {

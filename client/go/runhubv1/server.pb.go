@@ -42,7 +42,7 @@ type Limits struct {
 	TextBytes int32 `protobuf:"varint,5,opt,name=text_bytes,json=textBytes,proto3" json:"text_bytes,omitempty"`
 	// Maximum size of a JSON value (payload, result, metadata, progress), in bytes of the protobuf encoding.
 	ValueBytes int32 `protobuf:"varint,6,opt,name=value_bytes,json=valueBytes,proto3" json:"value_bytes,omitempty"`
-	// Maximum number of nested levels of lists and objects in a JSON value.
+	// Maximum number of nested levels of arrays and objects in a JSON value.
 	ValueDepth int32 `protobuf:"varint,7,opt,name=value_depth,json=valueDepth,proto3" json:"value_depth,omitempty"`
 	// Maximum number of labels of a run or task.
 	Labels int32 `protobuf:"varint,8,opt,name=labels,proto3" json:"labels,omitempty"`

@@ -110,7 +110,7 @@ class ParticipantRunner:
         }
         self._verbs: dict[str, Callable[[Step], Awaitable[Any]]] = {
             "call": self._make_call,
-            "answer": self._wait_for_answer,
+            "answer": self._wait_for_response,
             "server": self._send_command,
             "keep_lease": self._keep_lease,
             "lost": self._wait_for_lost_lease,
@@ -149,14 +149,14 @@ class ParticipantRunner:
     async def _make_call(self, step: Step) -> Any:
         service, method = step["call"].split("/")
         request = ParseDict(step.get("with", {}), getattr(v1, f"{method}Request")())
-        call = _wait_for_json_answer(getattr(self._services[service], method)(request))
+        call = _wait_for_json_response(getattr(self._services[service], method)(request))
         if "as" in step:
             self._background[step["as"]] = asyncio.create_task(call)
             return None
-        return await _check_answer(call, step)
+        return await _check_response(call, step)
 
-    async def _wait_for_answer(self, step: Step) -> Any:
-        return await _check_answer(self._background[step["answer"]], step)
+    async def _wait_for_response(self, step: Step) -> Any:
+        return await _check_response(self._background[step["answer"]], step)
 
     async def _send_command(self, step: Step) -> None:
         await self._server.send_command(step["server"])
@@ -179,7 +179,7 @@ class ParticipantRunner:
             expect_match(step["cause"], lost.because)
         else:
             raise StepFailed(
-                f"the lease {step['lost']} must be lost, but was held until the lease keeper stopped: "
+                f"the lease {step['lost']} must be lost, but the client held the lease until the heartbeats stopped: "
                 "check the scenario's steps before this step"
             )
 
@@ -226,11 +226,11 @@ class ParticipantRunner:
         await self._server.run_cli(step["cli"])
 
 
-async def _wait_for_json_answer(call: Awaitable[Message]) -> Any:
+async def _wait_for_json_response(call: Awaitable[Message]) -> Any:
     return MessageToDict(await call, preserving_proto_field_name=True)
 
 
-async def _check_answer(call: Awaitable[Any], step: Step) -> Any:
+async def _check_response(call: Awaitable[Any], step: Step) -> Any:
     """Waits for the step's call and returns the response as JSON. If the step has the member `refused`, checks the
     call's error and returns None.
 

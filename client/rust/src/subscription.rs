@@ -40,8 +40,8 @@ pub struct Subscription {
     delays: ExponentialBackoff,
     /// Time limit of the call that reads the server's log_id.
     deadline: Duration,
-    /// The log_id of the log that the subscription follows. None before the first stream if `in_log` has not set the
-    /// log.
+    /// The log_id of the log that the subscription follows. Before the first stream, the value is None unless `in_log`
+    /// has set the log.
     log_id: Option<String>,
     /// Updates that have been received but not yielded.
     received: VecDeque<Update>,

@@ -110,7 +110,7 @@ impl ParticipantRunner<'_> {
                 let call = self.calls.remove(name).with_context(|| {
                     format!("there is no background call {name}: add a step with `call` and `as` first")
                 })?;
-                return self.check_answer(call.join().await?, &step);
+                return self.check_response(call.join().await?, &step);
             }
             Step { server: Some(command), .. } => {
                 let test_server = self
@@ -140,7 +140,7 @@ impl ParticipantRunner<'_> {
             Step { cli: Some(args), .. } => self.run_cli(args).await?,
             _ => bail!("the step has no verb: add a verb from the table in client/scenarios/README.md"),
         };
-        self.check_answer(Ok(answer), &step)
+        self.check_response(Ok(answer), &step)
     }
 
     async fn call(&mut self, rpc: &str, step: &Step) -> Result<()> {
@@ -157,13 +157,13 @@ impl ParticipantRunner<'_> {
                 self.calls.insert(name.clone(), BackgroundTask::start(call));
                 Ok(())
             }
-            None => self.check_answer(call.await, step),
+            None => self.check_response(call.await, step),
         }
     }
 
     /// Compares the answer with the expected answer, and saves the step's variables. Fails if the answer differs from
     /// the expected answer.
-    fn check_answer(&mut self, result: CallResult, step: &Step) -> Result<()> {
+    fn check_response(&mut self, result: CallResult, step: &Step) -> Result<()> {
         let answer = match (result, &step.refused) {
             (Ok(answer), None) => answer,
             (Err(error), Some(refused)) => return check_refusal(&error, refused),

@@ -45,7 +45,7 @@ export function toProtoJson(schema: DescMessage, message: Message): Json {
  * Waits for a call and returns the response. If the step has the member `refused`, the function returns the error of
  * the call instead. Throws StepFailed if the response or the error does not match the step.
  */
-export async function checkAnswer(call: Promise<Json>, step: JsonObject): Promise<Json> {
+export async function checkResponse(call: Promise<Json>, step: JsonObject): Promise<Json> {
   if (step.refused === undefined) {
     const answer = await call;
     expectMatch(step.expect, answer);

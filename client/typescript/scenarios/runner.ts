@@ -10,7 +10,7 @@ import { fromJson } from "@bufbuild/protobuf";
 import type { Client } from "../src/client.js";
 import { connect, type LeaseKeeper, LeaseLost, RunhubError } from "../src/index.js";
 import { type Claim, ClaimSchema, type ClaimTaskRequest, ClaimTaskRequestSchema } from "../src/v1.js";
-import { checkAnswer, makeCall } from "./calls.js";
+import { checkResponse, makeCall } from "./calls.js";
 import { Collector } from "./collector.js";
 import { expectMatch, findValue, isObject, type Json, type JsonObject, StepFailed, substitute } from "./matching.js";
 import { checkMembers, chooseStepLimitMs } from "./steps.js";
@@ -100,12 +100,12 @@ export class ParticipantRunner {
    */
   async #act(step: JsonObject): Promise<Json> {
     if (typeof step.call === "string") return await this.#call(step.call, step);
-    if (typeof step.answer === "string") return await checkAnswer(findEntry(this.#calls, step.answer), step);
+    if (typeof step.answer === "string") return await checkResponse(findEntry(this.#calls, step.answer), step);
     if (typeof step.server === "string") return await waitAndReturnNull(this.#server.execute(step.server));
     if (step.keep_lease !== undefined) return this.#keepLease(step.keep_lease, String(step.as));
     if (typeof step.lost === "string") return await this.#lost(step.lost, step.cause);
     if (typeof step.stop_keeper === "string") return await this.#stopKeeper(step.stop_keeper);
-    if (isObject(step.work)) return await checkAnswer(this.#work(step.work), step);
+    if (isObject(step.work)) return await checkResponse(this.#work(step.work), step);
     if (isObject(step.subscribe)) return this.#subscribe(step.subscribe, String(step.as));
     if (typeof step.seen === "string") return await this.#seen(step.seen, step);
     if (Array.isArray(step.cli)) return await this.#cli(step.cli.map(String));
@@ -115,7 +115,7 @@ export class ParticipantRunner {
   async #call(name: string, step: JsonObject): Promise<Json> {
     const answer = makeCall(this.#client, name, isObject(step.with) ? step.with : {});
     if (typeof step.as !== "string") {
-      return await checkAnswer(answer, step);
+      return await checkResponse(answer, step);
     }
     // A later step reads the error of the call. Without this handler, Node would report an unhandled rejection before
     // that step.

@@ -84,7 +84,7 @@ pub fn shorten(text: &str) -> String {
     line.chars().take(CHARS - 1).chain(['…']).collect()
 }
 
-/// Formats a time in UTC, with a precision of one second. Returns an empty text if there is no time.
+/// Formats a time in UTC, with a precision of one second. Returns an empty string if there is no time.
 pub fn format_time(time: Option<&Timestamp>) -> String {
     match time {
         Some(time) => Timestamp { nanos: 0, ..*time }.to_string().replace('T', " "),
@@ -92,14 +92,14 @@ pub fn format_time(time: Option<&Timestamp>) -> String {
     }
 }
 
-/// Formats a time for event lines, in UTC, with a precision of one second and without the year. Returns an empty text
+/// Formats a time for event lines, in UTC, with a precision of one second and without the year. Returns an empty string
 /// if there is no time.
 pub fn format_short_time(when: Option<&Timestamp>) -> String {
     format_time(when).trim_end_matches('Z').split_once('-').map(|(_, rest)| rest.to_owned()).unwrap_or_default()
 }
 
-/// Formats a time as `format_short_time` does, followed by `Z` for the time zone. Returns an empty text if there is no
-/// time.
+/// Formats a time as `format_short_time` does, followed by `Z` for the time zone. Returns an empty string if there is
+/// no time.
 pub fn format_end_time(when: Option<&Timestamp>) -> String {
     when.map(|when| format!("{}Z", format_short_time(Some(when)))).unwrap_or_default()
 }

@@ -25,8 +25,8 @@ pub fn optional_id(field: &str, value: Option<&str>) -> Result<Option<String>> {
     value.map(|value| id(field, value)).transpose()
 }
 
-/// Checks an id for which an empty text selects all resources. Returns None for an empty text. Fails if a non-empty
-/// text is blank or has more than `limits::ID_BYTES` bytes.
+/// Checks an id for which an empty string selects all resources. Returns None for an empty string. Fails if a non-empty
+/// string is blank or has more than `limits::ID_BYTES` bytes.
 pub fn id_or_any(field: &str, value: &str) -> Result<Option<String>> {
     if value.is_empty() { Ok(None) } else { id(field, value).map(Some) }
 }
@@ -258,11 +258,12 @@ pub fn value_bytes(field: &str, bytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// Checks the depth of a list or object in a JSON value. `depth` is the number of lists and objects that enclose the
-/// list or object. Fails if `depth` is `limits::VALUE_DEPTH` or more.
+/// Checks the depth of an array or object in a JSON value. `depth` is the number of arrays and objects that enclose the
+/// array or object. Fails if `depth` is `limits::VALUE_DEPTH` or more.
 pub fn value_depth(field: &str, depth: usize) -> Result<()> {
     if depth >= limits::VALUE_DEPTH {
-        let problem = format!("the JSON value must nest lists and objects at most {} levels deep", limits::VALUE_DEPTH);
+        let problem =
+            format!("the JSON value must nest arrays and objects at most {} levels deep", limits::VALUE_DEPTH);
         return Err(Error::field(field, problem));
     }
     Ok(())

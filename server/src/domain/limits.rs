@@ -19,7 +19,7 @@ pub const TASK_BYTES: usize = 3 * 1024 * 1024;
 pub const TEXT_BYTES: usize = 64 * 1024;
 /// Maximum size of a JSON value, in bytes of its protobuf encoding.
 pub const VALUE_BYTES: usize = 1024 * 1024;
-/// Maximum depth of nested lists and objects in a JSON value. The limit is lower than the depth at which prost, the
+/// Maximum depth of nested arrays and objects in a JSON value. The limit is lower than the depth at which prost, the
 /// protobuf library, refuses to decode a message.
 pub const VALUE_DEPTH: usize = 24;
 /// Maximum number of labels of a run or a task.

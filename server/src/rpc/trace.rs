@@ -14,7 +14,7 @@ use super::overload_log::OverloadLog;
 pub fn open_span(request: &Request<()>) -> Span {
     match Rpc::find_by_path(request.uri().path()) {
         Some(rpc) => tracing::info_span!("rpc", name = rpc.name),
-        // Operators rarely need health checks and reflection calls, so these calls have a span only at the level
+        // Operators rarely need the spans of health checks and reflection calls, so these spans exist only at the level
         // `debug`.
         None => tracing::debug_span!("rpc", path = request.uri().path()),
     }

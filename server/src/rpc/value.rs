@@ -10,7 +10,7 @@ use crate::domain::json::Json;
 use crate::error::{Error, Result};
 
 /// Converts a value from a request to JSON text. An unset value becomes null. Fails if the encoded value is larger than
-/// `limits::VALUE_BYTES`, nests lists and objects more than `limits::VALUE_DEPTH` levels deep, or contains a number
+/// `limits::VALUE_BYTES`, nests arrays and objects more than `limits::VALUE_DEPTH` levels deep, or contains a number
 /// that is not finite.
 pub fn json_from_proto(field: &str, value: Option<&Value>) -> Result<Json> {
     let Some(value) = value else { return Ok(Json::null()) };

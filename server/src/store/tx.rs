@@ -108,9 +108,9 @@ pub fn page<T>(
 /// Limits the size of a page of rows or of a group of calls.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit {
-    /// Maximum number of rows or calls.
+    /// Maximum number of rows on a page, or of calls in a group.
     pub rows: usize,
-    /// Maximum total size in bytes of the rows or of the requests.
+    /// Maximum total size in bytes of the rows on a page, or of the requests in a group.
     pub bytes: usize,
 }
 

@@ -36,8 +36,8 @@ pub struct WatchRequest {
     pub run_id: Option<String>,
     /// The filter that selects the events to send.
     pub filter: EventFilter,
-    /// The place in the log at which the watcher starts: the beginning, the end, or a position after which the watcher
-    /// sends events.
+    /// The position at which the watcher starts: the beginning of the log, the end of the log, or directly after a
+    /// given position.
     pub start: StartPoint,
     /// The maximum time without a message. After this time the watcher sends a bookmark.
     pub bookmark_interval: Duration,

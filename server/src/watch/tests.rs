@@ -223,7 +223,7 @@ async fn run_end_from_the_store_is_reported_after_the_watcher_returns_to_the_tai
 
 /// The tail holds at most 50 events, so every watcher falls behind the tail repeatedly.
 #[tokio::test(flavor = "multi_thread")]
-async fn watchers_behind_a_small_tail_receive_every_event_and_the_end() {
+async fn watchers_behind_the_tail_receive_every_event_and_the_end_of_the_run() {
     let fixture = Fixture::with_tail(new_tail_of_size(Limit { rows: 50, bytes: usize::MAX })).await;
     let following = fixture.follow_log();
     let mut watching = tokio::task::JoinSet::new();

@@ -65,9 +65,9 @@ func (p *participantRunner) startCall(step *step) error {
 	return nil
 }
 
-// waitForAnswer waits for the result of a background call and checks the result. waitForAnswer fails if the background
+// waitForResponse waits for the result of a background call and checks the result. waitForResponse fails if the background
 // call does not exist, if the result differs from the expected result, or if the context ends first.
-func (p *participantRunner) waitForAnswer(ctx context.Context, step *step) (any, error) {
+func (p *participantRunner) waitForResponse(ctx context.Context, step *step) (any, error) {
 	results, ok := p.calls[step.Answer]
 	if !ok {
 		return nil, fmt.Errorf("there is no background call %q: add a step with `call` and `as` first", step.Answer)

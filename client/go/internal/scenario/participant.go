@@ -113,7 +113,7 @@ func (p *participantRunner) executeVerb(ctx context.Context, step *step) (any, e
 	case step.Call != "":
 		return step.Refused.check(p.call(ctx, step.Call, step.With))
 	case step.Answer != "":
-		return p.waitForAnswer(ctx, step)
+		return p.waitForResponse(ctx, step)
 	case step.Server != "":
 		return nil, p.sendToTestServer(step.Server)
 	case step.KeepLease != nil:

@@ -49,7 +49,7 @@ pub async fn run(args: RunstoreArgs) -> Result<(), Failure> {
     print_summary(&content.file, &left_out, &args)
 }
 
-/// Prints the number of imported rows and of left-out rows for each table. Fails if the output can't be written.
+/// Prints the number of imported rows and of skipped rows for each table. Fails if the output can't be written.
 fn print_summary(
     file: &RunStoreFile,
     left_out: &BTreeMap<&'static str, usize>,

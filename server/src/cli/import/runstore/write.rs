@@ -33,7 +33,7 @@ pub struct Import {
     pub bar: ProgressBar,
 }
 
-/// Contains the runs, tasks and events that the import has written, and the numbers of left-out rows.
+/// Contains the runs, tasks and events that the import has written, and the numbers of skipped rows.
 #[derive(Default)]
 struct WrittenRows {
     runs: HashMap<String, Rc<Run>>,

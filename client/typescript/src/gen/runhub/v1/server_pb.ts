@@ -68,7 +68,7 @@ export type Limits = Message<"runhub.v1.Limits"> & {
   valueBytes: number;
 
   /**
-   * Maximum number of nested levels of lists and objects in a JSON value.
+   * Maximum number of nested levels of arrays and objects in a JSON value.
    *
    * @generated from field: int32 value_depth = 7;
    */
