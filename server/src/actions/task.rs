@@ -225,8 +225,8 @@ pub(super) fn signal_status_change(tx: &mut dyn Tx, before: &Task, after: &Task)
     Ok(())
 }
 
-/// Sends the signals for tasks of one run that may be pending: the number of ready tasks, and the earliest time when
-/// another task becomes ready.
+/// Sends the signals of a change to tasks of one run. The first signal contains the number of ready tasks, and the
+/// second signal contains the earliest time when another task becomes ready.
 pub(super) fn signal_pending_tasks(tx: &mut dyn Tx, tasks: &[Task]) {
     let now = tx.now();
     let ready = tasks.iter().filter(|task| task.is_ready(now)).count();
