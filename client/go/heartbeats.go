@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// heartbeatsPerLease is the number of heartbeats per lease duration. With three heartbeats, two can be late before
-	// the lease is lost.
+	// heartbeatsPerLease is the number of heartbeats per lease duration. With three heartbeats, two heartbeats can be late
+	// before the lease expires.
 	heartbeatsPerLease = 3
 	// longestInterval is the longest time between two heartbeats. The lease holder learns of a request to stop from the
 	// response to a heartbeat, and the default grace period of a cancellation is only 30 s.

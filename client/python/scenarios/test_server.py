@@ -73,7 +73,7 @@ class TestServer(Server):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # If the standard input of the program `test_server` is closed, `test_server` ends the Runhub server and exits.
+        # If the standard input of the program `test_server` is closed, `test_server` kills the Runhub server and exits.
         _get_standard_input(self._process).close()
         await self._process.wait()
 

@@ -11,7 +11,7 @@ use tonic::Code;
 
 use crate::{Client, Error, repeat_for};
 
-/// Number of heartbeats per lease duration. With three heartbeats, two can be late before the lease is lost.
+/// Number of heartbeats per lease duration. With three heartbeats, two heartbeats can be late before the lease expires.
 const HEARTBEATS_PER_LEASE: u32 = 3;
 
 /// Longest time between two heartbeats. The lease holder learns of a request to stop from the response to a heartbeat,

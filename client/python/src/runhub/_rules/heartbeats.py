@@ -11,8 +11,8 @@ from runhub._rules.calls import Backoff, is_retried_without_deadline, to_seconds
 from runhub.errors import Error, LeaseLost
 from runhub.v1 import Beat, Claim, HeartbeatRequest, HeartbeatResponse, LeaseState
 
-# The number of heartbeats per lease duration. With three heartbeats, two heartbeats may be late before the lease is
-# lost.
+# The number of heartbeats per lease duration. With three heartbeats, two heartbeats may be late before the lease
+# expires.
 _HEARTBEATS_PER_LEASE = 3
 
 # The longest time between two heartbeats, in seconds. The response to a heartbeat tells the agent that the run is being
