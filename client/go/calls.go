@@ -17,7 +17,7 @@ import (
 // longestWait is the longest time for which the server holds a call. The server shortens a longer `wait` to this limit.
 const longestWait = 5 * time.Minute
 
-// retryConn makes calls, and repeats a call that fails with a temporary error. retryConn tries only once to open a
+// retryConn makes calls, and retries a call that fails with a temporary error. retryConn tries only once to open a
 // stream.
 type retryConn struct {
 	singleCallConn
@@ -25,7 +25,7 @@ type retryConn struct {
 	deadline time.Duration
 }
 
-// Invoke makes a unary call and repeats the call while the error is temporary. Invoke fails with the first error that
+// Invoke makes a unary call and retries the call while the error is temporary. Invoke fails with the first error that
 // is not temporary, or when the time limit of the call has passed.
 func (r retryConn) Invoke(ctx context.Context, method string, args, reply any, options ...grpc.CallOption) error {
 	request, ok := args.(proto.Message)
@@ -148,9 +148,8 @@ func (s singleCallConn) typedError(ctx context.Context, sent any, err error) err
 		return typed
 	}
 	if typed.Code == codes.Internal {
-		// gRPC reports a message that can't be encoded, for example text that is not UTF-8, with the same code as a
-		// broken connection. Without this check, the client would repeat the call until the deadline, although no retry
-		// can succeed.
+		// gRPC reports a message that can't be encoded, for example text that is not UTF-8, with the same code as a broken
+		// connection. Without this check, the client would retry the call until the deadline, although no retry can succeed.
 		if encodeErr := encodingError(sent); encodeErr != nil {
 			return &Error{Code: codes.InvalidArgument, Message: encodeErr.Error(), causes: []error{encodeErr}}
 		}

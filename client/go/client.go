@@ -1,7 +1,7 @@
 // Package runhub is the Go client of Runhub. It is a thin layer over the code that is generated from the protos.
 //
 // Call [Connect] once and share the [Client] between goroutines. Each exported field of the client is a service. Until
-// the deadline of a call, the client repeats the call while the server restarts or is overloaded. A failed call returns
+// the deadline of a call, the client retries the call while the server restarts or is overloaded. A failed call returns
 // an [Error]; match its [Reason] to handle the failure. [Client.KeepLease] renews the lease of a claimed task during
 // the attempt. If the lease is lost, the context of the attempt is cancelled. [Client.Subscribe] follows the event log
 // without a gap or a duplicate, even if connections break.
@@ -30,9 +30,9 @@ type Client struct {
 	Server      v1.ServerServiceClient
 
 	conn *grpc.ClientConn
-	// Connection that repeats a call with a temporary error until the deadline of the call.
+	// Connection that retries a call with a temporary error until the deadline of the call.
 	retrying retryConn
-	// Connection that makes each call once. Leases and subscriptions, which repeat failed calls themselves, use this
+	// Connection that makes each call once. Leases and subscriptions, which retry failed calls themselves, use this
 	// connection.
 	single singleCallConn
 	// Function that ends the context `single.lifetime`.

@@ -40,7 +40,7 @@ type Error struct {
 	Metadata map[string]string
 	// Invalid fields of the request. If the server reports no invalid field, the value is empty.
 	Fields []FieldError
-	// Time to wait before the call is repeated. If the server specifies no delay, the value is 0.
+	// Time to wait before the call is retried. If the server specifies no delay, the value is 0.
 	RetryDelay time.Duration
 
 	// Status that gRPC returned. If the client created the error, the value is nil.

@@ -58,7 +58,7 @@ func (h *heartbeats) sendUntilLost(ctx context.Context) {
 	}
 }
 
-// send sends one heartbeat, and repeats the heartbeat until the server answers or the lease may have expired. send
+// send sends one heartbeat, and retries the heartbeat until the server answers or the lease may have expired. send
 // returns the state of the lease, or the reason for the loss of the lease.
 func (h *heartbeats) send(ctx context.Context) (v1.LeaseState, *LeaseLost) {
 	left := time.Until(h.extendedFrom.Add(h.duration))

@@ -22,7 +22,7 @@ const (
 	noLimit time.Duration = math.MaxInt64
 )
 
-// repeat makes a call and repeats the call while the error is temporary. The parameter `limit` is the time limit for
+// repeat makes a call and retries the call while the error is temporary. The parameter `limit` is the time limit for
 // the call and all its retries, which the caller's context must enforce. repeat returns the first error that is not
 // temporary. If the context ends or the client is closed, repeat returns the last error of the call.
 func (s singleCallConn) repeat(ctx context.Context, limit time.Duration, call func() error) error {

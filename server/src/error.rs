@@ -59,12 +59,12 @@ pub enum Error {
         "retention has removed events between position {cursor} and {oldest_position}: start again from a snapshot"
     )]
     PositionCompacted { cursor: i64, oldest_position: i64, newest_position: i64 },
-    #[error("the server is overloaded: repeat the call with the same request_id after the delay in RetryInfo")]
+    #[error("the server is overloaded: retry the call with the same request_id after the delay in RetryInfo")]
     Overloaded,
-    #[error("the server is shutting down: repeat the call with the same request_id")]
+    #[error("the server is shutting down: retry the call with the same request_id")]
     Draining,
     #[error(
-        "another program has locked the database: repeat the call with the same request_id after the delay in RetryInfo"
+        "another program has locked the database: retry the call with the same request_id after the delay in RetryInfo"
     )]
     StoreBusy,
     /// A failure that only a bug or a failing machine can cause. The server logs the cause and never sends the cause to

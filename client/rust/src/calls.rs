@@ -15,7 +15,7 @@ use crate::{Client, Error, repeat_for};
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 impl Client {
-    /// Makes a call and returns the response. If the client has a deadline, the function repeats the call while the
+    /// Makes a call and returns the response. If the client has a deadline, the function retries the call while the
     /// error is temporary and the deadline has not passed. Fails with the last error of the call, or with
     /// DEADLINE_EXCEEDED if the server has not answered before the deadline.
     async fn make_call<Q, A, F>(&self, mut request: Q, send: impl Fn(Channel, Q) -> F) -> Result<A, Error>

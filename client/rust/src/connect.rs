@@ -27,7 +27,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A connection to a server. Clones of the client share the connection.
 ///
-/// The client repeats a call with a temporary error for up to 30 s, as [`repeat_for`](crate::repeat_for) does. A
+/// The client retries a call with a temporary error for up to 30 s, as [`repeat_for`](crate::repeat_for) does. A
 /// request's `wait` is added to this limit. If a mutating request has no `request_id`, the client sets a `request_id`
 /// before the first call, so that the server makes the change only once.
 #[derive(Debug, Clone)]

@@ -30,7 +30,7 @@ pub enum Error {
         /// The path and the problem of each invalid field of the request. If the server reports no invalid field, the
         /// value is empty.
         fields: Vec<(String, String)>,
-        /// Time to wait before the call is repeated. If the server specifies no delay, the value is None.
+        /// Time to wait before the call is retried. If the server specifies no delay, the value is None.
         retry_delay: Option<Duration>,
     },
     /// The call did not reach the server's handler, or the response was dropped.
@@ -159,7 +159,7 @@ impl Error {
         }
     }
 
-    /// Returns the time to wait before the call is repeated. Returns None if the server specifies no delay.
+    /// Returns the time to wait before the call is retried. Returns None if the server specifies no delay.
     pub fn retry_delay(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_delay, .. } => *retry_delay,
@@ -168,7 +168,7 @@ impl Error {
     }
 
     /// Returns whether a retry of the call may succeed. If the server is down, shutting down or overloaded, or if the
-    /// connection broke, the error is temporary. A call that changes state must be repeated with the same request_id.
+    /// connection broke, the error is temporary. A call that changes state must be retried with the same request_id.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Refused { reason, code, .. } => *code == Code::Unavailable || *reason == Reason::Overloaded,

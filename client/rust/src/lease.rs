@@ -90,7 +90,7 @@ impl Client {
         let (progress, progress_receiver) = watch::channel(None);
         let (status_sender, status) = watch::channel(Ok(LeaseState::Extended));
         let heartbeats = Heartbeats {
-            // `Heartbeats` repeats heartbeats itself until the lease is lost, so the client must not repeat calls.
+            // `Heartbeats` retries heartbeats itself until the lease is lost, so the client must not retry calls.
             client: self.clone().without_retry(),
             task_id: task_id.clone(),
             lease_token: claim.lease_token.clone(),
@@ -218,7 +218,7 @@ impl Heartbeats {
         }
     }
 
-    /// Sends one heartbeat, and repeats the heartbeat until the server answers or the lease may have expired. Returns
+    /// Sends one heartbeat, and retries the heartbeat until the server answers or the lease may have expired. Returns
     /// the state of the lease. Fails with the reason for the loss if the lease is lost.
     async fn send(&mut self) -> LeaseStatus {
         let limit = (self.extended_from + self.lease).saturating_duration_since(Instant::now());

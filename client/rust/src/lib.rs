@@ -2,13 +2,13 @@
 //!
 //! Call [`Client::connect`] once and share clones of the client. Each RPC is a method that takes a request and returns
 //! a response or an [`Error`]. Match the [`Reason`] of the error to handle a refused call. Until the deadline of a
-//! call, the client repeats the call while the server restarts or is overloaded.
+//! call, the client retries the call while the server restarts or is overloaded.
 //!
 //! - [`Client::subscribe`] returns a stream of events without a gap or a duplicate. The stream resumes after broken
 //!   connections and restarts of the server.
 //! - [`Client::keep_lease`] renews the lease of a claimed task during the attempt. If the lease is lost,
 //!   [`LeaseKeeper::run`] drops the future of the attempt.
-//! - [`repeat_for`] repeats any call that fails with a temporary error.
+//! - [`repeat_for`] retries any call that fails with a temporary error.
 
 mod calls;
 mod connect;

@@ -1,4 +1,4 @@
-//! This module repeats calls that fail with a temporary error.
+//! This module retries calls that fail with a temporary error.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn raise_to_retry_delay(error: &Error, delay: Option<Duration>) -> Option<Durati
     delay.max(error.retry_delay())
 }
 
-/// Makes a call and repeats the call while the error [is temporary](Error::is_temporary), until `limit` has passed.
+/// Makes a call and retries the call while the error [is temporary](Error::is_temporary), until `limit` has passed.
 /// Returns the result of the call or retry that succeeds.
 ///
 /// If the server sends a retry delay, the next retry waits at least for this delay. A call that changes state must have

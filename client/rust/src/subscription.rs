@@ -57,7 +57,7 @@ impl Client {
     /// stream breaks, the subscription opens another stream.
     pub fn subscribe(&self, request: SubscribeEventsRequest) -> Subscription {
         Subscription {
-            // The subscription repeats calls itself and without a deadline, so the client must not repeat calls.
+            // The subscription retries calls itself and without a deadline, so the client must not retry calls.
             client: self.clone().without_retry(),
             request,
             stream: None,

@@ -79,7 +79,7 @@ export class RunhubError extends Error {
   readonly retryDelayMs: number | undefined;
   /**
    * If the server is down, shutting down or overloaded, or if the connection broke, the value is true: the error is
-   * temporary, and a repeated call may succeed.
+   * temporary, and a retry may succeed.
    */
   readonly isTemporary: boolean;
 
@@ -94,7 +94,10 @@ export class RunhubError extends Error {
     this.isTemporary = details.isTemporary ?? false;
   }
 
-  /** Returns the RunhubError for an error of a transport. If the error is a RunhubError, the function returns the error itself. */
+  /**
+   * Returns the RunhubError for an error of a transport. If the error is a RunhubError, the function returns the error
+   * itself.
+   */
   static from(thrown: unknown): RunhubError {
     if (thrown instanceof RunhubError) {
       return thrown;

@@ -2,7 +2,7 @@
  * This module exports the TypeScript client of Runhub, which is a thin layer over the generated code.
  *
  * Call `connect` once and share the client. Each RPC is a method of its service (`client.tasks.claimTask({ … })`).
- * While the server restarts or is overloaded, the client repeats each failed call. If a method throws a RunhubError,
+ * While the server restarts or is overloaded, the client retries each failed call. If a method throws a RunhubError,
  * match the `reason` of the error.
  *
  * `client.subscribe` returns a subscription to the event log, which resumes after a broken connection or a restart of

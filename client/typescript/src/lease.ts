@@ -264,7 +264,7 @@ export class LeaseKeeper implements AsyncDisposable {
   }
 
   /**
-   * Sends one heartbeat and returns the state of the lease. The method repeats the heartbeat until the server answers
+   * Sends one heartbeat and returns the state of the lease. The method retries the heartbeat until the server answers
    * or the lease may have expired.
    *
    * @throws LeaseLost if the server answers LOST, or RunhubError if the server refuses the heartbeat or does not answer

@@ -1,4 +1,4 @@
-/** This module repeats calls that fail for a temporary reason. */
+/** This module retries calls that fail for a temporary reason. */
 
 import { RunhubError } from "./errors.js";
 import type { Limit } from "./limit.js";
@@ -46,7 +46,7 @@ export class Backoff {
 
 /**
  * Makes a call and returns its response. While the error of the call is temporary and the limit is not reached, the
- * function repeats the call.
+ * function retries the call.
  *
  * @throws RunhubError with the first error that is not temporary. After the time limit, the function throws the last
  *   error of the call, or DEADLINE_EXCEEDED if the call has returned no error. If a caller aborts the call, the

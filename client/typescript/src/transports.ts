@@ -23,7 +23,7 @@ export class NoRetryTransport implements Transport {
 
   /**
    * Creates a transport whose calls all end when `closed` is aborted. When `closed` is aborted, a transport that
-   * repeats the calls of this transport must also stop.
+   * retries the calls of this transport must also stop.
    */
   constructor(
     inner: Transport,
@@ -82,7 +82,7 @@ async function* withTypedErrors<T>(messages: AsyncIterable<T>, limit: Limit): As
 }
 
 /**
- * A transport that repeats each call that fails for a temporary reason. A call and all retries share one `request_id`
+ * A transport that retries each call that fails for a temporary reason. A call and all retries share one `request_id`
  * and one deadline. The transport opens each stream only once.
  */
 export class RetryTransport implements Transport {
@@ -184,7 +184,7 @@ function prepareRequest<I extends DescMessage>(schema: I, input: MessageInitShap
 
 /**
  * Checks that the message can be encoded. Without this check, Connect would report the message as a broken connection,
- * and the client would repeat a call that can never succeed.
+ * and the client would retry a call that can never succeed.
  *
  * @throws RunhubError with INVALID_ARGUMENT if the message can't be encoded.
  */

@@ -22,7 +22,7 @@ describe("a call", () => {
     "a broken connection": "cut",
   } as const;
   for (const [name, error] of Object.entries(temporary)) {
-    it(`is repeated after ${name} with the same request_id`, async () => {
+    it(`is retried after ${name} with the same request_id`, async () => {
       const { server, ids } = await serveRunsAfterErrors(error, error);
       await using _server = server;
       await using client = server.connect();
@@ -45,7 +45,7 @@ describe("a call", () => {
     UNIMPLEMENTED: new ConnectError("the server does not implement CreateRun: upgrade the server", Code.Unimplemented),
   };
   for (const [name, error] of Object.entries(permanent)) {
-    it(`is not repeated after ${name}`, async () => {
+    it(`is not retried after ${name}`, async () => {
       const { server, ids } = await serveRunsAfterErrors(error);
       await using _server = server;
       await using client = server.connect();

@@ -21,7 +21,8 @@ use crate::store::{Signal, Tx, attempts, events, runs, tasks};
 pub struct Heartbeat {
     /// The heartbeats, one for each lease.
     pub beats: Vec<LeaseHeartbeat>,
-    /// The time from this call until the extended leases expire. None uses the duration that each claim requested.
+    /// The time from this call until the extended leases expire. None means that the server extends each lease by the
+    /// duration that the claim requested.
     pub duration: Option<Duration>,
 }
 
@@ -30,7 +31,7 @@ pub struct Heartbeat {
 pub struct LeaseHeartbeat {
     /// The token of the lease.
     pub token: String,
-    /// The progress that the holder reports. None leaves the stored progress unchanged.
+    /// The progress that the holder reports. None means that the stored progress does not change.
     pub progress: Option<Json>,
 }
 

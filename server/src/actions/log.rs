@@ -40,12 +40,12 @@ fn check_cursor(tx: &mut dyn Tx, run_key: Option<Key>, cursor: Option<i64>) -> R
 /// A query for a list of events.
 #[derive(Debug, Clone)]
 pub struct EventQuery {
-    /// The id of the events' run. None lists the events of all runs.
+    /// The id of the events' run. None means the events of all runs.
     pub run_id: Option<String>,
-    /// The position after which the list starts. If set, the events are ordered from oldest to newest. None lists the
-    /// newest events.
+    /// The position after which the list starts. If set, the events are ordered from oldest to newest. None means that
+    /// the list contains the newest events.
     pub after: Option<i64>,
-    /// The position before which the list ends. None sets no end.
+    /// The position before which the list ends. None means that the list has no upper bound.
     pub before: Option<i64>,
     /// The conditions that the listed events must meet.
     pub filter: EventFilter,

@@ -23,8 +23,8 @@ use tower::{Layer, Service};
 use super::status;
 use crate::domain::limits;
 
-/// Time between the retries of two refused calls. Without this interval, all callers would repeat their refused calls
-/// at the same time.
+/// Time between the retries of two refused calls. Without this interval, all callers would retry their refused calls at
+/// the same time.
 const RETRY_SPACING: Duration = Duration::from_micros(500);
 /// Minimum time between the refusal and the retry of a call.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);

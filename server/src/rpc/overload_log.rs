@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// Time without a refused call after which an overload has ended. Refused calls retry after up to 5 s, so a shorter
-/// pause does not end the overload.
+/// Time without a refused call after which an overload has ended. Clients retry a refused call after up to 5 s, so a
+/// shorter pause does not end the overload.
 const QUIET_TIME: Duration = Duration::from_secs(10);
 
 /// Records refused calls, and logs the start and the end of each overload. The value is the current overload, or None

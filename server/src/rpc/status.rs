@@ -13,7 +13,7 @@ use crate::error::{Error, Resource};
 /// The `domain` of every ErrorInfo.
 const DOMAIN: &str = "runhub";
 
-/// The delay in RetryInfo. The caller should repeat the call after this delay.
+/// The delay in RetryInfo. The caller should retry the call after this delay.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 impl From<Error> for Status {
@@ -22,7 +22,7 @@ impl From<Error> for Status {
     }
 }
 
-/// Returns the status of a call that is refused because the server is overloaded. The caller should repeat the call
+/// Returns the status of a call that is refused because the server is overloaded. The caller should retry the call
 /// after `retry_delay`.
 pub fn new_overloaded_status(retry_delay: Duration) -> Status {
     to_status(&Error::Overloaded, retry_delay)

@@ -58,7 +58,7 @@ impl Call {
     }
 }
 
-/// Returns the options of a request for the writer's queue.
+/// Returns the options with which the writer queues the transaction of a request.
 pub fn job_options<R: ApiRequest>(request: &R) -> JobOptions {
     let lane = match R::RPC.admission {
         Admission::First => Lane::First,

@@ -56,11 +56,11 @@ pub fn list_pending(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<Approval>> {
 /// Specifies which approvals `list` returns.
 #[derive(Debug, Clone)]
 pub struct Filter {
-    /// Key of the run whose approvals are listed. None lists the approvals of all runs.
+    /// Key of the run whose approvals are listed. None means the approvals of all runs.
     pub run_key: Option<Key>,
     /// Verdicts of the listed approvals, as the bitwise OR of `ApprovalVerdict::bit` values.
     pub verdicts: i64,
-    /// Source of the listed approvals. None lists the approvals of all sources.
+    /// Source of the listed approvals. None means the approvals of all sources.
     pub source: Option<String>,
 }
 

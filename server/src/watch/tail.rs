@@ -86,7 +86,7 @@ impl<T> Entry<T> {
     }
 }
 
-/// A part of the tail, which contains events after a position.
+/// The events of the tail after a position.
 pub struct Part<T> {
     /// The events that pass the filter, in ascending order of position.
     pub events: Vec<T>,

@@ -55,7 +55,7 @@ class Error(grpc.aio.AioRpcError):
     fields: list[FieldProblem]
     """The invalid fields of the request. If the server reported no invalid field, the list is empty."""
     retry_delay: float | None
-    """The time in seconds to wait before repeating the call. If the server sent no delay, the value is None."""
+    """The time in seconds to wait before retrying the call. If the server sent no delay, the value is None."""
 
     def __init_subclass__(cls, *, reason: ErrorReason | None = None) -> None:
         if reason is not None:
@@ -80,7 +80,7 @@ class Error(grpc.aio.AioRpcError):
     @property
     def is_temporary(self) -> bool:
         """Returns whether the cause of the error is temporary: the server is down, shutting down or overloaded, or the
-        connection broke. A repeated call may then succeed."""
+        connection broke. A retry may then succeed."""
         # grpcio reports every broken connection as UNAVAILABLE.
         return self.code() is grpc.StatusCode.UNAVAILABLE or self.reason == _OVERLOADED
 

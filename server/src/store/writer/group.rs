@@ -142,7 +142,7 @@ impl<S: WriteSession> GroupCommitter<S> {
         }
     }
 
-    /// Fails the calls of a group with `StoreBusy` after a commit with an unknown outcome. If a caller repeats a call
+    /// Fails the calls of a group with `StoreBusy` after a commit with an unknown outcome. If a caller retries a call
     /// with an unchanged request_id, the caller learns the outcome. Waiters and watchers are notified as after a
     /// successful commit, because every waiter and watcher reads the store before acting.
     fn fail_after_unknown_commit(&mut self, group: &mut [Box<dyn Job>], signals: &[Signal]) {

@@ -40,7 +40,7 @@ class Interceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterc
     ) -> Any:
         """Makes the call and returns the completed call, which holds the response.
 
-        If the call fails with a temporary error, repeats the call until the deadline.
+        If the call fails with a temporary error, retries the call until the deadline.
 
         Raises `runhub.Error` if the error is permanent, the deadline ends the call, or the client is closed.
         """

@@ -27,7 +27,7 @@ class AsyncClient:
     """Makes calls to one server, within one event loop.
 
     The client connects at the first call. If the connection breaks, the client reconnects. Each attribute is the stub
-    of one service. If a call fails with a temporary error, the client repeats the call with the same request_id until
+    of one service. If a call fails with a temporary error, the client retries the call with the same request_id until
     the call's time limit. If the call still fails, or if the error is permanent, the call raises `runhub.Error`. The
     time limit is the call's `timeout` in seconds. Without a `timeout`, the time limit is the client's deadline plus the
     request's `wait`.

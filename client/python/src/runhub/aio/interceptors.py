@@ -30,10 +30,10 @@ class UnaryInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
     ) -> Any:
         """Makes the call and returns the completed call, which holds the response.
 
-        If the call fails with a temporary error, repeats the call until the deadline.
+        If the call fails with a temporary error, retries the call until the deadline.
 
         Raises `runhub.Error` if the error is permanent, the deadline ends the call, or the client is closed. If the
-        caller cancels the call, raises CancelledError and does not repeat the call.
+        caller cancels the call, raises CancelledError and does not retry the call.
         """
         call = Call[Message](request, client_call_details.timeout, self._deadline, time.monotonic())
         with self._closing.mark_running_call():
