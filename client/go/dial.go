@@ -1,7 +1,6 @@
 package runhub
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -14,8 +13,21 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// ErrAddress is the cause of the error that [Connect] returns if the server address is not valid.
-var ErrAddress = errors.New("the address that is passed to Connect must have the form HOST:PORT, http://HOST:PORT or unix:PATH")
+// ErrAddress is the error that [Connect] returns if the server address is not valid. The text of the returned error also
+// contains the address.
+var ErrAddress error = addressError{}
+
+type addressError struct{ server string }
+
+// Error returns the address and the valid forms of an address.
+func (e addressError) Error() string {
+	return fmt.Sprintf("%q is not a valid server address: use HOST:PORT, http://HOST:PORT or unix:PATH", e.server)
+}
+
+// Is returns whether the target is ErrAddress, regardless of the address.
+func (e addressError) Is(target error) bool {
+	return target == ErrAddress
+}
 
 const (
 	// maxResponseBytes is the maximum size, in bytes, of a response that the client accepts. The largest response
@@ -71,7 +83,7 @@ func parseAddress(server string) (string, error) {
 	host, port, err := net.SplitHostPort(address)
 	_, portErr := strconv.ParseUint(port, 10, 16)
 	if err != nil || portErr != nil || host == "" || strings.Contains(host, "/") {
-		return "", fmt.Errorf("%q is not a valid server address: %w", server, ErrAddress)
+		return "", addressError{server}
 	}
 	return "passthrough:///" + address, nil
 }

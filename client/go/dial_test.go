@@ -51,8 +51,7 @@ func TestInvalidAddressIsAnError(t *testing.T) {
 
 func TestErrorOfInvalidAddressNamesTheAddressAndTheValidForms(t *testing.T) {
 	_, err := Connect("localhost")
-	want := `"localhost" is not a valid server address: ` +
-		"the address that is passed to Connect must have the form HOST:PORT, http://HOST:PORT or unix:PATH"
+	want := `"localhost" is not a valid server address: use HOST:PORT, http://HOST:PORT or unix:PATH`
 	if err == nil || err.Error() != want {
 		t.Error(err)
 	}

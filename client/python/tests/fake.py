@@ -1,4 +1,4 @@
-"""This module runs a fake server in the test's process. The server sends prepared answers and records the received
+"""This module runs a fake server in the test's process. The server calls prepared handlers and records the received
 calls."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from google.rpc.status_pb2 import Status
 from runhub import v1
 
 Context = Any
-Answer = Callable[[Any, Context], Any]
+Handler = Callable[[Any, Context], Any]
 
 # The maximum time of every wait in this file, in seconds. Without this limit, a test could hang.
 TIMEOUT = 10.0
@@ -39,22 +39,22 @@ class ReceivedCall:
 
 
 class FakeServer:
-    """Serves prepared answers. By default, the server extends every lease and reports the log_id `log`."""
+    """Calls prepared handlers. By default, the server extends every lease and reports the log_id `log`."""
 
     def __init__(self, address: str = "127.0.0.1:0") -> None:
-        self._answers: dict[str, list[Answer]] = {}
+        self._handlers: dict[str, list[Handler]] = {}
         self._calls: dict[str, list[ReceivedCall]] = {}
         self._has_call = Condition()
         self._server = grpc.server(ThreadPoolExecutor(16), handlers=[_Handler(self)])
         port = self._server.add_insecure_port(address)
         self.address = address.replace(":0", f":{port}")
         self._server.start()
-        self.set_answers("GetServerInfo", reply(v1.GetServerInfoResponse(log_id="log")))
-        self.set_answers("Heartbeat", answer_heartbeat())
+        self.set_handlers("GetServerInfo", reply(v1.GetServerInfoResponse(log_id="log")))
+        self.set_handlers("Heartbeat", send_lease_state())
 
-    def set_answers(self, method: str, *answers: Answer) -> None:
-        """Sets the answers to a method, one answer for each call. All further calls get the last answer."""
-        self._answers[method] = list(answers)
+    def set_handlers(self, method: str, *handlers: Handler) -> None:
+        """Sets the handlers of a method, one handler for each call. The last handler also handles all further calls."""
+        self._handlers[method] = list(handlers)
 
     def wait_for_calls(self, method: str, count: int = 1) -> list[ReceivedCall]:
         """Waits until the server has received `count` calls of the method, and returns all received calls.
@@ -76,14 +76,14 @@ class FakeServer:
         """Stops the server and ends all running calls."""
         self._server.stop(None).wait()
 
-    def answer(self, method: str, request: Message, context: Context) -> Any:
-        """Records a call and returns the prepared answer, or fails the call with the prepared error."""
+    def handle(self, method: str, request: Message, context: Context) -> Any:
+        """Records a call and returns the response of the prepared handler. Fails if the handler fails the call."""
         with self._has_call:
             self._calls.setdefault(method, []).append(ReceivedCall(request, context))
-            answers = self._answers[method]
-            answer = answers.pop(0) if len(answers) > 1 else answers[0]
+            handlers = self._handlers[method]
+            handler = handlers.pop(0) if len(handlers) > 1 else handlers[0]
             self._has_call.notify_all()
-        return answer(request, context)
+        return handler(request, context)
 
 
 class _Handler(grpc.GenericRpcHandler):
@@ -95,19 +95,19 @@ class _Handler(grpc.GenericRpcHandler):
         is_stream = method == "SubscribeEvents"
         kind: Any = grpc.unary_stream_rpc_method_handler if is_stream else grpc.unary_unary_rpc_method_handler
         return kind(
-            partial(self._server.answer, method),
+            partial(self._server.handle, method),
             request_deserializer=getattr(v1, f"{method}Request").FromString,
             response_serializer=getattr(v1, f"{method}Response").SerializeToString,
         )
 
 
-def reply(message: Message) -> Answer:
-    """Returns an answer that sends `message`."""
+def reply(message: Message) -> Handler:
+    """Returns a handler that sends `message`."""
     return lambda request, context: message
 
 
-def answer_heartbeat(state: v1.LeaseState = v1.LeaseState.LEASE_STATE_EXTENDED) -> Answer:
-    """Returns an answer to a Heartbeat call with the lease state `state`."""
+def send_lease_state(state: v1.LeaseState = v1.LeaseState.LEASE_STATE_EXTENDED) -> Handler:
+    """Returns a handler that responds to a Heartbeat call with the lease state `state`."""
     return reply(v1.HeartbeatResponse(results=[v1.BeatResult(state=state)]))
 
 
@@ -119,8 +119,8 @@ def refuse(
     metadata: dict[str, str] | None = None,
     fields: dict[str, str] | None = None,
     retry_delay: float | None = None,
-) -> Answer:
-    """Returns an answer that fails the call with the gRPC code `code` and the reason `reason`.
+) -> Handler:
+    """Returns a handler that fails the call with the gRPC code `code` and the reason `reason`.
 
     If `reason` is None, the error has no details, like an error of gRPC itself.
     """
@@ -136,38 +136,38 @@ def refuse(
         details.append(RetryInfo(retry_delay=delay))
     status = Status(code=code.value[0], message="for people", details=[_pack(detail) for detail in details])
 
-    def answer(request: Message, context: Context) -> None:
+    def handle(request: Message, context: Context) -> None:
         if reason:
             context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
         context.abort(code, "for people")
 
-    return answer
+    return handle
 
 
-def never_answer() -> Answer:
-    """Returns an answer that blocks until the caller cancels the call, or until TIMEOUT has passed."""
+def never_respond() -> Handler:
+    """Returns a handler that blocks until the caller cancels the call, or until TIMEOUT has passed."""
 
-    def answer(request: Message, context: Context) -> Any:
+    def handle(request: Message, context: Context) -> Any:
         is_cancelled = Event()
         if context.add_callback(is_cancelled.set):
             is_cancelled.wait(TIMEOUT)
         context.abort(grpc.StatusCode.CANCELLED, "the caller has cancelled the call")
 
-    return answer
+    return handle
 
 
-def answer_stream(*messages: v1.SubscribeEventsResponse, then: Answer | None = None) -> Answer:
-    """Returns an answer that sends `messages` in order and then ends the stream with the answer `then`.
+def send_stream(*messages: v1.SubscribeEventsResponse, then: Handler | None = None) -> Handler:
+    """Returns a handler that sends `messages` in order and then ends the stream with the handler `then`.
 
     If `then` is None, the stream ends without an error.
     """
 
-    def answer(request: Message, context: Context) -> Iterator[Message]:
+    def handle(request: Message, context: Context) -> Iterator[Message]:
         yield from messages
         if then:
             then(request, context)
 
-    return answer
+    return handle
 
 
 def _pack(detail: Message) -> Packed:

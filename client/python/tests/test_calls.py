@@ -10,7 +10,7 @@ from uuid import UUID
 import grpc
 import pytest
 from conftest import Connect
-from fake import FakeServer, never_answer, refuse, reply
+from fake import FakeServer, never_respond, refuse, reply
 
 import runhub
 from runhub.v1 import (
@@ -39,7 +39,7 @@ UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 async def test_temporary_error_is_retried_with_same_request_id(
     fake: FakeServer, connect: Connect, error: object
 ) -> None:
-    fake.set_answers("CreateRun", *[error] * 2, CREATED)  # type: ignore[list-item] # it is an Answer
+    fake.set_handlers("CreateRun", *[error] * 2, CREATED)  # type: ignore[list-item] # it is an Handler
     await connect(fake.address).call("runs", "CreateRun", CreateRunRequest(goal="a"))
     ids = {call.request.request_id for call in fake.wait_for_calls("CreateRun", 3)}
     assert [UUID(one).version for one in ids] == [7]
@@ -47,7 +47,7 @@ async def test_temporary_error_is_retried_with_same_request_id(
 
 async def test_retry_waits_at_least_the_retry_delay(fake: FakeServer, connect: Connect) -> None:
     overloaded = refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", retry_delay=0.4)
-    fake.set_answers("CreateRun", overloaded, CREATED)
+    fake.set_handlers("CreateRun", overloaded, CREATED)
     await connect(fake.address).call("runs", "CreateRun", CreateRunRequest())
     first, second = fake.wait_for_calls("CreateRun", 2)
     assert 0.4 <= second.at - first.at < 2
@@ -65,7 +65,7 @@ async def test_retry_waits_at_least_the_retry_delay(fake: FakeServer, connect: C
 async def test_permanent_error_is_not_retried(
     fake: FakeServer, connect: Connect, code: grpc.StatusCode, reason: str | None
 ) -> None:
-    fake.set_answers("CreateRun", refuse(code, reason), CREATED)
+    fake.set_handlers("CreateRun", refuse(code, reason), CREATED)
     with pytest.raises(runhub.Error) as raised:
         await connect(fake.address).call("runs", "CreateRun", CreateRunRequest())
     assert (raised.value.code(), raised.value.reason) == (code, reason)
@@ -73,7 +73,7 @@ async def test_permanent_error_is_not_retried(
 
 
 async def test_deadline_covers_all_retries(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("CreateRun", refuse(UNAVAILABLE))
+    fake.set_handlers("CreateRun", refuse(UNAVAILABLE))
     began = time.monotonic()
     with pytest.raises(runhub.Error) as raised:
         await connect(fake.address, deadline=2).call("runs", "CreateRun", CreateRunRequest())
@@ -85,7 +85,7 @@ async def test_deadline_covers_all_retries(fake: FakeServer, connect: Connect) -
 
 
 async def test_hanging_call_ends_at_deadline(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("GetRun", never_answer())
+    fake.set_handlers("GetRun", never_respond())
     with pytest.raises(runhub.Error) as raised:
         await connect(fake.address).call("runs", "GetRun", GetRunRequest(), timeout=0.2)
     assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -93,14 +93,14 @@ async def test_hanging_call_ends_at_deadline(fake: FakeServer, connect: Connect)
 
 
 async def test_call_ends_at_deadline_with_last_error(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("GetRun", refuse(UNAVAILABLE, "STORE_BUSY"), never_answer())
+    fake.set_handlers("GetRun", refuse(UNAVAILABLE, "STORE_BUSY"), never_respond())
     with pytest.raises(runhub.StoreBusy):
         await connect(fake.address).call("runs", "GetRun", GetRunRequest(), timeout=2)
     assert fake.count_calls("GetRun") == 2
 
 
 async def test_wait_is_added_to_deadline_but_not_to_timeout(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("ClaimTask", reply(ClaimTaskResponse()))
+    fake.set_handlers("ClaimTask", reply(ClaimTaskResponse()))
     client = connect(fake.address, deadline=5)
     request = ClaimTaskRequest(wait={"seconds": 10})
     await client.call("tasks", "ClaimTask", request)
@@ -113,7 +113,7 @@ async def test_wait_is_added_to_deadline_but_not_to_timeout(fake: FakeServer, co
 
 
 async def test_reused_message_is_a_new_call_and_callers_request_id_is_kept(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("CreateRun", CREATED)
+    fake.set_handlers("CreateRun", CREATED)
     client = connect(fake.address)
     request = CreateRunRequest(goal="a")
     await client.call("runs", "CreateRun", request)
@@ -126,7 +126,7 @@ async def test_reused_message_is_a_new_call_and_callers_request_id_is_kept(fake:
 
 
 async def test_request_without_request_id_field_is_sent_unchanged(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("GetRun", reply(GetRunResponse()))
+    fake.set_handlers("GetRun", reply(GetRunResponse()))
     client = connect(fake.address)
     await client.call("tasks", "Heartbeat", HeartbeatRequest())
     await client.call("runs", "GetRun", GetRunRequest(run_id="a"))
@@ -142,7 +142,7 @@ async def test_error_has_all_details_of_the_server(fake: FakeServer, connect: Co
         fields={"goal": "is blank", "labels": "too many"},
         retry_delay=1.5,
     )
-    fake.set_answers("GetRun", refusal)
+    fake.set_handlers("GetRun", refusal)
     with pytest.raises(runhub.StaleLease) as raised:
         await connect(fake.address).call("runs", "GetRun", GetRunRequest())
     error = raised.value
@@ -157,7 +157,7 @@ async def test_error_has_all_details_of_the_server(fake: FakeServer, connect: Co
 async def test_unknown_reason_is_kept_and_reason_of_other_domain_is_ignored(fake: FakeServer, connect: Connect) -> None:
     unknown = refuse(grpc.StatusCode.NOT_FOUND, "REASON_OF_A_NEWER_SERVER")
     other = refuse(grpc.StatusCode.NOT_FOUND, "STALE_LEASE", domain="elsewhere")
-    fake.set_answers("GetRun", unknown, other)
+    fake.set_handlers("GetRun", unknown, other)
     client = connect(fake.address)
     for reason in ("REASON_OF_A_NEWER_SERVER", None):
         with pytest.raises(runhub.Error) as raised:
@@ -169,7 +169,7 @@ async def test_unknown_reason_is_kept_and_reason_of_other_domain_is_ignored(fake
 async def test_response_over_16_mib_is_an_error(fake: FakeServer, connect: Connect) -> None:
     mib = 1024 * 1024
     sizes = [15 * mib, 17 * mib]
-    fake.set_answers("GetRun", *(reply(GetRunResponse(run={"goal": "x" * size})) for size in sizes))
+    fake.set_handlers("GetRun", *(reply(GetRunResponse(run={"goal": "x" * size})) for size in sizes))
     client = connect(fake.address)
     assert len((await client.call("runs", "GetRun", GetRunRequest())).run.goal) == 15 * mib
     with pytest.raises(runhub.Error) as raised:
@@ -179,7 +179,7 @@ async def test_response_over_16_mib_is_an_error(fake: FakeServer, connect: Conne
 
 
 async def test_call_cancelled_by_its_caller_is_not_retried(fake: FakeServer) -> None:
-    fake.set_answers("GetRun", never_answer())
+    fake.set_handlers("GetRun", never_respond())
     async with runhub.aio.connect(fake.address) as client:
 
         async def get_run() -> None:
@@ -195,7 +195,7 @@ async def test_call_cancelled_by_its_caller_is_not_retried(fake: FakeServer) -> 
 
 
 async def test_stream_of_a_stub_raises_error_with_reason(fake: FakeServer) -> None:
-    fake.set_answers("SubscribeEvents", refuse(grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND"))
+    fake.set_handlers("SubscribeEvents", refuse(grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND"))
     with runhub.connect(fake.address) as blocking, pytest.raises(runhub.RunNotFound):
         next(blocking.events.SubscribeEvents(SubscribeEventsRequest()))
     async with runhub.aio.connect(fake.address) as client:

@@ -13,7 +13,7 @@ import grpc
 import pytest
 from clients import AnyClient
 from conftest import Connect
-from fake import Answer, FakeServer, answer_heartbeat, answer_stream, never_answer, refuse
+from fake import FakeServer, Handler, never_respond, refuse, send_lease_state, send_stream
 from test_lease_aio import CLAIM
 from test_subscription_state import new_event
 
@@ -59,9 +59,9 @@ async def assert_coroutine_ends_at_close(
     await task
 
 
-@pytest.mark.parametrize("answer", [never_answer(), RETRY_IN_20_S])
-async def test_close_ends_call(fake: FakeServer, connect: Connect, answer: Answer) -> None:
-    fake.set_answers("GetRun", answer)
+@pytest.mark.parametrize("answer", [never_respond(), RETRY_IN_20_S])
+async def test_close_ends_call(fake: FakeServer, connect: Connect, answer: Handler) -> None:
+    fake.set_handlers("GetRun", answer)
     client = connect(fake.address)
     await assert_coroutine_ends_at_close(
         client, client.call("runs", "GetRun", GetRunRequest()), lambda: fake.wait_for_calls("GetRun")
@@ -70,9 +70,9 @@ async def test_close_ends_call(fake: FakeServer, connect: Connect, answer: Answe
     assert fake.count_calls("GetRun") == 1
 
 
-@pytest.mark.parametrize("end", [never_answer(), RETRY_IN_20_S])
-async def test_close_ends_subscription(fake: FakeServer, connect: Connect, end: Answer) -> None:
-    fake.set_answers("SubscribeEvents", answer_stream(new_event(3), then=end))
+@pytest.mark.parametrize("end", [never_respond(), RETRY_IN_20_S])
+async def test_close_ends_subscription(fake: FakeServer, connect: Connect, end: Handler) -> None:
+    fake.set_handlers("SubscribeEvents", send_stream(new_event(3), then=end))
     client = connect(fake.address)
     subscription = client.subscribe(ALL)
     await subscription.next()
@@ -82,7 +82,7 @@ async def test_close_ends_subscription(fake: FakeServer, connect: Connect, end: 
 
 
 async def test_close_ends_subscription_that_reads_the_log_id(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("GetServerInfo", never_answer())
+    fake.set_handlers("GetServerInfo", never_respond())
     client = connect(fake.address)
     await assert_coroutine_ends_at_close(
         client, client.subscribe(ALL).next(), lambda: fake.wait_for_calls("GetServerInfo")
@@ -90,7 +90,7 @@ async def test_close_ends_subscription_that_reads_the_log_id(fake: FakeServer, c
 
 
 async def test_close_ends_stream_of_asyncio_stub(fake: FakeServer) -> None:
-    fake.set_answers("SubscribeEvents", answer_stream(new_event(3), then=never_answer()))
+    fake.set_handlers("SubscribeEvents", send_stream(new_event(3), then=never_respond()))
     client = runhub.aio.connect(fake.address)
     events = aiter(client.events.SubscribeEvents(ALL))
     await anext(events)
@@ -102,7 +102,7 @@ async def test_close_ends_stream_of_asyncio_stub(fake: FakeServer) -> None:
 
 
 def test_close_ends_stream_of_blocking_stub(fake: FakeServer) -> None:
-    fake.set_answers("SubscribeEvents", answer_stream(new_event(3), then=never_answer()))
+    fake.set_handlers("SubscribeEvents", send_stream(new_event(3), then=never_respond()))
     client = runhub.connect(fake.address)
     events = client.events.SubscribeEvents(ALL)
     next(events)
@@ -112,9 +112,9 @@ def test_close_ends_stream_of_blocking_stub(fake: FakeServer) -> None:
             list(one)
 
 
-@pytest.mark.parametrize("answer", [never_answer(), RETRY_IN_20_S, answer_heartbeat()])
-async def test_asyncio_lease_is_lost_when_client_is_closed(fake: FakeServer, answer: Answer) -> None:
-    fake.set_answers("Heartbeat", answer)
+@pytest.mark.parametrize("answer", [never_respond(), RETRY_IN_20_S, send_lease_state()])
+async def test_asyncio_lease_is_lost_when_client_is_closed(fake: FakeServer, answer: Handler) -> None:
+    fake.set_handlers("Heartbeat", answer)
     client = runhub.aio.connect(fake.address)
     began = time.monotonic()
     with pytest.raises(runhub.LeaseLost) as lost:
@@ -127,9 +127,9 @@ async def test_asyncio_lease_is_lost_when_client_is_closed(fake: FakeServer, ans
     assert time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize("answer", [never_answer(), RETRY_IN_20_S, answer_heartbeat()])
-def test_blocking_lease_is_lost_when_client_is_closed(fake: FakeServer, answer: Answer) -> None:
-    fake.set_answers("Heartbeat", answer)
+@pytest.mark.parametrize("answer", [never_respond(), RETRY_IN_20_S, send_lease_state()])
+def test_blocking_lease_is_lost_when_client_is_closed(fake: FakeServer, answer: Handler) -> None:
+    fake.set_handlers("Heartbeat", answer)
     client = runhub.connect(fake.address)
     began = time.monotonic()
     with pytest.raises(runhub.LeaseLost) as lost, client.keep_lease(LONG_CLAIM) as lease:
@@ -157,7 +157,7 @@ async def test_lease_of_closed_client_is_lost_at_once(fake: FakeServer) -> None:
 
 
 async def test_call_cancelled_before_close_stays_cancelled(fake: FakeServer) -> None:
-    fake.set_answers("GetRun", never_answer())
+    fake.set_handlers("GetRun", never_respond())
     client = runhub.aio.connect(fake.address)
 
     async def get_run() -> None:

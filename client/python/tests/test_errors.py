@@ -22,7 +22,7 @@ def test_unspecified_comes_first_in_the_enum() -> None:
 @pytest.mark.parametrize("reason", REASONS)
 def test_every_reason_has_a_public_class(fake: FakeServer, reason: str) -> None:
     expected = getattr(runhub, reason.title().replace("_", ""))
-    fake.set_answers("GetRun", refuse(grpc.StatusCode.NOT_FOUND, reason))
+    fake.set_handlers("GetRun", refuse(grpc.StatusCode.NOT_FOUND, reason))
     # The deadline is short, because the client retries a call with a temporary error until the deadline.
     with runhub.connect(fake.address, deadline=0.5) as client, pytest.raises(runhub.Error) as raised:
         client.runs.GetRun(GetRunRequest())

@@ -8,14 +8,14 @@ from typing import Any
 
 import grpc
 import pytest
-from fake import FakeServer, answer_heartbeat, never_answer, refuse
+from fake import FakeServer, never_respond, refuse, send_lease_state
 
 import runhub
 from runhub.v1 import Claim, LeaseState
 
 # This claim has the shortest lease duration, so that a test loses an unanswered lease after 1 s.
 CLAIM = Claim(lease_token="token", lease_duration={"seconds": 1})
-LOST = answer_heartbeat(LeaseState.LEASE_STATE_LOST)
+LOST = send_lease_state(LeaseState.LEASE_STATE_LOST)
 
 
 class TaskWithoutUncancel(asyncio.Task[Any]):
@@ -70,7 +70,7 @@ async def test_heartbeats_are_sent_every_third_of_the_lease(fake: FakeServer, cl
     ("answer", "because", "cause"),
     [
         (LOST, "taken", None),
-        (never_answer(), "unanswered", grpc.StatusCode.DEADLINE_EXCEEDED),
+        (never_respond(), "unanswered", grpc.StatusCode.DEADLINE_EXCEEDED),
         (refuse(grpc.StatusCode.UNAVAILABLE), "unanswered", grpc.StatusCode.UNAVAILABLE),
         (refuse(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"), "refused", grpc.StatusCode.INVALID_ARGUMENT),
     ],
@@ -78,7 +78,7 @@ async def test_heartbeats_are_sent_every_third_of_the_lease(fake: FakeServer, cl
 async def test_lost_lease_cancels_the_block(
     fake: FakeServer, client: runhub.aio.AsyncClient, start_task: Any, answer: Any, because: str, cause: Any
 ) -> None:
-    fake.set_answers("Heartbeat", answer)
+    fake.set_handlers("Heartbeat", answer)
     working = start_task(hold_lease(client))
     with pytest.raises(runhub.LeaseLost) as lost:
         await asyncio.wait_for(working, 5)
@@ -102,7 +102,7 @@ async def test_cancellation_by_other_code_is_raised_unchanged(
 async def test_cancellation_by_other_code_is_raised_even_if_the_lease_is_lost(
     fake: FakeServer, client: runhub.aio.AsyncClient, start_task: Any
 ) -> None:
-    fake.set_answers("Heartbeat", LOST)
+    fake.set_handlers("Heartbeat", LOST)
     cleaning = asyncio.Event()
 
     async def hold_lease_and_clean_up() -> None:
@@ -126,7 +126,7 @@ async def test_error_of_the_block_is_raised_unchanged(fake: FakeServer, client: 
         async with client.keep_lease(CLAIM):
             raise own
     assert raised.value is own
-    fake.set_answers("Heartbeat", LOST)
+    fake.set_handlers("Heartbeat", LOST)
     with pytest.raises(ZeroDivisionError) as raised:
         async with client.keep_lease(CLAIM):
             try:
@@ -139,7 +139,7 @@ async def test_error_of_the_block_is_raised_unchanged(fake: FakeServer, client: 
 async def test_block_that_suppresses_cancellation_raises_lease_lost_at_its_end(
     fake: FakeServer, client: runhub.aio.AsyncClient
 ) -> None:
-    fake.set_answers("Heartbeat", LOST)
+    fake.set_handlers("Heartbeat", LOST)
     with pytest.raises(runhub.LeaseLost):
         async with client.keep_lease(CLAIM) as lease:
             try:
@@ -161,7 +161,7 @@ async def test_progress_is_sent_once_with_the_next_heartbeat(fake: FakeServer, c
 async def test_block_can_wait_for_pause_and_cancel_requests(fake: FakeServer, client: runhub.aio.AsyncClient) -> None:
     pause = LeaseState.LEASE_STATE_PAUSE_REQUESTED
     cancel = LeaseState.LEASE_STATE_CANCEL_REQUESTED
-    fake.set_answers("Heartbeat", answer_heartbeat(pause), answer_heartbeat(), answer_heartbeat(cancel))
+    fake.set_handlers("Heartbeat", send_lease_state(pause), send_lease_state(), send_lease_state(cancel))
     async with client.keep_lease(CLAIM) as lease:
         await lease.resumed()
         await lease.pause_requested()
@@ -179,7 +179,7 @@ async def test_waits_end_when_the_lease_is_lost_and_when_the_block_is_left(
         await wait_for_heartbeats(fake)
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    fake.set_answers("Heartbeat", LOST)
+    fake.set_handlers("Heartbeat", LOST)
     with pytest.raises(runhub.LeaseLost):
         async with client.keep_lease(CLAIM) as lease:
             waiting = asyncio.create_task(lease.cancel_requested())

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
-from fake import FakeServer, answer_heartbeat, never_answer, refuse
+from fake import FakeServer, never_respond, refuse, send_lease_state
 from test_lease_aio import CLAIM, LOST
 
 import runhub
@@ -31,7 +31,7 @@ def test_first_heartbeat_is_sent_at_once_and_none_after_the_block(fake: FakeServ
 
 
 def test_running_heartbeat_does_not_delay_leaving_the_block(fake: FakeServer, client: runhub.Client) -> None:
-    fake.set_answers("Heartbeat", never_answer())
+    fake.set_handlers("Heartbeat", never_respond())
     with client.keep_lease(Claim(lease_token="token", lease_duration={"seconds": 3600})):
         (call,) = fake.wait_for_calls("Heartbeat")
         began = time.monotonic()
@@ -43,7 +43,7 @@ def test_running_heartbeat_does_not_delay_leaving_the_block(fake: FakeServer, cl
     ("answer", "because"),
     [
         (LOST, "taken"),
-        (never_answer(), "unanswered"),
+        (never_respond(), "unanswered"),
         (refuse(grpc.StatusCode.UNAVAILABLE), "unanswered"),
         (refuse(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"), "refused"),
     ],
@@ -51,7 +51,7 @@ def test_running_heartbeat_does_not_delay_leaving_the_block(fake: FakeServer, cl
 def test_wait_ends_when_the_lease_is_lost(
     fake: FakeServer, client: runhub.Client, answer: object, because: str
 ) -> None:
-    fake.set_answers("Heartbeat", answer)  # type: ignore[arg-type] # it is an Answer
+    fake.set_handlers("Heartbeat", answer)  # type: ignore[arg-type] # it is an Handler
     began = time.monotonic()
     with pytest.raises(runhub.LeaseLost) as lost, client.keep_lease(CLAIM) as lease:
         lease.wait(60)
@@ -62,7 +62,7 @@ def test_wait_ends_when_the_lease_is_lost(
 def test_block_that_does_not_check_the_lease_raises_lease_lost_at_its_end(
     fake: FakeServer, client: runhub.Client
 ) -> None:
-    fake.set_answers("Heartbeat", LOST)
+    fake.set_handlers("Heartbeat", LOST)
     is_lost = threading.Event()
     with pytest.raises(runhub.LeaseLost), client.keep_lease(CLAIM) as lease:
         lease.on_lost(is_lost.set)
@@ -74,7 +74,7 @@ def test_block_that_does_not_check_the_lease_raises_lease_lost_at_its_end(
 
 
 def test_error_of_the_block_is_raised_unchanged(fake: FakeServer, client: runhub.Client) -> None:
-    fake.set_answers("Heartbeat", LOST)
+    fake.set_handlers("Heartbeat", LOST)
     is_lost = threading.Event()
     with pytest.raises(ZeroDivisionError), client.keep_lease(CLAIM) as lease:
         lease.on_lost(is_lost.set)
@@ -90,7 +90,7 @@ def test_wait_sleeps_while_the_lease_is_held(client: runhub.Client) -> None:
 
 
 def test_progress_is_sent_once_and_state_is_updated(fake: FakeServer, client: runhub.Client) -> None:
-    fake.set_answers("Heartbeat", answer_heartbeat(LeaseState.LEASE_STATE_PAUSE_REQUESTED))
+    fake.set_handlers("Heartbeat", send_lease_state(LeaseState.LEASE_STATE_PAUSE_REQUESTED))
     with client.keep_lease(CLAIM) as lease:
         lease.progress({"percent": 50})
         fake.wait_for_calls("Heartbeat", 3)

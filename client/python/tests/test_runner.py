@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 import runner
-from fake import FakeServer, never_answer, refuse
+from fake import FakeServer, never_respond, refuse
 from matching import StepFailed
 from test_server import TestServer
 
@@ -23,7 +23,7 @@ async def run_steps(fake: FakeServer, folder: Path, *steps: dict[str, Any]) -> N
 
 
 async def test_unknown_member_or_verb_fails_the_step(fake: FakeServer, tmp_path: Path) -> None:
-    fake.set_answers("GetRun", refuse(grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND"))
+    fake.set_handlers("GetRun", refuse(grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND"))
     step = GET | {"refused": {"reason": "RUN_NOT_FOUND"}}
     await run_steps(fake, tmp_path, step | {"why": "the run does not exist"})
     with pytest.raises(StepFailed, match="verb call must not have the members casue, expct"):
@@ -37,7 +37,7 @@ async def test_step_that_expects_an_error_has_a_short_limit(
     fake: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(runner, "_SHORT_STEP_LIMIT", 0.3)
-    fake.set_answers("GetRun", never_answer())
+    fake.set_handlers("GetRun", never_respond())
     steps = [GET | {"as": "it"}, expected] if "answer" in expected else [GET | expected]
     with pytest.raises(StepFailed, match="TimeoutError"):
         await run_steps(fake, tmp_path, *steps)

@@ -8,7 +8,7 @@ import threading
 import grpc
 import pytest
 from conftest import Connect
-from fake import Answer, FakeServer, answer_stream, never_answer, refuse, reply
+from fake import FakeServer, Handler, never_respond, refuse, reply, send_stream
 from test_subscription_state import new_caught_up, new_end, new_event
 
 import runhub
@@ -23,16 +23,16 @@ DRAINING = refuse(grpc.StatusCode.UNAVAILABLE, "DRAINING", retry_delay=0.2)
 @pytest.mark.parametrize(
     ("first", "resumed_after"),
     [
-        (answer_stream(new_event(3), new_caught_up(5), then=BROKEN), 5),
+        (send_stream(new_event(3), new_caught_up(5), then=BROKEN), 5),
         # The stream ends without an error, for example because a proxy closes the stream.
-        (answer_stream(new_event(3), new_caught_up(5)), 5),
-        (answer_stream(new_event(3), new_caught_up(5), new_end(EndReason.END_REASON_DRAINING, 6), then=DRAINING), 6),
+        (send_stream(new_event(3), new_caught_up(5)), 5),
+        (send_stream(new_event(3), new_caught_up(5), new_end(EndReason.END_REASON_DRAINING, 6), then=DRAINING), 6),
     ],
 )
 async def test_subscription_resumes_after_a_break(
-    fake: FakeServer, connect: Connect, first: Answer, resumed_after: int
+    fake: FakeServer, connect: Connect, first: Handler, resumed_after: int
 ) -> None:
-    fake.set_answers("SubscribeEvents", first, BROKEN, answer_stream(new_caught_up(7), new_event(8), ENDED))
+    fake.set_handlers("SubscribeEvents", first, BROKEN, send_stream(new_caught_up(7), new_event(8), ENDED))
     subscription = connect(fake.address).subscribe(SubscribeEventsRequest(run_id="a"))
     for expected in (new_event(3), new_caught_up(5), new_event(8), ENDED, None):
         assert await subscription.next() == expected
@@ -43,15 +43,15 @@ async def test_subscription_resumes_after_a_break(
 
 
 async def test_subscription_resumes_after_draining(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("SubscribeEvents", answer_stream(then=DRAINING), answer_stream(ENDED))
+    fake.set_handlers("SubscribeEvents", send_stream(then=DRAINING), send_stream(ENDED))
     assert await connect(fake.address).subscribe(ALL).next() == ENDED
     first, second = fake.wait_for_calls("SubscribeEvents", 2)
     assert second.at - first.at >= 0.2
 
 
 async def test_permanent_error_ends_the_subscription(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers(
-        "SubscribeEvents", answer_stream(new_event(3), then=refuse(grpc.StatusCode.OUT_OF_RANGE, "POSITION_COMPACTED"))
+    fake.set_handlers(
+        "SubscribeEvents", send_stream(new_event(3), then=refuse(grpc.StatusCode.OUT_OF_RANGE, "POSITION_COMPACTED"))
     )
     subscription = connect(fake.address).subscribe(ALL)
     assert await subscription.next() == new_event(3)
@@ -62,8 +62,8 @@ async def test_permanent_error_ends_the_subscription(fake: FakeServer, connect: 
 
 
 async def test_another_log_ends_the_subscription(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("GetServerInfo", *(reply(GetServerInfoResponse(log_id=log)) for log in ("one", "two")))
-    fake.set_answers("SubscribeEvents", answer_stream(new_event(3)))
+    fake.set_handlers("GetServerInfo", *(reply(GetServerInfoResponse(log_id=log)) for log in ("one", "two")))
+    fake.set_handlers("SubscribeEvents", send_stream(new_event(3)))
     subscription = connect(fake.address).subscribe(ALL)
     await subscription.next()
     with pytest.raises(runhub.OtherLog):
@@ -72,7 +72,7 @@ async def test_another_log_ends_the_subscription(fake: FakeServer, connect: Conn
 
 
 async def test_new_subscription_continues_only_in_the_same_log(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("SubscribeEvents", answer_stream(new_event(3)), answer_stream(ENDED))
+    fake.set_handlers("SubscribeEvents", send_stream(new_event(3)), send_stream(ENDED))
     client = connect(fake.address)
     subscription = client.subscribe(ALL)
     assert subscription.log_id is None
@@ -87,15 +87,15 @@ async def test_new_subscription_continues_only_in_the_same_log(fake: FakeServer,
 
 
 async def test_subscription_has_no_deadline_even_if_the_server_hangs(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("GetServerInfo", never_answer(), reply(GetServerInfoResponse(log_id="log")))
-    fake.set_answers("SubscribeEvents", answer_stream(ENDED))
+    fake.set_handlers("GetServerInfo", never_respond(), reply(GetServerInfoResponse(log_id="log")))
+    fake.set_handlers("SubscribeEvents", send_stream(ENDED))
     assert await connect(fake.address, deadline=1).subscribe(ALL).next() == ENDED
     # If a call has no deadline, grpcio reports the remaining time as None or as more than 1e6 s.
     assert (fake.wait_for_calls("SubscribeEvents")[0].timeout or 1e9) > 1e6
 
 
 async def test_closing_the_subscription_closes_its_stream(fake: FakeServer, connect: Connect) -> None:
-    fake.set_answers("SubscribeEvents", answer_stream(new_event(3), then=never_answer()))
+    fake.set_handlers("SubscribeEvents", send_stream(new_event(3), then=never_respond()))
     subscription = connect(fake.address).subscribe(ALL)
     await subscription.next()
     await subscription.close()
@@ -104,7 +104,7 @@ async def test_closing_the_subscription_closes_its_stream(fake: FakeServer, conn
 
 
 async def test_leaving_the_loop_closes_the_stream(fake: FakeServer) -> None:
-    fake.set_answers("SubscribeEvents", answer_stream(new_event(3), then=never_answer()))
+    fake.set_handlers("SubscribeEvents", send_stream(new_event(3), then=never_respond()))
     with runhub.connect(fake.address) as blocking:
         for _ in blocking.subscribe(ALL):
             break
@@ -116,7 +116,7 @@ async def test_leaving_the_loop_closes_the_stream(fake: FakeServer) -> None:
 
 
 async def test_cancelling_the_reader_closes_the_stream(fake: FakeServer) -> None:
-    fake.set_answers("SubscribeEvents", answer_stream(then=never_answer()))
+    fake.set_handlers("SubscribeEvents", send_stream(then=never_respond()))
     async with runhub.aio.connect(fake.address) as client:
 
         async def read_updates() -> None:
@@ -133,9 +133,9 @@ async def test_cancelling_the_reader_closes_the_stream(fake: FakeServer) -> None
 
 @pytest.mark.parametrize("hanging", ["GetServerInfo", "SubscribeEvents"])
 def test_another_thread_can_close_the_subscription(fake: FakeServer, hanging: str) -> None:
-    fake.set_answers("SubscribeEvents", answer_stream(then=never_answer()))
+    fake.set_handlers("SubscribeEvents", send_stream(then=never_respond()))
     if hanging == "GetServerInfo":
-        fake.set_answers("GetServerInfo", never_answer())
+        fake.set_handlers("GetServerInfo", never_respond())
     with runhub.connect(fake.address) as client:
         subscription = client.subscribe(ALL)
         received: list[object] = []
@@ -152,7 +152,7 @@ def test_another_thread_can_close_the_subscription(fake: FakeServer, hanging: st
 def test_another_thread_can_close_the_subscription_while_the_server_is_down() -> None:
     server = FakeServer()
     retry_in_60_s = refuse(grpc.StatusCode.UNAVAILABLE, "DRAINING", retry_delay=60)
-    server.set_answers("SubscribeEvents", answer_stream(then=retry_in_60_s))
+    server.set_handlers("SubscribeEvents", send_stream(then=retry_in_60_s))
     with runhub.connect(server.address) as client:
         subscription = client.subscribe(ALL)
         reading = threading.Thread(target=lambda: list(subscription))
