@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_server(false)
         // Use BTreeMap for map fields, because a HashMap encodes equal messages in different orders. Fingerprints and
-        // stored answers require that equal messages have equal encodings.
+        // stored responses require that equal messages have equal encodings.
         .btree_map(".")
         .compile_fds(compiler.file_descriptor_set())?;
     fs::write(out.join("catalogue.rs"), catalogue::generate(&compiler.descriptor_pool())?)?;

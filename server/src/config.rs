@@ -17,7 +17,7 @@ pub struct Config {
     pub db: PathBuf,
     /// Maximum time that a shutdown waits for open calls and streams to end.
     pub drain: Duration,
-    /// The retention times of stored answers and of events.
+    /// The retention times of stored responses and of events.
     pub keep: RetentionTimes,
     /// The lease duration of a claim that requests none.
     pub default_lease: Duration,

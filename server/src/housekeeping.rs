@@ -1,4 +1,4 @@
-//! This module removes stored answers after their retention time. If the operator limits the retention of events, the
+//! This module removes stored responses after their retention time. If the operator limits the retention of events, the
 //! module also removes old events.
 
 use std::sync::Arc;
@@ -16,10 +16,10 @@ const PERIOD: Duration = Duration::from_secs(60);
 /// Minimum time between two cleanups. If the retention time is short, this minimum bounds the cost of the cleanups.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
 
-/// The times after which the server removes stored answers and events.
+/// The times after which the server removes stored responses and events.
 #[derive(Debug, Clone, Copy)]
 pub struct RetentionTimes {
-    /// The time after which the server removes the answer to a request with a request_id.
+    /// The time after which the server removes the response to a request with a request_id.
     pub requests_for: Duration,
     /// The time after which the server removes an event. None means that the server keeps all events.
     pub events_for: Option<Duration>,
@@ -33,7 +33,7 @@ impl RetentionTimes {
     }
 }
 
-/// Removes stored answers and events whose retention time has passed, until the server shuts down.
+/// Removes stored responses and events whose retention time has passed, until the server shuts down.
 pub async fn run(store: Store, clock: Arc<dyn Clock>, keep: RetentionTimes, mut draining: watch::Receiver<bool>) {
     loop {
         let next = clock.now().plus(keep.period());
@@ -49,7 +49,7 @@ pub async fn run(store: Store, clock: Arc<dyn Clock>, keep: RetentionTimes, mut 
     }
 }
 
-/// Removes all stored answers and events whose retention time has passed.
+/// Removes all stored responses and events whose retention time has passed.
 ///
 /// # Errors
 /// Fails if the store can't be written.

@@ -40,7 +40,8 @@ const RESETS_PER_CONNECTION: usize = 256;
 /// Interval at which the server pings a connection. The server detects an unreachable client after this interval plus
 /// `KEEPALIVE_TIMEOUT`.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// Maximum time that the server waits for the answer to a ping. If no answer arrives, the server closes the connection.
+/// Maximum time that the server waits for the response to a ping. If no response arrives, the server closes the
+/// connection.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Minimum drain time for closing the store. The store gets a tenth of the drain time to end the commit in progress. If
@@ -112,7 +113,7 @@ impl Server {
         }
     }
 
-    /// Returns the waiters of held calls, for use in tests.
+    /// Returns the waiters, for use in tests.
     pub fn waiters(&self) -> Arc<Waiters> {
         Arc::clone(&self.waiters)
     }

@@ -23,8 +23,8 @@ pub struct Waiters {
     /// The ClaimTask calls that wait for a task. Calls that accept the same tasks share a list: if one call finds no
     /// task, the other calls of the list find no task either.
     pub claims: WaitLists<ClaimCriteria>,
-    /// The waiting ClaimTask calls that have a request_id, by RPC and request_id. When the server stores the answer to
-    /// a call, the duplicates of the call return the stored answer.
+    /// The waiting ClaimTask calls that have a request_id, by RPC and request_id. When the server stores the response
+    /// to a call, the duplicates of the call return the stored response.
     pub duplicates: WaitLists<(&'static str, String)>,
     /// The waiting WaitApproval calls, by the key of the approval.
     pub approvals: WaitLists<Key>,

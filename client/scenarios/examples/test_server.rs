@@ -1,7 +1,7 @@
 //! This program is the test server: a server behind a proxy, for scenario runners in any language. The program executes
 //! commands from standard input. client/scenarios/README.md describes the commands.
 
-// The program prints its answers to standard output.
+// The program prints its responses to standard output.
 #![allow(clippy::print_stdout)]
 
 use std::path::{Path, PathBuf};

@@ -161,8 +161,8 @@ impl ParticipantRunner<'_> {
         }
     }
 
-    /// Compares the answer with the expected answer, and saves the step's variables. Fails if the answer differs from
-    /// the expected answer.
+    /// Compares the response with the expected response, and saves the step's variables. Fails if the response differs
+    /// from the expected response.
     fn check_response(&mut self, result: CallResult, step: &Step) -> Result<()> {
         let answer = match (result, &step.refused) {
             (Ok(answer), None) => answer,

@@ -1,5 +1,5 @@
-//! This module handles mutating calls. A handler parses the request, runs one action in one transaction, and answers. A
-//! duplicate request receives the stored answer to the first call.
+//! This module handles mutating calls. A handler parses the request, runs one action in one transaction, and returns
+//! the response. A duplicate request receives the stored response to the first call.
 
 use prost::Message;
 use runhub_api::v1::Admission;
@@ -19,8 +19,8 @@ use crate::store::{JobOptions, Lane, Signal, Tx};
 #[derive(Clone)]
 pub struct Call {
     rpc: &'static str,
-    /// The key under which the answer is stored. If the call has no request_id, the value is None. In this case, the
-    /// answer is not stored.
+    /// The key under which the response is stored. If the call has no request_id, the value is None. In this case, the
+    /// response is not stored.
     key: Option<RequestKey>,
     options: JobOptions,
 }
@@ -67,11 +67,11 @@ pub fn job_options<R: ApiRequest>(request: &R) -> JobOptions {
     JobOptions { lane, is_exempt: false, bytes: request.encoded_len() }
 }
 
-/// The answer to a mutating call: a response or a status.
+/// The response to a mutating call: a message or a status.
 pub struct Answer<T> {
     /// The response, or the status of a rejection whose event is committed.
     pub outcome: Outcome<T, Status>,
-    /// Whether an earlier call with the same request_id produced this answer. If true, this call changed nothing.
+    /// Whether an earlier call with the same request_id produced this response. If true, this call changed nothing.
     pub is_duplicate: bool,
 }
 
@@ -124,9 +124,9 @@ impl Hub {
         Ok(Response::new(answer.outcome.into_result()?))
     }
 
-    /// Runs `body` in a transaction, and stores and returns the answer. If an earlier call with the same request_id has
-    /// a stored answer, the function returns the stored answer instead. Fails if `body` fails, if the earlier call had
-    /// different content, or if `check_repeat` does not allow the stored answer to be repeated.
+    /// Runs `body` in a transaction, and stores and returns the response. If an earlier call with the same request_id
+    /// has a stored response, the function returns the stored response instead. Fails if `body` fails, if the earlier
+    /// call had different content, or if `check_repeat` does not allow the stored response to be repeated.
     pub async fn answer<P>(
         &self,
         call: Call,
@@ -152,8 +152,8 @@ impl Hub {
     }
 }
 
-/// Returns the stored answer to an earlier call with the same request_id, or None if no answer is stored. Fails if the
-/// earlier call had different content, or if `check_repeat` does not allow the stored answer to be repeated.
+/// Returns the stored response to an earlier call with the same request_id, or None if no response is stored. Fails if
+/// the earlier call had different content, or if `check_repeat` does not allow the stored response to be repeated.
 fn find_stored_answer<P: Message + Default>(
     tx: &mut dyn Tx,
     call: &Call,
@@ -173,8 +173,8 @@ fn find_stored_answer<P: Message + Default>(
     Ok(Some(Outcome::Done(response)))
 }
 
-/// Stores an answer for duplicate requests. If the call changed nothing, the answer is not stored, so a repeated call
-/// runs again.
+/// Stores a response for duplicate requests. If the call changed nothing, the response is not stored, so a repeated
+/// call runs again.
 fn store_answer<P: Message>(tx: &mut dyn Tx, call: &Call, outcome: &Outcome<P, Status>) -> Result<()> {
     let Some(RequestKey { request_id, fingerprint }) = &call.key else { return Ok(()) };
     if !tx.has_written() {

@@ -25,7 +25,7 @@ pub enum Signal {
     },
     /// A run has ended, or the cancellation of a run has started. The value is the key of the run.
     RunEnded(Key),
-    /// A call with a request_id was answered, so duplicate requests can return the stored answer.
+    /// A call with a request_id was answered, so duplicate requests can return the stored response.
     Answered {
         /// Name of the RPC that was answered.
         rpc: &'static str,

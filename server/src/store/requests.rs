@@ -1,10 +1,10 @@
-//! This module reads and writes the table `requests`, which stores the answers to calls with a request_id.
+//! This module reads and writes the table `requests`, which stores the responses to calls with a request_id.
 
 use super::{Tx, first, params};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 
-/// Holds the stored answer to a call with a request_id.
+/// Holds the stored response to a call with a request_id.
 #[derive(Debug, Clone)]
 pub struct StoredAnswer {
     /// SHA-256 digest of the content of the request.
@@ -16,8 +16,8 @@ pub struct StoredAnswer {
     pub answer: Vec<u8>,
 }
 
-/// Returns the stored answer to an earlier call of the RPC `rpc` with the request_id `request_id`, or None if no answer
-/// is stored.
+/// Returns the stored response to an earlier call of the RPC `rpc` with the request_id `request_id`, or None if no
+/// response is stored.
 pub fn find(tx: &mut dyn Tx, rpc: &str, request_id: &str) -> Result<Option<StoredAnswer>> {
     let sql = "SELECT fingerprint, refused, answer FROM requests WHERE rpc = $1 AND request_id = $2";
     first(tx, sql, params![rpc, request_id], |row| {
@@ -25,7 +25,7 @@ pub fn find(tx: &mut dyn Tx, rpc: &str, request_id: &str) -> Result<Option<Store
     })
 }
 
-/// Stores the answer to a call with a request_id.
+/// Stores the response to a call with a request_id.
 pub fn insert(tx: &mut dyn Tx, rpc: &str, request_id: &str, answer: &StoredAnswer) -> Result<()> {
     let sql = "INSERT INTO requests (key, rpc, request_id, fingerprint, refused, answer, create_time)
         VALUES ($1, $2, $3, $4, $5, $6, $7)";
@@ -35,8 +35,8 @@ pub fn insert(tx: &mut dyn Tx, rpc: &str, request_id: &str, answer: &StoredAnswe
     tx.write(sql, params![key, rpc, request_id, fingerprint, refused, answer, now])
 }
 
-/// Removes up to 1,000 stored answers that are older than `time`, oldest first, and returns the number of removed
-/// answers.
+/// Removes up to 1,000 stored responses that are older than `time`, oldest first, and returns the number of removed
+/// responses.
 pub fn remove_before(tx: &mut dyn Tx, time: Timestamp) -> Result<u64> {
     let sql = "DELETE FROM requests WHERE key IN
         (SELECT key FROM (SELECT key, create_time FROM requests ORDER BY key LIMIT 1000) oldest

@@ -21,7 +21,7 @@ pub(super) trait WriteSession: Send + 'static {
     /// Sets the savepoint to which `end_savepoint` can roll back.
     fn set_savepoint(&mut self) -> Result<()>;
 
-    /// Removes the savepoint that `set_savepoint` has set. If `keeps_changes` is false, first rolls back to the
+    /// Releases the savepoint that `set_savepoint` has set. If `keeps_changes` is false, first rolls back to the
     /// savepoint.
     fn end_savepoint(&mut self, keeps_changes: bool) -> Result<()>;
 

@@ -75,8 +75,8 @@ func newParticipantRunner(ctx context.Context, server server, client *runhub.Cli
 	}
 }
 
-// runStep runs one step, compares the answer with the expected answer, and saves the step's variables. runStep fails if
-// the step fails, or if the answer differs from the expected answer.
+// runStep runs one step, compares the response with the expected response, and saves the step's variables. runStep
+// fails if the step fails, or if the response differs from the expected response.
 func (p *participantRunner) runStep(raw map[string]any) error {
 	step, err := p.parse(raw)
 	if err != nil {
@@ -104,8 +104,8 @@ func (s *step) limit() time.Duration {
 	return stepLimit
 }
 
-// executeVerb executes the verb of the step and returns the verb's answer. executeVerb returns nil if the verb has no
-// answer. executeVerb fails if the step has no verb.
+// executeVerb executes the verb of the step and returns the verb's response. executeVerb returns nil if the verb has no
+// response. executeVerb fails if the step has no verb.
 func (p *participantRunner) executeVerb(ctx context.Context, step *step) (any, error) {
 	switch {
 	case step.Call != "" && step.As != "":
@@ -198,7 +198,7 @@ func (p *participantRunner) substitute(value any) (any, error) {
 	}
 }
 
-// save sets the variables to the values at the paths in the answer. save fails if there is no value at a path.
+// save sets the variables to the values at the paths in the response. save fails if there is no value at a path.
 func (p *participantRunner) save(paths map[string]string, answer any) error {
 	for name, path := range paths {
 		value, err := find(answer, path)

@@ -30,7 +30,7 @@ type testServer struct {
 	process *exec.Cmd
 	input   io.WriteCloser
 	output  *bufio.Reader
-	// Mutex that is held while a command is executed, so that each command reads the test server's answer to this
+	// Mutex that is held while a command is executed, so that each command reads the test server's response to this
 	// command.
 	lock sync.Mutex
 }

@@ -104,7 +104,7 @@ impl<S: WriteSession> GroupCommitter<S> {
         }
         if let Err(unsent) = self.answers.send(group) {
             // Answer the calls here, because `answer_all` has ended together with the runtime that opened the store.
-            // Callers in another runtime still wait for answers.
+            // Callers in another runtime still wait for responses.
             unsent.0.into_iter().for_each(Job::answer);
         }
     }

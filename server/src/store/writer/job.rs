@@ -9,7 +9,7 @@ use crate::store::Tx;
 
 /// Represents a queued call with any type of result.
 pub(super) trait Job: Send {
-    /// Returns whether the caller still waits for the answer.
+    /// Returns whether the caller still waits for the response.
     fn has_waiting_caller(&self) -> bool;
     /// Runs the transaction body and stores the result of the body. Returns whether the body succeeded.
     fn run(&mut self, tx: &mut dyn Tx) -> bool;

@@ -60,7 +60,7 @@ impl Writer {
     {
         let (reply, answer) = oneshot::channel();
         self.queue.push(Box::new(Call::new(body, reply)), options)?;
-        // If the writer thread or the runtime has ended, the channel closes without an answer, and the call fails with
+        // If the writer thread or the runtime has ended, the channel closes without a response, and the call fails with
         // `Draining`.
         answer.await.unwrap_or(Err(Error::Draining))
     }
