@@ -250,7 +250,7 @@ export class LeaseKeeper implements AsyncDisposable {
   async #sendUntilLost(): Promise<void> {
     const intervalMs = Math.min(this.#leaseMs / HEARTBEATS_PER_LEASE, LONGEST_INTERVAL_MS);
     // When the client is closed, the pause between two heartbeats ends, and the next heartbeat fails immediately and
-    // reports the loss.
+    // reports the loss of the lease.
     using limit = new Limit(undefined, [this.#stopped.signal, this.#closed], { ref: false });
     while (!this.#stopped.signal.aborted) {
       try {

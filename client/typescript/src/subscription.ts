@@ -72,8 +72,8 @@ export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
   }
 
   /**
-   * The cursor, which is the last received position. Before the first message, the cursor is the request's cursor, or
-   * undefined.
+   * The cursor, which is the last received position. Before the first message, the cursor is the request's cursor. If
+   * the request has no cursor, `position` is undefined until the first message.
    */
   get position(): bigint | undefined {
     return this.#state.position;

@@ -137,7 +137,7 @@ class Lease:
 
     def _report_loss(self, lost: LeaseLost) -> None:
         with self._lock:
-            # If the `with` block has ended, there is no code to stop, so the loss must not be reported.
+            # If the `with` block has ended, there is no code to stop, so the loss of the lease must not be reported.
             if self._has_left:
                 return
             self._lost = lost

@@ -124,7 +124,8 @@ class AsyncLease:
         return self._schedule.record_answer(response, time.monotonic())
 
     def _report_loss(self, lost: LeaseLost) -> None:
-        # If the `async with` block has ended, there is no code to cancel, so the loss must not be reported.
+        # If the `async with` block has ended, there is no code to cancel, so the loss of the lease must not be
+        # reported.
         if self._has_left:
             return
         self._lost = lost
