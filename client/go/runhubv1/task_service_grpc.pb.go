@@ -82,7 +82,7 @@ type TaskServiceClient interface {
 	//   - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
 	//   - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
 	//   - INVALID_ARGUMENT / INVALID_FIELD: a title is blank, two drafts have the same key, a dependency is neither a key
-	//     of this request nor a task of this run, the request has over 1,000 tasks, a draft exceeds 3 MiB, or the response
+	//     of this request nor a task of this run, the request has over 1,000 drafts, a draft exceeds 3 MiB, or the response
 	//     would exceed 4 MiB.
 	//   - INVALID_ARGUMENT / DEPENDENCY_CYCLE: the dependencies form a cycle. The error text lists the keys of the drafts
 	//     in the cycle.
@@ -101,7 +101,7 @@ type TaskServiceClient interface {
 	//   - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
 	//   - ABORTED / PLAN_VERSION_MISMATCH: the run's plan_version differs from `expected_plan_version`.
 	//   - INVALID_ARGUMENT / INVALID_FIELD: a title is blank, two drafts have the same key, a dependency is neither a key
-	//     of this request nor a task of this run, the request has over 1,000 tasks, a draft exceeds 3 MiB, the response
+	//     of this request nor a task of this run, the request has over 1,000 drafts, a draft exceeds 3 MiB, the response
 	//     would exceed 4 MiB, `expected_plan_version` is negative, or `in_progress` is unknown.
 	//   - INVALID_ARGUMENT / DEPENDENCY_CYCLE: the dependencies form a cycle. The error text lists the keys of the drafts
 	//     in the cycle.
@@ -520,7 +520,7 @@ type TaskServiceServer interface {
 	//   - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
 	//   - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
 	//   - INVALID_ARGUMENT / INVALID_FIELD: a title is blank, two drafts have the same key, a dependency is neither a key
-	//     of this request nor a task of this run, the request has over 1,000 tasks, a draft exceeds 3 MiB, or the response
+	//     of this request nor a task of this run, the request has over 1,000 drafts, a draft exceeds 3 MiB, or the response
 	//     would exceed 4 MiB.
 	//   - INVALID_ARGUMENT / DEPENDENCY_CYCLE: the dependencies form a cycle. The error text lists the keys of the drafts
 	//     in the cycle.
@@ -539,7 +539,7 @@ type TaskServiceServer interface {
 	//   - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
 	//   - ABORTED / PLAN_VERSION_MISMATCH: the run's plan_version differs from `expected_plan_version`.
 	//   - INVALID_ARGUMENT / INVALID_FIELD: a title is blank, two drafts have the same key, a dependency is neither a key
-	//     of this request nor a task of this run, the request has over 1,000 tasks, a draft exceeds 3 MiB, the response
+	//     of this request nor a task of this run, the request has over 1,000 drafts, a draft exceeds 3 MiB, the response
 	//     would exceed 4 MiB, `expected_plan_version` is negative, or `in_progress` is unknown.
 	//   - INVALID_ARGUMENT / DEPENDENCY_CYCLE: the dependencies form a cycle. The error text lists the keys of the drafts
 	//     in the cycle.

@@ -71,7 +71,7 @@ class TaskServiceStub:
     - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
     - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
     - INVALID_ARGUMENT / INVALID_FIELD: a title is blank, two drafts have the same key, a dependency is neither a key
-      of this request nor a task of this run, the request has over 1,000 tasks, a draft exceeds 3 MiB, or the response
+      of this request nor a task of this run, the request has over 1,000 drafts, a draft exceeds 3 MiB, or the response
       would exceed 4 MiB.
     - INVALID_ARGUMENT / DEPENDENCY_CYCLE: the dependencies form a cycle. The error text lists the keys of the drafts
       in the cycle.
@@ -91,7 +91,7 @@ class TaskServiceStub:
     - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
     - ABORTED / PLAN_VERSION_MISMATCH: the run's plan_version differs from `expected_plan_version`.
     - INVALID_ARGUMENT / INVALID_FIELD: a title is blank, two drafts have the same key, a dependency is neither a key
-      of this request nor a task of this run, the request has over 1,000 tasks, a draft exceeds 3 MiB, the response
+      of this request nor a task of this run, the request has over 1,000 drafts, a draft exceeds 3 MiB, the response
       would exceed 4 MiB, `expected_plan_version` is negative, or `in_progress` is unknown.
     - INVALID_ARGUMENT / DEPENDENCY_CYCLE: the dependencies form a cycle. The error text lists the keys of the drafts
       in the cycle.
@@ -347,7 +347,7 @@ class TaskServiceAsyncStub(TaskServiceStub):
     - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
     - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
     - INVALID_ARGUMENT / INVALID_FIELD: a title is blank, two drafts have the same key, a dependency is neither a key
-      of this request nor a task of this run, the request has over 1,000 tasks, a draft exceeds 3 MiB, or the response
+      of this request nor a task of this run, the request has over 1,000 drafts, a draft exceeds 3 MiB, or the response
       would exceed 4 MiB.
     - INVALID_ARGUMENT / DEPENDENCY_CYCLE: the dependencies form a cycle. The error text lists the keys of the drafts
       in the cycle.
@@ -367,7 +367,7 @@ class TaskServiceAsyncStub(TaskServiceStub):
     - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
     - ABORTED / PLAN_VERSION_MISMATCH: the run's plan_version differs from `expected_plan_version`.
     - INVALID_ARGUMENT / INVALID_FIELD: a title is blank, two drafts have the same key, a dependency is neither a key
-      of this request nor a task of this run, the request has over 1,000 tasks, a draft exceeds 3 MiB, the response
+      of this request nor a task of this run, the request has over 1,000 drafts, a draft exceeds 3 MiB, the response
       would exceed 4 MiB, `expected_plan_version` is negative, or `in_progress` is unknown.
     - INVALID_ARGUMENT / DEPENDENCY_CYCLE: the dependencies form a cycle. The error text lists the keys of the drafts
       in the cycle.
@@ -626,7 +626,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
         - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
         - INVALID_ARGUMENT / INVALID_FIELD: a title is blank, two drafts have the same key, a dependency is neither a key
-          of this request nor a task of this run, the request has over 1,000 tasks, a draft exceeds 3 MiB, or the response
+          of this request nor a task of this run, the request has over 1,000 drafts, a draft exceeds 3 MiB, or the response
           would exceed 4 MiB.
         - INVALID_ARGUMENT / DEPENDENCY_CYCLE: the dependencies form a cycle. The error text lists the keys of the drafts
           in the cycle.
@@ -652,7 +652,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         - FAILED_PRECONDITION / RUN_ENDED: the run has ended or is CANCELLING.
         - ABORTED / PLAN_VERSION_MISMATCH: the run's plan_version differs from `expected_plan_version`.
         - INVALID_ARGUMENT / INVALID_FIELD: a title is blank, two drafts have the same key, a dependency is neither a key
-          of this request nor a task of this run, the request has over 1,000 tasks, a draft exceeds 3 MiB, the response
+          of this request nor a task of this run, the request has over 1,000 drafts, a draft exceeds 3 MiB, the response
           would exceed 4 MiB, `expected_plan_version` is negative, or `in_progress` is unknown.
         - INVALID_ARGUMENT / DEPENDENCY_CYCLE: the dependencies form a cycle. The error text lists the keys of the drafts
           in the cycle.
