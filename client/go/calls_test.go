@@ -247,7 +247,7 @@ func TestCallThatTheCallerCancelsIsNotRetried(t *testing.T) {
 		server := &fakeServer{createRun: neverAnswer}
 		client := server.serve(t)
 		ctx, cancel := context.WithCancelCause(t.Context())
-		why := errors.New("the user cancelled the CreateRun call")
+		why := errors.New("the user cancelled the CreateRun call: call CreateRun again")
 		time.AfterFunc(time.Second, func() { cancel(why) })
 		_, err := client.Runs.CreateRun(ctx, &v1.CreateRunRequest{})
 		if !errors.Is(err, context.Canceled) || !errors.Is(err, why) || status.Code(err) != codes.Canceled {

@@ -13,7 +13,7 @@ const (
 	// heartbeatsPerLease is the number of heartbeats per lease duration. With three heartbeats, two heartbeats can be late
 	// before the lease expires.
 	heartbeatsPerLease = 3
-	// longestInterval is the longest time between two heartbeats. The lease holder learns of a request to stop from the
+	// longestInterval is the longest time between two heartbeats. The lease holder learns of a cancellation from the
 	// response to a heartbeat, and the default grace period of a cancellation is only 30 s.
 	longestInterval = 10 * time.Second
 	// shortestLease is the shortest lease duration that a server grants. If a claim has no lease duration, this value
@@ -66,7 +66,7 @@ func (h *heartbeats) send(ctx context.Context) (v1.LeaseState, *LeaseLost) {
 	defer cancel()
 	var state v1.LeaseState
 	err := h.conn.repeat(ctx, left, func() (err error) {
-		state, err = h.try(ctx)
+		state, err = h.sendOnce(ctx)
 		return err
 	})
 	switch {
@@ -87,9 +87,9 @@ func (h *heartbeats) lostLease(because Cause, cause error) *LeaseLost {
 	return &LeaseLost{Because: because, taskID: h.taskID, cause: cause}
 }
 
-// try sends a heartbeat once and returns the state of the lease. If the server does not answer, for example because the
-// connection is dead, try fails after a third of the lease duration, so that time for a retry remains.
-func (h *heartbeats) try(ctx context.Context) (v1.LeaseState, error) {
+// sendOnce sends a heartbeat once and returns the state of the lease. If the server does not answer, for example
+// because the connection is dead, sendOnce fails after a third of the lease duration, so that time for a retry remains.
+func (h *heartbeats) sendOnce(ctx context.Context) (v1.LeaseState, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.duration/heartbeatsPerLease)
 	defer cancel()
 	sent := time.Now()

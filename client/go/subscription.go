@@ -101,7 +101,7 @@ type reader struct {
 // error that is not temporary, or when the context ends.
 func (r *reader) receive(ctx context.Context) (*v1.SubscribeEventsResponse, error) {
 	for {
-		response, err := r.try(ctx)
+		response, err := r.receiveOnce(ctx)
 		if err == nil {
 			r.backoff.reset()
 			return response, nil
@@ -122,7 +122,7 @@ func hasTimedOut(err error) bool {
 	return status.Code(err) == codes.DeadlineExceeded
 }
 
-func (r *reader) try(ctx context.Context) (*v1.SubscribeEventsResponse, error) {
+func (r *reader) receiveOnce(ctx context.Context) (*v1.SubscribeEventsResponse, error) {
 	if r.stream == nil {
 		if err := r.open(ctx); err != nil {
 			return nil, err

@@ -241,7 +241,8 @@ where
         .layer(Admission::default())
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, async move {
-            // Ignore the error, which means that the server has ended. Serving must stop in this case too.
+            // Ignore the error, which means that the server has shut down. The listener must shut down in this case
+            // too.
             let _ = draining.wait_for(|draining| *draining).await;
         })
         .await

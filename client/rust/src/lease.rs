@@ -14,8 +14,8 @@ use crate::{Client, Error, repeat_for};
 /// Number of heartbeats per lease duration. With three heartbeats, two heartbeats can be late before the lease expires.
 const HEARTBEATS_PER_LEASE: u32 = 3;
 
-/// Longest time between two heartbeats. The lease holder learns of a request to stop from the response to a heartbeat,
-/// and the default grace period of a cancellation is only 30 s.
+/// Longest time between two heartbeats. The lease holder learns of a cancellation from the response to a heartbeat, and
+/// the default grace period of a cancellation is only 30 s.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Shortest lease duration that a server grants. If a claim has no lease duration, this value limits the rate of
@@ -79,7 +79,7 @@ pub struct LeaseKeeper {
 
 impl Client {
     /// Renews the lease of a claim until the returned keeper is dropped. The keeper sends a heartbeat after each third
-    /// of the `lease_duration`, and at least every 10 s, so that the holder learns of a request to stop in time. This
+    /// of the `lease_duration`, and at least every 10 s, so that the holder learns of a cancellation in time. This
     /// method must be called within a Tokio runtime.
     ///
     /// The keeper sends the first heartbeat immediately, because the server may have granted the lease long before this
@@ -108,7 +108,7 @@ impl LeaseKeeper {
     /// function drops `work` at the current await point. If `work` never awaits, or starts a Tokio task or a process,
     /// the caller must end the attempt.
     ///
-    /// A request to stop does not end the attempt. The keeper still renews the lease, and the server still accepts a
+    /// A cancellation does not end the attempt. The keeper still renews the lease, and the server still accepts a
     /// report. A future that should stop must also wait for [`cancel_requested`](Self::cancel_requested).
     ///
     /// # Errors

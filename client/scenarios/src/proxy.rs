@@ -106,8 +106,8 @@ struct Relay {
 }
 
 impl Relay {
-    /// Relays bytes until the client or the server closes the connection, or until the connection must be cut. Then
-    /// closes the connection on both sides.
+    /// Relays bytes until the client or the server closes the connection, or until the scenario tells the proxy to
+    /// close the connection. Then closes the connection on both sides.
     async fn run(mut self, client: TcpStream) {
         let Ok(server) = UnixStream::connect(&self.server).await else { return };
         // Without TCP_NODELAY, the proxy is only slower, so the error of a failed `set_nodelay` is ignored.

@@ -24,7 +24,7 @@ const LANGUAGE = "typescript";
  */
 interface HeldLease {
   readonly keeper: LeaseKeeper;
-  /** Ends the function that was passed to the keeper's `run`. */
+  /** Makes the function that was passed to the keeper's `run` return. */
   readonly endFunction: () => void;
   /** Resolves when the keeper's `run` has ended. The value is `function ended` or the reason why the lease was lost. */
   readonly ended: Promise<string>;

@@ -123,9 +123,9 @@ describe("a caller's signal", () => {
     const stop = new AbortController();
     const error = catchError(client.runs.createRun(newRun, { signal: stop.signal }));
     await begun.promise;
-    stop.abort(new Error("the user cancelled the CreateRun call"));
+    stop.abort(new Error("the user cancelled the CreateRun call: call CreateRun again"));
     assert.equal((await error).code, Code.Canceled);
-    assert.equal(((await error).cause as Error).message, "the user cancelled the CreateRun call");
+    assert.equal(((await error).cause as Error).message, "the user cancelled the CreateRun call: call CreateRun again");
   });
 
   it("ends the pause before a retry", async () => {

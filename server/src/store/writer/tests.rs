@@ -108,7 +108,7 @@ async fn send_counted(store: &Store, id: &'static str) -> (JoinHandle<Result<()>
 }
 
 #[tokio::test]
-async fn error_rolls_back_only_its_own_body() {
+async fn failed_transaction_body_rolls_back_only_its_own_changes() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     let held = HeldWriter::hold(&store).await;
@@ -280,7 +280,7 @@ async fn call_changes_nothing_if_caller_disconnects_before_commit() {
     let disconnected = send(&store, |tx| add_run(tx, "disconnected")).await;
     let last = send(&store, move |tx| {
         // The writer has already run the transaction bodies of `before` and `disconnected`, so the call `disconnected`
-        // is aborted after the writer has run its transaction body and before the commit.
+        // is aborted after the transaction body of `disconnected` has run and before the commit.
         disconnected.abort();
         while !disconnected.is_finished() {
             std::thread::yield_now();
