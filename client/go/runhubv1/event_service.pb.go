@@ -276,8 +276,8 @@ type ListEventsRequest struct {
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
 	// The maximum number of events to return. The value 0 means 50, and a value above 1,000 means 1,000.
 	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
-	// The position after which the server lists the oldest events. The value 0 is a valid cursor before the first event.
-	// If `after_position` is unset, the call lists the newest events.
+	// The position after which the server lists the oldest events. If `after_position` is 0, the stream starts with the
+	// first event of the log. If `after_position` is unset, the call lists the newest events.
 	AfterPosition *int64 `protobuf:"varint,3,opt,name=after_position,json=afterPosition,proto3,oneof" json:"after_position,omitempty"`
 	// The position before which the server lists events. If `before_position` is unset, the positions have no upper
 	// bound.

@@ -33,7 +33,7 @@ enum Token {
 
 impl Glob {
     /// Returns the glob for a pattern. If the pattern is invalid, the function fails with an error that describes the
-    /// broken rule. The error ends with the pattern, because a long error text is cut off at the end.
+    /// violated rule. The error ends with the pattern, because a long error text is truncated at the end.
     pub fn parse(pattern: &str) -> Result<Self, String> {
         if pattern.starts_with('/') {
             return Err(format!(

@@ -113,8 +113,8 @@ export type ListEventsRequest = Message<"runhub.v1.ListEventsRequest"> & {
   limit: number;
 
   /**
-   * The position after which the server lists the oldest events. The value 0 is a valid cursor before the first event.
-   * If `after_position` is unset, the call lists the newest events.
+   * The position after which the server lists the oldest events. If `after_position` is 0, the stream starts with the
+   * first event of the log. If `after_position` is unset, the call lists the newest events.
    *
    * @generated from field: optional int64 after_position = 3;
    */
