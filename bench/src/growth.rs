@@ -59,14 +59,14 @@ struct FilledServer {
 }
 
 /// Measures the latencies of one caller's calls alternately on a small and a large server, then runs
-/// `measure_other_groups` on each server, and returns all result rows. Fails if a server can't be started or a call
+/// `measure_wake_slow_and_idle` on each server, and returns all result rows. Fails if a server can't be started or a call
 /// fails.
 pub async fn measure_growth(bench: &Bench) -> Result<Vec<Row>, Error> {
     let small = FilledServer::start(bench, SMALL).await?;
     let large = FilledServer::start(bench, if bench.quick { QUICK } else { LARGE }).await?;
     let mut rows = compare_logs(&small, &large).await?;
     for filled in [small, large] {
-        rows.extend(filled.measure_other_groups().await?);
+        rows.extend(filled.measure_wake_slow_and_idle().await?);
     }
     Ok(rows)
 }
@@ -132,7 +132,7 @@ impl FilledServer {
     /// Measures on this filled server the latency of woken claims, the effect of a watcher that never reads, and the
     /// memory and the start time after a restart. Returns the result rows. Fails if the server can't be restarted or a
     /// call fails.
-    async fn measure_other_groups(self) -> Result<Vec<Row>, Error> {
+    async fn measure_wake_slow_and_idle(self) -> Result<Vec<Row>, Error> {
         let mut rows = wake::measure_wake_ups(&self.bench).await?;
         rows.extend(watchers::measure_watchers_with_unread_stream(&self.bench).await?);
         rows.extend(idle::measure_restarted_server(&self.bench, self.server).await?);

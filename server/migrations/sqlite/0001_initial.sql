@@ -198,7 +198,8 @@ CREATE TABLE artifacts (
 CREATE INDEX artifacts_by_run ON artifacts (run_key, key);
 CREATE INDEX artifacts_by_role ON artifacts (run_key, role, key);
 
--- The stored answers to calls with a request_id. The server returns the stored answer to a duplicate request.
+-- The stored responses to calls with a request_id. If the server receives a duplicate request, the server returns the
+-- stored response.
 CREATE TABLE requests (
     key         INTEGER NOT NULL PRIMARY KEY,
     rpc         TEXT    NOT NULL,

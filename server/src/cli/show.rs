@@ -134,8 +134,8 @@ fn print_tasks(out: &mut impl Write, snapshot: &v1::RunSnapshot, limit: usize) -
     Ok(())
 }
 
-/// Returns the table for a list of tasks. For tasks in progress, the table shows the end of the lease instead of the
-/// status.
+/// Returns the table for a list of tasks. For tasks in progress, the table shows the time when the lease expires
+/// instead of the status.
 fn task_table(list: &str, tasks: &[v1::Task]) -> comfy_table::Table {
     let mut rows = if list == IN_PROGRESS { tasks::new_leased_task_table() } else { tasks::new_table() };
     for task in tasks {
