@@ -70,7 +70,7 @@ fn tail_that_ends_before_the_last_read_returns_no_events() {
 }
 
 #[tokio::test]
-async fn growth_wakes_the_waiters_of_the_run_and_of_all_runs() {
+async fn log_growth_wakes_the_waiters_of_the_run_and_of_all_runs() {
     let tail = new_tail();
     let mut of_all = tail.register(None);
     let mut of_a = tail.register(Some("a".to_owned()));
