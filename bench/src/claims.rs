@@ -19,7 +19,7 @@ const MIN_SHARE_OF_EMPTY_CALL: f64 = 0.18;
 /// Number of ready tasks in the measured run. The tasks have no allowed_paths.
 const TASKS: usize = 40_000;
 /// Maximum number of tasks that the API accepts in one AddTasks call.
-const TASKS_PER_CALL: usize = 1_000;
+pub const TASKS_PER_CALL: usize = 1_000;
 
 /// Measures the rate at which agents claim and complete tasks, and returns one result row. Fails if a call fails.
 pub async fn measure_claims(bench: &Bench) -> Result<Vec<Row>, Error> {

@@ -7,6 +7,7 @@
 //! the server as [`Host`].
 
 mod appends;
+mod backlog;
 mod bench;
 mod claims;
 mod delays;

@@ -14,9 +14,9 @@ use runhub_api::v1::subscribe_events_response::Message as Sent;
 use runhub_api::{EncodedResponse, Json, v1};
 use runhub_bench::EXAMPLE_PAYLOAD;
 use runhub_server::actions::claim::{self, ClaimRequest};
-use runhub_server::actions::paths::Overlaps;
-use runhub_server::actions::plan;
+use runhub_server::actions::claim_index::{ClaimIndex, Loading};
 use runhub_server::actions::task::{self, EndTask};
+use runhub_server::actions::{Outcome, plan};
 use runhub_server::clock::SystemClock;
 use runhub_server::domain::event::EventDraft;
 use runhub_server::domain::json;
@@ -87,16 +87,19 @@ fn measure_claims(criterion: &mut Criterion) {
         let drafts = drafts.clone();
         fixture.runtime.block_on(fixture.store.transact(move |tx| plan::add(tx, &run_id, &drafts))).unwrap();
     }
-    let overlaps = Arc::new(Overlaps::default());
+    let index = Arc::new(ClaimIndex::default());
+    let loaded = Arc::clone(&index);
+    let load = move |tx: &mut dyn Tx| loaded.load_page(tx, &mut Loading::default());
+    assert!(fixture.runtime.block_on(fixture.store.read(load)).unwrap());
     let mut group = criterion.benchmark_group("claim and release");
     group.throughput(Throughput::Elements(100));
     group.bench_function("100 in one commit", |bench| {
         bench.to_async(&fixture.runtime).iter(|| {
             let request = claim_request(&run_id);
-            let overlaps = Arc::clone(&overlaps);
+            let index = Arc::clone(&index);
             let all = fixture.store.transact(move |tx| {
                 for _ in 0..100 {
-                    claim_and_release(tx, &request, &overlaps)?;
+                    claim_and_release(tx, &request, &index)?;
                 }
                 Ok(())
             });
@@ -111,10 +114,10 @@ fn claim_request(run_id: &str) -> ClaimRequest {
     ClaimRequest { run_id: Some(run_id.to_owned()), agent_id: "agent".into(), capabilities: vec![], lease_duration }
 }
 
-fn claim_and_release(tx: &mut dyn Tx, request: &ClaimRequest, overlaps: &Overlaps) -> Result<(), Error> {
-    let claimed = claim::claim(tx, request, overlaps)?.ok_or_else(|| {
-        Error::internal(format!("the claim {request:?} found no ready task: add more tasks to the run"))
-    })?;
+fn claim_and_release(tx: &mut dyn Tx, request: &ClaimRequest, index: &ClaimIndex) -> Result<(), Error> {
+    let Outcome::Done(Some(claimed)) = claim::claim(tx, request, index, 0)? else {
+        return Err(Error::internal(format!("the claim {request:?} found no ready task: add more tasks to the run")));
+    };
     let ending = Ending::new(EndStatus::Released);
     let caller = Caller::Holder(claimed.lease.token);
     task::end(tx, &EndTask { rpc: "ReleaseTask", task_id: claimed.task.id, caller, ending }).map(drop)

@@ -1,5 +1,5 @@
 //! This module performs the actions that become due as time passes. The sweeper expires leases and approvals, ends
-//! cancellations whose grace period has passed, and wakes claims for tasks whose `not_before_time` has passed.
+//! cancellations whose grace period has passed, and ends the delays of tasks whose `not_before_time` has passed.
 //!
 //! The sweeper finds the rows of due tasks, approvals and runs in a read transaction, and processes each row in a write
 //! transaction. The write transaction checks again whether the row is due, because the row may have changed after the
@@ -11,14 +11,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use crate::actions::{approval, cancel, lease};
+use crate::actions::{approval, cancel, claim_index, lease};
 use crate::clock::{CLOCK_CHECK_INTERVAL, Clock};
 use crate::domain::Key;
 use crate::domain::task::Task;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::store::due::{self, DueRows};
-use crate::store::{JobOptions, Signal, Store, Tx};
+use crate::store::{JobOptions, Store, Tx};
 use crate::wake::Waiters;
 
 /// Time that the sweeper waits after an error, such as a full disk.
@@ -27,10 +27,6 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Maximum time between two sweeps. If a due time was never reported to the sweeper, this time bounds the delay of the
 /// action.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-
-/// Time by which two successive searches for tasks overlap. A task's `not_before_time` can pass before the transaction
-/// that set the `not_before_time` commits, so each sweep looks back by this time.
-const OVERLAP: Duration = Duration::from_secs(2);
 
 /// The sweeper of a server. Each server runs exactly one sweeper.
 pub struct Sweeper {
@@ -42,15 +38,13 @@ pub struct Sweeper {
     /// The start of a stall after which the leases have not been extended yet. If no lease must be extended, the value
     /// is None.
     stalled_since: Option<Timestamp>,
-    /// The time up to which the sweeper has woken the claims for tasks whose `not_before_time` has passed.
-    swept_at: Timestamp,
 }
 
 impl Sweeper {
     /// Returns a sweeper that has not swept yet.
     pub fn new(store: Store, clock: Arc<dyn Clock>, waiters: Arc<Waiters>) -> Self {
         let now = clock.now();
-        Self { store, clock, waiters, last_clock_check: now, stalled_since: None, swept_at: now }
+        Self { store, clock, waiters, last_clock_check: now, stalled_since: None }
     }
 
     /// Sweeps whenever an action is due, until the server shuts down.
@@ -95,20 +89,13 @@ impl Sweeper {
             self.waiters.due_timer.reset();
             let now = self.check_clock();
             self.recover_from_stall().await?;
-            let since = self.swept_at.subtract_duration(OVERLAP);
-            let due = self.watch_clock_during(store.read_as_server(move |tx| due::find(tx, since, now))).await?;
-            self.swept_at = now;
-            for (run_key, tasks) in &due.newly_ready {
-                self.waiters.handle(&Signal::Ready { run_key: *run_key, tasks: *tasks });
-            }
-            if due.changes_nothing() {
+            let due = self.watch_clock_during(store.read_as_server(move |tx| due::find(tx, now))).await?;
+            if due.is_empty() {
                 break;
             }
             self.watch_clock_during(process_due_rows(&store, due, now)).await?;
         }
-        let now = self.swept_at;
-        if let Some(next) = self.watch_clock_during(store.read_as_server(move |tx| due::next_due_time(tx, now))).await?
-        {
+        if let Some(next) = self.watch_clock_during(store.read_as_server(due::next_due_time)).await? {
             self.waiters.due_timer.bring_forward(next);
         }
         Ok(self.waiters.due_timer.next_time())
@@ -151,8 +138,8 @@ impl Sweeper {
     }
 }
 
-/// Runs a separate transaction for each due row that a sweep has found. The transaction processes the row. If the row
-/// is no longer due, the transaction changes nothing.
+/// Runs a separate transaction for each due lease, grace period and approval that a sweep has found, and one transaction
+/// for at most 500 due tasks. If a row is no longer due, its transaction changes nothing.
 ///
 /// # Errors
 /// Fails if the store can't be written.
@@ -162,7 +149,11 @@ pub async fn process_due_rows(store: &Store, due: DueRows, swept_at: Timestamp) 
     transact_each(store, due.graces, cancel::finish_if_grace_has_passed).await?;
     let expired = transact_each(store, due.leases, move |tx, key| lease::expire(tx, key, swept_at)).await?;
     expired.into_iter().flatten().for_each(|task| log_expired(&task));
-    transact_each(store, due.approvals, approval::expire).await.map(drop)
+    transact_each(store, due.approvals, approval::expire).await?;
+    if due.has_due_tasks {
+        store.transact_with(JobOptions::SERVER_FIRST, claim_index::end_delays).await?;
+    }
+    Ok(())
 }
 
 /// Logs an expired lease, so that an operator can find an agent that has failed or is too slow for its lease duration.

@@ -2168,7 +2168,11 @@ type ExplainTaskResponse struct {
 	// in claim order are still claimed first.
 	Claimable bool `protobuf:"varint,1,opt,name=claimable,proto3" json:"claimable,omitempty"`
 	// The reasons why the task can't be claimed, one for each obstacle. If `reasons` is empty, the task has no obstacle.
-	Reasons       []*Obstacle `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	Reasons []*Obstacle `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	// If `is_cut` is true, the server limited its work. Either the server stopped after 1,000 open dependencies, so
+	// `reasons` is incomplete. Or the comparison of two patterns in `allowed_paths` needs too much work, so the patterns
+	// count as overlapping. The server treats such patterns as overlapping in claims too.
+	IsCut         bool `protobuf:"varint,3,opt,name=is_cut,json=isCut,proto3" json:"is_cut,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2215,6 +2219,13 @@ func (x *ExplainTaskResponse) GetReasons() []*Obstacle {
 		return x.Reasons
 	}
 	return nil
+}
+
+func (x *ExplainTaskResponse) GetIsCut() bool {
+	if x != nil {
+		return x.IsCut
+	}
+	return false
 }
 
 var File_runhub_v1_task_service_proto protoreflect.FileDescriptor
@@ -2387,10 +2398,11 @@ const file_runhub_v1_task_service_proto_rawDesc = "" +
 	"\x18ListTaskAttemptsResponse\x122\n" +
 	"\battempts\x18\x01 \x03(\v2\x16.runhub.v1.TaskAttemptR\battempts\"-\n" +
 	"\x12ExplainTaskRequest\x12\x17\n" +
-	"\atask_id\x18\x01 \x01(\tR\x06taskId\"b\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\"y\n" +
 	"\x13ExplainTaskResponse\x12\x1c\n" +
 	"\tclaimable\x18\x01 \x01(\bR\tclaimable\x12-\n" +
-	"\areasons\x18\x02 \x03(\v2\x13.runhub.v1.ObstacleR\areasons2\x9f\f\n" +
+	"\areasons\x18\x02 \x03(\v2\x13.runhub.v1.ObstacleR\areasons\x12\x15\n" +
+	"\x06is_cut\x18\x03 \x01(\bR\x05isCut2\x9f\f\n" +
 	"\vTaskService\x12M\n" +
 	"\bAddTasks\x12\x1a.runhub.v1.AddTasksRequest\x1a\x1b.runhub.v1.AddTasksResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12n\n" +
 	"\x13ReplacePendingTasks\x12%.runhub.v1.ReplacePendingTasksRequest\x1a&.runhub.v1.ReplacePendingTasksResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12H\n" +

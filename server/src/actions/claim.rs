@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use super::paths::{HeldPaths, Overlaps};
+use super::Outcome;
+use super::claim_index::{ClaimIndex, Scope};
 use crate::domain::Key;
 use crate::domain::attempt::TaskAttempt;
 use crate::domain::lease::Lease;
 use crate::domain::system_event;
 use crate::domain::task::Task;
 use crate::error::Result;
-use crate::store::{Signal, Tx, attempts, events, ready, runs, tasks};
+use crate::store::{Signal, Tx, attempts, events, runs, tasks};
 
 /// The request of an agent to claim a task.
 #[derive(Debug, Clone)]
@@ -35,10 +36,42 @@ pub struct Claim {
     pub previous_attempt: Option<TaskAttempt>,
 }
 
-/// Leases the next claimable task to the agent. Returns the task and the lease, or None if no task is claimable. Fails
-/// if the requested run does not exist, has ended or is being cancelled.
-pub fn claim(tx: &mut dyn Tx, request: &ClaimRequest, overlaps: &Overlaps) -> Result<Option<Claim>> {
-    let Some(key) = find_next_claimable(tx, request, overlaps)? else { return Ok(None) };
+/// Leases the next claimable task to the agent. Returns the task and the lease, or None if no task is claimable. The
+/// outcome is `Postponed` if the transaction would take too long. `tries` is the number of times that the claim was
+/// postponed before. Fails if the requested run does not exist, has ended or is being cancelled.
+pub fn claim(
+    tx: &mut dyn Tx,
+    request: &ClaimRequest,
+    index: &ClaimIndex,
+    tries: usize,
+) -> Result<Outcome<Option<Claim>>> {
+    match find_next_claimable(tx, request, index, tries)? {
+        Outcome::Done(Some(key)) => Ok(Outcome::Done(Some(lease_task(tx, request, key)?))),
+        other => Ok(other.map(|_| None)),
+    }
+}
+
+/// Returns the key of the next task that the agent can claim, or None if no task is claimable. The claim index selects
+/// tasks by the same rule that `obstacle::is_claimable` applies to one task.
+fn find_next_claimable(
+    tx: &mut dyn Tx,
+    request: &ClaimRequest,
+    index: &ClaimIndex,
+    tries: usize,
+) -> Result<Outcome<Option<Key>>> {
+    let mut run_key = None;
+    if let Some(run_id) = &request.run_id {
+        let run = runs::get(tx, run_id)?;
+        run.check_active()?;
+        if !run.status.allows_claims() {
+            return Ok(Outcome::Done(None));
+        }
+        run_key = Some(run.key);
+    }
+    index.find_next(tx, Scope { run_key, capabilities: &request.capabilities }, tries)
+}
+
+fn lease_task(tx: &mut dyn Tx, request: &ClaimRequest, key: Key) -> Result<Claim> {
     let now = tx.now();
     let lease = Lease::start(tx.new_token(), request.lease_duration, now);
     let task = tasks::get_by_key(tx, key)?.claimed(&request.agent_id, lease.clone(), now);
@@ -48,20 +81,5 @@ pub fn claim(tx: &mut dyn Tx, request: &ClaimRequest, overlaps: &Overlaps) -> Re
     events::append(tx, task.run_key, &system_event::task_claimed(&task))?;
     tx.signal(Signal::Due(lease.expire_time));
     let previous_attempt = attempts::find_newest_before(tx, task.key, attempt_key)?;
-    Ok(Some(Claim { task, lease, previous_attempt }))
-}
-
-/// Returns the key of the next task that the agent can claim, or None if no task is claimable. `store::ready` selects
-/// tasks in SQL by the same rule that `obstacle::is_claimable` applies to one task.
-fn find_next_claimable(tx: &mut dyn Tx, request: &ClaimRequest, overlaps: &Overlaps) -> Result<Option<Key>> {
-    let mut held = HeldPaths::new(overlaps);
-    let Some(run_id) = &request.run_id else {
-        return ready::find_next_of_all(tx, &request.capabilities, &mut held);
-    };
-    let run = runs::get(tx, run_id)?;
-    run.check_active()?;
-    if !run.status.allows_claims() {
-        return Ok(None);
-    }
-    ready::find_next_of_run(tx, run.key, &request.capabilities, &mut held)
+    Ok(Claim { task, lease, previous_attempt })
 }

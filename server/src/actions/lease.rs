@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::paths::Overlaps;
-use super::{cancel, obstacle, task};
+use super::claim_index::ClaimIndex;
+use super::{Outcome, cancel, obstacle, task};
 use crate::domain::Key;
 use crate::domain::attempt::AttemptStatus;
 use crate::domain::json::Json;
@@ -44,30 +44,40 @@ pub struct HeartbeatResult {
     pub expire_time: Option<Timestamp>,
 }
 
-const LOST: HeartbeatResult = HeartbeatResult { state: LeaseState::Lost, expire_time: None };
+const LOST_LEASE: HeartbeatResult = HeartbeatResult { state: LeaseState::Lost, expire_time: None };
+const LOST: Outcome<HeartbeatResult> = Outcome::Done(LOST_LEASE);
 
 /// Extends the lease of each heartbeat. If a lease has expired and the lease's task is still claimable, resumes the
-/// lease. Returns the state of each lease, in the order of the heartbeats.
-pub fn heartbeat(tx: &mut dyn Tx, heartbeat: &Heartbeat, overlaps: &Overlaps) -> Result<Vec<HeartbeatResult>> {
-    heartbeat.beats.iter().map(|beat| extend(tx, beat, heartbeat.duration, overlaps)).collect()
+/// lease. Returns the state of each lease, in the order of the heartbeats. If the check of an expired lease is postponed,
+/// the outcome is `Postponed`, and a repeated transaction extends the other leases again.
+pub fn heartbeat(tx: &mut dyn Tx, heartbeat: &Heartbeat, index: &ClaimIndex) -> Result<Outcome<Vec<HeartbeatResult>>> {
+    let mut results = Vec::with_capacity(heartbeat.beats.len());
+    for beat in &heartbeat.beats {
+        match extend(tx, beat, heartbeat.duration, index)? {
+            Outcome::Done(result) => results.push(result),
+            other => return Ok(other.map(|_| Vec::new())),
+        }
+    }
+    Ok(Outcome::Done(results))
 }
 
 fn extend(
     tx: &mut dyn Tx,
     beat: &LeaseHeartbeat,
     duration: Option<Duration>,
-    overlaps: &Overlaps,
-) -> Result<HeartbeatResult> {
+    index: &ClaimIndex,
+) -> Result<Outcome<HeartbeatResult>> {
     let Some(task) = tasks::find_by_lease(tx, &beat.token)? else { return Ok(LOST) };
     let Some(lease) = task.lease.clone() else { return Ok(LOST) };
     let run = runs::get_status_and_grace(tx, task.run_key)?;
     let expire_time = compute_expire_time(&run, tx.now(), duration.unwrap_or(lease.duration));
     if task.is_held() {
         tasks::extend_lease(tx, task.key, expire_time)?;
-    } else if obstacle::is_claimable(tx, &task, run.status, overlaps)? {
-        resume(tx, &task, Lease { expire_time, ..lease })?;
     } else {
-        return Ok(LOST);
+        match obstacle::is_claimable(tx, &task, run.status, index)? {
+            Outcome::Done(true) => resume(tx, &task, Lease { expire_time, ..lease })?,
+            other => return Ok(other.map(|_| LOST_LEASE)),
+        }
     }
     if let Some(progress) = &beat.progress {
         attempts::save_progress(tx, &task, progress)?;
@@ -78,7 +88,7 @@ fn extend(
         RunStatus::Paused => LeaseState::PauseRequested,
         _ => LeaseState::Extended,
     };
-    Ok(HeartbeatResult { state, expire_time: Some(expire_time) })
+    Ok(Outcome::Done(HeartbeatResult { state, expire_time: Some(expire_time) }))
 }
 
 /// Returns the time when an extended lease expires. While the run is being cancelled, a lease expires at the end of the

@@ -12,7 +12,9 @@ pub mod attempt;
 pub mod cancel;
 pub mod checkpoint;
 pub mod claim;
+pub mod claim_index;
 pub mod event;
+pub mod idle_claims;
 pub mod lease;
 pub mod log;
 pub mod obstacle;
@@ -24,6 +26,7 @@ pub mod run;
 pub mod snapshot;
 pub mod task;
 
+use self::paths::Undecided;
 use crate::error::Error;
 
 /// The result of a transaction that commits.
@@ -36,14 +39,29 @@ pub enum Outcome<T, E = Error> {
     Done(T),
     /// The call was rejected, and the event that records the rejection must be committed.
     Rejected(E),
+    /// The call would keep the writer or a reader busy for too long. The caller does the work that the value names, and
+    /// runs the transaction again. What the transaction has changed is committed.
+    Postponed(Postponed),
 }
 
 impl<T, E> Outcome<T, E> {
-    /// Returns the result for the caller: the value of a call that succeeded, or the error of a rejected call.
-    pub fn into_result(self) -> Result<T, E> {
+    /// Applies `map` to the value of a call that succeeded.
+    pub fn map<U>(self, map: impl FnOnce(T) -> U) -> Outcome<U, E> {
         match self {
-            Self::Done(result) => Ok(result),
-            Self::Rejected(error) => Err(error),
+            Self::Done(value) => Outcome::Done(map(value)),
+            Self::Rejected(error) => Outcome::Rejected(error),
+            Self::Postponed(work) => Outcome::Postponed(work),
         }
     }
+}
+
+/// The work that a caller must do before the caller runs a transaction again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Postponed {
+    /// Load the claim index.
+    Load,
+    /// Compare path sets outside the transaction.
+    Undecided(Undecided),
+    /// Nothing. The transaction has done a part of the work.
+    Again,
 }

@@ -8,7 +8,7 @@ use crate::domain::run::Run;
 use crate::domain::system_event;
 use crate::domain::task::{Task, TaskDraft, TaskStatus};
 use crate::error::{Error, Result};
-use crate::store::{Tx, events, path_sets, runs, tasks};
+use crate::store::{Tx, capability_sets, events, path_sets, runs, tasks};
 
 /// Appends tasks to a run's plan and returns the new tasks. Fails if the run has ended or is being cancelled, or if the
 /// dependencies of the drafts are invalid.
@@ -83,7 +83,11 @@ fn insert_all(tx: &mut dyn Tx, run: &Run, drafts: &[TaskDraft]) -> Result<Vec<Ta
     let mut added: Vec<Task> = Vec::with_capacity(drafts.len());
     for (ordinal, draft) in (first_ordinal..).zip(drafts) {
         let task = Task::new(tx.next_key()?, tx.new_id(), run, ordinal, draft.spec.clone(), tx.now());
-        added.push(Task { path_set_key: path_sets::find_or_insert(tx, run, &draft.spec.allowed_paths)?, ..task });
+        added.push(Task {
+            path_set_key: path_sets::find_or_insert(tx, run, &draft.spec.allowed_paths)?,
+            capability_set_key: capability_sets::find_or_insert(tx, &draft.spec.required_capabilities)?,
+            ..task
+        });
     }
     tasks::insert_with_dependencies(tx, &mut added, &dependencies)?;
     signal_pending_tasks(tx, &added);

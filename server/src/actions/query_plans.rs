@@ -1,9 +1,11 @@
 //! This module tests that the cost of a statement does not grow with the log and the plans. Each statement of an action
 //! must find its rows by an index and read the rows in the order of that index.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::claim::{Claim, ClaimRequest};
+use super::claim_index::{ClaimIndex, Loading};
 use super::event::CallerEvent;
 use super::lease::{Heartbeat, LeaseHeartbeat};
 use super::log::EventQuery;
@@ -12,8 +14,8 @@ use super::plan::ReplacePlan;
 use super::snapshot::SnapshotLimits;
 use super::task::EndTask;
 use super::{
-    agent, approval, artifact, attempt, cancel, checkpoint, claim, event, lease, log, obstacle, plan, run, snapshot,
-    task,
+    Outcome, Postponed, agent, approval, artifact, attempt, cancel, checkpoint, claim, claim_index, event, lease, log,
+    obstacle, plan, run, snapshot, task,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::domain::agent::AgentState;
@@ -63,21 +65,22 @@ fn new_task_draft(key: &str, depends_on: &[&str], paths: &[&str]) -> TaskDraft {
 fn run_task_actions(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     let mut drafts =
         vec![new_task_draft("a", &[], &["src"]), new_task_draft("b", &["a"], &[]), new_task_draft("c", &[], &["doc"])];
-    // A claim checks the first 32 ready tasks one by one, and then searches by path sets. The 40 conflicting tasks make
-    // the claim run the statements for path sets too.
+    // The conflicting tasks make the claim check path sets.
     drafts.extend((0..40).map(|number| new_task_draft(&format!("conflicting {number}"), &[], &["src"])));
     drafts.push(new_task_draft("abandoned", &[], &[]));
     drafts.push(new_task_draft("dependent", &["abandoned"], &[]));
     let added = plan::add(tx, &run.id, &drafts)?;
     plan::add(tx, &run.id, &[new_task_draft("d", &[&added[0].id], &[])])?;
-    let overlaps = Overlaps::default();
-    let first = claim_next(tx, Some(run), &overlaps)?;
-    send_heartbeat(tx, &first, Some(Json::null()), &overlaps)?;
-    let by_sets = claim_next(tx, Some(run), &overlaps)?;
+    let overlaps = Arc::<Overlaps>::default();
+    let index = ClaimIndex::new(Arc::clone(&overlaps));
+    load(tx, &index)?;
+    let first = claim_next(tx, Some(run), &index)?;
+    send_heartbeat(tx, &first, Some(Json::null()), &index)?;
+    let by_sets = claim_next(tx, Some(run), &index)?;
     end_task(tx, &by_sets, EndStatus::Failed)?;
     end_task(tx, &first, EndStatus::Completed)?;
     end_task(tx, &first, EndStatus::Released)?;
-    let of_any_run = claim_next(tx, None, &overlaps)?;
+    let of_any_run = claim_next(tx, None, &index)?;
     end_task(tx, &of_any_run, EndStatus::Released)?;
     abandon_and_requeue(tx, &added[added.len() - 2])?;
     obstacle::explain(tx, &added[5].id, &overlaps)?;
@@ -91,18 +94,30 @@ fn run_task_actions(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     requests::find(tx, "R", "id").map(drop)
 }
 
+fn load(tx: &mut dyn Tx, index: &ClaimIndex) -> Result<()> {
+    let mut loading = Loading::default();
+    while !index.load_page(tx, &mut loading)? {}
+    Ok(())
+}
+
 fn new_claim_request(run: Option<&Run>) -> ClaimRequest {
     let run_id = run.map(|run| run.id.clone());
     ClaimRequest { run_id, agent_id: "agent".into(), capabilities: vec![], lease_duration: Duration::from_secs(60) }
 }
 
-fn claim_next(tx: &mut dyn Tx, run: Option<&Run>, overlaps: &Overlaps) -> Result<Claim> {
-    Ok(claim::claim(tx, &new_claim_request(run), overlaps)?.unwrap())
+fn claim_next(tx: &mut dyn Tx, run: Option<&Run>, index: &ClaimIndex) -> Result<Claim> {
+    loop {
+        match claim::claim(tx, &new_claim_request(run), index, 0)? {
+            Outcome::Done(claim) => return Ok(claim.unwrap()),
+            Outcome::Postponed(Postponed::Again) => {}
+            other => panic!("the claim has the outcome {other:?}"),
+        }
+    }
 }
 
-fn send_heartbeat(tx: &mut dyn Tx, claim: &Claim, progress: Option<Json>, overlaps: &Overlaps) -> Result<()> {
+fn send_heartbeat(tx: &mut dyn Tx, claim: &Claim, progress: Option<Json>, index: &ClaimIndex) -> Result<()> {
     let beats = vec![LeaseHeartbeat { token: claim.lease.token.clone(), progress }];
-    lease::heartbeat(tx, &Heartbeat { beats, duration: None }, overlaps).map(drop)
+    lease::heartbeat(tx, &Heartbeat { beats, duration: None }, index).map(drop)
 }
 
 fn end_task(tx: &mut dyn Tx, claim: &Claim, to: EndStatus) -> Result<()> {
@@ -193,7 +208,9 @@ fn run_control_actions(tx: &mut dyn Tx, run: &Run) -> Result<()> {
         result: Json::null(),
     };
     attempt::record(tx, &run.id, &replaced.tasks[0].id, &report)?;
-    claim_next(tx, Some(run), &Overlaps::default())?;
+    let index = ClaimIndex::default();
+    load(tx, &index)?;
+    claim_next(tx, Some(run), &index)?;
     task::requeue_in_progress(tx, &run.id)?;
     run::increment_cycle(tx, &run.id)?;
     run::pause(tx, &run.id, "")?;
@@ -232,15 +249,17 @@ fn run_read_actions(tx: &mut dyn Tx, run: &Run) -> Result<()> {
 /// Runs the statements of the sweeper and of retention.
 fn run_sweep_actions(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     let now = SystemClock.now();
-    due::find(tx, now, now)?;
-    due::next_due_time(tx, now)?;
+    due::find(tx, now)?;
+    due::next_due_time(tx)?;
+    claim_index::end_delays(tx)?;
     due::recover(tx, now, now)?;
-    let overlaps = Overlaps::default();
-    let held = claim_next(tx, Some(run), &overlaps)?;
+    let index = ClaimIndex::default();
+    load(tx, &index)?;
+    let held = claim_next(tx, Some(run), &index)?;
     lease::expire(tx, held.task.key, now.plus(Duration::from_secs(3_600)))?;
     // A heartbeat for an expired lease resumes the lease. Resuming a lease runs other SQL statements than extending a
     // lease.
-    send_heartbeat(tx, &held, None, &overlaps)?;
+    send_heartbeat(tx, &held, None, &index)?;
     requests::remove_before(tx, now)?;
     compaction::remove_before(tx, now)?;
     compaction::oldest_position(tx, Some(run.key))?;

@@ -6,8 +6,7 @@ use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::store::{Signal, Tx, approvals, deletion, events, ready, runs, tasks};
 
-/// Maximum number of waiting claims that are woken when a run resumes. One claim is woken for each pending task whose
-/// dependencies are all completed.
+/// Maximum number of waiting claims that are woken when a run resumes. One claim is woken for each ready task.
 const MAX_WAKEUPS: usize = 10_000;
 
 /// Creates a run and returns the new run.
@@ -84,11 +83,12 @@ pub(super) fn save_status(tx: &mut dyn Tx, before: &Run, after: &Run) -> Result<
     if before.status == after.status {
         return Ok(());
     }
+    runs::record_status_change(tx, after.key)?;
     if !after.status.is_active() {
         tx.signal(Signal::RunEnded(after.key));
     }
     if after.status.allows_claims() && !before.status.allows_claims() {
-        let tasks = ready::count_with_dependencies_met(tx, after.key, MAX_WAKEUPS)?;
+        let tasks = ready::count_of_run(tx, after.key, MAX_WAKEUPS)?;
         tx.signal(Signal::Ready { run_key: after.key, tasks });
     }
     Ok(())

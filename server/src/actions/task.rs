@@ -106,13 +106,13 @@ pub fn check_token(tx: &mut dyn Tx, task_id: &str, token: &str) -> Result<()> {
     Err(Error::StaleLease(read_stale_token(tx, &task, token)?))
 }
 
-/// Decreases the number of open dependencies of the tasks that depend on a completed task. Signals the number of
-/// pending dependents that have no open dependency.
+/// Decreases the number of open dependencies of the tasks that depend on a completed task. Signals the number of ready
+/// dependents.
 fn signal_ready_dependents(tx: &mut dyn Tx, completed: &Task) -> Result<()> {
     if dependencies::decrement_open_dependencies(tx, completed.key)? == 0 {
         return Ok(());
     }
-    let tasks = ready::count_dependents_with_dependencies_met(tx, completed.key)?;
+    let tasks = ready::count_dependents(tx, completed.key)?;
     if tasks > 0 {
         tx.signal(Signal::Ready { run_key: completed.run_key, tasks });
     }
@@ -218,6 +218,7 @@ pub fn list(tx: &mut dyn Tx, run_id: &str, statuses: &[TaskStatus], after: i64, 
 /// a ready task.
 pub(super) fn signal_status_change(tx: &mut dyn Tx, before: &Task, after: &Task) -> Result<()> {
     if let (true, Some(set)) = (before.is_held(), before.path_set_key) {
+        path_sets::record_lease_change(tx, set)?;
         let repo_path = path_sets::get_repo_path(tx, set)?;
         tx.signal(Signal::PathsFreed { repo_path });
     }
@@ -234,7 +235,7 @@ pub(super) fn signal_pending_tasks(tx: &mut dyn Tx, tasks: &[Task]) {
         tx.signal(Signal::Ready { run_key: task.run_key, tasks: ready });
     }
     let pending = tasks.iter().filter(|task| task.status == TaskStatus::Pending);
-    if let Some(time) = pending.filter_map(|task| task.spec.future_not_before_time(now)).min() {
+    if let Some(time) = pending.filter_map(|task| task.delay_end(now)).min() {
         tx.signal(Signal::Due(time));
     }
 }

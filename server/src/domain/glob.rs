@@ -1,14 +1,22 @@
 //! This module defines path globs, and decides whether two globs match a common path.
 //!
-//! A glob is a list of segments, and a segment is a list of tokens. The overlap check walks two globs side by side,
-//! like the product of two automata. The globs match a common path if and only if the walk can reach the ends of both
-//! globs together. Simpler rules give wrong results, for example for `src/*.rs` and `src/foo*`, which both match
-//! `src/foo.rs`.
+//! A glob is a list of segments, and a segment is a list of tokens. The overlap check first compares the literal parts
+//! of two globs. If these parts do not decide the pair, the check walks both globs side by side (module `walk`). Simpler
+//! rules give wrong results, for example for `src/*.rs` and `src/foo*`, which both match `src/foo.rs`.
+
+mod literals;
+mod set;
+mod walk;
+
+use self::literals::Literals;
+pub use self::set::{GlobSet, Overlap};
+pub use self::walk::Work;
 
 /// Represents a pattern that matches paths relative to the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob {
     segments: Vec<Segment>,
+    literals: Literals,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,19 +59,18 @@ impl Glob {
             // A pattern without wildcards matches a file, or a folder and everything below the folder.
             segments.push(Segment::Any);
         }
-        Ok(Self { segments })
+        let literals = Literals::of(&segments);
+        Ok(Self { segments, literals })
     }
 
-    /// Returns whether there is a path that both globs match.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        // Most pairs of globs differ in the first segment. Comparing the first segments decides such pairs without the
-        // slower walk.
-        if let (Some(Segment::Literal(a)), Some(Segment::Literal(b))) = (self.segments.first(), other.segments.first())
-            && a != b
-        {
-            return false;
+    /// Returns whether there is a path that both globs match. Returns None if `work` is used up before the decision.
+    pub fn overlaps(&self, other: &Self, work: &mut Work) -> Option<bool> {
+        // Most pairs of globs differ in their literal parts. Comparing these parts decides such pairs without the slower
+        // walk.
+        if !self.literals.may_match_common_path(&other.literals) {
+            return Some(false);
         }
-        can_reach_both_ends(&self.segments, &other.segments, |segment| *segment == Segment::Any, segments_overlap)
+        walk::overlap(&self.segments, &other.segments, work)
     }
 }
 
@@ -89,79 +96,6 @@ fn parse_token(letter: char) -> Token {
         '?' => Token::Any,
         letter => Token::Is(letter),
     }
-}
-
-fn segments_overlap(a: &Segment, b: &Segment) -> bool {
-    use Segment::{Any, Literal, Pattern};
-    match (a, b) {
-        (Any, _) | (_, Any) => true,
-        (Literal(a), Literal(b)) => a == b,
-        (Literal(a) | Pattern(a), Literal(b) | Pattern(b)) => {
-            can_reach_both_ends(a, b, |token| *token == Token::Many, tokens_overlap)
-        }
-    }
-}
-
-fn tokens_overlap(a: &Token, b: &Token) -> bool {
-    match (a, b) {
-        (Token::Is(a), Token::Is(b)) => a == b,
-        _ => true,
-    }
-}
-
-/// Walks two lists of segments or tokens side by side. Returns whether the walk can reach the ends of both lists
-/// together.
-///
-/// A step is one path segment or one character. `repeats` returns whether an item of a list matches any number of
-/// steps, including none. `meet` returns whether two items can match a common step. The walk fills a table of reachable
-/// pairs of positions row by row, with one row for each position in `a`.
-fn can_reach_both_ends<T>(a: &[T], b: &[T], repeats: impl Fn(&T) -> bool, meet: impl Fn(&T, &T) -> bool) -> bool {
-    let mut row = vec![false; b.len() + 1];
-    row[0] = true;
-    skip_repeats(&mut row, b, &repeats);
-    for at_a in a {
-        let mut next = vec![false; b.len() + 1];
-        for (place, reached) in row.iter().enumerate() {
-            if !reached {
-                continue;
-            }
-            // If the item of `a` repeats, the item can match nothing, so the walk can stay at the position in `b`. If
-            // both items can match a common step, the walk can advance in `b`, and can also stay if the item of `b`
-            // repeats.
-            next[place] |= repeats(at_a);
-            if let Some(at_b) = b.get(place)
-                && meet(at_a, at_b)
-            {
-                next[place] |= repeats(at_b);
-                next[place + 1] = true;
-            }
-        }
-        if repeats(at_a) {
-            // A repeating item of `a` can also match any number of further items of `b`.
-            (0..b.len()).for_each(|place| next[place + 1] |= next[place]);
-        }
-        skip_repeats(&mut next, b, &repeats);
-        row = next;
-    }
-    row[b.len()]
-}
-
-/// Marks the positions in `b` that the walk reaches without a step, because a repeating item can match nothing.
-fn skip_repeats<T>(row: &mut [bool], b: &[T], repeats: &impl Fn(&T) -> bool) {
-    for (place, at_b) in b.iter().enumerate() {
-        row[place + 1] |= row[place] && repeats(at_b);
-    }
-}
-
-/// Returns the indexes of the first overlapping pair, with one glob from `a` and one glob from `b`. Returns None if
-/// no pair overlaps.
-pub fn first_overlap(a: &[Glob], b: &[Glob]) -> Option<(usize, usize)> {
-    for (at_a, one) in a.iter().enumerate() {
-        if let Some(at_b) = b.iter().position(|other| one.overlaps(other)) {
-            return Some((at_a, at_b));
-        }
-    }
-    None
 }
 
 #[cfg(test)]

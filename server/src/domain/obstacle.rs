@@ -79,9 +79,9 @@ pub fn dependency_obstacle(id: String, title: &str, status: TaskStatus, is_direc
     Obstacle { task_id: Some(id), ..Obstacle::new(ObstacleKind::Dependency, detail) }
 }
 
-/// Returns the obstacle that a future `not_before_time` causes, or None if the task is due.
+/// Returns the obstacle that a `not_before_time` in the future causes, or None if the task is due.
 pub fn time_obstacle(task: &Task, now: Timestamp) -> Option<Obstacle> {
-    let time = task.spec.future_not_before_time(now)?;
+    let time = task.delay_end(now)?;
     let detail = format!("it can't be claimed before {}", time.to_text());
     Some(Obstacle { time: Some(time), ..Obstacle::new(ObstacleKind::Time, detail) })
 }

@@ -43,7 +43,12 @@ pub struct Task {
     /// The database key of the path set with the `allowed_paths` of the task. If the task has no paths, or if the run
     /// ignores paths, the value is None.
     pub path_set_key: Option<Key>,
+    /// The database key of the set of the task's `required_capabilities`, or 0 if the task requires no capabilities.
+    pub capability_set_key: Key,
     pub status: TaskStatus,
+    /// Whether the server has not yet noticed that `not_before_time` has passed. The server notices the passing once,
+    /// so a clock that is set back does not delay a task again.
+    pub is_delayed: bool,
     pub attempt_count: i32,
     pub failure_count: i32,
     pub implementation_summary: Option<String>,
@@ -79,15 +84,10 @@ pub struct TaskSpec {
 }
 
 impl TaskSpec {
-    /// Returns `not_before_time` if that time is in the future, and None otherwise.
-    pub fn future_not_before_time(&self, now: Timestamp) -> Option<Timestamp> {
-        self.not_before_time.filter(|_| !is_due(self.not_before_time, now))
+    /// Returns whether `not_before_time` is in the future.
+    fn is_before_start(&self, now: Timestamp) -> bool {
+        self.not_before_time.is_some_and(|time| now < time)
     }
-}
-
-/// Returns whether `not_before_time` has passed. A task without a `not_before_time` is always due.
-pub fn is_due(not_before_time: Option<Timestamp>, now: Timestamp) -> bool {
-    not_before_time.is_none_or(|time| time <= now)
 }
 
 /// Returns whether `capabilities` contains every capability in `required`.
@@ -207,9 +207,11 @@ impl Task {
             run_key: run.key,
             run_id: run.id.clone(),
             ordinal,
+            is_delayed: spec.is_before_start(now),
             spec,
             depends_on: Vec::new(),
             path_set_key: None,
+            capability_set_key: 0,
             status: TaskStatus::Pending,
             attempt_count: 0,
             failure_count: 0,
@@ -243,7 +245,12 @@ impl Task {
     /// Returns whether the task is ready, which means pending, due, and without open dependencies. Whether an agent
     /// can claim a ready task also depends on the run, the paths and the agent's capabilities.
     pub fn is_ready(&self, now: Timestamp) -> bool {
-        self.status == TaskStatus::Pending && self.open_dependencies == 0 && is_due(self.spec.not_before_time, now)
+        self.status == TaskStatus::Pending && self.open_dependencies == 0 && self.delay_end(now).is_none()
+    }
+
+    /// Returns the time before which agents can't claim the task, or None if the task is due.
+    pub fn delay_end(&self, now: Timestamp) -> Option<Timestamp> {
+        self.spec.not_before_time.filter(|_| self.is_delayed && self.spec.is_before_start(now))
     }
 
     /// Returns the task after a caller has completed, blocked, abandoned, failed or released the task. Fails if the
@@ -277,6 +284,7 @@ impl Task {
         }
         if let Some(delay) = ending.retry_delay {
             next.spec.not_before_time = Some(now.plus(delay));
+            next.is_delayed = next.spec.is_before_start(now);
         }
         Ok(next)
     }
@@ -347,7 +355,8 @@ impl Task {
     /// Returns the task in the status `to`, without a holder and without a lease. The revision increases by 1.
     pub fn with_status(&self, to: TaskStatus, now: Timestamp) -> Self {
         let revision = self.revision + 1;
-        Self { status: to, agent_id: None, lease: None, revision, update_time: now, ..self.clone() }
+        let is_delayed = self.spec.is_before_start(now);
+        Self { status: to, is_delayed, agent_id: None, lease: None, revision, update_time: now, ..self.clone() }
     }
 
     /// Returns the task in the status PENDING after a requeue, with a failure count of 0. Fails if the task is pending

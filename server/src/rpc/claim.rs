@@ -1,6 +1,7 @@
 //! This module implements ClaimTask. Whenever a task may have become claimable, a call with `wait` tries again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::OptionFuture;
@@ -9,14 +10,15 @@ use runhub_api::v1;
 use tonic::{Response, Status};
 
 use super::convert::duration_to_proto;
-use super::write::{Answer, Call};
+use super::write::{Answer, Call, find_stored_answer};
 use super::{Hub, Reply};
 use crate::actions::claim::{self, Claim, ClaimRequest};
+use crate::actions::idle_claims::Validity;
 use crate::actions::obstacle::{self, Unclaimable};
 use crate::actions::{Outcome, task};
 use crate::domain::limits;
 use crate::error::{Error, Result};
-use crate::store::{Tx, runs};
+use crate::store::{Tx, counters, due, runs};
 use crate::wake::{ClaimCriteria, Waiter, Wakeup};
 
 impl Hub {
@@ -25,7 +27,7 @@ impl Hub {
     /// the server shuts down while the call waits.
     pub async fn claim(&self, call: Call, request: ClaimRequest, wait: Duration) -> Reply<v1::ClaimTaskResponse> {
         let answer = self.try_claim(call.clone(), request.clone()).await?;
-        let mut response = answer.outcome.into_result()?;
+        let mut response = answer.result?;
         if response.claim.is_none() && !wait.is_zero() {
             response = self.wait_for_claim(call, &request, wait).await?;
         }
@@ -36,12 +38,32 @@ impl Hub {
     }
 
     async fn try_claim(&self, call: Call, request: ClaimRequest) -> Result<Answer<v1::ClaimTaskResponse>> {
-        let overlaps = Arc::clone(&self.overlaps);
+        if self.idle_claims.finds_no_task(&request, self.store.claim_version(), self.clock.now()) {
+            return self.answer_without_task(call).await;
+        }
+        let index = Arc::clone(&self.claim_index);
+        let idle = Arc::clone(&self.idle_claims);
+        let tries = AtomicUsize::new(0);
         self.answer(call, check_repeat, move |tx| {
-            let claim = claim::claim(tx, &request, &overlaps)?;
-            Ok(Outcome::Done(v1::ClaimTaskResponse { claim: claim.map(to_proto), unclaimable: None }))
+            let outcome = claim::claim(tx, &request, &index, tries.fetch_add(1, Ordering::Relaxed))?;
+            if matches!(outcome, Outcome::Done(None)) {
+                let validity = Validity { number: tx.claim_version()?, until: index.next_delay_end() };
+                idle.remember_no_task(&request, validity);
+            }
+            Ok(outcome.map(|claim| v1::ClaimTaskResponse { claim: claim.map(to_proto), unclaimable: None }))
         })
         .await
+    }
+
+    /// Answers a claim that would find no task, without the writer. A duplicate request gets the stored response.
+    async fn answer_without_task(&self, call: Call) -> Result<Answer<v1::ClaimTaskResponse>> {
+        if call.identity().is_some() {
+            let stored = self.store.read_exempt(move |tx| find_stored_answer(tx, &call, &check_repeat)).await?;
+            if let Some(result) = stored {
+                return Ok(Answer { result, is_duplicate: true });
+            }
+        }
+        Ok(Answer { result: Ok(v1::ClaimTaskResponse::default()), is_duplicate: false })
     }
 
     /// Tries to claim a task until the claim succeeds or the time `wait` has passed. Fails if the server shuts down.
@@ -66,7 +88,7 @@ impl Hub {
             let notified = waiter.notified();
             let duplicate_notified = OptionFuture::from(duplicate.as_ref().map(Waiter::notified));
             let answer = self.try_claim(call.clone(), request.clone()).await?;
-            let response = answer.outcome.into_result()?;
+            let response = answer.result?;
             if let Some(claim) = &response.claim {
                 // A duplicate request receives the stored claim and claims no further task. Drop the wake-up of a
                 // duplicate request, so that another waiter is woken for the task that may have become claimable.
@@ -98,12 +120,25 @@ impl Hub {
     }
 
     async fn count_obstacles(&self, request: ClaimRequest, wait: Duration) -> Result<Unclaimable> {
+        // Count for one call at a time. Calls with equal criteria then share the result.
+        let _counting = self.counting.lock().await;
+        let position = *self.store.log_growth().borrow();
+        if let Some(counted) = self.idle_claims.find_obstacles(&request, position, self.clock.now()) {
+            return Ok(counted);
+        }
         let overlaps = Arc::clone(&self.overlaps);
-        let count =
-            move |tx: &mut dyn Tx| obstacle::count(tx, request.run_id.as_deref(), &request.capabilities, &overlaps);
-        // A call that was admitted and has waited must not be refused now, so the read is exempt from the limits of the
-        // readers' queue.
-        if wait.is_zero() { self.store.read(count).await } else { self.store.read_exempt(count).await }
+        let idle = Arc::clone(&self.idle_claims);
+        let count = move |tx: &mut dyn Tx| {
+            let outcome = obstacle::count(tx, request.run_id.as_deref(), &request.capabilities, &overlaps)?;
+            if let Outcome::Done(counted) = &outcome {
+                let validity = Validity { number: counters::newest_position(tx)?, until: due::next_delay_end(tx)? };
+                idle.remember_obstacles(&request, validity, *counted);
+            }
+            Ok(outcome)
+        };
+        // A call that was admitted and has waited must not be refused now.
+        let is_exempt = !wait.is_zero();
+        self.read_or_postpone(is_exempt, count).await
     }
 }
 

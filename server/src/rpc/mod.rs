@@ -46,6 +46,8 @@ use tonic::server::NamedService;
 use tonic::service::RoutesBuilder;
 use tonic::{Response, Status};
 
+use crate::actions::claim_index::ClaimIndex;
+use crate::actions::idle_claims::IdleClaims;
 use crate::actions::paths::Overlaps;
 use crate::clock::Clock;
 use crate::domain::limits as domain_limits;
@@ -64,6 +66,12 @@ pub struct Hub {
     clock: Arc<dyn Clock>,
     waiters: Arc<Waiters>,
     overlaps: Arc<Overlaps>,
+    claim_index: Arc<ClaimIndex>,
+    idle_claims: Arc<IdleClaims>,
+    /// Held while a call loads the claim index.
+    loading: Arc<tokio::sync::Mutex<()>>,
+    /// Held while a call counts the obstacles to its claim.
+    counting: Arc<tokio::sync::Mutex<()>>,
     tail: Arc<Tail<EncodedEvent>>,
     /// The lease duration of a claim that requests none.
     default_lease: Duration,
@@ -91,7 +99,22 @@ impl Hub {
         draining: watch::Receiver<bool>,
     ) -> Self {
         let start_time = clock.now();
-        Self { store, clock, waiters, overlaps: Arc::default(), tail, default_lease, start_time, draining }
+        let overlaps = Arc::<Overlaps>::default();
+        let claim_index = Arc::new(ClaimIndex::new(Arc::clone(&overlaps)));
+        Self {
+            store,
+            clock,
+            waiters,
+            overlaps,
+            claim_index,
+            idle_claims: Arc::default(),
+            loading: Arc::default(),
+            counting: Arc::default(),
+            tail,
+            default_lease,
+            start_time,
+            draining,
+        }
     }
 }
 

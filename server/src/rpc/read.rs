@@ -1,12 +1,15 @@
 //! This module handles reading calls. A handler parses the request, runs one action in one read transaction, and
 //! answers.
 
+use std::sync::Arc;
+
 use prost::Message;
 use runhub_api::Paged;
 use tonic::{Request, Response};
 
 use super::page::{PageRequest, PageStart};
 use super::{Hub, Reply};
+use crate::actions::Outcome;
 use crate::error::Result;
 use crate::store::{Page, Tx};
 
@@ -28,6 +31,28 @@ impl Hub {
         let args = parse(&request.into_inner())?;
         let found = self.store.read(move |tx| act(tx, &args)).await?;
         Ok(Response::new(reply(found)))
+    }
+
+    /// Runs a transaction body that reads, and returns the value of the body. If the transaction is postponed, the
+    /// function does the named work and runs the transaction again. Only the first try of a call that is not exempt can
+    /// be refused. Fails if the body fails.
+    pub async fn read_or_postpone<T: Send + 'static>(
+        &self,
+        mut is_exempt: bool,
+        body: impl Fn(&mut dyn Tx) -> Result<Outcome<T>> + Send + Sync + 'static,
+    ) -> Result<T> {
+        let body = Arc::new(body);
+        loop {
+            let body = Arc::clone(&body);
+            let run = move |tx: &mut dyn Tx| body(tx);
+            let outcome = if is_exempt { self.store.read_exempt(run).await? } else { self.store.read(run).await? };
+            match outcome {
+                Outcome::Done(value) => return Ok(value),
+                Outcome::Rejected(error) => return Err(error),
+                Outcome::Postponed(work) => self.prepare(work).await?,
+            }
+            is_exempt = true;
+        }
     }
 
     /// Handles a call that lists rows, and returns the response with one page. `key` returns the key of a row. The next

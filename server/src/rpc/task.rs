@@ -90,9 +90,8 @@ impl TaskService for Hub {
     async fn heartbeat(&self, request: Request<v1::HeartbeatRequest>) -> Reply<v1::HeartbeatResponse> {
         let request = request.into_inner();
         let heartbeat = parse_heartbeat(&request)?;
-        let overlaps = Arc::clone(&self.overlaps);
-        let beat =
-            self.store.transact_with(job_options(&request), move |tx| lease::heartbeat(tx, &heartbeat, &overlaps));
+        let index = Arc::clone(&self.claim_index);
+        let beat = self.transact(job_options(&request), move |tx| lease::heartbeat(tx, &heartbeat, &index));
         Ok(Response::new(v1::HeartbeatResponse { results: convert::to_protos(beat.await?) }))
     }
 
@@ -200,17 +199,13 @@ impl TaskService for Hub {
 
     async fn explain_task(&self, request: Request<v1::ExplainTaskRequest>) -> Reply<v1::ExplainTaskResponse> {
         let overlaps = Arc::clone(&self.overlaps);
-        let reply = |reasons: Vec<Obstacle>| v1::ExplainTaskResponse {
-            claimable: !reasons.iter().any(Obstacle::applies_to_every_agent),
-            reasons: convert::to_protos(reasons),
-        };
-        self.read(
-            request,
-            |request| field::id("task_id", &request.task_id),
-            move |tx, task_id| obstacle::explain(tx, task_id, &overlaps),
-            reply,
-        )
-        .await
+        let task_id = field::id("task_id", &request.into_inner().task_id)?;
+        let found = self.read_or_postpone(false, move |tx| obstacle::explain(tx, &task_id, &overlaps)).await?;
+        Ok(Response::new(v1::ExplainTaskResponse {
+            claimable: !found.obstacles.iter().any(Obstacle::applies_to_every_agent),
+            reasons: convert::to_protos(found.obstacles),
+            is_cut: found.is_cut,
+        }))
     }
 }
 

@@ -1,6 +1,8 @@
 //! This module handles mutating calls. A handler parses the request, runs one action in one transaction, and returns
 //! the response. A duplicate request receives the stored response to the first call.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use prost::Message;
 use runhub_api::v1::Admission;
 use runhub_api::{Mutation, Request as ApiRequest};
@@ -9,7 +11,9 @@ use tonic::{Request, Response, Status};
 use tonic_types::pb;
 
 use super::{Hub, Reply};
-use crate::actions::Outcome;
+use crate::actions::claim_index::Loading;
+use crate::actions::paths::Undecided;
+use crate::actions::{Outcome, Postponed};
 use crate::domain::field;
 use crate::error::{Error, Result};
 use crate::store::requests::{self, StoredAnswer};
@@ -70,7 +74,7 @@ pub fn job_options<R: ApiRequest>(request: &R) -> JobOptions {
 /// The response to a mutating call: a message or a status.
 pub struct Answer<T> {
     /// The response, or the status of a rejection whose event is committed.
-    pub outcome: Outcome<T, Status>,
+    pub result: Result<T, Status>,
     /// Whether an earlier call with the same request_id produced this response. If true, this call changed nothing.
     pub is_duplicate: bool,
 }
@@ -114,19 +118,15 @@ impl Hub {
         // Drop the request before the call waits for the writer, because the request may need more memory than the
         // parsed arguments.
         drop(request);
-        let body = move |tx: &mut dyn Tx| {
-            Ok(match act(tx, &args)? {
-                Outcome::Done(result) => Outcome::Done(reply(result)),
-                Outcome::Rejected(error) => Outcome::Rejected(error),
-            })
-        };
+        let body = move |tx: &mut dyn Tx| Ok(act(tx, &args)?.map(&reply));
         let answer = self.answer(call, |_, _| Ok(()), body).await?;
-        Ok(Response::new(answer.outcome.into_result()?))
+        Ok(Response::new(answer.result?))
     }
 
     /// Runs `body` in a transaction, and stores and returns the response. If an earlier call with the same request_id
     /// has a stored response, the function returns the stored response instead. Fails if `body` fails, if the earlier
-    /// call had different content, or if `check_repeat` does not allow the stored response to be repeated.
+    /// call had different content, or if `check_repeat` does not allow the stored response to be repeated. If the
+    /// transaction is postponed, the function does the named work and runs the transaction again.
     pub async fn answer<P>(
         &self,
         call: Call,
@@ -138,27 +138,85 @@ impl Hub {
     {
         let options = call.options;
         let transaction = move |tx: &mut dyn Tx| {
-            if let Some(outcome) = find_stored_answer(tx, &call, &check_repeat)? {
-                return Ok(Answer { outcome, is_duplicate: true });
+            if let Some(result) = find_stored_answer(tx, &call, &check_repeat)? {
+                return Ok(Outcome::Done(Answer { result, is_duplicate: true }));
             }
-            let outcome = match body(tx)? {
-                Outcome::Done(response) => Outcome::Done(response),
-                Outcome::Rejected(error) => Outcome::Rejected(Status::from(error)),
+            let result = match body(tx)? {
+                Outcome::Done(response) => Ok(response),
+                Outcome::Rejected(error) => Err(Status::from(error)),
+                Outcome::Postponed(work) => return Ok(Outcome::Postponed(work)),
             };
-            store_answer(tx, &call, &outcome)?;
-            Ok(Answer { outcome, is_duplicate: false })
+            store_answer(tx, &call, &result)?;
+            Ok(Outcome::Done(Answer { result, is_duplicate: false }))
         };
-        self.store.transact_with(options, transaction).await
+        self.transact(options, transaction).await
+    }
+
+    /// Runs a transaction body that writes, and returns the value of the body. If the transaction is postponed, the
+    /// function does the named work and runs the transaction again. Fails if the body fails.
+    pub async fn transact<T: Send + 'static>(
+        &self,
+        mut options: JobOptions,
+        body: impl Fn(&mut dyn Tx) -> Result<Outcome<T>> + Send + 'static,
+    ) -> Result<T> {
+        let body = Arc::new(Mutex::new(body));
+        loop {
+            let body = Arc::clone(&body);
+            let run = move |tx: &mut dyn Tx| body.lock().unwrap_or_else(PoisonError::into_inner)(tx);
+            match self.store.transact_with(options, run).await? {
+                Outcome::Done(value) => return Ok(value),
+                Outcome::Rejected(error) => return Err(error),
+                Outcome::Postponed(work) => self.prepare(work).await?,
+            }
+            // The queue must not refuse a call that it has admitted before.
+            options.is_exempt = true;
+        }
+    }
+
+    /// Does the work for which a transaction was postponed.
+    pub async fn prepare(&self, work: Postponed) -> Result<()> {
+        match work {
+            Postponed::Load => self.load_claim_index().await,
+            Postponed::Undecided(undecided) => self.decide_overlaps(undecided).await,
+            Postponed::Again => Ok(()),
+        }
+    }
+
+    /// Loads the claim index, page by page. If another call has loaded the index, the function does nothing.
+    async fn load_claim_index(&self) -> Result<()> {
+        let _loading = self.loading.lock().await;
+        let loading = Arc::new(Mutex::new(Loading::default()));
+        let mut is_loaded = self.claim_index.is_loaded();
+        while !is_loaded {
+            let loading = Arc::clone(&loading);
+            let index = Arc::clone(&self.claim_index);
+            let read =
+                move |tx: &mut dyn Tx| index.load_page(tx, &mut loading.lock().unwrap_or_else(PoisonError::into_inner));
+            is_loaded = self.store.read_as_server(read).await?;
+        }
+        Ok(())
+    }
+
+    /// Compares path sets on the readers, in slices, so that other reads can use the readers in between.
+    async fn decide_overlaps(&self, undecided: Undecided) -> Result<()> {
+        let undecided = Arc::new(undecided);
+        let mut decided = 0;
+        while decided < undecided.sets.len() {
+            let undecided = Arc::clone(&undecided);
+            let overlaps = Arc::clone(&self.overlaps);
+            decided = self.store.read_exempt(move |tx| overlaps.decide_slice(tx, &undecided, decided)).await?;
+        }
+        Ok(())
     }
 }
 
 /// Returns the stored response to an earlier call with the same request_id, or None if no response is stored. Fails if
 /// the earlier call had different content, or if `check_repeat` does not allow the stored response to be repeated.
-fn find_stored_answer<P: Message + Default>(
+pub fn find_stored_answer<P: Message + Default>(
     tx: &mut dyn Tx,
     call: &Call,
     check_repeat: &impl Fn(&mut dyn Tx, &P) -> Result<()>,
-) -> Result<Option<Outcome<P, Status>>> {
+) -> Result<Option<Result<P, Status>>> {
     let Some(RequestKey { request_id, fingerprint }) = &call.key else { return Ok(None) };
     let Some(stored) = requests::find(tx, call.rpc, request_id)? else { return Ok(None) };
     if stored.fingerprint != *fingerprint {
@@ -166,25 +224,25 @@ fn find_stored_answer<P: Message + Default>(
     }
     let bytes = stored.answer.as_slice();
     if stored.refused {
-        return Ok(Some(Outcome::Rejected(decode_status(bytes)?)));
+        return Ok(Some(Err(decode_status(bytes)?)));
     }
     let response = P::decode(bytes).map_err(Error::internal)?;
     check_repeat(tx, &response)?;
-    Ok(Some(Outcome::Done(response)))
+    Ok(Some(Ok(response)))
 }
 
 /// Stores a response for duplicate requests. If the call changed nothing, the response is not stored, so a repeated
 /// call runs again.
-fn store_answer<P: Message>(tx: &mut dyn Tx, call: &Call, outcome: &Outcome<P, Status>) -> Result<()> {
+fn store_answer<P: Message>(tx: &mut dyn Tx, call: &Call, result: &Result<P, Status>) -> Result<()> {
     let Some(RequestKey { request_id, fingerprint }) = &call.key else { return Ok(()) };
     if !tx.has_written() {
         return Ok(());
     }
-    let (refused, answer) = match outcome {
-        Outcome::Done(response) => (false, response.encode_to_vec()),
+    let (refused, answer) = match result {
+        Ok(response) => (false, response.encode_to_vec()),
         // Store only the details, because the details are an encoded google.rpc.Status that also contains the code and
         // the message.
-        Outcome::Rejected(status) => (true, status.details().to_vec()),
+        Err(status) => (true, status.details().to_vec()),
     };
     tx.signal(Signal::Answered { rpc: call.rpc, request_id: request_id.clone() });
     requests::insert(tx, call.rpc, request_id, &StoredAnswer { fingerprint: fingerprint.clone(), refused, answer })

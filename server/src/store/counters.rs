@@ -1,14 +1,14 @@
-//! This module reads and writes the table `counters`. The only row of the table stores the last assigned position and
-//! key, the newest removed position, and the log_id of the database.
+//! This module reads and writes the table `counters`. The only row of the table stores the last assigned numbers, the
+//! newest removed position, and the log_id of the database.
 
 use super::session::LastAssigned;
 use super::{Tx, first, params};
 use crate::error::{Error, Result};
 
-/// Holds the last assigned position and key and the log_id from the only row of the table `counters`.
+/// Holds the last assigned numbers and the log_id from the only row of the table `counters`.
 #[derive(Debug, Clone)]
 pub(super) struct Counters {
-    /// Last position and key that a committed transaction has assigned.
+    /// Last numbers that a committed transaction has assigned.
     pub last_assigned: LastAssigned,
     /// Identifier of the database. A cursor is valid only for one log_id.
     pub log_id: String,
@@ -26,15 +26,22 @@ pub(super) fn load_or_create(tx: &mut dyn Tx) -> Result<Counters> {
 
 /// Returns the row of the table `counters`, or None if the database is new.
 pub(super) fn load(tx: &mut dyn Tx) -> Result<Option<Counters>> {
-    first(tx, "SELECT last_position, last_key, log_id FROM counters", &[], |row| {
-        Ok(Counters { last_assigned: LastAssigned { position: row.take()?, key: row.take()? }, log_id: row.take()? })
+    first(tx, "SELECT last_position, last_key, claim_version, log_id FROM counters", &[], |row| {
+        let last_assigned = LastAssigned { position: row.take()?, key: row.take()?, claim_version: row.take()? };
+        Ok(Counters { last_assigned, log_id: row.take()? })
     })
 }
 
-/// Stores the last assigned position and key.
+/// Stores the last assigned numbers.
 pub(super) fn save(tx: &mut dyn Tx, last_assigned: LastAssigned) -> Result<()> {
-    let sql = "UPDATE counters SET last_position = $1, last_key = $2";
-    tx.write(sql, params![last_assigned.position, last_assigned.key])
+    let sql = "UPDATE counters SET last_position = $1, last_key = $2, claim_version = $3";
+    tx.write(sql, params![last_assigned.position, last_assigned.key, last_assigned.claim_version])
+}
+
+/// Returns the claim version of the newest committed change that can affect which tasks are claimable.
+pub(super) fn claim_version(tx: &mut dyn Tx) -> Result<i64> {
+    let version = first(tx, "SELECT claim_version FROM counters", &[], |row| row.take())?;
+    Ok(version.unwrap_or(0))
 }
 
 /// Returns the position of the newest event that was ever appended, or 0 if no event was ever appended.

@@ -1,5 +1,6 @@
 //! This module deletes a run from all tables.
 
+use super::names::task_status;
 use super::{Tx, all, params};
 use crate::domain::Key;
 use crate::domain::run::Run;
@@ -26,17 +27,33 @@ const STATEMENTS: [&str; 10] = [
 /// the id of the deleted run in `deleted_run_id`.
 pub fn delete(tx: &mut dyn Tx, run: &Run, last_position: i64) -> Result<()> {
     let path_sets = list_path_sets(tx, run.key)?;
+    let version = tx.next_claim_version()?;
+    record_ended_leases(tx, run.key, version)?;
     let sql = "UPDATE events SET deleted_run_id = $2 WHERE position = $1";
     tx.write(sql, params![last_position, run.id])?;
     for sql in STATEMENTS {
         tx.write(sql, params![run.key])?;
     }
     for key in path_sets {
+        // Keep the path sets whose leases end with the deletion, because the servers' claims learn from these rows that
+        // the leases have ended. `path_sets::remove_unused` removes the rows at the next start.
         let sql = "DELETE FROM path_sets
-            WHERE key = $1 AND NOT EXISTS (SELECT 1 FROM tasks WHERE path_set_key = $1)";
-        tx.write(sql, params![key])?;
+            WHERE key = $1 AND claim_version < $2 AND NOT EXISTS (SELECT 1 FROM tasks WHERE path_set_key = $1)";
+        tx.write(sql, params![key, version])?;
     }
     Ok(())
+}
+
+/// Records for the servers' claims that the leases of the run end. A run that is COMPLETED or FAILED can still have
+/// leased tasks.
+fn record_ended_leases(tx: &mut dyn Tx, run_key: Key, version: i64) -> Result<()> {
+    let sql = concat!(
+        "UPDATE path_sets SET claim_version = $2, is_unused = 1 WHERE key IN
+        (SELECT path_set_key FROM tasks WHERE run_key = $1 AND path_set_key IS NOT NULL AND status = ",
+        task_status!(IN_PROGRESS),
+        ")"
+    );
+    tx.write(sql, params![run_key, version])
 }
 
 fn list_path_sets(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<Key>> {

@@ -1,10 +1,10 @@
 //! This module finds rows that become due at a certain time: expired leases, ended grace periods, expired approvals,
-//! and tasks whose `not_before_time` has passed.
+//! and delayed tasks.
 
 use std::time::Duration;
 
-use super::names::{dependencies_met, run_status, task_status, verdict};
-use super::{Tx, all, first, params};
+use super::names::{delayed, run_status, task_status, verdict};
+use super::{Tx, all, first, params, row_limit};
 use crate::domain::Key;
 use crate::domain::lease;
 use crate::domain::time::Timestamp;
@@ -38,22 +38,20 @@ pub struct DueRows {
     pub graces: Vec<Key>,
     /// Keys of the pending approvals whose expiry time has passed.
     pub approvals: Vec<Key>,
-    /// Keys of the runs that have newly ready tasks, each with the number of newly ready tasks in the run. If the
-    /// `not_before_time` of a task passed in the period that `find` checked, the task is newly ready.
-    pub newly_ready: Vec<(Key, usize)>,
+    /// Whether the `not_before_time` of a delayed task has passed.
+    pub has_due_tasks: bool,
 }
 
 impl DueRows {
-    /// Returns whether no lease, grace period or approval is due. Newly ready tasks do not count, because the sweeper
-    /// only sends notifications for newly ready tasks and changes no row.
-    pub fn changes_nothing(&self) -> bool {
-        self.leases.is_empty() && self.graces.is_empty() && self.approvals.is_empty()
+    /// Returns whether nothing is due.
+    pub fn is_empty(&self) -> bool {
+        self.leases.is_empty() && self.graces.is_empty() && self.approvals.is_empty() && !self.has_due_tasks
     }
 }
 
-/// Returns the leases, grace periods and approvals that are due at `now`, at most 100 of each kind. Also counts, for
-/// each run, the ready tasks whose `not_before_time` passed after `since` and by `now`.
-pub fn find(tx: &mut dyn Tx, since: Timestamp, now: Timestamp) -> Result<DueRows> {
+/// Returns the leases, grace periods and approvals that are due at `now`, at most 100 of each kind, and whether a
+/// delayed task is due.
+pub fn find(tx: &mut dyn Tx, now: Timestamp) -> Result<DueRows> {
     let leases = concat!(
         "SELECT key FROM tasks WHERE ",
         leased!(),
@@ -65,18 +63,36 @@ pub fn find(tx: &mut dyn Tx, since: Timestamp, now: Timestamp) -> Result<DueRows
         undecided!(),
         " AND expire_time <= $1 ORDER BY expire_time LIMIT 100"
     );
-    let newly_ready = concat!(
-        "SELECT run_key FROM tasks
-        WHERE ",
-        dependencies_met!(),
-        " AND not_before_time IS NOT NULL AND not_before_time > $1 AND not_before_time <= $2"
-    );
     Ok(DueRows {
         leases: all(tx, leases, params![now], |row| row.take())?,
         graces: all(tx, graces, params![now], |row| row.take())?,
         approvals: all(tx, approvals, params![now], |row| row.take())?,
-        newly_ready: count_by_run(all(tx, newly_ready, params![since, now], |row| row.take())?),
+        has_due_tasks: next_delay_end(tx)?.is_some_and(|time| time <= now),
     })
+}
+
+/// Returns the earliest `not_before_time` of a delayed task, or None if no task is delayed.
+pub fn next_delay_end(tx: &mut dyn Tx) -> Result<Option<Timestamp>> {
+    let sql = concat!(
+        "SELECT not_before_time FROM tasks WHERE ",
+        delayed!(),
+        " AND not_before_time IS NOT NULL ORDER BY not_before_time LIMIT 1"
+    );
+    first(tx, sql, &[], |row| row.take())
+}
+
+/// Ends the delay of at most `limit` tasks whose `not_before_time` has passed at `now`. Returns, for each run of such a
+/// task, the key of the run and the number of the run's tasks that became ready.
+pub fn end_delays(tx: &mut dyn Tx, now: Timestamp, limit: usize) -> Result<Vec<(Key, usize)>> {
+    let sql = concat!(
+        "UPDATE tasks SET is_delayed = 0, claim_version = $1 WHERE key IN (SELECT key FROM tasks WHERE ",
+        delayed!(),
+        " AND not_before_time <= $2 ORDER BY not_before_time LIMIT $3) RETURNING run_key, open_dependencies"
+    );
+    let version = tx.next_claim_version()?;
+    let due: Vec<(Key, i32)> =
+        all(tx, sql, params![version, now, row_limit(limit)], |row| Ok((row.take()?, row.take()?)))?;
+    Ok(count_by_run(due.into_iter().filter(|(_, open)| *open == 0).map(|(run_key, _)| run_key).collect()))
 }
 
 fn count_by_run(mut run_keys: Vec<Key>) -> Vec<(Key, usize)> {
@@ -84,9 +100,9 @@ fn count_by_run(mut run_keys: Vec<Key>) -> Vec<(Key, usize)> {
     run_keys.chunk_by(|one, next| one == next).map(|of_run| (of_run[0], of_run.len())).collect()
 }
 
-/// Returns the earliest time at which a row becomes due, or None if no row will become due. If a lease, grace period
-/// or approval is overdue, the time is in the past. Tasks whose `not_before_time` has passed by `now` do not count.
-pub fn next_due_time(tx: &mut dyn Tx, now: Timestamp) -> Result<Option<Timestamp>> {
+/// Returns the earliest time at which a row becomes due, or None if no row will become due. If a row is overdue, the time
+/// is in the past.
+pub fn next_due_time(tx: &mut dyn Tx) -> Result<Option<Timestamp>> {
     let leases = concat!(
         "SELECT lease_expire_time FROM tasks WHERE ",
         leased!(),
@@ -105,20 +121,11 @@ pub fn next_due_time(tx: &mut dyn Tx, now: Timestamp) -> Result<Option<Timestamp
         " AND expire_time IS NOT NULL
         ORDER BY expire_time LIMIT 1"
     );
-    // Include tasks with open dependencies, because the completion of the dependencies does not set the sweeper's
-    // timer.
-    let tasks = concat!(
-        "SELECT not_before_time FROM tasks
-        WHERE status = ",
-        task_status!(PENDING),
-        " AND not_before_time IS NOT NULL AND not_before_time > $1
-        ORDER BY not_before_time LIMIT 1"
-    );
     let times = [
         first(tx, leases, &[], |row| row.take())?,
         first(tx, graces, &[], |row| row.take())?,
         first(tx, approvals, &[], |row| row.take())?,
-        first(tx, tasks, params![now], |row| row.take())?,
+        next_delay_end(tx)?,
     ];
     Ok(times.into_iter().flatten().min())
 }

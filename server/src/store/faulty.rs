@@ -3,7 +3,7 @@
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 
 use super::session::{BodyEffects, CommitOutcome, LastAssigned, WriteSession};
-use super::{RowHandler, Signal, SqlValue, Tx};
+use super::{RowHandler, Signal, SqlValue, Transaction, Tx};
 use crate::domain::Key;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
@@ -166,6 +166,18 @@ impl Tx for FaultyTx<'_> {
 
     fn next_position(&mut self) -> Result<i64> {
         self.tx.next_position()
+    }
+
+    fn next_claim_version(&mut self) -> Result<i64> {
+        self.tx.next_claim_version()
+    }
+
+    fn claim_version(&mut self) -> Result<i64> {
+        self.tx.claim_version()
+    }
+
+    fn transaction(&self) -> Transaction {
+        self.tx.transaction()
     }
 
     fn signal(&mut self, signal: Signal) {

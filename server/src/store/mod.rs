@@ -19,6 +19,7 @@ pub mod agents;
 pub mod approvals;
 pub mod artifacts;
 pub mod attempts;
+pub mod capability_sets;
 pub mod checkpoints;
 mod column;
 pub mod compaction;
@@ -53,14 +54,13 @@ use tokio::sync::watch;
 pub use self::column::{AsParam, Columns, Row, SqlValue};
 pub use self::notifications::{Listener, Signal};
 pub use self::queue::{JobOptions, Lane};
-pub use self::ready::PathSetChecker;
 use self::session::WriteSession;
 #[cfg(test)]
 pub use self::sqlite::query_plans;
 pub use self::sqlite::{OpenError, version};
 use self::sqlite::{Readers, SqliteSession};
 pub(crate) use self::tx::params;
-pub use self::tx::{Limit, Page, RowHandler, Tx, all, any, first, page};
+pub use self::tx::{Limit, Page, RowHandler, Transaction, Tx, VersionCursor, all, any, first, page, row_limit};
 use self::writer::Writer;
 use crate::clock::Clock;
 use crate::error::Result;
@@ -166,6 +166,12 @@ impl Store {
     /// caller must read the events from the store.
     pub fn log_growth(&self) -> watch::Receiver<i64> {
         self.inner.writer.log_growth()
+    }
+
+    /// Returns the newest committed claim version. A claim that found no task at this version finds no task until the
+    /// version changes or a delayed task is due.
+    pub fn claim_version(&self) -> i64 {
+        self.inner.writer.claim_version()
     }
 
     /// Returns the number of calls that wait in the writer's queue.

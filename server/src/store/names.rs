@@ -79,12 +79,12 @@ macro_rules! verdict {
 }
 pub(super) use verdict;
 
-/// Expands to the condition that a task is pending and that all dependencies of the task are completed. The condition
-/// ignores `not_before_time`. The argument is the prefix of the columns, such as `"t."`. The partial indexes
-/// `tasks_ready` and `tasks_ready_by_paths` have this condition, although only `ready_at!` means that a task is ready.
-macro_rules! dependencies_met {
+/// Expands to the condition that a task is ready, which means pending, without open dependencies, and not delayed. The
+/// argument is the prefix of the columns, such as `"t."`. The partial indexes `tasks_ready` and
+/// `tasks_by_claim_version` have this condition.
+macro_rules! ready {
     () => {
-        $crate::store::names::dependencies_met!("")
+        $crate::store::names::ready!("")
     };
     ($prefix:literal) => {
         concat!(
@@ -93,24 +93,22 @@ macro_rules! dependencies_met {
             $crate::store::names::task_status!(PENDING),
             " AND ",
             $prefix,
-            "open_dependencies = 0"
+            "open_dependencies = 0 AND ",
+            $prefix,
+            "is_delayed = 0"
         )
     };
 }
-pub(super) use dependencies_met;
+pub(super) use ready;
 
-/// Expands to the condition that a task is ready at the time in a statement parameter, for example `ready_at!("$2")`.
-macro_rules! ready_at {
-    ($now:literal) => {
-        concat!(
-            $crate::store::names::dependencies_met!(),
-            " AND (not_before_time IS NULL OR not_before_time <= ",
-            $now,
-            ")"
-        )
+/// Expands to the condition that a task waits for its `not_before_time`. The partial index `tasks_delayed` has this
+/// condition.
+macro_rules! delayed {
+    () => {
+        concat!("status = ", $crate::store::names::task_status!(PENDING), " AND is_delayed = 1")
     };
 }
-pub(super) use ready_at;
+pub(super) use delayed;
 
 /// Expands to the condition that the status of the run `r` allows claims. The partial index with this condition
 /// is called `runs_giving_out` for historical reasons.

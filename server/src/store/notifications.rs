@@ -3,8 +3,12 @@
 //! Notifications are sent after the commit. A notification only tells a waiter or watcher to read the store again,
 //! because all data comes from the store.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use tokio::sync::watch;
 
+use super::session::LastAssigned;
 use crate::domain::Key;
 use crate::domain::time::Timestamp;
 
@@ -47,14 +51,28 @@ pub type Listener = Box<dyn Fn(&[Signal]) + Send + Sync>;
 pub(super) struct Notifications {
     /// Channel that sends the newest committed position to watchers.
     growth: watch::Sender<i64>,
+    /// Newest committed claim version.
+    claim_version: Arc<AtomicI64>,
     listener: Listener,
 }
 
 impl Notifications {
-    /// Creates the `Notifications` of a database whose newest position is `position`. `listener` receives the signals
-    /// of each commit.
-    pub fn new(position: i64, listener: Listener) -> Self {
-        Self { growth: watch::Sender::new(position), listener }
+    /// Creates the `Notifications` of a database with the last assigned numbers `last_assigned`. `listener` receives the
+    /// signals of each commit.
+    pub fn new(last_assigned: LastAssigned, listener: Listener) -> Self {
+        let claim_version = Arc::new(AtomicI64::new(last_assigned.claim_version));
+        Self { growth: watch::Sender::new(last_assigned.position), claim_version, listener }
+    }
+
+    /// Returns the newest committed claim version, which changes with each commit.
+    pub fn claim_version(&self) -> Arc<AtomicI64> {
+        Arc::clone(&self.claim_version)
+    }
+
+    /// Sets the newest committed claim version. Call this function before `signal`, because a notified claim compares
+    /// the version before it reads the store.
+    pub fn set_claim_version(&self, version: i64) {
+        self.claim_version.store(version, Ordering::Release);
     }
 
     /// Returns a receiver of the newest committed position.

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use super::names::{allows_claims, dependencies_met, run_status, task_status};
+use super::names::{allows_claims, run_status, task_status};
 use super::{Columns, Tx, all, params};
 use crate::domain::Key;
 use crate::domain::limits;
@@ -19,36 +19,22 @@ use crate::error::Result;
 pub struct PendingTask {
     pub open_dependencies: i32,
     pub not_before_time: Option<Timestamp>,
+    pub is_delayed: bool,
     pub path_set_key: Option<Key>,
     pub required_capabilities: Vec<String>,
     pub run_status: RunStatus,
     pub run_key: Key,
 }
 
-/// Expands to the query for the pending tasks of the run `$1` that meet a condition, in claim order. The partial
-/// indexes `tasks_ready` and `tasks_waiting` store the tasks in claim order, so `$condition` must be the condition of
-/// one of these indexes.
-macro_rules! pending_of_run {
-    ($condition:expr) => {
-        concat!(
-            "SELECT t.priority, t.ordinal, t.open_dependencies, t.not_before_time, t.path_set_key,
-                t.required_capabilities, r.status
-            FROM tasks t JOIN runs r ON r.key = t.run_key
-            WHERE t.run_key = $1 AND ",
-            $condition,
-            " ORDER BY t.priority DESC, t.ordinal"
-        )
-    };
-}
-
 /// Orders tasks for claims: by priority, then by the least recently served run, then by plan order.
-type Rank = (Reverse<i32>, i64, Key, i32);
+type ClaimRank = (Reverse<i32>, i64, Key, i32);
 
-fn read_ranked_task(row: &mut Columns, run_key: Key, last_served: i64) -> Result<(Rank, PendingTask)> {
+fn read_ranked_task(row: &mut Columns, run_key: Key, last_served: i64) -> Result<(ClaimRank, PendingTask)> {
     let rank = (Reverse(row.take()?), last_served, run_key, row.take()?);
     let pending = PendingTask {
         open_dependencies: row.take()?,
         not_before_time: row.take()?,
+        is_delayed: row.take()?,
         path_set_key: row.take()?,
         required_capabilities: row.take()?,
         run_status: row.take()?,
@@ -60,17 +46,13 @@ fn read_ranked_task(row: &mut Columns, run_key: Key, last_served: i64) -> Result
 /// Returns the first `UNCLAIMABLE_TASKS` (1,000) pending tasks of a run in claim order. If `run_key` is None, the
 /// function returns the first pending tasks of all paused runs and all runs whose tasks can be claimed.
 pub fn list_first_pending_tasks(tx: &mut dyn Tx, run_key: Option<Key>) -> Result<Vec<PendingTask>> {
-    let dependencies_met = pending_of_run!(dependencies_met!("t."));
-    let waiting = pending_of_run!(concat!("t.status = ", task_status!(PENDING), " AND t.open_dependencies > 0"));
     let runs = match run_key {
         Some(run_key) => vec![(0, run_key)],
         None => list_claimable_and_paused_runs(tx)?,
     };
     let mut found = BTreeMap::new();
     for (last_served, run_key) in runs {
-        for sql in [dependencies_met, waiting] {
-            merge(tx, sql, run_key, last_served, &mut found)?;
-        }
+        merge(tx, run_key, last_served, &mut found)?;
     }
     Ok(found.into_values().collect())
 }
@@ -78,13 +60,15 @@ pub fn list_first_pending_tasks(tx: &mut dyn Tx, run_key: Option<Key>) -> Result
 /// Inserts pending tasks of a run into `found`, which holds at most the first `UNCLAIMABLE_TASKS` (1,000) tasks of all
 /// runs in claim order. Stops at the first task that comes after the last task in a full `found`, because the query
 /// returns tasks in claim order.
-fn merge(
-    tx: &mut dyn Tx,
-    sql: &'static str,
-    run_key: Key,
-    last_served: i64,
-    found: &mut BTreeMap<Rank, PendingTask>,
-) -> Result<()> {
+fn merge(tx: &mut dyn Tx, run_key: Key, last_served: i64, found: &mut BTreeMap<ClaimRank, PendingTask>) -> Result<()> {
+    let sql = concat!(
+        "SELECT t.priority, t.ordinal, t.open_dependencies, t.not_before_time, t.is_delayed, t.path_set_key,
+            t.required_capabilities, r.status
+        FROM tasks t JOIN runs r ON r.key = t.run_key
+        WHERE t.run_key = $1 AND t.status = ",
+        task_status!(PENDING),
+        " ORDER BY t.priority DESC, t.ordinal"
+    );
     tx.query(sql, params![run_key], &mut |row| {
         let (rank, pending) = read_ranked_task(row, run_key, last_served)?;
         if found.len() == limits::UNCLAIMABLE_TASKS {

@@ -1,266 +1,177 @@
-//! This module finds the ready tasks that an agent can claim, in claim order. The macro `ready_at!` of the module
-//! `names` defines when a task is ready. A query with the macro `dependencies_met!` also returns tasks whose
-//! `not_before_time` has not passed.
+//! This module finds the ready tasks of a class, and the classes that have ready tasks. The macro `ready!` of the module
+//! `names` defines when a task is ready.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
-use std::ops::ControlFlow;
 
-use super::names::{allows_claims, dependencies_met, ready_at};
-use super::{Columns, SqlValue, Tx, first, params};
+use super::names::ready;
+use super::{Columns, SqlValue, Tx, VersionCursor, all, first, params, row_limit};
 use crate::domain::Key;
-use crate::domain::task::contains_all;
 use crate::error::Result;
 
-/// Checks whether a path set overlaps with the path set of a leased task. The caller of this module implements the
-/// trait, because the store can't parse glob patterns.
-pub trait PathSetChecker {
-    /// Returns whether no leased task has a path set that overlaps with the path set `set` of the run `run_key`.
-    fn is_free(&mut self, tx: &mut dyn Tx, run_key: Key, set: Key) -> Result<bool>;
+/// Identifies the tasks of a run that require equal capabilities and have equal paths. If an agent can't claim the first
+/// ready task of a class, the agent can't claim any task of the class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskClass {
+    /// Key of the run.
+    pub run_key: Key,
+    /// Key of the capability set, or 0 if the tasks require no capabilities.
+    pub capability_set_key: Key,
+    /// Key of the path set. None if the tasks have no paths.
+    pub path_set_key: Option<Key>,
 }
 
-/// Describes a claimable task with the columns that determine the place of the task in the claim order.
+impl TaskClass {
+    /// Returns a class that precedes all classes of a run.
+    pub fn before_run(run_key: Key) -> Self {
+        Self { run_key, capability_set_key: Key::MIN, path_set_key: None }
+    }
+
+    /// Returns a class that follows all classes of a run.
+    pub fn after_run(run_key: Key) -> Self {
+        Self { run_key, capability_set_key: Key::MAX, path_set_key: Some(Key::MAX) }
+    }
+}
+
+/// The place of a task in the claim order of its run. Smaller ranks are claimed first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// Priority of the task.
+    pub priority: Reverse<i32>,
+    /// Ordinal of the task in the plan.
+    pub ordinal: i32,
+}
+
+/// A class, and the rank of a ready task of the class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct ClaimableTask {
-    key: Key,
-    priority: i32,
-    ordinal: i32,
+#[allow(missing_docs)]
+pub struct ReadyClass {
+    pub class: TaskClass,
+    pub rank: Rank,
 }
 
-/// Holds the columns of a ready task that determine whether an agent can claim the task.
-struct ReadyTask {
-    task: ClaimableTask,
-    path_set_key: Option<Key>,
-    required_capabilities: Vec<String>,
+fn read_class(row: &mut Columns) -> Result<ReadyClass> {
+    let run_key = row.take()?;
+    let capability_set_key = row.take()?;
+    let class = TaskClass { run_key, capability_set_key, path_set_key: row.take()? };
+    Ok(ReadyClass { class, rank: read_rank(row)? })
 }
 
-/// Expands to the query for the tasks of the run `$1` that are ready at the time `$2`, in claim order. The optional
-/// argument adds a condition to the query.
-macro_rules! ready_of_run {
-    ($($condition:literal)?) => {
+fn read_rank(row: &mut Columns) -> Result<Rank> {
+    Ok(Rank { priority: Reverse(row.take()?), ordinal: row.take()? })
+}
+
+/// Returns the key and the rank of the first ready task of a class in claim order, or None if the class has no ready
+/// task.
+pub fn find_first(tx: &mut dyn Tx, class: &TaskClass) -> Result<Option<(Key, Rank)>> {
+    let without_paths = concat!(
+        "SELECT key, priority, ordinal FROM tasks
+        WHERE run_key = $1 AND capability_set_key = $2 AND path_set_key IS NULL AND ",
+        ready!(),
+        " ORDER BY priority DESC, ordinal LIMIT 1"
+    );
+    let with_paths = concat!(
+        "SELECT key, priority, ordinal FROM tasks
+        WHERE run_key = $1 AND capability_set_key = $2 AND path_set_key = $3 AND ",
+        ready!(),
+        " ORDER BY priority DESC, ordinal LIMIT 1"
+    );
+    let TaskClass { run_key, capability_set_key, path_set_key } = class;
+    let read = |row: &mut Columns| Ok((row.take()?, read_rank(row)?));
+    match path_set_key {
+        None => first(tx, without_paths, params![run_key, capability_set_key], read),
+        Some(set) => first(tx, with_paths, params![run_key, capability_set_key, set], read),
+    }
+}
+
+/// Returns the classes of the tasks that became ready after the version `after`, with the rank of each task and the
+/// version of the change, oldest change first. The result contains at most `limit` tasks.
+pub fn list_since(tx: &mut dyn Tx, after: VersionCursor, limit: usize) -> Result<Vec<(VersionCursor, ReadyClass)>> {
+    let sql = concat!(
+        "SELECT claim_version, key, run_key, capability_set_key, path_set_key, priority, ordinal FROM tasks
+        WHERE ",
+        ready!(),
+        " AND (claim_version, key) > ($1, $2) ORDER BY claim_version, key LIMIT $3"
+    );
+    all(tx, sql, params![after.version, after.key, row_limit(limit)], |row| {
+        let cursor = VersionCursor { version: row.take()?, key: row.take()? };
+        Ok((cursor, read_class(row)?))
+    })
+}
+
+/// Expands to the query for the first ready task that meets a condition, in the order of the index `tasks_ready`.
+macro_rules! first_ready {
+    ($condition:literal, $order:literal) => {
         concat!(
-            "SELECT key, priority, ordinal, path_set_key, required_capabilities FROM tasks
-            WHERE run_key = $1 AND ",
-            ready_at!("$2"),
-            $(" AND ", $condition,)?
-            " ORDER BY priority DESC, ordinal"
+            "SELECT run_key, capability_set_key, path_set_key, priority, ordinal FROM tasks WHERE ",
+            ready!(),
+            " AND ",
+            $condition,
+            " ORDER BY ",
+            $order,
+            " LIMIT 1"
         )
     };
 }
 
-fn read_row(row: &mut Columns) -> Result<ReadyTask> {
-    Ok(ReadyTask {
-        task: ClaimableTask { key: row.take()?, priority: row.take()?, ordinal: row.take()? },
-        path_set_key: row.take()?,
-        required_capabilities: row.take()?,
-    })
+macro_rules! next_path_set {
+    () => {
+        first_ready!(
+            "run_key = $1 AND capability_set_key = $2 AND path_set_key > $3",
+            "path_set_key, priority DESC, ordinal"
+        )
+    };
 }
 
-/// Number of ready tasks that a claim checks one by one. If the agent can claim none of these tasks, the claim checks
-/// the remaining tasks by path set, so that one check can exclude all tasks of a path set.
-const CHECKED_ONE_BY_ONE: usize = 32;
-
-/// Returns the key of the first ready task of a run that an agent with `capabilities` can claim, or None if the agent
-/// can claim no task of the run.
-pub fn find_next_of_run(
-    tx: &mut dyn Tx,
-    run_key: Key,
-    capabilities: &[String],
-    paths: &mut dyn PathSetChecker,
-) -> Result<Option<Key>> {
-    Ok(find_claimable_of_run(tx, run_key, capabilities, paths)?.map(|task| task.key))
+macro_rules! next_capability_set {
+    () => {
+        first_ready!(
+            "run_key = $1 AND capability_set_key > $2",
+            "capability_set_key, path_set_key, priority DESC, ordinal"
+        )
+    };
 }
 
-/// Returns the key of the first ready task of all runs that an agent with `capabilities` can claim, or None if the
-/// agent can claim no task. The first task is the task with the highest priority. If several tasks have this priority,
-/// the task of the least recently served run is first.
-pub fn find_next_of_all(
-    tx: &mut dyn Tx,
-    capabilities: &[String],
-    paths: &mut dyn PathSetChecker,
-) -> Result<Option<Key>> {
-    let mut best: Option<(Rank, Key)> = None;
-    for rank in list_candidate_runs(tx)? {
-        // The runs are sorted by `rank`, so no ready task of this run or of a later run comes before `rank`. If `best`
-        // does not come after `rank`, neither this run nor a later run has a ready task that comes before `best`.
-        if best.is_some_and(|(best, _)| best <= rank) {
-            break;
-        }
-        if let Some(task) = find_claimable_of_run(tx, rank.run_key, capabilities, paths)? {
-            let candidate = (Rank { priority: Reverse(task.priority), ..rank }, task.key);
-            best = Some(best.map_or(candidate, |best| best.min(candidate)));
-        }
+macro_rules! next_run {
+    () => {
+        first_ready!("run_key > $1", "run_key, capability_set_key, path_set_key, priority DESC, ordinal")
+    };
+}
+/// Returns the first class after the class `after` that has a ready task, with the rank of the first ready task. The
+/// function reads the index once for each class and not once for each task.
+pub fn find_next_class(tx: &mut dyn Tx, after: &TaskClass) -> Result<Option<ReadyClass>> {
+    let TaskClass { run_key, capability_set_key, path_set_key } = after;
+    let path_set = path_set_key.unwrap_or(Key::MIN);
+    if let Some(found) = find_class(tx, next_path_set!(), params![run_key, capability_set_key, path_set])? {
+        return Ok(Some(found));
     }
-    Ok(best.map(|(_, key)| key))
-}
-
-/// The rank of a run in the claim order. The task with the priority `priority` is a candidate for the claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    priority: Reverse<i32>,
-    last_served: i64,
-    /// Key of the run. The key breaks ties, so that the order of runs is total.
-    run_key: Key,
-}
-
-/// Returns the runs that have pending tasks without open dependencies, ordered by the rank of the first of these tasks
-/// in each run. The first task can have a `not_before_time` that has not passed, so the run's first ready task can come
-/// later. The query skips paused and ended runs, because no agent can claim the tasks of paused and ended runs. The
-/// inner query sorts in the order of the index `tasks_ready`, so SQLite does not have to sort the tasks.
-fn list_candidate_runs(tx: &mut dyn Tx) -> Result<Vec<Rank>> {
-    let sql = concat!(
-        "SELECT r.key, c.last_served,
-            (SELECT t.priority FROM tasks t WHERE t.run_key = r.key AND ",
-        dependencies_met!("t."),
-        " ORDER BY t.priority DESC, t.ordinal LIMIT 1)
-        FROM runs r JOIN run_counters c ON c.run_key = r.key WHERE ",
-        allows_claims!()
-    );
-    let mut runs = Vec::new();
-    tx.query(sql, &[], &mut |row| {
-        let run_key = row.take()?;
-        let last_served = row.take()?;
-        if let Some(priority) = row.take::<Option<i32>>()? {
-            runs.push(Rank { priority: Reverse(priority), last_served, run_key });
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    runs.sort_unstable();
-    Ok(runs)
-}
-
-fn find_claimable_of_run(
-    tx: &mut dyn Tx,
-    run_key: Key,
-    capabilities: &[String],
-    paths: &mut dyn PathSetChecker,
-) -> Result<Option<ClaimableTask>> {
-    let (candidates, are_all) = read_first_ready_tasks(tx, run_key, capabilities)?;
-    let mut free = HashMap::new();
-    for candidate in candidates {
-        if is_free_cached(tx, &mut free, run_key, candidate.path_set_key, paths)? {
-            return Ok(Some(candidate.task));
-        }
+    if let Some(found) = find_class(tx, next_capability_set!(), params![run_key, capability_set_key])? {
+        return Ok(Some(found));
     }
-    if are_all { Ok(None) } else { find_claimable_by_path_set(tx, run_key, capabilities, &mut free, paths) }
+    find_class(tx, next_run!(), params![run_key])
 }
 
-/// Reads the first `CHECKED_ONE_BY_ONE` (32) ready tasks of a run. Returns the tasks that require only the capabilities
-/// in `capabilities`, and a boolean. If the claim may have to check further tasks, the boolean is false. The function
-/// stops at the first returned task without paths, because no leased task can block a task without paths.
-fn read_first_ready_tasks(tx: &mut dyn Tx, run_key: Key, capabilities: &[String]) -> Result<(Vec<ReadyTask>, bool)> {
-    let now = tx.now();
-    let mut found = Vec::new();
-    let mut checked = 0;
-    tx.query(ready_of_run!(), params![run_key, now], &mut |row| {
-        let candidate = read_row(row)?;
-        checked += 1;
-        let mut is_decided = false;
-        if contains_all(capabilities, &candidate.required_capabilities) {
-            is_decided = candidate.path_set_key.is_none();
-            found.push(candidate);
-        }
-        let is_enough = is_decided || checked == CHECKED_ONE_BY_ONE;
-        Ok(if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    })?;
-    Ok((found, checked < CHECKED_ONE_BY_ONE))
+fn find_class(tx: &mut dyn Tx, sql: &'static str, params: &[SqlValue]) -> Result<Option<ReadyClass>> {
+    first(tx, sql, params, read_class)
 }
 
-/// Returns whether no leased task has a path set that overlaps with the path set `set`, and caches the result in
-/// `free`. Returns true if `set` is None, because a task without paths conflicts with no task.
-fn is_free_cached(
-    tx: &mut dyn Tx,
-    free: &mut HashMap<Key, bool>,
-    run_key: Key,
-    set: Option<Key>,
-    paths: &mut dyn PathSetChecker,
-) -> Result<bool> {
-    let Some(set) = set else { return Ok(true) };
-    if let Some(known) = free.get(&set) {
-        return Ok(*known);
-    }
-    let decided = paths.is_free(tx, run_key, set)?;
-    free.insert(set, decided);
-    Ok(decided)
+/// Returns the number of ready tasks of a run, or `limit` if the number is greater than `limit`.
+pub fn count_of_run(tx: &mut dyn Tx, run_key: Key, limit: usize) -> Result<usize> {
+    let sql =
+        concat!("SELECT COUNT(*) FROM (SELECT 1 FROM tasks WHERE run_key = $1 AND ", ready!(), " LIMIT $2) counted");
+    count(tx, sql, params![run_key, row_limit(limit)])
 }
 
-/// Returns the first task of a run in claim order that an agent with `capabilities` can claim, or None if the agent can
-/// claim no task of the run. The function checks each path set once, so one check excludes all tasks of a path set that
-/// overlaps with the path set of a leased task.
-fn find_claimable_by_path_set(
-    tx: &mut dyn Tx,
-    run_key: Key,
-    capabilities: &[String],
-    free: &mut HashMap<Key, bool>,
-    paths: &mut dyn PathSetChecker,
-) -> Result<Option<ClaimableTask>> {
-    let now = tx.now();
-    let without_paths = ready_of_run!("path_set_key IS NULL");
-    let of_set = ready_of_run!("path_set_key = $3");
-    let mut best = find_task_within_capabilities(tx, without_paths, params![run_key, now], capabilities)?;
-    let mut after = 0;
-    while let Some(set) = find_next_candidate_set(tx, run_key, after)? {
-        after = set;
-        if !is_free_cached(tx, free, run_key, Some(set), paths)? {
-            continue;
-        }
-        let found = find_task_within_capabilities(tx, of_set, params![run_key, now, set], capabilities)?;
-        best = [best, found].into_iter().flatten().min_by_key(|task| (Reverse(task.priority), task.ordinal));
-    }
-    Ok(best)
-}
-
-/// Returns the smallest path set key greater than `after` among the pending tasks of a run that have no open
-/// dependency, or None if no greater key exists.
-fn find_next_candidate_set(tx: &mut dyn Tx, run_key: Key, after: Key) -> Result<Option<Key>> {
-    let sql = concat!(
-        "SELECT path_set_key FROM tasks WHERE run_key = $1 AND ",
-        dependencies_met!(),
-        " AND path_set_key > $2 ORDER BY path_set_key LIMIT 1"
-    );
-    first(tx, sql, params![run_key, after], |row| row.take())
-}
-
-fn find_task_within_capabilities(
-    tx: &mut dyn Tx,
-    sql: &'static str,
-    params: &[SqlValue],
-    capabilities: &[String],
-) -> Result<Option<ClaimableTask>> {
-    let mut found = None;
-    tx.query(sql, params, &mut |row| {
-        let candidate = read_row(row)?;
-        if contains_all(capabilities, &candidate.required_capabilities) {
-            found = Some(candidate.task);
-            return Ok(ControlFlow::Break(()));
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(found)
-}
-
-/// Returns the number of pending tasks of a run that have no open dependency, or `limit` if the number is greater than
-/// `limit`. Tasks whose `not_before_time` has not passed count too.
-pub fn count_with_dependencies_met(tx: &mut dyn Tx, run_key: Key, limit: usize) -> Result<usize> {
-    let sql = concat!(
-        "SELECT COUNT(*) FROM
-        (SELECT 1 FROM tasks WHERE run_key = $1 AND ",
-        dependencies_met!(),
-        " ORDER BY priority DESC, ordinal LIMIT $2) counted"
-    );
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let count = first(tx, sql, params![run_key, limit], |row| row.take::<i64>())?;
-    Ok(usize::try_from(count.unwrap_or(0)).unwrap_or(0))
-}
-
-/// Returns the number of pending tasks that depend on the completed task `completed_key` and have no open dependency.
-/// Tasks whose `not_before_time` has not passed count too.
-pub fn count_dependents_with_dependencies_met(tx: &mut dyn Tx, completed_key: Key) -> Result<usize> {
+/// Returns the number of ready tasks that depend on the completed task `completed_key`.
+pub fn count_dependents(tx: &mut dyn Tx, completed_key: Key) -> Result<usize> {
     let sql = concat!(
         "SELECT COUNT(*) FROM task_dependencies d JOIN tasks t ON t.key = d.task_key
         WHERE d.depends_on_key = $1 AND ",
-        dependencies_met!("t.")
+        ready!("t.")
     );
-    let count = first(tx, sql, params![completed_key], |row| row.take::<i64>())?;
+    count(tx, sql, params![completed_key])
+}
+
+fn count(tx: &mut dyn Tx, sql: &'static str, params: &[SqlValue]) -> Result<usize> {
+    let count = first(tx, sql, params, |row| row.take::<i64>())?;
     Ok(usize::try_from(count.unwrap_or(0)).unwrap_or(0))
 }

@@ -3,7 +3,7 @@
 
 use super::column::json_text;
 use super::table::{select, table};
-use super::{Limit, Page, Tx, first, page, params};
+use super::{Columns, Limit, Page, Tx, VersionCursor, all, first, page, params, row_limit};
 use crate::domain::Key;
 use crate::domain::run::{Run, RunStatus};
 use crate::domain::time::Timestamp;
@@ -78,6 +78,64 @@ pub fn insert(tx: &mut dyn Tx, run: &Run) -> Result<()> {
 /// Updates the mutable columns of a run.
 pub fn save(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     save_row(tx, run)
+}
+
+/// Records for the servers' claims that the status of a run has changed.
+pub fn record_status_change(tx: &mut dyn Tx, key: Key) -> Result<()> {
+    let version = tx.next_claim_version()?;
+    tx.write("UPDATE runs SET claim_version = $2 WHERE key = $1", params![key, version])
+}
+
+/// Holds the columns of a run that determine the place of the run's tasks in the claim order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimState {
+    /// Key of the run.
+    pub key: Key,
+    /// Path of the repository of the run.
+    pub repo_path: String,
+    /// Status of the run.
+    pub status: RunStatus,
+    /// Key of the attempt that the newest claim in the run opened, or 0 before the first claim.
+    pub last_served: i64,
+}
+
+macro_rules! claim_states {
+    ($rest:literal) => {
+        concat!(
+            "SELECT r.claim_version, r.key, r.repo_path, r.status, c.last_served
+            FROM runs r JOIN run_counters c ON c.run_key = r.key ",
+            $rest
+        )
+    };
+}
+
+fn read_claim_state(row: &mut Columns) -> Result<(i64, ClaimState)> {
+    let version = row.take()?;
+    let key = row.take()?;
+    let repo_path = row.take()?;
+    Ok((version, ClaimState { key, repo_path, status: row.take()?, last_served: row.take()? }))
+}
+
+/// Returns the claim state of a run, or None if the run was deleted.
+pub fn find_claim_state(tx: &mut dyn Tx, key: Key) -> Result<Option<ClaimState>> {
+    let found = first(tx, claim_states!("WHERE r.key = $1"), params![key], read_claim_state)?;
+    Ok(found.map(|(_, state)| state))
+}
+
+/// Returns the runs whose status changed after the version `after`, with the version of each change, oldest change
+/// first. The result contains at most `limit` runs.
+pub fn list_status_changes(
+    tx: &mut dyn Tx,
+    after: VersionCursor,
+    limit: usize,
+) -> Result<Vec<(VersionCursor, ClaimState)>> {
+    let sql = claim_states!(
+        "WHERE r.claim_version > 0 AND (r.claim_version, r.key) > ($1, $2) ORDER BY r.claim_version, r.key LIMIT $3"
+    );
+    all(tx, sql, params![after.version, after.key, row_limit(limit)], |row| {
+        let (version, state) = read_claim_state(row)?;
+        Ok((VersionCursor { version, key: state.key }, state))
+    })
 }
 
 /// Returns a page of the runs that have one of the `statuses` and a key less than `before`, newest first. `statuses` is

@@ -11,11 +11,11 @@ use crate::error::{Error, Result};
 /// If the writer may have to roll back a single body, the writer calls `set_savepoint` before the body and
 /// `end_savepoint` after the body. If a transaction is not committed, the writer calls `rollback`.
 pub(super) trait WriteSession: Send + 'static {
-    /// Opens a transaction. Returns the last position and key that earlier transactions have committed.
+    /// Opens a transaction. Returns the last assigned numbers that earlier transactions have committed.
     fn begin(&mut self) -> Result<LastAssigned>;
 
     /// Runs a transaction body in the open transaction and returns the effects of the body. `last_assigned` holds the
-    /// last assigned position and key. `body` returns true on success.
+    /// last assigned numbers. `body` returns true on success.
     fn run(&mut self, last_assigned: LastAssigned, body: impl FnOnce(&mut dyn Tx) -> bool) -> BodyEffects;
 
     /// Sets the savepoint to which `end_savepoint` can roll back.
@@ -38,13 +38,15 @@ pub(super) trait WriteSession: Send + 'static {
     fn rollback(&mut self);
 }
 
-/// Holds the last position and key that were assigned to new rows.
+/// Holds the last numbers that the writer has assigned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LastAssigned {
     /// Position of the newest event, or 0 if no event was ever appended.
     pub position: i64,
     /// Key of the newest row in any table, or 0 if no row was ever inserted.
     pub key: Key,
+    /// Claim version of the newest change that can affect which tasks are claimable, or 0 if there was no such change.
+    pub claim_version: i64,
 }
 
 /// Holds the effects of one transaction body in the open transaction.
@@ -52,7 +54,7 @@ pub(super) struct LastAssigned {
 pub(super) struct BodyEffects {
     /// If the transaction body succeeded, the value is true.
     pub is_done: bool,
-    /// Last assigned position and key after the transaction body ran.
+    /// Last assigned numbers after the transaction body ran.
     pub last_assigned: LastAssigned,
     /// If the transaction body changed a row, the value is true.
     pub has_written: bool,

@@ -181,7 +181,8 @@ pub(super) use value;
 macro_rules! placeholders {
     ($first:ident $($column:ident)*) => {
         $crate::store::table::placeholders!(
-            @ "$1"; $($column)*; 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32
+            @ "$1"; $($column)*;
+            2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36
         )
     };
     (@ $text:expr; ; $($number:literal)*) => { $text };
@@ -228,7 +229,7 @@ mod tests {
     use crate::domain::Key;
     use crate::domain::time::Timestamp;
     use crate::error::Result;
-    use crate::store::{Columns, RowHandler, Signal, SqlValue, Tx};
+    use crate::store::{Columns, RowHandler, Signal, SqlValue, Transaction, Tx};
 
     struct Widget {
         key: Key,
@@ -301,6 +302,18 @@ mod tests {
 
         fn next_position(&mut self) -> Result<i64> {
             Ok(1)
+        }
+
+        fn next_claim_version(&mut self) -> Result<i64> {
+            Ok(1)
+        }
+
+        fn claim_version(&mut self) -> Result<i64> {
+            Ok(1)
+        }
+
+        fn transaction(&self) -> Transaction {
+            Transaction::default()
         }
 
         fn signal(&mut self, _: Signal) {}

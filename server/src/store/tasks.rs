@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::column::json_text;
 use super::names::task_status;
 use super::table::{select, table};
-use super::{Limit, Page, Tx, all, any, dependencies, first, page, params};
+use super::{Limit, Page, Tx, all, any, dependencies, first, page, params, path_sets};
 use crate::domain::Key;
 use crate::domain::lease::Lease;
 use crate::domain::plan::{Dependency, ExistingTask};
@@ -16,7 +16,7 @@ use crate::error::{Error, Resource, Result};
 table! {
     tasks t, task: Task;
     fixed {
-        key, id, run_key, ordinal, path_set_key, open_dependencies, plan_version, create_time,
+        key, id, run_key, ordinal, path_set_key, capability_set_key, open_dependencies, plan_version, create_time,
         title = task.spec.title,
         objective = task.spec.objective,
         acceptance_criteria = json_text(&task.spec.acceptance_criteria)?,
@@ -30,17 +30,18 @@ table! {
     }
     saved {
         status, attempt_count, failure_count, implementation_summary, blocker_signature, agent_id, revision,
-        update_time,
+        update_time, is_delayed,
         not_before_time = task.spec.not_before_time,
         lease_token = find_lease_token(task),
         lease_duration = task.lease.as_ref().map(|lease| lease.duration),
         lease_expire_time = task.lease.as_ref().map(|lease| lease.expire_time),
     }
+    given { claim_version: i64 }
     joined "JOIN runs r ON r.key = t.run_key" { run_id: "r.id" }
     read {
-        key, id, run_key, run_id, ordinal, depends_on, path_set_key, status, attempt_count, failure_count,
-        implementation_summary, blocker_signature, agent_id, open_dependencies, plan_version, revision, create_time,
-        update_time,
+        key, id, run_key, run_id, ordinal, depends_on, path_set_key, capability_set_key, status, is_delayed,
+        attempt_count, failure_count, implementation_summary, blocker_signature, agent_id, open_dependencies,
+        plan_version, revision, create_time, update_time,
         spec: TaskSpec {
             title, objective, acceptance_criteria, verification_steps, allowed_paths, required_capabilities, priority,
             labels, max_attempts, not_before_time,
@@ -100,7 +101,8 @@ pub fn exists(tx: &mut dyn Tx, id: &str) -> Result<bool> {
 
 /// Inserts a new task without the task's dependencies.
 pub fn insert(tx: &mut dyn Tx, task: &Task) -> Result<()> {
-    insert_row(tx, task)
+    let claim_version = tx.next_claim_version()?;
+    insert_row(tx, claim_version, task)
 }
 
 /// Inserts tasks and their dependencies, and sets `depends_on` and `open_dependencies` of each task. A task can depend
@@ -136,9 +138,22 @@ fn get_id_and_status(tx: &mut dyn Tx, dependency: Dependency, added: &[Task]) ->
     }
 }
 
-/// Updates the mutable columns of a task, except `open_dependencies`.
+/// Updates the mutable columns of a task, except `open_dependencies`. If the task can become claimable, or if its lease
+/// can cause path conflicts, the function also records the change for the servers' claims.
 pub fn save(tx: &mut dyn Tx, task: &Task) -> Result<()> {
-    save_row(tx, task)
+    save_row(tx, task)?;
+    record_status(tx, task)
+}
+
+fn record_status(tx: &mut dyn Tx, task: &Task) -> Result<()> {
+    match (task.status, task.path_set_key) {
+        (TaskStatus::Pending, _) => {
+            let version = tx.next_claim_version()?;
+            tx.write("UPDATE tasks SET claim_version = $2 WHERE key = $1", params![task.key, version])
+        }
+        (TaskStatus::InProgress, Some(set)) => path_sets::record_lease_change(tx, set),
+        _ => Ok(()),
+    }
 }
 
 /// Takes back a lease that has expired by `now`, and stores `task`, which is the state of the task after the lease has
@@ -147,7 +162,7 @@ pub fn save(tx: &mut dyn Tx, task: &Task) -> Result<()> {
 pub fn expire_lease(tx: &mut dyn Tx, task: &Task, now: Timestamp) -> Result<bool> {
     let sql = concat!(
         "UPDATE tasks SET status = $3, failure_count = $4, blocker_signature = $5, agent_id = NULL,
-            lease_token = $6, revision = $7, update_time = $8
+            lease_token = $6, revision = $7, update_time = $8, is_delayed = $9
         WHERE key = $1 AND status = ",
         task_status!(IN_PROGRESS),
         " AND lease_expire_time <= $2"
@@ -162,8 +177,13 @@ pub fn expire_lease(tx: &mut dyn Tx, task: &Task, now: Timestamp) -> Result<bool
         lease_token,
         task.revision,
         task.update_time,
+        task.is_delayed,
     ];
-    Ok(tx.execute(sql, bound)? > 0)
+    let is_expired = tx.execute(sql, bound)? > 0;
+    if is_expired {
+        record_status(tx, task)?;
+    }
+    Ok(is_expired)
 }
 
 /// Sets the expiry time of a task's live lease. The revision of the task does not change.

@@ -28,6 +28,14 @@ pub trait Tx {
     fn next_key(&mut self) -> Result<Key>;
     /// Assigns the position for a new event. Fails if the transaction only reads.
     fn next_position(&mut self) -> Result<i64>;
+    /// Assigns the claim version for a change that can affect which tasks are claimable. A server never assigns a claim
+    /// version twice, not even after a rollback. Fails if the transaction only reads.
+    fn next_claim_version(&mut self) -> Result<i64>;
+    /// Returns the claim version of the newest change that this transaction sees.
+    fn claim_version(&mut self) -> Result<i64>;
+    /// Returns the writer's open transaction, which all transaction bodies of a group share. A transaction that only
+    /// reads returns the default value.
+    fn transaction(&self) -> Transaction;
     /// Sends a signal to the waiters after the commit of this transaction.
     fn signal(&mut self, signal: Signal);
     /// Returns whether the transaction body has changed a row.
@@ -103,6 +111,35 @@ pub fn page<T>(
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(page)
+}
+
+/// Identifies a transaction of the writer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// Number of the transaction. The number grows with each transaction and with each rollback to a savepoint.
+    pub number: u64,
+    /// Number of times that the writer has rolled back a transaction, completely or to a savepoint.
+    pub rollbacks: u64,
+}
+
+/// Converts a maximum number of rows to the parameter of a LIMIT clause.
+pub fn row_limit(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}
+
+/// A position in the rows of a table in the order of their claim versions. The key breaks ties.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub struct VersionCursor {
+    pub version: i64,
+    pub key: Key,
+}
+
+impl VersionCursor {
+    /// Returns the cursor after all rows with the version `version`.
+    pub fn after(version: i64) -> Self {
+        Self { version, key: Key::MAX }
+    }
 }
 
 /// Limits the size of a page of rows or of a group of calls.

@@ -17,7 +17,7 @@ async fn claimable_task_has_no_obstacles() {
     let client = &server.client;
     let run = new_run(&server.client).await;
     let task = add_task(client, &run.id, draft("t")).await;
-    assert_eq!(explain(client, &task.id).await, ExplainTaskResponse { claimable: true, reasons: vec![] });
+    assert_eq!(explain(client, &task.id).await, ExplainTaskResponse { claimable: true, ..Default::default() });
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ async fn completion_between_sweeper_read_and_write_stands() {
     let store = Store::open(&folder.path().join("runhub.db"), Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
     clock.advance(Duration::from_secs(60));
     let now = clock.now();
-    let due = store.read(move |tx| due::find(tx, now, now)).await.unwrap();
+    let due = store.read(move |tx| due::find(tx, now)).await.unwrap();
     assert_eq!(due.leases.len(), 3);
     store.close().await;
     drop(store);
@@ -72,7 +72,7 @@ async fn stale_list_of_expired_leases_takes_nothing_from_the_next_holder() {
     let now = clock.now();
     let db = folder.path().join("runhub.db");
     let store = Store::open(&db, Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
-    let due = store.read(move |tx| due::find(tx, now, now)).await.unwrap();
+    let due = store.read(move |tx| due::find(tx, now)).await.unwrap();
     sweeper::process_due_rows(&store, due.clone(), now).await.unwrap();
     store.close().await;
     drop(store);

@@ -6,10 +6,20 @@ fn parse_glob(pattern: &str) -> Glob {
     Glob::parse(pattern).unwrap_or_else(|problem| panic!("the pattern {pattern:?} is refused: {problem}"))
 }
 
+/// Returns whether two globs match a common path, without a limit on the work.
+fn decide_exactly(a: &Glob, b: &Glob) -> bool {
+    a.overlaps(b, &mut Work::of_steps(usize::MAX)).unwrap()
+}
+
 fn globs_overlap(a: &str, b: &str) -> bool {
-    let overlap = parse_glob(a).overlaps(&parse_glob(b));
-    assert_eq!(overlap, parse_glob(b).overlaps(&parse_glob(a)), "the overlap of {a} and {b} depends on the order");
+    let [a, b] = [parse_glob(a), parse_glob(b)];
+    let overlap = decide_exactly(&a, &b);
+    assert_eq!(overlap, decide_exactly(&b, &a), "the overlap of {a:?} and {b:?} depends on the order");
     overlap
+}
+
+fn new_set(patterns: impl IntoIterator<Item = impl AsRef<str>>) -> GlobSet {
+    GlobSet::new(patterns.into_iter().map(|pattern| parse_glob(pattern.as_ref())).collect())
 }
 
 #[test]
@@ -77,10 +87,50 @@ fn overlap_of_the_longest_patterns_is_decided_quickly() {
 
 #[test]
 fn first_overlap_of_two_sets_is_found() {
-    let set = |patterns: &[&str]| patterns.iter().map(|pattern| parse_glob(pattern)).collect::<Vec<_>>();
-    assert_eq!(first_overlap(&set(&["a", "b/*"]), &set(&["c", "b/x"])), Some((1, 1)));
-    assert_eq!(first_overlap(&set(&["a"]), &set(&["b"])), None);
-    assert_eq!(first_overlap(&set(&["a"]), &[]), None);
+    let find = |a: &[&str], b: &[&str]| new_set(a).find_first_overlap(&new_set(b), &mut Work::of_steps(1_000));
+    assert_eq!(find(&["a", "b/*"], &["c", "b/x"]), Overlap::Pair(1, 1));
+    assert_eq!(find(&["a"], &["b"]), Overlap::None);
+    assert_eq!(find(&["a"], &[]), Overlap::None);
+}
+
+/// Compares the decisions about sets with decisions about each pair of globs, for the random globs of the test below.
+#[test]
+fn random_sets_overlap_if_and_only_if_two_of_their_globs_overlap() {
+    let patterns = random_patterns(450);
+    let mut random = RandomNumbers(11);
+    let mut overlapping = 0;
+    for _ in 0..2_000 {
+        let mut draw = |count: usize| -> Vec<&String> {
+            (0..=random.next_below(count)).map(|_| &patterns[random.next_below(patterns.len())]).collect()
+        };
+        let [a, b] = [draw(3), draw(3)];
+        let is_any = a.iter().any(|one| b.iter().any(|other| globs_overlap(one, other)));
+        let found = new_set(&a).find_overlap(&new_set(&b));
+        assert_eq!(found != Overlap::None, is_any, "overlap of {a:?} and {b:?}");
+        if let Overlap::Pair(at_a, at_b) = found {
+            assert!(globs_overlap(a[at_a], b[at_b]), "the pair {} and {} does not overlap", a[at_a], b[at_b]);
+        }
+        overlapping += usize::from(is_any);
+    }
+    assert!(overlapping > 200 && overlapping < 1_950, "{overlapping} of 2,000 pairs of sets overlap");
+}
+
+/// Two tasks, each with the longest legal `allowed_paths`, would need a billion steps.
+#[test]
+fn sets_that_need_too_much_work_count_as_overlapping() {
+    let longest = |letter: &str| (0..8).map(|_| format!("*{letter}").repeat(2_000) + "*").collect::<Vec<_>>();
+    let [a, b] = [new_set(longest("a")), new_set(longest("b"))];
+    assert!(matches!(a.find_overlap(&b), Overlap::Cut(..)));
+    assert!(matches!(a.find_first_overlap(&b, &mut Work::of_steps(1_000_000)), Overlap::Cut(..)));
+}
+
+#[test]
+fn decision_about_realistic_sets_is_not_cut() {
+    let set = |task: usize| {
+        new_set((0..256).map(|number| format!("packages/*/src/**/part-{}*.tsx", 1_000_000 + task * 1_000 + number)))
+    };
+    assert_eq!(set(1).find_overlap(&set(2)), Overlap::None);
+    assert!(matches!(set(1).find_overlap(&new_set(["packages/ui/**"])), Overlap::Pair(..)));
 }
 
 /// Compares `overlaps` with a brute-force check for all pairs of 450 random globs. The brute-force check computes the
@@ -99,7 +149,7 @@ fn random_globs_overlap_if_and_only_if_they_match_a_common_path() {
     for (at, a) in globs.iter().enumerate() {
         for (other, b) in globs.iter().enumerate() {
             let common = sets[at].iter().zip(&sets[other]).any(|(a, b)| a & b != 0);
-            assert_eq!(a.overlaps(b), common, "overlap of {} and {}", patterns[at], patterns[other]);
+            assert_eq!(decide_exactly(a, b), common, "overlap of {} and {}", patterns[at], patterns[other]);
             overlapping += usize::from(common);
         }
     }

@@ -9,17 +9,18 @@ use rusqlite_migration::{HookError, HookResult, M, MigrationDefinitionError, Mig
 use super::{OpenError, SqliteTx};
 use crate::clock::{IdGenerator, SystemClock};
 use crate::error::Error;
-use crate::store::{counters, path_sets};
+use crate::store::{capability_sets, counters, path_sets};
 
 /// Returns all migration steps, oldest first. A released step must never change, because existing databases have
 /// already applied the step.
 fn build_migrations() -> Migrations<'static> {
     Migrations::new(vec![
         M::up(include_str!("../../../migrations/sqlite/0001_initial.sql")),
-        M::up_with_hook(include_str!("../../../migrations/sqlite/0002_coordination.sql"), insert_path_sets),
+        M::up(include_str!("../../../migrations/sqlite/0002_coordination.sql")),
         M::up(include_str!("../../../migrations/sqlite/0003_retention.sql")),
         M::up(include_str!("../../../migrations/sqlite/0004_paused_runs.sql")),
         M::up(include_str!("../../../migrations/sqlite/0005_claim_order.sql")),
+        M::up_with_hook(include_str!("../../../migrations/sqlite/0006_task_classes.sql"), insert_missing_sets),
     ])
 }
 
@@ -34,15 +35,16 @@ pub fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
     })
 }
 
-/// Inserts path sets for the tasks of schema version 1, so that the server also detects path conflicts with these
-/// tasks.
-fn insert_path_sets(migration: &Transaction) -> HookResult {
+/// Inserts path sets for the tasks of schema version 1, and capability sets for the tasks of schema versions before 6. The
+/// sets are inserted in the newest step, because the statements of the store need the columns of the newest schema.
+fn insert_missing_sets(migration: &Transaction) -> HookResult {
     let failed = |cause: Error| HookError::Hook(cause.to_string());
     let ids = IdGenerator::new();
     let mut reading = SqliteTx::new(migration, &SystemClock, &ids, None);
     let Some(counters) = counters::load(&mut reading).map_err(failed)? else { return Ok(()) };
     let mut tx = SqliteTx::new(migration, &SystemClock, &ids, Some(counters.last_assigned));
     path_sets::insert_missing(&mut tx).map_err(failed)?;
+    capability_sets::insert_missing(&mut tx).map_err(failed)?;
     let last_assigned = tx.last_assigned().unwrap_or(counters.last_assigned);
     counters::save(&mut tx, last_assigned).map_err(failed)
 }
@@ -93,13 +95,18 @@ mod tests {
     /// Migration step 4 has existed in two forms. A database that has applied either form must get the complete schema.
     #[test]
     fn databases_of_both_forms_of_version_4_get_all_indexes() {
-        for before in ["PRAGMA user_version = 4", "PRAGMA user_version = 4; DROP INDEX tasks_waiting"] {
+        let index = "CREATE INDEX tasks_waiting ON tasks (run_key, priority DESC, ordinal)
+            WHERE status = 1 AND open_dependencies > 0";
+        for before in ["", index] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("db");
-            open_writer(&path).unwrap().execute_batch(before).unwrap();
-            let index = "SELECT name FROM sqlite_master WHERE name = 'tasks_waiting'";
+            let mut conn = Connection::open(&path).unwrap();
+            build_migrations().to_version(&mut conn, 4).unwrap();
+            conn.execute_batch(before).unwrap();
+            drop(conn);
+            let index = "SELECT name FROM sqlite_master WHERE name = 'tasks_pending'";
             let found: String = open_writer(&path).unwrap().query_row(index, (), |row| row.get(0)).unwrap();
-            assert_eq!(found, "tasks_waiting", "{before}");
+            assert_eq!(found, "tasks_pending", "{before}");
         }
     }
 }

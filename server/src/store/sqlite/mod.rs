@@ -81,8 +81,9 @@ pub(super) fn open(path: &Path, clock: &Arc<dyn Clock>) -> Result<Database, Open
     let lock = lock(path)?;
     let conn = open_writer(path)?;
     let ids = IdGenerator::new();
-    let counters = counters::load_or_create(&mut SqliteTx::new(&conn, clock.as_ref(), &ids, None));
-    let counters = counters.map_err(|cause: Error| OpenError::unreadable(path, cause))?;
+    let mut tx = SqliteTx::new(&conn, clock.as_ref(), &ids, None);
+    let counters = counters::load_or_create(&mut tx).map_err(|cause| OpenError::unreadable(path, cause))?;
+    crate::store::path_sets::remove_unused(&mut tx).map_err(|cause| OpenError::unreadable(path, cause))?;
     let readers = Readers::open(path, Arc::clone(clock))?;
     let session = SqliteSession::new(conn, Arc::clone(clock), ids, counters.last_assigned);
     Ok(Database { session, readers, last_assigned: counters.last_assigned, log_id: counters.log_id, lock })

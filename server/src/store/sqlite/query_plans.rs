@@ -10,7 +10,7 @@ use crate::clock::{Clock, IdGenerator};
 use crate::domain::Key;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
-use crate::store::{RowHandler, Signal, SqlValue, Tx, counters};
+use crate::store::{RowHandler, Signal, SqlValue, Transaction, Tx, counters};
 
 /// Maps each statement to the steps of the statement's query plan.
 pub type Plans = BTreeMap<&'static str, Vec<String>>;
@@ -141,6 +141,18 @@ impl Tx for ExplainingTx<'_> {
 
     fn next_position(&mut self) -> Result<i64> {
         self.tx.next_position()
+    }
+
+    fn next_claim_version(&mut self) -> Result<i64> {
+        self.tx.next_claim_version()
+    }
+
+    fn claim_version(&mut self) -> Result<i64> {
+        self.tx.claim_version()
+    }
+
+    fn transaction(&self) -> Transaction {
+        self.tx.transaction()
     }
 
     fn signal(&mut self, signal: Signal) {

@@ -8,7 +8,7 @@ use super::{SqliteTx, sql_error};
 use crate::clock::{Clock, IdGenerator};
 use crate::error::Result;
 use crate::store::session::{BodyEffects, CommitOutcome, LastAssigned, WriteSession};
-use crate::store::{Tx, counters};
+use crate::store::{Transaction, Tx, counters};
 
 /// Owns the only connection that writes to the database file. The lock file prevents other servers from opening the
 /// database file.
@@ -16,18 +16,21 @@ pub(in crate::store) struct SqliteSession {
     conn: Connection,
     clock: Arc<dyn Clock>,
     ids: IdGenerator,
-    /// Last committed position and key. The copy in memory is always current, because no other process changes the
-    /// table `counters`.
+    /// Last committed numbers. The copy in memory is always current, because no other process changes the table
+    /// `counters`.
     committed: LastAssigned,
+    /// The newest transaction of this session.
+    transaction: Transaction,
 }
 
 impl SqliteSession {
     pub fn new(conn: Connection, clock: Arc<dyn Clock>, ids: IdGenerator, committed: LastAssigned) -> Self {
-        Self { conn, clock, ids, committed }
+        Self { conn, clock, ids, committed, transaction: Transaction::default() }
     }
 
     fn create_tx(&self, last_assigned: LastAssigned) -> SqliteTx<'_> {
-        SqliteTx::new(&self.conn, self.clock.as_ref(), &self.ids, Some(last_assigned))
+        let tx = SqliteTx::new(&self.conn, self.clock.as_ref(), &self.ids, Some(last_assigned));
+        tx.in_transaction(self.transaction)
     }
 
     fn run_sql(&self, sql: &str) -> Result<()> {
@@ -46,6 +49,7 @@ impl SqliteSession {
 impl WriteSession for SqliteSession {
     fn begin(&mut self) -> Result<LastAssigned> {
         self.run_sql("BEGIN IMMEDIATE")?;
+        self.transaction.number += 1;
         Ok(self.committed)
     }
 
@@ -63,6 +67,9 @@ impl WriteSession for SqliteSession {
     fn end_savepoint(&mut self, keeps_changes: bool) -> Result<()> {
         if !keeps_changes {
             self.run_sql("ROLLBACK TO body")?;
+            // Caches in memory must forget what the body has read of its own changes.
+            self.transaction.number += 1;
+            self.transaction.rollbacks += 1;
         }
         self.run_sql("RELEASE body")
     }
@@ -82,6 +89,7 @@ impl WriteSession for SqliteSession {
     }
 
     fn rollback(&mut self) {
+        self.transaction.rollbacks += 1;
         if self.can_commit() {
             // Ignore the error, because the next BEGIN reports a failed rollback.
             let _ = self.run_sql("ROLLBACK");

@@ -9,7 +9,7 @@ use crate::domain::Key;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::store::session::LastAssigned;
-use crate::store::{Columns, Row, RowHandler, Signal, SqlValue, Tx};
+use crate::store::{Columns, Row, RowHandler, Signal, SqlValue, Transaction, Tx, counters};
 
 /// Represents the open transaction of a connection. The owner of the connection opens, commits and rolls back the
 /// transaction.
@@ -17,8 +17,9 @@ pub(super) struct SqliteTx<'a> {
     conn: &'a Connection,
     now: Timestamp,
     ids: &'a IdGenerator,
-    /// Last assigned position and key. If the transaction only reads, the value is None.
+    /// Last assigned numbers. If the transaction only reads, the value is None.
     last_assigned: Option<LastAssigned>,
+    transaction: Transaction,
     has_written: bool,
     signals: Vec<Signal>,
 }
@@ -32,10 +33,24 @@ impl<'a> SqliteTx<'a> {
         ids: &'a IdGenerator,
         last_assigned: Option<LastAssigned>,
     ) -> Self {
-        Self { conn, now: clock.now(), ids, last_assigned, has_written: false, signals: Vec::new() }
+        let now = clock.now();
+        Self {
+            conn,
+            now,
+            ids,
+            last_assigned,
+            transaction: Transaction::default(),
+            has_written: false,
+            signals: Vec::new(),
+        }
     }
 
-    /// Returns the last assigned position and key, or None if the transaction only reads.
+    /// Returns the `Tx` as a part of the writer's transaction `transaction`.
+    pub fn in_transaction(self, transaction: Transaction) -> Self {
+        Self { transaction, ..self }
+    }
+
+    /// Returns the last assigned numbers, or None if the transaction only reads.
     pub fn last_assigned(&self) -> Option<LastAssigned> {
         self.last_assigned
     }
@@ -66,9 +81,10 @@ impl<'a> SqliteTx<'a> {
 
 /// Names of the statement parameters in the order of the bound values. SQLite treats `$1` as a name and not as a
 /// number, so the store must find each parameter by name.
-const PARAMETERS: [&str; 32] = [
+const PARAMETERS: [&str; 36] = [
     "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12", "$13", "$14", "$15", "$16", "$17",
-    "$18", "$19", "$20", "$21", "$22", "$23", "$24", "$25", "$26", "$27", "$28", "$29", "$30", "$31", "$32",
+    "$18", "$19", "$20", "$21", "$22", "$23", "$24", "$25", "$26", "$27", "$28", "$29", "$30", "$31", "$32", "$33",
+    "$34", "$35", "$36",
 ];
 
 impl Tx for SqliteTx<'_> {
@@ -94,6 +110,23 @@ impl Tx for SqliteTx<'_> {
         let last_assigned = self.require_last_assigned()?;
         last_assigned.position += 1;
         Ok(last_assigned.position)
+    }
+
+    fn next_claim_version(&mut self) -> Result<i64> {
+        let last_assigned = self.require_last_assigned()?;
+        last_assigned.claim_version += 1;
+        Ok(last_assigned.claim_version)
+    }
+
+    fn claim_version(&mut self) -> Result<i64> {
+        match self.last_assigned {
+            Some(last_assigned) => Ok(last_assigned.claim_version),
+            None => counters::claim_version(self),
+        }
+    }
+
+    fn transaction(&self) -> Transaction {
+        self.transaction
     }
 
     fn signal(&mut self, signal: Signal) {

@@ -57,7 +57,7 @@ impl GroupOptions {
 /// Holds the effects of all transaction bodies of a group.
 #[derive(Default)]
 struct Effects {
-    /// If the transaction has changed rows or has assigned positions or keys, the value is true.
+    /// If the transaction has changed rows or has assigned numbers, the value is true.
     has_written: bool,
     signals: Vec<Signal>,
 }
@@ -65,7 +65,7 @@ struct Effects {
 /// Holds the state of the writer thread.
 pub(super) struct GroupCommitter<S> {
     session: S,
-    /// Last assigned position and key, including those that the open transaction has assigned.
+    /// Last assigned numbers, including those that the open transaction has assigned.
     last_assigned: LastAssigned,
     notifications: Notifications,
     /// Channel that sends finished groups to `answer_all`, which answers the calls.
@@ -148,6 +148,7 @@ impl<S: WriteSession> GroupCommitter<S> {
     fn fail_after_unknown_commit(&mut self, group: &mut [Box<dyn Job>], signals: &[Signal]) {
         tracing::error!("the outcome of a commit is unknown");
         fail_all(group, &Error::StoreBusy);
+        self.notifications.set_claim_version(self.last_assigned.claim_version);
         self.notifications.signal(signals);
         if let Ok(committed) = self.session.begin() {
             self.notifications.notify_growth(committed.position);
@@ -158,12 +159,17 @@ impl<S: WriteSession> GroupCommitter<S> {
     fn run_together(&mut self, jobs: &mut [Box<dyn Job>], options: GroupOptions) -> Result<(), Failure> {
         match self.try_together(jobs, options) {
             Ok(signals) => {
+                self.notifications.set_claim_version(self.last_assigned.claim_version);
                 self.notifications.signal(&signals);
                 self.notifications.notify_growth(self.last_assigned.position);
                 Ok(())
             }
             Err(failure) => {
                 self.session.rollback();
+                // A claim of the group may have remembered that it found no task, because of a change that is now rolled
+                // back. A new claim version makes the server forget this.
+                self.last_assigned.claim_version += 1;
+                self.notifications.set_claim_version(self.last_assigned.claim_version);
                 Err(failure)
             }
         }
@@ -173,10 +179,13 @@ impl<S: WriteSession> GroupCommitter<S> {
     /// bodies. Fails with the reason why the group was not committed.
     fn try_together(&mut self, jobs: &mut [Box<dyn Job>], options: GroupOptions) -> Result<Vec<Signal>, Failure> {
         let committed = self.session.begin().map_err(Failure::Writer)?;
-        // Assign rolled-back positions again, because the log must have no gap. Do not assign rolled-back keys again,
-        // because caches in memory outlive a rollback and may contain these keys.
-        self.last_assigned =
-            LastAssigned { position: committed.position, key: self.last_assigned.key.max(committed.key) };
+        // Assign rolled-back positions again, because the log must have no gap. Do not assign rolled-back keys and claim
+        // versions again, because caches in memory outlive a rollback and may contain these keys and versions.
+        self.last_assigned = LastAssigned {
+            position: committed.position,
+            key: self.last_assigned.key.max(committed.key),
+            claim_version: self.last_assigned.claim_version.max(committed.claim_version),
+        };
         let mut effects = Effects::default();
         for job in jobs.iter_mut() {
             if options.with_savepoints {
@@ -213,6 +222,7 @@ impl<S: WriteSession> GroupCommitter<S> {
         let before = self.last_assigned;
         let body_effects = self.session.run(before, |tx| job.run(tx));
         self.last_assigned.key = body_effects.last_assigned.key;
+        self.last_assigned.claim_version = body_effects.last_assigned.claim_version;
         // The database has rolled back all changes of the group, so the transaction body must not report success.
         if !self.session.can_commit() {
             if body_effects.is_done {

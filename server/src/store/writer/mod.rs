@@ -5,6 +5,7 @@ mod job;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -25,19 +26,21 @@ const LARGEST_GROUP: Limit = Limit { rows: 128, bytes: 1024 * 1024 };
 pub(super) struct Writer {
     queue: Arc<Queue<Box<dyn Job>>>,
     growth: watch::Receiver<i64>,
+    claim_version: Arc<AtomicI64>,
     /// Join handle of the writer thread. After `close` has started to wait for the thread, the value is None.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Writer {
-    /// Starts the writer thread and returns the writer. `last_assigned` holds the last position and key that the
-    /// database has committed. Fails if the operating system can't start a thread.
+    /// Starts the writer thread and returns the writer. `last_assigned` holds the last numbers that the database
+    /// has committed. Fails if the operating system can't start a thread.
     ///
     /// # Panics
     /// Panics if the caller is outside a tokio runtime.
     pub fn start(session: impl WriteSession, last_assigned: LastAssigned, listener: Listener) -> std::io::Result<Self> {
-        let notifications = Notifications::new(last_assigned.position, listener);
+        let notifications = Notifications::new(last_assigned, listener);
         let growth = notifications.log_growth();
+        let claim_version = notifications.claim_version();
         let (answers, answerable) = mpsc::unbounded_channel();
         tokio::spawn(answer_all(answerable));
         let committer = GroupCommitter::new(session, last_assigned, notifications, answers);
@@ -47,7 +50,7 @@ impl Writer {
             let _on_exit = QueueGuard(&served);
             committer.serve(&served);
         })?;
-        Ok(Self { queue, growth, thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue, growth, claim_version, thread: Mutex::new(Some(thread)) })
     }
 
     /// Queues a transaction body, waits until the body's group is committed, and returns the result of the body. Fails
@@ -73,6 +76,11 @@ impl Writer {
     /// Returns a receiver of the newest committed position.
     pub fn log_growth(&self) -> watch::Receiver<i64> {
         self.growth.clone()
+    }
+
+    /// Returns the newest committed claim version.
+    pub fn claim_version(&self) -> i64 {
+        self.claim_version.load(Ordering::Acquire)
     }
 
     /// Closes the queue and waits until all queued calls are committed.

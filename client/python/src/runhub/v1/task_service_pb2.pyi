@@ -332,9 +332,11 @@ class ExplainTaskRequest(_message.Message):
     def __init__(self, task_id: _Optional[str] = ...) -> None: ...
 
 class ExplainTaskResponse(_message.Message):
-    __slots__ = ("claimable", "reasons")
+    __slots__ = ("claimable", "reasons", "is_cut")
     CLAIMABLE_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
+    IS_CUT_FIELD_NUMBER: _ClassVar[int]
     claimable: bool
     reasons: _containers.RepeatedCompositeFieldContainer[_task_pb2.Obstacle]
-    def __init__(self, claimable: bool = ..., reasons: _Optional[_Iterable[_Union[_task_pb2.Obstacle, _Mapping]]] = ...) -> None: ...
+    is_cut: bool
+    def __init__(self, claimable: bool = ..., reasons: _Optional[_Iterable[_Union[_task_pb2.Obstacle, _Mapping]]] = ..., is_cut: bool = ...) -> None: ...

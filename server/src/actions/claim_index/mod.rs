@@ -1,0 +1,217 @@
+//! This module finds the next task for a claim without reading the tasks that the agent can't claim.
+//!
+//! The index keeps in memory the classes of ready tasks: the tasks of a run that require equal capabilities and have
+//! equal paths. A claim looks only at the first class whose capabilities the agent covers. If the paths of a leased task
+//! block the class, the claim moves the class to the classes that this path set blocks, so that no claim looks at the
+//! class again before the lease ends.
+//!
+//! The index is a cache. A claim reads the changes since the last claim first, and checks the found task in its own
+//! transaction. The index can therefore only name a class that has no claimable task, which the claim corrects, and can
+//! never miss a task. With several servers, each server reads the changes of all servers.
+
+mod capabilities;
+mod classes;
+mod leased_paths;
+mod sync;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use self::capabilities::Capabilities;
+use self::classes::Classes;
+use self::sync::{Cursors, RunCursor, Uncertain};
+pub use self::sync::{Loading, end_delays};
+use super::paths::{Overlaps, PairLimit, PathCheck, Undecided};
+use super::{Outcome, Postponed};
+use crate::domain::Key;
+use crate::domain::time::Timestamp;
+use crate::error::{Error, Result};
+use crate::store::ready::{self, ReadyClass, TaskClass};
+use crate::store::{Transaction, Tx};
+
+/// Maximum number of classes that one transaction checks. Checking this number of classes takes a few milliseconds.
+const CLASSES_PER_TRANSACTION: usize = 1_000;
+
+/// Maximum number of path sets of one `Postponed::Undecided`.
+const UNDECIDED_SETS: usize = 512;
+
+/// The index of all ready tasks of a store. Clones of an `Arc` share the index.
+#[derive(Default)]
+pub struct ClaimIndex {
+    /// None until the index is loaded.
+    index: Mutex<Option<Index>>,
+    overlaps: Arc<Overlaps>,
+}
+
+#[derive(Default)]
+struct Index {
+    classes: Classes,
+    capabilities: Capabilities,
+    cursors: Cursors,
+    /// The claim version up to which the index knows all changes.
+    synced_version: i64,
+    /// The earliest `not_before_time` of a delayed task.
+    next_delay_end: Option<Timestamp>,
+    /// The runs that have become active again, whose classes the index has not read yet.
+    unread_runs: Vec<RunCursor>,
+    /// The transaction that used the index last.
+    transaction: Transaction,
+    /// What the index has learned since an earlier transaction was committed.
+    uncertain: Uncertain,
+}
+
+/// The tasks among which a claim chooses.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    /// Key of the run whose tasks the agent accepts. None accepts the tasks of all runs.
+    pub run_key: Option<Key>,
+    /// The capabilities of the agent.
+    pub capabilities: &'a [String],
+}
+
+impl ClaimIndex {
+    /// Returns an index that uses the cached decisions of `overlaps`. The index is not loaded yet.
+    pub fn new(overlaps: Arc<Overlaps>) -> Self {
+        Self { overlaps, ..Self::default() }
+    }
+
+    /// Returns whether the index is loaded.
+    pub fn is_loaded(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// Reads a page of the classes into `loading`. After the last page, the index is loaded. Returns whether the index is
+    /// loaded.
+    pub fn load_page(&self, tx: &mut dyn Tx, loading: &mut Loading) -> Result<bool> {
+        if !loading.read_page(tx)? {
+            return Ok(false);
+        }
+        *self.lock() = Some(std::mem::take(loading).into_index());
+        Ok(true)
+    }
+
+    /// Returns the key of the next task for a claim, or None if no task is claimable. The transaction must be able to
+    /// write. If the transaction would take too long, the result is `Outcome::Postponed`. In this case, the caller does
+    /// the named work and tries again. `tries` is the number of times that the claim was postponed before.
+    pub fn find_next(&self, tx: &mut dyn Tx, scope: Scope, tries: usize) -> Result<Outcome<Option<Key>>> {
+        let mut index = self.lock();
+        let Some(index) = index.as_mut() else { return Ok(Outcome::Postponed(Postponed::Load)) };
+        if !index.sync(tx)? {
+            return Ok(Outcome::Postponed(Postponed::Again));
+        }
+        index.find_next(tx, scope, &self.overlaps, tries)
+    }
+
+    /// Returns the earliest `not_before_time` of a delayed task, as the last claim knows it.
+    pub fn next_delay_end(&self) -> Option<Timestamp> {
+        self.lock().as_ref().and_then(|index| index.next_delay_end)
+    }
+
+    /// Returns whether the paths of no leased task block a task of the run `run_key` with the path set `set`.
+    pub fn allows_start(&self, tx: &mut dyn Tx, run_key: Key, set: Option<Key>) -> Result<Outcome<bool>> {
+        let Some(set) = set else { return Ok(Outcome::Done(true)) };
+        let mut index = self.lock();
+        let Some(index) = index.as_mut() else { return Ok(Outcome::Postponed(Postponed::Load)) };
+        if !index.sync(tx)? {
+            return Ok(Outcome::Postponed(Postponed::Again));
+        }
+        index.refresh_run(tx, run_key)?;
+        let leased = index.leased_in_repo_of(run_key)?;
+        Ok(match self.overlaps.check(tx, set, leased, &mut PairLimit::default())? {
+            PathCheck::Free => Outcome::Done(true),
+            PathCheck::Blocked(_) => Outcome::Done(false),
+            PathCheck::Undecided => index.postpone_undecided(run_key, vec![set]),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Index>> {
+        self.index.lock().unwrap_or_else(|poisoned| {
+            // A panic can have left the index half changed, so load the index again.
+            self.index.clear_poison();
+            let mut index = poisoned.into_inner();
+            *index = None;
+            index
+        })
+    }
+}
+
+impl Index {
+    fn find_next(
+        &mut self,
+        tx: &mut dyn Tx,
+        scope: Scope,
+        overlaps: &Overlaps,
+        tries: usize,
+    ) -> Result<Outcome<Option<Key>>> {
+        let mut limit = PairLimit::default();
+        let mut checked: Option<(Key, ReadyClass)> = None;
+        for _ in 0..CLASSES_PER_TRANSACTION {
+            let Some(first) = self.first(scope) else { return Ok(Outcome::Done(None)) };
+            let Some((key, _)) = checked.filter(|(_, checked)| *checked == first) else {
+                checked = self.check_class(tx, scope, &first)?;
+                continue;
+            };
+            match self.check_paths(tx, &first.class, overlaps, &mut limit)? {
+                PathCheck::Free => return Ok(Outcome::Done(Some(key))),
+                PathCheck::Blocked(blocker) => {
+                    self.uncertain.classes.push(first);
+                    self.classes.block(&first.class, blocker);
+                }
+                PathCheck::Undecided => {
+                    let count = 8_usize.saturating_pow(u32::try_from(tries).unwrap_or(u32::MAX)).min(UNDECIDED_SETS);
+                    let sets = self.classes.list_path_sets(&first.class, count);
+                    return Ok(self.postpone_undecided(first.class.run_key, sets));
+                }
+            }
+        }
+        Ok(Outcome::Postponed(Postponed::Again))
+    }
+
+    fn first(&mut self, scope: Scope) -> Option<ReadyClass> {
+        let covered = self.capabilities.find_covered(scope.capabilities);
+        match scope.run_key {
+            Some(run_key) => self.classes.first_of_run(run_key, covered),
+            None => self.classes.first_of_all(covered),
+        }
+    }
+
+    /// Reads the run and the first ready task of a class, and corrects what the index knows about them. Returns the key of
+    /// the task and the corrected class, or None if the class has no ready task.
+    fn check_class(&mut self, tx: &mut dyn Tx, scope: Scope, ready: &ReadyClass) -> Result<Option<(Key, ReadyClass)>> {
+        if scope.run_key.is_none() {
+            self.refresh_run(tx, ready.class.run_key)?;
+        }
+        self.uncertain.classes.push(*ready);
+        let Some((key, rank)) = ready::find_first(tx, &ready.class)? else {
+            self.classes.remove(&ready.class);
+            return Ok(None);
+        };
+        if rank != ready.rank {
+            self.classes.set_rank(&ready.class, rank);
+        }
+        Ok(Some((key, ReadyClass { class: ready.class, rank })))
+    }
+
+    /// Checks whether the paths of a leased task block a class.
+    fn check_paths(
+        &self,
+        tx: &mut dyn Tx,
+        class: &TaskClass,
+        overlaps: &Overlaps,
+        limit: &mut PairLimit,
+    ) -> Result<PathCheck> {
+        let Some(set) = class.path_set_key else { return Ok(PathCheck::Free) };
+        overlaps.check(tx, set, self.leased_in_repo_of(class.run_key)?, limit)
+    }
+
+    fn postpone_undecided<T>(&self, run_key: Key, sets: Vec<Key>) -> Outcome<T> {
+        let leased = self.leased_in_repo_of(run_key).map(Iterator::collect).unwrap_or_default();
+        Outcome::Postponed(Postponed::Undecided(Undecided { sets, leased }))
+    }
+
+    fn leased_in_repo_of(&self, run_key: Key) -> Result<impl Iterator<Item = Key> + Clone> {
+        let repo_path = self.classes.repo_path(run_key).ok_or_else(|| {
+            Error::internal(format!("the claim index does not know the run with the key {run_key}: report the bug"))
+        })?;
+        Ok(self.classes.leased.of_repo(repo_path))
+    }
+}

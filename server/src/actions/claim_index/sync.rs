@@ -1,0 +1,284 @@
+//! This module keeps the claim index equal to the store: it loads all classes once, and then reads only the changes.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Index;
+use crate::domain::Key;
+use crate::domain::run::RunStatus;
+use crate::error::Result;
+use crate::store::ready::{self, ReadyClass, TaskClass};
+use crate::store::runs::ClaimState;
+use crate::store::{Signal, Tx, VersionCursor, due, path_sets, runs};
+
+/// Maximum number of rows of each kind that one transaction reads to follow the changes, or whose delay one transaction
+/// ends. Reading this number of rows takes less than a millisecond.
+const ROWS: usize = 500;
+
+/// A value of `Index::synced_version` that differs from every claim version.
+const NEVER_SYNCED: i64 = -1;
+
+/// Number of classes that one transaction reads while the index is loaded. Reading this number of classes takes about
+/// ten milliseconds.
+const CLASSES_PER_PAGE: usize = 2_000;
+
+/// The positions up to which the index has read the changes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Cursors {
+    tasks: VersionCursor,
+    runs: VersionCursor,
+    path_sets: VersionCursor,
+}
+
+impl Cursors {
+    fn after(version: i64) -> Self {
+        let cursor = VersionCursor::after(version);
+        Self { tasks: cursor, runs: cursor, path_sets: cursor }
+    }
+}
+
+/// The place at which the index continues to read the classes of a run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RunCursor {
+    run_key: Key,
+    last_class: Option<TaskClass>,
+}
+
+/// What the index has learned in a transaction that may be rolled back.
+#[derive(Default)]
+pub(super) struct Uncertain {
+    /// The path sets whose leases have changed, with their repositories.
+    leases: HashMap<Key, String>,
+    /// The runs whose claim state has changed.
+    runs: HashSet<Key>,
+    /// The classes from before each correction.
+    pub classes: Vec<ReadyClass>,
+    /// The runs whose classes the index has read.
+    read_runs: HashSet<Key>,
+    /// The positions from before the transaction.
+    cursors: Cursors,
+}
+
+/// An index that is being loaded, page by page. The pages can be read by different transactions, because the index
+/// afterwards reads the changes since the first page.
+pub struct Loading {
+    index: Index,
+    started: bool,
+    last_class: TaskClass,
+}
+
+impl Default for Loading {
+    fn default() -> Self {
+        Self { index: Index::default(), started: false, last_class: TaskClass::before_run(Key::MIN) }
+    }
+}
+
+impl Loading {
+    /// Reads the next page. Returns whether it was the last page.
+    pub(super) fn read_page(&mut self, tx: &mut dyn Tx) -> Result<bool> {
+        if !self.started {
+            self.index.start(tx)?;
+            self.started = true;
+        }
+        for _ in 0..CLASSES_PER_PAGE {
+            let Some(ready) = ready::find_next_class(tx, &self.last_class)? else { return Ok(true) };
+            let is_active = self.index.add(tx, &ready)?;
+            self.last_class = if is_active { ready.class } else { TaskClass::after_run(ready.class.run_key) };
+        }
+        Ok(false)
+    }
+
+    pub(super) fn into_index(self) -> Index {
+        let mut index = self.index;
+        let runs = std::mem::take(&mut index.uncertain.runs);
+        index.remove_ended(&runs);
+        index
+    }
+}
+
+impl Index {
+    fn start(&mut self, tx: &mut dyn Tx) -> Result<()> {
+        let version = tx.claim_version()?;
+        self.cursors = Cursors::after(version);
+        self.uncertain.cursors = self.cursors;
+        // The first claim must read the delays, even if nothing has changed since the load.
+        self.synced_version = NEVER_SYNCED;
+        for leased in path_sets::list_leased(tx)? {
+            self.classes.set_leased(leased.key, &leased.repo_path, true);
+        }
+        Ok(())
+    }
+
+    /// Ends the delay of tasks whose `not_before_time` has passed, and reads the changes since the last call. Returns
+    /// false if the transaction must not do more of this work, so that the caller must commit and try again.
+    pub(super) fn sync(&mut self, tx: &mut dyn Tx) -> Result<bool> {
+        self.settle_uncertain(tx)?;
+        if self.has_due_tasks(tx) {
+            end_delays(tx)?;
+        }
+        let version = tx.claim_version()?;
+        if version == self.synced_version {
+            return Ok(true);
+        }
+        let is_complete = self.read_lease_changes(tx)?
+            && self.read_run_changes(tx)?
+            && self.read_new_tasks(tx)?
+            && self.read_resumed_runs(tx)?;
+        if is_complete {
+            self.next_delay_end = due::next_delay_end(tx)?;
+            self.synced_version = version;
+        }
+        Ok(is_complete && !self.has_due_tasks(tx))
+    }
+
+    fn has_due_tasks(&self, tx: &dyn Tx) -> bool {
+        self.next_delay_end.is_some_and(|time| time <= tx.now())
+    }
+
+    /// Confirms or undoes what the index has learned in earlier transactions. If the writer has rolled back a transaction,
+    /// the index undoes everything that it has learned since the last confirmation.
+    fn settle_uncertain(&mut self, tx: &mut dyn Tx) -> Result<()> {
+        let transaction = tx.transaction();
+        if transaction.number == self.transaction.number {
+            return Ok(());
+        }
+        let has_rolled_back = transaction.rollbacks != self.transaction.rollbacks;
+        let begun = Uncertain { cursors: self.cursors, ..Uncertain::default() };
+        let uncertain = std::mem::replace(&mut self.uncertain, begun);
+        self.transaction = transaction;
+        if has_rolled_back {
+            self.undo(tx, uncertain)?;
+        } else {
+            self.remove_ended(&uncertain.runs);
+        }
+        Ok(())
+    }
+
+    /// Undoes what the index has learned. The index also reads the changes again, because a change can have been hidden
+    /// by another change that is now rolled back.
+    fn undo(&mut self, tx: &mut dyn Tx, uncertain: Uncertain) -> Result<()> {
+        self.cursors = uncertain.cursors;
+        self.uncertain.cursors = uncertain.cursors;
+        self.synced_version = NEVER_SYNCED;
+        for run_key in uncertain.read_runs {
+            self.queue_run(run_key);
+        }
+        for (set, repo_path) in uncertain.leases {
+            let is_leased = path_sets::is_leased(tx, set)?;
+            self.classes.set_leased(set, &repo_path, is_leased);
+        }
+        for run_key in uncertain.runs {
+            self.refresh_run(tx, run_key)?;
+        }
+        for ready in uncertain.classes.iter().rev() {
+            self.classes.restore(ready);
+        }
+        self.next_delay_end = due::next_delay_end(tx)?;
+        Ok(())
+    }
+
+    /// Removes the runs that have ended. If such a run becomes active again, the index reads its classes again.
+    fn remove_ended(&mut self, run_keys: &HashSet<Key>) {
+        for run_key in run_keys {
+            if self.classes.run_status(*run_key).is_some_and(|status| !status.is_active()) {
+                self.classes.remove_run(*run_key);
+            }
+        }
+    }
+
+    fn read_lease_changes(&mut self, tx: &mut dyn Tx) -> Result<bool> {
+        let changes = path_sets::list_lease_changes(tx, self.cursors.path_sets, ROWS)?;
+        let is_complete = changes.len() < ROWS;
+        for (cursor, change) in changes {
+            self.classes.set_leased(change.key, &change.repo_path, change.is_leased);
+            self.uncertain.leases.insert(change.key, change.repo_path);
+            self.cursors.path_sets = cursor;
+        }
+        Ok(is_complete)
+    }
+
+    fn read_run_changes(&mut self, tx: &mut dyn Tx) -> Result<bool> {
+        let changes = runs::list_status_changes(tx, self.cursors.runs, ROWS)?;
+        let is_complete = changes.len() < ROWS;
+        for (cursor, run) in changes {
+            let run_key = run.key;
+            let was_active = self.classes.run_status(run_key).is_some_and(RunStatus::is_active);
+            if run.status.is_active() && !was_active {
+                self.queue_run(run_key);
+            }
+            self.set_run(run);
+            self.cursors.runs = cursor;
+        }
+        Ok(is_complete)
+    }
+
+    fn read_new_tasks(&mut self, tx: &mut dyn Tx) -> Result<bool> {
+        let added = ready::list_since(tx, self.cursors.tasks, ROWS)?;
+        let is_complete = added.len() < ROWS;
+        for (cursor, ready) in added {
+            self.add(tx, &ready)?;
+            self.cursors.tasks = cursor;
+        }
+        Ok(is_complete)
+    }
+
+    /// Queues a run whose classes the index must read.
+    fn queue_run(&mut self, run_key: Key) {
+        self.unread_runs.push(RunCursor { run_key, last_class: None });
+    }
+
+    /// Reads the classes of runs that have become active again.
+    fn read_resumed_runs(&mut self, tx: &mut dyn Tx) -> Result<bool> {
+        for _ in 0..ROWS {
+            let Some(mut cursor) = self.unread_runs.pop() else { return Ok(true) };
+            self.uncertain.read_runs.insert(cursor.run_key);
+            let after = cursor.last_class.unwrap_or(TaskClass::before_run(cursor.run_key));
+            let next = ready::find_next_class(tx, &after)?.filter(|ready| ready.class.run_key == cursor.run_key);
+            if let Some(ready) = next {
+                self.add(tx, &ready)?;
+                cursor.last_class = Some(ready.class);
+                self.unread_runs.push(cursor);
+            }
+        }
+        Ok(self.unread_runs.is_empty())
+    }
+
+    /// Adds the class of a ready task. Returns false if the run of the task has ended.
+    fn add(&mut self, tx: &mut dyn Tx, ready: &ReadyClass) -> Result<bool> {
+        let run_key = ready.class.run_key;
+        if self.classes.run_status(run_key).is_none() {
+            self.refresh_run(tx, run_key)?;
+        }
+        let is_active = self.classes.run_status(run_key).is_some_and(RunStatus::is_active);
+        if is_active {
+            self.capabilities.add(tx, ready.class.capability_set_key)?;
+            self.classes.add(ready);
+        }
+        Ok(is_active)
+    }
+
+    /// Reads the claim state of a run again.
+    pub(super) fn refresh_run(&mut self, tx: &mut dyn Tx, run_key: Key) -> Result<()> {
+        match runs::find_claim_state(tx, run_key)? {
+            Some(run) => self.set_run(run),
+            None if self.classes.set_deleted(run_key) => drop(self.uncertain.runs.insert(run_key)),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn set_run(&mut self, run: ClaimState) {
+        let run_key = run.key;
+        if self.classes.set_run(run) {
+            self.uncertain.runs.insert(run_key);
+        }
+    }
+}
+
+/// Ends the delay of at most 500 tasks whose `not_before_time` has passed, and signals the tasks that became ready.
+pub fn end_delays(tx: &mut dyn Tx) -> Result<()> {
+    let now = tx.now();
+    for (run_key, tasks) in due::end_delays(tx, now, ROWS)? {
+        tx.signal(Signal::Ready { run_key, tasks });
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! This module remembers which claims find no task, so that agents that poll without success cost almost nothing.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::claim::ClaimRequest;
+use super::obstacle::Unclaimable;
+use crate::domain::time::Timestamp;
+
+/// Maximum number of remembered claims. A full memory is cleared.
+const MAX_CLAIMS: usize = 10_000;
+
+/// The claims that found no task. A claim is remembered by its run and its capabilities.
+#[derive(Default)]
+pub struct IdleClaims {
+    claims: Mutex<HashMap<ClaimKey, IdleClaim>>,
+}
+
+/// The `run_id` and the capabilities of a claim.
+type ClaimKey = (Option<String>, Vec<String>);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct IdleClaim {
+    /// The claim version at which no task was claimable.
+    no_task: Option<Validity>,
+    /// The obstacles of the tasks, and the newest position at which they were counted.
+    counted: Option<(Validity, Unclaimable)>,
+}
+
+/// The state of the store for which a result is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// The claim version or the position of the newest event. The result is valid only for this number.
+    pub number: i64,
+    /// The earliest `not_before_time` of a delayed task. At this time, the result becomes invalid.
+    pub until: Option<Timestamp>,
+}
+
+impl Validity {
+    fn includes(&self, number: i64, now: Timestamp) -> bool {
+        self.number == number && self.until.is_none_or(|until| now < until)
+    }
+}
+
+impl IdleClaims {
+    /// Remembers that a claim found no task.
+    pub fn remember_no_task(&self, request: &ClaimRequest, validity: Validity) {
+        self.change(request, |claim| claim.no_task = Some(validity));
+    }
+
+    /// Returns whether the claim would find no task. `claim_version` is the newest committed claim version.
+    pub fn finds_no_task(&self, request: &ClaimRequest, claim_version: i64, now: Timestamp) -> bool {
+        self.get(request).no_task.is_some_and(|validity| validity.includes(claim_version, now))
+    }
+
+    /// Remembers the obstacles to a claim.
+    pub fn remember_obstacles(&self, request: &ClaimRequest, validity: Validity, counted: Unclaimable) {
+        self.change(request, |claim| claim.counted = Some((validity, counted)));
+    }
+
+    /// Returns the obstacles to a claim, or None if they must be counted. `position` is the position of the newest
+    /// committed event.
+    pub fn find_obstacles(&self, request: &ClaimRequest, position: i64, now: Timestamp) -> Option<Unclaimable> {
+        let (validity, counted) = self.get(request).counted?;
+        validity.includes(position, now).then_some(counted)
+    }
+
+    fn get(&self, request: &ClaimRequest) -> IdleClaim {
+        self.lock().get(&claim_key(request)).copied().unwrap_or_default()
+    }
+
+    fn change(&self, request: &ClaimRequest, change: impl FnOnce(&mut IdleClaim)) {
+        let mut claims = self.lock();
+        let key = claim_key(request);
+        if claims.len() >= MAX_CLAIMS && !claims.contains_key(&key) {
+            claims.clear();
+        }
+        change(claims.entry(key).or_default());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ClaimKey, IdleClaim>> {
+        // Ignore lock poisoning, because each change of the map is one step.
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn claim_key(request: &ClaimRequest) -> ClaimKey {
+    (request.run_id.clone(), request.capabilities.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_000_000);
+
+    fn request(run_id: &str, capabilities: &[&str]) -> ClaimRequest {
+        ClaimRequest {
+            run_id: Some(run_id.to_owned()),
+            agent_id: "agent".to_owned(),
+            capabilities: capabilities.iter().map(ToString::to_string).collect(),
+            lease_duration: Duration::from_secs(60),
+        }
+    }
+
+    #[test]
+    fn result_is_valid_for_one_version_and_until_next_task_is_due() {
+        let idle = IdleClaims::default();
+        let later = NOW.plus(Duration::from_secs(5));
+        idle.remember_no_task(&request("a", &[]), Validity { number: 7, until: Some(later) });
+        assert!(idle.finds_no_task(&request("a", &[]), 7, NOW));
+        assert!(!idle.finds_no_task(&request("a", &[]), 8, NOW));
+        assert!(!idle.finds_no_task(&request("a", &[]), 7, later));
+    }
+
+    #[test]
+    fn result_is_valid_only_for_equal_run_and_capabilities() {
+        let idle = IdleClaims::default();
+        let validity = Validity { number: 7, until: None };
+        idle.remember_no_task(&request("a", &["x"]), validity);
+        assert!(!idle.finds_no_task(&request("b", &["x"]), 7, NOW));
+        assert!(!idle.finds_no_task(&request("a", &["x", "y"]), 7, NOW));
+        assert_eq!(idle.find_obstacles(&request("a", &["x"]), 7, NOW), None);
+        idle.remember_obstacles(&request("a", &["x"]), validity, Unclaimable { pending: 3, ..Unclaimable::default() });
+        assert!(idle.finds_no_task(&request("a", &["x"]), 7, NOW));
+        assert_eq!(idle.find_obstacles(&request("a", &["x"]), 7, NOW).map(|counted| counted.pending), Some(3));
+    }
+
+    #[test]
+    fn full_memory_is_cleared() {
+        let idle = IdleClaims::default();
+        for number in 0..=MAX_CLAIMS {
+            idle.remember_no_task(&request(&number.to_string(), &[]), Validity { number: 1, until: None });
+        }
+        assert_eq!(idle.lock().len(), 1);
+    }
+}
