@@ -16,7 +16,7 @@ use crate::sqlite;
 
 /// The parameters of each result row: the number of calls in flight on each connection, and the target, which is the
 /// minimum ratio of the AppendEvents rate to the rate of empty calls (GetServerInfo).
-const MIN_SHARE_OF_EMPTY_CALL: [(usize, f64); 2] = [(1, 0.45), (4, 0.6)];
+const MIN_SHARE_OF_EMPTY_CALL: [(usize, f64); 2] = [(1, 0.55), (4, 0.62)];
 
 /// Number of runs to which the callers append events in the measurement of AppendEvents to several runs.
 const RUNS: usize = 64;

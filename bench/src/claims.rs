@@ -14,7 +14,7 @@ use crate::load::{self, EmptyCalls, Load, RepeatedCall, StopCondition, run_close
 use crate::row::{Row, Target};
 
 /// Target: the minimum ratio of the rate of claim and completion pairs to the rate of empty calls (GetServerInfo).
-const MIN_SHARE_OF_EMPTY_CALL: f64 = 0.18;
+const MIN_SHARE_OF_EMPTY_CALL: f64 = 0.20;
 
 /// Number of ready tasks in the measured run. The tasks have no allowed_paths.
 const TASKS: usize = 40_000;

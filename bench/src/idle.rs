@@ -11,9 +11,9 @@ use crate::sample::Sample;
 use crate::stream::subscribe;
 
 /// Targets.
-const MAX_MIB: f64 = 30.0;
+const MAX_MIB: f64 = 20.0;
 const MAX_MIB_WITH_WATCHERS: f64 = 100.0;
-const MAX_MILLIS_TO_READY: f64 = 150.0;
+const MAX_MILLIS_TO_READY: f64 = 50.0;
 
 const WATCHERS: usize = 1_000;
 const WATCHERS_PER_CONNECTION: usize = 100;

@@ -45,6 +45,11 @@ CREATE INDEX tasks_ready ON tasks (run_key, capability_set_key, path_set_key, pr
 -- The explanation of a claim that found no task reads the pending tasks in claim order.
 DROP INDEX tasks_waiting;
 CREATE INDEX tasks_pending ON tasks (run_key, priority DESC, ordinal) WHERE status = 1;
+-- The index contains the path sets of leased tasks. The status is the first column, so that SQLite prefers this index to
+-- the index of all tasks with a path set. Status 2 is IN_PROGRESS.
+DROP INDEX tasks_holding_paths;
+CREATE INDEX tasks_leased_paths ON tasks (status, path_set_key)
+    WHERE status = 2 AND path_set_key IS NOT NULL AND lease_token IS NOT NULL;
 -- The sweeper and claims use tasks_delayed to find the tasks whose not_before_time has passed.
 DROP INDEX tasks_by_time;
 CREATE INDEX tasks_delayed ON tasks (not_before_time) WHERE status = 1 AND is_delayed = 1;

@@ -47,6 +47,8 @@ fn every_statement_finds_its_rows_by_an_index() {
     });
     let slow = query_plans::find_slow_statements(&plans);
     assert!(slow.is_empty(), "these statements need an index: {slow:#?}");
+    let (_, leased) = plans.iter().find(|(sql, _)| sql.contains("repo_path = (SELECT")).unwrap();
+    assert!(leased[0].contains("tasks_leased_paths"), "the statement reads all tasks with paths: {leased:?}");
     assert!(plans.len() > 105, "only {} statements ran: call the missing actions", plans.len());
 }
 

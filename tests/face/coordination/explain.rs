@@ -104,3 +104,38 @@ async fn task_of_an_ended_run_is_not_claimable() {
     let answer = explain(client, &task.id).await;
     assert_eq!((answer.claimable, kinds_of(&answer)), (false, vec![ObstacleKind::RunEnded]));
 }
+
+/// Two tasks, each with the longest legal `allowed_paths`, would keep the server busy for seconds. Such tasks count as
+/// overlapping.
+#[tokio::test]
+async fn paths_that_need_too_much_work_count_as_overlapping() {
+    let server = TestServer::start().await;
+    let client = &server.client;
+    let run = new_run(&server.client).await;
+    // Both sets match no common path, which only the whole comparison would show.
+    let longest =
+        |letter: &str| (0..8).map(|number| format!("{number}{}?", format!("*{letter}").repeat(2_000))).collect();
+    let with = |letter: &str| TaskDraft { allowed_paths: longest(letter), ..draft(letter) };
+    let tasks = add_tasks(client, &run.id, vec![with("a"), with("b")]).await;
+    claim(client, &run.id).await.unwrap();
+    assert_eq!(claim(client, &run.id).await, None);
+    let answer = explain(client, &tasks[1].id).await;
+    assert_eq!((answer.is_cut, answer.claimable, kinds_of(&answer)), (true, false, vec![ObstacleKind::Paths]));
+    assert_eq!(answer.reasons[0].task_id.as_ref(), Some(&tasks[0].id));
+}
+
+#[tokio::test]
+async fn explanation_stops_after_1000_dependencies() {
+    let server = TestServer::start().await;
+    let client = &server.client;
+    let run = new_run(&server.client).await;
+    let mut before: Vec<String> = Vec::new();
+    for number in 0..5 {
+        let layer = (0..250).map(|at| TaskDraft { depends_on: before.clone(), ..draft(&format!("{number}-{at}")) });
+        before = add_tasks(client, &run.id, layer.collect()).await.into_iter().map(|task| task.id).collect();
+    }
+    let last = add_task(client, &run.id, TaskDraft { depends_on: before, ..draft("last") }).await;
+    let answer = explain(client, &last.id).await;
+    assert!(answer.is_cut && !answer.claimable);
+    assert_eq!(answer.reasons.len(), 250, "only direct dependencies are obstacles");
+}
