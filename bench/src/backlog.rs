@@ -121,10 +121,10 @@ async fn create_backlog(bench: &Bench, obstacle: Obstacle) -> Result<String, Err
     Ok(run_id)
 }
 
-async fn add_drafts(bench: &Bench, run_id: &str, tasks: Vec<v1::TaskDraft>) -> Result<(), Error> {
+/// Adds tasks to a run and returns the added tasks. Fails if the AddTasks call fails.
+pub async fn add_drafts(bench: &Bench, run_id: &str, tasks: Vec<v1::TaskDraft>) -> Result<Vec<v1::Task>, Error> {
     let request = v1::AddTasksRequest { run_id: run_id.to_owned(), tasks, ..Default::default() };
-    bench.client.add_tasks(request).await?;
-    Ok(())
+    Ok(bench.client.add_tasks(request).await?.tasks)
 }
 
 /// Creates `count` runs, each with the tasks `drafts`, over 64 connections. Fails if a call fails.
@@ -176,7 +176,7 @@ async fn measure_heartbeats(bench: &Bench, obstacle: Obstacle, run_id: &str) -> 
 }
 
 /// Claims a task of a run of its own and returns the lease token.
-async fn claim_other_task(bench: &Bench) -> Result<String, Error> {
+pub async fn claim_other_task(bench: &Bench) -> Result<String, Error> {
     let run_id = bench.create_run().await?;
     add_drafts(bench, &run_id, vec![v1::TaskDraft { title: "other".to_owned(), ..Default::default() }]).await?;
     let claim = bench.client.claim_task(claim_request(run_id, None)).await?.claim;

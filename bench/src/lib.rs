@@ -9,6 +9,7 @@
 mod appends;
 mod backlog;
 mod bench;
+mod changes;
 mod claims;
 mod delays;
 mod error;

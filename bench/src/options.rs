@@ -15,7 +15,7 @@ pub struct Options {
     groups: Vec<Group>,
 
     /// The URL of the server to measure. The bench keeps the server busy and leaves runs in the server's database. The
-    /// groups growth, idle, backlog and overload ignore this option and measure servers that the bench starts. Default: the
+    /// groups growth, idle, backlog, changes and overload ignore this option and measure servers that the bench starts. Default: the
     /// bench starts a server with a temporary database
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
@@ -68,6 +68,8 @@ pub enum Group {
     Idle,
     /// Measures the latency of heartbeats while agents poll tasks that they can't claim, and of claims beside such tasks
     Backlog,
+    /// Measures the latency of heartbeats during one change of 50,000 tasks, and calls that extend a long chain of tasks
+    Changes,
     /// Measures the rate and the latencies of calls, and the peak memory, while the server is overloaded
     Overload,
 }
