@@ -8,8 +8,8 @@ use crate::domain::Key;
 use crate::domain::event::SYSTEM;
 use crate::domain::run::{Run, RunStatus};
 use crate::domain::system_event;
-use crate::domain::task::TaskStatus;
 use crate::error::Result;
+use crate::store::many_tasks::Selection;
 use crate::store::{Signal, Tx, approvals, events, runs, tasks};
 
 /// Starts the cancellation of a run and returns the changed run. If no agent holds a lease on a task of the run, or if
@@ -22,7 +22,7 @@ pub fn cancel(tx: &mut dyn Tx, run_id: &str, reason: &str, grace: Duration) -> R
         return Ok(next);
     }
     events::append(tx, run.key, &system_event::run_cancel_requested(&next, reason))?;
-    abandon_all(tx, &next, &[TaskStatus::Pending])?;
+    task::abandon_unleased(tx, run.key, Selection::PendingOfRun(run.key))?;
     if next.has_grace_ended(tx.now()) || !tasks::has_task_in_progress(tx, run.key)? {
         // The start and the end of the cancellation commit in one transaction, so the run's revision must increase by
         // one, not by two.
@@ -59,7 +59,9 @@ pub fn finish_if_grace_has_passed(tx: &mut dyn Tx, run_key: Key) -> Result<bool>
 }
 
 fn finish(tx: &mut dyn Tx, run: &Run) -> Result<Run> {
-    abandon_all(tx, run, &[TaskStatus::InProgress, TaskStatus::Blocked, TaskStatus::Pending])?;
+    task::abandon_leased(tx, run.key)?;
+    task::abandon_unleased(tx, run.key, Selection::BlockedOfRun(run.key))?;
+    task::abandon_unleased(tx, run.key, Selection::PendingOfRun(run.key))?;
     for approval in approvals::list_pending(tx, run.key)? {
         let Ok(cancelled) = approval.cancelled(SYSTEM, tx.now()) else {
             // If the approval's `expire_time` has passed, the approval can't be cancelled, so the expiry policy decides
@@ -75,17 +77,4 @@ fn finish(tx: &mut dyn Tx, run: &Run) -> Result<Run> {
     save_status(tx, run, &next)?;
     events::append(tx, run.key, &system_event::run_cancelled(&next))?;
     Ok(next)
-}
-
-fn abandon_all(tx: &mut dyn Tx, run: &Run, statuses: &[TaskStatus]) -> Result<()> {
-    let mut drafts = Vec::new();
-    for status in statuses {
-        for task in tasks::list_with_status(tx, run.key, *status)? {
-            drafts.push(task::abandon(tx, &task)?);
-        }
-    }
-    if !drafts.is_empty() {
-        events::append_all(tx, run.key, &drafts)?;
-    }
-    Ok(())
 }

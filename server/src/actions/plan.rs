@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::task::{abandon, signal_pending_tasks};
+use super::task::{abandon_leased, abandon_unleased, signal_pending_tasks};
 use crate::domain::plan::{self, ExistingTask};
 use crate::domain::run::Run;
 use crate::domain::system_event;
-use crate::domain::task::{Task, TaskDraft, TaskStatus};
+use crate::domain::task::{Task, TaskDraft};
 use crate::error::{Error, Result};
+use crate::store::many_tasks::Selection;
 use crate::store::{Tx, capability_sets, events, path_sets, runs, tasks};
 
 /// Appends tasks to a run's plan and returns the new tasks. Fails if the run has ended or is being cancelled, or if the
@@ -55,21 +56,19 @@ pub fn replace(tx: &mut dyn Tx, request: &ReplacePlan) -> Result<ReplacedPlan> {
     let run = runs::get(tx, &request.run_id)?;
     run.check_active()?;
     run.check_plan_version(request.expected_plan_version)?;
-    let mut abandoned = tasks::list_with_status(tx, run.key, TaskStatus::Pending)?;
+    // The event `plan_replaced` contains the added tasks, but comes before the events of the abandoned tasks. Abandon the
+    // old tasks before the drafts are resolved, because a new task must not depend on an abandoned task.
+    let replaced = events::reserve(tx, run.key, 1)?;
+    let mut abandoned_count = abandon_unleased(tx, run.key, Selection::PendingOfRun(run.key))?;
     if !request.keep_in_progress {
-        abandoned.extend(tasks::list_with_status(tx, run.key, TaskStatus::InProgress)?);
-    }
-    // Abandon the old tasks before the drafts are resolved, because a new task must not depend on an abandoned task.
-    let mut drafts = Vec::with_capacity(abandoned.len() + 1);
-    for task in &abandoned {
-        drafts.push(abandon(tx, task)?);
+        abandoned_count += abandon_leased(tx, run.key)?;
     }
     let next = run.with_next_plan(tx.now());
     runs::save(tx, &next)?;
     let added = insert_all(tx, &next, &request.drafts)?;
-    drafts.insert(0, system_event::plan_replaced(&added, next.plan_version, abandoned.len()));
-    events::append_all(tx, run.key, &drafts)?;
-    Ok(ReplacedPlan { tasks: added, abandoned_count: abandoned.len(), plan_version: next.plan_version })
+    let event = system_event::plan_replaced(&added, next.plan_version, abandoned_count);
+    events::insert_reserved(tx, run.key, replaced, &event)?;
+    Ok(ReplacedPlan { tasks: added, abandoned_count, plan_version: next.plan_version })
 }
 
 fn insert_all(tx: &mut dyn Tx, run: &Run, drafts: &[TaskDraft]) -> Result<Vec<Task>> {

@@ -1,13 +1,15 @@
 //! This module completes, fails, releases, blocks, abandons and requeues tasks.
 
 use super::{Outcome, cancel};
+use crate::domain::Key;
 use crate::domain::attempt::AttemptStatus;
 use crate::domain::event::EventDraft;
 use crate::domain::run::RunStatus;
 use crate::domain::system_event::{self, AttemptRef};
-use crate::domain::task::{Caller, DEPENDENCY_ABANDONED, Ending, Role, Task, TaskStatus};
+use crate::domain::task::{Caller, Ending, Role, Task, TaskStatus};
 use crate::error::{Error, Result, StaleToken};
-use crate::store::{Limit, Page, Signal, Tx, attempts, dependencies, events, path_sets, ready, runs, tasks};
+use crate::store::many_tasks::{self, Selection, TaskEvents};
+use crate::store::{Limit, Page, Signal, Tx, attempts, dependencies, due, events, path_sets, ready, runs, tasks};
 
 /// The `reason` in the event of a task that becomes pending because the task's abandoned dependency was requeued.
 const UNBLOCKED: &str = "a task it depends on was requeued";
@@ -121,24 +123,45 @@ fn signal_ready_dependents(tx: &mut dyn Tx, completed: &Task) -> Result<()> {
 
 /// Blocks the pending dependents of an abandoned task, because the dependents can never start.
 fn block_dependents(tx: &mut dyn Tx, abandoned: &Task) -> Result<()> {
-    for key in dependencies::list_dependents(tx, abandoned.key, TaskStatus::Pending)? {
-        let dependent = tasks::get_by_key(tx, key)?.blocked_by_dependency(tx.now());
-        tasks::save(tx, &dependent)?;
-        events::append(tx, dependent.run_key, &system_event::task_blocked_by_dependency(&dependent))?;
+    let selection = Selection::PendingDependents(abandoned.key);
+    let count = many_tasks::count(tx, selection)?;
+    if count > 0 {
+        let new_event = |summary: Option<&str>, _: Option<&str>| system_event::task_blocked_by_dependency(summary);
+        let events = TaskEvents { draft: new_event(None, None), with_report: Some(new_event) };
+        many_tasks::append_events(tx, abandoned.run_key, selection, count, &events)?;
+        many_tasks::set_status(tx, selection, TaskStatus::Blocked)?;
     }
     Ok(())
 }
 
-/// Abandons a task of a replaced plan or a cancelled run. Leaves the task's summary unchanged. Returns the event, which
-/// the caller must append.
-pub(super) fn abandon(tx: &mut dyn Tx, task: &Task) -> Result<EventDraft> {
-    let next = task.with_status(TaskStatus::Abandoned, tx.now());
-    tasks::save(tx, &next)?;
-    if task.is_held() {
-        attempts::end_without_report(tx, task, AttemptStatus::Abandoned)?;
+/// Abandons all pending tasks or all blocked tasks of a run, and appends their events. Returns the number of tasks.
+pub(super) fn abandon_unleased(tx: &mut dyn Tx, run_key: Key, selection: Selection) -> Result<usize> {
+    let count = many_tasks::count(tx, selection)?;
+    if count > 0 {
+        let new_event = system_event::unleased_task_abandoned;
+        let events = TaskEvents { draft: new_event(None, None), with_report: Some(new_event) };
+        many_tasks::append_events(tx, run_key, selection, count, &events)?;
+        many_tasks::set_status(tx, selection, TaskStatus::Abandoned)?;
     }
-    signal_status_change(tx, task, &next)?;
-    Ok(system_event::task_abandoned_without_report(task))
+    Ok(count)
+}
+
+/// Abandons all tasks in progress of a run, and appends their events. Leaves the summaries of the tasks unchanged. Returns
+/// the number of tasks.
+pub(super) fn abandon_leased(tx: &mut dyn Tx, run_key: Key) -> Result<usize> {
+    let leased = tasks::list_with_status(tx, run_key, TaskStatus::InProgress)?;
+    let mut drafts = Vec::with_capacity(leased.len());
+    for task in &leased {
+        let next = task.with_status(TaskStatus::Abandoned, tx.now());
+        tasks::save(tx, &next)?;
+        attempts::end_without_report(tx, task, AttemptStatus::Abandoned)?;
+        signal_status_change(tx, task, &next)?;
+        drafts.push(system_event::task_abandoned_without_report(task));
+    }
+    if !drafts.is_empty() {
+        events::append_all(tx, run_key, &drafts)?;
+    }
+    Ok(leased.len())
 }
 
 /// Requeues a blocked, abandoned or in-progress task and returns the pending task. Also requeues the tasks that are
@@ -189,17 +212,20 @@ fn requeue_one(tx: &mut dyn Tx, task: &Task, next: &Task, reason: &str) -> Resul
     Ok(system_event::task_requeued(task, reason))
 }
 
+/// Requeues the tasks that were blocked only because the task `requeued` was abandoned. The tasks are not ready, because
+/// they depend on `requeued`.
 fn unblock_dependents(tx: &mut dyn Tx, requeued: &Task) -> Result<()> {
-    for key in dependencies::list_dependents(tx, requeued.key, TaskStatus::Blocked)? {
-        let task = tasks::get_by_key(tx, key)?;
-        if task.blocker_signature.as_deref() != Some(DEPENDENCY_ABANDONED)
-            || dependencies::has_abandoned_dependency(tx, key)?
-        {
-            continue;
-        }
-        let next = task.unblocked(tx.now());
-        let event = requeue_one(tx, &task, &next, UNBLOCKED)?;
-        events::append(tx, task.run_key, &event)?;
+    let selection = Selection::UnblockedDependents(requeued.key);
+    let count = many_tasks::count(tx, selection)?;
+    if count == 0 {
+        return Ok(());
+    }
+    let draft = system_event::unleased_task_requeued(UNBLOCKED);
+    let events = TaskEvents { draft, with_report: None::<fn(Option<&str>, Option<&str>) -> EventDraft> };
+    many_tasks::append_events(tx, requeued.run_key, selection, count, &events)?;
+    many_tasks::set_pending(tx, selection)?;
+    if let Some(time) = due::next_delay_end(tx)? {
+        tx.signal(Signal::Due(time));
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::code::lowercase_words;
 use super::event::{EventDraft, RUN_CANCELLED, RUN_DELETED, RUN_UPDATED, SYSTEM};
 use super::json::Json;
 use super::run::Run;
-use super::task::{EndStatus, Ending, Task};
+use super::task::{DEPENDENCY_ABANDONED, EndStatus, Ending, Task};
 use super::time::Timestamp;
 use crate::error::StaleToken;
 
@@ -187,35 +187,56 @@ pub fn task_ended(after: &Task, attempt: Option<&AttemptRef>, ending: &Ending) -
 /// Returns the event for a task that was abandoned by a replan or by the cancellation of the run. The payload contains
 /// the previous summary of the task, because no agent reported a new summary.
 pub fn task_abandoned_without_report(before: &Task) -> EventDraft {
-    let mut payload = holder_payload(before);
-    payload.insert("summary".to_owned(), json!(before.implementation_summary));
-    payload.insert("blockerSignature".to_owned(), json!(before.blocker_signature));
-    with_task(before, new_event("task_abandoned", "Task abandoned.", Value::Object(payload)))
+    let summary = before.implementation_summary.as_deref();
+    let payload = report_payload(holder_payload(before), summary, before.blocker_signature.as_deref());
+    with_task(before, new_event("task_abandoned", "Task abandoned.", payload))
 }
 
-/// Returns the event for a task that is blocked because of an abandoned dependency. `task` is the blocked task.
-pub fn task_blocked_by_dependency(task: &Task) -> EventDraft {
-    let mut payload = holder_payload(task);
-    payload.insert("summary".to_owned(), json!(task.implementation_summary));
-    payload.insert("blockerSignature".to_owned(), json!(task.blocker_signature));
-    with_task(
-        task,
-        new_event("task_blocked", "Task blocked: a task it depends on was abandoned.", Value::Object(payload)),
-    )
+/// Returns the event for an abandoned task that no agent held. The caller must set the task.
+pub fn unleased_task_abandoned(summary: Option<&str>, blocker_signature: Option<&str>) -> EventDraft {
+    let payload = report_payload(no_holder_payload(), summary, blocker_signature);
+    new_event("task_abandoned", "Task abandoned.", payload)
+}
+
+/// Returns the event for a task that is blocked because of an abandoned dependency. The caller must set the task.
+pub fn task_blocked_by_dependency(summary: Option<&str>) -> EventDraft {
+    let payload = report_payload(no_holder_payload(), summary, Some(DEPENDENCY_ABANDONED));
+    new_event("task_blocked", "Task blocked: a task it depends on was abandoned.", payload)
+}
+
+fn report_payload(mut payload: Map<String, Value>, summary: Option<&str>, blocker_signature: Option<&str>) -> Value {
+    payload.insert("summary".to_owned(), json!(summary));
+    payload.insert("blockerSignature".to_owned(), json!(blocker_signature));
+    Value::Object(payload)
 }
 
 /// Returns the event for a requeued task. `before` is the task before the requeue.
 pub fn task_requeued(before: &Task, reason: &str) -> EventDraft {
-    let mut payload = holder_payload(before);
+    with_task(before, new_requeue_event(holder_payload(before), reason))
+}
+
+/// Returns the event for a requeued task that no agent held. The caller must set the task.
+pub fn unleased_task_requeued(reason: &str) -> EventDraft {
+    new_requeue_event(no_holder_payload(), reason)
+}
+
+fn new_requeue_event(mut payload: Map<String, Value>, reason: &str) -> EventDraft {
     payload.insert("reason".to_owned(), json!(reason));
-    with_task(before, new_event("task_requeued", "Task requeued.", Value::Object(payload)))
+    new_event("task_requeued", "Task requeued.", Value::Object(payload))
 }
 
 /// Returns the payload entries for the agent that held the lease of a task, and for the number of the agent's attempt.
 /// If no agent held the lease, both payload entries are null.
 fn holder_payload(before: &Task) -> Map<String, Value> {
     let attempt_number = before.is_held().then_some(before.attempt_count);
-    let agent_id = before.agent_id.as_deref();
+    agent_payload(before.agent_id.as_deref(), attempt_number)
+}
+
+fn no_holder_payload() -> Map<String, Value> {
+    agent_payload(None, None)
+}
+
+fn agent_payload(agent_id: Option<&str>, attempt_number: Option<i32>) -> Map<String, Value> {
     Map::from_iter([("agentId".to_owned(), json!(agent_id)), ("attemptNumber".to_owned(), json!(attempt_number))])
 }
 

@@ -22,13 +22,6 @@ pub fn decrement_open_dependencies(tx: &mut dyn Tx, completed_key: Key) -> Resul
     tx.execute(sql, params![completed_key, version])
 }
 
-/// Returns the keys of the tasks that depend on the task `depends_on_key` and have the status `status`, in plan order.
-pub fn list_dependents(tx: &mut dyn Tx, depends_on_key: Key, status: TaskStatus) -> Result<Vec<Key>> {
-    let sql = "SELECT t.key FROM task_dependencies d JOIN tasks t ON t.key = d.task_key
-        WHERE d.depends_on_key = $1 AND t.status = $2 ORDER BY t.ordinal";
-    all(tx, sql, params![depends_on_key, status], |row| row.take())
-}
-
 /// Returns whether a task depends on an abandoned task.
 pub fn has_abandoned_dependency(tx: &mut dyn Tx, task_key: Key) -> Result<bool> {
     let sql = concat!(

@@ -95,6 +95,33 @@ pub fn append_with_times<'a>(
     Ok(AppendResult { first_seq, last_seq, last_position })
 }
 
+/// The seq and the position before the first reserved event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Reserved {
+    pub seq: i64,
+    pub position: i64,
+}
+
+/// Reserves the seqs and positions of the next `count` events of a run. The caller must insert the events in the same
+/// transaction. Fails if the run does not exist.
+pub fn reserve(tx: &mut dyn Tx, run_key: Key, count: usize) -> Result<Reserved> {
+    let added = i64::try_from(count).unwrap_or(i64::MAX);
+    let seq = runs::assign_seqs(tx, run_key, added)? - added;
+    let mut last_position = 0;
+    for _ in 0..count {
+        last_position = tx.next_position()?;
+    }
+    Ok(Reserved { seq, position: last_position - added })
+}
+
+/// Inserts one event with the seq and the position that `reserve` has returned.
+pub fn insert_reserved(tx: &mut dyn Tx, run_key: Key, reserved: Reserved, draft: &EventDraft) -> Result<()> {
+    let create_time = tx.now();
+    let event = NewEvent { position: reserved.position + 1, seq: reserved.seq + 1, create_time, draft };
+    insert_row(tx, run_key, draft.task_key, &event)
+}
+
 /// Specifies which events a scan reads, and in which order.
 #[derive(Debug, Clone, Default)]
 pub struct Scan {

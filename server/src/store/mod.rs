@@ -31,6 +31,7 @@ pub mod events;
 #[cfg(test)]
 mod faulty;
 pub mod imports;
+pub mod many_tasks;
 mod names;
 mod notifications;
 pub mod path_sets;

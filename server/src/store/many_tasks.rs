@@ -1,0 +1,181 @@
+//! This module changes very many tasks with a few statements: all tasks of a run that have one status, or all dependents
+//! of a task. A loop over the tasks would keep the writer busy for too long, because all other calls wait meanwhile.
+
+use super::events::{self, Reserved};
+use super::names::task_status;
+use super::{Tx, all, first, params};
+use crate::domain::Key;
+use crate::domain::event::EventDraft;
+use crate::domain::task::{DEPENDENCY_ABANDONED, TaskStatus};
+use crate::error::Result;
+
+/// Maximum number of tasks whose summaries are held in memory at a time.
+const PAGE: i64 = 500;
+
+/// Selects the tasks of a change. No agent holds a lease on the selected tasks.
+#[derive(Debug, Clone, Copy)]
+pub enum Selection {
+    /// The pending tasks of a run.
+    PendingOfRun(Key),
+    /// The blocked tasks of a run.
+    BlockedOfRun(Key),
+    /// The pending tasks that depend on a task.
+    PendingDependents(Key),
+    /// The tasks that depend on a task and are blocked only because a dependency was abandoned, if no dependency is
+    /// abandoned any longer.
+    UnblockedDependents(Key),
+}
+
+macro_rules! of_run {
+    ($status:expr) => {
+        concat!("t.run_key = $1 AND t.status = ", $status)
+    };
+}
+
+macro_rules! dependents {
+    ($status:expr) => {
+        concat!("t.key IN (SELECT task_key FROM task_dependencies WHERE depends_on_key = $1) AND t.status = ", $status)
+    };
+}
+
+macro_rules! unblocked_dependents {
+    () => {
+        concat!(
+            dependents!(task_status!(BLOCKED)),
+            " AND t.blocker_signature = 'dependency_abandoned' AND NOT EXISTS (
+                SELECT 1 FROM task_dependencies d JOIN tasks o ON o.key = d.depends_on_key
+                WHERE d.task_key = t.key AND o.status = ",
+            task_status!(ABANDONED),
+            ")"
+        )
+    };
+}
+
+/// Expands to a statement for the tasks `t` of a selection. The statement's parameter `$1` is the key in the selection.
+macro_rules! for_selection {
+    ($selection:expr, $before:expr, $after:expr) => {
+        match $selection {
+            Selection::PendingOfRun(_) => concat!($before, of_run!(task_status!(PENDING)), $after),
+            Selection::BlockedOfRun(_) => concat!($before, of_run!(task_status!(BLOCKED)), $after),
+            Selection::PendingDependents(_) => concat!($before, dependents!(task_status!(PENDING)), $after),
+            Selection::UnblockedDependents(_) => concat!($before, unblocked_dependents!(), $after),
+        }
+    };
+}
+
+impl Selection {
+    fn key(self) -> Key {
+        let (Self::PendingOfRun(key)
+        | Self::BlockedOfRun(key)
+        | Self::PendingDependents(key)
+        | Self::UnblockedDependents(key)) = self;
+        key
+    }
+}
+
+/// Returns the number of the selected tasks.
+pub fn count(tx: &mut dyn Tx, selection: Selection) -> Result<usize> {
+    let sql = for_selection!(selection, "SELECT COUNT(*) FROM tasks t WHERE ", "");
+    let count: Option<i64> = first(tx, sql, params![selection.key()], |row| row.take())?;
+    Ok(usize::try_from(count.unwrap_or(0)).unwrap_or(0))
+}
+
+/// The events of a change, one for each selected task.
+pub struct TaskEvents<F> {
+    /// The event of a task without a summary and a blocker signature.
+    pub draft: EventDraft,
+    /// Returns the event of a task with the summary and the blocker signature. None if the event contains neither.
+    pub with_report: Option<F>,
+}
+
+/// Appends an event for each selected task of a run, in plan order. Call this function before the change.
+pub fn append_events<F>(
+    tx: &mut dyn Tx,
+    run_key: Key,
+    selection: Selection,
+    count: usize,
+    events: &TaskEvents<F>,
+) -> Result<()>
+where
+    F: Fn(Option<&str>, Option<&str>) -> EventDraft,
+{
+    let before = events::reserve(tx, run_key, count)?;
+    let draft = &events.draft;
+    let sql = for_selection!(
+        selection,
+        "INSERT INTO events (position, run_key, seq, task_key, source, kind, message, payload, create_time)
+        SELECT $2 + ROW_NUMBER() OVER (ORDER BY t.ordinal), t.run_key, $3 + ROW_NUMBER() OVER (ORDER BY t.ordinal), t.key,
+            $4, $5, $6, $7, $8
+        FROM tasks t WHERE ",
+        " ORDER BY t.ordinal"
+    );
+    let now = tx.now();
+    let key = selection.key();
+    let bound = params![key, before.position, before.seq, draft.source, draft.kind, draft.message, draft.payload, now];
+    tx.write(sql, bound)?;
+    match &events.with_report {
+        Some(with_report) => complete_payloads(tx, before, count, with_report),
+        None => Ok(()),
+    }
+}
+
+/// Replaces the payloads of the appended events whose tasks have a summary or a blocker signature.
+fn complete_payloads(
+    tx: &mut dyn Tx,
+    before: Reserved,
+    count: usize,
+    with_report: &impl Fn(Option<&str>, Option<&str>) -> EventDraft,
+) -> Result<()> {
+    let sql = "SELECT e.position, t.implementation_summary, t.blocker_signature
+        FROM events e JOIN tasks t ON t.key = e.task_key
+        WHERE e.position > $1 AND e.position <= $2
+            AND (t.implementation_summary IS NOT NULL OR t.blocker_signature IS NOT NULL)
+        ORDER BY e.position LIMIT $3";
+    let last = before.position + i64::try_from(count).unwrap_or(i64::MAX);
+    let mut after = before.position;
+    loop {
+        let reports: Vec<(i64, Option<String>, Option<String>)> =
+            all(tx, sql, params![after, last, PAGE], |row| Ok((row.take()?, row.take()?, row.take()?)))?;
+        for (position, summary, signature) in &reports {
+            let payload = with_report(summary.as_deref(), signature.as_deref()).payload;
+            tx.write("UPDATE events SET payload = $2 WHERE position = $1", params![position, payload])?;
+            after = *position;
+        }
+        if reports.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Sets the status of the selected tasks to `to`, and makes their lease tokens stale.
+pub fn set_status(tx: &mut dyn Tx, selection: Selection, to: TaskStatus) -> Result<()> {
+    let signature = (to == TaskStatus::Blocked).then_some(DEPENDENCY_ABANDONED);
+    let sql = for_selection!(
+        selection,
+        "UPDATE tasks AS t SET status = $2, blocker_signature = COALESCE($4, blocker_signature), agent_id = NULL,
+            lease_token = NULL, lease_duration = NULL, lease_expire_time = NULL, revision = revision + 1, update_time = $3
+        WHERE ",
+        ""
+    );
+    let now = tx.now();
+    tx.write(sql, params![selection.key(), to, now, signature])
+}
+
+/// Sets the status of the selected tasks to PENDING, and records the change for the servers' claims.
+pub fn set_pending(tx: &mut dyn Tx, selection: Selection) -> Result<()> {
+    let version = tx.next_claim_version()?;
+    let sql = for_selection!(
+        selection,
+        concat!(
+            "UPDATE tasks AS t SET status = ",
+            task_status!(PENDING),
+            ", blocker_signature = NULL, agent_id = NULL, lease_token = NULL,
+            lease_duration = NULL, lease_expire_time = NULL, revision = revision + 1, update_time = $2,
+            is_delayed = CASE WHEN not_before_time > $2 THEN 1 ELSE 0 END, claim_version = $3
+        WHERE "
+        ),
+        ""
+    );
+    let now = tx.now();
+    tx.write(sql, params![selection.key(), now, version])
+}
