@@ -5,7 +5,7 @@
 //! wake-up carries no result: a woken call reads the store again. A call registers and enables its notification before
 //! the call reads the store, so a change that commits after the read wakes the call.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,9 +23,9 @@ pub struct Waiters {
     /// The ClaimTask calls that wait for a task. Calls that accept the same tasks share a list: if one call finds no
     /// task, the other calls of the list find no task either.
     pub claims: WaitLists<ClaimCriteria>,
-    /// The waiting ClaimTask calls that have a request_id, by RPC and request_id. When the server stores the response
-    /// to a call, the duplicates of the call return the stored response.
-    pub duplicates: WaitLists<(&'static str, String)>,
+    /// The waiting ClaimTask calls that have a request_id. When the server stores the response to a call, the duplicates
+    /// of the call return the stored response.
+    pub duplicates: WaitLists<CallIdentity>,
     /// The waiting WaitApproval calls, by the key of the approval.
     pub approvals: WaitLists<Key>,
     /// The time at which the sweeper must act next.
@@ -41,13 +41,50 @@ pub struct ClaimCriteria {
     pub capabilities: BTreeSet<String>,
 }
 
-impl ClaimCriteria {
-    fn accepts_run(&self, run_key: Key) -> bool {
-        self.run.as_ref().is_none_or(|(key, _)| *key == run_key)
-    }
+/// A group of the lists of waiting claims that one change can serve.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ClaimGroup {
+    /// The claims that accept the tasks of all runs.
+    AnyRun,
+    /// The claims that accept only the tasks of one run. The value is the key of the run.
+    Run(Key),
+    /// The claims that accept only the tasks of one run, for all runs with a `repo_path`. The value is the `repo_path`.
+    Repository(String),
+}
 
-    fn accepts_repo(&self, repo_path: &str) -> bool {
-        self.run.as_ref().is_none_or(|(_, repo)| repo == repo_path)
+impl WaitKey for ClaimCriteria {
+    type Group = ClaimGroup;
+
+    fn groups(&self) -> Vec<ClaimGroup> {
+        match &self.run {
+            None => vec![ClaimGroup::AnyRun],
+            Some((key, repo_path)) => vec![ClaimGroup::Run(*key), ClaimGroup::Repository(repo_path.clone())],
+        }
+    }
+}
+
+/// Identifies a call with a request_id, and the duplicates of the call.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CallIdentity {
+    /// Name of the RPC.
+    pub rpc: &'static str,
+    /// The request_id of the call.
+    pub request_id: String,
+}
+
+impl WaitKey for CallIdentity {
+    type Group = Self;
+
+    fn groups(&self) -> Vec<Self> {
+        vec![self.clone()]
+    }
+}
+
+impl WaitKey for Key {
+    type Group = Self;
+
+    fn groups(&self) -> Vec<Self> {
+        vec![*self]
     }
 }
 
@@ -61,25 +98,44 @@ impl Waiters {
     /// Wakes the calls that wait for the change in `signal`, or records the due time in `signal`.
     pub fn handle(&self, signal: &Signal) {
         match signal {
-            Signal::Ready { run_key, tasks } => self.claims.notify(*tasks, |claims| claims.accepts_run(*run_key)),
+            Signal::Ready { run_key, tasks } => {
+                self.claims.notify(&ClaimGroup::AnyRun, *tasks);
+                self.claims.notify(&ClaimGroup::Run(*run_key), *tasks);
+            }
             // Wake only one claim of each list, because the number of tasks that became ready is unknown. If the woken
             // claim finds a task with paths, `Wakeup::report_task` wakes two more claims.
-            Signal::PathsFreed { repo_path } => self.claims.notify(1, |claims| claims.accepts_repo(repo_path)),
-            Signal::RunEnded(key) => {
-                self.claims.notify(usize::MAX, |claims| claims.run.as_ref().is_some_and(|(run, _)| run == key));
+            Signal::PathsFreed { repo_path } => {
+                self.claims.notify(&ClaimGroup::AnyRun, 1);
+                self.claims.notify(&ClaimGroup::Repository(repo_path.clone()), 1);
             }
+            Signal::RunEnded(key) => self.claims.notify(&ClaimGroup::Run(*key), usize::MAX),
             Signal::Answered { rpc, request_id } => {
-                self.duplicates.notify(usize::MAX, |(other, id)| other == rpc && id == request_id);
+                self.duplicates.notify(&CallIdentity { rpc, request_id: request_id.clone() }, usize::MAX);
             }
-            Signal::Decided(key) => self.approvals.notify(usize::MAX, |approval| approval == key),
+            Signal::Decided(key) => self.approvals.notify(key, usize::MAX),
             Signal::Due(time) => self.due_timer.bring_forward(*time),
         }
     }
 }
 
-/// Lists of held calls, with one list for each key. A key names the change that the calls of a list wait for.
-pub struct WaitLists<K> {
-    lists: Mutex<HashMap<K, WaitList>>,
+/// Names the change that the calls of a list wait for.
+pub trait WaitKey: Clone + Eq + Hash {
+    /// The lists that one change notifies together.
+    type Group: Eq + Hash;
+
+    /// Returns the groups to which the list of this key belongs.
+    fn groups(&self) -> Vec<Self::Group>;
+}
+
+/// Lists of held calls, with one list for each key. A notification finds its lists by their group, so the calls that
+/// wait for other changes cost nothing.
+pub struct WaitLists<K: WaitKey> {
+    lists: Mutex<Lists<K>>,
+}
+
+struct Lists<K: WaitKey> {
+    by_key: HashMap<K, WaitList>,
+    by_group: HashMap<K::Group, HashSet<K>>,
 }
 
 struct WaitList {
@@ -87,37 +143,35 @@ struct WaitList {
     waiters: usize,
 }
 
-impl<K> Default for WaitLists<K> {
+impl<K: WaitKey> Default for WaitLists<K> {
     fn default() -> Self {
-        Self { lists: Mutex::default() }
+        Self { lists: Mutex::new(Lists { by_key: HashMap::new(), by_group: HashMap::new() }) }
     }
 }
 
-impl<K: Clone + Eq + Hash> WaitLists<K> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, WaitList>> {
-        // Ignore lock poisoning. Each change of `lists` is one step, so a panic can't leave `lists` partially updated.
+impl<K: WaitKey> WaitLists<K> {
+    fn lock(&self) -> MutexGuard<'_, Lists<K>> {
+        // Ignore lock poisoning. Each change of the lists is short and calls no code that can panic.
         self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Registers a held call in the list of `key` and returns the waiter. Dropping the waiter removes the call from the
     /// list.
     pub fn register(&self, key: K) -> Waiter<'_, K> {
-        let mut lists = self.lock();
-        let list = lists.entry(key.clone()).or_insert_with(|| WaitList { notify: Arc::default(), waiters: 0 });
-        list.waiters += 1;
-        let notify = Arc::clone(&list.notify);
-        drop(lists);
+        let notify = self.lock().add(&key);
         Waiter { lists: self, key, notify }
     }
 
     /// Returns the number of held calls in all lists.
     pub fn waiter_count(&self) -> usize {
-        self.lock().values().map(|list| list.waiters).sum()
+        self.lock().by_key.values().map(|list| list.waiters).sum()
     }
 
-    /// Wakes at most `count` calls of each list whose key passes the test `matches`.
-    fn notify(&self, count: usize, matches: impl Fn(&K) -> bool) {
-        for (_, list) in self.lock().iter().filter(|(key, _)| matches(key)) {
+    /// Wakes at most `count` calls of each list of a group.
+    fn notify(&self, group: &K::Group, count: usize) {
+        let lists = self.lock();
+        let keys = lists.by_group.get(group).into_iter().flatten();
+        for list in keys.filter_map(|key| lists.by_key.get(key)) {
             for _ in 0..count.min(list.waiters) {
                 list.notify.notify_one();
             }
@@ -125,15 +179,46 @@ impl<K: Clone + Eq + Hash> WaitLists<K> {
     }
 }
 
+impl<K: WaitKey> Lists<K> {
+    fn add(&mut self, key: &K) -> Arc<Notify> {
+        if !self.by_key.contains_key(key) {
+            for group in key.groups() {
+                self.by_group.entry(group).or_default().insert(key.clone());
+            }
+        }
+        let new_list = || WaitList { notify: Arc::default(), waiters: 0 };
+        let list = self.by_key.entry(key.clone()).or_insert_with(new_list);
+        list.waiters += 1;
+        Arc::clone(&list.notify)
+    }
+
+    fn remove(&mut self, key: &K) {
+        let Some(list) = self.by_key.get_mut(key) else { return };
+        list.waiters -= 1;
+        if list.waiters > 0 {
+            return;
+        }
+        self.by_key.remove(key);
+        for group in key.groups() {
+            if let Some(keys) = self.by_group.get_mut(&group) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.by_group.remove(&group);
+                }
+            }
+        }
+    }
+}
+
 /// A registered call. If the call is notified and ends before the call reads the store, another call of the list is
 /// notified.
-pub struct Waiter<'a, K: Clone + Eq + Hash> {
+pub struct Waiter<'a, K: WaitKey> {
     lists: &'a WaitLists<K>,
     key: K,
     notify: Arc<Notify>,
 }
 
-impl<K: Clone + Eq + Hash> Waiter<'_, K> {
+impl<K: WaitKey> Waiter<'_, K> {
     /// Returns a future that completes at the next notification. Call this method before a read that may find no
     /// result. The future receives every notification that is sent after this method returns, even before the first
     /// poll.
@@ -152,12 +237,12 @@ impl<K: Clone + Eq + Hash> Waiter<'_, K> {
 
 /// A notification that a held call has received. If the notification is dropped without a report, because the caller
 /// disconnected or the read failed, another call of the list is woken.
-pub struct Wakeup<'a, K: Clone + Eq + Hash> {
+pub struct Wakeup<'a, K: WaitKey> {
     waiter: &'a Waiter<'a, K>,
     is_passed_on: bool,
 }
 
-impl<K: Clone + Eq + Hash> Wakeup<'_, K> {
+impl<K: WaitKey> Wakeup<'_, K> {
     /// Reports that the call found a task. If the task has paths, the function wakes two more calls of the list. When
     /// the lease of a task with paths ends, only one call of each list is woken, because only a check of every task
     /// would show how many tasks became ready.
@@ -176,7 +261,7 @@ impl<K: Clone + Eq + Hash> Wakeup<'_, K> {
     }
 }
 
-impl<K: Clone + Eq + Hash> Drop for Wakeup<'_, K> {
+impl<K: WaitKey> Drop for Wakeup<'_, K> {
     fn drop(&mut self) {
         if self.is_passed_on {
             self.waiter.notify.notify_one();
@@ -184,15 +269,9 @@ impl<K: Clone + Eq + Hash> Drop for Wakeup<'_, K> {
     }
 }
 
-impl<K: Clone + Eq + Hash> Drop for Waiter<'_, K> {
+impl<K: WaitKey> Drop for Waiter<'_, K> {
     fn drop(&mut self) {
-        let mut lists = self.lists.lock();
-        if let Some(list) = lists.get_mut(&self.key) {
-            list.waiters -= 1;
-            if list.waiters == 0 {
-                lists.remove(&self.key);
-            }
-        }
+        self.lists.lock().remove(&self.key);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::domain::field;
 use crate::error::{Error, Result};
 use crate::store::requests::{self, StoredAnswer};
 use crate::store::{JobOptions, Lane, Signal, Tx};
+use crate::wake::CallIdentity;
 
 /// The identity of a mutating call, and the call's options for the writer's queue.
 #[derive(Clone)]
@@ -50,8 +51,8 @@ impl Call {
     }
 
     /// Returns the RPC and the request_id, or None if the call has no request_id.
-    pub fn identity(&self) -> Option<(&'static str, String)> {
-        self.key.as_ref().map(|key| (self.rpc, key.request_id.clone()))
+    pub fn identity(&self) -> Option<CallIdentity> {
+        self.key.as_ref().map(|key| CallIdentity { rpc: self.rpc, request_id: key.request_id.clone() })
     }
 
     /// Returns the call, exempt from the limits of the writer's queue. Use this function for a call that has already
