@@ -1,5 +1,5 @@
-//! This module performs the actions that become due as time passes. The sweeper expires leases and approvals, ends
-//! cancellations whose grace period has passed, and ends the delays of tasks whose `not_before_time` has passed.
+//! This module performs the actions that become due as time passes. The sweeper expires leases and approvals, continues
+//! cancellations, and ends the delays of tasks whose `not_before_time` has passed.
 //!
 //! The sweeper finds the rows of due tasks, approvals and runs in a read transaction, and processes each row in a write
 //! transaction. The write transaction checks again whether the row is due, because the row may have changed after the
@@ -138,15 +138,15 @@ impl Sweeper {
     }
 }
 
-/// Runs a separate transaction for each due lease, grace period and approval that a sweep has found, and one transaction
+/// Runs a separate transaction for each due lease, cancellation and approval that a sweep has found, and one transaction
 /// for at most 500 due tasks. If a row is no longer due, its transaction changes nothing.
 ///
 /// # Errors
 /// Fails if the store can't be written.
 pub async fn process_due_rows(store: &Store, due: DueRows, swept_at: Timestamp) -> Result<()> {
-    // Process the grace periods before the leases. If a lease ends because the grace period has passed, the agent has
+    // Process the cancellations before the leases. If a lease ends because the grace period has passed, the agent has
     // not failed, so the lease must not be logged as expired.
-    transact_each(store, due.graces, cancel::finish_if_grace_has_passed).await?;
+    transact_each(store, due.cancellations, cancel::continue_cancellation).await?;
     let expired = transact_each(store, due.leases, move |tx, key| lease::expire(tx, key, swept_at)).await?;
     expired.into_iter().flatten().for_each(|task| log_expired(&task));
     transact_each(store, due.approvals, approval::expire).await?;

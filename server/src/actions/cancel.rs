@@ -6,15 +6,19 @@ use super::run::save_status;
 use super::{approval, task};
 use crate::domain::Key;
 use crate::domain::event::SYSTEM;
+use crate::domain::limits;
 use crate::domain::run::{Run, RunStatus};
 use crate::domain::system_event;
+use crate::domain::task::TaskStatus;
 use crate::error::Result;
 use crate::store::many_tasks::Selection;
-use crate::store::{Signal, Tx, approvals, events, runs, tasks};
+use crate::store::{Limit, Signal, Tx, approvals, events, runs, tasks};
 
 /// Starts the cancellation of a run and returns the changed run. If no agent holds a lease on a task of the run, or if
 /// `grace` is zero, the cancellation starts and ends in one transaction. Otherwise the cancellation ends when no agent
-/// holds a lease on a task of the run, or when the grace period has passed. Fails if the run is COMPLETED or FAILED.
+/// holds a lease on a task of the run, or when the grace period has passed. If the run has more than
+/// `limits::CANCELLED_TASKS` (1,000) open tasks, `continue_cancellation` abandons the tasks. Fails if the run is COMPLETED
+/// or FAILED.
 pub fn cancel(tx: &mut dyn Tx, run_id: &str, reason: &str, grace: Duration) -> Result<Run> {
     let run = runs::get(tx, run_id)?;
     let next = run.cancelling(reason, grace, tx.now())?;
@@ -22,6 +26,11 @@ pub fn cancel(tx: &mut dyn Tx, run_id: &str, reason: &str, grace: Duration) -> R
         return Ok(next);
     }
     events::append(tx, run.key, &system_event::run_cancel_requested(&next, reason))?;
+    if has_many_open_tasks(tx, run.key)? {
+        save_status(tx, &run, &next)?;
+        tx.signal(Signal::Due(tx.now()));
+        return Ok(next);
+    }
     task::abandon_unleased(tx, run.key, Selection::PendingOfRun(run.key))?;
     if next.has_grace_ended(tx.now()) || !tasks::has_task_in_progress(tx, run.key)? {
         // The start and the end of the cancellation commit in one transaction, so the run's revision must increase by
@@ -35,27 +44,44 @@ pub fn cancel(tx: &mut dyn Tx, run_id: &str, reason: &str, grace: Duration) -> R
     Ok(next)
 }
 
-/// Ends the cancellation of a run without leased tasks. If the run is not being cancelled, the function does nothing.
+fn has_many_open_tasks(tx: &mut dyn Tx, run_key: Key) -> Result<bool> {
+    tasks::has_more_open_tasks(tx, run_key, limits::CANCELLED_TASKS)
+}
+
+/// Ends the cancellation of a run without leased tasks. If the run is not being cancelled, the function does nothing. If
+/// the run has very many open tasks, the sweeper ends the cancellation.
 pub fn finish_if_idle(tx: &mut dyn Tx, run_key: Key) -> Result<()> {
     if tasks::has_task_in_progress(tx, run_key)? {
         return Ok(());
     }
     let run = runs::get_by_key(tx, run_key)?;
-    if run.status == RunStatus::Cancelling {
-        finish(tx, &run)?;
+    if run.status != RunStatus::Cancelling {
+        return Ok(());
     }
-    Ok(())
+    if has_many_open_tasks(tx, run_key)? {
+        tx.signal(Signal::Due(tx.now()));
+        return Ok(());
+    }
+    finish(tx, &run).map(drop)
 }
 
-/// Ends the cancellation of a run whose grace period has passed. Returns true if the cancellation ended, and false if
-/// the grace period has not passed, or if the run is not being cancelled or was deleted.
-pub fn finish_if_grace_has_passed(tx: &mut dyn Tx, run_key: Key) -> Result<bool> {
-    let Some(run) = runs::find_by_key(tx, run_key)? else { return Ok(false) };
-    let is_over = run.status == RunStatus::Cancelling && run.has_grace_ended(tx.now());
-    if is_over {
-        finish(tx, &run)?;
+/// Continues the cancellation of a run: abandons at most `limits::CANCELLED_TASKS` (1,000) tasks, or ends the
+/// cancellation. While agents hold leases and the grace period has not passed, the function abandons only pending tasks.
+/// If the run is not being cancelled or was deleted, the function does nothing.
+pub fn continue_cancellation(tx: &mut dyn Tx, run_key: Key) -> Result<()> {
+    let Some(run) = runs::find_by_key(tx, run_key)? else { return Ok(()) };
+    if run.status != RunStatus::Cancelling {
+        return Ok(());
     }
-    Ok(is_over)
+    let is_over = run.has_grace_ended(tx.now()) || !tasks::has_task_in_progress(tx, run_key)?;
+    if is_over && !has_many_open_tasks(tx, run_key)? {
+        return finish(tx, &run).map(drop);
+    }
+    let all: &[TaskStatus] = &[TaskStatus::Pending, TaskStatus::InProgress, TaskStatus::Blocked];
+    let statuses = if is_over { all } else { &[TaskStatus::Pending] };
+    let limit = Limit { rows: limits::CANCELLED_TASKS, bytes: limits::PAGE_BYTES };
+    let page = tasks::list_with_statuses(tx, run_key, statuses, 0, limit)?;
+    task::abandon_each(tx, run_key, &page.rows)
 }
 
 fn finish(tx: &mut dyn Tx, run: &Run) -> Result<Run> {

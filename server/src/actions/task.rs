@@ -150,18 +150,26 @@ pub(super) fn abandon_unleased(tx: &mut dyn Tx, run_key: Key, selection: Selecti
 /// the number of tasks.
 pub(super) fn abandon_leased(tx: &mut dyn Tx, run_key: Key) -> Result<usize> {
     let leased = tasks::list_with_status(tx, run_key, TaskStatus::InProgress)?;
-    let mut drafts = Vec::with_capacity(leased.len());
-    for task in &leased {
+    abandon_each(tx, run_key, &leased)?;
+    Ok(leased.len())
+}
+
+/// Abandons tasks of a run one by one, and appends their events. Leaves the summaries of the tasks unchanged.
+pub(super) fn abandon_each(tx: &mut dyn Tx, run_key: Key, tasks: &[Task]) -> Result<()> {
+    let mut drafts = Vec::with_capacity(tasks.len());
+    for task in tasks {
         let next = task.with_status(TaskStatus::Abandoned, tx.now());
         tasks::save(tx, &next)?;
-        attempts::end_without_report(tx, task, AttemptStatus::Abandoned)?;
+        if task.is_held() {
+            attempts::end_without_report(tx, task, AttemptStatus::Abandoned)?;
+        }
         signal_status_change(tx, task, &next)?;
         drafts.push(system_event::task_abandoned_without_report(task));
     }
     if !drafts.is_empty() {
         events::append_all(tx, run_key, &drafts)?;
     }
-    Ok(leased.len())
+    Ok(())
 }
 
 /// Requeues a blocked, abandoned or in-progress task and returns the pending task. Also requeues the tasks that are

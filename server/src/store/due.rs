@@ -1,4 +1,4 @@
-//! This module finds rows that become due at a certain time: expired leases, ended grace periods, expired approvals,
+//! This module finds rows that become due at a certain time: expired leases, cancellations, expired approvals,
 //! and delayed tasks.
 
 use std::time::Duration;
@@ -34,8 +34,8 @@ macro_rules! undecided {
 pub struct DueRows {
     /// Keys of the tasks whose lease has expired.
     pub leases: Vec<Key>,
-    /// Keys of the runs whose grace period has ended.
-    pub graces: Vec<Key>,
+    /// Keys of the runs that are being cancelled, and whose grace period has ended or which have pending tasks.
+    pub cancellations: Vec<Key>,
     /// Keys of the pending approvals whose expiry time has passed.
     pub approvals: Vec<Key>,
     /// Whether the `not_before_time` of a delayed task has passed.
@@ -45,11 +45,11 @@ pub struct DueRows {
 impl DueRows {
     /// Returns whether nothing is due.
     pub fn is_empty(&self) -> bool {
-        self.leases.is_empty() && self.graces.is_empty() && self.approvals.is_empty() && !self.has_due_tasks
+        self.leases.is_empty() && self.cancellations.is_empty() && self.approvals.is_empty() && !self.has_due_tasks
     }
 }
 
-/// Returns the leases, grace periods and approvals that are due at `now`, at most 100 of each kind, and whether a
+/// Returns the leases, cancellations and approvals that are due at `now`, at most 100 of each kind, and whether a
 /// delayed task is due.
 pub fn find(tx: &mut dyn Tx, now: Timestamp) -> Result<DueRows> {
     let leases = concat!(
@@ -57,7 +57,14 @@ pub fn find(tx: &mut dyn Tx, now: Timestamp) -> Result<DueRows> {
         leased!(),
         " AND lease_expire_time <= $1 ORDER BY lease_expire_time LIMIT 100"
     );
-    let graces = concat!("SELECT key FROM runs WHERE ", in_grace!(), " AND grace_end_time <= $1 LIMIT 100");
+    let cancellations = concat!(
+        "SELECT key FROM runs WHERE ",
+        in_grace!(),
+        " AND grace_end_time IS NOT NULL AND (grace_end_time <= $1 OR EXISTS
+            (SELECT 1 FROM tasks t WHERE t.run_key = runs.key AND t.status = ",
+        task_status!(PENDING),
+        ")) LIMIT 100"
+    );
     let approvals = concat!(
         "SELECT key FROM approvals WHERE ",
         undecided!(),
@@ -65,7 +72,7 @@ pub fn find(tx: &mut dyn Tx, now: Timestamp) -> Result<DueRows> {
     );
     Ok(DueRows {
         leases: all(tx, leases, params![now], |row| row.take())?,
-        graces: all(tx, graces, params![now], |row| row.take())?,
+        cancellations: all(tx, cancellations, params![now], |row| row.take())?,
         approvals: all(tx, approvals, params![now], |row| row.take())?,
         has_due_tasks: next_delay_end(tx)?.is_some_and(|time| time <= now),
     })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::column::json_text;
 use super::names::task_status;
 use super::table::{select, table};
-use super::{Limit, Page, Tx, all, any, dependencies, first, page, params, path_sets};
+use super::{Limit, Page, Tx, all, any, dependencies, first, page, params, path_sets, row_limit};
 use crate::domain::Key;
 use crate::domain::lease::Lease;
 use crate::domain::plan::{Dependency, ExistingTask};
@@ -195,6 +195,20 @@ pub fn extend_lease(tx: &mut dyn Tx, key: Key, expire_time: Timestamp) -> Result
 pub fn has_task_in_progress(tx: &mut dyn Tx, run_key: Key) -> Result<bool> {
     let sql = concat!("SELECT key FROM tasks WHERE run_key = $1 AND status = ", task_status!(IN_PROGRESS), " LIMIT 1");
     any(tx, sql, params![run_key])
+}
+
+/// Returns whether a run has more than `count` open tasks, which are pending, in progress or blocked.
+pub fn has_more_open_tasks(tx: &mut dyn Tx, run_key: Key, count: usize) -> Result<bool> {
+    let sql = concat!(
+        "SELECT key FROM tasks WHERE run_key = $1 AND status IN (",
+        task_status!(PENDING),
+        ", ",
+        task_status!(IN_PROGRESS),
+        ", ",
+        task_status!(BLOCKED),
+        ") LIMIT 1 OFFSET $2"
+    );
+    any(tx, sql, params![run_key, row_limit(count)])
 }
 
 /// Returns all tasks of a run with the status `status`, in plan order.

@@ -210,3 +210,57 @@ async fn tasks_never_change_the_status_of_their_run() {
     complete(client, &claim(client, &run.id).await.unwrap()).await;
     assert_eq!(get_run(client, &run.id).await.status(), RunStatus::Running);
 }
+
+/// Adds 2,500 pending tasks, of which the last 500 depend on the first task, which an agent has claimed.
+async fn new_run_with_2500_tasks(client: &Client) -> (Run, Claim) {
+    let run = new_run(client).await;
+    let first = add_task(client, &run.id, draft("first")).await;
+    let claimed = claim(client, &run.id).await.unwrap();
+    for _ in 0..2 {
+        add_tasks(client, &run.id, vec![draft("t"); 1_000]).await;
+    }
+    add_tasks(client, &run.id, vec![TaskDraft { depends_on: vec![first.id], ..draft("later") }; 500]).await;
+    (run, claimed)
+}
+
+async fn assert_all_cancelled(client: &Client, run_id: &str) {
+    until_status(client, run_id, RunStatus::Cancelled).await;
+    let kinds = kinds(client, run_id).await;
+    assert_eq!(kinds.iter().filter(|kind| *kind == "task_abandoned").count(), 2_501);
+    assert_eq!(kinds.last().map(String::as_str), Some("run_cancelled"), "run_cancelled comes last");
+}
+
+#[tokio::test]
+async fn very_large_run_is_cancelled_in_parts_after_the_answer() {
+    let server = TestServer::start().await;
+    let client = &server.client;
+    let (run, claimed) = new_run_with_2500_tasks(client).await;
+    assert_eq!(cancel(client, &run.id, Some(0)).await.status(), RunStatus::Cancelling);
+    assert_eq!(reason(client.claim_task(claim_request(&run.id, "other")).await), Reason::RunEnded);
+    assert_all_cancelled(client, &run.id).await;
+    assert_eq!(get_task(client, &task_id(&claimed)).await.status(), TaskStatus::Abandoned);
+}
+
+#[tokio::test]
+async fn holder_in_a_very_large_cancelled_run_can_finish() {
+    let server = TestServer::start().await;
+    let client = &server.client;
+    let (run, claimed) = new_run_with_2500_tasks(client).await;
+    cancel(client, &run.id, Some(600)).await;
+    until_logged(client, &run.id, "task_abandoned", 2_500).await;
+    assert_eq!(get_run(client, &run.id).await.status(), RunStatus::Cancelling);
+    complete(client, &claimed).await;
+    until_status(client, &run.id, RunStatus::Cancelled).await;
+    assert_eq!(get_task(client, &task_id(&claimed)).await.status(), TaskStatus::Completed);
+}
+
+#[tokio::test]
+async fn cancellation_of_a_very_large_run_continues_after_a_restart() {
+    let server = TestServer::start().await;
+    let (run, _) = new_run_with_2500_tasks(&server.client).await;
+    cancel(&server.client, &run.id, Some(0)).await;
+    let server = server.restart().await;
+    until_logged(&server.client, &run.id, "task_abandoned", 2_500).await;
+    server.clock.advance(Duration::from_secs(30));
+    assert_all_cancelled(&server.client, &run.id).await;
+}
