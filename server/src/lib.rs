@@ -10,6 +10,7 @@ pub mod config;
 pub mod domain;
 pub mod error;
 pub mod housekeeping;
+mod incoming;
 pub mod rpc;
 pub mod server;
 pub mod store;

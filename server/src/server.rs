@@ -13,25 +13,23 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_stream::Stream;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::{Routes, RoutesBuilder};
-use tonic::transport::server::{Connected, TcpIncoming};
+use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
+use crate::domain::limits;
 use crate::domain::time::Timestamp;
 use crate::housekeeping;
+use crate::incoming;
 use crate::rpc::admission::Admission;
 use crate::rpc::{self, EncodedEvent, Hub};
 use crate::store::{OpenError, Store};
 use crate::sweeper::{self, Sweeper};
 use crate::wake::Waiters;
 use crate::watch::Tail;
-
-/// Maximum number of open calls and streams per connection. A client that needs more must open another connection.
-const STREAMS_PER_CONNECTION: u32 = 1024;
 
 /// Maximum number of streams per connection that a client may cause the server to reset. After this number, the server
 /// closes the connection. The default of tonic is no limit.
@@ -211,13 +209,10 @@ impl Listener {
     /// the listener fails.
     fn serve(self, routes: Routes, draining: watch::Receiver<bool>) -> ServeFuture {
         match self {
-            Self::Tcp(listener) => {
-                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-                Box::pin(serve(routes, incoming, draining))
-            }
+            Self::Tcp(listener) => Box::pin(serve(routes, incoming::accept_tcp(listener), draining)),
             Self::Unix(listener, socket_file) => Box::pin(async move {
                 let _socket_file = socket_file;
-                serve(routes, UnixListenerStream::new(listener), draining).await
+                serve(routes, incoming::accept_unix(listener), draining).await
             }),
         }
     }
@@ -232,7 +227,7 @@ where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
     tonic::transport::Server::builder()
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
         .http2_max_local_error_reset_streams(Some(RESETS_PER_CONNECTION))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

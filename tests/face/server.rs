@@ -17,7 +17,8 @@ async fn server_info_describes_the_server() {
     let info = server.client.get_server_info(GetServerInfoRequest {}).await.unwrap();
     assert_eq!(info.version, env!("CARGO_PKG_VERSION"));
     assert!(info.store.starts_with("sqlite 3."), "{}", info.store);
-    assert_eq!(info.limits.unwrap().request_bytes, 4 * 1024 * 1024);
+    let limits = info.limits.unwrap();
+    assert_eq!((limits.request_bytes, limits.streams_per_connection), (4 * 1024 * 1024, 1_024));
     let log_id = info.log_id.clone();
     assert!(!log_id.is_empty());
     server.clock.advance(Duration::from_secs(5));
@@ -167,4 +168,21 @@ async fn locked_database_answers_store_busy() {
     assert_eq!(reason(server.client.append_events(request.clone()).await), Reason::StoreBusy);
     other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(server.client.append_events(request).await.unwrap().first_seq, 2);
+}
+
+/// A server without free file descriptors must wait for one, and must not try to accept connections continuously.
+#[tokio::test(flavor = "multi_thread")]
+async fn server_without_free_file_descriptors_waits_and_then_serves_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Binary::start_with_file_limit(&folder.path().join("db"), 64);
+    let mut sockets = Vec::new();
+    for _ in 0..80 {
+        sockets.push(tokio::net::TcpStream::connect(&server.address).await.unwrap());
+    }
+    let before = server.cpu_ticks();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let used = server.cpu_ticks() - before;
+    assert!(used < 50, "the server used {used} % of a processor while it waited");
+    drop(sockets);
+    new_run(&server.connect().await).await;
 }

@@ -49,7 +49,20 @@ impl Binary {
 
     pub fn start_on(listen: &str, db: &Path, args: &[&str]) -> Self {
         let mut command = runhub(&["serve", "--listen", listen, "--db", db.to_str().unwrap(), "--log", "warn"]);
-        let mut child = command.args(args).stdout(Stdio::piped()).spawn().unwrap();
+        command.args(args);
+        Self::spawn(command)
+    }
+
+    /// Starts `runhub serve` with a limit of open files that the server can't raise.
+    pub fn start_with_file_limit(db: &Path, limit: usize) -> Self {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {limit}; exec \"$0\" serve --listen 127.0.0.1:0 --log warn --db \"$1\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_runhub"), db.to_str().unwrap()]).stdin(Stdio::null());
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.split(" listens on ").nth(1).and_then(|rest| rest.split(',').next());
@@ -76,6 +89,13 @@ impl Binary {
         let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
         let targets = files.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
         targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+    }
+
+    /// Returns the processor time that the process has used, in clock ticks of 10 ms.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
     /// Returns the resident memory.

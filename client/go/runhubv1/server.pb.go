@@ -72,6 +72,9 @@ type Limits struct {
 	MaxDelay *durationpb.Duration `protobuf:"bytes,20,opt,name=max_delay,json=maxDelay,proto3" json:"max_delay,omitempty"`
 	// Maximum `grace` of CancelRun.
 	MaxGrace *durationpb.Duration `protobuf:"bytes,21,opt,name=max_grace,json=maxGrace,proto3" json:"max_grace,omitempty"`
+	// Maximum number of open calls and streams on one connection. The client holds further calls back until an open call
+	// ends, so a client that needs more calls at the same time must open another connection.
+	StreamsPerConnection int32 `protobuf:"varint,23,opt,name=streams_per_connection,json=streamsPerConnection,proto3" json:"streams_per_connection,omitempty"`
 	// Maximum `wait` of a call. The server reduces a longer wait to this maximum.
 	MaxWait       *durationpb.Duration `protobuf:"bytes,18,opt,name=max_wait,json=maxWait,proto3" json:"max_wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -255,6 +258,13 @@ func (x *Limits) GetMaxGrace() *durationpb.Duration {
 	return nil
 }
 
+func (x *Limits) GetStreamsPerConnection() int32 {
+	if x != nil {
+		return x.StreamsPerConnection
+	}
+	return 0
+}
+
 func (x *Limits) GetMaxWait() *durationpb.Duration {
 	if x != nil {
 		return x.MaxWait
@@ -266,7 +276,7 @@ var File_runhub_v1_server_proto protoreflect.FileDescriptor
 
 const file_runhub_v1_server_proto_rawDesc = "" +
 	"\n" +
-	"\x16runhub/v1/server.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\"\x9f\a\n" +
+	"\x16runhub/v1/server.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\"\xd5\a\n" +
 	"\x06Limits\x12\x19\n" +
 	"\bid_bytes\x18\x01 \x01(\x05R\aidBytes\x12\x1d\n" +
 	"\n" +
@@ -298,6 +308,7 @@ const file_runhub_v1_server_proto_rawDesc = "" +
 	"task_bytes\x18\x16 \x01(\x05R\ttaskBytes\x126\n" +
 	"\tmax_delay\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\bmaxDelay\x126\n" +
 	"\tmax_grace\x18\x15 \x01(\v2\x19.google.protobuf.DurationR\bmaxGrace\x124\n" +
+	"\x16streams_per_connection\x18\x17 \x01(\x05R\x14streamsPerConnection\x124\n" +
 	"\bmax_wait\x18\x12 \x01(\v2\x19.google.protobuf.DurationR\amaxWaitB\x97\x01\n" +
 	"\rcom.runhub.v1B\vServerProtoP\x01Z4github.com/runhub/runhub/client/go/runhubv1;runhubv1\xa2\x02\x03RXX\xaa\x02\tRunhub.V1\xca\x02\tRunhub\\V1\xe2\x02\x15Runhub\\V1\\GPBMetadata\xea\x02\n" +
 	"Runhub::V1b\x06proto3"

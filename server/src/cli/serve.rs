@@ -77,6 +77,7 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
         keep: RetentionTimes { requests_for: args.keep_requests_for, events_for: args.keep_events_for },
         default_lease: args.default_lease,
     };
+    raise_file_limit();
     let db = config.db.display().to_string();
     let server = Server::bind(config, Arc::new(SystemClock)).await;
     let server = server.map_err(|error| {
@@ -90,6 +91,15 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     server.run(shutdown).await.map_err(|error| Failure::failed(error.to_string()))?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Raises the limit of open files to the maximum that the system allows for the process, because each connection needs a
+/// file descriptor. If the limit can't be raised, the server runs with the lower limit.
+fn raise_file_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::debug!(limit, "limit of open files"),
+        Err(error) => tracing::warn!(%error, "can't raise the limit of open files"),
+    }
 }
 
 /// Fails if other machines can reach the listen address and `--insecure` was not passed.

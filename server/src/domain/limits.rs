@@ -31,6 +31,8 @@ pub const BATCH_ENTRIES: usize = 1_000;
 /// Maximum number of calls of the admission class LIMITED that the server serves at the same time. The server reaches
 /// its highest call rate with half of this number of calls.
 pub const CALLS_IN_SERVICE: usize = 512;
+/// Maximum number of open calls and streams per connection. A client that needs more must open another connection.
+pub const STREAMS_PER_CONNECTION: u32 = 1_024;
 /// Maximum size of a request, in bytes.
 pub const REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// Maximum number of entries in a page or a list of a response.

@@ -48,6 +48,7 @@ fn list_limits(default_lease: Duration) -> v1::Limits {
         default_lease_duration: duration_to_proto(default_lease),
         max_wait: duration_to_proto(limits::WAIT),
         max_delay: duration_to_proto(limits::DELAY),
+        streams_per_connection: i32::try_from(limits::STREAMS_PER_CONNECTION).unwrap_or(i32::MAX),
         max_grace: duration_to_proto(limits::GRACE),
     }
 }

@@ -6,8 +6,20 @@ use super::rust_sources;
 const SERVER: &str = "server/src";
 
 /// The parts of the server, from the lowest to the highest. A part uses only itself and lower parts.
-const LAYERS: [&str; 11] =
-    ["domain", "store", "actions", "wake", "watch", "rpc", "sweeper", "housekeeping", "config", "server", "cli"];
+const LAYERS: [&str; 12] = [
+    "domain",
+    "store",
+    "actions",
+    "wake",
+    "watch",
+    "rpc",
+    "sweeper",
+    "housekeeping",
+    "config",
+    "incoming",
+    "server",
+    "cli",
+];
 
 /// Libraries that the files in a folder must not use.
 const FORBIDDEN: [(&str, &[&str]); 8] = [

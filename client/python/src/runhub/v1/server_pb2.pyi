@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Limits(_message.Message):
-    __slots__ = ("id_bytes", "name_bytes", "label_value_bytes", "path_bytes", "text_bytes", "value_bytes", "value_depth", "labels", "list_entries", "batch_entries", "request_bytes", "page_size", "page_bytes", "snapshot_bytes", "min_lease_duration", "max_lease_duration", "default_lease_duration", "globs_bytes", "task_bytes", "max_delay", "max_grace", "max_wait")
+    __slots__ = ("id_bytes", "name_bytes", "label_value_bytes", "path_bytes", "text_bytes", "value_bytes", "value_depth", "labels", "list_entries", "batch_entries", "request_bytes", "page_size", "page_bytes", "snapshot_bytes", "min_lease_duration", "max_lease_duration", "default_lease_duration", "globs_bytes", "task_bytes", "max_delay", "max_grace", "streams_per_connection", "max_wait")
     ID_BYTES_FIELD_NUMBER: _ClassVar[int]
     NAME_BYTES_FIELD_NUMBER: _ClassVar[int]
     LABEL_VALUE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +31,7 @@ class Limits(_message.Message):
     TASK_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_DELAY_FIELD_NUMBER: _ClassVar[int]
     MAX_GRACE_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_PER_CONNECTION_FIELD_NUMBER: _ClassVar[int]
     MAX_WAIT_FIELD_NUMBER: _ClassVar[int]
     id_bytes: int
     name_bytes: int
@@ -53,5 +54,6 @@ class Limits(_message.Message):
     task_bytes: int
     max_delay: _duration_pb2.Duration
     max_grace: _duration_pb2.Duration
+    streams_per_connection: int
     max_wait: _duration_pb2.Duration
-    def __init__(self, id_bytes: _Optional[int] = ..., name_bytes: _Optional[int] = ..., label_value_bytes: _Optional[int] = ..., path_bytes: _Optional[int] = ..., text_bytes: _Optional[int] = ..., value_bytes: _Optional[int] = ..., value_depth: _Optional[int] = ..., labels: _Optional[int] = ..., list_entries: _Optional[int] = ..., batch_entries: _Optional[int] = ..., request_bytes: _Optional[int] = ..., page_size: _Optional[int] = ..., page_bytes: _Optional[int] = ..., snapshot_bytes: _Optional[int] = ..., min_lease_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_lease_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., default_lease_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., globs_bytes: _Optional[int] = ..., task_bytes: _Optional[int] = ..., max_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_grace: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    def __init__(self, id_bytes: _Optional[int] = ..., name_bytes: _Optional[int] = ..., label_value_bytes: _Optional[int] = ..., path_bytes: _Optional[int] = ..., text_bytes: _Optional[int] = ..., value_bytes: _Optional[int] = ..., value_depth: _Optional[int] = ..., labels: _Optional[int] = ..., list_entries: _Optional[int] = ..., batch_entries: _Optional[int] = ..., request_bytes: _Optional[int] = ..., page_size: _Optional[int] = ..., page_bytes: _Optional[int] = ..., snapshot_bytes: _Optional[int] = ..., min_lease_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_lease_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., default_lease_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., globs_bytes: _Optional[int] = ..., task_bytes: _Optional[int] = ..., max_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_grace: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., streams_per_connection: _Optional[int] = ..., max_wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
