@@ -151,7 +151,7 @@ async fn create_runs(bench: &Bench, count: usize, drafts: &[v1::TaskDraft]) -> R
     Ok(())
 }
 
-/// Measures the heartbeats of an agent while other agents poll. Fails if a call fails.
+/// Measures the heartbeats of an agent while other agents poll. Returns one result row. Fails if a call fails.
 async fn measure_heartbeats(bench: &Bench, obstacle: Obstacle, run_id: &str) -> Result<Row, Error> {
     let lease_token = claim_other_task(bench).await?;
     let is_over = Arc::new(AtomicBool::new(false));
@@ -175,7 +175,7 @@ async fn measure_heartbeats(bench: &Bench, obstacle: Obstacle, run_id: &str) -> 
     Ok(Row::p99(name, &times).with_target(Target::AtMost(MAX_HEARTBEAT_MILLIS)))
 }
 
-/// Claims a task of a run of its own and returns the lease token.
+/// Creates a run with one task, claims the task, and returns the lease token. Fails if a call fails.
 pub async fn claim_other_task(bench: &Bench) -> Result<String, Error> {
     let run_id = bench.create_run().await?;
     add_drafts(bench, &run_id, vec![v1::TaskDraft { title: "other".to_owned(), ..Default::default() }]).await?;
@@ -184,6 +184,7 @@ pub async fn claim_other_task(bench: &Bench) -> Result<String, Error> {
 }
 
 /// Sends heartbeats for one lease over a separate connection until the counting time has passed. Returns the latencies.
+/// Fails if a call fails.
 async fn send_heartbeats(bench: &Bench, lease_token: &str) -> Result<Sample, Error> {
     let mut tasks = TaskServiceClient::new(load::connect(&bench.url, load::WIDE_WINDOW).await?);
     let beats = vec![v1::Beat { lease_token: lease_token.to_owned(), ..Default::default() }];
@@ -200,7 +201,7 @@ async fn send_heartbeats(bench: &Bench, lease_token: &str) -> Result<Sample, Err
 }
 
 /// Measures claims that find the only claimable task of a backlog with blocked paths, and claims that find no task.
-/// Fails if a call fails.
+/// Returns two result rows. Fails if a call fails.
 async fn measure_claims_beside_blocked_paths(bench: &Bench, run_id: &str) -> Result<Vec<Row>, Error> {
     let draft = v1::TaskDraft { title: "free".into(), allowed_paths: vec!["docs".into()], ..Default::default() };
     add_drafts(bench, run_id, vec![draft]).await?;
@@ -232,7 +233,8 @@ async fn claim_one(client: &Client, run_id: &str, times: &mut Sample) -> Result<
     Ok(claim)
 }
 
-/// Measures claims of tasks with 256 path patterns while 30 such tasks are leased. Fails if a call fails.
+/// Measures claims of tasks with 256 path patterns while 30 such tasks are leased. Returns one result row. Fails if a
+/// call fails.
 async fn measure_claims_of_many_patterns(bench: &Bench) -> Result<Row, Error> {
     let run_id = bench.create_run().await?;
     let claims = bench.scale_count(CLAIMS);
@@ -256,7 +258,8 @@ async fn measure_claims_of_many_patterns(bench: &Bench) -> Result<Row, Error> {
     Ok(Row::p50(name, &times).with_target(Target::AtMost(MAX_PATTERNS_MILLIS)))
 }
 
-/// Compares claims over 5,000 runs that have ready tasks with claims of one run. Fails if a call fails.
+/// Compares claims over 5,000 runs that have ready tasks with claims of one run. Returns one result row. Fails if a
+/// call fails.
 async fn measure_claims_of_many_runs(bench: &Bench) -> Result<Row, Error> {
     let runs = bench.scale_count(RUNS);
     let claims = bench.scale_count(CLAIMS);

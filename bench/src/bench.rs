@@ -118,7 +118,8 @@ impl Bench {
         if self.quick { 1 } else { 4 }
     }
 
-    /// Returns the condition that ends the load test of one round: 1.5 s have passed, or 0.1 s with the option `--quick`.
+    /// Returns the condition that ends the load test of one round: 1.5 s have passed, or 0.1 s with the option
+    /// `--quick`.
     pub fn round_stop_condition(&self) -> StopCondition {
         StopCondition::Time(Duration::from_millis(if self.quick { 100 } else { 1_500 }))
     }

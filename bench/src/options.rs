@@ -15,8 +15,8 @@ pub struct Options {
     groups: Vec<Group>,
 
     /// The URL of the server to measure. The bench keeps the server busy and leaves runs in the server's database. The
-    /// groups growth, idle, backlog, changes and overload ignore this option and measure servers that the bench starts. Default: the
-    /// bench starts a server with a temporary database
+    /// groups growth, idle, backlog, changes and overload ignore this option and measure servers that the bench starts.
+    /// Default: the bench starts a server with a temporary database
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
 
@@ -66,9 +66,11 @@ pub enum Group {
     Slow,
     /// Measures the memory of an idle server, and the time that a server needs to start
     Idle,
-    /// Measures the latency of heartbeats while agents poll tasks that they can't claim, and of claims beside such tasks
+    /// Measures the latency of heartbeats while agents poll tasks that they can't claim, and of claims beside such
+    /// tasks
     Backlog,
-    /// Measures the latency of heartbeats during one change of 50,000 tasks, and calls that extend a long chain of tasks
+    /// Measures the latency of heartbeats during one change of 50,000 tasks, and calls that extend a chain of 20,000
+    /// tasks
     Changes,
     /// Measures the rate and the latencies of calls, and the peak memory, while the server is overloaded
     Overload,

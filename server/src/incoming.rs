@@ -11,27 +11,27 @@ use tokio_stream::Stream;
 /// descriptor. Without the pause, the server would try again continuously and use a whole processor.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts TCP connections until the stream is dropped.
+/// Returns a stream that accepts TCP connections. The stream never ends and yields no error.
 pub fn accept_tcp(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
     stream::unfold(listener, |listener| async {
-        let connection = accept_patiently(|| listener.accept()).await;
+        let connection = accept_with_retries(|| listener.accept()).await;
         // Ignore the error. The connection then delays small messages, but works.
         let _ = connection.set_nodelay(true);
         Some((Ok(connection), listener))
     })
 }
 
-/// Accepts connections to a unix socket until the stream is dropped.
+/// Returns a stream that accepts connections to a unix socket. The stream never ends and yields no error.
 pub fn accept_unix(listener: UnixListener) -> impl Stream<Item = io::Result<UnixStream>> {
     stream::unfold(listener, |listener| async {
-        let connection = accept_patiently(|| listener.accept()).await;
+        let connection = accept_with_retries(|| listener.accept()).await;
         Some((Ok(connection), listener))
     })
 }
 
 /// Accepts one connection. If the system can't accept a connection, the function pauses and tries again, until a
 /// connection is accepted.
-async fn accept_patiently<C, A, F>(accept: impl Fn() -> F) -> C
+async fn accept_with_retries<C, A, F>(accept: impl Fn() -> F) -> C
 where
     F: Future<Output = io::Result<(C, A)>>,
 {
@@ -67,7 +67,7 @@ mod tests {
     async fn failed_accept_is_repeated_after_a_pause() {
         let tries = AtomicUsize::new(0);
         let start = std::time::Instant::now();
-        let accepted = accept_patiently(|| async {
+        let accepted = accept_with_retries(|| async {
             match tries.fetch_add(1, Ordering::Relaxed) {
                 0 => Err(io::ErrorKind::ConnectionAborted.into()),
                 1 | 2 => Err(io::Error::other("too many open files")),

@@ -138,8 +138,8 @@ impl Sweeper {
     }
 }
 
-/// Runs a separate transaction for each due lease, cancellation and approval that a sweep has found, and one transaction
-/// for at most 500 due tasks. If a row is no longer due, its transaction changes nothing.
+/// Runs a separate transaction for each due lease, cancellation and approval that a sweep has found, and one
+/// transaction for at most 500 due tasks. If a row is no longer due, its transaction changes nothing.
 ///
 /// # Errors
 /// Fails if the store can't be written.

@@ -23,8 +23,8 @@ pub struct Waiters {
     /// The ClaimTask calls that wait for a task. Calls that accept the same tasks share a list: if one call finds no
     /// task, the other calls of the list find no task either.
     pub claims: WaitLists<ClaimCriteria>,
-    /// The waiting ClaimTask calls that have a request_id. When the server stores the response to a call, the duplicates
-    /// of the call return the stored response.
+    /// The waiting ClaimTask calls that have a request_id. When the server stores the response to a call, the
+    /// duplicates of the call return the stored response.
     pub duplicates: WaitLists<CallIdentity>,
     /// The waiting WaitApproval calls, by the key of the approval.
     pub approvals: WaitLists<Key>,
@@ -41,14 +41,14 @@ pub struct ClaimCriteria {
     pub capabilities: BTreeSet<String>,
 }
 
-/// A group of the lists of waiting claims that one change can serve.
+/// A group of lists of waiting claims that one change notifies together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ClaimGroup {
     /// The claims that accept the tasks of all runs.
     AnyRun,
     /// The claims that accept only the tasks of one run. The value is the key of the run.
     Run(Key),
-    /// The claims that accept only the tasks of one run, for all runs with a `repo_path`. The value is the `repo_path`.
+    /// The claims that accept only the tasks of one run, if the run has this `repo_path`. The value is the `repo_path`.
     Repository(String),
 }
 
@@ -127,8 +127,8 @@ pub trait WaitKey: Clone + Eq + Hash {
     fn groups(&self) -> Vec<Self::Group>;
 }
 
-/// Lists of held calls, with one list for each key. A notification finds its lists by their group, so the calls that
-/// wait for other changes cost nothing.
+/// Lists of held calls, with one list for each key. A notification finds its lists by their group and does not visit
+/// the lists of other groups.
 pub struct WaitLists<K: WaitKey> {
     lists: Mutex<Lists<K>>,
 }

@@ -82,7 +82,7 @@ impl World {
         TaskDraft { spec, ..TaskDraft::default() }
     }
 
-    /// Makes one random change, which fails if the rules do not allow it.
+    /// Makes one random change. If the rules do not allow the change, the function ignores the error.
     async fn change(&mut self) {
         let run_id = pick(&mut self.random, &self.runs);
         match self.random.below(12) {
@@ -147,6 +147,7 @@ impl World {
     }
 
     /// Claims a task with random criteria, and checks that the claim finds the task that a search over all tasks finds.
+    /// Returns whether the claim found a task.
     async fn claim(&mut self) -> bool {
         let run_id = (self.random.below(2) == 0).then(|| pick(&mut self.random, &self.runs));
         let capabilities: Vec<String> =

@@ -2169,9 +2169,10 @@ type ExplainTaskResponse struct {
 	Claimable bool `protobuf:"varint,1,opt,name=claimable,proto3" json:"claimable,omitempty"`
 	// The reasons why the task can't be claimed, one for each obstacle. If `reasons` is empty, the task has no obstacle.
 	Reasons []*Obstacle `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`
-	// If `is_cut` is true, the server limited its work. Either the server stopped after 1,000 open dependencies, so
-	// `reasons` is incomplete. Or the comparison of two patterns in `allowed_paths` needs too much work, so the patterns
-	// count as overlapping. The server treats such patterns as overlapping in claims too.
+	// If `is_cut` is true, `reasons` is incomplete or inexact. `reasons` is incomplete if the server stopped after 1,000
+	// different open dependencies, or after 5,000 open dependencies when a shared dependency counts once for each
+	// dependent. `reasons` is inexact if a comparison of patterns in `allowed_paths` exceeds the server's limit of steps.
+	// ExplainTask then counts the patterns as overlapping, as a claim does.
 	IsCut         bool `protobuf:"varint,3,opt,name=is_cut,json=isCut,proto3" json:"is_cut,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -13,24 +13,25 @@ CREATE TABLE capability_sets (
 
 -- The key of the task's capability set. If the task requires no capabilities, the value is 0.
 ALTER TABLE tasks ADD COLUMN capability_set_key INTEGER NOT NULL DEFAULT 0;
--- If the server has not yet noticed that the task's not_before_time has passed, the value is 1. Otherwise, the value is
--- 0.
+-- If not_before_time has delayed the task and the server has not ended the delay yet, the value is 1. Otherwise, the
+-- value is 0. The server ends the delay once, so a clock that is set back does not delay the task again.
 ALTER TABLE tasks ADD COLUMN is_delayed INTEGER NOT NULL DEFAULT 0;
 UPDATE tasks SET is_delayed = 1 WHERE status = 1 AND not_before_time IS NOT NULL;
 
 -- The claim version grows with each change that can make a task claimable, or that starts or ends a path conflict. A
--- server compares the version with the version up to which it knows the classes, and then reads only the rows with a
--- greater claim_version: the tasks that became pending, the runs whose status changed, and the path sets for which a
--- lease began or ended.
+-- server compares the version with the version up to which the server has read the changes, and then reads only the
+-- rows with a greater claim_version: the tasks that became pending, the runs whose status changed, and the path sets
+-- for which a lease began or ended.
 ALTER TABLE counters ADD COLUMN claim_version INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE tasks ADD COLUMN claim_version INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN claim_version INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE path_sets ADD COLUMN claim_version INTEGER NOT NULL DEFAULT 0;
 
--- If the deletion of a run has ended a lease on the last task with this path set, the value is 1. The servers' claims
--- learn from the row that the lease has ended. The next start of the server removes the row.
-ALTER TABLE path_sets ADD COLUMN is_unused INTEGER NOT NULL DEFAULT 0;
-CREATE INDEX path_sets_unused ON path_sets (key) WHERE is_unused = 1;
+-- If the deletion of a run has ended a lease on a task with this path set, the value is 1. From the row, the claim
+-- index of each server reads that the lease has ended. If no task uses the path set, the next start of the server
+-- removes the row.
+ALTER TABLE path_sets ADD COLUMN is_removable INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX path_sets_removable ON path_sets (key) WHERE is_removable = 1;
 
 CREATE INDEX tasks_by_claim_version ON tasks (claim_version, key)
     WHERE status = 1 AND open_dependencies = 0 AND is_delayed = 0;
@@ -45,8 +46,8 @@ CREATE INDEX tasks_ready ON tasks (run_key, capability_set_key, path_set_key, pr
 -- The explanation of a claim that found no task reads the pending tasks in claim order.
 DROP INDEX tasks_waiting;
 CREATE INDEX tasks_pending ON tasks (run_key, priority DESC, ordinal) WHERE status = 1;
--- The index contains the path sets of leased tasks. The status is the first column, so that SQLite prefers this index to
--- the index of all tasks with a path set. Status 2 is IN_PROGRESS.
+-- The index contains the path sets of leased tasks. The status is the first column, so that SQLite prefers this index
+-- to the index of all tasks with a path set. Status 2 is IN_PROGRESS.
 DROP INDEX tasks_holding_paths;
 CREATE INDEX tasks_leased_paths ON tasks (status, path_set_key)
     WHERE status = 2 AND path_set_key IS NOT NULL AND lease_token IS NOT NULL;

@@ -14,11 +14,11 @@ use crate::error::Result;
 use crate::store::many_tasks::Selection;
 use crate::store::{Limit, Signal, Tx, approvals, events, runs, tasks};
 
-/// Starts the cancellation of a run and returns the changed run. If no agent holds a lease on a task of the run, or if
-/// `grace` is zero, the cancellation starts and ends in one transaction. Otherwise the cancellation ends when no agent
-/// holds a lease on a task of the run, or when the grace period has passed. If the run has more than
-/// `limits::CANCELLED_TASKS` (1,000) open tasks, `continue_cancellation` abandons the tasks. Fails if the run is COMPLETED
-/// or FAILED.
+/// Starts the cancellation of a run and returns the changed run. If the run has more than `limits::CANCELLED_TASKS`
+/// (1,000) open tasks, the function only sets the status CANCELLING, and the sweeper calls `continue_cancellation`.
+/// Otherwise, if no agent holds a lease on a task of the run, or if `grace` is zero, the cancellation starts and ends
+/// in one transaction. In all other cases, the cancellation ends when no agent holds a lease on a task of the run, or
+/// when the grace period has passed. Fails if the run is COMPLETED or FAILED.
 pub fn cancel(tx: &mut dyn Tx, run_id: &str, reason: &str, grace: Duration) -> Result<Run> {
     let run = runs::get(tx, run_id)?;
     let next = run.cancelling(reason, grace, tx.now())?;
@@ -48,8 +48,8 @@ fn has_many_open_tasks(tx: &mut dyn Tx, run_key: Key) -> Result<bool> {
     tasks::has_more_open_tasks(tx, run_key, limits::CANCELLED_TASKS)
 }
 
-/// Ends the cancellation of a run without leased tasks. If the run is not being cancelled, the function does nothing. If
-/// the run has very many open tasks, the sweeper ends the cancellation.
+/// Ends the cancellation of a run without leased tasks. If the run is not being cancelled, the function does nothing.
+/// If the run has more than `limits::CANCELLED_TASKS` (1,000) open tasks, the sweeper ends the cancellation.
 pub fn finish_if_idle(tx: &mut dyn Tx, run_key: Key) -> Result<()> {
     if tasks::has_task_in_progress(tx, run_key)? {
         return Ok(());
@@ -66,8 +66,8 @@ pub fn finish_if_idle(tx: &mut dyn Tx, run_key: Key) -> Result<()> {
 }
 
 /// Continues the cancellation of a run: abandons at most `limits::CANCELLED_TASKS` (1,000) tasks, or ends the
-/// cancellation. While agents hold leases and the grace period has not passed, the function abandons only pending tasks.
-/// If the run is not being cancelled or was deleted, the function does nothing.
+/// cancellation. While agents hold leases and the grace period has not passed, the function abandons only pending
+/// tasks. If the run is not being cancelled or was deleted, the function does nothing.
 pub fn continue_cancellation(tx: &mut dyn Tx, run_key: Key) -> Result<()> {
     let Some(run) = runs::find_by_key(tx, run_key)? else { return Ok(()) };
     if run.status != RunStatus::Cancelling {

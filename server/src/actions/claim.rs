@@ -37,8 +37,9 @@ pub struct Claim {
 }
 
 /// Leases the next claimable task to the agent. Returns the task and the lease, or None if no task is claimable. The
-/// outcome is `Postponed` if the transaction would take too long. `tries` is the number of times that the claim was
-/// postponed before. Fails if the requested run does not exist, has ended or is being cancelled.
+/// outcome is `Postponed` if the index is not loaded, or if the claim exceeds a limit on the work of one transaction.
+/// `tries` is the number of times that the claim was postponed before. Fails if the requested run does not exist, has
+/// ended or is being cancelled.
 pub fn claim(
     tx: &mut dyn Tx,
     request: &ClaimRequest,

@@ -1,4 +1,4 @@
-//! This module remembers which claims find no task, so that agents that poll without success cost almost nothing.
+//! This module caches which claims found no task, so that the server answers a repeated claim without the writer.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,10 +7,10 @@ use super::claim::ClaimRequest;
 use super::obstacle::Unclaimable;
 use crate::domain::time::Timestamp;
 
-/// Maximum number of remembered claims. A full memory is cleared.
+/// Maximum number of cached claims. A full cache is cleared.
 const MAX_CLAIMS: usize = 10_000;
 
-/// The claims that found no task. A claim is remembered by its run and its capabilities.
+/// A cache of the claims that found no task, by the run and the capabilities of the claim.
 #[derive(Default)]
 pub struct IdleClaims {
     claims: Mutex<HashMap<ClaimKey, IdleClaim>>,
@@ -21,9 +21,10 @@ type ClaimKey = (Option<String>, Vec<String>);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct IdleClaim {
-    /// The claim version at which no task was claimable.
+    /// The state of the store in which no task was claimable. If no such state is cached, the value is None.
     no_task: Option<Validity>,
-    /// The obstacles of the tasks, and the newest position at which they were counted.
+    /// The state of the store in which the obstacles were counted, and the counts. If no counts are cached, the value
+    /// is None.
     counted: Option<(Validity, Unclaimable)>,
 }
 
@@ -43,8 +44,8 @@ impl Validity {
 }
 
 impl IdleClaims {
-    /// Remembers that a claim found no task.
-    pub fn remember_no_task(&self, request: &ClaimRequest, validity: Validity) {
+    /// Caches that a claim found no task.
+    pub fn cache_no_task(&self, request: &ClaimRequest, validity: Validity) {
         self.change(request, |claim| claim.no_task = Some(validity));
     }
 
@@ -53,13 +54,13 @@ impl IdleClaims {
         self.get(request).no_task.is_some_and(|validity| validity.includes(claim_version, now))
     }
 
-    /// Remembers the obstacles to a claim.
-    pub fn remember_obstacles(&self, request: &ClaimRequest, validity: Validity, counted: Unclaimable) {
+    /// Caches the obstacles to a claim.
+    pub fn cache_obstacles(&self, request: &ClaimRequest, validity: Validity, counted: Unclaimable) {
         self.change(request, |claim| claim.counted = Some((validity, counted)));
     }
 
-    /// Returns the obstacles to a claim, or None if they must be counted. `position` is the position of the newest
-    /// committed event.
+    /// Returns the obstacles to a claim, or None if no valid counts are cached. `position` is the position of the
+    /// newest committed event.
     pub fn find_obstacles(&self, request: &ClaimRequest, position: i64, now: Timestamp) -> Option<Unclaimable> {
         let (validity, counted) = self.get(request).counted?;
         validity.includes(position, now).then_some(counted)
@@ -109,7 +110,7 @@ mod tests {
     fn result_is_valid_for_one_version_and_until_next_task_is_due() {
         let idle = IdleClaims::default();
         let later = NOW.plus(Duration::from_secs(5));
-        idle.remember_no_task(&request("a", &[]), Validity { number: 7, until: Some(later) });
+        idle.cache_no_task(&request("a", &[]), Validity { number: 7, until: Some(later) });
         assert!(idle.finds_no_task(&request("a", &[]), 7, NOW));
         assert!(!idle.finds_no_task(&request("a", &[]), 8, NOW));
         assert!(!idle.finds_no_task(&request("a", &[]), 7, later));
@@ -119,20 +120,20 @@ mod tests {
     fn result_is_valid_only_for_equal_run_and_capabilities() {
         let idle = IdleClaims::default();
         let validity = Validity { number: 7, until: None };
-        idle.remember_no_task(&request("a", &["x"]), validity);
+        idle.cache_no_task(&request("a", &["x"]), validity);
         assert!(!idle.finds_no_task(&request("b", &["x"]), 7, NOW));
         assert!(!idle.finds_no_task(&request("a", &["x", "y"]), 7, NOW));
         assert_eq!(idle.find_obstacles(&request("a", &["x"]), 7, NOW), None);
-        idle.remember_obstacles(&request("a", &["x"]), validity, Unclaimable { pending: 3, ..Unclaimable::default() });
+        idle.cache_obstacles(&request("a", &["x"]), validity, Unclaimable { pending: 3, ..Unclaimable::default() });
         assert!(idle.finds_no_task(&request("a", &["x"]), 7, NOW));
         assert_eq!(idle.find_obstacles(&request("a", &["x"]), 7, NOW).map(|counted| counted.pending), Some(3));
     }
 
     #[test]
-    fn full_memory_is_cleared() {
+    fn full_cache_is_cleared() {
         let idle = IdleClaims::default();
         for number in 0..=MAX_CLAIMS {
-            idle.remember_no_task(&request(&number.to_string(), &[]), Validity { number: 1, until: None });
+            idle.cache_no_task(&request(&number.to_string(), &[]), Validity { number: 1, until: None });
         }
         assert_eq!(idle.lock().len(), 1);
     }

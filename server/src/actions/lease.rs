@@ -48,8 +48,8 @@ const LOST_LEASE: HeartbeatResult = HeartbeatResult { state: LeaseState::Lost, e
 const LOST: Outcome<HeartbeatResult> = Outcome::Done(LOST_LEASE);
 
 /// Extends the lease of each heartbeat. If a lease has expired and the lease's task is still claimable, resumes the
-/// lease. Returns the state of each lease, in the order of the heartbeats. If the check of an expired lease is postponed,
-/// the outcome is `Postponed`, and a repeated transaction extends the other leases again.
+/// lease. Returns the state of each lease, in the order of the heartbeats. If the check of an expired lease is
+/// postponed, the outcome is `Postponed`, and a repeated transaction extends the other leases again.
 pub fn heartbeat(tx: &mut dyn Tx, heartbeat: &Heartbeat, index: &ClaimIndex) -> Result<Outcome<Vec<HeartbeatResult>>> {
     let mut results = Vec::with_capacity(heartbeat.beats.len());
     for beat in &heartbeat.beats {

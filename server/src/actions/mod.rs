@@ -39,8 +39,8 @@ pub enum Outcome<T, E = Error> {
     Done(T),
     /// The call was rejected, and the event that records the rejection must be committed.
     Rejected(E),
-    /// The call would keep the writer or a reader busy for too long. The caller does the work that the value names, and
-    /// runs the transaction again. What the transaction has changed is committed.
+    /// The work exceeds the limit of one transaction. The caller does the work that the value names, and runs the
+    /// transaction again. The changes of the transaction are committed.
     Postponed(Postponed),
 }
 
@@ -62,6 +62,6 @@ pub enum Postponed {
     Load,
     /// Compare path sets outside the transaction.
     Undecided(Undecided),
-    /// Nothing. The transaction has done a part of the work.
+    /// The caller has no work to do. The transaction has done a part of the work, and the next transaction continues.
     Again,
 }

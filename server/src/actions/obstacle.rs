@@ -1,17 +1,17 @@
 //! This module decides whether a task can be claimed, and reports the obstacles to a claim.
 //!
-//! Four parts of the server apply the rule for claimable tasks. `claim_index` selects a task for a claim, `is_claimable`
-//! checks one task, `explain` lists the obstacles of one task, and `count` counts the obstacles of pending tasks. The
-//! four parts share `RunStatus::allows_claims`, `domain::task::contains_all`, `Overlaps`, and the meaning of a ready task
-//! in `Task::is_ready` and the macro `ready!` of the store.
+//! Four parts of the server apply the rule for claimable tasks. `claim_index` selects a task for a claim,
+//! `is_claimable` checks one task, `explain` lists the obstacles of one task, and `count` counts the obstacles of
+//! pending tasks. The four parts share `RunStatus::allows_claims`, `domain::task::contains_all`, `Overlaps`, and the
+//! meaning of a ready task in `Task::is_ready` and the macro `ready!` of the store.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::claim_index::ClaimIndex;
-use super::paths::{LeasedPaths, Overlaps, PairLimit, PathCheck, Undecided};
+use super::paths::{LeasedTasks, Overlaps, PairLimit, PathCheck, Undecided};
 use super::{Outcome, Postponed};
 use crate::domain::Key;
-use crate::domain::glob::{Glob, GlobSet, Overlap, Work};
+use crate::domain::glob::{Glob, GlobSet, Overlap, StepLimit};
 use crate::domain::obstacle::{self, Obstacle};
 use crate::domain::run::RunStatus;
 use crate::domain::task::{Task, TaskStatus, contains_all};
@@ -21,7 +21,8 @@ use crate::store::{Tx, dependencies, pending, runs, tasks};
 /// Maximum number of open dependencies, direct and indirect, that `explain` visits.
 const MAX_DEPENDENCIES: usize = 1_000;
 
-/// Maximum number of open dependencies that `explain` reads, which includes dependencies that several tasks share.
+/// Maximum number of rows of open dependencies that `explain` reads. If several tasks share a dependency, `explain`
+/// reads a row for each of these tasks.
 const MAX_DEPENDENCY_ROWS: usize = 5_000;
 
 /// Maximum number of steps in which `explain` compares patterns, which takes less than 50 ms.
@@ -40,8 +41,9 @@ pub fn is_claimable(tx: &mut dyn Tx, task: &Task, run: RunStatus, index: &ClaimI
 pub struct Explanation {
     /// The obstacles.
     pub obstacles: Vec<Obstacle>,
-    /// Whether the explanation is incomplete, because the task has more than 1,000 open dependencies, or inexact, because
-    /// a comparison of paths needs too much work and the paths count as overlapping.
+    /// If the explanation is exact and complete, the value is false. The explanation is incomplete if `explain` stopped
+    /// at `MAX_DEPENDENCIES` (1,000) or `MAX_DEPENDENCY_ROWS` (5,000). The explanation is inexact if a comparison of
+    /// paths needs more than the permitted steps, so the paths count as overlapping.
     pub is_cut: bool,
 }
 
@@ -63,7 +65,8 @@ pub fn explain(tx: &mut dyn Tx, task_id: &str, overlaps: &Overlaps) -> Result<Ou
     Ok(Outcome::Done(found))
 }
 
-/// Adds an obstacle for each open dependency of the task, and for each indirect dependency that is BLOCKED or ABANDONED.
+/// Adds an obstacle for each open dependency of the task, and for each indirect dependency that is BLOCKED or
+/// ABANDONED.
 fn find_dependency_obstacles(tx: &mut dyn Tx, task: &Task, found: &mut Explanation) -> Result<()> {
     let mut seen: BTreeSet<Key> = BTreeSet::new();
     let mut rows = 0;
@@ -97,14 +100,15 @@ fn find_path_obstacles(
     found: &mut Explanation,
 ) -> Result<Option<Undecided>> {
     let Some(set) = task.path_set_key else { return Ok(None) };
-    let leased = LeasedPaths::default().list(tx, task.run_key)?;
+    let leased = LeasedTasks::default().list(tx, task.run_key)?;
     let undecided: Vec<Key> =
         leased.iter().map(|other| other.path_set_key).filter(|other| !overlaps.is_decided(set, *other)).collect();
     if !undecided.is_empty() {
-        // Compare the task with each leased task, not only up to the first overlap.
+        // Pass the path sets of the leased tasks as `sets`, because `decide_slice` compares each element of `sets`, but
+        // stops at the first element of `leased` that overlaps.
         return Ok(Some(Undecided { sets: undecided, leased: vec![set] }));
     }
-    let mut work = Work::of_steps(EXPLANATION_STEPS);
+    let mut work = StepLimit::new(EXPLANATION_STEPS);
     for other in leased.iter() {
         if !overlaps.decide(tx, set, other.path_set_key)?.overlaps {
             continue;
@@ -128,7 +132,7 @@ struct PatternOverlap {
 
 /// Returns the first pair of patterns, one from each list, that match a common path. Returns None if no patterns
 /// overlap.
-fn find_first_overlap(own: &[String], others: &[String], work: &mut Work) -> Option<PatternOverlap> {
+fn find_first_overlap(own: &[String], others: &[String], work: &mut StepLimit) -> Option<PatternOverlap> {
     let (own, own_globs) = parse_valid_globs(own);
     let (others, other_globs) = parse_valid_globs(others);
     let (at, other_at, is_cut) = match own_globs.find_first_overlap(&other_globs, work) {
@@ -187,7 +191,7 @@ pub fn count(
 /// Checks the paths of pending tasks. The check of a path set decides for all tasks with this path set.
 struct PathCounter<'a> {
     overlaps: &'a Overlaps,
-    leased: LeasedPaths,
+    leased: LeasedTasks,
     limit: PairLimit,
     known: HashMap<(Key, Key), bool>,
     /// The path sets of a run that the reader must compare before the count is complete.
@@ -198,7 +202,7 @@ impl<'a> PathCounter<'a> {
     fn new(overlaps: &'a Overlaps) -> Self {
         Self {
             overlaps,
-            leased: LeasedPaths::default(),
+            leased: LeasedTasks::default(),
             limit: PairLimit::default(),
             known: HashMap::new(),
             undecided: None,

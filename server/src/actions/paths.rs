@@ -15,8 +15,8 @@ use crate::store::path_sets::{self, LeasedTask};
 const MAX_PAIRS: usize = 500_000;
 /// Maximum total size of the patterns whose parsed forms are cached, in bytes.
 const MAX_PATTERN_BYTES: usize = 1024 * 1024;
-/// Maximum size of the patterns of a path set that a transaction of the writer compares itself. Larger path sets are
-/// compared on a reader, because all calls wait for the writer.
+/// Maximum total size of the patterns of a path set that the writer's transactions compare, in bytes. Larger path sets
+/// are compared on a reader, because all calls wait for the writer.
 const SMALL_SET_BYTES: usize = 512;
 /// Time after which a reader that compares path sets pauses, so that other reads can use the reader's connection.
 const SLICE: Duration = Duration::from_millis(20);
@@ -56,19 +56,20 @@ const DISJOINT: Decision = Decision { overlaps: false, is_cut: false };
 pub struct Undecided {
     /// The path sets of tasks that a caller wants to start.
     pub sets: Vec<Key>,
-    /// The path sets of leased tasks. Each path set in `sets` is compared with these path sets, in this order, until one
-    /// of them overlaps.
+    /// The path sets of leased tasks. Each path set in `sets` is compared with the path sets in `leased`, in this
+    /// order, until a path set in `leased` overlaps.
     pub leased: Vec<Key>,
 }
 
-/// Whether a task can start, as far as the paths of leased tasks matter.
+/// The result of the comparison of a task's path set with the path sets of the leased tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathCheck {
     /// No leased task has overlapping paths.
     Free,
     /// The path set of a leased task overlaps. The value is the key of that path set.
     Blocked(Key),
-    /// The transaction must not decide. The caller passes the path sets to `Overlaps::decide_slice`.
+    /// The comparison exceeds the limit of the transaction. The caller passes the path sets to
+    /// `Overlaps::decide_slice`.
     Undecided,
 }
 
@@ -151,10 +152,10 @@ impl Overlaps {
         decision
     }
 
-    /// Compares path sets that a transaction could not compare, and caches the decisions, for about 20 ms. `from` is the
-    /// number of elements of `undecided.sets` that are decided already. Returns the number of elements that are decided
-    /// afterwards. The decisions about the next element are cached, so the next call continues with the remaining
-    /// decisions. The function must only run on a reader.
+    /// Compares path sets that a transaction could not compare, and caches the decisions, for about 20 ms. `from` is
+    /// the number of elements of `undecided.sets` that are decided already. Returns the number of elements that are
+    /// decided afterwards. The decisions about the next element are cached, so the next call continues with the
+    /// remaining decisions. The function must only run on a reader.
     pub fn decide_slice(&self, tx: &mut dyn Tx, undecided: &Undecided, from: usize) -> Result<usize> {
         let start = Instant::now();
         for (at, set) in undecided.sets.iter().enumerate().skip(from) {
@@ -222,11 +223,11 @@ impl Cache {
 /// The leased tasks with paths, as one read transaction sees them. The first check of a run reads the tasks, and later
 /// checks of the run reuse the tasks.
 #[derive(Default)]
-pub struct LeasedPaths {
+pub struct LeasedTasks {
     by_run: HashMap<Key, Arc<[LeasedTask]>>,
 }
 
-impl LeasedPaths {
+impl LeasedTasks {
     /// Returns the leased tasks with paths in the repository of a run.
     pub fn list(&mut self, tx: &mut dyn Tx, run_key: Key) -> Result<Arc<[LeasedTask]>> {
         if let Some(leased) = self.by_run.get(&run_key) {

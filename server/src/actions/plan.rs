@@ -56,8 +56,9 @@ pub fn replace(tx: &mut dyn Tx, request: &ReplacePlan) -> Result<ReplacedPlan> {
     let run = runs::get(tx, &request.run_id)?;
     run.check_active()?;
     run.check_plan_version(request.expected_plan_version)?;
-    // The event `plan_replaced` contains the added tasks, but comes before the events of the abandoned tasks. Abandon the
-    // old tasks before the drafts are resolved, because a new task must not depend on an abandoned task.
+    // The event `plan_replaced` contains the added tasks, but comes before the events of the abandoned tasks, so
+    // reserve the event's seq and position first. Abandon the old tasks before the drafts are resolved, because a new
+    // task must not depend on an abandoned task.
     let replaced = events::reserve(tx, run.key, 1)?;
     let mut abandoned_count = abandon_unleased(tx, run.key, Selection::PendingOfRun(run.key))?;
     if !request.keep_in_progress {

@@ -146,8 +146,8 @@ pub(super) fn abandon_unleased(tx: &mut dyn Tx, run_key: Key, selection: Selecti
     Ok(count)
 }
 
-/// Abandons all tasks in progress of a run, and appends their events. Leaves the summaries of the tasks unchanged. Returns
-/// the number of tasks.
+/// Abandons all tasks in progress of a run, and appends their events. Leaves the summaries of the tasks unchanged.
+/// Returns the number of tasks.
 pub(super) fn abandon_leased(tx: &mut dyn Tx, run_key: Key) -> Result<usize> {
     let leased = tasks::list_with_status(tx, run_key, TaskStatus::InProgress)?;
     abandon_each(tx, run_key, &leased)?;
@@ -220,8 +220,8 @@ fn requeue_one(tx: &mut dyn Tx, task: &Task, next: &Task, reason: &str) -> Resul
     Ok(system_event::task_requeued(task, reason))
 }
 
-/// Requeues the tasks that were blocked only because the task `requeued` was abandoned. The tasks are not ready, because
-/// they depend on `requeued`.
+/// Requeues the tasks that were blocked only because the task `requeued` was abandoned. The tasks are not ready,
+/// because they depend on `requeued`.
 fn unblock_dependents(tx: &mut dyn Tx, requeued: &Task) -> Result<()> {
     let selection = Selection::UnblockedDependents(requeued.key);
     let count = many_tasks::count(tx, selection)?;

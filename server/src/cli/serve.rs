@@ -93,8 +93,8 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Raises the limit of open files to the maximum that the system allows for the process, because each connection needs a
-/// file descriptor. If the limit can't be raised, the server runs with the lower limit.
+/// Raises the limit of open files to the maximum that the system allows for the process, because each connection needs
+/// a file descriptor. If the limit can't be raised, the server runs with the lower limit.
 fn raise_file_limit() {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => tracing::debug!(limit, "limit of open files"),

@@ -1,8 +1,8 @@
 //! This module defines path globs, and decides whether two globs match a common path.
 //!
 //! A glob is a list of segments, and a segment is a list of tokens. The overlap check first compares the literal parts
-//! of two globs. If these parts do not decide the pair, the check walks both globs side by side (module `walk`). Simpler
-//! rules give wrong results, for example for `src/*.rs` and `src/foo*`, which both match `src/foo.rs`.
+//! of two globs. If these parts do not decide the pair, the check walks both globs side by side (module `walk`).
+//! Simpler rules give wrong results, for example for `src/*.rs` and `src/foo*`, which both match `src/foo.rs`.
 
 mod literals;
 mod set;
@@ -10,7 +10,7 @@ mod walk;
 
 use self::literals::Literals;
 pub use self::set::{GlobSet, Overlap};
-pub use self::walk::Work;
+pub use self::walk::StepLimit;
 
 /// Represents a pattern that matches paths relative to the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,14 +63,14 @@ impl Glob {
         Ok(Self { segments, literals })
     }
 
-    /// Returns whether there is a path that both globs match. Returns None if `work` is used up before the decision.
-    pub fn overlaps(&self, other: &Self, work: &mut Work) -> Option<bool> {
-        // Most pairs of globs differ in their literal parts. Comparing these parts decides such pairs without the slower
-        // walk.
+    /// Returns whether there is a path that both globs match. Returns None if `limit` is used up before the decision.
+    pub fn overlaps(&self, other: &Self, limit: &mut StepLimit) -> Option<bool> {
+        // Most pairs of globs differ in their literal parts. Comparing these parts decides such pairs without the
+        // slower walk.
         if !self.literals.may_match_common_path(&other.literals) {
             return Some(false);
         }
-        walk::overlap(&self.segments, &other.segments, work)
+        walk::overlap(&self.segments, &other.segments, limit)
     }
 }
 

@@ -46,8 +46,8 @@ pub struct Task {
     /// The database key of the set of the task's `required_capabilities`, or 0 if the task requires no capabilities.
     pub capability_set_key: Key,
     pub status: TaskStatus,
-    /// Whether the server has not yet noticed that `not_before_time` has passed. The server notices the passing once,
-    /// so a clock that is set back does not delay a task again.
+    /// If `not_before_time` has delayed the task and the server has not ended the delay yet, the value is true. The
+    /// server ends the delay once, so a clock that is set back does not delay the task again.
     pub is_delayed: bool,
     pub attempt_count: i32,
     pub failure_count: i32,
@@ -84,8 +84,8 @@ pub struct TaskSpec {
 }
 
 impl TaskSpec {
-    /// Returns whether `not_before_time` is in the future.
-    fn is_before_start(&self, now: Timestamp) -> bool {
+    /// Returns whether `not_before_time` is later than `now`.
+    fn has_future_not_before_time(&self, now: Timestamp) -> bool {
         self.not_before_time.is_some_and(|time| now < time)
     }
 }
@@ -207,7 +207,7 @@ impl Task {
             run_key: run.key,
             run_id: run.id.clone(),
             ordinal,
-            is_delayed: spec.is_before_start(now),
+            is_delayed: spec.has_future_not_before_time(now),
             spec,
             depends_on: Vec::new(),
             path_set_key: None,
@@ -250,7 +250,7 @@ impl Task {
 
     /// Returns the time before which agents can't claim the task, or None if the task is due.
     pub fn delay_end(&self, now: Timestamp) -> Option<Timestamp> {
-        self.spec.not_before_time.filter(|_| self.is_delayed && self.spec.is_before_start(now))
+        self.spec.not_before_time.filter(|_| self.is_delayed && self.spec.has_future_not_before_time(now))
     }
 
     /// Returns the task after a caller has completed, blocked, abandoned, failed or released the task. Fails if the
@@ -284,7 +284,7 @@ impl Task {
         }
         if let Some(delay) = ending.retry_delay {
             next.spec.not_before_time = Some(now.plus(delay));
-            next.is_delayed = next.spec.is_before_start(now);
+            next.is_delayed = next.spec.has_future_not_before_time(now);
         }
         Ok(next)
     }
@@ -355,7 +355,7 @@ impl Task {
     /// Returns the task in the status `to`, without a holder and without a lease. The revision increases by 1.
     pub fn with_status(&self, to: TaskStatus, now: Timestamp) -> Self {
         let revision = self.revision + 1;
-        let is_delayed = self.spec.is_before_start(now);
+        let is_delayed = self.spec.has_future_not_before_time(now);
         Self { status: to, is_delayed, agent_id: None, lease: None, revision, update_time: now, ..self.clone() }
     }
 

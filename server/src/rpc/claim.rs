@@ -48,14 +48,15 @@ impl Hub {
             let outcome = claim::claim(tx, &request, &index, tries.fetch_add(1, Ordering::Relaxed))?;
             if matches!(outcome, Outcome::Done(None)) {
                 let validity = Validity { number: tx.claim_version()?, until: index.next_delay_end() };
-                idle.remember_no_task(&request, validity);
+                idle.cache_no_task(&request, validity);
             }
             Ok(outcome.map(|claim| v1::ClaimTaskResponse { claim: claim.map(to_proto), unclaimable: None }))
         })
         .await
     }
 
-    /// Answers a claim that would find no task, without the writer. A duplicate request gets the stored response.
+    /// Answers a claim that would find no task, without the writer. A duplicate request gets the stored response. Fails
+    /// if the earlier call had different content, or if `check_repeat` does not allow the stored response.
     async fn answer_without_task(&self, call: Call) -> Result<Answer<v1::ClaimTaskResponse>> {
         if call.identity().is_some() {
             let stored = self.store.read_exempt(move |tx| find_stored_answer(tx, &call, &check_repeat)).await?;
@@ -132,13 +133,13 @@ impl Hub {
             let outcome = obstacle::count(tx, request.run_id.as_deref(), &request.capabilities, &overlaps)?;
             if let Outcome::Done(counted) = &outcome {
                 let validity = Validity { number: counters::newest_position(tx)?, until: due::next_delay_end(tx)? };
-                idle.remember_obstacles(&request, validity, *counted);
+                idle.cache_obstacles(&request, validity, *counted);
             }
             Ok(outcome)
         };
         // A call that was admitted and has waited must not be refused now.
         let is_exempt = !wait.is_zero();
-        self.read_or_postpone(is_exempt, count).await
+        self.read_until_done(is_exempt, count).await
     }
 }
 

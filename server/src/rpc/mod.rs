@@ -68,9 +68,9 @@ pub struct Hub {
     overlaps: Arc<Overlaps>,
     claim_index: Arc<ClaimIndex>,
     idle_claims: Arc<IdleClaims>,
-    /// Held while a call loads the claim index.
+    /// Lock that a call holds while the call loads the claim index.
     loading: Arc<tokio::sync::Mutex<()>>,
-    /// Held while a call counts the obstacles to its claim.
+    /// Lock that a call holds while the call counts the obstacles to its claim.
     counting: Arc<tokio::sync::Mutex<()>>,
     tail: Arc<Tail<EncodedEvent>>,
     /// The lease duration of a claim that requests none.

@@ -36,7 +36,7 @@ impl Hub {
     /// Runs a transaction body that reads, and returns the value of the body. If the transaction is postponed, the
     /// function does the named work and runs the transaction again. Only the first try of a call that is not exempt can
     /// be refused. Fails if the body fails.
-    pub async fn read_or_postpone<T: Send + 'static>(
+    pub async fn read_until_done<T: Send + 'static>(
         &self,
         mut is_exempt: bool,
         body: impl Fn(&mut dyn Tx) -> Result<Outcome<T>> + Send + Sync + 'static,

@@ -200,7 +200,7 @@ impl TaskService for Hub {
     async fn explain_task(&self, request: Request<v1::ExplainTaskRequest>) -> Reply<v1::ExplainTaskResponse> {
         let overlaps = Arc::clone(&self.overlaps);
         let task_id = field::id("task_id", &request.into_inner().task_id)?;
-        let found = self.read_or_postpone(false, move |tx| obstacle::explain(tx, &task_id, &overlaps)).await?;
+        let found = self.read_until_done(false, move |tx| obstacle::explain(tx, &task_id, &overlaps)).await?;
         Ok(Response::new(v1::ExplainTaskResponse {
             claimable: !found.obstacles.iter().any(Obstacle::applies_to_every_agent),
             reasons: convert::to_protos(found.obstacles),

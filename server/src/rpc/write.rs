@@ -174,7 +174,7 @@ impl Hub {
         }
     }
 
-    /// Does the work for which a transaction was postponed.
+    /// Does the work for which a transaction was postponed. Fails if the store can't be read.
     pub async fn prepare(&self, work: Postponed) -> Result<()> {
         match work {
             Postponed::Load => self.load_claim_index().await,

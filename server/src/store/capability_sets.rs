@@ -40,8 +40,8 @@ pub fn get(tx: &mut dyn Tx, key: Key) -> Result<Vec<String>> {
     })
 }
 
-/// Inserts the capability sets of all tasks that require capabilities but have no capability set. A database from before
-/// schema version 6 contains such tasks.
+/// Inserts the capability sets of all tasks that require capabilities but have no capability set. A database from
+/// before schema version 6 contains such tasks.
 pub fn insert_missing(tx: &mut dyn Tx) -> Result<()> {
     let sql = "SELECT key, required_capabilities FROM tasks
         WHERE capability_set_key = 0 AND required_capabilities <> '[]'";

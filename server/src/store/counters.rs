@@ -1,5 +1,5 @@
-//! This module reads and writes the table `counters`. The only row of the table stores the last assigned numbers, the
-//! newest removed position, and the log_id of the database.
+//! This module reads and writes the table `counters`. The only row of the table stores the last assigned position, key
+//! and claim version, the newest removed position, and the log_id of the database.
 
 use super::session::LastAssigned;
 use super::{Tx, first, params};

@@ -35,8 +35,8 @@ pub fn delete(tx: &mut dyn Tx, run: &Run, last_position: i64) -> Result<()> {
         tx.write(sql, params![run.key])?;
     }
     for key in path_sets {
-        // Keep the path sets whose leases end with the deletion, because the servers' claims learn from these rows that
-        // the leases have ended. `path_sets::remove_unused` removes the rows at the next start.
+        // Keep the path sets whose leases end with the deletion, because the claim index of each server reads from
+        // these rows that the leases have ended. `path_sets::remove_unused` removes the rows at the next start.
         let sql = "DELETE FROM path_sets
             WHERE key = $1 AND claim_version < $2 AND NOT EXISTS (SELECT 1 FROM tasks WHERE path_set_key = $1)";
         tx.write(sql, params![key, version])?;
@@ -44,11 +44,11 @@ pub fn delete(tx: &mut dyn Tx, run: &Run, last_position: i64) -> Result<()> {
     Ok(())
 }
 
-/// Records for the servers' claims that the leases of the run end. A run that is COMPLETED or FAILED can still have
-/// leased tasks.
+/// Records for the claim index that the leases of the run end. A run that is COMPLETED or FAILED can still have leased
+/// tasks.
 fn record_ended_leases(tx: &mut dyn Tx, run_key: Key, version: i64) -> Result<()> {
     let sql = concat!(
-        "UPDATE path_sets SET claim_version = $2, is_unused = 1 WHERE key IN
+        "UPDATE path_sets SET claim_version = $2, is_removable = 1 WHERE key IN
         (SELECT path_set_key FROM tasks WHERE run_key = $1 AND path_set_key IS NOT NULL AND status = ",
         task_status!(IN_PROGRESS),
         ")"

@@ -14,7 +14,7 @@ pub fn insert(tx: &mut dyn Tx, task_key: Key, depends_on_key: Key) -> Result<()>
 }
 
 /// Decrements the number of open dependencies of each task that depends on a completed task, and records the tasks for
-/// the servers' claims. Returns the number of updated tasks. The revisions of the updated tasks do not change.
+/// the claim index. Returns the number of updated tasks. The revisions of the updated tasks do not change.
 pub fn decrement_open_dependencies(tx: &mut dyn Tx, completed_key: Key) -> Result<u64> {
     let sql = "UPDATE tasks SET open_dependencies = open_dependencies - 1, claim_version = $2
         WHERE key IN (SELECT task_key FROM task_dependencies WHERE depends_on_key = $1)";

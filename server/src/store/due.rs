@@ -107,8 +107,8 @@ fn count_by_run(mut run_keys: Vec<Key>) -> Vec<(Key, usize)> {
     run_keys.chunk_by(|one, next| one == next).map(|of_run| (of_run[0], of_run.len())).collect()
 }
 
-/// Returns the earliest time at which a row becomes due, or None if no row will become due. If a row is overdue, the time
-/// is in the past.
+/// Returns the earliest time at which a row becomes due, or None if no row will become due. If a row is overdue, the
+/// time is in the past.
 pub fn next_due_time(tx: &mut dyn Tx) -> Result<Option<Timestamp>> {
     let leases = concat!(
         "SELECT lease_expire_time FROM tasks WHERE ",

@@ -115,7 +115,7 @@ pub fn reserve(tx: &mut dyn Tx, run_key: Key, count: usize) -> Result<Reserved> 
     Ok(Reserved { seq, position: last_position - added })
 }
 
-/// Inserts one event with the seq and the position that `reserve` has returned.
+/// Inserts the first reserved event. The event gets the seq and the position that follow `reserved`.
 pub fn insert_reserved(tx: &mut dyn Tx, run_key: Key, reserved: Reserved, draft: &EventDraft) -> Result<()> {
     let create_time = tx.now();
     let event = NewEvent { position: reserved.position + 1, seq: reserved.seq + 1, create_time, draft };

@@ -1,5 +1,5 @@
-//! This module changes very many tasks with a few statements: all tasks of a run that have one status, or all dependents
-//! of a task. A loop over the tasks would keep the writer busy for too long, because all other calls wait meanwhile.
+//! This module changes all tasks of a run that have one status, or all dependents of a task, with one statement for all
+//! tasks. A statement for each task would delay all other calls, because the calls wait for the writer.
 
 use super::events::{self, Reserved};
 use super::names::task_status;
@@ -82,13 +82,15 @@ pub fn count(tx: &mut dyn Tx, selection: Selection) -> Result<usize> {
 
 /// The events of a change, one for each selected task.
 pub struct TaskEvents<F> {
-    /// The event of a task without a summary and a blocker signature.
+    /// The event of a task that has neither a summary nor a blocker signature.
     pub draft: EventDraft,
-    /// Returns the event of a task with the summary and the blocker signature. None if the event contains neither.
+    /// Function that returns the event of a task with a summary or a blocker signature. If the event contains neither,
+    /// the value is None.
     pub with_report: Option<F>,
 }
 
-/// Appends an event for each selected task of a run, in plan order. Call this function before the change.
+/// Appends an event for each of the `count` selected tasks of a run, in plan order. Call this function before
+/// `set_status` or `set_pending`, because the tasks no longer match the selection after the change.
 pub fn append_events<F>(
     tx: &mut dyn Tx,
     run_key: Key,
@@ -104,8 +106,8 @@ where
     let sql = for_selection!(
         selection,
         "INSERT INTO events (position, run_key, seq, task_key, source, kind, message, payload, create_time)
-        SELECT $2 + ROW_NUMBER() OVER (ORDER BY t.ordinal), t.run_key, $3 + ROW_NUMBER() OVER (ORDER BY t.ordinal), t.key,
-            $4, $5, $6, $7, $8
+        SELECT $2 + ROW_NUMBER() OVER (ORDER BY t.ordinal), t.run_key, $3 + ROW_NUMBER() OVER (ORDER BY t.ordinal),
+            t.key, $4, $5, $6, $7, $8
         FROM tasks t WHERE ",
         " ORDER BY t.ordinal"
     );
@@ -153,7 +155,8 @@ pub fn set_status(tx: &mut dyn Tx, selection: Selection, to: TaskStatus) -> Resu
     let sql = for_selection!(
         selection,
         "UPDATE tasks AS t SET status = $2, blocker_signature = COALESCE($4, blocker_signature), agent_id = NULL,
-            lease_token = NULL, lease_duration = NULL, lease_expire_time = NULL, revision = revision + 1, update_time = $3
+            lease_token = NULL, lease_duration = NULL, lease_expire_time = NULL, revision = revision + 1,
+            update_time = $3
         WHERE ",
         ""
     );
@@ -161,7 +164,7 @@ pub fn set_status(tx: &mut dyn Tx, selection: Selection, to: TaskStatus) -> Resu
     tx.write(sql, params![selection.key(), to, now, signature])
 }
 
-/// Sets the status of the selected tasks to PENDING, and records the change for the servers' claims.
+/// Sets the status of the selected tasks to PENDING, and records the change for the claim index.
 pub fn set_pending(tx: &mut dyn Tx, selection: Selection) -> Result<()> {
     let version = tx.next_claim_version()?;
     let sql = for_selection!(

@@ -57,14 +57,14 @@ pub(super) struct Notifications {
 }
 
 impl Notifications {
-    /// Creates the `Notifications` of a database with the last assigned numbers `last_assigned`. `listener` receives the
-    /// signals of each commit.
+    /// Creates the `Notifications` of a database with the last assigned numbers `last_assigned`. `listener` receives
+    /// the signals of each commit.
     pub fn new(last_assigned: LastAssigned, listener: Listener) -> Self {
         let claim_version = Arc::new(AtomicI64::new(last_assigned.claim_version));
         Self { growth: watch::Sender::new(last_assigned.position), claim_version, listener }
     }
 
-    /// Returns the newest committed claim version, which changes with each commit.
+    /// Returns the shared counter that holds the newest committed claim version.
     pub fn claim_version(&self) -> Arc<AtomicI64> {
         Arc::clone(&self.claim_version)
     }

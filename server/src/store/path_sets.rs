@@ -36,11 +36,11 @@ pub fn insert_missing(tx: &mut dyn Tx) -> Result<()> {
     Ok(())
 }
 
-/// Removes the path sets that no task uses and that the deletion of a run has kept for the servers' claims. Call this
+/// Removes the path sets that no task uses and that the deletion of a run has kept for the claim index. Call this
 /// function only before the first claim.
 pub fn remove_unused(tx: &mut dyn Tx) -> Result<()> {
     let sql = "DELETE FROM path_sets
-        WHERE is_unused = 1 AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.path_set_key = path_sets.key)";
+        WHERE is_removable = 1 AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.path_set_key = path_sets.key)";
     tx.write(sql, &[])
 }
 
@@ -75,7 +75,7 @@ pub fn get_repo_path(tx: &mut dyn Tx, key: Key) -> Result<String> {
     repo.ok_or_else(|| Error::internal(format!("table `path_sets` has no path set with the key {key}: report the bug")))
 }
 
-/// Records for the servers' claims that a lease on a task with the path set `key` has begun or ended.
+/// Records for the claim index that a lease on a task with the path set `key` has begun or ended.
 pub fn record_lease_change(tx: &mut dyn Tx, key: Key) -> Result<()> {
     let version = tx.next_claim_version()?;
     tx.write("UPDATE path_sets SET claim_version = $2 WHERE key = $1", params![key, version])

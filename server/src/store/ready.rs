@@ -1,5 +1,5 @@
-//! This module finds the ready tasks of a class, and the classes that have ready tasks. The macro `ready!` of the module
-//! `names` defines when a task is ready.
+//! This module finds the ready tasks of a class, and the classes that have ready tasks. The macro `ready!` of the
+//! module `names` defines when a task is ready.
 
 use std::cmp::Reverse;
 
@@ -8,15 +8,15 @@ use super::{Columns, SqlValue, Tx, VersionCursor, all, first, params, row_limit}
 use crate::domain::Key;
 use crate::error::Result;
 
-/// Identifies the tasks of a run that require equal capabilities and have equal paths. If an agent can't claim the first
-/// ready task of a class, the agent can't claim any task of the class.
+/// Identifies the tasks of a run that require equal capabilities and have equal paths. If an agent can't claim the
+/// first ready task of a class, the agent can't claim any task of the class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskClass {
     /// Key of the run.
     pub run_key: Key,
     /// Key of the capability set, or 0 if the tasks require no capabilities.
     pub capability_set_key: Key,
-    /// Key of the path set. None if the tasks have no paths.
+    /// Key of the path set. If the tasks have no paths, the value is None.
     pub path_set_key: Option<Key>,
 }
 

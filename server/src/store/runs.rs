@@ -80,7 +80,7 @@ pub fn save(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     save_row(tx, run)
 }
 
-/// Records for the servers' claims that the status of a run has changed.
+/// Records for the claim index that the status of a run has changed.
 pub fn record_status_change(tx: &mut dyn Tx, key: Key) -> Result<()> {
     let version = tx.next_claim_version()?;
     tx.write("UPDATE runs SET claim_version = $2 WHERE key = $1", params![key, version])

@@ -38,7 +38,7 @@ pub(super) trait WriteSession: Send + 'static {
     fn rollback(&mut self);
 }
 
-/// Holds the last numbers that the writer has assigned.
+/// Holds the last position, key and claim version that the writer has assigned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LastAssigned {
     /// Position of the newest event, or 0 if no event was ever appended.

@@ -138,8 +138,8 @@ fn get_id_and_status(tx: &mut dyn Tx, dependency: Dependency, added: &[Task]) ->
     }
 }
 
-/// Updates the mutable columns of a task, except `open_dependencies`. If the task can become claimable, or if its lease
-/// can cause path conflicts, the function also records the change for the servers' claims.
+/// Updates the mutable columns of a task, except `open_dependencies`. If the task can become claimable, or if the lease
+/// of the task can cause path conflicts, the function also records the change for the claim index.
 pub fn save(tx: &mut dyn Tx, task: &Task) -> Result<()> {
     save_row(tx, task)?;
     record_status(tx, task)

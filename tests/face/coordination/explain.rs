@@ -112,7 +112,7 @@ async fn paths_that_need_too_much_work_count_as_overlapping() {
     let server = TestServer::start().await;
     let client = &server.client;
     let run = new_run(&server.client).await;
-    // Both sets match no common path, which only the whole comparison would show.
+    // The two sets match no common path, but only a complete comparison would show that.
     let longest =
         |letter: &str| (0..8).map(|number| format!("{number}{}?", format!("*{letter}").repeat(2_000))).collect();
     let with = |letter: &str| TaskDraft { allowed_paths: longest(letter), ..draft(letter) };
@@ -125,7 +125,7 @@ async fn paths_that_need_too_much_work_count_as_overlapping() {
 }
 
 #[tokio::test]
-async fn explanation_stops_after_1000_dependencies() {
+async fn explanation_stops_after_5000_dependency_rows() {
     let server = TestServer::start().await;
     let client = &server.client;
     let run = new_run(&server.client).await;

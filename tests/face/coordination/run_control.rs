@@ -211,7 +211,8 @@ async fn tasks_never_change_the_status_of_their_run() {
     assert_eq!(get_run(client, &run.id).await.status(), RunStatus::Running);
 }
 
-/// Adds 2,500 pending tasks, of which the last 500 depend on the first task, which an agent has claimed.
+/// Creates a run with one claimed task and 2,500 pending tasks, of which the last 500 depend on the claimed task.
+/// Returns the run and the claim.
 async fn new_run_with_2500_tasks(client: &Client) -> (Run, Claim) {
     let run = new_run(client).await;
     let first = add_task(client, &run.id, draft("first")).await;

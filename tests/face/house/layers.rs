@@ -33,8 +33,8 @@ const FORBIDDEN: [(&str, &[&str]); 8] = [
     ("proto/", &["runhub_server", "runhub_client", "tokio"]),
 ];
 
-/// Reads the database of another program, which the store does not know. It is the only file outside `store/` that may use
-/// rusqlite and SQL.
+/// Reads the database of another program, which the store does not know. It is the only file outside `store/` that may
+/// use rusqlite and SQL.
 const RUNSTORE_READER: &str = "server/src/cli/import/runstore/reader.rs";
 
 /// The only folder of the server with SQL of its own, and the words by which SQL is found.

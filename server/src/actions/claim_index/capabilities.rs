@@ -15,8 +15,8 @@ const MAX_CACHED: usize = 1_000;
 pub struct Capabilities {
     sets: Vec<(Key, Vec<String>)>,
     known: HashSet<Key>,
-    /// For each list of capabilities of an agent, the covered sets among the first sets in `sets`, and the number of
-    /// these first sets.
+    /// Maps the capabilities of an agent to a number `n` and the keys of the covered sets among the first `n` elements
+    /// of `sets`. `find_covered` has not checked the later elements yet.
     covered: HashMap<Vec<String>, (usize, HashSet<Key>)>,
 }
 

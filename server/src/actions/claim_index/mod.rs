@@ -1,13 +1,13 @@
 //! This module finds the next task for a claim without reading the tasks that the agent can't claim.
 //!
 //! The index keeps in memory the classes of ready tasks: the tasks of a run that require equal capabilities and have
-//! equal paths. A claim looks only at the first class whose capabilities the agent covers. If the paths of a leased task
-//! block the class, the claim moves the class to the classes that this path set blocks, so that no claim looks at the
-//! class again before the lease ends.
+//! equal paths. A claim looks only at the first class whose capabilities the agent covers. If the paths of a leased
+//! task block the class, the claim moves the class to the classes that this path set blocks, so that no claim looks at
+//! the class again before the lease ends.
 //!
-//! The index is a cache. A claim reads the changes since the last claim first, and checks the found task in its own
-//! transaction. The index can therefore only name a class that has no claimable task, which the claim corrects, and can
-//! never miss a task. With several servers, each server reads the changes of all servers.
+//! The index is a cache. A claim first reads the changes since the last claim, and checks the found task in the
+//! transaction of the claim. The index can name a class that has no claimable task. The claim then corrects the index.
+//! The index never misses a claimable task. With several servers, each server reads the changes of all servers.
 
 mod capabilities;
 mod classes;
@@ -37,7 +37,7 @@ const UNDECIDED_SETS: usize = 512;
 /// The index of all ready tasks of a store. Clones of an `Arc` share the index.
 #[derive(Default)]
 pub struct ClaimIndex {
-    /// None until the index is loaded.
+    /// The loaded index. If the index is not loaded, the value is None.
     index: Mutex<Option<Index>>,
     overlaps: Arc<Overlaps>,
 }
@@ -55,14 +55,14 @@ struct Index {
     unread_runs: Vec<RunCursor>,
     /// The transaction that used the index last.
     transaction: Transaction,
-    /// What the index has learned since an earlier transaction was committed.
+    /// The changes of the index since the last transaction that is known to be committed.
     uncertain: Uncertain,
 }
 
 /// The tasks among which a claim chooses.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope<'a> {
-    /// Key of the run whose tasks the agent accepts. None accepts the tasks of all runs.
+    /// Key of the run whose tasks the agent accepts. If the value is None, the agent accepts the tasks of all runs.
     pub run_key: Option<Key>,
     /// The capabilities of the agent.
     pub capabilities: &'a [String],
@@ -79,8 +79,8 @@ impl ClaimIndex {
         self.lock().is_some()
     }
 
-    /// Reads a page of the classes into `loading`. After the last page, the index is loaded. Returns whether the index is
-    /// loaded.
+    /// Reads a page of the classes into `loading`. After the last page, the index is loaded. Returns whether the index
+    /// is loaded.
     pub fn load_page(&self, tx: &mut dyn Tx, loading: &mut Loading) -> Result<bool> {
         if !loading.read_page(tx)? {
             return Ok(false);
@@ -90,8 +90,9 @@ impl ClaimIndex {
     }
 
     /// Returns the key of the next task for a claim, or None if no task is claimable. The transaction must be able to
-    /// write. If the transaction would take too long, the result is `Outcome::Postponed`. In this case, the caller does
-    /// the named work and tries again. `tries` is the number of times that the claim was postponed before.
+    /// write. If the index is not loaded, or if the claim exceeds a limit on the work of one transaction, the result is
+    /// `Outcome::Postponed`. In this case, the caller does the named work and tries again. `tries` is the number of
+    /// times that the claim was postponed before.
     pub fn find_next(&self, tx: &mut dyn Tx, scope: Scope, tries: usize) -> Result<Outcome<Option<Key>>> {
         let mut index = self.lock();
         let Some(index) = index.as_mut() else { return Ok(Outcome::Postponed(Postponed::Load)) };
@@ -101,7 +102,8 @@ impl ClaimIndex {
         index.find_next(tx, scope, &self.overlaps, tries)
     }
 
-    /// Returns the earliest `not_before_time` of a delayed task, as the last claim knows it.
+    /// Returns the earliest `not_before_time` of a delayed task at the time of the last claim. Returns None if no task
+    /// was delayed, or if the index is not loaded.
     pub fn next_delay_end(&self) -> Option<Timestamp> {
         self.lock().as_ref().and_then(|index| index.next_delay_end)
     }
@@ -174,8 +176,8 @@ impl Index {
         }
     }
 
-    /// Reads the run and the first ready task of a class, and corrects what the index knows about them. Returns the key of
-    /// the task and the corrected class, or None if the class has no ready task.
+    /// Reads the run and the first ready task of a class, and corrects the entries of the run and the class in the
+    /// index. Returns the key of the task and the corrected class, or None if the class has no ready task.
     fn check_class(&mut self, tx: &mut dyn Tx, scope: Scope, ready: &ReadyClass) -> Result<Option<(Key, ReadyClass)>> {
         if scope.run_key.is_none() {
             self.refresh_run(tx, ready.class.run_key)?;

@@ -21,7 +21,7 @@ const NEVER_SYNCED: i64 = -1;
 /// ten milliseconds.
 const CLASSES_PER_PAGE: usize = 2_000;
 
-/// The positions up to which the index has read the changes.
+/// The claim versions up to which the index has read the changes of each table.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Cursors {
     tasks: VersionCursor,
@@ -43,7 +43,7 @@ pub(super) struct RunCursor {
     last_class: Option<TaskClass>,
 }
 
-/// What the index has learned in a transaction that may be rolled back.
+/// The changes of the index in a transaction that may be rolled back.
 #[derive(Default)]
 pub(super) struct Uncertain {
     /// The path sets whose leases have changed, with their repositories.
@@ -54,7 +54,7 @@ pub(super) struct Uncertain {
     pub classes: Vec<ReadyClass>,
     /// The runs whose classes the index has read.
     read_runs: HashSet<Key>,
-    /// The positions from before the transaction.
+    /// The cursors before the transaction.
     cursors: Cursors,
 }
 
@@ -73,7 +73,7 @@ impl Default for Loading {
 }
 
 impl Loading {
-    /// Reads the next page. Returns whether it was the last page.
+    /// Reads the next page. Returns whether the page was the last page.
     pub(super) fn read_page(&mut self, tx: &mut dyn Tx) -> Result<bool> {
         if !self.started {
             self.index.start(tx)?;
@@ -109,7 +109,8 @@ impl Index {
     }
 
     /// Ends the delay of tasks whose `not_before_time` has passed, and reads the changes since the last call. Returns
-    /// false if the transaction must not do more of this work, so that the caller must commit and try again.
+    /// true if the index contains all changes. Returns false if a limit of `ROWS` (500) was reached. The caller must
+    /// then commit and call the function again in a new transaction.
     pub(super) fn sync(&mut self, tx: &mut dyn Tx) -> Result<bool> {
         self.settle_uncertain(tx)?;
         if self.has_due_tasks(tx) {
@@ -134,8 +135,8 @@ impl Index {
         self.next_delay_end.is_some_and(|time| time <= tx.now())
     }
 
-    /// Confirms or undoes what the index has learned in earlier transactions. If the writer has rolled back a transaction,
-    /// the index undoes everything that it has learned since the last confirmation.
+    /// Confirms or undoes the changes of the index from earlier transactions. If the writer has rolled back a
+    /// transaction, the function undoes all changes since the last confirmation.
     fn settle_uncertain(&mut self, tx: &mut dyn Tx) -> Result<()> {
         let transaction = tx.transaction();
         if transaction.number == self.transaction.number {
@@ -153,14 +154,14 @@ impl Index {
         Ok(())
     }
 
-    /// Undoes what the index has learned. The index also reads the changes again, because a change can have been hidden
-    /// by another change that is now rolled back.
+    /// Undoes changes of the index. The function also makes the index read the changes of the store again, because a
+    /// change can have been hidden by another change that is now rolled back.
     fn undo(&mut self, tx: &mut dyn Tx, uncertain: Uncertain) -> Result<()> {
         self.cursors = uncertain.cursors;
         self.uncertain.cursors = uncertain.cursors;
         self.synced_version = NEVER_SYNCED;
         for run_key in uncertain.read_runs {
-            self.queue_run(run_key);
+            self.add_unread_run(run_key);
         }
         for (set, repo_path) in uncertain.leases {
             let is_leased = path_sets::is_leased(tx, set)?;
@@ -203,7 +204,7 @@ impl Index {
             let run_key = run.key;
             let was_active = self.classes.run_status(run_key).is_some_and(RunStatus::is_active);
             if run.status.is_active() && !was_active {
-                self.queue_run(run_key);
+                self.add_unread_run(run_key);
             }
             self.set_run(run);
             self.cursors.runs = cursor;
@@ -221,8 +222,8 @@ impl Index {
         Ok(is_complete)
     }
 
-    /// Queues a run whose classes the index must read.
-    fn queue_run(&mut self, run_key: Key) {
+    /// Adds a run whose classes the index must read.
+    fn add_unread_run(&mut self, run_key: Key) {
         self.unread_runs.push(RunCursor { run_key, last_class: None });
     }
 

@@ -3,7 +3,8 @@
 
 use super::{Segment, Token};
 
-/// Maximum number of characters of each literal part. Longer parts would only make the comparison slower.
+/// Maximum number of characters of the literal start or end of one segment. The prefix of a path ends with the segment
+/// with which the prefix reaches this length. Longer parts would only make the comparison slower.
 const PART_CHARS: usize = 64;
 
 /// The literal parts of a glob.
@@ -66,7 +67,8 @@ fn literal_start<'a>(tokens: impl Iterator<Item = &'a Token>) -> String {
     letters.take(PART_CHARS).collect()
 }
 
-/// Returns the literal segments before the first wildcard, and the literal start of the segment with the first wildcard.
+/// Returns the literal segments before the first wildcard, and the literal start of the segment with the first
+/// wildcard.
 fn path_prefix(segments: &[Segment]) -> String {
     let mut prefix = String::new();
     for (at, segment) in segments.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! This module decides whether two sets of globs overlap, without comparing each glob of one set with each glob of the
 //! other set.
 
-use super::{Glob, Work};
+use super::{Glob, StepLimit};
 
 /// Maximum number of steps of the decision about two sets, which takes a few milliseconds. Sets of realistic patterns
 /// need less than a hundredth of this number.
@@ -57,7 +57,7 @@ impl GlobSet {
     /// Returns whether the sets overlap, with one pair of overlapping globs. The function compares only globs whose
     /// literal parts are compatible.
     pub fn find_overlap(&self, other: &Self) -> Overlap {
-        let mut work = Work::of_steps(STEPS_PER_DECISION);
+        let mut limit = StepLimit::new(STEPS_PER_DECISION);
         let lists = [
             (&self.open_by_prefix, &other.open_by_prefix),
             (&self.open_by_prefix, &other.closed_by_prefix),
@@ -65,7 +65,7 @@ impl GlobSet {
             (&self.closed_by_last, &other.closed_by_last),
         ];
         for (own, others) in lists {
-            let found = find_compatible(own, others, |a, b| self.decide(a, other, b, &mut work));
+            let found = find_compatible(own, others, |a, b| self.decide(a, other, b, &mut limit));
             if let Some(found) = found {
                 return found;
             }
@@ -74,10 +74,10 @@ impl GlobSet {
     }
 
     /// Returns the first overlapping pair in the order of the globs. Slower than `find_overlap`.
-    pub fn find_first_overlap(&self, other: &Self, work: &mut Work) -> Overlap {
+    pub fn find_first_overlap(&self, other: &Self, limit: &mut StepLimit) -> Overlap {
         for a in 0..self.globs.len() {
             for b in 0..other.globs.len() {
-                if let Some(found) = self.decide(a, other, b, work) {
+                if let Some(found) = self.decide(a, other, b, limit) {
                     return found;
                 }
             }
@@ -86,8 +86,8 @@ impl GlobSet {
     }
 
     /// Returns the overlap of two globs, or None if the globs do not overlap.
-    fn decide(&self, a: usize, other: &Self, b: usize, work: &mut Work) -> Option<Overlap> {
-        let overlaps = work.spend(1).and_then(|()| self.globs[a].overlaps(&other.globs[b], work));
+    fn decide(&self, a: usize, other: &Self, b: usize, limit: &mut StepLimit) -> Option<Overlap> {
+        let overlaps = limit.spend(1).and_then(|()| self.globs[a].overlaps(&other.globs[b], limit));
         match overlaps {
             Some(false) => None,
             Some(true) => Some(Overlap::Pair(a, b)),

@@ -8,7 +8,7 @@ fn parse_glob(pattern: &str) -> Glob {
 
 /// Returns whether two globs match a common path, without a limit on the work.
 fn decide_exactly(a: &Glob, b: &Glob) -> bool {
-    a.overlaps(b, &mut Work::of_steps(usize::MAX)).unwrap()
+    a.overlaps(b, &mut StepLimit::new(usize::MAX)).unwrap()
 }
 
 fn globs_overlap(a: &str, b: &str) -> bool {
@@ -87,7 +87,7 @@ fn overlap_of_the_longest_patterns_is_decided_quickly() {
 
 #[test]
 fn first_overlap_of_two_sets_is_found() {
-    let find = |a: &[&str], b: &[&str]| new_set(a).find_first_overlap(&new_set(b), &mut Work::of_steps(1_000));
+    let find = |a: &[&str], b: &[&str]| new_set(a).find_first_overlap(&new_set(b), &mut StepLimit::new(1_000));
     assert_eq!(find(&["a", "b/*"], &["c", "b/x"]), Overlap::Pair(1, 1));
     assert_eq!(find(&["a"], &["b"]), Overlap::None);
     assert_eq!(find(&["a"], &[]), Overlap::None);
@@ -121,7 +121,7 @@ fn sets_that_need_too_much_work_count_as_overlapping() {
     let longest = |letter: &str| (0..8).map(|_| format!("*{letter}").repeat(2_000) + "*").collect::<Vec<_>>();
     let [a, b] = [new_set(longest("a")), new_set(longest("b"))];
     assert!(matches!(a.find_overlap(&b), Overlap::Cut(..)));
-    assert!(matches!(a.find_first_overlap(&b, &mut Work::of_steps(1_000_000)), Overlap::Cut(..)));
+    assert!(matches!(a.find_first_overlap(&b, &mut StepLimit::new(1_000_000)), Overlap::Cut(..)));
 }
 
 #[test]

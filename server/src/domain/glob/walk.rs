@@ -1,18 +1,18 @@
-//! This module walks two globs side by side, like the product of two automata. The globs match a common path if and only
-//! if the walk can reach the ends of both globs together.
+//! This module walks two globs side by side, like the product of two automata. The globs match a common path if and
+//! only if the walk can reach the ends of both globs together.
 
 use super::{Segment, Token};
 
 /// A limit on the work of overlap decisions. The work for two globs grows with the product of their lengths, so without
 /// a limit the longest legal globs would keep a thread busy for seconds.
 #[derive(Debug, Clone, Copy)]
-pub struct Work {
+pub struct StepLimit {
     steps_left: usize,
 }
 
-impl Work {
+impl StepLimit {
     /// Returns a limit of `steps` steps. A step compares two segments or two tokens, and takes a few nanoseconds.
-    pub fn of_steps(steps: usize) -> Self {
+    pub fn new(steps: usize) -> Self {
         Self { steps_left: steps }
     }
 
@@ -23,19 +23,19 @@ impl Work {
     }
 }
 
-/// Returns whether the globs with the segments `a` and `b` match a common path. Returns None if `work` is used up before
-/// the decision.
-pub(super) fn overlap(a: &[Segment], b: &[Segment], work: &mut Work) -> Option<bool> {
-    can_reach_both_ends(a, b, work, |segment| *segment == Segment::Any, segments_overlap)
+/// Returns whether the globs with the segments `a` and `b` match a common path. Returns None if `limit` is used up
+/// before the decision.
+pub(super) fn overlap(a: &[Segment], b: &[Segment], limit: &mut StepLimit) -> Option<bool> {
+    can_reach_both_ends(a, b, limit, |segment| *segment == Segment::Any, segments_overlap)
 }
 
-fn segments_overlap(a: &Segment, b: &Segment, work: &mut Work) -> Option<bool> {
+fn segments_overlap(a: &Segment, b: &Segment, limit: &mut StepLimit) -> Option<bool> {
     use Segment::{Any, Literal, Pattern};
     match (a, b) {
         (Any, _) | (_, Any) => Some(true),
         (Literal(a), Literal(b)) => Some(a == b),
         (Literal(a) | Pattern(a), Literal(b) | Pattern(b)) => {
-            can_reach_both_ends(a, b, work, |token| *token == Token::Many, |a, b, _| Some(tokens_overlap(a, b)))
+            can_reach_both_ends(a, b, limit, |token| *token == Token::Many, |a, b, _| Some(tokens_overlap(a, b)))
         }
     }
 }
@@ -48,7 +48,7 @@ fn tokens_overlap(a: &Token, b: &Token) -> bool {
 }
 
 /// Walks two lists of segments or tokens side by side. Returns whether the walk can reach the ends of both lists
-/// together, or None if `work` is used up before the decision.
+/// together, or None if `limit` is used up before the decision.
 ///
 /// A step is one path segment or one character. `repeats` returns whether an item of a list matches any number of
 /// steps, including none. `meet` returns whether two items can match a common step. The walk fills a table of reachable
@@ -56,15 +56,15 @@ fn tokens_overlap(a: &Token, b: &Token) -> bool {
 fn can_reach_both_ends<T>(
     a: &[T],
     b: &[T],
-    work: &mut Work,
+    limit: &mut StepLimit,
     repeats: impl Fn(&T) -> bool,
-    meet: impl Fn(&T, &T, &mut Work) -> Option<bool>,
+    meet: impl Fn(&T, &T, &mut StepLimit) -> Option<bool>,
 ) -> Option<bool> {
     let mut row = vec![false; b.len() + 1];
     row[0] = true;
     skip_repeats(&mut row, b, &repeats);
     for at_a in a {
-        work.spend(b.len() + 1)?;
+        limit.spend(b.len() + 1)?;
         let mut next = vec![false; b.len() + 1];
         for (place, reached) in row.iter().enumerate() {
             if !reached {
@@ -75,7 +75,7 @@ fn can_reach_both_ends<T>(
             // repeats.
             next[place] |= repeats(at_a);
             if let Some(at_b) = b.get(place)
-                && meet(at_a, at_b, work)?
+                && meet(at_a, at_b, limit)?
             {
                 next[place] |= repeats(at_b);
                 next[place + 1] = true;

@@ -35,8 +35,8 @@ pub fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
     })
 }
 
-/// Inserts path sets for the tasks of schema version 1, and capability sets for the tasks of schema versions before 6. The
-/// sets are inserted in the newest step, because the statements of the store need the columns of the newest schema.
+/// Inserts path sets for the tasks of schema version 1, and capability sets for the tasks of schema versions before 6.
+/// The sets are inserted in the newest step, because the statements of the store need the columns of the newest schema.
 fn insert_missing_sets(migration: &Transaction) -> HookResult {
     let failed = |cause: Error| HookError::Hook(cause.to_string());
     let ids = IdGenerator::new();

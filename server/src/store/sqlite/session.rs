@@ -67,7 +67,7 @@ impl WriteSession for SqliteSession {
     fn end_savepoint(&mut self, keeps_changes: bool) -> Result<()> {
         if !keeps_changes {
             self.run_sql("ROLLBACK TO body")?;
-            // Caches in memory must forget what the body has read of its own changes.
+            // Change the number, so that caches in memory undo the changes that the caches have read from the body.
             self.transaction.number += 1;
             self.transaction.rollbacks += 1;
         }

@@ -166,8 +166,8 @@ impl<S: WriteSession> GroupCommitter<S> {
             }
             Err(failure) => {
                 self.session.rollback();
-                // A claim of the group may have remembered that it found no task, because of a change that is now rolled
-                // back. A new claim version makes the server forget this.
+                // A claim of the group may have cached that the claim found no task, because of a change that is now
+                // rolled back. A new claim version makes the cached result invalid.
                 self.last_assigned.claim_version += 1;
                 self.notifications.set_claim_version(self.last_assigned.claim_version);
                 Err(failure)
@@ -179,8 +179,8 @@ impl<S: WriteSession> GroupCommitter<S> {
     /// bodies. Fails with the reason why the group was not committed.
     fn try_together(&mut self, jobs: &mut [Box<dyn Job>], options: GroupOptions) -> Result<Vec<Signal>, Failure> {
         let committed = self.session.begin().map_err(Failure::Writer)?;
-        // Assign rolled-back positions again, because the log must have no gap. Do not assign rolled-back keys and claim
-        // versions again, because caches in memory outlive a rollback and may contain these keys and versions.
+        // Assign rolled-back positions again, because the log must have no gap. Do not assign rolled-back keys and
+        // claim versions again, because caches in memory outlive a rollback and may contain these keys and versions.
         self.last_assigned = LastAssigned {
             position: committed.position,
             key: self.last_assigned.key.max(committed.key),

@@ -293,10 +293,10 @@ class RunServiceServicer(object):
         tasks, cancels the pending approvals, and makes the run CANCELLED, all in one transaction. If `grace` is 0, or if
         no task of the run is IN_PROGRESS at the time of the call, the run becomes CANCELLED immediately.
 
-        If more than 1,000 tasks of the run are PENDING, IN_PROGRESS or BLOCKED, the call only makes the run CANCELLING. From
-        then on no agent can claim a task of the run. After the response, the server abandons the tasks in transactions of at
-        most 1,000 tasks, so readers see the tasks become ABANDONED one part after another, even if `grace` is 0. The run
-        becomes CANCELLED last. A restart of the server continues the cancellation.
+        If more than 1,000 tasks of the run are PENDING, IN_PROGRESS or BLOCKED, the call only makes the run CANCELLING.
+        From then on no agent can claim a task of the run. After the response, the server abandons the tasks in
+        transactions of at most 1,000 tasks, so readers see the tasks become ABANDONED one part after another, even if
+        `grace` is 0. The run becomes CANCELLED last. A restart of the server continues the cancellation.
 
         A repeated call of CancelRun changes nothing, except that a shorter grace period ends the cancellation earlier.
 

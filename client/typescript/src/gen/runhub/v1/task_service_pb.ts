@@ -1193,9 +1193,10 @@ export type ExplainTaskResponse = Message<"runhub.v1.ExplainTaskResponse"> & {
   reasons: Obstacle[];
 
   /**
-   * If `is_cut` is true, the server limited its work. Either the server stopped after 1,000 open dependencies, so
-   * `reasons` is incomplete. Or the comparison of two patterns in `allowed_paths` needs too much work, so the patterns
-   * count as overlapping. The server treats such patterns as overlapping in claims too.
+   * If `is_cut` is true, `reasons` is incomplete or inexact. `reasons` is incomplete if the server stopped after 1,000
+   * different open dependencies, or after 5,000 open dependencies when a shared dependency counts once for each
+   * dependent. `reasons` is inexact if a comparison of patterns in `allowed_paths` exceeds the server's limit of steps.
+   * ExplainTask then counts the patterns as overlapping, as a claim does.
    *
    * @generated from field: bool is_cut = 3;
    */
