@@ -146,7 +146,10 @@ impl Sweeper {
 pub async fn process_due_rows(store: &Store, due: DueRows, swept_at: Timestamp) -> Result<()> {
     // Process the cancellations before the leases. If a lease ends because the grace period has passed, the agent has
     // not failed, so the lease must not be logged as expired.
-    transact_each(store, due.cancellations, cancel::continue_cancellation).await?;
+    // Run the transactions of the cancellations one after another, because each can change 1,000 tasks.
+    for run_key in due.cancellations {
+        transact_each(store, vec![run_key], cancel::continue_cancellation).await?;
+    }
     let expired = transact_each(store, due.leases, move |tx, key| lease::expire(tx, key, swept_at)).await?;
     expired.into_iter().flatten().for_each(|task| log_expired(&task));
     transact_each(store, due.approvals, approval::expire).await?;

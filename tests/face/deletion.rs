@@ -261,3 +261,21 @@ async fn waiting_list_ends_when_the_run_is_deleted() {
     delete(client, &run.id).await;
     assert_eq!(reason(soon(call).await.unwrap()), Reason::RunNotFound);
 }
+
+/// The lease on a path ends and the run is deleted between two claims.
+#[tokio::test]
+async fn paths_are_free_if_their_run_is_deleted_after_the_lease_ended() {
+    let server = TestServer::start().await;
+    let client = &server.client;
+    let with = |path: &str| TaskDraft { allowed_paths: vec![path.into()], ..draft(path) };
+    let [holding, waiting] = [new_run(client).await, new_run(client).await];
+    add_task(client, &holding.id, with("src")).await;
+    add_task(client, &waiting.id, with("src/a")).await;
+    let held = claim(client, &holding.id).await.unwrap();
+    assert_eq!(claim(client, &waiting.id).await, None);
+    complete(client, &held).await;
+    let update = UpdateRunRequest { run_id: holding.id.clone(), status: Some(RunStatus::Completed.into()), ..unset() };
+    client.update_run(update).await.unwrap();
+    delete(client, &holding.id).await;
+    assert!(claim(client, &waiting.id).await.is_some(), "the path src/a must be free");
+}

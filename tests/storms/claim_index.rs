@@ -159,7 +159,10 @@ impl World {
             let asked = request.clone();
             let body = move |tx: &mut dyn Tx| {
                 let expected = find_by_search(tx, &asked)?;
-                Ok((expected, claim::claim(tx, &asked, &index, tries)?))
+                let outcome = claim::claim(tx, &asked, &index, tries)?;
+                let is_stored = tx.has_written() && matches!(outcome, Outcome::Done(None));
+                assert!(!is_stored, "the server would store the response of a claim that found no task");
+                Ok((expected, outcome))
             };
             match self.store.transact(body).await {
                 Ok((expected, Outcome::Done(claim))) => {
@@ -204,7 +207,15 @@ impl World {
         let drafts = vec![self.random_draft(), self.random_draft()];
         let ended = self.claimed.first().cloned();
         let index = Arc::clone(&self.index);
+        let ends_run_first = self.random.percent(50);
+        let end_run = |tx: &mut dyn Tx, run_id: &str| {
+            let update = RunUpdate { status: Some(RunStatus::Completed), ..RunUpdate::default() };
+            drop(run::update(tx, run_id, &update));
+        };
         let body = move |tx: &mut dyn Tx| -> Result<()> {
+            if ends_run_first {
+                end_run(tx, &run_id);
+            }
             let _ = plan::add(tx, &run_id, &drafts);
             if let Some((task_id, token)) = &ended {
                 let caller = Caller::Holder(token.clone());
@@ -219,7 +230,7 @@ impl World {
                     let _ = claim::claim(tx, &request, &index, 0);
                 }
             }
-            let _ = run::update(tx, &run_id, &RunUpdate { status: Some(RunStatus::Completed), ..RunUpdate::default() });
+            end_run(tx, &run_id);
             let request = claim::ClaimRequest {
                 run_id: None,
                 agent_id: "agent".into(),

@@ -27,9 +27,9 @@ ALTER TABLE tasks ADD COLUMN claim_version INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN claim_version INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE path_sets ADD COLUMN claim_version INTEGER NOT NULL DEFAULT 0;
 
--- If the deletion of a run has ended a lease on a task with this path set, the value is 1. From the row, the claim
--- index of each server reads that the lease has ended. If no task uses the path set, the next start of the server
--- removes the row.
+-- If the deletion of a run has deleted the last task with this path set, and a task with this path set was ever leased,
+-- the value is 1. From the row, the claim index of each server reads that the lease has ended. The next start of the
+-- server removes the row, unless a task uses the path set again.
 ALTER TABLE path_sets ADD COLUMN is_removable INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX path_sets_removable ON path_sets (key) WHERE is_removable = 1;
 

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use sha2::{Digest as _, Sha256};
+
 use super::claim::ClaimRequest;
 use super::obstacle::Unclaimable;
 use crate::domain::time::Timestamp;
@@ -16,8 +18,22 @@ pub struct IdleClaims {
     claims: Mutex<HashMap<ClaimKey, IdleClaim>>,
 }
 
-/// The `run_id` and the capabilities of a claim.
-type ClaimKey = (Option<String>, Vec<String>);
+/// The `run_id` and the digest of the capabilities of a claim.
+type ClaimKey = (Option<String>, Digest);
+
+/// The SHA-256 of a list of names. Digests as keys bound the memory of a cache, because a list can have 64 KiB.
+pub type Digest = [u8; 32];
+
+/// Returns the digest of a list of names. Lists with equal names in another order have another digest.
+pub fn digest(names: &[String]) -> Digest {
+    let mut hasher = Sha256::new();
+    for name in names {
+        // Hash the length too, because otherwise the lists ["ab"] and ["a", "b"] would have equal digests.
+        hasher.update(name.len().to_le_bytes());
+        hasher.update(name);
+    }
+    hasher.finalize().into()
+}
 
 #[derive(Debug, Clone, Copy, Default)]
 struct IdleClaim {
@@ -86,7 +102,7 @@ impl IdleClaims {
 }
 
 fn claim_key(request: &ClaimRequest) -> ClaimKey {
-    (request.run_id.clone(), request.capabilities.clone())
+    (request.run_id.clone(), digest(&request.capabilities))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::claim_index::ClaimIndex;
-use super::paths::{LeasedTasks, Overlaps, PairLimit, PathCheck, Undecided};
+use super::paths::{LeasedTasks, Overlaps, PairLimit, PathCheck, Undecided, max_undecided_sets};
 use super::{Outcome, Postponed};
 use crate::domain::Key;
 use crate::domain::glob::{Glob, GlobSet, Overlap, StepLimit};
@@ -163,34 +163,37 @@ pub struct Unclaimable {
 }
 
 /// Counts the obstacles that prevent an agent with the passed capabilities from claiming a task, in one run or in all
-/// runs. Reads at most `limits::UNCLAIMABLE_TASKS` pending tasks. Fails if the run does not exist.
+/// runs. Reads at most `limits::UNCLAIMABLE_TASKS` pending tasks. `paths` keeps the results of postponed tries. Fails if
+/// the run does not exist.
 pub fn count(
     tx: &mut dyn Tx,
     run_id: Option<&str>,
     capabilities: &[String],
     overlaps: &Overlaps,
+    paths: &mut PathCounter,
 ) -> Result<Outcome<Unclaimable>> {
     let run_key = run_id.map(|id| runs::get_key(tx, id)).transpose()?;
     let now = tx.now();
-    let mut paths = PathCounter::new(overlaps);
+    paths.start_try();
     let mut counted = Unclaimable::default();
     for task in pending::list_first_pending_tasks(tx, run_key)? {
         counted.pending += 1;
         counted.waiting_on_dependency += i32::from(task.open_dependencies > 0);
         counted.waiting_on_time += i32::from(task.is_delayed && task.not_before_time.is_some_and(|time| now < time));
-        counted.waiting_on_paths += i32::from(paths.is_blocked(tx, task.run_key, task.path_set_key)?);
+        counted.waiting_on_paths += i32::from(paths.is_blocked(tx, overlaps, task.run_key, task.path_set_key)?);
         counted.missing_capability += i32::from(!contains_all(capabilities, &task.required_capabilities));
         counted.run_paused += i32::from(task.run_status == RunStatus::Paused);
     }
-    Ok(match paths.undecided {
+    Ok(match paths.undecided.take() {
         None => Outcome::Done(counted),
         Some((_, undecided)) => Outcome::Postponed(Postponed::Undecided(undecided)),
     })
 }
 
-/// Checks the paths of pending tasks. The check of a path set decides for all tasks with this path set.
-struct PathCounter<'a> {
-    overlaps: &'a Overlaps,
+/// Checks the paths of pending tasks. The check of a path set decides for all tasks with this path set. The results are
+/// kept for further tries, so that each try makes progress.
+#[derive(Default)]
+pub struct PathCounter {
     leased: LeasedTasks,
     limit: PairLimit,
     known: HashMap<(Key, Key), bool>,
@@ -198,33 +201,29 @@ struct PathCounter<'a> {
     undecided: Option<(Key, Undecided)>,
 }
 
-impl<'a> PathCounter<'a> {
-    fn new(overlaps: &'a Overlaps) -> Self {
-        Self {
-            overlaps,
-            leased: LeasedTasks::default(),
-            limit: PairLimit::default(),
-            known: HashMap::new(),
-            undecided: None,
-        }
+impl PathCounter {
+    fn start_try(&mut self) {
+        self.limit = PairLimit::default();
+        self.undecided = None;
     }
 
     /// Returns whether the paths of a leased task block the tasks of a run with the path set `set`.
-    fn is_blocked(&mut self, tx: &mut dyn Tx, run_key: Key, set: Option<Key>) -> Result<bool> {
+    fn is_blocked(&mut self, tx: &mut dyn Tx, overlaps: &Overlaps, run_key: Key, set: Option<Key>) -> Result<bool> {
         let Some(set) = set else { return Ok(false) };
         if let Some(known) = self.known.get(&(run_key, set)) {
             return Ok(*known);
         }
         let leased = self.leased.list(tx, run_key)?;
         let leased_sets = leased.iter().map(|other| other.path_set_key);
-        let check = self.overlaps.check(tx, set, leased_sets.clone(), &mut self.limit)?;
+        let check = overlaps.check(tx, set, leased_sets.clone(), &mut self.limit)?;
         if check == PathCheck::Undecided {
             let new = || (run_key, Undecided { sets: Vec::new(), leased: leased_sets.collect() });
             let (of_run, undecided) = self.undecided.get_or_insert_with(new);
-            // The leased path sets of another run can be in another repository. The next try compares them.
-            if *of_run == run_key {
+            // The leased path sets of another run can be in another repository. A later try compares them.
+            if *of_run == run_key && undecided.sets.len() < max_undecided_sets(leased.len()) {
                 undecided.sets.push(set);
             }
+            return Ok(false);
         }
         let is_blocked = matches!(check, PathCheck::Blocked(_));
         self.known.insert((run_key, set), is_blocked);

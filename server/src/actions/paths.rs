@@ -73,6 +73,12 @@ pub enum PathCheck {
     Undecided,
 }
 
+/// Returns the maximum number of path sets of one `Undecided`, if `leased` path sets of leased tasks are compared with
+/// each of them. With more path sets, the cache could lose decisions before the caller uses them.
+pub fn max_undecided_sets(leased: usize) -> usize {
+    (MAX_PAIRS / 4 / leased.max(1)).max(1)
+}
+
 /// The number of pairs of small path sets that a transaction may still compare.
 #[derive(Debug)]
 pub struct PairLimit(usize);

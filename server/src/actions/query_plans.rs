@@ -9,6 +9,7 @@ use super::claim_index::{ClaimIndex, Loading};
 use super::event::CallerEvent;
 use super::lease::{Heartbeat, LeaseHeartbeat};
 use super::log::EventQuery;
+use super::obstacle::PathCounter;
 use super::paths::Overlaps;
 use super::plan::ReplacePlan;
 use super::snapshot::SnapshotLimits;
@@ -87,7 +88,7 @@ fn run_task_actions(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     abandon_and_requeue(tx, &added[added.len() - 2])?;
     obstacle::explain(tx, &added[5].id, &overlaps)?;
     for run_id in [Some(run.id.as_str()), None] {
-        obstacle::count(tx, run_id, &[], &overlaps)?;
+        obstacle::count(tx, run_id, &[], &overlaps, &mut PathCounter::default())?;
     }
     let draft =
         EventDraft { task_key: None, source: "s".into(), kind: "k".into(), message: "".into(), payload: Json::null() };

@@ -1,7 +1,7 @@
 //! This module implements ClaimTask. Whenever a task may have become claimable, a call with `wait` tries again.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::OptionFuture;
@@ -14,7 +14,7 @@ use super::write::{Answer, Call, find_stored_answer};
 use super::{Hub, Reply};
 use crate::actions::claim::{self, Claim, ClaimRequest};
 use crate::actions::idle_claims::Validity;
-use crate::actions::obstacle::{self, Unclaimable};
+use crate::actions::obstacle::{self, PathCounter, Unclaimable};
 use crate::actions::{Outcome, task};
 use crate::domain::limits;
 use crate::error::{Error, Result};
@@ -121,16 +121,18 @@ impl Hub {
     }
 
     async fn count_obstacles(&self, request: ClaimRequest, wait: Duration) -> Result<Unclaimable> {
-        // Count for one call at a time. Calls with equal criteria then share the result.
-        let _counting = self.counting.lock().await;
+        // Calls with equal criteria that wait for a permit share the result.
+        let _permit = self.counting.acquire().await.map_err(Error::internal)?;
         let position = *self.store.log_growth().borrow();
         if let Some(counted) = self.idle_claims.find_obstacles(&request, position, self.clock.now()) {
             return Ok(counted);
         }
         let overlaps = Arc::clone(&self.overlaps);
         let idle = Arc::clone(&self.idle_claims);
+        let paths = Mutex::new(PathCounter::default());
         let count = move |tx: &mut dyn Tx| {
-            let outcome = obstacle::count(tx, request.run_id.as_deref(), &request.capabilities, &overlaps)?;
+            let mut paths = paths.lock().unwrap_or_else(PoisonError::into_inner);
+            let outcome = obstacle::count(tx, request.run_id.as_deref(), &request.capabilities, &overlaps, &mut paths)?;
             if let Outcome::Done(counted) = &outcome {
                 let validity = Validity { number: counters::newest_position(tx)?, until: due::next_delay_end(tx)? };
                 idle.cache_obstacles(&request, validity, *counted);

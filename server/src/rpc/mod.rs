@@ -41,12 +41,12 @@ use runhub_api::v1::event_service_server::EventServiceServer;
 use runhub_api::v1::run_service_server::RunServiceServer;
 use runhub_api::v1::server_service_server::ServerServiceServer;
 use runhub_api::v1::task_service_server::TaskServiceServer;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tonic::server::NamedService;
 use tonic::service::RoutesBuilder;
 use tonic::{Response, Status};
 
-use crate::actions::claim_index::ClaimIndex;
+use crate::actions::claim_index::{ClaimIndex, Loading};
 use crate::actions::idle_claims::IdleClaims;
 use crate::actions::paths::Overlaps;
 use crate::clock::Clock;
@@ -55,6 +55,9 @@ use crate::domain::time::Timestamp;
 use crate::store::Store;
 use crate::wake::Waiters;
 use crate::watch::{TAIL_SIZE, Tail};
+
+/// Maximum number of calls that count the obstacles to their claims at the same time: half of the readers.
+const COUNTING_CALLS: usize = 4;
 
 /// The result of a handler: a response or a status.
 pub type Reply<T> = Result<Response<T>, Status>;
@@ -68,10 +71,10 @@ pub struct Hub {
     overlaps: Arc<Overlaps>,
     claim_index: Arc<ClaimIndex>,
     idle_claims: Arc<IdleClaims>,
-    /// Lock that a call holds while the call loads the claim index.
-    loading: Arc<tokio::sync::Mutex<()>>,
-    /// Lock that a call holds while the call counts the obstacles to its claim.
-    counting: Arc<tokio::sync::Mutex<()>>,
+    /// The pages of the claim index that calls have read. A call holds the outer lock while the call loads the index.
+    loading: Arc<tokio::sync::Mutex<Arc<std::sync::Mutex<Loading>>>>,
+    /// One permit for each call that may count the obstacles to its claim at the same time.
+    counting: Arc<Semaphore>,
     tail: Arc<Tail<EncodedEvent>>,
     /// The lease duration of a claim that requests none.
     default_lease: Duration,
@@ -109,7 +112,7 @@ impl Hub {
             claim_index,
             idle_claims: Arc::default(),
             loading: Arc::default(),
-            counting: Arc::default(),
+            counting: Arc::new(Semaphore::new(COUNTING_CALLS)),
             tail,
             default_lease,
             start_time,

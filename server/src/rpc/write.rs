@@ -11,7 +11,6 @@ use tonic::{Request, Response, Status};
 use tonic_types::pb;
 
 use super::{Hub, Reply};
-use crate::actions::claim_index::Loading;
 use crate::actions::paths::Undecided;
 use crate::actions::{Outcome, Postponed};
 use crate::domain::field;
@@ -185,14 +184,14 @@ impl Hub {
 
     /// Loads the claim index, page by page. If another call has loaded the index, the function does nothing.
     async fn load_claim_index(&self) -> Result<()> {
-        let _loading = self.loading.lock().await;
-        let loading = Arc::new(Mutex::new(Loading::default()));
+        // The next call continues with the pages of a call whose caller has disconnected.
+        let loading = self.loading.lock().await;
         let mut is_loaded = self.claim_index.is_loaded();
         while !is_loaded {
-            let loading = Arc::clone(&loading);
+            let pages = Arc::clone(&loading);
             let index = Arc::clone(&self.claim_index);
             let read =
-                move |tx: &mut dyn Tx| index.load_page(tx, &mut loading.lock().unwrap_or_else(PoisonError::into_inner));
+                move |tx: &mut dyn Tx| index.load_page(tx, &mut pages.lock().unwrap_or_else(PoisonError::into_inner));
             is_loaded = self.store.read_as_server(read).await?;
         }
         Ok(())

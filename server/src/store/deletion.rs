@@ -35,11 +35,14 @@ pub fn delete(tx: &mut dyn Tx, run: &Run, last_position: i64) -> Result<()> {
         tx.write(sql, params![run.key])?;
     }
     for key in path_sets {
-        // Keep the path sets whose leases end with the deletion, because the claim index of each server reads from
-        // these rows that the leases have ended. `path_sets::remove_unused` removes the rows at the next start.
-        let sql = "DELETE FROM path_sets
-            WHERE key = $1 AND claim_version < $2 AND NOT EXISTS (SELECT 1 FROM tasks WHERE path_set_key = $1)";
-        tx.write(sql, params![key, version])?;
+        // Keep the path sets of tasks that were ever leased, because the claim index of each server reads from these rows
+        // that the leases have ended. `path_sets::remove_unused` removes the rows at the next start.
+        let keep = "UPDATE path_sets SET is_removable = 1
+            WHERE key = $1 AND claim_version > 0 AND NOT EXISTS (SELECT 1 FROM tasks WHERE path_set_key = $1)";
+        let delete = "DELETE FROM path_sets
+            WHERE key = $1 AND claim_version = 0 AND NOT EXISTS (SELECT 1 FROM tasks WHERE path_set_key = $1)";
+        tx.write(keep, params![key])?;
+        tx.write(delete, params![key])?;
     }
     Ok(())
 }
@@ -48,7 +51,7 @@ pub fn delete(tx: &mut dyn Tx, run: &Run, last_position: i64) -> Result<()> {
 /// tasks.
 fn record_ended_leases(tx: &mut dyn Tx, run_key: Key, version: i64) -> Result<()> {
     let sql = concat!(
-        "UPDATE path_sets SET claim_version = $2, is_removable = 1 WHERE key IN
+        "UPDATE path_sets SET claim_version = $2 WHERE key IN
         (SELECT path_set_key FROM tasks WHERE run_key = $1 AND path_set_key IS NOT NULL AND status = ",
         task_status!(IN_PROGRESS),
         ")"

@@ -34,7 +34,8 @@ macro_rules! undecided {
 pub struct DueRows {
     /// Keys of the tasks whose lease has expired.
     pub leases: Vec<Key>,
-    /// Keys of the runs that are being cancelled, and whose grace period has ended or which have pending tasks.
+    /// Keys of the runs that are being cancelled, if the grace period of the run has ended, or if the run has pending
+    /// tasks or no leased tasks.
     pub cancellations: Vec<Key>,
     /// Keys of the pending approvals whose expiry time has passed.
     pub approvals: Vec<Key>,
@@ -63,6 +64,8 @@ pub fn find(tx: &mut dyn Tx, now: Timestamp) -> Result<DueRows> {
         " AND grace_end_time IS NOT NULL AND (grace_end_time <= $1 OR EXISTS
             (SELECT 1 FROM tasks t WHERE t.run_key = runs.key AND t.status = ",
         task_status!(PENDING),
+        ") OR NOT EXISTS (SELECT 1 FROM tasks t WHERE t.run_key = runs.key AND t.status = ",
+        task_status!(IN_PROGRESS),
         ")) LIMIT 100"
     );
     let approvals = concat!(

@@ -265,3 +265,17 @@ async fn cancellation_of_a_very_large_run_continues_after_a_restart() {
     server.clock.advance(Duration::from_secs(30));
     assert_all_cancelled(&server.client, &run.id).await;
 }
+
+#[tokio::test]
+async fn very_large_run_of_blocked_tasks_is_cancelled_without_waiting_for_the_grace() {
+    let server = TestServer::start().await;
+    let client = &server.client;
+    let run = new_run(client).await;
+    let first = add_task(client, &run.id, draft("first")).await;
+    for _ in 0..2 {
+        add_tasks(client, &run.id, vec![TaskDraft { depends_on: vec![first.id.clone()], ..draft("later") }; 600]).await;
+    }
+    client.abandon_task(AbandonTaskRequest { task_id: first.id.clone(), ..unset() }).await.unwrap();
+    assert_eq!(cancel(client, &run.id, Some(600)).await.status(), RunStatus::Cancelling);
+    until_status(client, &run.id, RunStatus::Cancelled).await;
+}

@@ -1,23 +1,33 @@
 //! This module finds the capability sets that an agent's capabilities cover.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
+use super::super::idle_claims::{Digest, digest};
 use crate::domain::Key;
 use crate::domain::task::contains_all;
 use crate::error::Result;
 use crate::store::{Tx, capability_sets};
 
-/// Maximum number of different lists of capabilities for which the covered sets are cached. A full cache is cleared.
-const MAX_CACHED: usize = 1_000;
+/// Maximum total number of capability sets in the cached results. A full cache is cleared.
+const MAX_CACHED: usize = 100_000;
 
 /// The capability sets of all tasks that have been ready since the start of the server.
 #[derive(Default)]
 pub struct Capabilities {
     sets: Vec<(Key, Vec<String>)>,
     known: HashSet<Key>,
-    /// Maps the capabilities of an agent to a number `n` and the keys of the covered sets among the first `n` elements
-    /// of `sets`. `find_covered` has not checked the later elements yet.
-    covered: HashMap<Vec<String>, (usize, HashSet<Key>)>,
+    /// The cached results, by the digest of the capabilities of an agent.
+    covered: HashMap<Digest, Covered>,
+    cached: usize,
+}
+
+/// The capability sets that the capabilities of an agent cover.
+#[derive(Default)]
+struct Covered {
+    keys: Arc<HashSet<Key>>,
+    /// Number of elements of `Capabilities::sets` that `find_covered` has checked.
+    checked: usize,
 }
 
 impl Capabilities {
@@ -31,18 +41,21 @@ impl Capabilities {
     }
 
     /// Returns the keys of the sets that contain only capabilities in `capabilities`.
-    pub fn find_covered(&mut self, capabilities: &[String]) -> &HashSet<Key> {
-        if self.covered.len() >= MAX_CACHED && !self.covered.contains_key(capabilities) {
+    pub fn find_covered(&mut self, capabilities: &[String]) -> Arc<HashSet<Key>> {
+        if self.cached > MAX_CACHED {
             self.covered.clear();
+            self.cached = 0;
         }
-        let (checked, covered) =
-            self.covered.entry(capabilities.to_vec()).or_insert_with(|| (0, HashSet::from([capability_sets::NONE])));
-        for (key, required) in &self.sets[*checked..] {
-            if contains_all(capabilities, required) {
-                covered.insert(*key);
-            }
+        let covered = self.covered.entry(digest(capabilities)).or_default();
+        if covered.checked < self.sets.len() || covered.keys.is_empty() {
+            let keys = Arc::make_mut(&mut covered.keys);
+            let before = keys.len();
+            keys.insert(capability_sets::NONE);
+            let unchecked = self.sets.iter().skip(covered.checked);
+            keys.extend(unchecked.filter(|(_, required)| contains_all(capabilities, required)).map(|(key, _)| *key));
+            covered.checked = self.sets.len();
+            self.cached += keys.len() - before;
         }
-        *checked = self.sets.len();
-        covered
+        Arc::clone(&covered.keys)
     }
 }

@@ -14,13 +14,15 @@ mod classes;
 mod leased_paths;
 mod sync;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use self::capabilities::Capabilities;
 use self::classes::Classes;
 use self::sync::{Cursors, RunCursor, Uncertain};
 pub use self::sync::{Loading, end_delays};
-use super::paths::{Overlaps, PairLimit, PathCheck, Undecided};
+use super::paths::{Overlaps, PairLimit, PathCheck, Undecided, max_undecided_sets};
 use super::{Outcome, Postponed};
 use crate::domain::Key;
 use crate::domain::time::Timestamp;
@@ -28,8 +30,8 @@ use crate::error::{Error, Result};
 use crate::store::ready::{self, ReadyClass, TaskClass};
 use crate::store::{Transaction, Tx};
 
-/// Maximum number of classes that one transaction checks. Checking this number of classes takes a few milliseconds.
-const CLASSES_PER_TRANSACTION: usize = 1_000;
+/// Time after which a claim that still searches ends its transaction, so that other calls can use the writer.
+const SLICE: Duration = Duration::from_millis(5);
 
 /// Maximum number of path sets of one `Postponed::Undecided`.
 const UNDECIDED_SETS: usize = 512;
@@ -146,8 +148,10 @@ impl Index {
     ) -> Result<Outcome<Option<Key>>> {
         let mut limit = PairLimit::default();
         let mut checked: Option<(Key, ReadyClass)> = None;
-        for _ in 0..CLASSES_PER_TRANSACTION {
-            let Some(first) = self.first(scope) else { return Ok(Outcome::Done(None)) };
+        let covered = self.capabilities.find_covered(scope.capabilities);
+        let start = Instant::now();
+        while start.elapsed() < SLICE {
+            let Some(first) = self.first(scope, &covered) else { return Ok(Outcome::Done(None)) };
             let Some((key, _)) = checked.filter(|(_, checked)| *checked == first) else {
                 checked = self.check_class(tx, scope, &first)?;
                 continue;
@@ -155,12 +159,13 @@ impl Index {
             match self.check_paths(tx, &first.class, overlaps, &mut limit)? {
                 PathCheck::Free => return Ok(Outcome::Done(Some(key))),
                 PathCheck::Blocked(blocker) => {
-                    self.uncertain.classes.push(first);
+                    self.uncertain.keep(&first);
                     self.classes.block(&first.class, blocker);
                 }
                 PathCheck::Undecided => {
-                    let count = 8_usize.saturating_pow(u32::try_from(tries).unwrap_or(u32::MAX)).min(UNDECIDED_SETS);
-                    let sets = self.classes.list_path_sets(&first.class, count);
+                    let wanted = 8_usize.saturating_pow(u32::try_from(tries).unwrap_or(u32::MAX)).min(UNDECIDED_SETS);
+                    let leased = self.leased_in_repo_of(first.class.run_key)?.count();
+                    let sets = self.classes.list_path_sets(&first.class, wanted.min(max_undecided_sets(leased)));
                     return Ok(self.postpone_undecided(first.class.run_key, sets));
                 }
             }
@@ -168,8 +173,7 @@ impl Index {
         Ok(Outcome::Postponed(Postponed::Again))
     }
 
-    fn first(&mut self, scope: Scope) -> Option<ReadyClass> {
-        let covered = self.capabilities.find_covered(scope.capabilities);
+    fn first(&mut self, scope: Scope, covered: &HashSet<Key>) -> Option<ReadyClass> {
         match scope.run_key {
             Some(run_key) => self.classes.first_of_run(run_key, covered),
             None => self.classes.first_of_all(covered),
@@ -182,7 +186,7 @@ impl Index {
         if scope.run_key.is_none() {
             self.refresh_run(tx, ready.class.run_key)?;
         }
-        self.uncertain.classes.push(*ready);
+        self.uncertain.keep(ready);
         let Some((key, rank)) = ready::find_first(tx, &ready.class)? else {
             self.classes.remove(&ready.class);
             return Ok(None);

@@ -6,13 +6,13 @@ use super::Index;
 use crate::domain::Key;
 use crate::domain::run::RunStatus;
 use crate::error::Result;
-use crate::store::ready::{self, ReadyClass, TaskClass};
+use crate::store::ready::{self, Rank, ReadyClass, TaskClass};
 use crate::store::runs::ClaimState;
 use crate::store::{Signal, Tx, VersionCursor, due, path_sets, runs};
 
 /// Maximum number of rows of each kind that one transaction reads to follow the changes, or whose delay one transaction
-/// ends. Reading this number of rows takes less than a millisecond.
-const ROWS: usize = 500;
+/// ends. Reading this number of rows takes one to two milliseconds.
+const ROWS: usize = 1_000;
 
 /// A value of `Index::synced_version` that differs from every claim version.
 const NEVER_SYNCED: i64 = -1;
@@ -50,12 +50,20 @@ pub(super) struct Uncertain {
     leases: HashMap<Key, String>,
     /// The runs whose claim state has changed.
     runs: HashSet<Key>,
-    /// The classes from before each correction.
-    pub classes: Vec<ReadyClass>,
+    /// The corrected classes, each with the best rank from before a correction.
+    classes: HashMap<TaskClass, Rank>,
     /// The runs whose classes the index has read.
     read_runs: HashSet<Key>,
     /// The cursors before the transaction.
     cursors: Cursors,
+}
+
+impl Uncertain {
+    /// Keeps the state of a class from before a correction.
+    pub fn keep(&mut self, before: &ReadyClass) {
+        let rank = self.classes.entry(before.class).or_insert(before.rank);
+        *rank = before.rank.min(*rank);
+    }
 }
 
 /// An index that is being loaded, page by page. The pages can be read by different transactions, because the index
@@ -109,12 +117,16 @@ impl Index {
     }
 
     /// Ends the delay of tasks whose `not_before_time` has passed, and reads the changes since the last call. Returns
-    /// true if the index contains all changes. Returns false if a limit of `ROWS` (500) was reached. The caller must
+    /// true if the index contains all changes. Returns false if a limit of `ROWS` (1,000) was reached, or if the transaction has ended delays. The caller must
     /// then commit and call the function again in a new transaction.
     pub(super) fn sync(&mut self, tx: &mut dyn Tx) -> Result<bool> {
         self.settle_uncertain(tx)?;
         if self.has_due_tasks(tx) {
+            // End the delays in a transaction of their own. Otherwise a claim that finds no task would count as a call
+            // that has changed something, and the server would store the response for duplicate requests.
             end_delays(tx)?;
+            self.next_delay_end = due::next_delay_end(tx)?;
+            return Ok(false);
         }
         let version = tx.claim_version()?;
         if version == self.synced_version {
@@ -143,35 +155,34 @@ impl Index {
             return Ok(());
         }
         let has_rolled_back = transaction.rollbacks != self.transaction.rollbacks;
-        let begun = Uncertain { cursors: self.cursors, ..Uncertain::default() };
-        let uncertain = std::mem::replace(&mut self.uncertain, begun);
         self.transaction = transaction;
         if has_rolled_back {
-            self.undo(tx, uncertain)?;
-        } else {
-            self.remove_ended(&uncertain.runs);
+            return self.undo(tx);
         }
+        let begun = Uncertain { cursors: self.cursors, ..Uncertain::default() };
+        let confirmed = std::mem::replace(&mut self.uncertain, begun);
+        self.remove_ended(&confirmed.runs);
         Ok(())
     }
 
-    /// Undoes changes of the index. The function also makes the index read the changes of the store again, because a
-    /// change can have been hidden by another change that is now rolled back.
-    fn undo(&mut self, tx: &mut dyn Tx, uncertain: Uncertain) -> Result<()> {
-        self.cursors = uncertain.cursors;
-        self.uncertain.cursors = uncertain.cursors;
+    /// Undoes the uncertain changes of the index. The changes remain uncertain, because the next transaction can be rolled
+    /// back too. The function also makes the index read the changes of the store again, because a change can have been
+    /// hidden by another change that is now rolled back.
+    fn undo(&mut self, tx: &mut dyn Tx) -> Result<()> {
+        self.cursors = self.uncertain.cursors;
         self.synced_version = NEVER_SYNCED;
-        for run_key in uncertain.read_runs {
+        for run_key in self.uncertain.read_runs.clone() {
             self.add_unread_run(run_key);
         }
-        for (set, repo_path) in uncertain.leases {
+        for (set, repo_path) in self.uncertain.leases.clone() {
             let is_leased = path_sets::is_leased(tx, set)?;
             self.classes.set_leased(set, &repo_path, is_leased);
         }
-        for run_key in uncertain.runs {
+        for run_key in self.uncertain.runs.clone() {
             self.refresh_run(tx, run_key)?;
         }
-        for ready in uncertain.classes.iter().rev() {
-            self.classes.restore(ready);
+        for (class, rank) in &self.uncertain.classes {
+            self.classes.restore(&ReadyClass { class: *class, rank: *rank });
         }
         self.next_delay_end = due::next_delay_end(tx)?;
         Ok(())
@@ -275,7 +286,7 @@ impl Index {
     }
 }
 
-/// Ends the delay of at most 500 tasks whose `not_before_time` has passed, and signals the tasks that became ready.
+/// Ends the delay of at most 1,000 tasks whose `not_before_time` has passed, and signals the tasks that became ready.
 pub fn end_delays(tx: &mut dyn Tx) -> Result<()> {
     let now = tx.now();
     for (run_key, tasks) in due::end_delays(tx, now, ROWS)? {

@@ -33,7 +33,11 @@ fn segments_overlap(a: &Segment, b: &Segment, limit: &mut StepLimit) -> Option<b
     use Segment::{Any, Literal, Pattern};
     match (a, b) {
         (Any, _) | (_, Any) => Some(true),
-        (Literal(a), Literal(b)) => Some(a == b),
+        (Literal(a), Literal(b)) => {
+            // Comparing sixteen equal tokens takes about as long as one step.
+            limit.spend(a.len().min(b.len()) / 16)?;
+            Some(a == b)
+        }
         (Literal(a) | Pattern(a), Literal(b) | Pattern(b)) => {
             can_reach_both_ends(a, b, limit, |token| *token == Token::Many, |a, b, _| Some(tokens_overlap(a, b)))
         }
