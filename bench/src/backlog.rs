@@ -11,6 +11,7 @@ use runhub_api::v1::task_service_client::TaskServiceClient;
 use runhub_client::Client;
 use tokio::task::JoinSet;
 use tonic::Status;
+use tonic::transport::Channel;
 
 use crate::Error;
 use crate::bench::Bench;
@@ -33,15 +34,15 @@ const MAX_RATIO_OF_RUNS: f64 = 2.0;
 const TASKS: usize = 50_000;
 const RUNS: usize = 5_000;
 const POLLERS: usize = 64;
-const COUNTING_TIME: Duration = Duration::from_secs(3);
-const QUICK_COUNTING_TIME: Duration = Duration::from_millis(300);
 /// Pause between two heartbeats of the measured agent, so that the heartbeats do not load the server.
-const HEARTBEAT_PAUSE: Duration = Duration::from_millis(2);
+pub const HEARTBEAT_PAUSE: Duration = Duration::from_millis(2);
+/// Number of measured claims of a row.
 const CLAIMS: usize = 200;
 /// The time 2100-01-01T00:00:00Z, in seconds since 1970-01-01T00:00:00Z.
 const YEAR_2100: i64 = 4_102_444_800;
-/// Number of path patterns of a task, and number of such tasks that are leased during the measurement.
+/// Number of path patterns of a task.
 const PATTERNS: usize = 256;
+/// Number of tasks with `PATTERNS` path patterns that are leased during the measurement.
 const LEASED_TASKS: usize = 30;
 
 /// Specifies why the agents can't claim the tasks of a backlog.
@@ -167,7 +168,9 @@ async fn measure_heartbeats(bench: &Bench, obstacle: Obstacle, run_id: &str) -> 
             Ok::<_, Status>(())
         });
     }
-    let times = send_heartbeats(bench, &lease_token).await?;
+    let connection = load::connect(&bench.url, load::WIDE_WINDOW).await?;
+    let started = Instant::now();
+    let times = send_heartbeats(connection, lease_token, || started.elapsed() >= bench.counting_time()).await?;
     is_over.store(true, Ordering::Relaxed);
     join_all(pollers).await?;
     let tasks = HumanCount(bench.scale_count(TASKS) as u64);
@@ -183,15 +186,16 @@ pub async fn claim_other_task(bench: &Bench) -> Result<String, Error> {
     Ok(claim.unwrap_or_default().lease_token)
 }
 
-/// Sends heartbeats for one lease over a separate connection until the counting time has passed. Returns the latencies.
-/// Fails if a call fails.
-async fn send_heartbeats(bench: &Bench, lease_token: &str) -> Result<Sample, Error> {
-    let mut tasks = TaskServiceClient::new(load::connect(&bench.url, load::WIDE_WINDOW).await?);
-    let beats = vec![v1::Beat { lease_token: lease_token.to_owned(), ..Default::default() }];
-    let counting_time = if bench.quick { QUICK_COUNTING_TIME } else { COUNTING_TIME };
+/// Sends heartbeats for one lease until `is_over` returns true, and returns the latencies. Fails if a call fails.
+pub async fn send_heartbeats(
+    connection: Channel,
+    lease_token: String,
+    is_over: impl Fn() -> bool + Send,
+) -> Result<Sample, Error> {
+    let mut tasks = TaskServiceClient::new(connection);
+    let beats = vec![v1::Beat { lease_token, ..Default::default() }];
     let mut times = Sample::new()?;
-    let started = Instant::now();
-    while started.elapsed() < counting_time {
+    while !is_over() {
         let called = Instant::now();
         tasks.heartbeat(v1::HeartbeatRequest { beats: beats.clone(), ..Default::default() }).await?;
         times.record(called.elapsed());

@@ -118,6 +118,12 @@ impl Bench {
         if self.quick { 1 } else { 4 }
     }
 
+    /// Returns the time for which the bench counts calls while other callers load the server: 3 s, or 0.3 s with the
+    /// option `--quick`.
+    pub fn counting_time(&self) -> Duration {
+        Duration::from_millis(if self.quick { 300 } else { 3_000 })
+    }
+
     /// Returns the condition that ends the load test of one round: 1.5 s have passed, or 0.1 s with the option
     /// `--quick`.
     pub fn round_stop_condition(&self) -> StopCondition {

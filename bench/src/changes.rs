@@ -7,11 +7,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::HumanCount;
 use runhub_api::v1;
-use runhub_api::v1::task_service_client::TaskServiceClient;
-use tonic::transport::Channel;
 
 use crate::Error;
-use crate::backlog::{add_drafts, claim_other_task};
+use crate::backlog::{HEARTBEAT_PAUSE, add_drafts, claim_other_task, send_heartbeats};
 use crate::bench::Bench;
 use crate::claims::{TASKS_PER_CALL, add_tasks};
 use crate::load;
@@ -28,8 +26,6 @@ const MAX_RATIO_OF_CHAIN: f64 = 1.5;
 const TASKS: usize = 50_000;
 /// Number of tasks in the chain, in which each task depends on the task before.
 const CHAINED_TASKS: usize = 20_000;
-/// Pause between two heartbeats.
-const HEARTBEAT_PAUSE: Duration = Duration::from_millis(1);
 /// Time after a change in which the server may still work on the change.
 const AFTER_CHANGE: Duration = Duration::from_secs(2);
 
@@ -96,7 +92,8 @@ async fn measure_change(bench: &Bench, change: Change, run_id: &str, task_id: &s
     let lease_token = claim_other_task(bench).await?;
     let connection = load::connect(&bench.url, load::WIDE_WINDOW).await?;
     let is_over = Arc::new(AtomicBool::new(false));
-    let heartbeats = tokio::spawn(send_heartbeats(connection, lease_token, Arc::clone(&is_over)));
+    let ends = Arc::clone(&is_over);
+    let heartbeats = tokio::spawn(send_heartbeats(connection, lease_token, move || ends.load(Ordering::Relaxed)));
     tokio::time::sleep(10 * HEARTBEAT_PAUSE).await;
     make_change(bench, change, run_id.to_owned(), task_id.to_owned()).await?;
     tokio::time::sleep(AFTER_CHANGE).await;
@@ -120,20 +117,6 @@ async fn make_change(bench: &Bench, change: Change, run_id: String, task_id: Str
         Change::Delete => drop(client.delete_run(v1::DeleteRunRequest { run_id, ..Default::default() }).await?),
     }
     Ok(())
-}
-
-/// Sends heartbeats for a lease until `is_over` is set, and returns the latencies. Fails if a call fails.
-async fn send_heartbeats(connection: Channel, lease_token: String, is_over: Arc<AtomicBool>) -> Result<Sample, Error> {
-    let mut tasks = TaskServiceClient::new(connection);
-    let beats = vec![v1::Beat { lease_token, ..Default::default() }];
-    let mut times = Sample::new()?;
-    while !is_over.load(Ordering::Relaxed) {
-        let called = Instant::now();
-        tasks.heartbeat(v1::HeartbeatRequest { beats: beats.clone(), ..Default::default() }).await?;
-        times.record(called.elapsed());
-        tokio::time::sleep(HEARTBEAT_PAUSE).await;
-    }
-    Ok(times)
 }
 
 /// Measures AddTasks calls that extend a chain of tasks, and compares the last calls with the first calls. Returns one

@@ -48,10 +48,8 @@ struct Step {
 }
 
 /// Number of tasks that one agent claims at the start of a step. The agent can't complete all claimed tasks within
-/// `COUNTING_TIME`.
+/// `Bench::counting_time`.
 const CLAIMED_TASKS: usize = 500;
-const COUNTING_TIME: Duration = Duration::from_secs(3);
-const QUICK_COUNTING_TIME: Duration = Duration::from_millis(300);
 
 /// The time within which the callers start one after another. The bench counts calls only after twice this time.
 const RAMP: Duration = Duration::from_millis(500);
@@ -224,9 +222,8 @@ async fn claim_tasks(bench: &Bench) -> Result<Vec<v1::Claim>, Error> {
     Ok(claims)
 }
 
-/// Sends a heartbeat for each claimed task and completes the task, over a separate connection, until `COUNTING_TIME`
-/// has passed, or `QUICK_COUNTING_TIME` with the option `--quick`. Adds the latencies of the calls to `times`. Fails if
-/// a call fails.
+/// Sends a heartbeat for each claimed task and completes the task, over a separate connection, until
+/// `Bench::counting_time` has passed. Adds the latencies of the calls to `times`. Fails if a call fails.
 async fn complete_tasks(
     bench: &Bench,
     connection: Channel,
@@ -234,7 +231,7 @@ async fn complete_tasks(
     times: &mut StepTimes,
 ) -> Result<(), Error> {
     let mut tasks = TaskServiceClient::new(connection);
-    let counting_time = if bench.quick { QUICK_COUNTING_TIME } else { COUNTING_TIME };
+    let counting_time = bench.counting_time();
     let started = Instant::now();
     for claim in claims {
         let beats = vec![v1::Beat { lease_token: claim.lease_token.clone(), ..Default::default() }];
