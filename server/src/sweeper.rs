@@ -139,7 +139,7 @@ impl Sweeper {
 }
 
 /// Runs a separate transaction for each due lease, cancellation and approval that a sweep has found, and one
-/// transaction for at most 500 due tasks. If a row is no longer due, its transaction changes nothing.
+/// transaction for at most 1,000 due tasks. If a row is no longer due, the transaction for the row changes nothing.
 ///
 /// # Errors
 /// Fails if the store can't be written.

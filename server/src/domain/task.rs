@@ -367,18 +367,6 @@ impl Task {
         }
         Ok(Self { failure_count: 0, blocker_signature: None, ..self.with_status(TaskStatus::Pending, now) })
     }
-
-    /// Returns the task in the status BLOCKED, because a dependency of the task was abandoned.
-    pub fn blocked_by_dependency(&self, now: Timestamp) -> Self {
-        let signature = Some(DEPENDENCY_ABANDONED.to_owned());
-        Self { blocker_signature: signature, ..self.with_status(TaskStatus::Blocked, now) }
-    }
-
-    /// Returns the task in the status PENDING. Call this method only for a task that was blocked by an abandoned
-    /// dependency, and only if no dependency of the task is abandoned any longer.
-    pub fn unblocked(&self, now: Timestamp) -> Self {
-        Self { blocker_signature: None, ..self.with_status(TaskStatus::Pending, now) }
-    }
 }
 
 #[cfg(test)]

@@ -35,8 +35,8 @@ pub fn delete(tx: &mut dyn Tx, run: &Run, last_position: i64) -> Result<()> {
         tx.write(sql, params![run.key])?;
     }
     for key in path_sets {
-        // Keep the path sets of tasks that were ever leased, because the claim index of each server reads from these rows
-        // that the leases have ended. `path_sets::remove_unused` removes the rows at the next start.
+        // Keep the path sets of tasks that were ever leased, because the claim index of each server reads from these
+        // rows that the leases have ended. `path_sets::remove_unused` removes the rows at the next start.
         let keep = "UPDATE path_sets SET is_removable = 1
             WHERE key = $1 AND claim_version > 0 AND NOT EXISTS (SELECT 1 FROM tasks WHERE path_set_key = $1)";
         let delete = "DELETE FROM path_sets

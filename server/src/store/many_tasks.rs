@@ -149,7 +149,8 @@ fn complete_payloads(
     }
 }
 
-/// Sets the status of the selected tasks to `to`, and makes their lease tokens stale.
+/// Sets the status of the selected tasks to `to`, and makes their lease tokens stale. If `to` is BLOCKED, the function
+/// also sets the blocker signature to `DEPENDENCY_ABANDONED`. Otherwise, the blocker signature does not change.
 pub fn set_status(tx: &mut dyn Tx, selection: Selection, to: TaskStatus) -> Result<()> {
     let signature = (to == TaskStatus::Blocked).then_some(DEPENDENCY_ABANDONED);
     let sql = for_selection!(
@@ -181,4 +182,14 @@ pub fn set_pending(tx: &mut dyn Tx, selection: Selection) -> Result<()> {
     );
     let now = tx.now();
     tx.write(sql, params![selection.key(), now, version])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selection_of_unblocked_dependents_uses_the_signature_of_blocked_dependents() {
+        assert!(unblocked_dependents!().contains(&format!("t.blocker_signature = '{DEPENDENCY_ABANDONED}'")));
+    }
 }
