@@ -163,8 +163,8 @@ pub struct Unclaimable {
 }
 
 /// Counts the obstacles that prevent an agent with the passed capabilities from claiming a task, in one run or in all
-/// runs. Reads at most `limits::UNCLAIMABLE_TASKS` pending tasks. `paths` keeps the results of postponed tries. Fails if
-/// the run does not exist.
+/// runs. Reads at most `limits::UNCLAIMABLE_TASKS` pending tasks. `paths` keeps the results of postponed tries. Fails
+/// if the run does not exist.
 pub fn count(
     tx: &mut dyn Tx,
     run_id: Option<&str>,

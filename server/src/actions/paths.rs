@@ -244,3 +244,18 @@ impl LeasedTasks {
         Ok(leased)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// If the decisions of one `Undecided` did not fit into the cache, a claim could be postponed forever.
+    #[test]
+    fn decisions_of_one_undecided_fit_into_a_quarter_of_the_cache() {
+        for leased in [0, 1, 30, 1_000, 100_000] {
+            let sets = max_undecided_sets(leased);
+            assert!(sets >= 1 && sets * leased <= MAX_PAIRS / 4, "{sets} sets and {leased} leased path sets");
+        }
+        assert_eq!(max_undecided_sets(1_000_000), 1);
+    }
+}

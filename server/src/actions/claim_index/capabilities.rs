@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::super::idle_claims::{Digest, digest};
+use crate::actions::idle_claims::{Digest, digest};
 use crate::domain::Key;
 use crate::domain::task::contains_all;
 use crate::error::Result;
@@ -19,6 +19,7 @@ pub struct Capabilities {
     known: HashSet<Key>,
     /// The cached results, by the digest of the capabilities of an agent.
     covered: HashMap<Digest, Covered>,
+    /// Total number of capability sets in `covered`.
     cached: usize,
 }
 

@@ -96,12 +96,7 @@ impl ClaimIndex {
     /// `Outcome::Postponed`. In this case, the caller does the named work and tries again. `tries` is the number of
     /// times that the claim was postponed before.
     pub fn find_next(&self, tx: &mut dyn Tx, scope: Scope, tries: usize) -> Result<Outcome<Option<Key>>> {
-        let mut index = self.lock();
-        let Some(index) = index.as_mut() else { return Ok(Outcome::Postponed(Postponed::Load)) };
-        if !index.sync(tx)? {
-            return Ok(Outcome::Postponed(Postponed::Again));
-        }
-        index.find_next(tx, scope, &self.overlaps, tries)
+        self.with_synced(tx, |index, tx| index.find_next(tx, scope, &self.overlaps, tries))
     }
 
     /// Returns the earliest `not_before_time` of a delayed task at the time of the last claim. Returns None if no task
@@ -113,18 +108,27 @@ impl ClaimIndex {
     /// Returns whether the paths of no leased task block a task of the run `run_key` with the path set `set`.
     pub fn allows_start(&self, tx: &mut dyn Tx, run_key: Key, set: Option<Key>) -> Result<Outcome<bool>> {
         let Some(set) = set else { return Ok(Outcome::Done(true)) };
+        self.with_synced(tx, |index, tx| {
+            index.refresh_run(tx, run_key)?;
+            let leased = index.leased_in_repo_of(run_key)?;
+            Ok(match self.overlaps.check(tx, set, leased, &mut PairLimit::default())? {
+                PathCheck::Free => Outcome::Done(true),
+                PathCheck::Blocked(_) => Outcome::Done(false),
+                PathCheck::Undecided => index.postpone_undecided(run_key, vec![set]),
+            })
+        })
+    }
+
+    /// Passes the index to `search` after the index has read all changes. If the index is not loaded, or if the changes
+    /// exceed the limit of one transaction, the outcome is `Postponed`.
+    fn with_synced<T>(
+        &self,
+        tx: &mut dyn Tx,
+        search: impl FnOnce(&mut Index, &mut dyn Tx) -> Result<Outcome<T>>,
+    ) -> Result<Outcome<T>> {
         let mut index = self.lock();
         let Some(index) = index.as_mut() else { return Ok(Outcome::Postponed(Postponed::Load)) };
-        if !index.sync(tx)? {
-            return Ok(Outcome::Postponed(Postponed::Again));
-        }
-        index.refresh_run(tx, run_key)?;
-        let leased = index.leased_in_repo_of(run_key)?;
-        Ok(match self.overlaps.check(tx, set, leased, &mut PairLimit::default())? {
-            PathCheck::Free => Outcome::Done(true),
-            PathCheck::Blocked(_) => Outcome::Done(false),
-            PathCheck::Undecided => index.postpone_undecided(run_key, vec![set]),
-        })
+        if index.sync(tx)? { search(index, tx) } else { Ok(Outcome::Postponed(Postponed::Again)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Index>> {
@@ -173,6 +177,7 @@ impl Index {
         Ok(Outcome::Postponed(Postponed::Again))
     }
 
+    /// Returns the first class of the scope in claim order, or None if there is no such class.
     fn first(&mut self, scope: Scope, covered: &HashSet<Key>) -> Option<ReadyClass> {
         match scope.run_key {
             Some(run_key) => self.classes.first_of_run(run_key, covered),

@@ -117,8 +117,8 @@ impl Index {
     }
 
     /// Ends the delay of tasks whose `not_before_time` has passed, and reads the changes since the last call. Returns
-    /// true if the index contains all changes. Returns false if a limit of `ROWS` (1,000) was reached, or if the transaction has ended delays. The caller must
-    /// then commit and call the function again in a new transaction.
+    /// true if the index contains all changes. Returns false if a limit of `ROWS` (1,000) was reached, or if the
+    /// transaction has ended delays. The caller must then commit and call the function again in a new transaction.
     pub(super) fn sync(&mut self, tx: &mut dyn Tx) -> Result<bool> {
         self.settle_uncertain(tx)?;
         if self.has_due_tasks(tx) {
@@ -165,9 +165,9 @@ impl Index {
         Ok(())
     }
 
-    /// Undoes the uncertain changes of the index. The changes remain uncertain, because the next transaction can be rolled
-    /// back too. The function also makes the index read the changes of the store again, because a change can have been
-    /// hidden by another change that is now rolled back.
+    /// Undoes the uncertain changes of the index. The changes remain uncertain, because the next transaction can be
+    /// rolled back too. The function also makes the index read the changes of the store again, because a change can
+    /// have been hidden by another change that is now rolled back.
     fn undo(&mut self, tx: &mut dyn Tx) -> Result<()> {
         self.cursors = self.uncertain.cursors;
         self.synced_version = NEVER_SYNCED;
