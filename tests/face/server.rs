@@ -175,10 +175,13 @@ async fn locked_database_answers_store_busy() {
 async fn server_without_free_file_descriptors_waits_and_then_serves_again() {
     let folder = tempfile::tempdir().unwrap();
     let server = Binary::start_with_file_limit(&folder.path().join("db"), 64);
+    let connected = server.connect().await;
+    new_run(&connected).await;
     let mut sockets = Vec::new();
     for _ in 0..80 {
         sockets.push(tokio::net::TcpStream::connect(&server.address).await.unwrap());
     }
+    new_run(&connected).await;
     let before = server.cpu_ticks();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let used = server.cpu_ticks() - before;
