@@ -39,6 +39,7 @@ struct RpcEntry {
     /// The name of the Rust variant for the admission: `First`, `Open` or `Limited`.
     admission: &'static str,
     paged: bool,
+    max_response_bytes: Option<i32>,
 }
 
 impl RpcEntry {
@@ -68,7 +69,8 @@ impl RpcEntry {
         };
         let mutates = get_field(options, "mutates")?.as_bool().unwrap_or(false);
         let paged = get_field(options, "paged")?.as_bool().unwrap_or(false);
-        Ok(Self { method, mutates, admission, paged })
+        let max_response_bytes = get_field(options, "max_response_bytes")?.as_i32().filter(|bytes| *bytes > 0);
+        Ok(Self { method, mutates, admission, paged, max_response_bytes })
     }
 
     /// Returns the name of the method that calls this RPC in the generated client.
@@ -123,8 +125,13 @@ fn write_constants(code: &mut String, rpcs: &[RpcEntry]) -> std::fmt::Result {
         let name = rpc.method.name();
         writeln!(
             code,
-            "    Rpc {{ name: {name:?}, path: \"/{service}/{name}\", mutates: {}, admission: Admission::{}, paged: {} }},",
-            rpc.mutates, rpc.admission, rpc.paged
+            "    Rpc {{ name: {name:?}, path: \"/{service}/{name}\", mutates: {}, admission: Admission::{}, paged: {}, \
+             streams: {}, max_response_bytes: {:?} }},",
+            rpc.mutates,
+            rpc.admission,
+            rpc.paged,
+            rpc.method.is_server_streaming(),
+            rpc.max_response_bytes
         )?;
     }
     writeln!(code, "];")

@@ -18,6 +18,10 @@ pub struct Rpc {
     pub admission: Admission,
     /// If the RPC returns its results in pages, the value is true.
     pub paged: bool,
+    /// If the RPC returns a stream of responses, the value is true.
+    pub streams: bool,
+    /// The maximum size of the RPC's response in bytes, or None if the size is at most 4 MiB.
+    pub max_response_bytes: Option<usize>,
 }
 
 impl Rpc {

@@ -13,7 +13,7 @@ use crate::load::{Load, RepeatedCall, StopCondition, run_closed_loop};
 use crate::options::{Group, Options};
 use crate::own_server::OwnServer;
 use crate::row::Row;
-use crate::{Error, Host, appends, backlog, changes, claims, delays, growth, idle, overload, wake, watchers};
+use crate::{Error, Host, abuse, appends, backlog, changes, claims, delays, growth, idle, overload, wake, watchers};
 
 /// A measured server, with the settings of the measurement.
 pub struct Bench {
@@ -180,6 +180,7 @@ impl Bench {
             Group::Idle => idle::measure_empty_server(self).await,
             Group::Backlog => backlog::measure_backlogs(self).await,
             Group::Changes => changes::measure_changes(self).await,
+            Group::Abuse => abuse::measure_abuse(self).await,
             Group::Overload => overload::measure_overload(self).await,
         }
     }

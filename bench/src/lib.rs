@@ -6,6 +6,7 @@
 //! machine at the same time. This crate uses only the server's API, so the `runhub` binary passes all other data about
 //! the server as [`Host`].
 
+pub mod abuse;
 mod appends;
 mod backlog;
 mod bench;

@@ -15,7 +15,7 @@ pub struct Options {
     groups: Vec<Group>,
 
     /// The URL of the server to measure. The bench keeps the server busy and leaves runs in the server's database. The
-    /// groups growth, idle, backlog, changes and overload ignore this option and measure servers that the bench starts.
+    /// groups growth, idle, backlog, changes, abuse and overload ignore this option and measure servers that the bench starts.
     /// Default: the bench starts a server with a temporary database
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
@@ -72,6 +72,9 @@ pub enum Group {
     /// Measures the latency of heartbeats during one change of 50,000 tasks, and calls that extend a chain of 20,000
     /// tasks
     Changes,
+    /// Measures the latency of calls, and the peak memory, while other clients misbehave: they send frames without
+    /// pause, open many connections, send incomplete requests, or do not read responses
+    Abuse,
     /// Measures the rate and the latencies of calls, and the peak memory, while the server is overloaded
     Overload,
 }

@@ -42,6 +42,8 @@ var (
 	Draining            = toReason(v1.ErrorReason_ERROR_REASON_DRAINING)
 	StoreBusy           = toReason(v1.ErrorReason_ERROR_REASON_STORE_BUSY)
 	Internal            = toReason(v1.ErrorReason_ERROR_REASON_INTERNAL)
+	RequestIncomplete   = toReason(v1.ErrorReason_ERROR_REASON_REQUEST_INCOMPLETE)
+	DeadlineExceeded    = toReason(v1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED)
 )
 
 // Error returns the reason's text. This method makes a Reason an error, so that errors.Is accepts a Reason as its

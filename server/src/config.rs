@@ -21,7 +21,20 @@ pub struct Config {
     pub keep: RetentionTimes,
     /// The lease duration of a claim that requests none.
     pub default_lease: Duration,
+    /// Maximum number of open connections.
+    pub max_connections: usize,
+    /// Maximum memory for requests that are incomplete or being served and for responses that are not sent yet, in
+    /// bytes.
+    pub max_buffered: usize,
 }
+
+/// The default maximum number of open connections.
+pub const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
+/// The default maximum memory for requests and responses: 256 MiB.
+pub const DEFAULT_MAX_BUFFERED: usize = 256 * 1024 * 1024;
+/// The lowest maximum memory for requests and responses: 160 MiB. One connection has an eighth of this memory, which
+/// must be enough for the largest response (16 MiB).
+pub const MIN_MAX_BUFFERED: usize = 160 * 1024 * 1024;
 
 /// An address that a server listens on.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! This module defines the errors of calls. Only `rpc/status.rs` converts these errors to a gRPC status.
 
 use crate::domain::code::short_name;
+use crate::domain::limits;
 
 /// The result of an operation that can fail, with `Error` as the default error type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -67,6 +68,13 @@ pub enum Error {
         "another program has locked the database: retry the call with the same request_id after the delay in RetryInfo"
     )]
     StoreBusy,
+    #[error(
+        "the request did not arrive within {} s and 1 s more for each 64 KiB: send the whole request at once",
+        limits::REQUEST_TIME.as_secs()
+    )]
+    RequestIncomplete,
+    #[error("the deadline of the call has passed: retry the call with the same request_id and a later deadline")]
+    DeadlineExceeded,
     /// A failure that only a bug or a failing machine can cause. The server logs the cause and never sends the cause to
     /// the caller.
     #[error("{0}")]

@@ -4,43 +4,27 @@
 use std::future::Future;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_stream::Stream;
 use tonic::service::{Routes, RoutesBuilder};
-use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
-use crate::domain::limits;
+use crate::connections;
 use crate::domain::time::Timestamp;
 use crate::housekeeping;
-use crate::incoming;
-use crate::rpc::admission::Admission;
+use crate::rpc::calls::Calls;
 use crate::rpc::{self, EncodedEvent, Hub};
 use crate::store::{OpenError, Store};
 use crate::sweeper::{self, Sweeper};
 use crate::wake::Waiters;
 use crate::watch::Tail;
-
-/// Maximum number of streams per connection that a client may cause the server to reset. After this number, the server
-/// closes the connection. The default of tonic is no limit.
-const RESETS_PER_CONNECTION: usize = 256;
-
-/// Interval at which the server pings a connection. The server detects an unreachable client after this interval plus
-/// `KEEPALIVE_TIMEOUT`.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// Maximum time that the server waits for the response to a ping. If no response arrives, the server closes the
-/// connection.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Minimum drain time for closing the store. The store gets a tenth of the drain time to end the commit in progress. If
 /// `--drain` is shorter than this minimum, the store gets a tenth of this minimum.
@@ -142,19 +126,21 @@ impl Server {
         in_background.spawn(sweeper.run(draining.clone()));
         in_background.spawn(housekeeping);
         in_background.spawn(following);
-        let mut serving = listener.serve(routes, draining);
-        let served = tokio::select! {
-            served = &mut serving => served,
+        let calls = Calls::new(routes, config.max_buffered);
+        let mut serving = Box::pin(listener.serve(calls, config.max_connections, draining));
+        tokio::select! {
+            () = &mut serving => {}
             () = shutdown => {
                 set_health(&health, ServingStatus::NotServing).await;
                 drain.send_replace(true);
                 let in_time = tokio::time::timeout(compute_drain_time_for_calls(config.drain), &mut serving).await;
-                in_time.unwrap_or_else(|_| {
+                if in_time.is_err() {
                     tracing::warn!("drain time has passed: closing the connections that are still open");
-                    Ok(())
-                })
+                }
             }
-        };
+        }
+        // Dropping the future closes the connections.
+        drop(serving);
         drain.send_replace(true);
         // The server has not answered a call whose transaction is not committed within the close time, so no
         // acknowledged write is lost.
@@ -164,7 +150,7 @@ impl Server {
         // The background Tokio tasks must not delay the shutdown. The next server process performs the remaining
         // actions.
         in_background.abort_all();
-        served.map_err(|cause| ServeError::Broken(cause.to_string()))
+        Ok(())
     }
 }
 
@@ -202,45 +188,19 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
     }
 }
 
-type ServeFuture = Pin<Box<dyn Future<Output = Result<(), tonic::transport::Error>> + Send>>;
-
 impl Listener {
-    /// Serves calls until the server drains, and then until every connection has ended. The returned future fails if
-    /// the listener fails.
-    fn serve(self, routes: Routes, draining: watch::Receiver<bool>) -> ServeFuture {
+    /// Serves calls until the server drains, and then until every connection has ended.
+    async fn serve(self, calls: Calls, max_connections: usize, draining: watch::Receiver<bool>) {
+        let new_service = |activity| calls.for_connection(activity);
         match self {
-            Self::Tcp(listener) => Box::pin(serve(routes, incoming::accept_tcp(listener), draining)),
-            Self::Unix(listener, socket_file) => Box::pin(async move {
-                let _socket_file = socket_file;
-                serve(routes, incoming::accept_unix(listener), draining).await
-            }),
+            Self::Tcp(listener) => {
+                connections::serve(connections::accept_tcp(listener), new_service, max_connections, draining).await;
+            }
+            Self::Unix(listener, _socket_file) => {
+                connections::serve(connections::accept_unix(listener), new_service, max_connections, draining).await;
+            }
         }
     }
-}
-
-async fn serve<IO>(
-    routes: Routes,
-    incoming: impl Stream<Item = std::io::Result<IO>>,
-    mut draining: watch::Receiver<bool>,
-) -> Result<(), tonic::transport::Error>
-where
-    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
-{
-    tonic::transport::Server::builder()
-        .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
-        .http2_max_local_error_reset_streams(Some(RESETS_PER_CONNECTION))
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .trace_fn(rpc::trace::open_span)
-        .layer(rpc::trace::response_layer())
-        .layer(Admission::default())
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, async move {
-            // Ignore the error, which means that the server has shut down. The listener must shut down in this case
-            // too.
-            let _ = draining.wait_for(|draining| *draining).await;
-        })
-        .await
 }
 
 async fn listen(on: &Listen) -> std::io::Result<Listener> {

@@ -126,7 +126,7 @@ async fn bench_measures_every_row() {
     let shown = tokio::task::spawn_blocking(|| stdout(&["bench", "--quick", "--json"])).await.unwrap();
     let report: Value = serde_json::from_str(&shown).unwrap();
     let rows = report["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 57, "{shown}");
+    assert_eq!(rows.len(), 67, "{shown}");
     for row in rows {
         let name = row["name"].as_str().unwrap();
         // On a slow machine the bench may end before the server refuses any call.
@@ -135,5 +135,5 @@ async fn bench_measures_every_row() {
         assert_eq!(row["target"].is_number(), row["met"].is_boolean() || row["value"].is_null(), "{row}");
         assert_eq!(row["ceiling"].is_number(), row["ratio"].is_number(), "{row}");
     }
-    assert_eq!(rows.iter().filter(|row| row["target"].is_number()).count(), 54, "{shown}");
+    assert_eq!(rows.iter().filter(|row| row["target"].is_number()).count(), 64, "{shown}");
 }

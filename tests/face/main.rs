@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod abuse;
 mod bad_input;
 mod broken_snapshot;
 mod cli;

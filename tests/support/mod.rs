@@ -17,7 +17,7 @@ use std::time::Duration;
 use runhub_client::Client;
 use runhub_client::v1::SubscribeEventsRequest;
 use runhub_server::clock::ManualClock;
-use runhub_server::config::{Config, Listen};
+use runhub_server::config::{self, Config, Listen};
 use runhub_server::domain::time::Timestamp;
 use runhub_server::housekeeping::RetentionTimes;
 use runhub_server::rpc::EncodedEvent;
@@ -70,6 +70,8 @@ impl TestServer {
             drain: Duration::from_secs(5),
             keep: RetentionTimes { requests_for: Duration::from_secs(24 * 3600), events_for },
             default_lease: Duration::from_secs(600),
+            max_connections: config::DEFAULT_MAX_CONNECTIONS,
+            max_buffered: config::DEFAULT_MAX_BUFFERED,
         };
         let server = Server::bind(config, Arc::new(clock.clone())).await.unwrap();
         let Listen::Tcp(address) = server.listen_address() else { panic!("the server must listen on TCP") };
@@ -102,6 +104,11 @@ impl TestServer {
     }
 
     /// Returns the server's store.
+    /// Returns the server's address as HOST:PORT.
+    pub fn address(&self) -> String {
+        self.url.trim_start_matches("http://").to_owned()
+    }
+
     pub fn store(&self) -> Store {
         self.store.clone()
     }

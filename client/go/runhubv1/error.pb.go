@@ -104,6 +104,12 @@ const (
 	// INTERNAL: the server has a bug, or the server's disk is failing. The text of the error contains an id. The server's
 	// log contains the cause of the error under the same id.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 24
+	// DEADLINE_EXCEEDED: the client did not send the whole request in time. A request must arrive within 10 s, and a large
+	// request has 1 s more for each 64 KiB. The call has changed nothing.
+	ErrorReason_ERROR_REASON_REQUEST_INCOMPLETE ErrorReason = 25
+	// DEADLINE_EXCEEDED: the deadline that the client set for the call passed before the server could answer. The call may
+	// have changed state, so repeat the call with the same request_id.
+	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 26
 )
 
 // Enum value maps for ErrorReason.
@@ -134,6 +140,8 @@ var (
 		22: "ERROR_REASON_DRAINING",
 		23: "ERROR_REASON_STORE_BUSY",
 		24: "ERROR_REASON_INTERNAL",
+		25: "ERROR_REASON_REQUEST_INCOMPLETE",
+		26: "ERROR_REASON_DEADLINE_EXCEEDED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -161,6 +169,8 @@ var (
 		"ERROR_REASON_DRAINING":              22,
 		"ERROR_REASON_STORE_BUSY":            23,
 		"ERROR_REASON_INTERNAL":              24,
+		"ERROR_REASON_REQUEST_INCOMPLETE":    25,
+		"ERROR_REASON_DEADLINE_EXCEEDED":     26,
 	}
 )
 
@@ -195,7 +205,7 @@ var File_runhub_v1_error_proto protoreflect.FileDescriptor
 
 const file_runhub_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x15runhub/v1/error.proto\x12\trunhub.v1*\xca\x06\n" +
+	"\x15runhub/v1/error.proto\x12\trunhub.v1*\x93\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12!\n" +
@@ -222,7 +232,9 @@ const file_runhub_v1_error_proto_rawDesc = "" +
 	"\x17ERROR_REASON_OVERLOADED\x10\x15\x12\x19\n" +
 	"\x15ERROR_REASON_DRAINING\x10\x16\x12\x1b\n" +
 	"\x17ERROR_REASON_STORE_BUSY\x10\x17\x12\x19\n" +
-	"\x15ERROR_REASON_INTERNAL\x10\x18B\x96\x01\n" +
+	"\x15ERROR_REASON_INTERNAL\x10\x18\x12#\n" +
+	"\x1fERROR_REASON_REQUEST_INCOMPLETE\x10\x19\x12\"\n" +
+	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\x1aB\x96\x01\n" +
 	"\rcom.runhub.v1B\n" +
 	"ErrorProtoP\x01Z4github.com/runhub/runhub/client/go/runhubv1;runhubv1\xa2\x02\x03RXX\xaa\x02\tRunhub.V1\xca\x02\tRunhub\\V1\xe2\x02\x15Runhub\\V1\\GPBMetadata\xea\x02\n" +
 	"Runhub::V1b\x06proto3"

@@ -101,9 +101,13 @@ type RpcOptions struct {
 	Admission Admission `protobuf:"varint,2,opt,name=admission,proto3,enum=runhub.v1.Admission" json:"admission,omitempty"`
 	// If `paged` is true, the RPC returns pages: the request has `page_size` and `page_token`, and the response has
 	// `next_page_token`. Default: false.
-	Paged         bool `protobuf:"varint,3,opt,name=paged,proto3" json:"paged,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Paged bool `protobuf:"varint,3,opt,name=paged,proto3" json:"paged,omitempty"`
+	// The maximum size of the RPC's response in bytes, if the response can be larger than 4 MiB. The server reserves
+	// memory of this size before the server creates the response. If `max_response_bytes` is 0 (the default), the size is
+	// at most 4 MiB.
+	MaxResponseBytes int32 `protobuf:"varint,4,opt,name=max_response_bytes,json=maxResponseBytes,proto3" json:"max_response_bytes,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *RpcOptions) Reset() {
@@ -157,6 +161,13 @@ func (x *RpcOptions) GetPaged() bool {
 	return false
 }
 
+func (x *RpcOptions) GetMaxResponseBytes() int32 {
+	if x != nil {
+		return x.MaxResponseBytes
+	}
+	return 0
+}
+
 var file_runhub_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
 		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
@@ -181,12 +192,13 @@ var File_runhub_v1_options_proto protoreflect.FileDescriptor
 
 const file_runhub_v1_options_proto_rawDesc = "" +
 	"\n" +
-	"\x17runhub/v1/options.proto\x12\trunhub.v1\x1a google/protobuf/descriptor.proto\"p\n" +
+	"\x17runhub/v1/options.proto\x12\trunhub.v1\x1a google/protobuf/descriptor.proto\"\x9e\x01\n" +
 	"\n" +
 	"RpcOptions\x12\x18\n" +
 	"\amutates\x18\x01 \x01(\bR\amutates\x122\n" +
 	"\tadmission\x18\x02 \x01(\x0e2\x14.runhub.v1.AdmissionR\tadmission\x12\x14\n" +
-	"\x05paged\x18\x03 \x01(\bR\x05paged*f\n" +
+	"\x05paged\x18\x03 \x01(\bR\x05paged\x12,\n" +
+	"\x12max_response_bytes\x18\x04 \x01(\x05R\x10maxResponseBytes*f\n" +
 	"\tAdmission\x12\x19\n" +
 	"\x15ADMISSION_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fADMISSION_FIRST\x10\x01\x12\x12\n" +

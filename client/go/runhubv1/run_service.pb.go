@@ -1382,7 +1382,7 @@ const file_runhub_v1_run_service_proto_rawDesc = "" +
 	"\n" +
 	"task_limit\x18\x04 \x01(\x05R\ttaskLimit\"L\n" +
 	"\x16GetRunSnapshotResponse\x122\n" +
-	"\bsnapshot\x18\x01 \x01(\v2\x16.runhub.v1.RunSnapshotR\bsnapshot2\xaf\a\n" +
+	"\bsnapshot\x18\x01 \x01(\v2\x16.runhub.v1.RunSnapshotR\bsnapshot2\xb4\a\n" +
 	"\n" +
 	"RunService\x12P\n" +
 	"\tCreateRun\x12\x1b.runhub.v1.CreateRunRequest\x1a\x1c.runhub.v1.CreateRunResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12E\n" +
@@ -1394,8 +1394,8 @@ const file_runhub_v1_run_service_proto_rawDesc = "" +
 	"\bPauseRun\x12\x1a.runhub.v1.PauseRunRequest\x1a\x1b.runhub.v1.PauseRunResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x01\x12P\n" +
 	"\tResumeRun\x12\x1b.runhub.v1.ResumeRunRequest\x1a\x1c.runhub.v1.ResumeRunResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x01\x12P\n" +
 	"\tCancelRun\x12\x1b.runhub.v1.CancelRunRequest\x1a\x1c.runhub.v1.CancelRunResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x01\x12P\n" +
-	"\tDeleteRun\x12\x1b.runhub.v1.DeleteRunRequest\x1a\x1c.runhub.v1.DeleteRunResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12]\n" +
-	"\x0eGetRunSnapshot\x12 .runhub.v1.GetRunSnapshotRequest\x1a!.runhub.v1.GetRunSnapshotResponse\"\x06\xca\xf3\x18\x02\x10\x03B\x9b\x01\n" +
+	"\tDeleteRun\x12\x1b.runhub.v1.DeleteRunRequest\x1a\x1c.runhub.v1.DeleteRunResponse\"\b\xca\xf3\x18\x04\b\x01\x10\x03\x12b\n" +
+	"\x0eGetRunSnapshot\x12 .runhub.v1.GetRunSnapshotRequest\x1a!.runhub.v1.GetRunSnapshotResponse\"\v\xca\xf3\x18\a\x10\x03 \x80\x80\x80\bB\x9b\x01\n" +
 	"\rcom.runhub.v1B\x0fRunServiceProtoP\x01Z4github.com/runhub/runhub/client/go/runhubv1;runhubv1\xa2\x02\x03RXX\xaa\x02\tRunhub.V1\xca\x02\tRunhub\\V1\xe2\x02\x15Runhub\\V1\\GPBMetadata\xea\x02\n" +
 	"Runhub::V1b\x06proto3"
 

@@ -118,6 +118,8 @@ reasons! {
     Draining
     StoreBusy
     Internal
+    RequestIncomplete
+    DeadlineExceeded
 }
 
 impl Reason {

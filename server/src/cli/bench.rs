@@ -17,7 +17,7 @@ VALUE is a rate, a time or a size. P50 and P99 are the times of one call, in mil
 value for VALUE, measured in the same run. The text after the semicolon in WHAT describes CEILING. RATIO is VALUE \
 divided by CEILING. TARGET applies to RATIO, or to VALUE if there is no CEILING.
 
-A full run takes about four minutes and needs several hundred megabytes in the folder for temporary files.
+A full run takes about five minutes and needs several hundred megabytes in the folder for temporary files.
 
 Examples:
   runhub bench
@@ -38,6 +38,8 @@ struct Report {
 }
 
 pub async fn run(args: BenchArgs) -> Result<(), Failure> {
+    // The group `abuse` opens 10,000 connections. If the limit can't be raised, the group opens fewer connections.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     let host = Host {
         program: std::env::current_exe()?,
         max_calls_in_service: limits::CALLS_IN_SERVICE,

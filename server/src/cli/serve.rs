@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
 use crate::clock::SystemClock;
-use crate::config::{Config, Listen};
+use crate::config::{self, Config, Listen};
 use crate::domain::lease;
 use crate::housekeeping::RetentionTimes;
 use crate::server::Server;
@@ -46,6 +48,15 @@ pub struct ServeArgs {
     #[arg(long, env = "RUNHUB_DEFAULT_LEASE", value_name = "DURATION", default_value = "10m", value_parser = parse_lease_duration)]
     default_lease: Duration,
 
+    /// The maximum number of open connections, at least 1.
+    #[arg(long, env = "RUNHUB_MAX_CONNECTIONS", value_name = "NUMBER", default_value_t = config::DEFAULT_MAX_CONNECTIONS, value_parser = parse_connections)]
+    max_connections: usize,
+
+    /// The maximum memory for incomplete requests and unsent responses, at least 160MiB. A number without a unit is a
+    /// number of MiB.
+    #[arg(long, env = "RUNHUB_MAX_BUFFERED", value_name = "SIZE", default_value = "256MiB", value_parser = parse_buffered)]
+    max_buffered: usize,
+
     /// Allow an address that other machines can reach. The server has no authentication and no encryption yet.
     #[arg(long, env = "RUNHUB_INSECURE", value_parser = FalseyValueParser::new())]
     insecure: bool,
@@ -70,14 +81,16 @@ enum LogFormat {
 pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     start_log(&args)?;
     check_reachability(&args)?;
+    let max_connections = limit_connections(args.max_connections, raise_file_limit());
     let config = Config {
         listen: args.listen,
         db: args.db,
         drain: args.drain,
         keep: RetentionTimes { requests_for: args.keep_requests_for, events_for: args.keep_events_for },
         default_lease: args.default_lease,
+        max_connections,
+        max_buffered: args.max_buffered,
     };
-    raise_file_limit();
     let db = config.db.display().to_string();
     let server = Server::bind(config, Arc::new(SystemClock)).await;
     let server = server.map_err(|error| {
@@ -94,12 +107,41 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
 }
 
 /// Raises the limit of open files to the maximum that the system allows for the process, because each connection needs
-/// a file descriptor. If the limit can't be raised, the server runs with the lower limit.
-fn raise_file_limit() {
+/// a file descriptor. Returns the limit, or None if the limit can't be raised. In this case, the server runs with the
+/// lower limit.
+fn raise_file_limit() -> Option<u64> {
     match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) => tracing::debug!(limit, "limit of open files"),
-        Err(error) => tracing::warn!(%error, "can't raise the limit of open files"),
+        Ok(limit) => {
+            tracing::debug!(limit, "limit of open files");
+            Some(limit)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "can't raise the limit of open files");
+            None
+        }
     }
+}
+
+/// Number of files that the server needs beside the sockets of its connections: the database, its readers, and
+/// temporary files. If the process may open few files, the server keeps half of the files for connections.
+const OTHER_FILES: u64 = 128;
+
+/// Returns the maximum number of connections, so that the process can open all other files that it needs.
+fn limit_connections(max_connections: usize, max_files: Option<u64>) -> usize {
+    let Some(max_files) = max_files else {
+        return max_connections;
+    };
+    let possible = max_files - OTHER_FILES.min(max_files / 2);
+    let possible = usize::try_from(possible).unwrap_or(usize::MAX).max(1);
+    if possible < max_connections {
+        tracing::warn!(
+            max_connections,
+            max_files,
+            possible,
+            "the limit of open files lowers the number of connections"
+        );
+    }
+    max_connections.min(possible)
 }
 
 /// Fails if other machines can reach the listen address and `--insecure` was not passed.
@@ -127,6 +169,32 @@ fn parse_event_retention(text: &str) -> Result<Duration, String> {
     } else {
         Err(format!("the retention of events must be at least 1s, not {text}"))
     }
+}
+
+fn parse_connections(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("the server needs at least 1 connection".to_owned()),
+        Ok(number) if number <= Semaphore::MAX_PERMITS => Ok(number),
+        _ => Err(format!("{text:?} is not a number of connections")),
+    }
+}
+
+fn parse_buffered(text: &str) -> Result<usize, String> {
+    let bytes = parse_size(text)?;
+    if bytes < config::MIN_MAX_BUFFERED {
+        return Err(format!("the memory for requests and responses must be at least 160MiB, not {text}"));
+    }
+    Ok(bytes)
+}
+
+/// Parses a number of bytes with a unit, such as 256MiB. A number without a unit is a number of MiB.
+fn parse_size(text: &str) -> Result<usize, String> {
+    let with_unit = match text.trim().parse::<u64>() {
+        Ok(number) => format!("{number}MiB"),
+        Err(_) => text.to_owned(),
+    };
+    let size: ByteSize = with_unit.parse().map_err(|_| format!("{text:?} is not a size such as 256MiB"))?;
+    usize::try_from(size.as_u64()).map_err(|error| error.to_string())
 }
 
 fn parse_lease_duration(text: &str) -> Result<Duration, String> {
@@ -177,4 +245,30 @@ fn shutdown_signal() -> Result<impl Future<Output = ()>, Failure> {
         };
         tracing::info!(signal, "shutting down");
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_a_unit_or_are_in_mib() {
+        for text in ["160", "160MiB", "160 MiB", "163840KiB"] {
+            assert_eq!(parse_buffered(text), Ok(160 * 1024 * 1024), "{text}");
+        }
+        assert_eq!(parse_buffered("1GiB"), Ok(1024 * 1024 * 1024));
+        for text in ["", "159", "159MiB", "much", "-1"] {
+            assert!(parse_buffered(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn connections_leave_files_for_the_database() {
+        assert_eq!(limit_connections(10_000, None), 10_000);
+        assert_eq!(limit_connections(10_000, Some(1_000_000)), 10_000);
+        assert_eq!(limit_connections(10_000, Some(1_024)), 896);
+        assert_eq!(limit_connections(10_000, Some(100)), 50);
+        assert_eq!(limit_connections(10_000, Some(0)), 1);
+        assert!(parse_connections("0").is_err() && parse_connections("x").is_err());
+    }
 }

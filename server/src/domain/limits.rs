@@ -35,6 +35,8 @@ pub const CALLS_IN_SERVICE: usize = 512;
 pub const STREAMS_PER_CONNECTION: u32 = 1_024;
 /// Maximum size of a request, in bytes.
 pub const REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// Maximum time in which an empty request arrives completely: 10 s. A larger request has 1 s more for each 64 KiB.
+pub const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// Maximum number of entries in a page or a list of a response.
 pub const PAGE_SIZE: usize = 1_000;
 /// Maximum size of a page or a list of a response, in bytes. If the page or list has only one entry, the size can be

@@ -1,27 +1,20 @@
-//! This module contains the layer that refuses calls to an overloaded server before the calls reach a service.
+//! This module refuses calls of an overloaded server before the calls reach a service.
 //!
 //! The server serves at most `limits::CALLS_IN_SERVICE` LIMITED calls at the same time. The server refuses further
 //! LIMITED calls before parsing the requests, because calls that wait in Tokio tasks and sockets would form an
 //! unbounded queue.
 
-use std::future::poll_fn;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::future::{BoxFuture, Either, FutureExt};
-use prost::bytes::Buf;
 use runhub_api::Rpc;
 use runhub_api::v1;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
-use tonic::codegen::Body;
-use tonic::codegen::http::{Request, Response};
-use tower::{Layer, Service};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tonic::Status;
 
 use super::status;
 use crate::domain::limits;
+use crate::error::{Error, Result};
 
 /// Time between the retries of two refused calls. Without this interval, all callers would retry their refused calls at
 /// the same time.
@@ -31,96 +24,32 @@ const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Maximum time between the refusal and the retry of a call.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Maximum time that the server waits for the rest of a refused request.
-const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
-
-/// The layer that admits or refuses calls. Clones share the permits and the retry schedule.
-#[derive(Clone)]
+/// The calls in service.
 pub struct Admission {
-    permits: Arc<Semaphore>,
-    retries: Arc<RetrySchedule>,
+    permits: Semaphore,
+    retries: RetrySchedule,
 }
 
 impl Default for Admission {
     fn default() -> Self {
-        Self { permits: Arc::new(Semaphore::new(limits::CALLS_IN_SERVICE)), retries: Arc::default() }
+        Self { permits: Semaphore::new(limits::CALLS_IN_SERVICE), retries: RetrySchedule::default() }
     }
 }
 
-impl<S> Layer<S> for Admission {
-    type Service = AdmissionService<S>;
-
-    fn layer(&self, inner: S) -> AdmissionService<S> {
-        AdmissionService { inner, admission: self.clone() }
-    }
-}
-
-/// A service behind the admission layer.
-#[derive(Clone)]
-pub struct AdmissionService<S> {
-    inner: S,
-    admission: Admission,
-}
-
-impl<S, In, Out> Service<Request<In>> for AdmissionService<S>
-where
-    S: Service<Request<In>, Response = Response<Out>, Future: Send + 'static>,
-    S::Error: Send + 'static,
-    In: Body<Data: Send> + Send + 'static,
-    Out: Default + Send + 'static,
-{
-    type Response = Response<Out>;
-    type Error = S::Error;
-    type Future = Either<S::Future, BoxFuture<'static, Result<Response<Out>, S::Error>>>;
-
-    fn poll_ready(&mut self, context: &mut Context) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<In>) -> Self::Future {
-        if !is_limited(request.uri().path()) {
-            return Either::Left(self.inner.call(request));
+impl Admission {
+    /// Admits a call until the permit is dropped. Returns None for a call that is not LIMITED and needs no permit. Fails
+    /// with `Error::Overloaded` if the server is serving the maximum number of LIMITED calls.
+    pub fn admit(&self, rpc: &Rpc) -> Result<Option<SemaphorePermit<'_>>> {
+        if rpc.admission != v1::Admission::Limited {
+            return Ok(None);
         }
-        Either::Right(match Arc::clone(&self.admission.permits).try_acquire_owned() {
-            Ok(permit) => {
-                let served = self.inner.call(request);
-                async move {
-                    let _permit = permit;
-                    served.await
-                }
-                .boxed()
-            }
-            Err(_) => {
-                let delay = self.admission.retries.next_delay(Instant::now());
-                async move {
-                    // If the request is still incomplete after `DRAIN_TIMEOUT`, answer the call anyway, so that a slow
-                    // client can't keep the refused call open.
-                    let _ = timeout(DRAIN_TIMEOUT, drain_body(request.into_body())).await;
-                    Ok(status::new_overloaded_status(delay).into_http())
-                }
-                .boxed()
-            }
-        })
+        self.permits.try_acquire().map(Some).map_err(|_| Error::Overloaded)
     }
-}
 
-/// Reads and drops the rest of a request, up to `limits::REQUEST_BYTES`. If the server answered before the end of the
-/// request, the stream would be reset. HTTP/2 closes a connection with too many reset streams, which would also
-/// disconnect the watchers on the connection.
-async fn drain_body(body: impl Body) {
-    let mut body = pin!(body);
-    let mut bytes = 0;
-    while bytes <= limits::REQUEST_BYTES
-        && let Some(Ok(frame)) = poll_fn(|context| body.as_mut().poll_frame(context)).await
-    {
-        bytes += frame.data_ref().map_or(0, Buf::remaining);
+    /// Returns the status of a refused call, with the delay after which the caller should retry the call.
+    pub fn new_refusal(&self) -> Status {
+        status::new_overloaded_status(self.retries.next_delay(Instant::now()))
     }
-}
-
-/// Returns whether the number of served calls to this path is limited. Calls to unknown paths and to other APIs, such
-/// as health and reflection, are never limited, because these calls do not use the store.
-fn is_limited(path: &str) -> bool {
-    Rpc::find_by_path(path).is_some_and(|rpc| rpc.admission == v1::Admission::Limited)
 }
 
 /// A schedule that spreads the retries of refused calls over time. The value is the time of the latest scheduled retry,
@@ -148,18 +77,21 @@ impl RetrySchedule {
 mod tests {
     use super::*;
 
+    fn find(name: &str) -> &'static Rpc {
+        runhub_api::RPCS.iter().find(|rpc| rpc.name == name).unwrap()
+    }
+
     #[test]
-    fn heartbeats_and_waiting_calls_are_never_limited() {
-        for path in [
-            "/runhub.v1.TaskService/Heartbeat",
-            "/runhub.v1.EventService/SubscribeEvents",
-            "/grpc.health.v1.Health/Check",
-        ] {
-            assert!(!is_limited(path), "{path}");
+    fn only_limited_calls_beyond_the_limit_are_refused() {
+        let admission = Admission::default();
+        let mut admitted: Vec<_> =
+            (0..limits::CALLS_IN_SERVICE).map(|_| admission.admit(find("AppendEvents")).unwrap()).collect();
+        assert_eq!(admission.admit(find("ListRuns")).err(), Some(Error::Overloaded));
+        for name in ["Heartbeat", "SubscribeEvents", "GetServerInfo"] {
+            assert!(admission.admit(find(name)).unwrap().is_none(), "{name}");
         }
-        for path in ["/runhub.v1.EventService/AppendEvents", "/runhub.v1.RunService/ListRuns"] {
-            assert!(is_limited(path), "{path}");
-        }
+        admitted.pop();
+        assert!(admission.admit(find("ListRuns")).unwrap().is_some());
     }
 
     #[test]
@@ -171,23 +103,5 @@ mod tests {
         assert_eq!(delays[4] - delays[0], 4 * RETRY_SPACING);
         assert!(delays.iter().all(|delay| (MIN_RETRY_DELAY..=MAX_RETRY_DELAY).contains(delay)));
         assert_eq!(retries.next_delay(now + MAX_RETRY_DELAY + MAX_RETRY_DELAY), MIN_RETRY_DELAY);
-    }
-
-    #[tokio::test]
-    async fn call_beyond_the_limit_is_refused_with_a_retry_delay() {
-        let never = tower::service_fn(|_: Request<String>| {
-            std::future::pending::<Result<Response<()>, std::convert::Infallible>>()
-        });
-        let mut service = Admission::default().layer(never);
-        let request =
-            |rpc: &str| Request::builder().uri(format!("http://host/runhub.v1.{rpc}")).body(String::new()).unwrap();
-        let mut served: Vec<_> =
-            (0..limits::CALLS_IN_SERVICE).map(|_| service.call(request("EventService/AppendEvents"))).collect();
-        let refused = service.call(request("EventService/AppendEvents")).now_or_never().unwrap().unwrap();
-        assert_eq!(refused.headers()["grpc-status"], "8");
-        assert!(service.call(request("TaskService/Heartbeat")).now_or_never().is_none());
-        // Dropping a served call releases the call's permit, so the server admits the next call.
-        served.pop();
-        assert!(service.call(request("EventService/AppendEvents")).now_or_never().is_none());
     }
 }

@@ -4,11 +4,12 @@
 //! Mutating calls use `Hub::write`, and reading calls use `Hub::read` or `Hub::read_page`. If a read is a single
 //! statement, the handler calls the function in `store` directly.
 
-pub mod admission;
+mod admission;
 mod agent;
 mod approval;
 mod artifact;
 mod attempt;
+pub mod calls;
 mod checkpoint;
 mod claim;
 mod convert;
@@ -25,7 +26,7 @@ mod snapshot;
 mod status;
 mod subscribe;
 mod task;
-pub mod trace;
+mod trace;
 pub(crate) mod value;
 mod write;
 

@@ -91,6 +91,8 @@ fn code_and_reason(error: &Error) -> (Code, ErrorReason) {
         Error::Overloaded => (Code::ResourceExhausted, ErrorReason::Overloaded),
         Error::Draining => (Code::Unavailable, ErrorReason::Draining),
         Error::StoreBusy => (Code::Unavailable, ErrorReason::StoreBusy),
+        Error::RequestIncomplete => (Code::DeadlineExceeded, ErrorReason::RequestIncomplete),
+        Error::DeadlineExceeded => (Code::DeadlineExceeded, ErrorReason::DeadlineExceeded),
         Error::Internal(_) => (Code::Internal, ErrorReason::Internal),
     }
 }

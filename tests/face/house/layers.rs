@@ -12,11 +12,11 @@ const LAYERS: [&str; 12] = [
     "actions",
     "wake",
     "watch",
+    "connections",
     "rpc",
     "sweeper",
     "housekeeping",
     "config",
-    "incoming",
     "server",
     "cli",
 ];

@@ -196,6 +196,14 @@ class Internal(Error, reason=ErrorReason.ERROR_REASON_INTERNAL):
     """The server has a bug or a failing disk. The server's log contains the cause under the id in `message`."""
 
 
+class RequestIncomplete(Error, reason=ErrorReason.ERROR_REASON_REQUEST_INCOMPLETE):
+    """The server did not receive the whole request in time, so the call has changed nothing."""
+
+
+class DeadlineExceeded(Error, reason=ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED):
+    """The deadline of the call passed before the server could answer. The call may have changed state."""
+
+
 class OtherLog(Error):
     """The server's log is not the log that the subscription follows, so the subscription's cursor is not valid."""
 

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17runhub/v1/options.proto\x12\trunhub.v1\x1a google/protobuf/descriptor.proto\"U\n\nRpcOptions\x12\x0f\n\x07mutates\x18\x01 \x01(\x08\x12\'\n\tadmission\x18\x02 \x01(\x0e\x32\x14.runhub.v1.Admission\x12\r\n\x05paged\x18\x03 \x01(\x08*f\n\tAdmission\x12\x19\n\x15\x41\x44MISSION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x44MISSION_FIRST\x10\x01\x12\x12\n\x0e\x41\x44MISSION_OPEN\x10\x02\x12\x15\n\x11\x41\x44MISSION_LIMITED\x10\x03:D\n\x03rpc\x12\x1e.google.protobuf.MethodOptions\x18\xb9\x8e\x03 \x01(\x0b\x32\x15.runhub.v1.RpcOptionsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17runhub/v1/options.proto\x12\trunhub.v1\x1a google/protobuf/descriptor.proto\"q\n\nRpcOptions\x12\x0f\n\x07mutates\x18\x01 \x01(\x08\x12\'\n\tadmission\x18\x02 \x01(\x0e\x32\x14.runhub.v1.Admission\x12\r\n\x05paged\x18\x03 \x01(\x08\x12\x1a\n\x12max_response_bytes\x18\x04 \x01(\x05*f\n\tAdmission\x12\x19\n\x15\x41\x44MISSION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x44MISSION_FIRST\x10\x01\x12\x12\n\x0e\x41\x44MISSION_OPEN\x10\x02\x12\x15\n\x11\x41\x44MISSION_LIMITED\x10\x03:D\n\x03rpc\x12\x1e.google.protobuf.MethodOptions\x18\xb9\x8e\x03 \x01(\x0b\x32\x15.runhub.v1.RpcOptionsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runhub.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ADMISSION']._serialized_start=159
-  _globals['_ADMISSION']._serialized_end=261
+  _globals['_ADMISSION']._serialized_start=187
+  _globals['_ADMISSION']._serialized_end=289
   _globals['_RPCOPTIONS']._serialized_start=72
-  _globals['_RPCOPTIONS']._serialized_end=157
+  _globals['_RPCOPTIONS']._serialized_end=185
 # @@protoc_insertion_point(module_scope)

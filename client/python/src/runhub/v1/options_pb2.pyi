@@ -20,11 +20,13 @@ RPC_FIELD_NUMBER: _ClassVar[int]
 rpc: _descriptor.FieldDescriptor
 
 class RpcOptions(_message.Message):
-    __slots__ = ("mutates", "admission", "paged")
+    __slots__ = ("mutates", "admission", "paged", "max_response_bytes")
     MUTATES_FIELD_NUMBER: _ClassVar[int]
     ADMISSION_FIELD_NUMBER: _ClassVar[int]
     PAGED_FIELD_NUMBER: _ClassVar[int]
+    MAX_RESPONSE_BYTES_FIELD_NUMBER: _ClassVar[int]
     mutates: bool
     admission: Admission
     paged: bool
-    def __init__(self, mutates: bool = ..., admission: _Optional[_Union[Admission, str]] = ..., paged: bool = ...) -> None: ...
+    max_response_bytes: int
+    def __init__(self, mutates: bool = ..., admission: _Optional[_Union[Admission, str]] = ..., paged: bool = ..., max_response_bytes: _Optional[int] = ...) -> None: ...

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runhub/v1/options.proto.
  */
 export const file_runhub_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("ChdydW5odWIvdjEvb3B0aW9ucy5wcm90bxIJcnVuaHViLnYxIlUKClJwY09wdGlvbnMSDwoHbXV0YXRlcxgBIAEoCBInCglhZG1pc3Npb24YAiABKA4yFC5ydW5odWIudjEuQWRtaXNzaW9uEg0KBXBhZ2VkGAMgASgIKmYKCUFkbWlzc2lvbhIZChVBRE1JU1NJT05fVU5TUEVDSUZJRUQQABITCg9BRE1JU1NJT05fRklSU1QQARISCg5BRE1JU1NJT05fT1BFThACEhUKEUFETUlTU0lPTl9MSU1JVEVEEAM6SQoDcnBjEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYuY4DIAEoCzIVLnJ1bmh1Yi52MS5ScGNPcHRpb25zUgNycGNCmAEKDWNvbS5ydW5odWIudjFCDE9wdGlvbnNQcm90b1ABWjRnaXRodWIuY29tL3J1bmh1Yi9ydW5odWIvY2xpZW50L2dvL3J1bmh1YnYxO3J1bmh1YnYxogIDUlhYqgIJUnVuaHViLlYxygIJUnVuaHViXFYx4gIVUnVuaHViXFYxXEdQQk1ldGFkYXRh6gIKUnVuaHViOjpWMWIGcHJvdG8z", [file_google_protobuf_descriptor]);
+  fileDesc("ChdydW5odWIvdjEvb3B0aW9ucy5wcm90bxIJcnVuaHViLnYxInEKClJwY09wdGlvbnMSDwoHbXV0YXRlcxgBIAEoCBInCglhZG1pc3Npb24YAiABKA4yFC5ydW5odWIudjEuQWRtaXNzaW9uEg0KBXBhZ2VkGAMgASgIEhoKEm1heF9yZXNwb25zZV9ieXRlcxgEIAEoBSpmCglBZG1pc3Npb24SGQoVQURNSVNTSU9OX1VOU1BFQ0lGSUVEEAASEwoPQURNSVNTSU9OX0ZJUlNUEAESEgoOQURNSVNTSU9OX09QRU4QAhIVChFBRE1JU1NJT05fTElNSVRFRBADOkkKA3JwYxIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGLmOAyABKAsyFS5ydW5odWIudjEuUnBjT3B0aW9uc1IDcnBjQpgBCg1jb20ucnVuaHViLnYxQgxPcHRpb25zUHJvdG9QAVo0Z2l0aHViLmNvbS9ydW5odWIvcnVuaHViL2NsaWVudC9nby9ydW5odWJ2MTtydW5odWJ2MaICA1JYWKoCCVJ1bmh1Yi5WMcoCCVJ1bmh1YlxWMeICFVJ1bmh1YlxWMVxHUEJNZXRhZGF0YeoCClJ1bmh1Yjo6VjFiBnByb3RvMw", [file_google_protobuf_descriptor]);
 
 /**
  * The properties of one RPC. The properties hold for every call of the RPC.
@@ -46,6 +46,15 @@ export type RpcOptions = Message<"runhub.v1.RpcOptions"> & {
    * @generated from field: bool paged = 3;
    */
   paged: boolean;
+
+  /**
+   * The maximum size of the RPC's response in bytes, if the response can be larger than 4 MiB. The server reserves
+   * memory of this size before the server creates the response. If `max_response_bytes` is 0 (the default), the size is
+   * at most 4 MiB.
+   *
+   * @generated from field: int32 max_response_bytes = 4;
+   */
+  maxResponseBytes: number;
 };
 
 /**

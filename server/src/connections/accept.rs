@@ -11,21 +11,21 @@ use tokio_stream::Stream;
 /// descriptor. Without the pause, the server would try again continuously and use a whole processor.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Returns a stream that accepts TCP connections. The stream never ends and yields no error.
-pub fn accept_tcp(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
+/// Returns a stream that accepts TCP connections. The stream never ends.
+pub fn accept_tcp(listener: TcpListener) -> impl Stream<Item = TcpStream> {
     stream::unfold(listener, |listener| async {
         let connection = accept_with_retries(|| listener.accept()).await;
         // Ignore the error. The connection then delays small messages, but works.
         let _ = connection.set_nodelay(true);
-        Some((Ok(connection), listener))
+        Some((connection, listener))
     })
 }
 
-/// Returns a stream that accepts connections to a unix socket. The stream never ends and yields no error.
-pub fn accept_unix(listener: UnixListener) -> impl Stream<Item = io::Result<UnixStream>> {
+/// Returns a stream that accepts connections to a unix socket. The stream never ends.
+pub fn accept_unix(listener: UnixListener) -> impl Stream<Item = UnixStream> {
     stream::unfold(listener, |listener| async {
         let connection = accept_with_retries(|| listener.accept()).await;
-        Some((Ok(connection), listener))
+        Some((connection, listener))
     })
 }
 

@@ -1,0 +1,178 @@
+//! This module records what the client of a connection does, so that the server can close the connections of clients
+//! that keep the server busy or occupied without making calls.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::frames::Frames;
+
+/// Interval at which the server looks at each connection. A client has between one and two intervals (5 to 10 s) to
+/// complete the start of a connection, a frame, or the headers of a call.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Maximum number of small frames that a client may send within `INTERVAL` without making a call and without receiving a
+/// part of a response. The limit is far above the needs of clients: a client that makes 1,024 calls at once sends about
+/// 1,024 small frames after the calls, and a client that receives a part of a response sends about two frames.
+const IDLE_FRAMES: u32 = 10_000;
+
+/// The activity on one connection.
+pub struct Activity {
+    /// Number of frames that the client has completed.
+    frames: AtomicU64,
+    /// Number of small frames since the client last made a call or received a part of a response, or since the latest
+    /// interval began.
+    idle_frames: AtomicU32,
+    /// Whether the client has started a connection, a frame or headers and not completed them.
+    is_incomplete: AtomicBool,
+    /// Whether the client has made a call.
+    is_used: AtomicBool,
+    eviction: Notify,
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self {
+            frames: AtomicU64::new(0),
+            idle_frames: AtomicU32::new(0),
+            // A new connection is incomplete until its client has sent the start of the connection.
+            is_incomplete: AtomicBool::new(true),
+            is_used: AtomicBool::new(false),
+            eviction: Notify::new(),
+        }
+    }
+}
+
+/// The reason why the server closes a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    /// The client did not complete the start of the connection, a frame, or the headers of a call in time.
+    #[error("the client did not complete the connection, a frame or the headers of a call in time")]
+    Incomplete,
+    /// The server needed the place of the connection for a new connection.
+    #[error("the server has too many connections, and this connection has made no call")]
+    Evicted,
+    /// The client sent too many small frames without making a call.
+    #[error("the client sent more than {IDLE_FRAMES} small frames without making a call")]
+    IdleFrames,
+}
+
+impl Activity {
+    /// Records what the client has sent. Fails if the client has sent too many small frames without making a call.
+    pub fn record_received(&self, frames: &Frames, is_incomplete: bool) -> Result<(), CloseReason> {
+        self.is_incomplete.store(is_incomplete, Relaxed);
+        self.frames.fetch_add(u64::from(frames.count), Relaxed);
+        if frames.calls > 0 {
+            self.is_used.store(true, Relaxed);
+            self.idle_frames.store(0, Relaxed);
+            return Ok(());
+        }
+        let idle_frames = self.idle_frames.fetch_add(frames.small, Relaxed).saturating_add(frames.small);
+        if idle_frames > IDLE_FRAMES { Err(CloseReason::IdleFrames) } else { Ok(()) }
+    }
+
+    /// Records that the server sends a part of a response. The client may answer with frames, so these frames are not
+    /// idle frames.
+    pub fn record_sent(&self) {
+        self.idle_frames.store(0, Relaxed);
+    }
+
+    /// Returns whether the client has made a call on the connection.
+    pub fn is_used(&self) -> bool {
+        self.is_used.load(Relaxed)
+    }
+
+    /// Asks the task of the connection to close the connection.
+    pub fn evict(&self) {
+        self.eviction.notify_one();
+    }
+
+    /// Waits until the server must close the connection, and returns the reason.
+    pub async fn wait_for_close(&self) -> CloseReason {
+        tokio::select! {
+            () = self.wait_until_late() => CloseReason::Incomplete,
+            () = self.eviction.notified() => CloseReason::Evicted,
+        }
+    }
+
+    /// Waits until the client has completed nothing within an interval although something was incomplete at both ends
+    /// of the interval.
+    async fn wait_until_late(&self) {
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
+        let mut before = None;
+        loop {
+            ticks.tick().await;
+            self.idle_frames.store(0, Relaxed);
+            let incomplete_after = self.is_incomplete.load(Relaxed).then(|| self.frames.load(Relaxed));
+            if incomplete_after.is_some() && incomplete_after == before {
+                return;
+            }
+            before = incomplete_after;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    const PING: Frames = Frames { count: 1, calls: 0, small: 1 };
+    const CALL: Frames = Frames { count: 1, calls: 1, small: 1 };
+
+    #[test]
+    fn calls_and_sent_responses_allow_further_frames() {
+        let activity = Activity::default();
+        let fill = || (0..IDLE_FRAMES).all(|_| activity.record_received(&PING, false).is_ok());
+        assert!(fill() && !activity.is_used());
+        assert_eq!(activity.record_received(&CALL, false), Ok(()));
+        assert!(fill() && activity.is_used());
+        activity.record_sent();
+        assert!(fill());
+        assert_eq!(activity.record_received(&PING, false), Err(CloseReason::IdleFrames));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn client_that_completes_nothing_is_late_after_two_intervals() {
+        let activity = Activity::default();
+        let start = Instant::now();
+        assert_eq!(activity.wait_for_close().await, CloseReason::Incomplete);
+        assert_eq!(start.elapsed(), 2 * INTERVAL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_and_progressing_clients_are_never_late() {
+        let activity = Activity::default();
+        activity.record_received(&PING, false).unwrap();
+        assert!(timeout(20 * INTERVAL, activity.wait_for_close()).await.is_err());
+        let progress = async {
+            for _ in 0..20 {
+                activity.record_received(&PING, true).unwrap();
+                tokio::time::sleep(INTERVAL / 2).await;
+            }
+        };
+        tokio::select! {
+            () = progress => {}
+            reason = activity.wait_for_close() => panic!("closed: {reason}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_at_a_low_rate_are_allowed_for_ever() {
+        let activity = Activity::default();
+        let pings = async {
+            for _ in 0..100 {
+                (0..IDLE_FRAMES / 4).for_each(|_| activity.record_received(&PING, false).unwrap());
+                tokio::time::sleep(INTERVAL / 2).await;
+            }
+        };
+        tokio::select! {
+            () = pings => {}
+            reason = activity.wait_for_close() => panic!("closed: {reason}"),
+        }
+    }
+}

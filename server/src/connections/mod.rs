@@ -1,0 +1,176 @@
+//! This module accepts connections and serves HTTP/2 and HTTP/1.1 on the connections. The module limits the number of
+//! connections, and closes the connections of clients that occupy the server without making calls.
+
+mod accept;
+mod activity;
+mod frames;
+mod metered;
+mod unread;
+mod unused;
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::service::Service;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+pub use self::accept::{accept_tcp, accept_unix};
+pub use self::activity::Activity;
+use self::metered::MeteredIo;
+use self::unread::CallExecutor;
+pub use self::unread::record_part;
+use self::unused::UnusedConnections;
+use crate::domain::limits;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Maximum number of streams per connection that a client may cause the server to reset. After this number, the server
+/// closes the connection. The default of hyper is no limit.
+const RESETS_PER_CONNECTION: usize = 256;
+
+/// Interval at which the server pings a connection. The server detects an unreachable client after this interval plus
+/// `KEEPALIVE_TIMEOUT`.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// Maximum time that the server waits for the response to a ping. If no response arrives, the server closes the
+/// connection.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Maximum time in which a client must send the headers of an HTTP/1.1 request.
+const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves connections until the server drains, and then until every connection has ended. `new_service` returns the
+/// service for the calls of one connection.
+pub async fn serve<IO, S, B>(
+    incoming: impl Stream<Item = IO>,
+    new_service: impl Fn(Arc<Activity>) -> S,
+    max_connections: usize,
+    draining: watch::Receiver<bool>,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let mut places = Places::new(max_connections);
+    let mut connections = JoinSet::new();
+    // Taking until the drain also drops the listener then, so that the system refuses new connections at once.
+    let drain = wait_for_drain(draining.clone());
+    let mut incoming = pin!(incoming.take_until(drain));
+    loop {
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            accepted = incoming.next() => {
+                let Some(io) = accepted else { break };
+                let activity = Arc::<Activity>::default();
+                if let Some(place) = places.take(&activity).await {
+                    let io = MeteredIo::new(io, Arc::clone(&activity));
+                    let service = new_service(Arc::clone(&activity));
+                    connections.spawn(serve_connection(io, service, activity, draining.clone(), place));
+                }
+            }
+        }
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+/// Serves one connection until the client or the server closes it.
+async fn serve_connection<IO, S, B>(
+    io: MeteredIo<IO>,
+    service: S,
+    activity: Arc<Activity>,
+    draining: watch::Receiver<bool>,
+    _place: OwnedSemaphorePermit,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let builder = new_builder();
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let mut close = pin!(activity.wait_for_close());
+    let mut drain = pin!(wait_for_drain(draining));
+    let mut is_draining = false;
+    loop {
+        tokio::select! {
+            served = connection.as_mut() => {
+                if let Err(error) = served {
+                    tracing::debug!(error, "connection failed");
+                }
+                return;
+            }
+            reason = &mut close => {
+                tracing::debug!(%reason, "closing a connection");
+                return;
+            }
+            () = &mut drain, if !is_draining => {
+                is_draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn new_builder() -> auto::Builder<CallExecutor> {
+    let mut builder = auto::Builder::new(CallExecutor);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HTTP1_HEADER_TIMEOUT).keep_alive(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
+        .max_local_error_reset_streams(RESETS_PER_CONNECTION)
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    builder
+}
+
+async fn wait_for_drain(mut draining: watch::Receiver<bool>) {
+    // Ignore the error, which means that the server has shut down. Connections must end in this case too.
+    let _ = draining.wait_for(|draining| *draining).await;
+}
+
+/// The places for connections. Each open connection has a place.
+struct Places {
+    max_connections: usize,
+    permits: Arc<Semaphore>,
+    unused: UnusedConnections,
+    /// Whether the latest new connection was refused.
+    is_refusing: bool,
+}
+
+impl Places {
+    fn new(max_connections: usize) -> Self {
+        let permits = Arc::new(Semaphore::new(max_connections));
+        Self { max_connections, permits, unused: UnusedConnections::default(), is_refusing: false }
+    }
+
+    /// Returns a place for a new connection. If every place is taken, closes the oldest connection that has made no
+    /// call. Returns None if every connection has made a call.
+    async fn take(&mut self, activity: &Arc<Activity>) -> Option<OwnedSemaphorePermit> {
+        let mut place = Arc::clone(&self.permits).try_acquire_owned().ok();
+        if place.is_none() && self.unused.evict_oldest() {
+            place = Arc::clone(&self.permits).acquire_owned().await.ok();
+        }
+        let was_refusing = self.is_refusing;
+        self.is_refusing = place.is_none();
+        match (&place, was_refusing) {
+            (Some(_), true) => tracing::info!("accepting connections again"),
+            (None, false) => tracing::warn!(
+                max_connections = self.max_connections,
+                "refusing new connections, because all connections are in use: raise --max-connections"
+            ),
+            _ => {}
+        }
+        if place.is_some() {
+            self.unused.add(activity, self.max_connections);
+        }
+        place
+    }
+}

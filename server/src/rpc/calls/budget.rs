@@ -1,0 +1,201 @@
+//! This module limits the memory for requests that are incomplete or being served and for responses that are not sent
+//! yet. A client decides how long such a message stays in memory, so the number of callers does not limit the memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Maximum size of a small message, in bytes. Small messages have a share of the budget of their own, so that large
+/// messages can't delay the calls of most agents.
+const SMALL_BYTES: usize = 64 * 1024;
+/// The part of the budget that each of three uses has at most: small messages, requests of the admission class FIRST,
+/// and the messages of one connection.
+const EIGHTH: usize = 8;
+
+/// The memory for the messages of a server, in bytes. The budget has three shares: an eighth for small messages, an
+/// eighth for requests of the admission class FIRST, and the rest for all messages.
+pub struct Budget {
+    small: Arc<Share>,
+    first: Arc<Share>,
+    general: Arc<Share>,
+    connection_bytes: usize,
+}
+
+impl Budget {
+    /// Returns a budget of `bytes`.
+    pub fn new(bytes: usize) -> Self {
+        let eighth = bytes / EIGHTH;
+        Self {
+            small: Arc::new(Share::new(eighth)),
+            first: Arc::new(Share::new(eighth)),
+            general: Arc::new(Share::new(bytes - 2 * eighth)),
+            connection_bytes: eighth,
+        }
+    }
+
+    /// Returns the budget for a new connection: at most an eighth of this budget.
+    pub fn for_connection(self: &Arc<Self>) -> ConnectionBudget {
+        ConnectionBudget { budget: Arc::clone(self), connection: Arc::new(Share::new(self.connection_bytes)) }
+    }
+}
+
+/// The part of the budget that one connection may use. Clones share the part.
+#[derive(Clone)]
+pub struct ConnectionBudget {
+    budget: Arc<Budget>,
+    connection: Arc<Share>,
+}
+
+impl ConnectionBudget {
+    /// Reserves the memory for a request. `is_first` states whether the request is of the admission class FIRST. Returns
+    /// None if no share has enough bytes.
+    pub fn reserve_request(&self, bytes: usize, is_first: bool) -> Option<Reservation> {
+        let Budget { first, .. } = &*self.budget;
+        let reserved = self.reserve_response(bytes);
+        if reserved.is_none() && is_first { self.reserve_from(first, bytes) } else { reserved }
+    }
+
+    /// Reserves the memory for a response. Returns None if no share has enough bytes.
+    pub fn reserve_response(&self, bytes: usize) -> Option<Reservation> {
+        let Budget { small, general, .. } = &*self.budget;
+        let reserved = if bytes <= SMALL_BYTES { self.reserve_from(small, bytes) } else { None };
+        reserved.or_else(|| self.reserve_from(general, bytes))
+    }
+
+    /// Takes the memory for the response of a call that has changed state, even if no share has enough bytes. The server
+    /// must send such a response, because the caller would otherwise believe that nothing has changed.
+    pub fn take_response(&self, bytes: usize) -> Reservation {
+        self.reserve_response(bytes).unwrap_or_else(|| {
+            let shares = [Arc::clone(&self.connection), Arc::clone(&self.budget.general)];
+            shares.iter().for_each(|share| share.take(bytes));
+            Reservation { shares, bytes }
+        })
+    }
+
+    fn reserve_from(&self, share: &Arc<Share>, bytes: usize) -> Option<Reservation> {
+        if !self.connection.reserve(bytes) {
+            return None;
+        }
+        if !share.reserve(bytes) {
+            self.connection.release(bytes);
+            return None;
+        }
+        Some(Reservation { shares: [Arc::clone(&self.connection), Arc::clone(share)], bytes })
+    }
+}
+
+/// Reserved bytes of a budget. Dropping the value releases the bytes.
+pub struct Reservation {
+    shares: [Arc<Share>; 2],
+    bytes: usize,
+}
+
+impl Reservation {
+    /// Releases the reserved bytes beyond `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let surplus = self.bytes.saturating_sub(bytes);
+        self.shares.iter().for_each(|share| share.release(surplus));
+        self.bytes -= surplus;
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
+}
+
+/// A part of a budget.
+struct Share {
+    bytes: usize,
+    used: AtomicUsize,
+}
+
+impl Share {
+    fn new(bytes: usize) -> Self {
+        Self { bytes, used: AtomicUsize::new(0) }
+    }
+
+    /// Reserves bytes. Returns false, and reserves nothing, if the share has not enough free bytes.
+    fn reserve(&self, bytes: usize) -> bool {
+        let add = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.bytes);
+        self.used.fetch_update(Relaxed, Relaxed, add).is_ok()
+    }
+
+    /// Reserves bytes even if the share has not enough free bytes. The share is then used beyond its size.
+    fn take(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Relaxed);
+    }
+
+    fn release(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn used(budget: &Budget) -> [usize; 3] {
+        [&budget.small, &budget.first, &budget.general].map(|share| share.used.load(Relaxed))
+    }
+
+    fn reserve_all(budget: &Arc<Budget>, bytes: usize, is_first: bool) -> Vec<Reservation> {
+        let mut reserved = Vec::new();
+        while let Some(reservation) = budget.for_connection().reserve_request(bytes, is_first) {
+            reserved.push(reservation);
+        }
+        reserved
+    }
+
+    #[test]
+    fn large_messages_leave_the_shares_of_small_and_first_messages() {
+        let budget = Arc::new(Budget::new(160 * MIB));
+        let large = reserve_all(&budget, MIB, false);
+        assert_eq!(large.len(), 120);
+        let first = reserve_all(&budget, MIB, true);
+        assert_eq!(first.len(), 20);
+        let small = reserve_all(&budget, SMALL_BYTES, false);
+        assert_eq!(small.len(), 20 * MIB / SMALL_BYTES);
+        assert!(budget.for_connection().reserve_response(1).is_none());
+        drop((large, first, small));
+        assert_eq!(used(&budget), [0, 0, 0]);
+    }
+
+    #[test]
+    fn one_connection_has_at_most_an_eighth() {
+        let budget = Arc::new(Budget::new(160 * MIB));
+        let connection = budget.for_connection();
+        let largest = connection.reserve_response(16 * MIB).unwrap();
+        let rest: Vec<_> = (0..4).map(|_| connection.reserve_response(MIB).unwrap()).collect();
+        assert!(connection.reserve_request(1, true).is_none());
+        assert!(budget.for_connection().reserve_request(1, false).is_some());
+        drop(rest);
+        assert!(connection.reserve_request(1, false).is_some());
+        drop(largest);
+        assert_eq!(used(&budget), [0, 0, 0]);
+    }
+
+    #[test]
+    fn response_of_a_change_is_taken_beyond_the_budget() {
+        let budget = Arc::new(Budget::new(160 * MIB));
+        let large = reserve_all(&budget, MIB, false);
+        let taken = budget.for_connection().take_response(2 * MIB);
+        drop(large);
+        assert_eq!(used(&budget), [0, 0, 2 * MIB]);
+        drop(taken);
+        assert_eq!(used(&budget), [0, 0, 0]);
+    }
+
+    #[test]
+    fn shrinking_releases_the_surplus() {
+        let budget = Arc::new(Budget::new(160 * MIB));
+        let mut reservation = budget.for_connection().reserve_response(16 * MIB).unwrap();
+        reservation.shrink_to(MIB);
+        assert_eq!(used(&budget), [0, 0, MIB]);
+        reservation.shrink_to(2 * MIB);
+        drop(reservation);
+        assert_eq!(used(&budget), [0, 0, 0]);
+    }
+}

@@ -1,0 +1,244 @@
+//! Clients that occupy the server: incomplete and idle connections, incomplete requests, endless frames, and responses
+//! that nobody reads.
+
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use runhub_bench::abuse::raw::{self, DEFAULT_WINDOW, RawCall, RawConnection};
+use runhub_client::v1::*;
+use runhub_server::domain::limits;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::support::binary::Binary;
+use crate::support::calls::*;
+use crate::support::{TestServer, until};
+
+/// Longer than each time limit of the server.
+const LONG: Duration = Duration::from_secs(60);
+/// The smallest memory budget of a server, in MiB.
+const MIN_BUFFERED: &str = "160";
+/// Size of an unfinished request, in bytes.
+const LARGE: usize = 3_900 * 1024;
+
+const APPEND: &str = "/runhub.v1.EventService/AppendEvents";
+const HEARTBEAT: &str = "/runhub.v1.TaskService/Heartbeat";
+
+/// The outcome of a call in the headers of its response.
+async fn grpc_status(call: RawCall) -> String {
+    let response = timeout(LONG, call.response).await.unwrap().unwrap();
+    response.headers().get("grpc-status").map_or("none".to_owned(), |status| status.to_str().unwrap().to_owned())
+}
+
+/// Starts a call and sends all of a large request but its last byte.
+async fn send_unfinished(connection: &mut RawConnection, path: &str, length: usize) -> RawCall {
+    let mut call = connection.start_call(path, None).await.unwrap();
+    let mut bytes = raw::encode_prefix(length);
+    bytes.resize(length + 4, 0);
+    tokio::select! {
+        // The server may refuse the request early.
+        _ = call.request.send(bytes.into(), false) => {}
+        () = tokio::time::sleep(LONG) => panic!("the server neither reads nor refuses the request"),
+    }
+    call
+}
+
+/// 520 calls without a request would otherwise take all 512 places in service.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_without_a_request_take_no_place_and_end() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let mut connection = RawConnection::connect(&server.address(), DEFAULT_WINDOW).await.unwrap();
+    let start = Instant::now();
+    let mut calls = Vec::new();
+    for _ in 0..limits::CALLS_IN_SERVICE + 8 {
+        calls.push(connection.start_call(APPEND, None).await.unwrap());
+    }
+    append(&server.client, &run.id, vec![event("served")]).await;
+    for call in calls {
+        assert_eq!(grpc_status(call).await, "4", "DEADLINE_EXCEEDED");
+    }
+    assert!(start.elapsed() >= limits::REQUEST_TIME);
+    append(&server.client, &run.id, vec![event("served")]).await;
+}
+
+#[tokio::test]
+async fn deadline_of_the_caller_ends_a_waiting_call() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let mut connection = RawConnection::connect(&server.address(), DEFAULT_WINDOW).await.unwrap();
+    let request = ClaimTaskRequest { wait: seconds(200), ..claim_request(&run.id, "agent") };
+    let mut call = connection.start_call("/runhub.v1.TaskService/ClaimTask", Some("200m")).await.unwrap();
+    let message = request.encode_to_vec();
+    let mut bytes = raw::encode_prefix(message.len());
+    bytes.extend(message);
+    call.request.send(bytes.into(), true).await.unwrap();
+    assert_eq!(grpc_status(call).await, "4", "DEADLINE_EXCEEDED");
+    server.until_claims_wait(0).await;
+}
+
+/// Waits until the server closes a connection, and returns the time since the connection was opened.
+async fn closing_time(address: &str, bytes: &[u8]) -> Duration {
+    let start = Instant::now();
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(bytes).await.unwrap();
+    // The server may also reset the connection, because it has not read all bytes.
+    let _ = timeout(LONG, socket.read_to_end(&mut Vec::new())).await.expect("the connection stays open");
+    start.elapsed()
+}
+
+#[tokio::test]
+async fn incomplete_connections_and_frames_are_closed() {
+    let server = TestServer::start().await;
+    let half_frame = [raw::PREFACE, &raw::SETTINGS, &raw::PING[..12]].concat();
+    // HEADERS without the flag END_HEADERS.
+    let half_headers = [raw::PREFACE, &raw::SETTINGS, &[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x83]].concat();
+    let address = server.address();
+    let times = tokio::join!(
+        closing_time(&address, &[]),
+        closing_time(&address, &raw::PREFACE[..10]),
+        closing_time(&address, raw::PREFACE),
+        closing_time(&address, &half_frame),
+        closing_time(&address, &half_headers),
+    );
+    for time in <[Duration; 5]>::from(times) {
+        assert!((5..20).contains(&time.as_secs()), "{times:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endless_pings_and_settings_close_their_connection() {
+    let server = TestServer::start().await;
+    let address = server.address();
+    for frame in [raw::PING.as_slice(), &raw::SETTINGS] {
+        timeout(LONG, raw::flood(&address, frame)).await.expect("the connection stays open").unwrap_err();
+    }
+    new_run(&server.client).await;
+}
+
+#[tokio::test]
+async fn new_connection_replaces_the_oldest_connection_without_a_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Binary::start(&folder.path().join("db"), &["--max-connections", "3"]);
+    let first = server.connect().await;
+    new_run(&first).await;
+    let mut silent = Vec::new();
+    for _ in 0..2 {
+        silent.push(TcpStream::connect(&server.address).await.unwrap());
+    }
+    let second = server.connect().await;
+    new_run(&second).await;
+    let mut bytes = Vec::new();
+    assert_eq!(timeout(LONG, silent[0].read_to_end(&mut bytes)).await.unwrap().unwrap(), 0, "the oldest is closed");
+    let third = server.connect().await;
+    new_run(&third).await;
+    let mut refused = TcpStream::connect(&server.address).await.unwrap();
+    assert_eq!(timeout(LONG, refused.read_to_end(&mut bytes)).await.unwrap().unwrap(), 0, "all connections are used");
+    new_run(&first).await;
+    drop(third);
+    until(|| async {
+        let mut probe = TcpStream::connect(&server.address).await.unwrap();
+        timeout(Duration::from_millis(200), probe.read(&mut [0])).await.is_err()
+    })
+    .await;
+}
+
+/// One connection uses at most an eighth of the memory, and 160 MiB are used up by 322 requests of 3.9 MiB.
+#[tokio::test(flavor = "multi_thread")]
+async fn unfinished_requests_beyond_the_memory_are_refused_and_other_calls_are_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Binary::start(&folder.path().join("db"), &["--max-buffered", MIN_BUFFERED]);
+    let client = server.connect().await;
+    let run = new_run(&client).await;
+    add_tasks(&client, &run.id, vec![draft("task")]).await;
+    let claim = claim(&client, &run.id).await.unwrap();
+    let mut one = RawConnection::connect(&server.address, DEFAULT_WINDOW).await.unwrap();
+    let mut calls = Vec::new();
+    for _ in 0..10 {
+        calls.push(send_unfinished(&mut one, APPEND, LARGE).await);
+    }
+    assert_eq!(count_refused(&mut calls).await, 5, "an eighth of 160 MiB has room for five requests");
+    let mut connections = vec![one];
+    for _ in 0..60 {
+        let mut connection = RawConnection::connect(&server.address, DEFAULT_WINDOW).await.unwrap();
+        calls.push(send_unfinished(&mut connection, HEARTBEAT, LARGE).await);
+        connections.push(connection);
+    }
+    assert!(count_refused(&mut calls).await > 10);
+    assert_eq!(beat(&client, &claim).await.state(), LeaseState::Extended);
+    get_run(&client, &run.id).await;
+    append(&client, &run.id, vec![event("served")]).await;
+    assert!(server.most_resident_mib() < 260, "{} MiB", server.most_resident_mib());
+}
+
+/// Removes the refused calls and returns their number.
+async fn count_refused(calls: &mut Vec<RawCall>) -> usize {
+    let before = calls.len();
+    let mut open = Vec::new();
+    for mut call in calls.drain(..) {
+        match timeout(Duration::from_millis(300), &mut call.response).await {
+            Err(_) => open.push(call),
+            Ok(response) => assert_eq!(response.unwrap().headers()["grpc-status"], "8", "RESOURCE_EXHAUSTED"),
+        }
+    }
+    *calls = open;
+    before - calls.len()
+}
+
+/// Makes a call with a window of `window` bytes and reads nothing of the response. Returns the time until the server
+/// resets the call.
+async fn reset_time(address: &str, window: u32, path: &str, request: impl Message) -> Duration {
+    let mut connection = RawConnection::connect(address, window).await.unwrap();
+    let call = connection.call(path, &request.encode_to_vec()).await.unwrap();
+    let start = Instant::now();
+    let mut body = call.response.await.unwrap().into_body();
+    // Without `release_capacity`, the server can't send more than the window.
+    while let Some(bytes) = timeout(LONG, body.data()).await.expect("the call stays open") {
+        if bytes.is_err() {
+            return start.elapsed();
+        }
+    }
+    panic!("the response arrived completely");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unread_responses_are_reset_and_streams_are_not() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let drafts = vec![TaskDraft { objective: "x".repeat(60_000), ..draft("large") }; 10];
+    add_tasks(&server.client, &run.id, drafts).await;
+    let address = server.address();
+    let snapshot = GetRunSnapshotRequest { run_id: run.id.clone(), ..unset() };
+    let subscription =
+        SubscribeEventsRequest { run_id: run.id.clone(), start: SubscribeStart::FromSnapshot.into(), ..unset() };
+    let stream = async {
+        let mut connection = RawConnection::connect(&address, DEFAULT_WINDOW).await.unwrap();
+        let path = "/runhub.v1.EventService/SubscribeEvents";
+        let call = connection.call(path, &subscription.encode_to_vec()).await.unwrap();
+        let mut body = call.response.await.unwrap().into_body();
+        let unread = async { while body.data().await.is_some_and(|bytes| bytes.is_ok()) {} };
+        assert!(timeout(Duration::from_secs(40), unread).await.is_err(), "the stream ended");
+    };
+    let get_snapshot = "/runhub.v1.RunService/GetRunSnapshot";
+    let get_info = "/runhub.v1.ServerService/GetServerInfo";
+    let (large, small, tiny, ()) = tokio::join!(
+        reset_time(&address, DEFAULT_WINDOW, get_snapshot, snapshot),
+        reset_time(&address, 100, get_info, GetServerInfoRequest {}),
+        reset_time(&address, 1, get_info, GetServerInfoRequest {}),
+        stream,
+    );
+    for time in [large, small, tiny] {
+        assert!((30..40).contains(&time.as_secs()), "{large:?}, {small:?}, {tiny:?}");
+    }
+}
+
+#[tokio::test]
+async fn http1_request_is_refused_with_an_explanation() {
+    let server = TestServer::start().await;
+    let mut socket = TcpStream::connect(server.address()).await.unwrap();
+    socket.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    timeout(LONG, socket.read_to_string(&mut text)).await.unwrap().unwrap();
+    assert!(text.starts_with("HTTP/1.1 505 ") && text.contains("use a gRPC client"), "{text}");
+}
