@@ -23,6 +23,13 @@ impl EncodedResponse {
     }
 }
 
+/// Returns the response whose encoding is `bytes`. The function does not check the bytes.
+impl From<Bytes> for EncodedResponse {
+    fn from(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+}
+
 impl From<SubscribeEventsResponse> for EncodedResponse {
     fn from(response: SubscribeEventsResponse) -> Self {
         Self(response.encode_to_vec().into())

@@ -45,7 +45,8 @@ pub enum Error {
     )]
     RunEnded { run_id: String, current_status: &'static str },
     #[error(
-        "the snapshot of run {run_id} is larger than {limit} bytes: reduce event_limit, attempt_limit or task_limit"
+        "the snapshot of run {run_id} is larger than {limit} bytes: set task_limit, approval_limit or artifact_limit, or \
+         subscribe with FROM_SNAPSHOT"
     )]
     SnapshotTooLarge { run_id: String, limit: usize },
     #[error("{thing} has revision {actual}, not {expected}: read {thing} again, then retry with the new revision")]

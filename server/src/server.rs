@@ -20,6 +20,7 @@ use crate::connections;
 use crate::domain::time::Timestamp;
 use crate::housekeeping;
 use crate::rpc::calls::Calls;
+use crate::rpc::snapshot::spool::Spool;
 use crate::rpc::{self, EncodedEvent, Hub};
 use crate::store::{OpenError, Store};
 use crate::sweeper::{self, Sweeper};
@@ -120,7 +121,8 @@ impl Server {
         let sweeper = Sweeper::new(store.clone(), Arc::clone(&clock), Arc::clone(&waiters));
         let housekeeping = housekeeping::run(store.clone(), Arc::clone(&clock), config.keep, draining.clone());
         let following = Arc::clone(&tail).follow(store.clone(), draining.clone());
-        let hub = Hub::new(store.clone(), clock, waiters, tail, config.default_lease, draining.clone());
+        let spool = Spool::new(folder_of(&config.db), config.max_spool);
+        let hub = Hub::new(store.clone(), clock, waiters, tail, spool, config.default_lease, draining.clone());
         let (health, routes) = build_routes(&hub).await?;
         let mut in_background = JoinSet::new();
         in_background.spawn(sweeper.run(draining.clone()));
@@ -151,6 +153,14 @@ impl Server {
         // actions.
         in_background.abort_all();
         Ok(())
+    }
+}
+
+/// Returns the folder that contains the database file.
+fn folder_of(db: &Path) -> PathBuf {
+    match db.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
     }
 }
 

@@ -72,6 +72,7 @@ impl TestServer {
             default_lease: Duration::from_secs(600),
             max_connections: config::DEFAULT_MAX_CONNECTIONS,
             max_buffered: config::DEFAULT_MAX_BUFFERED,
+            max_spool: config::DEFAULT_MAX_SPOOL,
         };
         let server = Server::bind(config, Arc::new(clock.clone())).await.unwrap();
         let Listen::Tcp(address) = server.listen_address() else { panic!("the server must listen on TCP") };

@@ -76,8 +76,8 @@ const (
 	// FAILED_PRECONDITION: the digest in the request differs from the approval's `subject_digest`, or the approval has no
 	// digest and therefore can't be consumed.
 	ErrorReason_ERROR_REASON_DIGEST_MISMATCH ErrorReason = 15
-	// FAILED_PRECONDITION: the snapshot of the run exceeds 16 MiB. Request fewer entries with `event_limit`,
-	// `attempt_limit` and `task_limit`.
+	// FAILED_PRECONDITION: the snapshot of the run exceeds 16 MiB, the limit of GetRunSnapshot. Request fewer entries with
+	// `task_limit`, `approval_limit` and `artifact_limit`, or subscribe with FROM_SNAPSHOT, which has no such limit.
 	ErrorReason_ERROR_REASON_SNAPSHOT_TOO_LARGE ErrorReason = 16
 	// ABORTED: the `revision` of the run, agent state or approval differs from `expected_revision`. Read the current
 	// revision, then retry. Metadata: `expected`, `actual`.

@@ -465,8 +465,19 @@ type SubscribeEventsRequest struct {
 	// The maximum time between two messages, from 100 ms to 1 h. If the server has sent no other message for this time,
 	// the server sends a bookmark. If `bookmark_interval` is unset, the time is 15 s.
 	BookmarkInterval *durationpb.Duration `protobuf:"bytes,7,opt,name=bookmark_interval,json=bookmarkInterval,proto3" json:"bookmark_interval,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The maximum number of events in the snapshot: see GetRunSnapshotRequest.event_limit. If the stream does not start
+	// with a snapshot, the server ignores this limit and the following limits.
+	EventLimit int32 `protobuf:"varint,8,opt,name=event_limit,json=eventLimit,proto3" json:"event_limit,omitempty"`
+	// The maximum number of attempts in the snapshot: see GetRunSnapshotRequest.attempt_limit.
+	AttemptLimit int32 `protobuf:"varint,9,opt,name=attempt_limit,json=attemptLimit,proto3" json:"attempt_limit,omitempty"`
+	// The maximum number of tasks in each list of tasks in the snapshot: see GetRunSnapshotRequest.task_limit.
+	TaskLimit int32 `protobuf:"varint,10,opt,name=task_limit,json=taskLimit,proto3" json:"task_limit,omitempty"`
+	// The maximum number of approvals in the snapshot: see GetRunSnapshotRequest.approval_limit.
+	ApprovalLimit int32 `protobuf:"varint,11,opt,name=approval_limit,json=approvalLimit,proto3" json:"approval_limit,omitempty"`
+	// The maximum number of artifacts in the snapshot: see GetRunSnapshotRequest.artifact_limit.
+	ArtifactLimit int32 `protobuf:"varint,12,opt,name=artifact_limit,json=artifactLimit,proto3" json:"artifact_limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubscribeEventsRequest) Reset() {
@@ -546,6 +557,41 @@ func (x *SubscribeEventsRequest) GetBookmarkInterval() *durationpb.Duration {
 		return x.BookmarkInterval
 	}
 	return nil
+}
+
+func (x *SubscribeEventsRequest) GetEventLimit() int32 {
+	if x != nil {
+		return x.EventLimit
+	}
+	return 0
+}
+
+func (x *SubscribeEventsRequest) GetAttemptLimit() int32 {
+	if x != nil {
+		return x.AttemptLimit
+	}
+	return 0
+}
+
+func (x *SubscribeEventsRequest) GetTaskLimit() int32 {
+	if x != nil {
+		return x.TaskLimit
+	}
+	return 0
+}
+
+func (x *SubscribeEventsRequest) GetApprovalLimit() int32 {
+	if x != nil {
+		return x.ApprovalLimit
+	}
+	return 0
+}
+
+func (x *SubscribeEventsRequest) GetArtifactLimit() int32 {
+	if x != nil {
+		return x.ArtifactLimit
+	}
+	return 0
 }
 
 // One message of a stream. The position in the message is a cursor. If the server sends a snapshot in several messages,
@@ -870,7 +916,7 @@ const file_runhub_v1_event_service_proto_rawDesc = "" +
 	"\b_task_id\"c\n" +
 	"\x12ListEventsResponse\x12(\n" +
 	"\x06events\x18\x01 \x03(\v2\x10.runhub.v1.EventR\x06events\x12#\n" +
-	"\rnext_position\x18\x02 \x01(\x03R\fnextPosition\"\xc1\x02\n" +
+	"\rnext_position\x18\x02 \x01(\x03R\fnextPosition\"\xf4\x03\n" +
 	"\x16SubscribeEventsRequest\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12*\n" +
 	"\x0eafter_position\x18\x02 \x01(\x03H\x00R\rafterPosition\x88\x01\x01\x12/\n" +
@@ -878,7 +924,15 @@ const file_runhub_v1_event_service_proto_rawDesc = "" +
 	"\x05kinds\x18\x04 \x03(\tR\x05kinds\x12\x18\n" +
 	"\asources\x18\x05 \x03(\tR\asources\x12\x1c\n" +
 	"\atask_id\x18\x06 \x01(\tH\x01R\x06taskId\x88\x01\x01\x12F\n" +
-	"\x11bookmark_interval\x18\a \x01(\v2\x19.google.protobuf.DurationR\x10bookmarkIntervalB\x11\n" +
+	"\x11bookmark_interval\x18\a \x01(\v2\x19.google.protobuf.DurationR\x10bookmarkInterval\x12\x1f\n" +
+	"\vevent_limit\x18\b \x01(\x05R\n" +
+	"eventLimit\x12#\n" +
+	"\rattempt_limit\x18\t \x01(\x05R\fattemptLimit\x12\x1d\n" +
+	"\n" +
+	"task_limit\x18\n" +
+	" \x01(\x05R\ttaskLimit\x12%\n" +
+	"\x0eapproval_limit\x18\v \x01(\x05R\rapprovalLimit\x12%\n" +
+	"\x0eartifact_limit\x18\f \x01(\x05R\rartifactLimitB\x11\n" +
 	"\x0f_after_positionB\n" +
 	"\n" +
 	"\b_task_id\"\x8f\x02\n" +

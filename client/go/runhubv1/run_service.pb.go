@@ -1171,14 +1171,20 @@ type GetRunSnapshotRequest struct {
 	// The id of the run whose snapshot the call returns (required).
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
 	// The maximum number of events to return. The server returns the newest events. The value 0 means 50, and a value
-	// above 1,000 means 1,000.
+	// above 1,000 means 1,000. The events have at most 1 MiB in total, so the server can return fewer events. The server
+	// returns at least the newest event.
 	EventLimit int32 `protobuf:"varint,2,opt,name=event_limit,json=eventLimit,proto3" json:"event_limit,omitempty"`
 	// The maximum number of attempts to return. The server returns the newest attempts. The value 0 means 12, and a value
-	// above 1,000 means 1,000.
+	// above 1,000 means 1,000. The attempts have at most 1 MiB in total, so the server can return fewer attempts. The
+	// server returns at least the newest attempt.
 	AttemptLimit int32 `protobuf:"varint,3,opt,name=attempt_limit,json=attemptLimit,proto3" json:"attempt_limit,omitempty"`
 	// The maximum number of tasks to return in each list of tasks. The server returns the newest tasks. The value 0 means
 	// all tasks.
-	TaskLimit     int32 `protobuf:"varint,4,opt,name=task_limit,json=taskLimit,proto3" json:"task_limit,omitempty"`
+	TaskLimit int32 `protobuf:"varint,4,opt,name=task_limit,json=taskLimit,proto3" json:"task_limit,omitempty"`
+	// The maximum number of approvals to return. The server returns the newest approvals. The value 0 means all approvals.
+	ApprovalLimit int32 `protobuf:"varint,5,opt,name=approval_limit,json=approvalLimit,proto3" json:"approval_limit,omitempty"`
+	// The maximum number of artifacts to return. The server returns the newest artifacts. The value 0 means all artifacts.
+	ArtifactLimit int32 `protobuf:"varint,6,opt,name=artifact_limit,json=artifactLimit,proto3" json:"artifact_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1237,6 +1243,20 @@ func (x *GetRunSnapshotRequest) GetAttemptLimit() int32 {
 func (x *GetRunSnapshotRequest) GetTaskLimit() int32 {
 	if x != nil {
 		return x.TaskLimit
+	}
+	return 0
+}
+
+func (x *GetRunSnapshotRequest) GetApprovalLimit() int32 {
+	if x != nil {
+		return x.ApprovalLimit
+	}
+	return 0
+}
+
+func (x *GetRunSnapshotRequest) GetArtifactLimit() int32 {
+	if x != nil {
+		return x.ArtifactLimit
 	}
 	return 0
 }
@@ -1373,14 +1393,16 @@ const file_runhub_v1_run_service_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tR\trequestIdB\x14\n" +
 	"\x12_expected_revision\"\x13\n" +
-	"\x11DeleteRunResponse\"\x93\x01\n" +
+	"\x11DeleteRunResponse\"\xe1\x01\n" +
 	"\x15GetRunSnapshotRequest\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1f\n" +
 	"\vevent_limit\x18\x02 \x01(\x05R\n" +
 	"eventLimit\x12#\n" +
 	"\rattempt_limit\x18\x03 \x01(\x05R\fattemptLimit\x12\x1d\n" +
 	"\n" +
-	"task_limit\x18\x04 \x01(\x05R\ttaskLimit\"L\n" +
+	"task_limit\x18\x04 \x01(\x05R\ttaskLimit\x12%\n" +
+	"\x0eapproval_limit\x18\x05 \x01(\x05R\rapprovalLimit\x12%\n" +
+	"\x0eartifact_limit\x18\x06 \x01(\x05R\rartifactLimit\"L\n" +
 	"\x16GetRunSnapshotResponse\x122\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x16.runhub.v1.RunSnapshotR\bsnapshot2\xb4\a\n" +
 	"\n" +

@@ -24,7 +24,7 @@ const (
 )
 
 // A snapshot contains a run with the run's agent states, tasks, attempts, events, approvals and artifacts, all from one
-// consistent read. The limits in the GetRunSnapshot request shorten the lists of tasks, attempts and events.
+// consistent read. The limits in the request shorten the lists of tasks, attempts, events, approvals and artifacts.
 type RunSnapshot struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The run in its state at `position`.
@@ -43,9 +43,9 @@ type RunSnapshot struct {
 	RecentAttempts []*TaskAttempt `protobuf:"bytes,7,rep,name=recent_attempts,json=recentAttempts,proto3" json:"recent_attempts,omitempty"`
 	// The newest events of the run, in ascending order of position.
 	RecentEvents []*Event `protobuf:"bytes,8,rep,name=recent_events,json=recentEvents,proto3" json:"recent_events,omitempty"`
-	// All approvals of the run, in order from the oldest to the newest.
+	// The newest approvals of the run, in order from the oldest to the newest.
 	Approvals []*Approval `protobuf:"bytes,9,rep,name=approvals,proto3" json:"approvals,omitempty"`
-	// All artifacts of the run, in order from the oldest to the newest.
+	// The newest artifacts of the run, in order from the oldest to the newest.
 	Artifacts []*Artifact `protobuf:"bytes,10,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
 	// The position of the log at which the snapshot was taken. The snapshot reflects every event up to this position and
 	// no later event. If a subscription uses this position as the cursor, the subscription misses no event.

@@ -1,5 +1,7 @@
 //! This module reads the snapshot of a run: the state of the run at one position of the log, read in one transaction.
 
+use std::cmp::Reverse;
+
 use crate::domain::Key;
 use crate::domain::agent::AgentState;
 use crate::domain::approval::Approval;
@@ -12,124 +14,181 @@ use crate::domain::task::{Task, TaskStatus};
 use crate::error::{Error, Result};
 use crate::store::{Limit, Page, Tx, agents, approvals, artifacts, attempts, counters, events, runs, tasks};
 
-/// Maximum stored size of a list, in bytes. A larger list can't fit into a snapshot, because JSON text is at most six
-/// times as large as the protobuf encoding of the text.
-const STORED_BYTES: usize = 6 * limits::SNAPSHOT_BYTES;
+/// Maximum size of the entries that the server reads at once. The entries of a page are in memory at the same time.
+const PAGE: Limit = Limit { rows: limits::PAGE_SIZE, bytes: 256 * 1024 };
 
-const EVERYTHING: Limit = Limit { rows: usize::MAX, bytes: STORED_BYTES };
-
-/// Maximum numbers of entries in the lists of a snapshot.
+/// Maximum numbers of entries in the lists of a snapshot. Older entries are omitted. None means no maximum.
 #[derive(Debug, Clone, Copy)]
 pub struct SnapshotLimits {
-    /// Maximum number of events in the snapshot. Older events are omitted.
+    /// Maximum number of events. The total size of the events is also limited, to `limits::RECENT_BYTES`.
     pub events: usize,
-    /// Maximum number of attempts in the snapshot. Older attempts are omitted.
+    /// Maximum number of attempts. The total size of the attempts is also limited, to `limits::RECENT_BYTES`.
     pub attempts: usize,
-    /// Maximum number of tasks in each list of tasks. Older tasks are omitted.
-    pub tasks: usize,
+    /// Maximum number of tasks in each list of tasks.
+    pub tasks: Option<usize>,
+    /// Maximum number of approvals.
+    pub approvals: Option<usize>,
+    /// Maximum number of artifacts.
+    pub artifacts: Option<usize>,
 }
 
-/// The state of a run at one position of the log. Agent states are ordered by role. All other lists are ordered from
-/// the oldest to the newest entry.
-#[derive(Debug, Clone)]
-#[allow(missing_docs)] // The proto documents the fields.
-pub struct Snapshot {
-    pub run: Run,
-    pub agents: Vec<AgentState>,
-    pub pending_tasks: Vec<Task>,
-    pub in_progress_tasks: Vec<Task>,
-    pub completed_tasks: Vec<Task>,
+/// One of the lists of tasks in a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum TaskList {
+    Pending,
+    InProgress,
+    Completed,
     /// The tasks that are blocked or abandoned.
-    pub blocked_tasks: Vec<Task>,
-    pub recent_attempts: Vec<TaskAttempt>,
-    pub recent_events: Vec<Event>,
-    pub approvals: Vec<Approval>,
-    pub artifacts: Vec<Artifact>,
-    /// The newest position of the log when the snapshot was read.
-    pub position: i64,
+    Blocked,
 }
+
+impl TaskList {
+    const ALL: [Self; 4] = [Self::Pending, Self::InProgress, Self::Completed, Self::Blocked];
+
+    fn statuses(self) -> &'static [TaskStatus] {
+        match self {
+            Self::Pending => &[TaskStatus::Pending],
+            Self::InProgress => &[TaskStatus::InProgress],
+            Self::Completed => &[TaskStatus::Completed],
+            Self::Blocked => &[TaskStatus::Blocked, TaskStatus::Abandoned],
+        }
+    }
+}
+
+/// An entry of a snapshot.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)] // The proto documents the entries.
+pub enum Entry {
+    Run(Run),
+    Agent(AgentState),
+    Task(TaskList, Task),
+    Attempt(TaskAttempt),
+    Event(Event),
+    Approval(Approval),
+    Artifact(Artifact),
+}
+
+/// A function that takes the entries of a snapshot.
+pub type Take<'a> = dyn FnMut(Entry) -> Result<()> + 'a;
 
 /// Returns the error for a snapshot that exceeds `limits::SNAPSHOT_BYTES`.
 pub fn new_too_large_error(run_id: &str) -> Error {
     Error::SnapshotTooLarge { run_id: run_id.to_owned(), limit: limits::SNAPSHOT_BYTES }
 }
 
-/// Reads and returns the snapshot of a run. Fails if the run does not exist, or as soon as one list is larger than
-/// `STORED_BYTES` (96 MiB), which bounds the memory of the read.
-pub fn take(tx: &mut dyn Tx, run_id: &str, limits: SnapshotLimits) -> Result<Snapshot> {
+/// Reads the snapshot of a run, passes each entry to `take`, and returns the newest position of the log. The run comes
+/// first, then the lists in the order of the proto. Agent states are ordered by role, and all other lists from the
+/// oldest to the newest entry. Fails if the run does not exist or `take` fails.
+pub fn read(tx: &mut dyn Tx, run_id: &str, limits: &SnapshotLimits, take: &mut Take) -> Result<i64> {
     let run = runs::get(tx, run_id)?;
-    let reader = SnapshotReader { run_key: run.key, run_id, limits };
-    Ok(Snapshot {
-        pending_tasks: reader.read_tasks(tx, &[TaskStatus::Pending])?,
-        in_progress_tasks: reader.read_tasks(tx, &[TaskStatus::InProgress])?,
-        completed_tasks: reader.read_tasks(tx, &[TaskStatus::Completed])?,
-        blocked_tasks: reader.read_tasks(tx, &[TaskStatus::Blocked, TaskStatus::Abandoned])?,
-        agents: agents::list(tx, run.key)?,
-        recent_attempts: reader.read_attempts(tx)?,
-        recent_events: reader.read_events(tx)?,
-        approvals: reader.read_approvals(tx)?,
-        artifacts: reader.read_artifacts(tx)?,
-        position: counters::newest_position(tx)?,
-        run,
-    })
+    let run_key = run.key;
+    take(Entry::Run(run))?;
+    read_agents(tx, run_key, take)?;
+    for list in TaskList::ALL {
+        read_tasks(tx, run_key, list, limits.tasks, take)?;
+    }
+    read_attempts(tx, run_key, limits.attempts)?.into_iter().try_for_each(|attempt| take(Entry::Attempt(attempt)))?;
+    read_events(tx, run_key, limits.events)?.into_iter().try_for_each(|event| take(Entry::Event(event)))?;
+    read_approvals(tx, run_key, limits.approvals, take)?;
+    read_artifacts(tx, run_key, limits.artifacts, take)?;
+    counters::newest_position(tx)
 }
 
-/// Reads the lists of a run for one snapshot.
-struct SnapshotReader<'a> {
-    run_key: Key,
-    run_id: &'a str,
-    limits: SnapshotLimits,
+/// Reads a list page by page. `next_page` returns the page after a key, and `key` returns the key of a row.
+fn read_pages<T, K>(
+    mut after: K,
+    mut next_page: impl FnMut(&K) -> Result<Page<T>>,
+    key: impl Fn(&T) -> K,
+    mut take: impl FnMut(T) -> Result<()>,
+) -> Result<()> {
+    loop {
+        let page = next_page(&after)?;
+        let Some(last) = page.rows.last() else {
+            return Ok(());
+        };
+        after = key(last);
+        page.rows.into_iter().try_for_each(&mut take)?;
+        if page.is_last {
+            return Ok(());
+        }
+    }
 }
 
-impl SnapshotReader<'_> {
-    fn read_tasks(&self, tx: &mut dyn Tx, statuses: &[TaskStatus]) -> Result<Vec<Task>> {
-        let rows = self.limits.tasks;
-        let limit = Limit { rows, bytes: STORED_BYTES };
-        let mut newest: Vec<Task> = Vec::new();
-        for status in statuses {
-            let page = tasks::list_newest_with_status(tx, self.run_key, *status, limit)?;
-            newest.extend(self.complete_rows(page, rows)?);
-        }
-        newest.sort_by_key(|task| -task.ordinal);
-        newest.truncate(rows);
-        newest.reverse();
-        Ok(newest)
-    }
+fn read_agents(tx: &mut dyn Tx, run_key: Key, take: &mut Take) -> Result<()> {
+    read_pages(
+        String::new(),
+        |after| agents::list_after(tx, run_key, after, PAGE),
+        |agent| agent.role.clone(),
+        |agent| take(Entry::Agent(agent)),
+    )
+}
 
-    fn read_attempts(&self, tx: &mut dyn Tx) -> Result<Vec<TaskAttempt>> {
-        let rows = self.limits.attempts;
-        let page = attempts::list_newest_of_run(tx, self.run_key, Limit { rows, bytes: STORED_BYTES })?;
-        let mut newest = self.complete_rows(page, rows)?;
-        newest.reverse();
-        Ok(newest)
-    }
+fn read_tasks(tx: &mut dyn Tx, run_key: Key, list: TaskList, limit: Option<usize>, take: &mut Take) -> Result<()> {
+    let statuses = list.statuses();
+    let after = match limit {
+        None => 0,
+        Some(limit) => i64::from(find_ordinal_before_newest(tx, run_key, statuses, limit)?),
+    };
+    read_pages(
+        after,
+        |after| tasks::list_with_statuses(tx, run_key, statuses, *after, PAGE),
+        |task| i64::from(task.ordinal),
+        |task| take(Entry::Task(list, task)),
+    )
+}
 
-    fn read_events(&self, tx: &mut dyn Tx) -> Result<Vec<Event>> {
-        let rows = self.limits.events;
-        let scan = events::Scan { run_key: Some(self.run_key), newest_first: true, ..events::Scan::default() };
-        let found = events::scan(tx, &scan, Limit { rows, bytes: STORED_BYTES })?;
-        if found.end != events::ScanEnd::Exhausted && found.events.len() < rows {
-            return Err(new_too_large_error(self.run_id));
-        }
-        let mut newest = found.events;
-        newest.reverse();
-        Ok(newest)
+/// Returns the ordinal of the newest task that is not among the `count` newest tasks with one of the statuses. Returns 0
+/// if there is no such task.
+fn find_ordinal_before_newest(tx: &mut dyn Tx, run_key: Key, statuses: &[TaskStatus], count: usize) -> Result<i32> {
+    let mut ordinals = Vec::new();
+    for status in statuses {
+        ordinals.extend(tasks::newest_ordinals(tx, run_key, *status, count.saturating_add(1))?);
     }
+    ordinals.sort_unstable_by_key(|ordinal| Reverse(*ordinal));
+    Ok(ordinals.get(count).copied().unwrap_or(0))
+}
 
-    fn read_approvals(&self, tx: &mut dyn Tx) -> Result<Vec<Approval>> {
-        let filter = approvals::Filter { run_key: Some(self.run_key), verdicts: i64::MAX, source: None };
-        let page = approvals::list(tx, &filter, 0, EVERYTHING)?;
-        self.complete_rows(page, EVERYTHING.rows)
-    }
+/// Returns the newest attempts of a run, oldest first.
+fn read_attempts(tx: &mut dyn Tx, run_key: Key, count: usize) -> Result<Vec<TaskAttempt>> {
+    let limit = Limit { rows: count, bytes: limits::RECENT_BYTES };
+    let mut newest = attempts::list_newest_of_run(tx, run_key, limit)?.rows;
+    newest.reverse();
+    Ok(newest)
+}
 
-    fn read_artifacts(&self, tx: &mut dyn Tx) -> Result<Vec<Artifact>> {
-        let page = artifacts::list(tx, self.run_key, None, 0, EVERYTHING)?;
-        self.complete_rows(page, EVERYTHING.rows)
-    }
+/// Returns the newest events of a run, oldest first.
+fn read_events(tx: &mut dyn Tx, run_key: Key, count: usize) -> Result<Vec<Event>> {
+    let scan = events::Scan { run_key: Some(run_key), newest_first: true, ..events::Scan::default() };
+    let limit = Limit { rows: count, bytes: limits::RECENT_BYTES };
+    let mut newest = events::scan(tx, &scan, limit)?.events;
+    newest.reverse();
+    Ok(newest)
+}
 
-    /// Returns the rows of a page. Fails if the page reached its maximum size in bytes before its maximum number of
-    /// rows.
-    fn complete_rows<T>(&self, page: Page<T>, rows: usize) -> Result<Vec<T>> {
-        if page.is_last || page.rows.len() == rows { Ok(page.rows) } else { Err(new_too_large_error(self.run_id)) }
-    }
+fn read_approvals(tx: &mut dyn Tx, run_key: Key, limit: Option<usize>, take: &mut Take) -> Result<()> {
+    let filter = approvals::Filter { run_key: Some(run_key), verdicts: i64::MAX, source: None };
+    let after = match limit {
+        None => 0,
+        Some(limit) => approvals::find_key_before_newest(tx, run_key, limit)?,
+    };
+    read_pages(
+        after,
+        |after| approvals::list(tx, &filter, *after, PAGE),
+        |approval| approval.key,
+        |approval| take(Entry::Approval(approval)),
+    )
+}
+
+fn read_artifacts(tx: &mut dyn Tx, run_key: Key, limit: Option<usize>, take: &mut Take) -> Result<()> {
+    let after = match limit {
+        None => 0,
+        Some(limit) => artifacts::find_key_before_newest(tx, run_key, limit)?,
+    };
+    read_pages(
+        after,
+        |after| artifacts::list(tx, run_key, None, *after, PAGE),
+        |artifact| artifact.key,
+        |artifact| take(Entry::Artifact(artifact)),
+    )
 }

@@ -57,6 +57,11 @@ pub struct ServeArgs {
     #[arg(long, env = "RUNHUB_MAX_BUFFERED", value_name = "SIZE", default_value = "256MiB", value_parser = parse_buffered)]
     max_buffered: usize,
 
+    /// The maximum size of the temporary files with snapshots that watchers have not read yet. The files are in the folder
+    /// of the database. A number without a unit is a number of MiB.
+    #[arg(long, env = "RUNHUB_MAX_SPOOL", value_name = "SIZE", default_value = "4GiB", value_parser = parse_size)]
+    max_spool: u64,
+
     /// Allow an address that other machines can reach. The server has no authentication and no encryption yet.
     #[arg(long, env = "RUNHUB_INSECURE", value_parser = FalseyValueParser::new())]
     insecure: bool,
@@ -90,6 +95,7 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
         default_lease: args.default_lease,
         max_connections,
         max_buffered: args.max_buffered,
+        max_spool: args.max_spool,
     };
     let db = config.db.display().to_string();
     let server = Server::bind(config, Arc::new(SystemClock)).await;
@@ -180,7 +186,7 @@ fn parse_connections(text: &str) -> Result<usize, String> {
 }
 
 fn parse_buffered(text: &str) -> Result<usize, String> {
-    let bytes = parse_size(text)?;
+    let bytes = usize::try_from(parse_size(text)?).unwrap_or(usize::MAX);
     if bytes < config::MIN_MAX_BUFFERED {
         return Err(format!("the memory for requests and responses must be at least 160MiB, not {text}"));
     }
@@ -188,13 +194,13 @@ fn parse_buffered(text: &str) -> Result<usize, String> {
 }
 
 /// Parses a number of bytes with a unit, such as 256MiB. A number without a unit is a number of MiB.
-fn parse_size(text: &str) -> Result<usize, String> {
+fn parse_size(text: &str) -> Result<u64, String> {
     let with_unit = match text.trim().parse::<u64>() {
         Ok(number) => format!("{number}MiB"),
         Err(_) => text.to_owned(),
     };
     let size: ByteSize = with_unit.parse().map_err(|_| format!("{text:?} is not a size such as 256MiB"))?;
-    usize::try_from(size.as_u64()).map_err(|error| error.to_string())
+    Ok(size.as_u64())
 }
 
 fn parse_lease_duration(text: &str) -> Result<Duration, String> {

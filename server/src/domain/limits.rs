@@ -44,6 +44,9 @@ pub const PAGE_SIZE: usize = 1_000;
 pub const PAGE_BYTES: usize = 3 * 1024 * 1024;
 /// Maximum size of a run's snapshot, in bytes.
 pub const SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
+/// Maximum size of the events in a run's snapshot, and of the attempts in a run's snapshot, in bytes: 1 MiB each. If the
+/// list has only one entry, the size can be larger.
+pub const RECENT_BYTES: usize = 1024 * 1024;
 /// Maximum `wait` of a call: 5 minutes. The server shortens a longer `wait` to this duration.
 pub const WAIT: Duration = Duration::from_secs(5 * 60);
 /// Maximum `retry_delay` of a failed task and maximum `ttl` of an approval: 365 days.

@@ -22,7 +22,7 @@ mod plan;
 mod read;
 mod run;
 mod server;
-mod snapshot;
+pub mod snapshot;
 mod status;
 mod subscribe;
 mod task;
@@ -47,6 +47,7 @@ use tonic::server::NamedService;
 use tonic::service::RoutesBuilder;
 use tonic::{Response, Status};
 
+use self::snapshot::spool::Spool;
 use crate::actions::claim_index::{ClaimIndex, Loading};
 use crate::actions::idle_claims::IdleClaims;
 use crate::actions::paths::Overlaps;
@@ -59,6 +60,9 @@ use crate::watch::{TAIL_SIZE, Tail};
 
 /// Maximum number of calls that count the obstacles to their claims at the same time: half of the readers.
 const COUNTING_CALLS: usize = 4;
+
+/// Maximum number of subscriptions that read a snapshot at the same time: a quarter of the readers.
+const SNAPSHOTS: usize = 2;
 
 /// The result of a handler: a response or a status.
 pub type Reply<T> = Result<Response<T>, Status>;
@@ -77,6 +81,9 @@ pub struct Hub {
     /// One permit for each call that may count the obstacles to its claim at the same time.
     counting: Arc<Semaphore>,
     tail: Arc<Tail<EncodedEvent>>,
+    spool: Arc<Spool>,
+    /// One permit for each subscription that may read a snapshot at the same time.
+    snapshots: Arc<Semaphore>,
     /// The lease duration of a claim that requests none.
     default_lease: Duration,
     start_time: Timestamp,
@@ -99,6 +106,7 @@ impl Hub {
         clock: Arc<dyn Clock>,
         waiters: Arc<Waiters>,
         tail: Arc<Tail<EncodedEvent>>,
+        spool: Spool,
         default_lease: Duration,
         draining: watch::Receiver<bool>,
     ) -> Self {
@@ -115,6 +123,8 @@ impl Hub {
             loading: Arc::default(),
             counting: Arc::new(Semaphore::new(COUNTING_CALLS)),
             tail,
+            spool: Arc::new(spool),
+            snapshots: Arc::new(Semaphore::new(SNAPSHOTS)),
             default_lease,
             start_time,
             draining,

@@ -127,8 +127,8 @@ impl RunService for Hub {
     async fn get_run_snapshot(&self, request: Request<v1::GetRunSnapshotRequest>) -> Reply<v1::GetRunSnapshotResponse> {
         self.read(
             request,
-            |request| Ok((field::id("run_id", &request.run_id)?, snapshot::parse_limits(request)?)),
-            |tx, (run_id, limits)| snapshot::take(tx, run_id, *limits),
+            |request| Ok((field::id("run_id", &request.run_id)?, snapshot::parse_limits(&request.into())?)),
+            |tx, (run_id, limits)| snapshot::take(tx, run_id, limits),
             |snapshot| v1::GetRunSnapshotResponse { snapshot: Some(snapshot) },
         )
         .await

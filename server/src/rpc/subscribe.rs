@@ -1,6 +1,7 @@
 //! This module implements SubscribeEvents. If the caller requests a snapshot of the run, the stream sends the snapshot
 //! first and then the events of the log.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
@@ -9,7 +10,9 @@ use runhub_api::v1::subscribe_events_response::Message as ProtoMessage;
 use runhub_api::{EncodedResponse, v1};
 use tonic::Status;
 
+use super::snapshot::spool::SpooledParts;
 use super::{EncodedEvent, Hub, field, snapshot};
+use crate::actions::snapshot::SnapshotLimits;
 use crate::domain::event::Event;
 use crate::error::{Error, Result};
 use crate::watch::{EndReason, Message, StartPoint, WatchRequest, Watcher, WatcherEvent};
@@ -17,13 +20,11 @@ use crate::watch::{EndReason, Message, StartPoint, WatchRequest, Watcher, Watche
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(15);
 const BOOKMARK_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
-/// Maximum size of a message with a part of a snapshot, in bytes. Every gRPC client accepts messages of this size.
-const PART_BYTES: usize = 2 * 1024 * 1024;
-
 /// A parsed SubscribeEvents call.
 pub struct Subscription {
-    /// The id of the run whose snapshot is sent first. If no snapshot is sent, the value is None.
-    snapshot_of: Option<String>,
+    /// The id of the run whose snapshot is sent first, and the limits of the snapshot. If no snapshot is sent, the value
+    /// is None.
+    snapshot: Option<(String, SnapshotLimits)>,
     watch: WatchRequest,
 }
 
@@ -38,7 +39,8 @@ impl Subscription {
         if from_snapshot && run_id.is_none() {
             return Err(Error::field("run_id", "a subscription with start FROM_SNAPSHOT requires a run: set run_id"));
         }
-        let snapshot_of = run_id.clone().filter(|_| from_snapshot);
+        let limits = snapshot::parse_limits(&request.into())?;
+        let snapshot = run_id.clone().filter(|_| from_snapshot).map(|run_id| (run_id, limits));
         let start = match (after, start) {
             (Some(after), _) => StartPoint::After(after),
             (None, SubscribeStart::FromNow) => StartPoint::Now,
@@ -46,7 +48,7 @@ impl Subscription {
         };
         let filter = field::event_filter(&request.kinds, &request.sources, request.task_id.as_deref())?;
         let bookmark_interval = parse_interval(request)?;
-        Ok(Self { snapshot_of, watch: WatchRequest { run_id, filter, start, bookmark_interval } })
+        Ok(Self { snapshot, watch: WatchRequest { run_id, filter, start, bookmark_interval } })
     }
 }
 
@@ -67,23 +69,35 @@ impl Hub {
         &self,
         subscription: Subscription,
     ) -> Result<impl Stream<Item = Result<EncodedResponse, Status>> + use<>> {
-        let Subscription { snapshot_of, mut watch } = subscription;
-        let mut parts = Vec::new();
-        if let Some(run_id) = snapshot_of {
-            let limits = snapshot::parse_limits(&v1::GetRunSnapshotRequest::default())?;
-            let snapshot = self.store.read(move |tx| snapshot::take(tx, &run_id, limits)).await?;
+        let Subscription { snapshot, mut watch } = subscription;
+        let mut parts = SpooledParts::default();
+        if let Some((run_id, limits)) = snapshot {
+            let (snapshot, position) = self.take_snapshot(run_id, limits).await?;
             // The snapshot contains the effects of all events up to the snapshot's position, so the watcher needs only
             // the later events.
-            watch.start = StartPoint::After(snapshot.position);
-            parts = snapshot.into_parts(PART_BYTES);
+            watch.start = StartPoint::After(position);
+            parts = snapshot;
         }
         let watcher = Watcher::start(&self.store, &self.tail, self.draining.clone(), watch).await?;
-        let parts = stream::iter(parts.into_iter().map(|part| Ok(encode(ProtoMessage::Snapshot(part)))));
+        let parts = stream::unfold(parts, |mut parts| async {
+            let next = parts.next().await.transpose()?;
+            Some((next.map(EncodedResponse::from).map_err(Status::from), parts))
+        });
         let messages = stream::unfold(watcher, |mut watcher| async {
             let next = watcher.next().await?;
             Some((next.map(to_proto).map_err(Status::from), watcher))
         });
         Ok(parts.chain(messages))
+    }
+}
+
+impl Hub {
+    /// Reads the snapshot of a run, and returns its parts and its position. Fails if the run does not exist or the spool
+    /// is full.
+    async fn take_snapshot(&self, run_id: String, limits: SnapshotLimits) -> Result<(SpooledParts, i64)> {
+        let _reading = self.snapshots.acquire().await.map_err(Error::internal)?;
+        let spool = Arc::clone(&self.spool);
+        self.store.read(move |tx| snapshot::take_parts(tx, &run_id, &limits, &spool)).await
     }
 }
 

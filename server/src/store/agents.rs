@@ -1,7 +1,7 @@
 //! This module reads and writes the table `agents`, which holds the state of each agent role in a run.
 
 use super::table::{select, table};
-use super::{Tx, all, first, params};
+use super::{Limit, Page, Tx, all, first, page, params};
 use crate::domain::Key;
 use crate::domain::agent::AgentState;
 use crate::error::Result;
@@ -24,6 +24,11 @@ pub fn find(tx: &mut dyn Tx, run_key: Key, role: &str) -> Result<Option<AgentSta
 /// Returns the states of all roles in a run, ordered by role.
 pub fn list(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<AgentState>> {
     all(tx, select!("WHERE a.run_key = $1 ORDER BY a.role"), params![run_key], read_row)
+}
+
+/// Returns a page of the agent states of a run whose role is after `role`, ordered by role.
+pub fn list_after(tx: &mut dyn Tx, run_key: Key, role: &str, limit: Limit) -> Result<Page<AgentState>> {
+    page(tx, select!("WHERE a.run_key = $1 AND a.role > $2 ORDER BY a.role"), params![run_key, role], limit, read_row)
 }
 
 /// Inserts the state of a role, or replaces the stored state of the role.

@@ -2,7 +2,7 @@
 
 use super::names::verdict;
 use super::table::{select, table};
-use super::{Limit, Page, Tx, all, first, page, params};
+use super::{Limit, Page, Tx, all, first, page, params, row_limit};
 use crate::domain::Key;
 use crate::domain::approval::{Approval, ApprovalVerdict};
 use crate::error::{Error, Resource, Result};
@@ -87,4 +87,11 @@ pub fn list(tx: &mut dyn Tx, filter: &Filter, after: Key, limit: Limit) -> Resul
         }
         None => page(tx, of_all_runs, params![after, source, verdicts], limit, read_row),
     }
+}
+
+/// Returns the key of the newest approval of a run that is not among the run's `count` newest approvals. Returns 0 if there
+/// is no such approval.
+pub fn find_key_before_newest(tx: &mut dyn Tx, run_key: Key, count: usize) -> Result<Key> {
+    let sql = "SELECT key FROM approvals WHERE run_key = $1 ORDER BY key DESC LIMIT 1 OFFSET $2";
+    Ok(first(tx, sql, params![run_key, row_limit(count)], |row| row.take())?.unwrap_or(0))
 }

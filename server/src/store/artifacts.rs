@@ -1,7 +1,7 @@
 //! This module reads and writes the table `artifacts`.
 
 use super::table::{select, table};
-use super::{Limit, Page, Tx, page, params};
+use super::{Limit, Page, Tx, first, page, params, row_limit};
 use crate::domain::Key;
 use crate::domain::artifact::Artifact;
 use crate::error::Result;
@@ -27,4 +27,11 @@ pub fn list(tx: &mut dyn Tx, run_key: Key, role: Option<&str>, after: Key, limit
         None => page(tx, of_run, params![run_key, after], limit, read_row),
         Some(role) => page(tx, of_role, params![run_key, after, role], limit, read_row),
     }
+}
+
+/// Returns the key of the newest artifact of a run that is not among the run's `count` newest artifacts. Returns 0 if there
+/// is no such artifact.
+pub fn find_key_before_newest(tx: &mut dyn Tx, run_key: Key, count: usize) -> Result<Key> {
+    let sql = "SELECT key FROM artifacts WHERE run_key = $1 ORDER BY key DESC LIMIT 1 OFFSET $2";
+    Ok(first(tx, sql, params![run_key, row_limit(count)], |row| row.take())?.unwrap_or(0))
 }

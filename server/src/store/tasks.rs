@@ -217,10 +217,10 @@ pub fn list_with_status(tx: &mut dyn Tx, run_key: Key, status: TaskStatus) -> Re
     all(tx, sql, params![run_key, status], read_row)
 }
 
-/// Returns a page of the tasks of a run with the status `status`, newest first.
-pub fn list_newest_with_status(tx: &mut dyn Tx, run_key: Key, status: TaskStatus, limit: Limit) -> Result<Page<Task>> {
-    let sql = select!("WHERE t.run_key = $1 AND t.status = $2 ORDER BY t.ordinal DESC");
-    page(tx, sql, params![run_key, status], limit, read_row)
+/// Returns the ordinals of at most `count` tasks of a run with the status `status`, newest first.
+pub fn newest_ordinals(tx: &mut dyn Tx, run_key: Key, status: TaskStatus, count: usize) -> Result<Vec<i32>> {
+    let sql = "SELECT ordinal FROM tasks WHERE run_key = $1 AND status = $2 ORDER BY ordinal DESC LIMIT $3";
+    all(tx, sql, params![run_key, status, row_limit(count)], |row| row.take())
 }
 
 /// Returns a page of the tasks of a run that have an ordinal greater than `after`, in plan order.

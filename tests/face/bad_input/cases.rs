@@ -29,15 +29,17 @@ fn runs(world: &World) -> Vec<Case> {
     run_ids!(cases, world, increment_cycle, IncrementCycleRequest::default());
     run_ids!(cases, world, increment_replan, IncrementReplanRequest::default());
     run_ids!(cases, world, get_run_snapshot, GetRunSnapshotRequest::default());
-    let snapshot = |event_limit, attempt_limit, task_limit| GetRunSnapshotRequest {
-        run_id: world.run.clone(),
-        event_limit,
-        attempt_limit,
-        task_limit,
-    };
-    case!(cases, client, get_run_snapshot, "a negative limit", snapshot(-1, 0, 0), field("event_limit"));
-    case!(cases, client, get_run_snapshot, "a negative limit", snapshot(0, -1, 0), field("attempt_limit"));
-    case!(cases, client, get_run_snapshot, "a negative limit", snapshot(0, 0, -1), field("task_limit"));
+    let snapshot = || GetRunSnapshotRequest { run_id: world.run.clone(), ..unset() };
+    let limited = [
+        ("event_limit", GetRunSnapshotRequest { event_limit: -1, ..snapshot() }),
+        ("attempt_limit", GetRunSnapshotRequest { attempt_limit: -1, ..snapshot() }),
+        ("task_limit", GetRunSnapshotRequest { task_limit: -1, ..snapshot() }),
+        ("approval_limit", GetRunSnapshotRequest { approval_limit: -1, ..snapshot() }),
+        ("artifact_limit", GetRunSnapshotRequest { artifact_limit: -1, ..snapshot() }),
+    ];
+    for (name, request) in limited {
+        case!(cases, client, get_run_snapshot, "a negative limit", request, field(name));
+    }
     let list = ListRunsRequest { statuses: vec![1, 99], ..unset() };
     case!(cases, client, list_runs, "an unknown status", list, field("statuses[1]"));
     let list = ListRunsRequest { statuses: vec![0], ..unset() };

@@ -12,6 +12,7 @@ use runhub_client::v1::*;
 use runhub_client::{Error, Reason};
 use runhub_server::clock::{Clock, ManualClock};
 use runhub_server::domain::time::Timestamp;
+use runhub_server::rpc::snapshot::spool::Spool;
 use runhub_server::rpc::{Hub, new_tail};
 use runhub_server::store::Store;
 use runhub_server::sweeper::Sweeper;
@@ -64,7 +65,9 @@ impl Driver {
         let sweeper = Sweeper::new(store.clone(), Arc::new(clock.clone()), Arc::clone(&waiters));
         let (_, draining) = tokio::sync::watch::channel(false);
         let tail = Arc::new(new_tail(&store));
-        let hub = Hub::new(store.clone(), Arc::new(clock.clone()), waiters, tail, Duration::from_secs(60), draining);
+        let spool = Spool::new(folder.path().to_owned(), 0);
+        let lease = Duration::from_secs(60);
+        let hub = Hub::new(store.clone(), Arc::new(clock.clone()), waiters, tail, spool, lease, draining);
         let mut runs = Vec::new();
         for _ in 0..2 {
             let request = CreateRunRequest { goal: "g".into(), repo_path: "/repo".into(), ..unset() };
@@ -300,7 +303,7 @@ impl Driver {
         for (at, run_id) in self.runs.iter().enumerate() {
             let run_id = run_id.clone();
             let attempt_limit = 1_000;
-            let request = GetRunSnapshotRequest { run_id, event_limit: 1, attempt_limit, task_limit: 0 };
+            let request = GetRunSnapshotRequest { run_id, event_limit: 1, attempt_limit, ..unset() };
             let snapshot = answer(self.hub.get_run_snapshot(Request::new(request)).await).unwrap().snapshot.unwrap();
             statuses[at] = snapshot.run.unwrap().status();
             let lists =

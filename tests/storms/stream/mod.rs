@@ -3,6 +3,7 @@
 mod crash;
 mod frozen;
 mod idle;
+mod large_snapshot;
 mod random_watchers;
 mod slow;
 mod subscribe_race;

@@ -218,6 +218,7 @@ fn request(world: &World, random: &mut Random) -> SubscribeEventsRequest {
         task_id: Some(task_id).filter(|_| random.percent(10)),
         sources: if random.percent(10) { vec!["worker".into()] } else { vec![] },
         bookmark_interval: Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 }),
+        ..unset()
     }
 }
 

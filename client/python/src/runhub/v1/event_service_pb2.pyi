@@ -84,7 +84,7 @@ class ListEventsResponse(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ..., next_position: _Optional[int] = ...) -> None: ...
 
 class SubscribeEventsRequest(_message.Message):
-    __slots__ = ("run_id", "after_position", "start", "kinds", "sources", "task_id", "bookmark_interval")
+    __slots__ = ("run_id", "after_position", "start", "kinds", "sources", "task_id", "bookmark_interval", "event_limit", "attempt_limit", "task_limit", "approval_limit", "artifact_limit")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     AFTER_POSITION_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +92,11 @@ class SubscribeEventsRequest(_message.Message):
     SOURCES_FIELD_NUMBER: _ClassVar[int]
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     BOOKMARK_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    EVENT_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    TASK_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    APPROVAL_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_LIMIT_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     after_position: int
     start: SubscribeStart
@@ -99,7 +104,12 @@ class SubscribeEventsRequest(_message.Message):
     sources: _containers.RepeatedScalarFieldContainer[str]
     task_id: str
     bookmark_interval: _duration_pb2.Duration
-    def __init__(self, run_id: _Optional[str] = ..., after_position: _Optional[int] = ..., start: _Optional[_Union[SubscribeStart, str]] = ..., kinds: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., task_id: _Optional[str] = ..., bookmark_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    event_limit: int
+    attempt_limit: int
+    task_limit: int
+    approval_limit: int
+    artifact_limit: int
+    def __init__(self, run_id: _Optional[str] = ..., after_position: _Optional[int] = ..., start: _Optional[_Union[SubscribeStart, str]] = ..., kinds: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., task_id: _Optional[str] = ..., bookmark_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., event_limit: _Optional[int] = ..., attempt_limit: _Optional[int] = ..., task_limit: _Optional[int] = ..., approval_limit: _Optional[int] = ..., artifact_limit: _Optional[int] = ...) -> None: ...
 
 class SubscribeEventsResponse(_message.Message):
     __slots__ = ("snapshot", "event", "caught_up", "bookmark", "end")

@@ -91,7 +91,10 @@ class EventServiceStub:
 
     If the request has no cursor, `start` determines where the stream starts. With FROM_SNAPSHOT, the server first
     sends the run's snapshot at one position, then every event after this position, so that the watcher misses no event
-    between the snapshot and the stream.
+    between the snapshot and the stream. The snapshot can be larger than the 16 MiB of GetRunSnapshot. The server reads
+    the whole snapshot at the start of the stream and keeps the snapshot in a temporary file until the watcher has
+    received it. If the temporary files of all streams would exceed 4 GiB (`runhub serve --max-spool`), the server
+    refuses the request with OVERLOADED.
 
     After a run has ended and the server has sent every matching event of the run, a stream of this run ends with `end`
     (RUN_ENDED) and the status OK. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
@@ -106,12 +109,11 @@ class EventServiceStub:
     - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
     - NOT_FOUND / TASK_NOT_FOUND: the scope (one run, or all runs) has no task with the id `task_id`.
     - INVALID_ARGUMENT / INVALID_FIELD: `start` is unknown, `start` is FROM_SNAPSHOT without a `run_id`,
-      `after_position` is negative, or `bookmark_interval` is not between 100 ms and 1 h.
+      `after_position` or one of the limits is negative, or `bookmark_interval` is not between 100 ms and 1 h.
     - OUT_OF_RANGE / POSITION_IN_FUTURE: `after_position` is greater than every position of the log (metadata:
       `newest_position`).
     - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
       `newest_position`).
-    - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: `start` is FROM_SNAPSHOT and the snapshot exceeds 16 MiB.
     - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down while the stream is open.
     """
 
@@ -178,7 +180,10 @@ class EventServiceAsyncStub(EventServiceStub):
 
     If the request has no cursor, `start` determines where the stream starts. With FROM_SNAPSHOT, the server first
     sends the run's snapshot at one position, then every event after this position, so that the watcher misses no event
-    between the snapshot and the stream.
+    between the snapshot and the stream. The snapshot can be larger than the 16 MiB of GetRunSnapshot. The server reads
+    the whole snapshot at the start of the stream and keeps the snapshot in a temporary file until the watcher has
+    received it. If the temporary files of all streams would exceed 4 GiB (`runhub serve --max-spool`), the server
+    refuses the request with OVERLOADED.
 
     After a run has ended and the server has sent every matching event of the run, a stream of this run ends with `end`
     (RUN_ENDED) and the status OK. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
@@ -193,12 +198,11 @@ class EventServiceAsyncStub(EventServiceStub):
     - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
     - NOT_FOUND / TASK_NOT_FOUND: the scope (one run, or all runs) has no task with the id `task_id`.
     - INVALID_ARGUMENT / INVALID_FIELD: `start` is unknown, `start` is FROM_SNAPSHOT without a `run_id`,
-      `after_position` is negative, or `bookmark_interval` is not between 100 ms and 1 h.
+      `after_position` or one of the limits is negative, or `bookmark_interval` is not between 100 ms and 1 h.
     - OUT_OF_RANGE / POSITION_IN_FUTURE: `after_position` is greater than every position of the log (metadata:
       `newest_position`).
     - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
       `newest_position`).
-    - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: `start` is FROM_SNAPSHOT and the snapshot exceeds 16 MiB.
     - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down while the stream is open.
     """
 
@@ -280,7 +284,10 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
 
         If the request has no cursor, `start` determines where the stream starts. With FROM_SNAPSHOT, the server first
         sends the run's snapshot at one position, then every event after this position, so that the watcher misses no event
-        between the snapshot and the stream.
+        between the snapshot and the stream. The snapshot can be larger than the 16 MiB of GetRunSnapshot. The server reads
+        the whole snapshot at the start of the stream and keeps the snapshot in a temporary file until the watcher has
+        received it. If the temporary files of all streams would exceed 4 GiB (`runhub serve --max-spool`), the server
+        refuses the request with OVERLOADED.
 
         After a run has ended and the server has sent every matching event of the run, a stream of this run ends with `end`
         (RUN_ENDED) and the status OK. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
@@ -295,12 +302,11 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
         - NOT_FOUND / TASK_NOT_FOUND: the scope (one run, or all runs) has no task with the id `task_id`.
         - INVALID_ARGUMENT / INVALID_FIELD: `start` is unknown, `start` is FROM_SNAPSHOT without a `run_id`,
-          `after_position` is negative, or `bookmark_interval` is not between 100 ms and 1 h.
+          `after_position` or one of the limits is negative, or `bookmark_interval` is not between 100 ms and 1 h.
         - OUT_OF_RANGE / POSITION_IN_FUTURE: `after_position` is greater than every position of the log (metadata:
           `newest_position`).
         - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
           `newest_position`).
-        - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: `start` is FROM_SNAPSHOT and the snapshot exceeds 16 MiB.
         - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down while the stream is open.
         """
 

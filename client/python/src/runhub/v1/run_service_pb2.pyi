@@ -185,16 +185,20 @@ class DeleteRunResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class GetRunSnapshotRequest(_message.Message):
-    __slots__ = ("run_id", "event_limit", "attempt_limit", "task_limit")
+    __slots__ = ("run_id", "event_limit", "attempt_limit", "task_limit", "approval_limit", "artifact_limit")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     EVENT_LIMIT_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_LIMIT_FIELD_NUMBER: _ClassVar[int]
     TASK_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    APPROVAL_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_LIMIT_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     event_limit: int
     attempt_limit: int
     task_limit: int
-    def __init__(self, run_id: _Optional[str] = ..., event_limit: _Optional[int] = ..., attempt_limit: _Optional[int] = ..., task_limit: _Optional[int] = ...) -> None: ...
+    approval_limit: int
+    artifact_limit: int
+    def __init__(self, run_id: _Optional[str] = ..., event_limit: _Optional[int] = ..., attempt_limit: _Optional[int] = ..., task_limit: _Optional[int] = ..., approval_limit: _Optional[int] = ..., artifact_limit: _Optional[int] = ...) -> None: ...
 
 class GetRunSnapshotResponse(_message.Message):
     __slots__ = ("snapshot",)

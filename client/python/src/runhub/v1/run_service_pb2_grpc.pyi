@@ -37,20 +37,29 @@ class RunServiceStub:
     own comment, every RPC can return these errors:
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed or over a limit. A google.rpc.BadRequest names the
       field.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls, or has no
+      memory for the request or the response.
     - UNAVAILABLE / DRAINING: the server is shutting down.
     - UNAVAILABLE / STORE_BUSY: another program has locked the database.
+    - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the request did not arrive within 10 s, and 1 s more for each 64 KiB.
+    - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline of the call passed before the server could answer.
     - INTERNAL / INTERNAL: the server has a bug, or the server's disk is failing.
 
     An error with the reason OVERLOADED, DRAINING or STORE_BUSY includes a google.rpc.RetryInfo. Repeat the call with the
     same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
 
-    The server returns OVERLOADED in two cases. First, the server is already serving 512 calls of RPCs with
+    The server returns OVERLOADED in three cases. First, the server is already serving 512 calls of RPCs with
     ADMISSION_LIMITED. This limit does not apply to RPCs with ADMISSION_FIRST or ADMISSION_OPEN: see the option
     `(runhub.v1.rpc)` of each RPC. Second, the queue of the store is full: 4,096 calls or 64 MiB of requests are waiting
     to write, or 4,096 calls are waiting to read. The limit for writes applies separately to the RPCs with
-    ADMISSION_FIRST and to all other RPCs. The server does not refuse a call that is already waiting or a stream that is
-    already open.
+    ADMISSION_FIRST and to all other RPCs. Third, the memory for requests and responses is used up: see the next
+    paragraph. The server does not refuse a call that is already waiting or a stream that is already open.
+
+    The server keeps a request in memory until the call ends, and a response until the client has received the response.
+    Both use at most 256 MiB in total (`runhub serve --max-buffered`). One connection uses at most an eighth of the
+    memory. Messages of at most 64 KiB have an eighth of their own, and so have requests of RPCs with ADMISSION_FIRST. A
+    call that changes state never fails because of its response. If a client receives no byte of a response for 30 s, the
+    server resets the call.
 
     Every request that changes state, except HeartbeatRequest, has a `request_id`: 1 to 128 bytes of printable text,
     preferably a UUIDv7. A duplicate request has the request_id and the content of an earlier call of the same RPC. The
@@ -207,7 +216,7 @@ class RunServiceStub:
     - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
     - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the snapshot exceeds 16 MiB. To get a smaller snapshot, set lower
       limits in the request.
-    - INVALID_ARGUMENT / INVALID_FIELD: `event_limit`, `attempt_limit` or `task_limit` is negative.
+    - INVALID_ARGUMENT / INVALID_FIELD: one of the limits is negative.
     """
 
 @_typing.type_check_only
@@ -222,20 +231,29 @@ class RunServiceAsyncStub(RunServiceStub):
     own comment, every RPC can return these errors:
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed or over a limit. A google.rpc.BadRequest names the
       field.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls, or has no
+      memory for the request or the response.
     - UNAVAILABLE / DRAINING: the server is shutting down.
     - UNAVAILABLE / STORE_BUSY: another program has locked the database.
+    - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the request did not arrive within 10 s, and 1 s more for each 64 KiB.
+    - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline of the call passed before the server could answer.
     - INTERNAL / INTERNAL: the server has a bug, or the server's disk is failing.
 
     An error with the reason OVERLOADED, DRAINING or STORE_BUSY includes a google.rpc.RetryInfo. Repeat the call with the
     same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
 
-    The server returns OVERLOADED in two cases. First, the server is already serving 512 calls of RPCs with
+    The server returns OVERLOADED in three cases. First, the server is already serving 512 calls of RPCs with
     ADMISSION_LIMITED. This limit does not apply to RPCs with ADMISSION_FIRST or ADMISSION_OPEN: see the option
     `(runhub.v1.rpc)` of each RPC. Second, the queue of the store is full: 4,096 calls or 64 MiB of requests are waiting
     to write, or 4,096 calls are waiting to read. The limit for writes applies separately to the RPCs with
-    ADMISSION_FIRST and to all other RPCs. The server does not refuse a call that is already waiting or a stream that is
-    already open.
+    ADMISSION_FIRST and to all other RPCs. Third, the memory for requests and responses is used up: see the next
+    paragraph. The server does not refuse a call that is already waiting or a stream that is already open.
+
+    The server keeps a request in memory until the call ends, and a response until the client has received the response.
+    Both use at most 256 MiB in total (`runhub serve --max-buffered`). One connection uses at most an eighth of the
+    memory. Messages of at most 64 KiB have an eighth of their own, and so have requests of RPCs with ADMISSION_FIRST. A
+    call that changes state never fails because of its response. If a client receives no byte of a response for 30 s, the
+    server resets the call.
 
     Every request that changes state, except HeartbeatRequest, has a `request_id`: 1 to 128 bytes of printable text,
     preferably a UUIDv7. A duplicate request has the request_id and the content of an earlier call of the same RPC. The
@@ -389,7 +407,7 @@ class RunServiceAsyncStub(RunServiceStub):
     - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
     - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the snapshot exceeds 16 MiB. To get a smaller snapshot, set lower
       limits in the request.
-    - INVALID_ARGUMENT / INVALID_FIELD: `event_limit`, `attempt_limit` or `task_limit` is negative.
+    - INVALID_ARGUMENT / INVALID_FIELD: one of the limits is negative.
     """
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -403,20 +421,29 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     own comment, every RPC can return these errors:
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed or over a limit. A google.rpc.BadRequest names the
       field.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls, or has no
+      memory for the request or the response.
     - UNAVAILABLE / DRAINING: the server is shutting down.
     - UNAVAILABLE / STORE_BUSY: another program has locked the database.
+    - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the request did not arrive within 10 s, and 1 s more for each 64 KiB.
+    - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline of the call passed before the server could answer.
     - INTERNAL / INTERNAL: the server has a bug, or the server's disk is failing.
 
     An error with the reason OVERLOADED, DRAINING or STORE_BUSY includes a google.rpc.RetryInfo. Repeat the call with the
     same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
 
-    The server returns OVERLOADED in two cases. First, the server is already serving 512 calls of RPCs with
+    The server returns OVERLOADED in three cases. First, the server is already serving 512 calls of RPCs with
     ADMISSION_LIMITED. This limit does not apply to RPCs with ADMISSION_FIRST or ADMISSION_OPEN: see the option
     `(runhub.v1.rpc)` of each RPC. Second, the queue of the store is full: 4,096 calls or 64 MiB of requests are waiting
     to write, or 4,096 calls are waiting to read. The limit for writes applies separately to the RPCs with
-    ADMISSION_FIRST and to all other RPCs. The server does not refuse a call that is already waiting or a stream that is
-    already open.
+    ADMISSION_FIRST and to all other RPCs. Third, the memory for requests and responses is used up: see the next
+    paragraph. The server does not refuse a call that is already waiting or a stream that is already open.
+
+    The server keeps a request in memory until the call ends, and a response until the client has received the response.
+    Both use at most 256 MiB in total (`runhub serve --max-buffered`). One connection uses at most an eighth of the
+    memory. Messages of at most 64 KiB have an eighth of their own, and so have requests of RPCs with ADMISSION_FIRST. A
+    call that changes state never fails because of its response. If a client receives no byte of a response for 30 s, the
+    server resets the call.
 
     Every request that changes state, except HeartbeatRequest, has a `request_id`: 1 to 128 bytes of printable text,
     preferably a UUIDv7. A duplicate request has the request_id and the content of an earlier call of the same RPC. The
@@ -634,7 +661,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
         - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the snapshot exceeds 16 MiB. To get a smaller snapshot, set lower
           limits in the request.
-        - INVALID_ARGUMENT / INVALID_FIELD: `event_limit`, `attempt_limit` or `task_limit` is negative.
+        - INVALID_ARGUMENT / INVALID_FIELD: one of the limits is negative.
         """
 
 def add_RunServiceServicer_to_server(servicer: RunServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

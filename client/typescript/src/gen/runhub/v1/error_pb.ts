@@ -149,8 +149,8 @@ export enum ErrorReason {
   DIGEST_MISMATCH = 15,
 
   /**
-   * FAILED_PRECONDITION: the snapshot of the run exceeds 16 MiB. Request fewer entries with `event_limit`,
-   * `attempt_limit` and `task_limit`.
+   * FAILED_PRECONDITION: the snapshot of the run exceeds 16 MiB, the limit of GetRunSnapshot. Request fewer entries with
+   * `task_limit`, `approval_limit` and `artifact_limit`, or subscribe with FROM_SNAPSHOT, which has no such limit.
    *
    * @generated from enum value: ERROR_REASON_SNAPSHOT_TOO_LARGE = 16;
    */

@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runhub/v1/event_service.proto.
  */
 export const file_runhub_v1_event_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch1ydW5odWIvdjEvZXZlbnRfc2VydmljZS5wcm90bxIJcnVuaHViLnYxImAKE0FwcGVuZEV2ZW50c1JlcXVlc3QSDgoGcnVuX2lkGAEgASgJEiUKBmV2ZW50cxgCIAMoCzIVLnJ1bmh1Yi52MS5FdmVudERyYWZ0EhIKCnJlcXVlc3RfaWQYAyABKAkiUgoUQXBwZW5kRXZlbnRzUmVzcG9uc2USEQoJZmlyc3Rfc2VxGAEgASgDEhAKCGxhc3Rfc2VxGAIgASgDEhUKDWxhc3RfcG9zaXRpb24YAyABKAMi/wEKEUxpc3RFdmVudHNSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRINCgVsaW1pdBgCIAEoBRIbCg5hZnRlcl9wb3NpdGlvbhgDIAEoA0gAiAEBEhwKD2JlZm9yZV9wb3NpdGlvbhgEIAEoA0gBiAEBEicKBHdhaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDQoFa2luZHMYBiADKAkSDwoHc291cmNlcxgHIAMoCRIUCgd0YXNrX2lkGAggASgJSAKIAQFCEQoPX2FmdGVyX3Bvc2l0aW9uQhIKEF9iZWZvcmVfcG9zaXRpb25CCgoIX3Rhc2tfaWQiTQoSTGlzdEV2ZW50c1Jlc3BvbnNlEiAKBmV2ZW50cxgBIAMoCzIQLnJ1bmh1Yi52MS5FdmVudBIVCg1uZXh0X3Bvc2l0aW9uGAIgASgDIvoBChZTdWJzY3JpYmVFdmVudHNSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIbCg5hZnRlcl9wb3NpdGlvbhgCIAEoA0gAiAEBEigKBXN0YXJ0GAMgASgOMhkucnVuaHViLnYxLlN1YnNjcmliZVN0YXJ0Eg0KBWtpbmRzGAQgAygJEg8KB3NvdXJjZXMYBSADKAkSFAoHdGFza19pZBgGIAEoCUgBiAEBEjQKEWJvb2ttYXJrX2ludGVydmFsGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhEKD19hZnRlcl9wb3NpdGlvbkIKCghfdGFza19pZCLlAQoXU3Vic2NyaWJlRXZlbnRzUmVzcG9uc2USKgoIc25hcHNob3QYASABKAsyFi5ydW5odWIudjEuUnVuU25hcHNob3RIABIhCgVldmVudBgCIAEoCzIQLnJ1bmh1Yi52MS5FdmVudEgAEigKCWNhdWdodF91cBgDIAEoCzITLnJ1bmh1Yi52MS5DYXVnaHRVcEgAEicKCGJvb2ttYXJrGAQgASgLMhMucnVuaHViLnYxLkJvb2ttYXJrSAASHQoDZW5kGAUgASgLMg4ucnVuaHViLnYxLkVuZEgAQgkKB21lc3NhZ2UiHAoIQ2F1Z2h0VXASEAoIcG9zaXRpb24YASABKAMiHAoIQm9va21hcmsSEAoIcG9zaXRpb24YASABKAMiPQoDRW5kEiQKBnJlYXNvbhgBIAEoDjIULnJ1bmh1Yi52MS5FbmRSZWFzb24SEAoIcG9zaXRpb24YAiABKAMqlgEKDlN1YnNjcmliZVN0YXJ0Eh8KG1NVQlNDUklCRV9TVEFSVF9VTlNQRUNJRklFRBAAEiIKHlNVQlNDUklCRV9TVEFSVF9GUk9NX0JFR0lOTklORxABEhwKGFNVQlNDUklCRV9TVEFSVF9GUk9NX05PVxACEiEKHVNVQlNDUklCRV9TVEFSVF9GUk9NX1NOQVBTSE9UEAMqdgoJRW5kUmVhc29uEhoKFkVORF9SRUFTT05fVU5TUEVDSUZJRUQQABIYChRFTkRfUkVBU09OX1JVTl9FTkRFRBABEhoKFkVORF9SRUFTT05fUlVOX0RFTEVURUQQAhIXChNFTkRfUkVBU09OX0RSQUlOSU5HEAMyoAIKDEV2ZW50U2VydmljZRJZCgxBcHBlbmRFdmVudHMSHi5ydW5odWIudjEuQXBwZW5kRXZlbnRzUmVxdWVzdBofLnJ1bmh1Yi52MS5BcHBlbmRFdmVudHNSZXNwb25zZSIIyvMYBAgBEAMSUQoKTGlzdEV2ZW50cxIcLnJ1bmh1Yi52MS5MaXN0RXZlbnRzUmVxdWVzdBodLnJ1bmh1Yi52MS5MaXN0RXZlbnRzUmVzcG9uc2UiBsrzGAIQAhJiCg9TdWJzY3JpYmVFdmVudHMSIS5ydW5odWIudjEuU3Vic2NyaWJlRXZlbnRzUmVxdWVzdBoiLnJ1bmh1Yi52MS5TdWJzY3JpYmVFdmVudHNSZXNwb25zZSIGyvMYAhACMAFCnQEKDWNvbS5ydW5odWIudjFCEUV2ZW50U2VydmljZVByb3RvUAFaNGdpdGh1Yi5jb20vcnVuaHViL3J1bmh1Yi9jbGllbnQvZ28vcnVuaHVidjE7cnVuaHVidjGiAgNSWFiqAglSdW5odWIuVjHKAglSdW5odWJcVjHiAhVSdW5odWJcVjFcR1BCTWV0YWRhdGHqAgpSdW5odWI6OlYxYgZwcm90bzM", [file_google_protobuf_duration, file_runhub_v1_event, file_runhub_v1_options, file_runhub_v1_snapshot]);
+  fileDesc("Ch1ydW5odWIvdjEvZXZlbnRfc2VydmljZS5wcm90bxIJcnVuaHViLnYxImAKE0FwcGVuZEV2ZW50c1JlcXVlc3QSDgoGcnVuX2lkGAEgASgJEiUKBmV2ZW50cxgCIAMoCzIVLnJ1bmh1Yi52MS5FdmVudERyYWZ0EhIKCnJlcXVlc3RfaWQYAyABKAkiUgoUQXBwZW5kRXZlbnRzUmVzcG9uc2USEQoJZmlyc3Rfc2VxGAEgASgDEhAKCGxhc3Rfc2VxGAIgASgDEhUKDWxhc3RfcG9zaXRpb24YAyABKAMi/wEKEUxpc3RFdmVudHNSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRINCgVsaW1pdBgCIAEoBRIbCg5hZnRlcl9wb3NpdGlvbhgDIAEoA0gAiAEBEhwKD2JlZm9yZV9wb3NpdGlvbhgEIAEoA0gBiAEBEicKBHdhaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDQoFa2luZHMYBiADKAkSDwoHc291cmNlcxgHIAMoCRIUCgd0YXNrX2lkGAggASgJSAKIAQFCEQoPX2FmdGVyX3Bvc2l0aW9uQhIKEF9iZWZvcmVfcG9zaXRpb25CCgoIX3Rhc2tfaWQiTQoSTGlzdEV2ZW50c1Jlc3BvbnNlEiAKBmV2ZW50cxgBIAMoCzIQLnJ1bmh1Yi52MS5FdmVudBIVCg1uZXh0X3Bvc2l0aW9uGAIgASgDIuoCChZTdWJzY3JpYmVFdmVudHNSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIbCg5hZnRlcl9wb3NpdGlvbhgCIAEoA0gAiAEBEigKBXN0YXJ0GAMgASgOMhkucnVuaHViLnYxLlN1YnNjcmliZVN0YXJ0Eg0KBWtpbmRzGAQgAygJEg8KB3NvdXJjZXMYBSADKAkSFAoHdGFza19pZBgGIAEoCUgBiAEBEjQKEWJvb2ttYXJrX2ludGVydmFsGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhMKC2V2ZW50X2xpbWl0GAggASgFEhUKDWF0dGVtcHRfbGltaXQYCSABKAUSEgoKdGFza19saW1pdBgKIAEoBRIWCg5hcHByb3ZhbF9saW1pdBgLIAEoBRIWCg5hcnRpZmFjdF9saW1pdBgMIAEoBUIRCg9fYWZ0ZXJfcG9zaXRpb25CCgoIX3Rhc2tfaWQi5QEKF1N1YnNjcmliZUV2ZW50c1Jlc3BvbnNlEioKCHNuYXBzaG90GAEgASgLMhYucnVuaHViLnYxLlJ1blNuYXBzaG90SAASIQoFZXZlbnQYAiABKAsyEC5ydW5odWIudjEuRXZlbnRIABIoCgljYXVnaHRfdXAYAyABKAsyEy5ydW5odWIudjEuQ2F1Z2h0VXBIABInCghib29rbWFyaxgEIAEoCzITLnJ1bmh1Yi52MS5Cb29rbWFya0gAEh0KA2VuZBgFIAEoCzIOLnJ1bmh1Yi52MS5FbmRIAEIJCgdtZXNzYWdlIhwKCENhdWdodFVwEhAKCHBvc2l0aW9uGAEgASgDIhwKCEJvb2ttYXJrEhAKCHBvc2l0aW9uGAEgASgDIj0KA0VuZBIkCgZyZWFzb24YASABKA4yFC5ydW5odWIudjEuRW5kUmVhc29uEhAKCHBvc2l0aW9uGAIgASgDKpYBCg5TdWJzY3JpYmVTdGFydBIfChtTVUJTQ1JJQkVfU1RBUlRfVU5TUEVDSUZJRUQQABIiCh5TVUJTQ1JJQkVfU1RBUlRfRlJPTV9CRUdJTk5JTkcQARIcChhTVUJTQ1JJQkVfU1RBUlRfRlJPTV9OT1cQAhIhCh1TVUJTQ1JJQkVfU1RBUlRfRlJPTV9TTkFQU0hPVBADKnYKCUVuZFJlYXNvbhIaChZFTkRfUkVBU09OX1VOU1BFQ0lGSUVEEAASGAoURU5EX1JFQVNPTl9SVU5fRU5ERUQQARIaChZFTkRfUkVBU09OX1JVTl9ERUxFVEVEEAISFwoTRU5EX1JFQVNPTl9EUkFJTklORxADMqACCgxFdmVudFNlcnZpY2USWQoMQXBwZW5kRXZlbnRzEh4ucnVuaHViLnYxLkFwcGVuZEV2ZW50c1JlcXVlc3QaHy5ydW5odWIudjEuQXBwZW5kRXZlbnRzUmVzcG9uc2UiCMrzGAQIARADElEKCkxpc3RFdmVudHMSHC5ydW5odWIudjEuTGlzdEV2ZW50c1JlcXVlc3QaHS5ydW5odWIudjEuTGlzdEV2ZW50c1Jlc3BvbnNlIgbK8xgCEAISYgoPU3Vic2NyaWJlRXZlbnRzEiEucnVuaHViLnYxLlN1YnNjcmliZUV2ZW50c1JlcXVlc3QaIi5ydW5odWIudjEuU3Vic2NyaWJlRXZlbnRzUmVzcG9uc2UiBsrzGAIQAjABQp0BCg1jb20ucnVuaHViLnYxQhFFdmVudFNlcnZpY2VQcm90b1ABWjRnaXRodWIuY29tL3J1bmh1Yi9ydW5odWIvY2xpZW50L2dvL3J1bmh1YnYxO3J1bmh1YnYxogIDUlhYqgIJUnVuaHViLlYxygIJUnVuaHViXFYx4gIVUnVuaHViXFYxXEdQQk1ldGFkYXRh6gIKUnVuaHViOjpWMWIGcHJvdG8z", [file_google_protobuf_duration, file_runhub_v1_event, file_runhub_v1_options, file_runhub_v1_snapshot]);
 
 /**
  * Request message for EventService.AppendEvents.
@@ -259,6 +259,42 @@ export type SubscribeEventsRequest = Message<"runhub.v1.SubscribeEventsRequest">
    * @generated from field: google.protobuf.Duration bookmark_interval = 7;
    */
   bookmarkInterval?: Duration | undefined;
+
+  /**
+   * The maximum number of events in the snapshot: see GetRunSnapshotRequest.event_limit. If the stream does not start
+   * with a snapshot, the server ignores this limit and the following limits.
+   *
+   * @generated from field: int32 event_limit = 8;
+   */
+  eventLimit: number;
+
+  /**
+   * The maximum number of attempts in the snapshot: see GetRunSnapshotRequest.attempt_limit.
+   *
+   * @generated from field: int32 attempt_limit = 9;
+   */
+  attemptLimit: number;
+
+  /**
+   * The maximum number of tasks in each list of tasks in the snapshot: see GetRunSnapshotRequest.task_limit.
+   *
+   * @generated from field: int32 task_limit = 10;
+   */
+  taskLimit: number;
+
+  /**
+   * The maximum number of approvals in the snapshot: see GetRunSnapshotRequest.approval_limit.
+   *
+   * @generated from field: int32 approval_limit = 11;
+   */
+  approvalLimit: number;
+
+  /**
+   * The maximum number of artifacts in the snapshot: see GetRunSnapshotRequest.artifact_limit.
+   *
+   * @generated from field: int32 artifact_limit = 12;
+   */
+  artifactLimit: number;
 };
 
 /**
@@ -568,7 +604,10 @@ export const EventService: GenService<{
    *
    * If the request has no cursor, `start` determines where the stream starts. With FROM_SNAPSHOT, the server first
    * sends the run's snapshot at one position, then every event after this position, so that the watcher misses no event
-   * between the snapshot and the stream.
+   * between the snapshot and the stream. The snapshot can be larger than the 16 MiB of GetRunSnapshot. The server reads
+   * the whole snapshot at the start of the stream and keeps the snapshot in a temporary file until the watcher has
+   * received it. If the temporary files of all streams would exceed 4 GiB (`runhub serve --max-spool`), the server
+   * refuses the request with OVERLOADED.
    *
    * After a run has ended and the server has sent every matching event of the run, a stream of this run ends with `end`
    * (RUN_ENDED) and the status OK. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
@@ -583,12 +622,11 @@ export const EventService: GenService<{
    * - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
    * - NOT_FOUND / TASK_NOT_FOUND: the scope (one run, or all runs) has no task with the id `task_id`.
    * - INVALID_ARGUMENT / INVALID_FIELD: `start` is unknown, `start` is FROM_SNAPSHOT without a `run_id`,
-   *   `after_position` is negative, or `bookmark_interval` is not between 100 ms and 1 h.
+   *   `after_position` or one of the limits is negative, or `bookmark_interval` is not between 100 ms and 1 h.
    * - OUT_OF_RANGE / POSITION_IN_FUTURE: `after_position` is greater than every position of the log (metadata:
    *   `newest_position`).
    * - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
    *   `newest_position`).
-   * - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: `start` is FROM_SNAPSHOT and the snapshot exceeds 16 MiB.
    * - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down while the stream is open.
    *
    * @generated from rpc runhub.v1.EventService.SubscribeEvents

@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runhub/v1/run_service.proto.
  */
 export const file_runhub_v1_run_service: GenFile = /*@__PURE__*/
-  fileDesc("ChtydW5odWIvdjEvcnVuX3NlcnZpY2UucHJvdG8SCXJ1bmh1Yi52MSKvAQoQQ3JlYXRlUnVuUmVxdWVzdBIMCgRnb2FsGAEgASgJEhEKCXJlcG9fcGF0aBgCIAEoCRI3CgZsYWJlbHMYAyADKAsyJy5ydW5odWIudjEuQ3JlYXRlUnVuUmVxdWVzdC5MYWJlbHNFbnRyeRISCgpyZXF1ZXN0X2lkGAQgASgJGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiMAoRQ3JlYXRlUnVuUmVzcG9uc2USGwoDcnVuGAEgASgLMg4ucnVuaHViLnYxLlJ1biIfCg1HZXRSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCSItCg5HZXRSdW5SZXNwb25zZRIbCgNydW4YASABKAsyDi5ydW5odWIudjEuUnVuImAKD0xpc3RSdW5zUmVxdWVzdBImCghzdGF0dXNlcxgBIAMoDjIULnJ1bmh1Yi52MS5SdW5TdGF0dXMSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiSQoQTGlzdFJ1bnNSZXNwb25zZRIcCgRydW5zGAEgAygLMg4ucnVuaHViLnYxLlJ1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkipwIKEFVwZGF0ZVJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIpCgZzdGF0dXMYAyABKA4yFC5ydW5odWIudjEuUnVuU3RhdHVzSACIAQESFAoHc3VtbWFyeRgEIAEoCUgBiAEBEhwKD2N1cnJlbnRfdGFza19pZBgFIAEoCUgCiAEBEh4KEWV4cGVjdGVkX3JldmlzaW9uGAYgASgDSAOIAQESEgoKcmVxdWVzdF9pZBgHIAEoCUIJCgdfc3RhdHVzQgoKCF9zdW1tYXJ5QhIKEF9jdXJyZW50X3Rhc2tfaWRCFAoSX2V4cGVjdGVkX3JldmlzaW9uIjAKEVVwZGF0ZVJ1blJlc3BvbnNlEhsKA3J1bhgBIAEoCzIOLnJ1bmh1Yi52MS5SdW4iOwoVSW5jcmVtZW50Q3ljbGVSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJIjUKFkluY3JlbWVudEN5Y2xlUmVzcG9uc2USGwoDcnVuGAEgASgLMg4ucnVuaHViLnYxLlJ1biI8ChZJbmNyZW1lbnRSZXBsYW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJIjYKF0luY3JlbWVudFJlcGxhblJlc3BvbnNlEhsKA3J1bhgBIAEoCzIOLnJ1bmh1Yi52MS5SdW4iRQoPUGF1c2VSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEgoKcmVxdWVzdF9pZBgDIAEoCSIvChBQYXVzZVJ1blJlc3BvbnNlEhsKA3J1bhgBIAEoCzIOLnJ1bmh1Yi52MS5SdW4iRgoQUmVzdW1lUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSDgoGcmVhc29uGAIgASgJEhIKCnJlcXVlc3RfaWQYAyABKAkiMAoRUmVzdW1lUnVuUmVzcG9uc2USGwoDcnVuGAEgASgLMg4ucnVuaHViLnYxLlJ1biJ/ChBDYW5jZWxSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSLQoFZ3JhY2UYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25IAIgBARISCgpyZXF1ZXN0X2lkGAQgASgJQggKBl9ncmFjZSIwChFDYW5jZWxSdW5SZXNwb25zZRIbCgNydW4YASABKAsyDi5ydW5odWIudjEuUnVuImwKEERlbGV0ZVJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEh4KEWV4cGVjdGVkX3JldmlzaW9uGAIgASgDSACIAQESEgoKcmVxdWVzdF9pZBgDIAEoCUIUChJfZXhwZWN0ZWRfcmV2aXNpb24iEwoRRGVsZXRlUnVuUmVzcG9uc2UiZwoVR2V0UnVuU25hcHNob3RSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRITCgtldmVudF9saW1pdBgCIAEoBRIVCg1hdHRlbXB0X2xpbWl0GAMgASgFEhIKCnRhc2tfbGltaXQYBCABKAUiQgoWR2V0UnVuU25hcHNob3RSZXNwb25zZRIoCghzbmFwc2hvdBgBIAEoCzIWLnJ1bmh1Yi52MS5SdW5TbmFwc2hvdDK0BwoKUnVuU2VydmljZRJQCglDcmVhdGVSdW4SGy5ydW5odWIudjEuQ3JlYXRlUnVuUmVxdWVzdBocLnJ1bmh1Yi52MS5DcmVhdGVSdW5SZXNwb25zZSIIyvMYBAgBEAMSRQoGR2V0UnVuEhgucnVuaHViLnYxLkdldFJ1blJlcXVlc3QaGS5ydW5odWIudjEuR2V0UnVuUmVzcG9uc2UiBsrzGAIQAxJNCghMaXN0UnVucxIaLnJ1bmh1Yi52MS5MaXN0UnVuc1JlcXVlc3QaGy5ydW5odWIudjEuTGlzdFJ1bnNSZXNwb25zZSIIyvMYBBADGAESUAoJVXBkYXRlUnVuEhsucnVuaHViLnYxLlVwZGF0ZVJ1blJlcXVlc3QaHC5ydW5odWIudjEuVXBkYXRlUnVuUmVzcG9uc2UiCMrzGAQIARADEl8KDkluY3JlbWVudEN5Y2xlEiAucnVuaHViLnYxLkluY3JlbWVudEN5Y2xlUmVxdWVzdBohLnJ1bmh1Yi52MS5JbmNyZW1lbnRDeWNsZVJlc3BvbnNlIgjK8xgECAEQAxJiCg9JbmNyZW1lbnRSZXBsYW4SIS5ydW5odWIudjEuSW5jcmVtZW50UmVwbGFuUmVxdWVzdBoiLnJ1bmh1Yi52MS5JbmNyZW1lbnRSZXBsYW5SZXNwb25zZSIIyvMYBAgBEAMSTQoIUGF1c2VSdW4SGi5ydW5odWIudjEuUGF1c2VSdW5SZXF1ZXN0GhsucnVuaHViLnYxLlBhdXNlUnVuUmVzcG9uc2UiCMrzGAQIARABElAKCVJlc3VtZVJ1bhIbLnJ1bmh1Yi52MS5SZXN1bWVSdW5SZXF1ZXN0GhwucnVuaHViLnYxLlJlc3VtZVJ1blJlc3BvbnNlIgjK8xgECAEQARJQCglDYW5jZWxSdW4SGy5ydW5odWIudjEuQ2FuY2VsUnVuUmVxdWVzdBocLnJ1bmh1Yi52MS5DYW5jZWxSdW5SZXNwb25zZSIIyvMYBAgBEAESUAoJRGVsZXRlUnVuEhsucnVuaHViLnYxLkRlbGV0ZVJ1blJlcXVlc3QaHC5ydW5odWIudjEuRGVsZXRlUnVuUmVzcG9uc2UiCMrzGAQIARADEmIKDkdldFJ1blNuYXBzaG90EiAucnVuaHViLnYxLkdldFJ1blNuYXBzaG90UmVxdWVzdBohLnJ1bmh1Yi52MS5HZXRSdW5TbmFwc2hvdFJlc3BvbnNlIgvK8xgHEAMggICACEKbAQoNY29tLnJ1bmh1Yi52MUIPUnVuU2VydmljZVByb3RvUAFaNGdpdGh1Yi5jb20vcnVuaHViL3J1bmh1Yi9jbGllbnQvZ28vcnVuaHVidjE7cnVuaHVidjGiAgNSWFiqAglSdW5odWIuVjHKAglSdW5odWJcVjHiAhVSdW5odWJcVjFcR1BCTWV0YWRhdGHqAgpSdW5odWI6OlYxYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_field_mask, file_runhub_v1_options, file_runhub_v1_run, file_runhub_v1_snapshot]);
+  fileDesc("ChtydW5odWIvdjEvcnVuX3NlcnZpY2UucHJvdG8SCXJ1bmh1Yi52MSKvAQoQQ3JlYXRlUnVuUmVxdWVzdBIMCgRnb2FsGAEgASgJEhEKCXJlcG9fcGF0aBgCIAEoCRI3CgZsYWJlbHMYAyADKAsyJy5ydW5odWIudjEuQ3JlYXRlUnVuUmVxdWVzdC5MYWJlbHNFbnRyeRISCgpyZXF1ZXN0X2lkGAQgASgJGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiMAoRQ3JlYXRlUnVuUmVzcG9uc2USGwoDcnVuGAEgASgLMg4ucnVuaHViLnYxLlJ1biIfCg1HZXRSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCSItCg5HZXRSdW5SZXNwb25zZRIbCgNydW4YASABKAsyDi5ydW5odWIudjEuUnVuImAKD0xpc3RSdW5zUmVxdWVzdBImCghzdGF0dXNlcxgBIAMoDjIULnJ1bmh1Yi52MS5SdW5TdGF0dXMSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiSQoQTGlzdFJ1bnNSZXNwb25zZRIcCgRydW5zGAEgAygLMg4ucnVuaHViLnYxLlJ1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkipwIKEFVwZGF0ZVJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIpCgZzdGF0dXMYAyABKA4yFC5ydW5odWIudjEuUnVuU3RhdHVzSACIAQESFAoHc3VtbWFyeRgEIAEoCUgBiAEBEhwKD2N1cnJlbnRfdGFza19pZBgFIAEoCUgCiAEBEh4KEWV4cGVjdGVkX3JldmlzaW9uGAYgASgDSAOIAQESEgoKcmVxdWVzdF9pZBgHIAEoCUIJCgdfc3RhdHVzQgoKCF9zdW1tYXJ5QhIKEF9jdXJyZW50X3Rhc2tfaWRCFAoSX2V4cGVjdGVkX3JldmlzaW9uIjAKEVVwZGF0ZVJ1blJlc3BvbnNlEhsKA3J1bhgBIAEoCzIOLnJ1bmh1Yi52MS5SdW4iOwoVSW5jcmVtZW50Q3ljbGVSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJIjUKFkluY3JlbWVudEN5Y2xlUmVzcG9uc2USGwoDcnVuGAEgASgLMg4ucnVuaHViLnYxLlJ1biI8ChZJbmNyZW1lbnRSZXBsYW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJIjYKF0luY3JlbWVudFJlcGxhblJlc3BvbnNlEhsKA3J1bhgBIAEoCzIOLnJ1bmh1Yi52MS5SdW4iRQoPUGF1c2VSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEgoKcmVxdWVzdF9pZBgDIAEoCSIvChBQYXVzZVJ1blJlc3BvbnNlEhsKA3J1bhgBIAEoCzIOLnJ1bmh1Yi52MS5SdW4iRgoQUmVzdW1lUnVuUmVxdWVzdBIOCgZydW5faWQYASABKAkSDgoGcmVhc29uGAIgASgJEhIKCnJlcXVlc3RfaWQYAyABKAkiMAoRUmVzdW1lUnVuUmVzcG9uc2USGwoDcnVuGAEgASgLMg4ucnVuaHViLnYxLlJ1biJ/ChBDYW5jZWxSdW5SZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSLQoFZ3JhY2UYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25IAIgBARISCgpyZXF1ZXN0X2lkGAQgASgJQggKBl9ncmFjZSIwChFDYW5jZWxSdW5SZXNwb25zZRIbCgNydW4YASABKAsyDi5ydW5odWIudjEuUnVuImwKEERlbGV0ZVJ1blJlcXVlc3QSDgoGcnVuX2lkGAEgASgJEh4KEWV4cGVjdGVkX3JldmlzaW9uGAIgASgDSACIAQESEgoKcmVxdWVzdF9pZBgDIAEoCUIUChJfZXhwZWN0ZWRfcmV2aXNpb24iEwoRRGVsZXRlUnVuUmVzcG9uc2UilwEKFUdldFJ1blNuYXBzaG90UmVxdWVzdBIOCgZydW5faWQYASABKAkSEwoLZXZlbnRfbGltaXQYAiABKAUSFQoNYXR0ZW1wdF9saW1pdBgDIAEoBRISCgp0YXNrX2xpbWl0GAQgASgFEhYKDmFwcHJvdmFsX2xpbWl0GAUgASgFEhYKDmFydGlmYWN0X2xpbWl0GAYgASgFIkIKFkdldFJ1blNuYXBzaG90UmVzcG9uc2USKAoIc25hcHNob3QYASABKAsyFi5ydW5odWIudjEuUnVuU25hcHNob3QytAcKClJ1blNlcnZpY2USUAoJQ3JlYXRlUnVuEhsucnVuaHViLnYxLkNyZWF0ZVJ1blJlcXVlc3QaHC5ydW5odWIudjEuQ3JlYXRlUnVuUmVzcG9uc2UiCMrzGAQIARADEkUKBkdldFJ1bhIYLnJ1bmh1Yi52MS5HZXRSdW5SZXF1ZXN0GhkucnVuaHViLnYxLkdldFJ1blJlc3BvbnNlIgbK8xgCEAMSTQoITGlzdFJ1bnMSGi5ydW5odWIudjEuTGlzdFJ1bnNSZXF1ZXN0GhsucnVuaHViLnYxLkxpc3RSdW5zUmVzcG9uc2UiCMrzGAQQAxgBElAKCVVwZGF0ZVJ1bhIbLnJ1bmh1Yi52MS5VcGRhdGVSdW5SZXF1ZXN0GhwucnVuaHViLnYxLlVwZGF0ZVJ1blJlc3BvbnNlIgjK8xgECAEQAxJfCg5JbmNyZW1lbnRDeWNsZRIgLnJ1bmh1Yi52MS5JbmNyZW1lbnRDeWNsZVJlcXVlc3QaIS5ydW5odWIudjEuSW5jcmVtZW50Q3ljbGVSZXNwb25zZSIIyvMYBAgBEAMSYgoPSW5jcmVtZW50UmVwbGFuEiEucnVuaHViLnYxLkluY3JlbWVudFJlcGxhblJlcXVlc3QaIi5ydW5odWIudjEuSW5jcmVtZW50UmVwbGFuUmVzcG9uc2UiCMrzGAQIARADEk0KCFBhdXNlUnVuEhoucnVuaHViLnYxLlBhdXNlUnVuUmVxdWVzdBobLnJ1bmh1Yi52MS5QYXVzZVJ1blJlc3BvbnNlIgjK8xgECAEQARJQCglSZXN1bWVSdW4SGy5ydW5odWIudjEuUmVzdW1lUnVuUmVxdWVzdBocLnJ1bmh1Yi52MS5SZXN1bWVSdW5SZXNwb25zZSIIyvMYBAgBEAESUAoJQ2FuY2VsUnVuEhsucnVuaHViLnYxLkNhbmNlbFJ1blJlcXVlc3QaHC5ydW5odWIudjEuQ2FuY2VsUnVuUmVzcG9uc2UiCMrzGAQIARABElAKCURlbGV0ZVJ1bhIbLnJ1bmh1Yi52MS5EZWxldGVSdW5SZXF1ZXN0GhwucnVuaHViLnYxLkRlbGV0ZVJ1blJlc3BvbnNlIgjK8xgECAEQAxJiCg5HZXRSdW5TbmFwc2hvdBIgLnJ1bmh1Yi52MS5HZXRSdW5TbmFwc2hvdFJlcXVlc3QaIS5ydW5odWIudjEuR2V0UnVuU25hcHNob3RSZXNwb25zZSILyvMYBxADIICAgAhCmwEKDWNvbS5ydW5odWIudjFCD1J1blNlcnZpY2VQcm90b1ABWjRnaXRodWIuY29tL3J1bmh1Yi9ydW5odWIvY2xpZW50L2dvL3J1bmh1YnYxO3J1bmh1YnYxogIDUlhYqgIJUnVuaHViLlYxygIJUnVuaHViXFYx4gIVUnVuaHViXFYxXEdQQk1ldGFkYXRh6gIKUnVuaHViOjpWMWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_field_mask, file_runhub_v1_options, file_runhub_v1_run, file_runhub_v1_snapshot]);
 
 /**
  * Request message for RunService.CreateRun.
@@ -633,7 +633,8 @@ export type GetRunSnapshotRequest = Message<"runhub.v1.GetRunSnapshotRequest"> &
 
   /**
    * The maximum number of events to return. The server returns the newest events. The value 0 means 50, and a value
-   * above 1,000 means 1,000.
+   * above 1,000 means 1,000. The events have at most 1 MiB in total, so the server can return fewer events. The server
+   * returns at least the newest event.
    *
    * @generated from field: int32 event_limit = 2;
    */
@@ -641,7 +642,8 @@ export type GetRunSnapshotRequest = Message<"runhub.v1.GetRunSnapshotRequest"> &
 
   /**
    * The maximum number of attempts to return. The server returns the newest attempts. The value 0 means 12, and a value
-   * above 1,000 means 1,000.
+   * above 1,000 means 1,000. The attempts have at most 1 MiB in total, so the server can return fewer attempts. The
+   * server returns at least the newest attempt.
    *
    * @generated from field: int32 attempt_limit = 3;
    */
@@ -654,6 +656,20 @@ export type GetRunSnapshotRequest = Message<"runhub.v1.GetRunSnapshotRequest"> &
    * @generated from field: int32 task_limit = 4;
    */
   taskLimit: number;
+
+  /**
+   * The maximum number of approvals to return. The server returns the newest approvals. The value 0 means all approvals.
+   *
+   * @generated from field: int32 approval_limit = 5;
+   */
+  approvalLimit: number;
+
+  /**
+   * The maximum number of artifacts to return. The server returns the newest artifacts. The value 0 means all artifacts.
+   *
+   * @generated from field: int32 artifact_limit = 6;
+   */
+  artifactLimit: number;
 };
 
 /**
@@ -695,20 +711,29 @@ export const GetRunSnapshotResponseSchema: GenMessage<GetRunSnapshotResponse> = 
  * own comment, every RPC can return these errors:
  * - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed or over a limit. A google.rpc.BadRequest names the
  *   field.
- * - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls.
+ * - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls, or has no
+ *   memory for the request or the response.
  * - UNAVAILABLE / DRAINING: the server is shutting down.
  * - UNAVAILABLE / STORE_BUSY: another program has locked the database.
+ * - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the request did not arrive within 10 s, and 1 s more for each 64 KiB.
+ * - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline of the call passed before the server could answer.
  * - INTERNAL / INTERNAL: the server has a bug, or the server's disk is failing.
  *
  * An error with the reason OVERLOADED, DRAINING or STORE_BUSY includes a google.rpc.RetryInfo. Repeat the call with the
  * same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
  *
- * The server returns OVERLOADED in two cases. First, the server is already serving 512 calls of RPCs with
+ * The server returns OVERLOADED in three cases. First, the server is already serving 512 calls of RPCs with
  * ADMISSION_LIMITED. This limit does not apply to RPCs with ADMISSION_FIRST or ADMISSION_OPEN: see the option
  * `(runhub.v1.rpc)` of each RPC. Second, the queue of the store is full: 4,096 calls or 64 MiB of requests are waiting
  * to write, or 4,096 calls are waiting to read. The limit for writes applies separately to the RPCs with
- * ADMISSION_FIRST and to all other RPCs. The server does not refuse a call that is already waiting or a stream that is
- * already open.
+ * ADMISSION_FIRST and to all other RPCs. Third, the memory for requests and responses is used up: see the next
+ * paragraph. The server does not refuse a call that is already waiting or a stream that is already open.
+ *
+ * The server keeps a request in memory until the call ends, and a response until the client has received the response.
+ * Both use at most 256 MiB in total (`runhub serve --max-buffered`). One connection uses at most an eighth of the
+ * memory. Messages of at most 64 KiB have an eighth of their own, and so have requests of RPCs with ADMISSION_FIRST. A
+ * call that changes state never fails because of its response. If a client receives no byte of a response for 30 s, the
+ * server resets the call.
  *
  * Every request that changes state, except HeartbeatRequest, has a `request_id`: 1 to 128 bytes of printable text,
  * preferably a UUIDv7. A duplicate request has the request_id and the content of an earlier call of the same RPC. The
@@ -933,7 +958,7 @@ export const RunService: GenService<{
    * - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`.
    * - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the snapshot exceeds 16 MiB. To get a smaller snapshot, set lower
    *   limits in the request.
-   * - INVALID_ARGUMENT / INVALID_FIELD: `event_limit`, `attempt_limit` or `task_limit` is negative.
+   * - INVALID_ARGUMENT / INVALID_FIELD: one of the limits is negative.
    *
    * @generated from rpc runhub.v1.RunService.GetRunSnapshot
    */

@@ -28,7 +28,7 @@ export const file_runhub_v1_snapshot: GenFile = /*@__PURE__*/
 
 /**
  * A snapshot contains a run with the run's agent states, tasks, attempts, events, approvals and artifacts, all from one
- * consistent read. The limits in the GetRunSnapshot request shorten the lists of tasks, attempts and events.
+ * consistent read. The limits in the request shorten the lists of tasks, attempts, events, approvals and artifacts.
  *
  * @generated from message runhub.v1.RunSnapshot
  */
@@ -90,14 +90,14 @@ export type RunSnapshot = Message<"runhub.v1.RunSnapshot"> & {
   recentEvents: Event[];
 
   /**
-   * All approvals of the run, in order from the oldest to the newest.
+   * The newest approvals of the run, in order from the oldest to the newest.
    *
    * @generated from field: repeated runhub.v1.Approval approvals = 9;
    */
   approvals: Approval[];
 
   /**
-   * All artifacts of the run, in order from the oldest to the newest.
+   * The newest artifacts of the run, in order from the oldest to the newest.
    *
    * @generated from field: repeated runhub.v1.Artifact artifacts = 10;
    */

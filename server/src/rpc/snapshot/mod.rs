@@ -1,0 +1,145 @@
+//! This module converts the snapshot of a run to messages of the API: one message for GetRunSnapshot, or the parts with
+//! which a subscription starts.
+
+pub mod spool;
+
+use std::sync::Arc;
+
+use prost::Message;
+use runhub_api::v1;
+use runhub_api::v1::subscribe_events_response::Message as ProtoMessage;
+
+use self::spool::{PartsWriter, Spool, SpooledParts};
+use super::{field, page};
+use crate::actions::snapshot::{self, Entry, SnapshotLimits, TaskList};
+use crate::domain::limits;
+use crate::error::Result;
+use crate::store::Tx;
+
+/// Size at which a part of a snapshot ends, in bytes. A part contains at most one entry beyond this size.
+const PART_BYTES: usize = 64 * 1024;
+/// Maximum size of the tag and the length before an entry of a snapshot, or before a snapshot in a response, in bytes.
+const OVERHEAD: usize = 8;
+
+/// The fields of a request that limit a snapshot.
+pub struct RequestedLimits {
+    event_limit: i32,
+    attempt_limit: i32,
+    task_limit: i32,
+    approval_limit: i32,
+    artifact_limit: i32,
+}
+
+/// Implements the conversion from a request with the fields of `RequestedLimits`.
+macro_rules! requested_limits {
+    ($($Request:ident),+) => {
+        $(impl From<&v1::$Request> for RequestedLimits {
+            fn from(request: &v1::$Request) -> Self {
+                Self {
+                    event_limit: request.event_limit,
+                    attempt_limit: request.attempt_limit,
+                    task_limit: request.task_limit,
+                    approval_limit: request.approval_limit,
+                    artifact_limit: request.artifact_limit,
+                }
+            }
+        })+
+    };
+}
+requested_limits!(GetRunSnapshotRequest, SubscribeEventsRequest);
+
+/// Parses the limits of a snapshot. Fails if a limit is negative.
+pub fn parse_limits(requested: &RequestedLimits) -> Result<SnapshotLimits> {
+    Ok(SnapshotLimits {
+        events: page::parse_list_length("event_limit", requested.event_limit, limits::DEFAULT_EVENTS)?,
+        attempts: page::parse_list_length("attempt_limit", requested.attempt_limit, limits::DEFAULT_ATTEMPTS)?,
+        tasks: parse_limit("task_limit", requested.task_limit)?,
+        approvals: parse_limit("approval_limit", requested.approval_limit)?,
+        artifacts: parse_limit("artifact_limit", requested.artifact_limit)?,
+    })
+}
+
+/// Parses a limit whose value 0 means no limit.
+fn parse_limit(field: &str, value: i32) -> Result<Option<usize>> {
+    let count = usize::try_from(field::count(field, value)?).unwrap_or(usize::MAX);
+    Ok(Some(count).filter(|count| *count > 0))
+}
+
+/// Reads the snapshot of a run and returns the snapshot as one message. Runs on a reader's thread, because the
+/// conversion of a large snapshot is slow. Fails as soon as the response would be larger than `limits::SNAPSHOT_BYTES`.
+pub fn take(tx: &mut dyn Tx, run_id: &str, limits: &SnapshotLimits) -> Result<v1::RunSnapshot> {
+    let mut whole = Part::default();
+    let position = snapshot::read(tx, run_id, limits, &mut |entry| {
+        whole.add(entry);
+        if whole.bytes > limits::SNAPSHOT_BYTES {
+            return Err(snapshot::new_too_large_error(run_id));
+        }
+        Ok(())
+    })?;
+    Ok(v1::RunSnapshot { position, ..whole.snapshot })
+}
+
+/// Reads the snapshot of a run, and returns its encoded parts and its position. Runs on a reader's thread. The first
+/// part contains the run, and the last part contains the position. Fails with `Error::Overloaded` if the spool is full.
+pub fn take_parts(
+    tx: &mut dyn Tx,
+    run_id: &str,
+    limits: &SnapshotLimits,
+    spool: &Arc<Spool>,
+) -> Result<(SpooledParts, i64)> {
+    let mut parts = PartsWriter::new(Arc::clone(spool));
+    let mut part = Part::default();
+    let position = snapshot::read(tx, run_id, limits, &mut |entry| {
+        if part.bytes >= PART_BYTES {
+            parts.write(&encode(std::mem::take(&mut part).snapshot))?;
+        }
+        part.add(entry);
+        Ok(())
+    })?;
+    parts.write(&encode(v1::RunSnapshot { position, ..part.snapshot }))?;
+    Ok((parts.finish()?, position))
+}
+
+fn encode(part: v1::RunSnapshot) -> Vec<u8> {
+    v1::SubscribeEventsResponse { message: Some(ProtoMessage::Snapshot(part)) }.encode_to_vec()
+}
+
+/// A part of a snapshot, or a whole snapshot.
+#[derive(Default)]
+struct Part {
+    snapshot: v1::RunSnapshot,
+    /// Maximum size of the encoded snapshot.
+    bytes: usize,
+}
+
+impl Part {
+    fn add(&mut self, entry: Entry) {
+        let Self { snapshot, bytes } = self;
+        match entry {
+            Entry::Run(run) => {
+                let run = v1::Run::from(run);
+                *bytes += 2 * OVERHEAD + run.encoded_len();
+                snapshot.run = Some(run);
+            }
+            Entry::Agent(agent) => add_to(&mut snapshot.agents, agent.into(), bytes),
+            Entry::Task(list, task) => {
+                let list = match list {
+                    TaskList::Pending => &mut snapshot.pending_tasks,
+                    TaskList::InProgress => &mut snapshot.in_progress_tasks,
+                    TaskList::Completed => &mut snapshot.completed_tasks,
+                    TaskList::Blocked => &mut snapshot.blocked_tasks,
+                };
+                add_to(list, task.into(), bytes);
+            }
+            Entry::Attempt(attempt) => add_to(&mut snapshot.recent_attempts, attempt.into(), bytes),
+            Entry::Event(event) => add_to(&mut snapshot.recent_events, event.into(), bytes),
+            Entry::Approval(approval) => add_to(&mut snapshot.approvals, approval.into(), bytes),
+            Entry::Artifact(artifact) => add_to(&mut snapshot.artifacts, artifact.into(), bytes),
+        }
+    }
+}
+
+fn add_to<T: Message>(list: &mut Vec<T>, entry: T, bytes: &mut usize) {
+    *bytes += OVERHEAD + entry.encoded_len();
+    list.push(entry);
+}

@@ -1,0 +1,179 @@
+//! This module keeps the parts of a snapshot until the watcher takes them. The first part stays in memory, and all other
+//! parts are in an unlinked temporary file beside the database. A watcher that reads slowly thus keeps neither memory
+//! nor a read transaction, which would let the WAL grow.
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use prost::bytes::Bytes;
+
+use crate::error::{Error, Result};
+
+/// The temporary files of all subscriptions.
+pub struct Spool {
+    folder: PathBuf,
+    max_bytes: u64,
+    used_bytes: AtomicU64,
+}
+
+impl Spool {
+    /// Returns a spool whose files are in `folder` and have at most `max_bytes` in total.
+    pub fn new(folder: PathBuf, max_bytes: u64) -> Self {
+        Self { folder, max_bytes, used_bytes: AtomicU64::new(0) }
+    }
+}
+
+/// A temporary file. Dropping the value removes the file.
+struct SpoolFile {
+    spool: Arc<Spool>,
+    bytes: u64,
+    file: BufWriter<File>,
+}
+
+impl SpoolFile {
+    fn create(spool: Arc<Spool>) -> Result<Self> {
+        let file = tempfile::tempfile_in(&spool.folder).map_err(Error::internal)?;
+        Ok(Self { spool, bytes: 0, file: BufWriter::new(file) })
+    }
+
+    /// Writes bytes to the end of the file. Fails with `Error::Overloaded` if the spool would exceed its size.
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let length = bytes.len() as u64;
+        let add = |used: u64| used.checked_add(length).filter(|used| *used <= self.spool.max_bytes);
+        self.spool.used_bytes.fetch_update(Relaxed, Relaxed, add).map_err(|_| Error::Overloaded)?;
+        self.bytes += length;
+        self.file.write_all(bytes).map_err(Error::internal)
+    }
+
+    /// Reads the next `length` bytes of the file.
+    fn read(&mut self, length: usize) -> Result<Bytes> {
+        let mut bytes = vec![0; length];
+        self.file.get_mut().read_exact(&mut bytes).map_err(Error::internal)?;
+        Ok(bytes.into())
+    }
+}
+
+impl Drop for SpoolFile {
+    fn drop(&mut self) {
+        self.spool.used_bytes.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+/// The parts of a snapshot that is being read.
+pub struct PartsWriter {
+    spool: Arc<Spool>,
+    parts: SpooledParts,
+}
+
+/// The parts of a snapshot, in order.
+#[derive(Default)]
+pub struct SpooledParts {
+    first: Option<Bytes>,
+    /// The lengths of the parts in the file, in reverse order.
+    lengths: Vec<usize>,
+    file: Option<SpoolFile>,
+}
+
+impl PartsWriter {
+    /// Returns a writer that has written no part.
+    pub fn new(spool: Arc<Spool>) -> Self {
+        Self { spool, parts: SpooledParts::default() }
+    }
+
+    /// Writes the next part. Fails with `Error::Overloaded` if the spool would exceed its size.
+    pub fn write(&mut self, part: &[u8]) -> Result<()> {
+        let Self { spool, parts } = self;
+        if parts.first.is_none() {
+            parts.first = Some(Bytes::copy_from_slice(part));
+            return Ok(());
+        }
+        let file = match &mut parts.file {
+            Some(file) => file,
+            None => parts.file.insert(SpoolFile::create(Arc::clone(spool))?),
+        };
+        file.write(part)?;
+        parts.lengths.push(part.len());
+        Ok(())
+    }
+
+    /// Returns the written parts.
+    pub fn finish(self) -> Result<SpooledParts> {
+        let mut parts = self.parts;
+        parts.lengths.reverse();
+        if let Some(file) = &mut parts.file {
+            // Seeking writes the buffered bytes first.
+            file.file.rewind().map_err(Error::internal)?;
+        }
+        Ok(parts)
+    }
+}
+
+impl SpooledParts {
+    /// Returns the next part, or None after the last part. Fails if the temporary file can't be read.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        let Some(length) = self.lengths.pop() else {
+            return Ok(None);
+        };
+        let Some(mut file) = self.file.take() else {
+            return Ok(None);
+        };
+        let reading = tokio::task::spawn_blocking(move || (file.read(length), file));
+        let (part, file) = reading.await.map_err(Error::internal)?;
+        // The file is removed with its last part.
+        self.file = Some(file).filter(|_| !self.lengths.is_empty());
+        part.map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new_spool(max_bytes: u64) -> (Arc<Spool>, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        (Arc::new(Spool::new(folder.path().to_owned(), max_bytes)), folder)
+    }
+
+    async fn read_all(mut parts: SpooledParts) -> Vec<Bytes> {
+        let mut all = Vec::new();
+        while let Some(part) = parts.next().await.unwrap() {
+            all.push(part);
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn parts_are_read_in_order_and_release_the_spool() {
+        let (spool, folder) = new_spool(1_000_000);
+        for count in [0, 1, 2, 50] {
+            let parts: Vec<Vec<u8>> = (0..count).map(|number| vec![number; 100 * usize::from(number)]).collect();
+            let mut writer = PartsWriter::new(Arc::clone(&spool));
+            parts.iter().for_each(|part| writer.write(part).unwrap());
+            assert_eq!(spool.used_bytes.load(Relaxed) > 0, count > 1);
+            assert_eq!(read_all(writer.finish().unwrap()).await, parts);
+            assert_eq!(spool.used_bytes.load(Relaxed), 0);
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the files have no names");
+    }
+
+    #[tokio::test]
+    async fn full_spool_refuses_further_parts_until_a_file_is_dropped() {
+        let (spool, _folder) = new_spool(100);
+        let mut first = PartsWriter::new(Arc::clone(&spool));
+        first.write(&[1; 500]).unwrap();
+        first.write(&[1; 80]).unwrap();
+        let mut second = PartsWriter::new(Arc::clone(&spool));
+        second.write(&[2; 500]).unwrap();
+        assert_eq!(second.write(&[2; 30]), Err(Error::Overloaded));
+        drop(first);
+        second.write(&[2; 30]).unwrap();
+        drop(second);
+        assert_eq!(spool.used_bytes.load(Relaxed), 0);
+    }
+}
