@@ -76,3 +76,35 @@ async fn unread_streams_do_not_block_calls_on_their_connection() {
         soon(server.client.list_events(list.clone())).await.unwrap();
     }
 }
+
+/// More streams and waiting calls than the server allows on one connection (1,024).
+const HELD: usize = 1_100;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_answered_beside_more_streams_than_one_connection_allows() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let client = server.connect().await;
+    let mut streams = Vec::new();
+    for _ in 0..HELD {
+        let mut stream = client.subscribe(SubscribeEventsRequest { run_id: run.id.clone(), ..unset() });
+        soon(stream.next()).await.unwrap().unwrap();
+        streams.push(stream);
+    }
+    soon(get_run(&client, &run.id)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_answered_beside_more_waiting_calls_than_one_connection_allows() {
+    let server = TestServer::start().await;
+    let run = new_run(&server.client).await;
+    let client = server.connect().await;
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..HELD {
+        let client = client.clone();
+        let request = ClaimTaskRequest { wait: seconds(200), ..claim_request(&run.id, "agent") };
+        waiting.spawn(async move { client.claim_task(request).await });
+    }
+    server.until_claims_wait(HELD).await;
+    soon(get_run(&client, &run.id)).await;
+}

@@ -23,7 +23,11 @@ impl Client {
         Q: Request,
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        let once = async |request| Ok(send(self.channel.clone(), request).await?.into_inner());
+        let once = async |mut request| {
+            let is_held = !requested_wait(&mut request).is_zero();
+            let connection = if is_held { self.connections.for_held_call() } else { self.connections.for_call() };
+            Ok(send(connection.channel.clone(), request).await?.into_inner())
+        };
         let Some(deadline) = self.deadline else {
             return once(request).await;
         };

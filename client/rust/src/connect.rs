@@ -3,12 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint, Uri};
-use tower::service_fn;
+use tonic::transport::{Endpoint, Uri};
 
 use crate::Error;
+use crate::connections::{Connections, Target};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -25,14 +23,17 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024 * 1024;
 /// Default time limit for a call and all its retries.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A connection to a server. Clones of the client share the connection.
+/// A client of one server. Clones of the client share the client's connections.
+///
+/// The client opens further connections for streams and for calls with a `wait`, at most 100 of them on each
+/// connection, because a server limits the number of open calls and streams per connection.
 ///
 /// The client retries a call with a temporary error for up to 30 s, as [`repeat_for`](crate::repeat_for) does. A
 /// request's `wait` is added to this limit. If a mutating request has no `request_id`, the client sets a `request_id`
 /// before the first call, so that the server makes the change only once.
 #[derive(Debug, Clone)]
 pub struct Client {
-    pub(crate) channel: Channel,
+    pub(crate) connections: Connections,
     /// Time limit for a call and all its retries. If the client makes each call once and sends the request unchanged,
     /// the value is None.
     pub(crate) deadline: Option<Duration>,
@@ -46,11 +47,9 @@ impl Client {
     /// Fails if the address does not have the form `http://HOST:PORT`, `HOST:PORT` or `unix:PATH`, or if no server
     /// answers at the address.
     pub async fn connect(server: &str) -> Result<Self, Error> {
-        let channel = match build_endpoint(server)? {
-            (endpoint, Some(path)) => endpoint.connect_with_connector(unix_socket_connector(path)).await?,
-            (endpoint, None) => endpoint.connect().await?,
-        };
-        Ok(Self { channel, deadline: Some(DEADLINE) })
+        let target = build_target(server)?;
+        let first = target.connect().await?;
+        Ok(Self { connections: Connections::new(first, target), deadline: Some(DEADLINE) })
     }
 
     /// Returns a client that connects when the first call is made. Accepts the same forms of address as
@@ -59,22 +58,20 @@ impl Client {
     /// # Errors
     /// Fails if the address has none of the forms that `connect` accepts.
     pub fn connect_lazy(server: &str) -> Result<Self, Error> {
-        let channel = match build_endpoint(server)? {
-            (endpoint, Some(path)) => endpoint.connect_with_connector_lazy(unix_socket_connector(path)),
-            (endpoint, None) => endpoint.connect_lazy(),
-        };
-        Ok(Self { channel, deadline: Some(DEADLINE) })
+        let target = build_target(server)?;
+        let first = target.connect_lazy();
+        Ok(Self { connections: Connections::new(first, target), deadline: Some(DEADLINE) })
     }
 }
 
 impl Client {
-    /// Returns a client on the same connection with the passed time limit for a call and all its retries.
+    /// Returns a client on the same connections with the passed time limit for a call and all its retries.
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    /// Returns a client on the same connection that makes each call once, without a deadline. The client sends each
+    /// Returns a client on the same connections that makes each call once, without a deadline. The client sends each
     /// request unchanged and adds no request_id.
     pub fn without_retry(mut self) -> Self {
         self.deadline = None;
@@ -82,10 +79,9 @@ impl Client {
     }
 }
 
-/// Returns the endpoint of the server. If the address names a Unix socket, the function also returns the path of the
-/// socket. Fails if the address is not valid.
-fn build_endpoint(server: &str) -> Result<(Endpoint, Option<PathBuf>), Error> {
-    let (uri, path) = parse_address(server).ok_or_else(|| Error::Address(server.to_owned()))?;
+/// Returns the target of the server's address, with the settings of all connections. Fails if the address is not valid.
+fn build_target(server: &str) -> Result<Target, Error> {
+    let (uri, socket) = parse_address(server).ok_or_else(|| Error::Address(server.to_owned()))?;
     let endpoint = Endpoint::from(uri)
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
@@ -93,7 +89,7 @@ fn build_endpoint(server: &str) -> Result<(Endpoint, Option<PathBuf>), Error> {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_while_idle(true);
-    Ok((endpoint, path))
+    Ok(Target { endpoint, socket })
 }
 
 fn parse_address(server: &str) -> Option<(Uri, Option<PathBuf>)> {
@@ -105,13 +101,4 @@ fn parse_address(server: &str) -> Option<(Uri, Option<PathBuf>)> {
     let address = server.strip_prefix("http://").unwrap_or(server);
     let uri: Uri = format!("http://{address}").parse().ok()?;
     (uri.port_u16().is_some() && uri.path() == "/" && uri.query().is_none()).then_some((uri, None))
-}
-
-fn unix_socket_connector(
-    path: PathBuf,
-) -> impl tower::Service<Uri, Response = TokioIo<UnixStream>, Error = std::io::Error, Future: Send> + Send + 'static {
-    service_fn(move |_: Uri| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    })
 }

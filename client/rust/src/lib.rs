@@ -12,6 +12,7 @@
 
 mod calls;
 mod connect;
+mod connections;
 mod error;
 mod lease;
 mod repeat;

@@ -11,6 +11,7 @@ use runhub_api::{MAX_RESPONSE_BYTES, v1};
 use tonic::Streaming;
 
 use crate::connect::DEADLINE;
+use crate::connections::CallConnection;
 use crate::repeat::{LONGEST_DELAY, build_delays};
 use crate::{Client, Error};
 
@@ -36,7 +37,7 @@ pub enum Update {
 pub struct Subscription {
     client: Client,
     request: SubscribeEventsRequest,
-    stream: Option<Streaming<v1::SubscribeEventsResponse>>,
+    stream: Option<OpenStream>,
     delays: ExponentialBackoff,
     /// Time limit of the call that reads the server's log_id.
     deadline: Duration,
@@ -145,7 +146,7 @@ impl Subscription {
                 self.stream.insert(open_stream(&self.client, &self.request).await?)
             }
         };
-        match stream.message().await? {
+        match stream.messages.message().await? {
             Some(response) => {
                 self.delays = build_delays().build();
                 self.apply(response);
@@ -227,11 +228,16 @@ impl Subscription {
     }
 }
 
-async fn open_stream(
-    client: &Client,
-    request: &SubscribeEventsRequest,
-) -> Result<Streaming<v1::SubscribeEventsResponse>, Error> {
-    let stub = v1::event_service_client::EventServiceClient::new(client.channel.clone());
+/// A stream of events, with the stream's place on a connection.
+struct OpenStream {
+    messages: Streaming<v1::SubscribeEventsResponse>,
+    _connection: CallConnection,
+}
+
+async fn open_stream(client: &Client, request: &SubscribeEventsRequest) -> Result<OpenStream, Error> {
+    let connection = client.connections.for_held_call();
+    let stub = v1::event_service_client::EventServiceClient::new(connection.channel.clone());
     let mut stub = stub.max_decoding_message_size(MAX_RESPONSE_BYTES);
-    Ok(stub.subscribe_events(request.clone()).await?.into_inner())
+    let messages = stub.subscribe_events(request.clone()).await?.into_inner();
+    Ok(OpenStream { messages, _connection: connection })
 }

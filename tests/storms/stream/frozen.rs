@@ -29,7 +29,8 @@ async fn frozen_watcher_is_disconnected_and_unread_stream_stays_open() {
     for _ in 0..5 {
         frozen.push(runhub(&["watch", &run_id, "--server", &url]).stdout(Stdio::null()).spawn().unwrap());
     }
-    until(|| async { server.open_sockets() == without + frozen.len() }).await;
+    // Each watcher has a connection for calls and a connection for its stream.
+    until(|| async { server.open_sockets() == without + 2 * frozen.len() }).await;
     for watcher in &frozen {
         signal("STOP", watcher.id());
     }
