@@ -1,5 +1,5 @@
 //! This module performs the actions that become due as time passes. The sweeper expires leases and approvals, continues
-//! cancellations, and ends the delays of tasks whose `not_before_time` has passed.
+//! cancellations and deletions, and ends the delays of tasks whose `not_before_time` has passed.
 //!
 //! The sweeper finds the rows of due tasks, approvals and runs in a read transaction, and processes each row in a write
 //! transaction. The write transaction checks again whether the row is due, because the row may have changed after the
@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use crate::actions::{approval, cancel, claim_index, lease};
+use crate::actions::{approval, cancel, claim_index, deletion, lease};
 use crate::clock::{CLOCK_CHECK_INTERVAL, Clock};
 use crate::domain::Key;
 use crate::domain::task::Task;
@@ -138,7 +138,7 @@ impl Sweeper {
     }
 }
 
-/// Runs a separate transaction for each due lease, cancellation and approval that a sweep has found, and one
+/// Runs a separate transaction for each due lease, cancellation, deletion and approval that a sweep has found, and one
 /// transaction for at most 1,000 due tasks. If a row is no longer due, the transaction for the row changes nothing.
 ///
 /// # Errors
@@ -146,9 +146,12 @@ impl Sweeper {
 pub async fn process_due_rows(store: &Store, due: DueRows, swept_at: Timestamp) -> Result<()> {
     // Process the cancellations before the leases. If a lease ends because the grace period has passed, the agent has
     // not failed, so the lease must not be logged as expired.
-    // Run the transactions of the cancellations one after another, because each can change 1,000 tasks.
+    // Run the transactions of the cancellations and deletions one after another, because each can change 1,000 tasks.
     for run_key in due.cancellations {
         transact_each(store, vec![run_key], cancel::continue_cancellation).await?;
+    }
+    for run_key in due.deletions {
+        transact_each(store, vec![run_key], deletion::continue_deletion).await?;
     }
     let expired = transact_each(store, due.leases, move |tx, key| lease::expire(tx, key, swept_at)).await?;
     expired.into_iter().flatten().for_each(|task| log_expired(&task));

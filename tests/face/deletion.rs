@@ -239,7 +239,7 @@ async fn stale_due_list_changes_nothing_after_a_deletion() {
     let due = store.read(move |tx| due::find(tx, now)).await.unwrap();
     assert_eq!((due.leases.len(), due.approvals.len()), (1, 1));
     for id in [run.id, expiring.id] {
-        store.transact(move |tx| runhub_server::actions::run::delete(tx, &id, None)).await.unwrap();
+        store.transact(move |tx| runhub_server::actions::deletion::delete(tx, &id, None)).await.unwrap();
     }
     let before = dump(&path);
     sweeper::process_due_rows(&store, due, now).await.unwrap();
@@ -278,4 +278,117 @@ async fn paths_are_free_if_their_run_is_deleted_after_the_lease_ended() {
     client.update_run(update).await.unwrap();
     delete(client, &holding.id).await;
     assert!(claim(client, &waiting.id).await.is_some(), "the path src/a must be free");
+}
+
+/// More tasks than the server deletes in one transaction (1,000).
+const MANY_TASKS: usize = 2_500;
+
+/// Creates an ended run with a row in every table, many tasks and a leased task.
+async fn large_run(client: &Client) -> (Run, Claim) {
+    let (run, held) = full_run(client).await;
+    set_status(client, &run.id, RunStatus::Running).await;
+    for _ in 0..MANY_TASKS / 500 {
+        let drafts = vec![TaskDraft { allowed_paths: vec!["docs".into()], ..draft("t") }; 500];
+        add_tasks(client, &run.id, drafts).await;
+    }
+    (set_status(client, &run.id, RunStatus::Completed).await, held)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_run_is_invisible_at_once_and_deleted_in_parts() {
+    let server = TestServer::start().await;
+    server.archive_events();
+    let client = &server.client;
+    let other = new_run(client).await;
+    let waiting = new_run(client).await;
+    add_task(client, &waiting.id, TaskDraft { allowed_paths: vec!["src".into()], ..draft("t") }).await;
+    let (run, held) = large_run(client).await;
+    let tasks = client.list_tasks(ListTasksRequest { run_id: run.id.clone(), ..unset() }).await.unwrap().tasks;
+    let approvals = client.list_approvals(ListApprovalsRequest { run_id: run.id.clone(), ..unset() }).await;
+    let approval_id = approvals.unwrap().approvals.remove(0).id;
+    let mut all = server.watch(SubscribeEventsRequest { start: SubscribeStart::FromNow.into(), ..unset() });
+    assert!(matches!(all.next().await, Some(Ok(Update::CaughtUp(_)))));
+    let mut of_run =
+        server.watch(SubscribeEventsRequest { run_id: run.id.clone(), kinds: vec!["never".into()], ..unset() });
+    assert!(matches!(of_run.next().await, Some(Ok(Update::CaughtUp(_)))));
+
+    delete(client, &run.id).await;
+    assert_eq!(reason(client.get_run(GetRunRequest { run_id: run.id.clone() }).await), Reason::RunNotFound);
+    let again = DeleteRunRequest { run_id: run.id.clone(), ..unset() };
+    assert_eq!(reason(client.delete_run(again).await), Reason::RunNotFound);
+    let list = ListEventsRequest { run_id: run.id.clone(), ..unset() };
+    assert_eq!(reason(client.list_events(list).await), Reason::RunNotFound);
+    let get = GetTaskRequest { task_id: tasks[99].id.clone() };
+    assert_eq!(reason(client.get_task(get).await), Reason::TaskNotFound);
+    assert_eq!(reason(client.get_approval(GetApprovalRequest { approval_id }).await), Reason::ApprovalNotFound);
+    assert_eq!(beat(client, &held).await.state(), LeaseState::Lost);
+    assert_eq!(reason(client.complete_task(completion(&held)).await), Reason::TaskNotFound);
+    assert!(claim(client, &waiting.id).await.is_some(), "the paths of the deleted run must be free");
+    let runs = client.list_runs(ListRunsRequest::default()).await.unwrap().runs;
+    assert_eq!(runs.iter().map(|run| &run.id).collect::<Vec<_>>(), [&waiting.id, &other.id]);
+
+    let mut end = soon(of_run.next()).await.unwrap().unwrap();
+    while matches!(end, Update::Bookmark(_)) {
+        end = soon(of_run.next()).await.unwrap().unwrap();
+    }
+    let Update::End(reason, _) = end else { panic!("{end:?}") };
+    assert!(matches!(reason, EndReason::RunDeleted | EndReason::RunEnded), "{reason:?}");
+    let mut kinds = Vec::new();
+    while kinds.last().is_none_or(|kind| kind != "run_deleted") {
+        let event = all.next_event().await;
+        if event.run_id == run.id {
+            kinds.push(event.kind);
+        }
+    }
+    assert_eq!(kinds.last().unwrap(), "run_deleted");
+    assert!(kinds.len() <= 2, "{kinds:?}");
+    let left = log(client, "").await;
+    assert_eq!(left.iter().filter(|event| event.run_id == run.id).count(), 1, "only run_deleted remains");
+    let rows = dump(&server.db());
+    assert!(!rows.iter().any(|row| row.starts_with("deleted_runs: ")), "the deletion is complete");
+    assert_eq!(rows.iter().filter(|row| row.starts_with("tasks: ")).count(), 1);
+}
+
+/// Between the answer and the end of the deletion, no read shows the run. A restart continues the deletion.
+#[tokio::test(flavor = "multi_thread")]
+async fn deletion_in_parts_continues_after_a_restart() {
+    use runhub_server::actions::deletion;
+    let server = TestServer::start().await;
+    let other = new_run(&server.client).await;
+    let others = log(&server.client, "").await;
+    let (run, _) = large_run(&server.client).await;
+    let clock = server.clock.clone();
+    let folder = server.stop().await;
+    let store = runhub_server::store::Store::open(
+        &folder.path().join("runhub.db"),
+        std::sync::Arc::new(clock.clone()),
+        Box::new(|_| {}),
+    )
+    .unwrap();
+    let run_id = run.id.clone();
+    store.transact(move |tx| deletion::delete(tx, &run_id, None)).await.unwrap();
+    let now = runhub_server::clock::Clock::now(&clock);
+    let due = store.read(move |tx| runhub_server::store::due::find(tx, now)).await.unwrap();
+    assert_eq!((due.deletions.len(), due.leases.len(), due.approvals.len()), (1, 0, 0));
+    let key = due.deletions[0];
+    for _ in 0..2 {
+        store.transact(move |tx| deletion::continue_deletion(tx, key)).await.unwrap();
+    }
+    let scan = runhub_server::store::events::Scan::default();
+    let limit = runhub_server::store::Limit { rows: 1_000, bytes: usize::MAX };
+    let seen = store.read(move |tx| runhub_server::store::events::scan(tx, &scan, limit)).await.unwrap().events;
+    let seen: Vec<_> = seen.iter().map(|event| (event.run_id.as_str(), event.kind.as_str())).collect();
+    assert_eq!(seen, [(other.id.as_str(), "run_created"), (run.id.as_str(), "run_delete_requested")]);
+    store.close().await;
+    drop(store);
+
+    let server = TestServer::start_in(folder, clock).await;
+    let mut left = log(&server.client, "").await;
+    while left.last().unwrap().kind != "run_deleted" {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        left = log(&server.client, "").await;
+    }
+    assert_eq!(left[..1], others);
+    assert_eq!(left.len(), 2);
+    assert_eq!(reason(server.client.get_run(GetRunRequest { run_id: run.id }).await), Reason::RunNotFound);
 }

@@ -168,10 +168,10 @@ type RunServiceClient interface {
 	// tasks, cancels the pending approvals, and makes the run CANCELLED, all in one transaction. If `grace` is 0, or if
 	// no task of the run is IN_PROGRESS at the time of the call, the run becomes CANCELLED immediately.
 	//
-	// If more than 1,000 tasks of the run are PENDING, IN_PROGRESS or BLOCKED, the call only makes the run CANCELLING.
-	// From then on no agent can claim a task of the run. After the response, the server abandons the tasks in
-	// transactions of at most 1,000 tasks, so readers see the tasks become ABANDONED one part after another, even if
-	// `grace` is 0. The run becomes CANCELLED last. A restart of the server continues the cancellation.
+	// If more than 1,000 tasks of the run are PENDING, IN_PROGRESS or BLOCKED, or if more than 1,000 approvals of the run
+	// are pending, the call only makes the run CANCELLING. From then on no agent can claim a task of the run. After the
+	// response, the server abandons the tasks and cancels the approvals in transactions of at most 1,000 tasks or
+	// approvals, so readers see the changes one part after another, even if `grace` is 0. The run becomes CANCELLED last. A restart of the server continues the cancellation.
 	//
 	// A repeated call of CancelRun changes nothing, except that a shorter grace period ends the cancellation earlier.
 	//
@@ -191,10 +191,13 @@ type RunServiceClient interface {
 	// events. Only the run's last event, `run_deleted`, remains for the watchers of all runs. A stream of the deleted run
 	// ends with RUN_DELETED. After the deletion, the server still answers duplicates of earlier requests.
 	//
-	// The server deletes the run in one transaction. While the server deletes a run with 100,000 tasks and 100,000
-	// events, other calls that write wait for about 1 s.
+	// From the response on, every call that names the run or something that belongs to the run returns NOT_FOUND. If the
+	// run has more than 1,000 tasks or more than 10,000 rows in all, the server deletes the rows after the response, in
+	// transactions of at most 1,000 rows. A restart of the server continues the deletion.
 	//
-	// Appends the event `run_deleted`, which is the run's last event.
+	// Appends the event `run_deleted`, which is the run's last event. If the server deletes the rows after the response,
+	// the server first appends the event `run_delete_requested`. The server removes this event when the server appends
+	// `run_deleted`.
 	//
 	// Errors:
 	// - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`, for example because the run was already deleted.
@@ -467,10 +470,10 @@ type RunServiceServer interface {
 	// tasks, cancels the pending approvals, and makes the run CANCELLED, all in one transaction. If `grace` is 0, or if
 	// no task of the run is IN_PROGRESS at the time of the call, the run becomes CANCELLED immediately.
 	//
-	// If more than 1,000 tasks of the run are PENDING, IN_PROGRESS or BLOCKED, the call only makes the run CANCELLING.
-	// From then on no agent can claim a task of the run. After the response, the server abandons the tasks in
-	// transactions of at most 1,000 tasks, so readers see the tasks become ABANDONED one part after another, even if
-	// `grace` is 0. The run becomes CANCELLED last. A restart of the server continues the cancellation.
+	// If more than 1,000 tasks of the run are PENDING, IN_PROGRESS or BLOCKED, or if more than 1,000 approvals of the run
+	// are pending, the call only makes the run CANCELLING. From then on no agent can claim a task of the run. After the
+	// response, the server abandons the tasks and cancels the approvals in transactions of at most 1,000 tasks or
+	// approvals, so readers see the changes one part after another, even if `grace` is 0. The run becomes CANCELLED last. A restart of the server continues the cancellation.
 	//
 	// A repeated call of CancelRun changes nothing, except that a shorter grace period ends the cancellation earlier.
 	//
@@ -490,10 +493,13 @@ type RunServiceServer interface {
 	// events. Only the run's last event, `run_deleted`, remains for the watchers of all runs. A stream of the deleted run
 	// ends with RUN_DELETED. After the deletion, the server still answers duplicates of earlier requests.
 	//
-	// The server deletes the run in one transaction. While the server deletes a run with 100,000 tasks and 100,000
-	// events, other calls that write wait for about 1 s.
+	// From the response on, every call that names the run or something that belongs to the run returns NOT_FOUND. If the
+	// run has more than 1,000 tasks or more than 10,000 rows in all, the server deletes the rows after the response, in
+	// transactions of at most 1,000 rows. A restart of the server continues the deletion.
 	//
-	// Appends the event `run_deleted`, which is the run's last event.
+	// Appends the event `run_deleted`, which is the run's last event. If the server deletes the rows after the response,
+	// the server first appends the event `run_delete_requested`. The server removes this event when the server appends
+	// `run_deleted`.
 	//
 	// Errors:
 	// - NOT_FOUND / RUN_NOT_FOUND: no run has the id `run_id`, for example because the run was already deleted.

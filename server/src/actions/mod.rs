@@ -13,6 +13,7 @@ pub mod cancel;
 pub mod checkpoint;
 pub mod claim;
 pub mod claim_index;
+pub mod deletion;
 pub mod event;
 pub mod idle_claims;
 pub mod lease;

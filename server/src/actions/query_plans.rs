@@ -15,8 +15,8 @@ use super::plan::ReplacePlan;
 use super::snapshot::SnapshotLimits;
 use super::task::EndTask;
 use super::{
-    Outcome, Postponed, agent, approval, artifact, attempt, cancel, checkpoint, claim, claim_index, event, lease, log,
-    obstacle, plan, run, snapshot, task,
+    Outcome, Postponed, agent, approval, artifact, attempt, cancel, checkpoint, claim, claim_index, deletion, event,
+    lease, log, obstacle, plan, run, snapshot, task,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::domain::agent::AgentState;
@@ -163,6 +163,13 @@ fn run_record_actions(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     artifact::create(tx, &artifact).map(drop)
 }
 
+/// Runs the statements that delete a run in several transactions.
+fn delete_in_parts(tx: &mut dyn Tx) -> Result<()> {
+    let run = new_run(tx)?;
+    crate::store::deletion::hide(tx, run.key)?;
+    deletion::continue_deletion(tx, run.key)
+}
+
 /// Runs the actions that request, decide, consume, cancel and expire approvals.
 fn run_approval_actions(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     let mut requested = Vec::new();
@@ -221,7 +228,8 @@ fn run_control_actions(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     let other = new_run(tx)?;
     plan::add(tx, &other.id, &drafts)?;
     cancel::cancel(tx, &other.id, "", Duration::ZERO)?;
-    run::delete(tx, &other.id, None)
+    deletion::delete(tx, &other.id, None)?;
+    delete_in_parts(tx)
 }
 
 /// Runs the actions that read lists and snapshots, and the reads of watchers.

@@ -4,7 +4,7 @@ use crate::domain::run::{Run, RunDraft, RunUpdate};
 use crate::domain::system_event;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
-use crate::store::{Signal, Tx, approvals, deletion, events, ready, runs, tasks};
+use crate::store::{Signal, Tx, events, ready, runs, tasks};
 
 /// Maximum number of waiting claims that are woken when a run resumes. One claim is woken for each ready task.
 const MAX_WAKEUPS: usize = 10_000;
@@ -92,23 +92,4 @@ pub(super) fn save_status(tx: &mut dyn Tx, before: &Run, after: &Run) -> Result<
         tx.signal(Signal::Ready { run_key: after.key, tasks });
     }
     Ok(())
-}
-
-/// Deletes a run and all its data except the event `run_deleted`. Fails if the run has not ended, or if its revision
-/// differs from `expected_revision`.
-pub fn delete(tx: &mut dyn Tx, run_id: &str, expected_revision: Option<i64>) -> Result<()> {
-    let run = runs::get(tx, run_id)?;
-    run.check_deletable(expected_revision)?;
-    // Wake the calls that wait for a pending approval of the run. Otherwise each call would wait for a deleted approval
-    // until the call's `wait` time has passed.
-    for approval in approvals::list_pending(tx, run.key)? {
-        tx.signal(Signal::Decided(approval.key));
-    }
-    // A COMPLETED or FAILED run may still have tasks in progress. Wake the claims that wait for the paths of these
-    // tasks, because the deletion ends the path conflicts.
-    if tasks::has_task_in_progress(tx, run.key)? {
-        tx.signal(Signal::PathsFreed { repo_path: run.repo_path.clone() });
-    }
-    let last = events::append(tx, run.key, &system_event::run_deleted(&run))?;
-    deletion::delete(tx, &run, last.last_position)
 }

@@ -13,6 +13,8 @@ pub const RUN_UPDATED: &str = "run_updated";
 pub const RUN_CANCELLED: &str = "run_cancelled";
 /// The kind of the event that remains in the log after a run is deleted.
 pub const RUN_DELETED: &str = "run_deleted";
+/// The kind of the event that records that the server has begun to delete a large run.
+pub const RUN_DELETE_REQUESTED: &str = "run_delete_requested";
 
 /// Represents one event of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,9 +37,10 @@ impl Event {
         source == SYSTEM && matches!(kind, RUN_UPDATED | RUN_CANCELLED)
     }
 
-    /// Returns whether an event with the passed source and kind records the deletion of a run.
+    /// Returns whether an event with the passed source and kind records the deletion of a run, or the start of the
+    /// deletion. Watchers receive no earlier event of the run after this event.
     pub fn deletes_run(source: &str, kind: &str) -> bool {
-        source == SYSTEM && kind == RUN_DELETED
+        source == SYSTEM && (kind == RUN_DELETED || kind == RUN_DELETE_REQUESTED)
     }
 }
 

@@ -55,9 +55,12 @@ pub const DELAY: Duration = Duration::from_secs(365 * 24 * 3600);
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 /// Maximum grace period of a run that is being cancelled: 24 h.
 pub const GRACE: Duration = Duration::from_secs(24 * 3600);
-/// Maximum number of open tasks of a run that CancelRun cancels in one transaction. The server cancels a run with more
-/// open tasks after the response, in transactions of at most this number of tasks.
-pub const CANCELLED_TASKS: usize = 1_000;
+/// Maximum number of tasks that CancelRun or DeleteRun changes in one transaction, and maximum number of pending
+/// approvals that CancelRun cancels in one transaction. The server cancels or deletes a larger run after the response, in
+/// transactions of at most this number of rows.
+pub const CHANGED_TASKS: usize = 1_000;
+/// Maximum number of rows in all tables that DeleteRun deletes in one transaction.
+pub const CHANGED_ROWS: usize = 10_000;
 /// Maximum number of pending tasks that the server reads to count obstacles for a claim that finds no claimable task.
 pub const UNCLAIMABLE_TASKS: usize = 1_000;
 

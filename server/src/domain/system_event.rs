@@ -9,7 +9,7 @@ use super::artifact::Artifact;
 use super::attempt::TaskAttempt;
 use super::checkpoint::Checkpoint;
 use super::code::lowercase_words;
-use super::event::{EventDraft, RUN_CANCELLED, RUN_DELETED, RUN_UPDATED, SYSTEM};
+use super::event::{EventDraft, RUN_CANCELLED, RUN_DELETE_REQUESTED, RUN_DELETED, RUN_UPDATED, SYSTEM};
 use super::json::Json;
 use super::run::Run;
 use super::task::{DEPENDENCY_ABANDONED, EndStatus, Ending, Task};
@@ -82,8 +82,16 @@ pub fn run_cancelled(run: &Run) -> EventDraft {
 
 /// Returns the event that remains in the log after a run is deleted.
 pub fn run_deleted(run: &Run) -> EventDraft {
-    let payload = json!({ "goal": run.goal, "repoPath": run.repo_path, "status": run.status.name() });
-    new_event(RUN_DELETED, "Run deleted.", payload)
+    new_event(RUN_DELETED, "Run deleted.", describe_deleted(run))
+}
+
+/// Returns the event for a run that the server deletes in several transactions.
+pub fn run_delete_requested(run: &Run) -> EventDraft {
+    new_event(RUN_DELETE_REQUESTED, "Run deletion requested.", describe_deleted(run))
+}
+
+fn describe_deleted(run: &Run) -> Value {
+    json!({ "goal": run.goal, "repoPath": run.repo_path, "status": run.status.name() })
 }
 
 /// Returns the event for tasks that were added to the plan.

@@ -6,7 +6,7 @@ use runhub_api::v1::run_service_server::RunService;
 use tonic::Request;
 
 use super::{Hub, Reply, field, snapshot};
-use crate::actions::{cancel, run};
+use crate::actions::{cancel, deletion, run};
 use crate::domain::limits;
 use crate::domain::run::{RunDraft, RunStatus, RunUpdate, check_labels};
 use crate::error::{Error, Result};
@@ -118,7 +118,7 @@ impl RunService for Hub {
         self.write(
             request,
             parse,
-            |tx, (run_id, expected_revision)| run::delete(tx, run_id, *expected_revision),
+            |tx, (run_id, expected_revision)| deletion::delete(tx, run_id, *expected_revision),
             |()| v1::DeleteRunResponse {},
         )
         .await

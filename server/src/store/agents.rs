@@ -13,7 +13,7 @@ table! {
         session_id, turns, rotation_count, last_prompt_path, last_response_path, revision, update_time,
     }
     given { run_key: Key }
-    joined "JOIN runs r ON r.key = a.run_key" { run_id: "r.id" }
+    joined "JOIN live_runs r ON r.key = a.run_key" { run_id: "r.id" }
 }
 
 /// Returns the state of a role in a run, or None if the role has no state.

@@ -2,7 +2,7 @@
 
 use super::names::verdict;
 use super::table::{select, table};
-use super::{Limit, Page, Tx, all, first, page, params, row_limit};
+use super::{Limit, Page, Tx, all, any, first, page, params, row_limit};
 use crate::domain::Key;
 use crate::domain::approval::{Approval, ApprovalVerdict};
 use crate::error::{Error, Resource, Result};
@@ -13,7 +13,7 @@ table! {
         key, id, run_key, task_key, title, payload, requested_by, subject_digest, on_expiry, expire_time, create_time,
     }
     saved { source, verdict, rationale, has_expired, decide_time, consume_time, revision }
-    joined "JOIN runs r ON r.key = a.run_key LEFT JOIN tasks t ON t.key = a.task_key" { run_id: "r.id", task_id: "t.id" }
+    joined "JOIN live_runs r ON r.key = a.run_key LEFT JOIN tasks t ON t.key = a.task_key" { run_id: "r.id", task_id: "t.id" }
 }
 
 /// Returns the approval with the id `id`. Fails with NotFound if no approval has this id.
@@ -47,10 +47,24 @@ pub fn find_latest_decided(tx: &mut dyn Tx, run_key: Key, source: &str) -> Resul
     first(tx, sql, params![run_key, source], read_row)
 }
 
-/// Returns the pending approvals of a run, oldest first.
-pub fn list_pending(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<Approval>> {
-    let sql = select!("WHERE a.run_key = $1 AND a.verdict = ", verdict!(PENDING), " ORDER BY a.key");
-    all(tx, sql, params![run_key], read_row)
+/// Returns at most `count` pending approvals of a run, oldest first.
+pub fn list_pending(tx: &mut dyn Tx, run_key: Key, count: usize) -> Result<Vec<Approval>> {
+    let sql = select!("WHERE a.run_key = $1 AND a.verdict = ", verdict!(PENDING), " ORDER BY a.key LIMIT $2");
+    all(tx, sql, params![run_key, row_limit(count)], read_row)
+}
+
+/// Returns whether a run has more than `count` pending approvals.
+pub fn has_more_pending(tx: &mut dyn Tx, run_key: Key, count: usize) -> Result<bool> {
+    let sql =
+        concat!("SELECT key FROM approvals WHERE run_key = $1 AND verdict = ", verdict!(PENDING), " LIMIT 1 OFFSET $2");
+    any(tx, sql, params![run_key, row_limit(count)])
+}
+
+/// Returns the keys of the pending approvals of a run.
+pub fn list_pending_keys(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<Key>> {
+    let sql =
+        concat!("SELECT key FROM approvals WHERE run_key = $1 AND verdict = ", verdict!(PENDING), " ORDER BY key");
+    all(tx, sql, params![run_key], |row| row.take())
 }
 
 /// Specifies which approvals `list` returns.

@@ -10,7 +10,7 @@ table! {
     artifacts a, artifact: Artifact;
     fixed { key, id, role, kind, path, metadata, create_time }
     given { run_key: Key, task_key: Option<Key> }
-    joined "JOIN runs r ON r.key = a.run_key LEFT JOIN tasks t ON t.key = a.task_key" { run_id: "r.id", task_id: "t.id" }
+    joined "JOIN live_runs r ON r.key = a.run_key LEFT JOIN tasks t ON t.key = a.task_key" { run_id: "r.id", task_id: "t.id" }
 }
 
 /// Inserts a new artifact.

@@ -14,7 +14,7 @@ table! {
         key, id, attempt_number, agent_id, status, summary, blocker_signature, result, progress, create_time, end_time,
     }
     given { run_key: Key, task_key: Key, lease_token: Option<&str> }
-    joined "JOIN runs r ON r.key = a.run_key JOIN tasks t ON t.key = a.task_key" { run_id: "r.id", task_id: "t.id" }
+    joined "JOIN live_runs r ON r.key = a.run_key JOIN tasks t ON t.key = a.task_key" { run_id: "r.id", task_id: "t.id" }
 }
 
 /// Appends a WHERE clause to a statement. The clause selects the attempt that the claim with the lease token `$2`

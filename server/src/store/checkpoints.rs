@@ -10,7 +10,7 @@ table! {
     checkpoints c, checkpoint: Checkpoint;
     fixed { key, id, status, payload, position, create_time }
     given { run_key: Key }
-    joined "JOIN runs r ON r.key = c.run_key" { run_id: "r.id" }
+    joined "JOIN live_runs r ON r.key = c.run_key" { run_id: "r.id" }
 }
 
 /// Inserts a new checkpoint.

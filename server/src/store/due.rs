@@ -37,6 +37,8 @@ pub struct DueRows {
     /// Keys of the runs that are being cancelled, if the grace period of the run has ended, or if the run has pending
     /// tasks or no leased tasks.
     pub cancellations: Vec<Key>,
+    /// Keys of the runs that the server is deleting.
+    pub deletions: Vec<Key>,
     /// Keys of the pending approvals whose expiry time has passed.
     pub approvals: Vec<Key>,
     /// Whether the `not_before_time` of a delayed task has passed.
@@ -46,11 +48,15 @@ pub struct DueRows {
 impl DueRows {
     /// Returns whether nothing is due.
     pub fn is_empty(&self) -> bool {
-        self.leases.is_empty() && self.cancellations.is_empty() && self.approvals.is_empty() && !self.has_due_tasks
+        self.leases.is_empty()
+            && self.cancellations.is_empty()
+            && self.deletions.is_empty()
+            && self.approvals.is_empty()
+            && !self.has_due_tasks
     }
 }
 
-/// Returns the leases, cancellations and approvals that are due at `now`, at most 100 of each kind, and whether a
+/// Returns the leases, cancellations, deletions and approvals that are due at `now`, at most 100 of each kind, and whether a
 /// delayed task is due.
 pub fn find(tx: &mut dyn Tx, now: Timestamp) -> Result<DueRows> {
     let leases = concat!(
@@ -76,6 +82,7 @@ pub fn find(tx: &mut dyn Tx, now: Timestamp) -> Result<DueRows> {
     Ok(DueRows {
         leases: all(tx, leases, params![now], |row| row.take())?,
         cancellations: all(tx, cancellations, params![now], |row| row.take())?,
+        deletions: all(tx, "SELECT run_key FROM deleted_runs LIMIT 100", &[], |row| row.take())?,
         approvals: all(tx, approvals, params![now], |row| row.take())?,
         has_due_tasks: next_delay_end(tx)?.is_some_and(|time| time <= now),
     })

@@ -28,25 +28,26 @@ table! {
         create_time,
     }
     given { run_key: Key, task_key: Option<Key> }
-    joined "LEFT JOIN runs r ON r.key = e.run_key LEFT JOIN tasks t ON t.key = e.task_key" {
+    joined "LEFT JOIN live_runs r ON r.key = e.run_key LEFT JOIN tasks t ON t.key = e.task_key" {
         run_id: "COALESCE(r.id, e.deleted_run_id)",
         task_id: "t.id",
     }
     read by hand;
 }
 
-/// Returns the position of a row and the row's event. If the event does not match the filter, the function returns None
-/// instead of the event and does not read the event's message and payload.
+/// Returns the position of a row and the row's event. If the event does not match the filter, or if the server is
+/// deleting the event's run, the function returns None instead of the event and does not read the event's message and
+/// payload.
 fn read_if_matching(row: &mut Columns, filter: &EventFilter) -> Result<(i64, Option<Event>)> {
-    let run_id: String = row.take()?;
+    let run_id: Option<String> = row.take()?;
     let task_id: Option<String> = row.take()?;
     let position = row.take()?;
     let seq = row.take()?;
     let source: String = row.take()?;
     let kind: String = row.take()?;
-    if !filter.accepts(&kind, &source, task_id.as_deref()) {
+    let Some(run_id) = run_id.filter(|_| filter.accepts(&kind, &source, task_id.as_deref())) else {
         return Ok((position, None));
-    }
+    };
     let message = row.take()?;
     let payload = row.take()?;
     let create_time = row.take()?;

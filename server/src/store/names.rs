@@ -56,6 +56,14 @@ macro_rules! run_status {
 }
 pub(super) use run_status;
 
+/// Expands to the condition that the server is not deleting the run `r`. Callers see only these runs.
+macro_rules! live {
+    () => {
+        "NOT EXISTS (SELECT 1 FROM deleted_runs d WHERE d.run_key = r.key)"
+    };
+}
+pub(super) use live;
+
 /// Expands to the numeric code of an `ApprovalVerdict`.
 macro_rules! verdict {
     (PENDING) => {

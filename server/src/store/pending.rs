@@ -64,7 +64,7 @@ fn merge(tx: &mut dyn Tx, run_key: Key, last_served: i64, found: &mut BTreeMap<C
     let sql = concat!(
         "SELECT t.priority, t.ordinal, t.open_dependencies, t.not_before_time, t.is_delayed, t.path_set_key,
             t.required_capabilities, r.status
-        FROM tasks t JOIN runs r ON r.key = t.run_key
+        FROM tasks t JOIN live_runs r ON r.key = t.run_key
         WHERE t.run_key = $1 AND t.status = ",
         task_status!(PENDING),
         " ORDER BY t.priority DESC, t.ordinal"

@@ -2,6 +2,7 @@
 //! `seq` and the last task ordinal of a run, and the key of the attempt that the newest claim in the run opened.
 
 use super::column::json_text;
+use super::names::live;
 use super::table::{select, table};
 use super::{Columns, Limit, Page, Tx, VersionCursor, all, first, page, params, row_limit};
 use crate::domain::Key;
@@ -25,12 +26,18 @@ pub fn get(tx: &mut dyn Tx, id: &str) -> Result<Run> {
 
 /// Returns the run with the id `id`, or None if no run has this id.
 pub fn find(tx: &mut dyn Tx, id: &str) -> Result<Option<Run>> {
-    first(tx, select!("WHERE r.id = $1"), params![id], read_row)
+    first(tx, select!("WHERE r.id = $1 AND ", live!()), params![id], read_row)
 }
 
 /// Returns the run with the key `key`, or None if the run was deleted.
 pub fn find_by_key(tx: &mut dyn Tx, key: Key) -> Result<Option<Run>> {
-    first(tx, select!("WHERE r.key = $1"), params![key], read_row)
+    first(tx, select!("WHERE r.key = $1 AND ", live!()), params![key], read_row)
+}
+
+/// Returns the run with the key `key` that the server is deleting, or None if the run was deleted.
+pub fn find_hidden(tx: &mut dyn Tx, key: Key) -> Result<Option<Run>> {
+    let sql = select!("WHERE r.key = $1 AND EXISTS (SELECT 1 FROM deleted_runs d WHERE d.run_key = r.key)");
+    first(tx, sql, params![key], read_row)
 }
 
 /// Returns the run with the key `key`. Fails with an internal error if the run does not exist.
@@ -41,7 +48,7 @@ pub fn get_by_key(tx: &mut dyn Tx, key: Key) -> Result<Run> {
 
 /// Returns the key of the run with the id `id`. Fails with NotFound if no run has this id.
 pub fn get_key(tx: &mut dyn Tx, id: &str) -> Result<Key> {
-    let key = first(tx, "SELECT key FROM runs WHERE id = $1", params![id], |row| row.take())?;
+    let key = first(tx, "SELECT key FROM live_runs WHERE id = $1", params![id], |row| row.take())?;
     key.ok_or_else(|| Error::not_found(Resource::Run, id))
 }
 
@@ -57,7 +64,7 @@ pub struct StatusAndGrace {
 /// Returns the status of the run with the key `key` and the time at which the run's grace period ends, or None if the
 /// run was deleted.
 pub fn find_status_and_grace(tx: &mut dyn Tx, key: Key) -> Result<Option<StatusAndGrace>> {
-    let sql = "SELECT status, grace_end_time FROM runs WHERE key = $1";
+    let sql = "SELECT status, grace_end_time FROM live_runs WHERE key = $1";
     first(tx, sql, params![key], |row| Ok(StatusAndGrace { status: row.take()?, grace_end_time: row.take()? }))
 }
 
@@ -103,7 +110,7 @@ macro_rules! claim_states {
     ($rest:literal) => {
         concat!(
             "SELECT r.claim_version, r.key, r.repo_path, r.status, c.last_served
-            FROM runs r JOIN run_counters c ON c.run_key = r.key ",
+            FROM live_runs r JOIN run_counters c ON c.run_key = r.key ",
             $rest
         )
     };
@@ -141,7 +148,7 @@ pub fn list_status_changes(
 /// Returns a page of the runs that have one of the `statuses` and a key less than `before`, newest first. `statuses` is
 /// the bitwise OR of `RunStatus::bit` values.
 pub fn list(tx: &mut dyn Tx, statuses: i64, before: Key, limit: Limit) -> Result<Page<Run>> {
-    let sql = select!("WHERE r.key < $1 AND ((1 << r.status) & $2) <> 0 ORDER BY r.key DESC");
+    let sql = select!("WHERE r.key < $1 AND ((1 << r.status) & $2) <> 0 AND ", live!(), " ORDER BY r.key DESC");
     page(tx, sql, params![before, statuses], limit, read_row)
 }
 

@@ -37,7 +37,7 @@ table! {
         lease_expire_time = task.lease.as_ref().map(|lease| lease.expire_time),
     }
     given { claim_version: i64 }
-    joined "JOIN runs r ON r.key = t.run_key" { run_id: "r.id" }
+    joined "JOIN live_runs r ON r.key = t.run_key" { run_id: "r.id" }
     read {
         key, id, run_key, run_id, ordinal, depends_on, path_set_key, capability_set_key, status, is_delayed,
         attempt_count, failure_count, implementation_summary, blocker_signature, agent_id, open_dependencies,

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::growth::{GrowthNotifier, GrowthWaiter};
 use crate::actions::log;
-use crate::domain::event::{Event, EventFilter};
+use crate::domain::event::{Event, EventFilter, RUN_DELETED};
 use crate::error::Result;
 use crate::store::events::{Scan, ScanEnd, ScanResult};
 use crate::store::{Limit, Store};
@@ -54,7 +54,7 @@ struct TailContents<T> {
     end: i64,
     entries: VecDeque<Entry<T>>,
     bytes: usize,
-    /// The ids of the runs whose run_deleted event is in the tail.
+    /// The ids of the runs whose deletion has begun, until their run_deleted event leaves the tail.
     deleted: BTreeSet<String>,
 }
 
@@ -236,7 +236,7 @@ impl<T> TailContents<T> {
             let Some(oldest) = self.entries.pop_front() else { return };
             self.bytes -= oldest.bytes;
             self.begin = oldest.position;
-            if oldest.deletes_run() {
+            if oldest.deletes_run() && oldest.kind == RUN_DELETED {
                 self.deleted.remove(&oldest.run_id);
             }
         }

@@ -267,7 +267,7 @@ async fn live_watcher_receives_the_deletion_of_its_run() {
     let end_and_delete = |tx: &mut dyn Tx| {
         let run = runs::get(tx, "run")?;
         runs::save(tx, &Run { status: RunStatus::Completed, ..run })?;
-        crate::actions::run::delete(tx, "run", None)
+        crate::actions::deletion::delete(tx, "run", None)
     };
     let waiting = tokio::spawn(async move { (next_message(&mut watcher).await, watcher.next().await.is_none()) });
     fixture.store.transact(end_and_delete).await.unwrap();

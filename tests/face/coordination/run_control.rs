@@ -267,6 +267,22 @@ async fn cancellation_of_a_very_large_run_continues_after_a_restart() {
 }
 
 #[tokio::test]
+async fn very_many_approvals_are_cancelled_in_parts_after_the_answer() {
+    let server = TestServer::start().await;
+    let client = &server.client;
+    let run = new_run(client).await;
+    for number in 0..1_200 {
+        let request = RequestApprovalRequest { run_id: run.id.clone(), title: number.to_string(), ..unset() };
+        client.request_approval(request).await.unwrap();
+    }
+    assert_eq!(cancel(client, &run.id, Some(0)).await.status(), RunStatus::Cancelling);
+    until_status(client, &run.id, RunStatus::Cancelled).await;
+    let kinds = kinds(client, &run.id).await;
+    assert_eq!(kinds.iter().filter(|kind| *kind == "approval_cancelled").count(), 1_200);
+    assert_eq!(kinds.last().map(String::as_str), Some("run_cancelled"), "run_cancelled comes last");
+}
+
+#[tokio::test]
 async fn very_large_run_of_blocked_tasks_is_cancelled_without_waiting_for_the_grace() {
     let server = TestServer::start().await;
     let client = &server.client;

@@ -20,7 +20,8 @@ fn build_migrations() -> Migrations<'static> {
         M::up(include_str!("../../../migrations/sqlite/0003_retention.sql")),
         M::up(include_str!("../../../migrations/sqlite/0004_paused_runs.sql")),
         M::up(include_str!("../../../migrations/sqlite/0005_claim_order.sql")),
-        M::up_with_hook(include_str!("../../../migrations/sqlite/0006_task_classes.sql"), insert_missing_sets),
+        M::up(include_str!("../../../migrations/sqlite/0006_task_classes.sql")),
+        M::up_with_hook(include_str!("../../../migrations/sqlite/0007_deleted_runs.sql"), insert_missing_sets),
     ])
 }
 
