@@ -98,14 +98,14 @@ func withRemainingWait(request proto.Message, wait, elapsed time.Duration) proto
 
 // singleCallConn makes each call once and returns errors of the type Error.
 type singleCallConn struct {
-	conn *grpc.ClientConn
+	connections *connections
 	// Context that ends when the client is closed.
 	lifetime context.Context
 }
 
 // Invoke makes a unary call once. If the call fails, Invoke returns an error of the type Error.
 func (s singleCallConn) Invoke(ctx context.Context, method string, args, reply any, options ...grpc.CallOption) error {
-	return s.typedError(ctx, args, s.conn.Invoke(ctx, method, args, reply, options...))
+	return s.typedError(ctx, args, s.connections.Invoke(ctx, method, args, reply, options...))
 }
 
 // NewStream opens a stream that returns errors of the type Error. NewStream fails with an Error if the stream can't be
@@ -113,7 +113,7 @@ func (s singleCallConn) Invoke(ctx context.Context, method string, args, reply a
 func (s singleCallConn) NewStream(
 	ctx context.Context, desc *grpc.StreamDesc, method string, options ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
-	raw, err := s.conn.NewStream(ctx, desc, method, options...)
+	raw, err := s.connections.NewStream(ctx, desc, method, options...)
 	if err != nil {
 		return nil, s.typedError(ctx, nil, err)
 	}

@@ -18,7 +18,11 @@ import (
 
 const defaultDeadline = 30 * time.Second
 
-// Client is a connection to a server, with one exported field for each service. A Client is safe for concurrent use.
+// Client makes calls to a server, with one exported field for each service. A Client is safe for concurrent use.
+//
+// The first connection carries the calls that the server answers immediately. The client opens further connections for
+// streams and for calls whose request has a `wait`. Each further connection carries at most 100 of these streams and
+// calls at a time, and stays open for reuse until [Client.Close].
 type Client struct {
 	Runs        v1.RunServiceClient
 	Agents      v1.AgentServiceClient
@@ -29,7 +33,7 @@ type Client struct {
 	Artifacts   v1.ArtifactServiceClient
 	Server      v1.ServerServiceClient
 
-	conn *grpc.ClientConn
+	connections *connections
 	// Connection that retries a call with a temporary error until the deadline of the call.
 	retrying retryConn
 	// Connection that makes each call once. Leases and subscriptions, which retry failed calls themselves, use this
@@ -53,26 +57,26 @@ func WithDeadline(deadline time.Duration) Option {
 	return func(settings *settings) { settings.deadline = deadline }
 }
 
-// WithDialOptions adds gRPC dial options, which override the client's own dial options. gRPC calls an interceptor for
-// the first call and for each retry.
+// WithDialOptions adds gRPC dial options, which override the client's own dial options. The client opens each of its
+// connections with these dial options. gRPC calls an interceptor for the first call and for each retry.
 func WithDialOptions(options ...grpc.DialOption) Option {
 	return func(settings *settings) { settings.dialOptions = append(settings.dialOptions, options...) }
 }
 
 // Connect returns a client of the server at HOST:PORT, http://HOST:PORT or unix:PATH. The client connects at the first
-// call. If the connection breaks, the client reconnects. Connect fails with [ErrAddress] if the address has none of
+// call. If a connection breaks, the client reconnects. Connect fails with [ErrAddress] if the address has none of
 // these forms, and with gRPC's error if a dial option is not valid.
 func Connect(server string, options ...Option) (*Client, error) {
 	settings := settings{deadline: defaultDeadline}
 	for _, option := range options {
 		option(&settings)
 	}
-	conn, err := dial(server, settings.dialOptions)
+	connections, err := newConnections(func() (*grpc.ClientConn, error) { return dial(server, settings.dialOptions) })
 	if err != nil {
 		return nil, err
 	}
 	lifetime, endLifetime := context.WithCancel(context.Background())
-	single := singleCallConn{conn: conn, lifetime: lifetime}
+	single := singleCallConn{connections: connections, lifetime: lifetime}
 	retrying := retryConn{singleCallConn: single, deadline: settings.deadline}
 	return &Client{
 		Runs:        v1.NewRunServiceClient(retrying),
@@ -83,22 +87,23 @@ func Connect(server string, options ...Option) (*Client, error) {
 		Checkpoints: v1.NewCheckpointServiceClient(retrying),
 		Artifacts:   v1.NewArtifactServiceClient(retrying),
 		Server:      v1.NewServerServiceClient(retrying),
-		conn:        conn,
+		connections: connections,
 		retrying:    retrying,
 		single:      single,
 		endLifetime: endLifetime,
 	}, nil
 }
 
-// Conn returns the client's connection, for stubs from other code generators. Calls on this connection have the same
-// deadline, retries and errors as the calls of the client's services.
+// Conn returns an interface to the client's connections, for stubs from other code generators. Calls through this
+// interface have the same deadline, retries and errors as the calls of the client's services, and use the same
+// connections.
 func (c *Client) Conn() grpc.ClientConnInterface {
 	return c.retrying
 }
 
-// Close closes the connection. All running and later calls and subscriptions then fail with [ErrClosed]. Each lease
-// that the client renews is lost with the cause [Unanswered]. Close fails if the client is already closed.
+// Close closes all connections of the client. All running and later calls and subscriptions then fail with [ErrClosed].
+// Each lease that the client renews is lost with the cause [Unanswered]. Close fails if the client is already closed.
 func (c *Client) Close() error {
 	c.endLifetime()
-	return c.conn.Close()
+	return c.connections.close()
 }

@@ -33,12 +33,14 @@ const (
 	// maxResponseBytes is the maximum size, in bytes, of a response that the client accepts. The largest response
 	// contains a snapshot.
 	maxResponseBytes = 16 << 20
-	// streamWindow is the number of unread bytes that the client buffers for each stream.
-	streamWindow = 1 << 20
-	// connectionWindow is the number of unread bytes that the client buffers for all streams of a connection together.
-	// If the value were not larger than streamWindow, a stream that nobody reads would block the calls on the same
-	// connection.
-	connectionWindow = 16 << 20
+	// streamWindow is the number of unread bytes that the client buffers for each stream. 1,000 streams that nobody reads
+	// therefore buffer at most 250 MiB. gRPC enlarges the window while the caller receives a larger message.
+	streamWindow = 256 << 10
+	// connectionWindow is the number of bytes that the server may send on a connection before the client acknowledges the
+	// bytes. The value is larger than the windows of all streams of a pooled connection together. Streams that nobody
+	// reads therefore can't block the other streams of the connection, even if gRPC acknowledged the bytes of a
+	// connection only after the caller has read them.
+	connectionWindow = 2 * heldCallsPerConnection * streamWindow
 
 	connectTimeout = 5 * time.Second
 	// keepaliveInterval is the time without traffic after which the client sends a keepalive ping. Without pings, the
@@ -53,7 +55,8 @@ const (
 // up to two minutes.
 var reconnect = grpcbackoff.Config{BaseDelay: firstDelay, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second}
 
-// dial returns a connection that the first call opens. dial fails if the address or a dial option is not valid.
+// dial returns a connection that the first call on the connection opens. dial fails if the address or a dial option is
+// not valid.
 func dial(server string, options []grpc.DialOption) (*grpc.ClientConn, error) {
 	target, err := parseAddress(server)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +19,10 @@ import (
 
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
+
+// streamsPerConnection is the maximum number of open calls and streams on one connection. The fake server and a Runhub
+// server have the same limit.
+const streamsPerConnection = 1024
 
 // fakeServer is a server whose handlers a test sets. The fake server records each request and the time of the request.
 // The client connects to the server in memory, so that a synctest bubble controls the time.
@@ -41,6 +46,11 @@ type fakeServer struct {
 	subscribed []*v1.SubscribeEventsRequest
 	times      []time.Time
 	infos      int
+
+	// Number of connections that clients have opened since the start of the server.
+	opened atomic.Int32
+	// Number of connections that clients have opened and not closed.
+	open atomic.Int32
 }
 
 // serve starts the fake server and returns a client of the server. The client and the server are closed at the end of
@@ -52,6 +62,7 @@ func (f *fakeServer) serve(t *testing.T, options ...Option) *Client {
 		// The fake server accepts requests of up to twice maxResponseBytes, so that a test can send a request whose response
 		// is too large for the client.
 		grpc.MaxRecvMsgSize(2*maxResponseBytes),
+		grpc.MaxConcurrentStreams(streamsPerConnection),
 		// The server accepts frequent keepalive pings, as a Runhub server does. By default, gRPC would close the
 		// connection, because the client sends a ping every 20 s.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
@@ -63,8 +74,31 @@ func (f *fakeServer) serve(t *testing.T, options ...Option) *Client {
 		}
 	}()
 	t.Cleanup(server.Stop)
-	dialer := grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) })
+	dialer := grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+		conn, err := listener.DialContext(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return f.count(conn), nil
+	})
 	return connect(t, "fake:1", append(options, WithDialOptions(dialer))...)
+}
+
+// countedConn is a connection that a fake server counts as open until the client closes the connection.
+type countedConn struct {
+	net.Conn
+	uncount func()
+}
+
+func (f *fakeServer) count(conn net.Conn) countedConn {
+	f.opened.Add(1)
+	f.open.Add(1)
+	return countedConn{Conn: conn, uncount: sync.OnceFunc(func() { f.open.Add(-1) })}
+}
+
+func (c countedConn) Close() error {
+	c.uncount()
+	return c.Conn.Close()
 }
 
 func (f *fakeServer) register(server *grpc.Server) {
