@@ -1,12 +1,12 @@
-/** This module defines the client, which holds one connection to a server and has a property for each service. */
+/** This module defines the client, which holds the connections to a server and has a property for each service. */
 
 import { setMaxListeners } from "node:events";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { createClient, type Client as ServiceClient } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 
-import { type Address, openSocket, parseAddress } from "./address.js";
+import { parseAddress } from "./address.js";
+import { Connections } from "./connections.js";
 import { ClientClosed } from "./errors.js";
 import { LeaseKeeper } from "./lease.js";
 import { Subscription, type SubscriptionOptions } from "./subscription.js";
@@ -27,23 +27,6 @@ import {
 const DEFAULT_SERVER = "127.0.0.1:50051";
 const DEFAULT_DEADLINE_MS = 30_000;
 
-/** Maximum size of a response, in bytes. The largest response is a snapshot, which has at most 16 MiB. */
-const MAX_RESPONSE_BYTES = 16 * 1024 * 1024;
-
-/**
- * Interval of the pings that check the connection while a call or a stream is open, in milliseconds. Without pings, the
- * client would not notice a server that has failed without closing the connection. An idle connection is checked before
- * its next use. Do not set connect-node's option `pingIdleConnection`, because connect-node would ping a closed
- * connection and crash.
- */
-const PING_INTERVAL_MS = 20_000;
-
-/**
- * Maximum number of bytes of a stream that the client buffers for the stream's reader. Each stream has its own buffer,
- * so an unread stream does not block other calls.
- */
-const STREAM_WINDOW = 1024 * 1024;
-
 /** The options of `connect`. */
 export interface ConnectOptions {
   /**
@@ -55,7 +38,8 @@ export interface ConnectOptions {
 
 /**
  * Returns a client for the server at `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`. The client connects at the first
- * call. If the connection breaks, the client reconnects.
+ * call. For streams and for calls with a `wait`, the client opens further connections. If a connection breaks, the
+ * client reconnects.
  *
  * @throws RunhubError with INVALID_ARGUMENT if `server` is not HOST:PORT, http://HOST:PORT or unix:PATH.
  */
@@ -64,8 +48,8 @@ export function connect(server = DEFAULT_SERVER, { deadlineMs = DEFAULT_DEADLINE
 }
 
 /**
- * A connection to a server. Each property is a service, and each method of a service is an RPC. If an RPC fails, its
- * method throws a RunhubError.
+ * A client of a server. Each property is a service, and each method of a service is an RPC. If an RPC fails, its method
+ * throws a RunhubError.
  */
 export class Client implements AsyncDisposable {
   readonly runs: ServiceClient<typeof RunService>;
@@ -77,19 +61,18 @@ export class Client implements AsyncDisposable {
   readonly artifacts: ServiceClient<typeof ArtifactService>;
   readonly server: ServiceClient<typeof ServerService>;
 
-  readonly #session: Http2SessionManager;
+  readonly #connections: Connections;
   readonly #single: NoRetryTransport;
   readonly #deadlineMs: number;
   readonly #closed = new AbortController();
 
   /** @internal Call `connect` to create a client. */
   constructor(server: string, deadlineMs: number) {
-    const address = parseAddress(server);
     // Each running call adds a listener to this signal. If a signal has more than 10 listeners, Node prints a warning
     // by default.
     setMaxListeners(0, this.#closed.signal);
-    this.#session = openSession(address);
-    this.#single = new NoRetryTransport(openTransport(address, this.#session), this.#closed.signal);
+    this.#connections = new Connections(parseAddress(server), this.#closed.signal);
+    this.#single = new NoRetryTransport(this.#connections, this.#closed.signal);
     this.#deadlineMs = deadlineMs;
     const transport = new RetryTransport(this.#single, deadlineMs);
     this.runs = createClient(RunService, transport);
@@ -121,27 +104,15 @@ export class Client implements AsyncDisposable {
   }
 
   /**
-   * Closes the connection. Running calls and later calls fail with CANCELLED. Each running lease keeper reports its
+   * Closes all connections. Running calls and later calls fail with CANCELLED. Each running lease keeper reports its
    * lease as lost with the cause `unanswered`, because the client sends no further heartbeats.
    */
   async close(): Promise<void> {
     this.#closed.abort(new ClientClosed());
-    this.#session.abort();
+    this.#connections.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
-}
-
-function openSession(address: Address): Http2SessionManager {
-  const pings = { pingIntervalMs: PING_INTERVAL_MS };
-  return new Http2SessionManager(address.baseUrl, pings, {
-    createConnection: () => openSocket(address),
-    settings: { enablePush: false, initialWindowSize: STREAM_WINDOW },
-  });
-}
-
-function openTransport({ baseUrl }: Address, sessionManager: Http2SessionManager) {
-  return createGrpcTransport({ baseUrl, sessionManager, readMaxBytes: MAX_RESPONSE_BYTES });
 }

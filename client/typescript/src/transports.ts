@@ -8,13 +8,13 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import { type Duration, durationFromMs, durationMs } from "@bufbuild/protobuf/wkt";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, type ContextValues, type StreamResponse, type Transport, type UnaryResponse } from "@connectrpc/connect";
 import { v7 as uuidv7 } from "uuid";
 
 import { RunhubError } from "./errors.js";
 import { Limit } from "./limit.js";
-import { copyMessage } from "./messages.js";
+import { copyMessage, type RequestWithWait, readWaitMs } from "./messages.js";
 import { repeat } from "./repeat.js";
 
 /** A transport that makes each call once and converts each error to a RunhubError. */
@@ -144,8 +144,7 @@ class RemainingWait {
 
   constructor(request: KnownFields) {
     this.#request = request;
-    const waitMs = request.wait === undefined ? 0 : durationMs(request.wait);
-    this.ms = Math.min(Math.max(waitMs, 0), LONGEST_WAIT_MS);
+    this.ms = Math.min(Math.max(readWaitMs(request), 0), LONGEST_WAIT_MS);
   }
 
   /**
@@ -162,9 +161,8 @@ class RemainingWait {
 }
 
 /** The request fields that the client reads and sets. A request may have none of these fields. */
-interface KnownFields {
+interface KnownFields extends RequestWithWait {
   requestId?: string;
-  wait?: Duration;
 }
 
 /**

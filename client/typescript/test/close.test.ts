@@ -15,6 +15,7 @@ import {
   serveRuns,
   serveRunsAfterErrors,
   throwWhenAborted,
+  until,
 } from "./fake.js";
 
 /** Returns an error with a retry delay of 60 s. */
@@ -43,6 +44,44 @@ describe("close", () => {
     assertClosed(await error);
     await closed;
     assertClosed(await catchError(client.runs.createRun(newRun)));
+  });
+
+  it("closes all connections, and later calls open no connection", async () => {
+    const stream = { message: { case: "caughtUp", value: {} } } as const;
+    let waiting = 0;
+    await using server = await FakeServer.start((router) => {
+      router.service(ServerService, { getServerInfo: () => ({}) });
+      router.service(EventService, {
+        async *subscribeEvents(_, { signal }) {
+          yield stream;
+          await throwWhenAborted(signal);
+        },
+      });
+      router.service(TaskService, {
+        async claimTask(_, { signal }) {
+          waiting += 1;
+          return await throwWhenAborted(signal);
+        },
+      });
+    });
+    await using client = server.connect();
+    const claim = () => catchError(client.tasks.claimTask({ agentId: "me", wait: seconds(60) }));
+    const read = () => client.events.subscribeEvents({})[Symbol.asyncIterator]().next();
+    await client.server.getServerInfo({});
+    await Promise.all(Array.from({ length: 100 }, read));
+    const claims = Array.from({ length: 150 }, claim);
+    await until(() => waiting === 150);
+    assert.equal(server.sockets.size, 4);
+    await client.close();
+    await until(() => server.sockets.size === 0);
+    (await Promise.all(claims)).forEach(assertClosed);
+    assertClosed(await claim());
+    assertClosed(await catchError(read()));
+    assertClosed(await catchError(client.server.getServerInfo({})));
+    // If a later call of the closed client had opened a connection, the server would have accepted it before this one.
+    await using another = server.connect();
+    await another.server.getServerInfo({});
+    assert.equal(server.accepted, 5);
   });
 
   it("ends later calls without a request, even if the client is closed twice", async () => {
@@ -112,7 +151,7 @@ describe("close", () => {
         },
       }),
     );
-    const client = server.connect();
+    await using client = server.connect();
     const claim = create(ClaimSchema, { leaseToken: "token", leaseDuration: seconds(3_600) });
     await using lease = client.keepLease(claim);
     const work = lease.run((signal) => once(signal, "abort"));

@@ -13,14 +13,20 @@ import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../src/gen/g
 import { type Client, type ConnectOptions, connect, RunhubError } from "../src/index.js";
 import { RunService, TaskService } from "../src/v1.js";
 
+/** Maximum number of open calls and streams on one connection, as in a Runhub server. */
+const STREAMS_PER_CONNECTION = 1_024;
+
 export class FakeServer implements AsyncDisposable {
   readonly #server: Http2Server;
+  /** The number of connections that clients have opened, including closed connections. */
+  accepted = 0;
   /** The open connections from clients to this server. */
   readonly sockets = new Set<Socket>();
 
   private constructor(server: Http2Server) {
     this.#server = server;
     server.on("connection", (socket: Socket) => {
+      this.accepted += 1;
       this.sockets.add(socket);
       socket.once("close", () => this.sockets.delete(socket));
     });
@@ -30,7 +36,10 @@ export class FakeServer implements AsyncDisposable {
     routes: (router: ConnectRouter) => void,
     listen: ListenOptions = { host: "127.0.0.1", port: 0 },
   ): Promise<FakeServer> {
-    const fake = new FakeServer(createServer(connectNodeAdapter({ routes })));
+    const settings = { maxConcurrentStreams: STREAMS_PER_CONNECTION };
+    // A Runhub server does not compress responses either.
+    const handler = connectNodeAdapter({ routes, acceptCompression: [] });
+    const fake = new FakeServer(createServer({ settings }, handler));
     fake.#server.listen(listen);
     await once(fake.#server, "listening");
     return fake;
@@ -83,6 +92,15 @@ export async function throwWhenAborted(signal: AbortSignal): Promise<never> {
     await once(signal, "abort");
   }
   throw signal.reason;
+}
+
+/** Waits until the condition is true. Fails the test if the condition is not true within 10 s. */
+export async function until(condition: () => boolean): Promise<void> {
+  const limit = performance.now() + 10_000;
+  while (!condition()) {
+    assert.ok(performance.now() < limit, `the condition ${condition} was not true within 10 s`);
+    await new Promise(setImmediate);
+  }
 }
 
 /** Holds a promise that a test can resolve. */
