@@ -33,6 +33,8 @@ class ReceivedCall:
         self.request = request
         self.at = time.monotonic()
         self.timeout: float | None = context.time_remaining()
+        # The client's address, which is different for each connection.
+        self.peer: str = context.peer()
         self.has_ended = Event()
         if not context.add_callback(self.has_ended.set):
             self.has_ended.set()
@@ -45,7 +47,8 @@ class FakeServer:
         self._handlers: dict[str, list[Handler]] = {}
         self._calls: dict[str, list[ReceivedCall]] = {}
         self._has_call = Condition()
-        self._server = grpc.server(ThreadPoolExecutor(16), handlers=[_Handler(self)])
+        # Each running call needs a thread. The executor starts a thread only if a call needs the thread.
+        self._server = grpc.server(ThreadPoolExecutor(256), handlers=[_Handler(self)])
         port = self._server.add_insecure_port(address)
         self.address = address.replace(":0", f":{port}")
         self._server.start()

@@ -1,6 +1,6 @@
 """This module tests the blocking client and the asyncio client against a real server.
 
-Two tests run scenarios with the blocking client, and one test connects to a unix socket.
+Two tests run scenarios with the blocking client, one test connects to a unix socket, and one test opens many streams.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from conftest import Connect
 from test_scenarios import require_test_server
 from test_server import TestServer
 
@@ -53,6 +54,15 @@ async def test_clients_reach_server_on_unix_socket(test_server: TestServer, tmp_
     finally:
         server.terminate()
         await server.wait()
+
+
+# The server runs at most 1,024 calls and streams on one connection.
+async def test_call_is_answered_while_client_has_1100_streams(test_server: TestServer, connect: Connect) -> None:
+    client = connect(test_server.direct)
+    subscriptions = [client.subscribe(v1.SubscribeEventsRequest()) for _ in range(1_100)]
+    updates = await asyncio.wait_for(asyncio.gather(*(one.next() for one in subscriptions)), 30)
+    assert all(update and update.HasField("caught_up") for update in updates)
+    await asyncio.wait_for(client.call("runs", "ListRuns", v1.ListRunsRequest()), 5)
 
 
 async def run_in_thread(test_server: TestServer, scenario: Callable[[runhub.Client, SendCommand], None]) -> None:

@@ -16,6 +16,7 @@ from runhub import v1
 from runhub._rules.address import to_channel_target
 from runhub._rules.calls import Backoff, Call
 from runhub._rules.heartbeats import HeartbeatSchedule
+from runhub._rules.held_calls import MAX_HELD_CALLS, ChannelPool
 from runhub.v1 import BeatResult, Claim, ClaimTaskRequest, HeartbeatResponse, LeaseState
 
 UNAVAILABLE = runhub.Error(grpc.StatusCode.UNAVAILABLE, "down")
@@ -173,3 +174,23 @@ def test_state_comes_from_the_last_response() -> None:
     for state in (v1.LeaseState.LEASE_STATE_PAUSE_REQUESTED, v1.LeaseState.LEASE_STATE_EXTENDED):
         schedule.record_answer(new_heartbeat_response(state), 100.0)
         assert schedule.state == state
+
+
+def test_pool_takes_free_slot_of_first_channel_and_opens_channel_only_if_all_slots_are_taken() -> None:
+    names = iter(["first", "second", "third"])
+    pool = ChannelPool(lambda: next(names))
+    slots = [pool.take_slot() for _ in range(2 * MAX_HELD_CALLS)]
+    assert [slot.channel for slot in slots] == ["first"] * MAX_HELD_CALLS + ["second"] * MAX_HELD_CALLS
+    # The second release has no effect, so only one slot of the first channel is free.
+    slots[0].release()
+    slots[0].release()
+    assert [pool.take_slot().channel for _ in range(2)] == ["first", "third"]
+
+
+def test_closed_pool_returns_its_channels_and_opens_no_channel() -> None:
+    pool = ChannelPool(lambda: "channel")
+    pool.take_slot()
+    assert pool.close() == ["channel"]
+    assert pool.close() == []
+    with pytest.raises(runhub.Error, match="the client is closed"):
+        pool.take_slot()

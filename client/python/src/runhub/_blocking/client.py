@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import TracebackType
 
 import grpc
 
 from runhub._blocking.closing import CloseSignal
+from runhub._blocking.held_calls import HeldCalls
 from runhub._blocking.interceptor import Interceptor
 from runhub._blocking.lease import Lease
 from runhub._blocking.subscription import Subscription, SubscriptionStubs
@@ -26,7 +28,8 @@ from runhub.v1.task_service_pb2_grpc import TaskServiceStub
 class Client:
     """Makes calls to one server. Threads may share a client.
 
-    The client connects at the first call. If the connection breaks, the client reconnects. Each attribute is the stub
+    The client connects at the first call. If a connection breaks, the client reconnects. For streams and calls with a
+    `wait`, the client opens further connections, with at most 100 streams and calls on each. Each attribute is the stub
     of one service. If a call fails with a temporary error, the client retries the call with the same request_id until
     the call's time limit. If the call still fails, or if the error is permanent, the call raises `runhub.Error`. The
     time limit is the call's `timeout` in seconds. Without a `timeout`, the time limit is the client's deadline plus the
@@ -35,14 +38,21 @@ class Client:
 
     def __init__(self, server: str, *, deadline: float = 30.0) -> None:
         """Creates a client. The function `connect` documents the parameters and the errors."""
-        self._channel = grpc.insecure_channel(to_channel_target(server), get_channel_options(server))
-        # The stubs for heartbeats and subscriptions bypass the interceptor. Leases and subscriptions make retries
+        open_channel = partial(grpc.insecure_channel, to_channel_target(server), get_channel_options(server))
+        self._channel = open_channel()
+        self._held_calls = HeldCalls(open_channel)
+        # The stubs for heartbeats and subscriptions bypass the retry interceptor. Leases and subscriptions make retries
         # themselves, because another thread can't cancel a call while the interceptor waits before a retry. The
         # constructor creates the stubs, because the creation of a stub on a closed channel crashes the process.
         self._heartbeat_stub = TaskServiceStub(self._channel)
-        self._subscription_stubs = SubscriptionStubs(self._channel, deadline)
+        self._subscription_stubs = SubscriptionStubs(
+            ServerServiceStub(self._channel),
+            EventServiceStub(grpc.intercept_channel(self._channel, self._held_calls)),
+            deadline,
+        )
         self._closing = CloseSignal()
-        channel = grpc.intercept_channel(self._channel, Interceptor(deadline, self._closing))
+        # The retry interceptor comes first, so that each retry takes a new slot of the pool.
+        channel = grpc.intercept_channel(self._channel, Interceptor(deadline, self._closing), self._held_calls)
         self.runs = RunServiceStub(channel)
         self.agents = AgentServiceStub(channel)
         self.tasks = TaskServiceStub(channel)
@@ -67,9 +77,10 @@ class Client:
         return Subscription(self._subscription_stubs, SubscriptionState(request, log_id), self._closing)
 
     def close(self) -> None:
-        """Closes the connection. Running calls and later calls fail with CANCELLED. Each lease of the client is lost
+        """Closes all connections. Running calls and later calls fail with CANCELLED. Each lease of the client is lost
         with the reason `unanswered`."""
         self._closing.close()
+        self._held_calls.close()
         self._channel.close()
 
     def __enter__(self) -> Client:

@@ -51,7 +51,7 @@ class CloseSignal:
     def close(self) -> None:
         """Marks the client as closed and calls all callbacks.
 
-        The caller must call this method before it closes the channel, because no call may be made on a closed channel.
+        The caller must call this method before it closes the channels, because no call may be made on a closed channel.
         """
         self._closed.set()
         for callback in list(self._callbacks):

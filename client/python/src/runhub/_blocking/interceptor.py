@@ -49,7 +49,8 @@ class Interceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterc
             self._closing.raise_if_closed()
             sent, timeout = call.prepare_request(time.monotonic())
             answer = continuation(_with_timeout(client_call_details, timeout), sent)
-            failure = answer.exception()
+            # If the pool of channels is closed, the answer is the error Closed and not a call.
+            failure = answer if isinstance(answer, Closed) else answer.exception()
             if isinstance(failure, grpc.RpcError):
                 self._closing.sleep(call.record_failure(_convert_error(failure, self._closing), time.monotonic()))
                 continue
@@ -89,6 +90,10 @@ class _Stream:
             return next(self._call)
         except grpc.RpcError as failure:
             raise _convert_error(failure, self._closing) from failure
+        except ValueError:
+            # gRPC raises ValueError if another thread closed the channel before the stream was opened.
+            self._closing.raise_if_closed()
+            raise
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)

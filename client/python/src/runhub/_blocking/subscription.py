@@ -108,9 +108,9 @@ class _CurrentCall:
 class SubscriptionStubs:
     """Starts the calls of a subscription."""
 
-    def __init__(self, channel: grpc.Channel, deadline: float) -> None:
-        self._server = ServerServiceStub(channel)
-        self._events = EventServiceStub(channel)
+    def __init__(self, server: ServerServiceStub, events: EventServiceStub, deadline: float) -> None:
+        self._server = server
+        self._events = events
         self._deadline = deadline
 
     def get_server_info(self) -> Any:

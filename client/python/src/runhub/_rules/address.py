@@ -27,7 +27,7 @@ _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.dns_min_time_between_resolutions_ms", 2_000),
     # Connect to the server directly, even if an environment variable such as `http_proxy` names a proxy.
     ("grpc.enable_http_proxy", 0),
-    # Open a separate connection for each client. By default, the clients of a process share a connection.
+    # Open a separate connection for each channel. By default, all channels of a process to a server share a connection.
     ("grpc.use_local_subchannel_pool", 1),
 ]
 

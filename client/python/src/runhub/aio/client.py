@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import TracebackType
 
 import grpc.aio
 
 from runhub._rules.address import get_channel_options, to_channel_target
+from runhub._rules.held_calls import ChannelPool
 from runhub._rules.subscription import SubscriptionState
 from runhub.aio.closing import CloseSignal
+from runhub.aio.held_calls import HeldCallInterceptor, HeldStreamInterceptor
 from runhub.aio.interceptors import StreamInterceptor, UnaryInterceptor
 from runhub.aio.lease import AsyncLease
 from runhub.aio.subscription import AsyncSubscription
@@ -26,7 +29,8 @@ from runhub.v1.task_service_pb2_grpc import TaskServiceStub
 class AsyncClient:
     """Makes calls to one server, within one event loop.
 
-    The client connects at the first call. If the connection breaks, the client reconnects. Each attribute is the stub
+    The client connects at the first call. If a connection breaks, the client reconnects. For streams and calls with a
+    `wait`, the client opens further connections, with at most 100 streams and calls on each. Each attribute is the stub
     of one service. If a call fails with a temporary error, the client retries the call with the same request_id until
     the call's time limit. If the call still fails, or if the error is permanent, the call raises `runhub.Error`. The
     time limit is the call's `timeout` in seconds. Without a `timeout`, the time limit is the client's deadline plus the
@@ -36,10 +40,16 @@ class AsyncClient:
     def __init__(self, server: str, *, deadline: float = 30.0) -> None:
         """Creates a client. The function `connect` documents the parameters and the errors."""
         self._closing = CloseSignal()
-        interceptors = [UnaryInterceptor(deadline, self._closing), StreamInterceptor(self._closing)]
-        channel = grpc.aio.insecure_channel(
-            to_channel_target(server), get_channel_options(server), interceptors=interceptors
-        )
+        open_channel = partial(grpc.aio.insecure_channel, to_channel_target(server), get_channel_options(server))
+        self._pool = ChannelPool(open_channel)
+        # The retry interceptor comes first, so that each retry takes a new slot of the pool.
+        interceptors = [
+            UnaryInterceptor(deadline, self._closing),
+            StreamInterceptor(self._closing),
+            HeldCallInterceptor(self._pool),
+            HeldStreamInterceptor(self._pool),
+        ]
+        channel = open_channel(interceptors=interceptors)
         self._channel = channel
         self.runs = RunServiceStub(channel)
         self.agents = AgentServiceStub(channel)
@@ -66,9 +76,11 @@ class AsyncClient:
         return AsyncSubscription(self.events, self.server, SubscriptionState(request, log_id), self._closing)
 
     async def close(self) -> None:
-        """Closes the connection. Running calls and later calls fail with CANCELLED. Each lease of the client is lost
+        """Closes all connections. Running calls and later calls fail with CANCELLED. Each lease of the client is lost
         with the reason `unanswered`."""
         await self._closing.close()
+        for channel in self._pool.close():
+            await channel.close()
         await self._channel.close()
 
     async def __aenter__(self) -> AsyncClient:

@@ -78,7 +78,7 @@ class CloseSignal:
     async def close(self) -> None:
         """Marks the client as closed, calls all callbacks, and waits until the running calls have ended.
 
-        The caller must await this method before it closes the channel. Otherwise the running calls would raise
+        The caller must await this method before it closes the channels. Otherwise the running calls would raise
         CancelledError instead of Closed.
         """
         if not self.is_closed:
