@@ -44,6 +44,7 @@ var (
 	Internal            = toReason(v1.ErrorReason_ERROR_REASON_INTERNAL)
 	RequestIncomplete   = toReason(v1.ErrorReason_ERROR_REASON_REQUEST_INCOMPLETE)
 	DeadlineExceeded    = toReason(v1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED)
+	ResponseDropped     = toReason(v1.ErrorReason_ERROR_REASON_RESPONSE_DROPPED)
 )
 
 // Error returns the reason's text. This method makes a Reason an error, so that errors.Is accepts a Reason as its

@@ -28,6 +28,8 @@ pub struct Config {
     pub max_buffered: usize,
     /// Maximum size of the temporary files with the snapshots that watchers have not taken yet, in bytes.
     pub max_spool: u64,
+    /// Maximum number of these temporary files.
+    pub max_spool_files: usize,
 }
 
 /// The default maximum number of open connections.
@@ -36,6 +38,8 @@ pub const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
 pub const DEFAULT_MAX_BUFFERED: usize = 256 * 1024 * 1024;
 /// The default maximum size of the temporary files: 4 GiB.
 pub const DEFAULT_MAX_SPOOL: u64 = 4 * 1024 * 1024 * 1024;
+/// The default maximum number of temporary files.
+pub const DEFAULT_MAX_SPOOL_FILES: usize = 1_000;
 /// The lowest maximum memory for requests and responses: 160 MiB. One connection has an eighth of this memory, which
 /// must be enough for the largest response (16 MiB).
 pub const MIN_MAX_BUFFERED: usize = 160 * 1024 * 1024;

@@ -76,6 +76,11 @@ pub enum Error {
     RequestIncomplete,
     #[error("the deadline of the call has passed: retry the call with the same request_id and a later deadline")]
     DeadlineExceeded,
+    #[error(
+        "the server has no memory for the response, but the call may have changed state: retry the call with the same \
+         request_id after the delay in RetryInfo"
+    )]
+    ResponseDropped,
     /// A failure that only a bug or a failing machine can cause. The server logs the cause and never sends the cause to
     /// the caller.
     #[error("{0}")]

@@ -27,6 +27,9 @@ use crate::sweeper::{self, Sweeper};
 use crate::wake::Waiters;
 use crate::watch::Tail;
 
+/// Maximum size of a reflection request, in bytes. A request contains the name of a file or a symbol.
+const REFLECTION_BYTES: usize = 4 * 1024;
+
 /// Minimum drain time for closing the store. The store gets a tenth of the drain time to end the commit in progress. If
 /// `--drain` is shorter than this minimum, the store gets a tenth of this minimum.
 const SHORTEST_CLOSE: Duration = Duration::from_secs(1);
@@ -121,7 +124,7 @@ impl Server {
         let sweeper = Sweeper::new(store.clone(), Arc::clone(&clock), Arc::clone(&waiters));
         let housekeeping = housekeeping::run(store.clone(), Arc::clone(&clock), config.keep, draining.clone());
         let following = Arc::clone(&tail).follow(store.clone(), draining.clone());
-        let spool = Spool::new(folder_of(&config.db), config.max_spool);
+        let spool = Spool::new(folder_of(&config.db), config.max_spool, config.max_spool_files);
         let hub = Hub::new(store.clone(), clock, waiters, tail, spool, config.default_lease, draining.clone());
         let (health, routes) = build_routes(&hub).await?;
         let mut in_background = JoinSet::new();
@@ -178,8 +181,10 @@ async fn build_routes(hub: &Hub) -> Result<(HealthReporter, Routes), ServeError>
     hub.add_to(&mut routes);
     routes.add_service(health_service);
     let broken = |cause: tonic_reflection::server::Error| ServeError::Broken(cause.to_string());
-    routes.add_service(new_reflection_service().build_v1().map_err(broken)?);
-    routes.add_service(new_reflection_service().build_v1alpha().map_err(broken)?);
+    let v1 = new_reflection_service().build_v1().map_err(broken)?;
+    let v1alpha = new_reflection_service().build_v1alpha().map_err(broken)?;
+    routes.add_service(v1.max_decoding_message_size(REFLECTION_BYTES));
+    routes.add_service(v1alpha.max_decoding_message_size(REFLECTION_BYTES));
     Ok((health, routes.routes()))
 }
 

@@ -146,16 +146,14 @@ impl Sweeper {
 pub async fn process_due_rows(store: &Store, due: DueRows, swept_at: Timestamp) -> Result<()> {
     // Process the cancellations before the leases. If a lease ends because the grace period has passed, the agent has
     // not failed, so the lease must not be logged as expired.
-    // Run the transactions of the cancellations and deletions one after another, because each can change 1,000 tasks.
+    // Run the transactions of the cancellations one after another, because each can change 1,000 tasks.
     for run_key in due.cancellations {
         transact_each(store, vec![run_key], cancel::continue_cancellation).await?;
-    }
-    for run_key in due.deletions {
-        transact_each(store, vec![run_key], deletion::continue_deletion).await?;
     }
     let expired = transact_each(store, due.leases, move |tx, key| lease::expire(tx, key, swept_at)).await?;
     expired.into_iter().flatten().for_each(|task| log_expired(&task));
     transact_each(store, due.approvals, approval::expire).await?;
+    transact_each(store, due.deletions, deletion::continue_deletion).await?;
     if due.has_due_tasks {
         store.transact_with(JobOptions::SERVER_FIRST, claim_index::end_delays).await?;
     }

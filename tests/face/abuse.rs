@@ -117,31 +117,49 @@ async fn endless_pings_and_settings_close_their_connection() {
     new_run(&server.client).await;
 }
 
+/// Returns whether the server closes the connection soon. An open connection stays silent.
+async fn is_closed(socket: &mut TcpStream) -> bool {
+    timeout(Duration::from_millis(500), socket.read(&mut [0])).await.is_ok()
+}
+
+/// Returns a connection with an open call that the server has received.
+async fn connect_with_call(address: &str) -> (RawConnection, RawCall) {
+    let mut connection = RawConnection::connect(address, DEFAULT_WINDOW).await.unwrap();
+    let open = connection.start_call(APPEND, None).await.unwrap();
+    // The server receives the calls of a connection in order.
+    let later = connection.call("/runhub.v1.ServerService/GetServerInfo", &[]).await.unwrap();
+    later.response.await.unwrap();
+    (connection, open)
+}
+
 #[tokio::test]
-async fn new_connection_replaces_the_oldest_connection_without_a_call() {
+async fn new_connection_replaces_a_connection_without_an_open_call() {
     let folder = tempfile::tempdir().unwrap();
     let server = Binary::start(&folder.path().join("db"), &["--max-connections", "3"]);
-    let first = server.connect().await;
-    new_run(&first).await;
+    let _first = connect_with_call(&server.address).await;
     let mut silent = Vec::new();
     for _ in 0..2 {
         silent.push(TcpStream::connect(&server.address).await.unwrap());
     }
-    let second = server.connect().await;
-    new_run(&second).await;
-    let mut bytes = Vec::new();
-    assert_eq!(timeout(LONG, silent[0].read_to_end(&mut bytes)).await.unwrap().unwrap(), 0, "the oldest is closed");
-    let third = server.connect().await;
-    new_run(&third).await;
-    let mut refused = TcpStream::connect(&server.address).await.unwrap();
-    assert_eq!(timeout(LONG, refused.read_to_end(&mut bytes)).await.unwrap().unwrap(), 0, "all connections are used");
-    new_run(&first).await;
+    let client = server.connect().await;
+    new_run(&client).await;
+    assert!(is_closed(&mut silent[0]).await, "the oldest connection without a call");
+    let _second = connect_with_call(&server.address).await;
+    assert!(is_closed(&mut silent[1]).await, "the other connection without a call");
+    // The connection of `client` has no open call.
+    let third = connect_with_call(&server.address).await;
+    assert!(is_closed(&mut TcpStream::connect(&server.address).await.unwrap()).await, "every connection has a call");
     drop(third);
-    until(|| async {
-        let mut probe = TcpStream::connect(&server.address).await.unwrap();
-        timeout(Duration::from_millis(200), probe.read(&mut [0])).await.is_err()
-    })
-    .await;
+    until(|| async { !is_closed(&mut TcpStream::connect(&server.address).await.unwrap()).await }).await;
+}
+
+/// A health check is not a call of the API, but its request has the same limits.
+#[tokio::test]
+async fn incomplete_health_check_ends_after_the_time_of_a_request() {
+    let server = TestServer::start().await;
+    let mut connection = RawConnection::connect(&server.address(), DEFAULT_WINDOW).await.unwrap();
+    let call = connection.start_call("/grpc.health.v1.Health/Check", None).await.unwrap();
+    assert_eq!(grpc_status(call).await, "4", "DEADLINE_EXCEEDED");
 }
 
 /// One connection uses at most an eighth of the memory, and 160 MiB are used up by 322 requests of 3.9 MiB.

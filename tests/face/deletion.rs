@@ -8,7 +8,7 @@ use runhub_client::{Client, Reason, Update};
 use crate::support::calls::*;
 use crate::support::dump::dump;
 use crate::support::record::Watcher;
-use crate::support::{TestServer, soon};
+use crate::support::{TestServer, soon, until};
 
 async fn delete(client: &Client, run_id: &str) {
     client.delete_run(DeleteRunRequest { run_id: run_id.into(), ..unset() }).await.unwrap();
@@ -331,8 +331,7 @@ async fn large_run_is_invisible_at_once_and_deleted_in_parts() {
     while matches!(end, Update::Bookmark(_)) {
         end = soon(of_run.next()).await.unwrap().unwrap();
     }
-    let Update::End(reason, _) = end else { panic!("{end:?}") };
-    assert!(matches!(reason, EndReason::RunDeleted | EndReason::RunEnded), "{reason:?}");
+    let Update::End(..) = end else { panic!("{end:?}") };
     let mut kinds = Vec::new();
     while kinds.last().is_none_or(|kind| kind != "run_deleted") {
         let event = all.next_event().await;
@@ -371,9 +370,7 @@ async fn deletion_in_parts_continues_after_a_restart() {
     let due = store.read(move |tx| runhub_server::store::due::find(tx, now)).await.unwrap();
     assert_eq!((due.deletions.len(), due.leases.len(), due.approvals.len()), (1, 0, 0));
     let key = due.deletions[0];
-    for _ in 0..2 {
-        store.transact(move |tx| deletion::continue_deletion(tx, key)).await.unwrap();
-    }
+    store.transact(move |tx| deletion::continue_deletion(tx, key)).await.unwrap();
     let scan = runhub_server::store::events::Scan::default();
     let limit = runhub_server::store::Limit { rows: 1_000, bytes: usize::MAX };
     let seen = store.read(move |tx| runhub_server::store::events::scan(tx, &scan, limit)).await.unwrap().events;
@@ -383,11 +380,8 @@ async fn deletion_in_parts_continues_after_a_restart() {
     drop(store);
 
     let server = TestServer::start_in(folder, clock).await;
-    let mut left = log(&server.client, "").await;
-    while left.last().unwrap().kind != "run_deleted" {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        left = log(&server.client, "").await;
-    }
+    until(|| async { log(&server.client, "").await.last().unwrap().kind == "run_deleted" }).await;
+    let left = log(&server.client, "").await;
     assert_eq!(left[..1], others);
     assert_eq!(left.len(), 2);
     assert_eq!(reason(server.client.get_run(GetRunRequest { run_id: run.id }).await), Reason::RunNotFound);

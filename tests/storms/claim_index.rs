@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use runhub_server::actions::claim_index::{ClaimIndex, Loading};
+use runhub_server::actions::claim_index::{ClaimIndex, Loading, Scope};
 use runhub_server::actions::paths::Overlaps;
 use runhub_server::actions::task::EndTask;
-use runhub_server::actions::{Outcome, Postponed, claim, lease, plan, run, task};
+use runhub_server::actions::{Outcome, Postponed, claim, deletion, lease, plan, run, task};
 use runhub_server::clock::{Clock, ManualClock};
 use runhub_server::domain::Key;
 use runhub_server::domain::glob::{Glob, GlobSet, Overlap};
@@ -307,4 +307,49 @@ async fn new_index_finds_the_same_task_as_an_index_that_followed_all_changes() {
         world.index = Arc::new(ClaimIndex::new(Arc::clone(&world.overlaps)));
         world.claim().await;
     }
+}
+
+/// Number of runs that are deleted between two claims.
+const DELETED: usize = 20;
+/// The index checks one run each time it has read changes this number of times.
+const SYNCS_PER_CHECK: usize = 16;
+
+fn add_run_with_task(tx: &mut dyn Tx) -> Result<String> {
+    let draft = RunDraft { goal: "g".into(), repo_path: "r".into(), labels: Default::default() };
+    let run = run::create(tx, &draft)?;
+    plan::add(tx, &run.id, &[TaskDraft::default()])?;
+    Ok(run.id)
+}
+
+fn end_and_delete(tx: &mut dyn Tx, run_id: &str) -> Result<()> {
+    let run = runs::get(tx, run_id)?;
+    runs::save(tx, &Run { status: RunStatus::Completed, ..run })?;
+    deletion::delete(tx, run_id, None)
+}
+
+#[tokio::test]
+async fn runs_that_are_deleted_between_claims_leave_the_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let store =
+        Store::open(&folder.path().join("db"), Arc::new(ManualClock::starting_at(START)), Box::new(|_| {})).unwrap();
+    let index = Arc::new(ClaimIndex::default());
+    let loaded = Arc::clone(&index);
+    let add_and_load = move |tx: &mut dyn Tx| {
+        let ids = (0..DELETED).map(|_| add_run_with_task(tx)).collect::<Result<Vec<String>>>();
+        loaded.load_page(tx, &mut Loading::default())?;
+        ids
+    };
+    let ids = store.transact(add_and_load).await.unwrap();
+    assert_eq!(index.run_count(), DELETED);
+    store.transact(move |tx| ids.iter().try_for_each(|id| end_and_delete(tx, id))).await.unwrap();
+    for _ in 0..2 * DELETED * SYNCS_PER_CHECK {
+        let index = Arc::clone(&index);
+        let claim = move |tx: &mut dyn Tx| {
+            tx.next_claim_version()?;
+            // A claim in one run does not look at the other runs.
+            index.find_next(tx, Scope { run_key: Some(0), capabilities: &[] }, 0).map(drop)
+        };
+        store.transact(claim).await.unwrap();
+    }
+    assert_eq!(index.run_count(), 0);
 }

@@ -73,6 +73,7 @@ impl TestServer {
             max_connections: config::DEFAULT_MAX_CONNECTIONS,
             max_buffered: config::DEFAULT_MAX_BUFFERED,
             max_spool: config::DEFAULT_MAX_SPOOL,
+            max_spool_files: config::DEFAULT_MAX_SPOOL_FILES,
         };
         let server = Server::bind(config, Arc::new(clock.clone())).await.unwrap();
         let Listen::Tcp(address) = server.listen_address() else { panic!("the server must listen on TCP") };

@@ -110,6 +110,10 @@ const (
 	// DEADLINE_EXCEEDED: the deadline that the client set for the call passed before the server could answer. The call may
 	// have changed state, so repeat the call with the same request_id.
 	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 26
+	// UNAVAILABLE: the memory for responses is used up, because clients do not read their responses. The call may have
+	// changed state. Repeat the call with the same request_id after the delay in `google.rpc.RetryInfo`, so that the server
+	// returns the response to the first call.
+	ErrorReason_ERROR_REASON_RESPONSE_DROPPED ErrorReason = 27
 )
 
 // Enum value maps for ErrorReason.
@@ -142,6 +146,7 @@ var (
 		24: "ERROR_REASON_INTERNAL",
 		25: "ERROR_REASON_REQUEST_INCOMPLETE",
 		26: "ERROR_REASON_DEADLINE_EXCEEDED",
+		27: "ERROR_REASON_RESPONSE_DROPPED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -171,6 +176,7 @@ var (
 		"ERROR_REASON_INTERNAL":              24,
 		"ERROR_REASON_REQUEST_INCOMPLETE":    25,
 		"ERROR_REASON_DEADLINE_EXCEEDED":     26,
+		"ERROR_REASON_RESPONSE_DROPPED":      27,
 	}
 )
 
@@ -205,7 +211,7 @@ var File_runhub_v1_error_proto protoreflect.FileDescriptor
 
 const file_runhub_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x15runhub/v1/error.proto\x12\trunhub.v1*\x93\a\n" +
+	"\x15runhub/v1/error.proto\x12\trunhub.v1*\xb6\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12!\n" +
@@ -234,7 +240,8 @@ const file_runhub_v1_error_proto_rawDesc = "" +
 	"\x17ERROR_REASON_STORE_BUSY\x10\x17\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10\x18\x12#\n" +
 	"\x1fERROR_REASON_REQUEST_INCOMPLETE\x10\x19\x12\"\n" +
-	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\x1aB\x96\x01\n" +
+	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\x1a\x12!\n" +
+	"\x1dERROR_REASON_RESPONSE_DROPPED\x10\x1bB\x96\x01\n" +
 	"\rcom.runhub.v1B\n" +
 	"ErrorProtoP\x01Z4github.com/runhub/runhub/client/go/runhubv1;runhubv1\xa2\x02\x03RXX\xaa\x02\tRunhub.V1\xca\x02\tRunhub\\V1\xe2\x02\x15Runhub\\V1\\GPBMetadata\xea\x02\n" +
 	"Runhub::V1b\x06proto3"

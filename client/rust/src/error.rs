@@ -120,6 +120,7 @@ reasons! {
     Internal
     RequestIncomplete
     DeadlineExceeded
+    ResponseDropped
 }
 
 impl Reason {

@@ -1,11 +1,19 @@
 //! This module deletes runs, from the request to the event `run_deleted`.
 
+use std::time::Duration;
+
 use crate::domain::Key;
 use crate::domain::limits;
 use crate::domain::run::Run;
 use crate::domain::system_event;
 use crate::error::Result;
 use crate::store::{Signal, Tx, approvals, deletion, events, runs, tasks};
+
+/// Time for which one transaction deletes rows of a large run, so that other calls can use the writer.
+const SLICE: Duration = Duration::from_millis(10);
+/// Maximum time for which a transaction deletes the rows of a small run. Only a run with very large rows needs more time,
+/// and is deleted like a large run.
+const LONGEST_SLICE: Duration = Duration::from_millis(200);
 
 /// Deletes a run and all its data except the event `run_deleted`. If the run has more than `limits::CHANGED_TASKS`
 /// (1,000) tasks or more than `limits::CHANGED_ROWS` (10,000) rows in all, the function only makes the run invisible,
@@ -16,21 +24,21 @@ pub fn delete(tx: &mut dyn Tx, run_id: &str, expected_revision: Option<i64>) -> 
     run.check_deletable(expected_revision)?;
     signal_deletion(tx, &run)?;
     deletion::hide(tx, run.key)?;
-    if deletion::is_larger(tx, run.key, limits::CHANGED_TASKS, limits::CHANGED_ROWS)? {
+    let is_small = !deletion::is_larger(tx, run.key, limits::CHANGED_TASKS, limits::CHANGED_ROWS)?;
+    if !is_small || !deletion::delete_some(tx, run.key, LONGEST_SLICE)? {
         let requested = events::append(tx, run.key, &system_event::run_delete_requested(&run))?;
         deletion::show_event(tx, &run, requested.last_position)?;
         tx.signal(Signal::Due(tx.now()));
         return Ok(());
     }
-    deletion::delete_some(tx, run.key, usize::MAX)?;
     finish(tx, &run)
 }
 
-/// Continues the deletion of a run: deletes at most `limits::CHANGED_TASKS` (1,000) rows, or ends the deletion. If the
-/// run was deleted, the function does nothing.
+/// Continues the deletion of a run: deletes rows for `SLICE` (10 ms), or ends the deletion. If the run was deleted, the
+/// function does nothing.
 pub fn continue_deletion(tx: &mut dyn Tx, run_key: Key) -> Result<()> {
     let Some(run) = runs::find_hidden(tx, run_key)? else { return Ok(()) };
-    if deletion::delete_some(tx, run_key, limits::CHANGED_TASKS)? { finish(tx, &run) } else { Ok(()) }
+    if deletion::delete_some(tx, run_key, SLICE)? { finish(tx, &run) } else { Ok(()) }
 }
 
 fn finish(tx: &mut dyn Tx, run: &Run) -> Result<()> {

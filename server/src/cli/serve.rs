@@ -86,7 +86,9 @@ enum LogFormat {
 pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     start_log(&args)?;
     check_reachability(&args)?;
-    let max_connections = limit_connections(args.max_connections, raise_file_limit());
+    let max_files = raise_file_limit();
+    let max_spool_files = limit_spool_files(max_files);
+    let max_connections = limit_connections(args.max_connections, max_spool_files, max_files);
     let config = Config {
         listen: args.listen,
         db: args.db,
@@ -96,6 +98,7 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
         max_connections,
         max_buffered: args.max_buffered,
         max_spool: args.max_spool,
+        max_spool_files,
     };
     let db = config.db.display().to_string();
     let server = Server::bind(config, Arc::new(SystemClock)).await;
@@ -128,17 +131,23 @@ fn raise_file_limit() -> Option<u64> {
     }
 }
 
-/// Number of files that the server needs beside the sockets of its connections: the database, its readers, and
-/// temporary files. If the process may open few files, the server keeps half of the files for connections.
-const OTHER_FILES: u64 = 128;
+/// Number of files that the server needs beside connections and temporary files: the database and its readers. If the
+/// process may open few files, the server keeps half of the files for connections.
+const OTHER_FILES: usize = 64;
+
+/// Returns the maximum number of temporary files: at most an eighth of all files.
+fn limit_spool_files(max_files: Option<u64>) -> usize {
+    let eighth = max_files.map_or(usize::MAX, |max_files| usize::try_from(max_files / 8).unwrap_or(usize::MAX));
+    config::DEFAULT_MAX_SPOOL_FILES.min(eighth)
+}
 
 /// Returns the maximum number of connections, so that the process can open all other files that it needs.
-fn limit_connections(max_connections: usize, max_files: Option<u64>) -> usize {
-    let Some(max_files) = max_files else {
+fn limit_connections(max_connections: usize, max_spool_files: usize, max_files: Option<u64>) -> usize {
+    let Some(max_files) = max_files.and_then(|max_files| usize::try_from(max_files).ok()) else {
         return max_connections;
     };
-    let possible = max_files - OTHER_FILES.min(max_files / 2);
-    let possible = usize::try_from(possible).unwrap_or(usize::MAX).max(1);
+    let possible = max_files - (OTHER_FILES + max_spool_files).min(max_files / 2);
+    let possible = possible.max(1);
     if possible < max_connections {
         tracing::warn!(
             max_connections,
@@ -270,11 +279,16 @@ mod tests {
 
     #[test]
     fn connections_leave_files_for_the_database() {
-        assert_eq!(limit_connections(10_000, None), 10_000);
-        assert_eq!(limit_connections(10_000, Some(1_000_000)), 10_000);
-        assert_eq!(limit_connections(10_000, Some(1_024)), 896);
-        assert_eq!(limit_connections(10_000, Some(100)), 50);
-        assert_eq!(limit_connections(10_000, Some(0)), 1);
+        for (max_files, spool_files, connections) in [
+            (None, 1_000, 10_000),
+            (Some(1_000_000), 1_000, 10_000),
+            (Some(1_024), 128, 832),
+            (Some(100), 12, 50),
+            (Some(0), 0, 1),
+        ] {
+            assert_eq!(limit_spool_files(max_files), spool_files, "{max_files:?}");
+            assert_eq!(limit_connections(10_000, spool_files, max_files), connections, "{max_files:?}");
+        }
         assert!(parse_connections("0").is_err() && parse_connections("x").is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! This module records what the client of a connection does, so that the server can close the connections of clients
 //! that keep the server busy or occupied without making calls.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub struct Activity {
     is_incomplete: AtomicBool,
     /// Whether the client has made a call.
     is_used: AtomicBool,
+    /// Number of calls and streams that are open.
+    open_calls: AtomicU32,
     eviction: Notify,
 }
 
@@ -39,8 +42,25 @@ impl Default for Activity {
             // A new connection is incomplete until its client has sent the start of the connection.
             is_incomplete: AtomicBool::new(true),
             is_used: AtomicBool::new(false),
+            open_calls: AtomicU32::new(0),
             eviction: Notify::new(),
         }
+    }
+}
+
+/// A call or a stream that is open.
+pub struct OpenCall(Arc<Activity>);
+
+impl OpenCall {
+    /// Returns the activity on the connection of the call.
+    pub fn activity(&self) -> &Activity {
+        &self.0
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.open_calls.fetch_sub(1, Relaxed);
     }
 }
 
@@ -51,7 +71,7 @@ pub enum CloseReason {
     #[error("the client did not complete the connection, a frame or the headers of a call in time")]
     Incomplete,
     /// The server needed the place of the connection for a new connection.
-    #[error("the server has too many connections, and this connection has made no call")]
+    #[error("the server has too many connections, and this connection has no open call")]
     Evicted,
     /// The client sent too many small frames without making a call.
     #[error("the client sent more than {IDLE_FRAMES} small frames without making a call")]
@@ -81,6 +101,17 @@ impl Activity {
     /// Returns whether the client has made a call on the connection.
     pub fn is_used(&self) -> bool {
         self.is_used.load(Relaxed)
+    }
+
+    /// Counts a call as open until the returned value is dropped.
+    pub fn open_call(self: &Arc<Self>) -> OpenCall {
+        self.open_calls.fetch_add(1, Relaxed);
+        OpenCall(Arc::clone(self))
+    }
+
+    /// Returns whether no call or stream is open.
+    pub fn is_idle(&self) -> bool {
+        self.open_calls.load(Relaxed) == 0
     }
 
     /// Asks the task of the connection to close the connection.

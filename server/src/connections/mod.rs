@@ -5,8 +5,8 @@ mod accept;
 mod activity;
 mod frames;
 mod metered;
+mod open;
 mod unread;
-mod unused;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -24,11 +24,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 pub use self::accept::{accept_tcp, accept_unix};
-pub use self::activity::Activity;
+pub use self::activity::{Activity, OpenCall};
 use self::metered::MeteredIo;
+use self::open::OpenConnections;
 use self::unread::CallExecutor;
 pub use self::unread::record_part;
-use self::unused::UnusedConnections;
 use crate::domain::limits;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -44,6 +44,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// connection.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Maximum number of bytes of each response that wait in the buffers of HTTP/2. The default of hyper is 400 KiB.
+const SEND_BUFFER_BYTES: usize = 32 * 1024;
 /// Maximum time in which a client must send the headers of an HTTP/1.1 request.
 const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -59,25 +61,28 @@ pub async fn serve<IO, S, B>(
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let mut places = Places::new(max_connections);
+    let mut permits = ConnectionPermits::new(max_connections);
     let mut connections = JoinSet::new();
-    // Taking until the drain also drops the listener then, so that the system refuses new connections at once.
-    let drain = wait_for_drain(draining.clone());
-    let mut incoming = pin!(incoming.take_until(drain));
+    let mut drain = pin!(wait_for_drain(draining.clone()));
+    let mut incoming = Box::pin(incoming);
     loop {
-        tokio::select! {
-            Some(_) = connections.join_next() => {}
-            accepted = incoming.next() => {
-                let Some(io) = accepted else { break };
-                let activity = Arc::<Activity>::default();
-                if let Some(place) = places.take(&activity).await {
-                    let io = MeteredIo::new(io, Arc::clone(&activity));
-                    let service = new_service(Arc::clone(&activity));
-                    connections.spawn(serve_connection(io, service, activity, draining.clone(), place));
-                }
-            }
+        let io = tokio::select! {
+            () = &mut drain => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = incoming.next() => match accepted {
+                Some(io) => io,
+                None => break,
+            },
+        };
+        let activity = Arc::<Activity>::default();
+        if let Some(permit) = permits.take(&activity).await {
+            let io = MeteredIo::new(io, Arc::clone(&activity));
+            let service = new_service(Arc::clone(&activity));
+            connections.spawn(serve_connection(io, service, activity, draining.clone(), permit));
         }
     }
+    // Close the listener now, so that the system refuses new connections while the open connections end.
+    drop(incoming);
     while connections.join_next().await.is_some() {}
 }
 
@@ -87,7 +92,7 @@ async fn serve_connection<IO, S, B>(
     service: S,
     activity: Arc<Activity>,
     draining: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
@@ -126,6 +131,7 @@ fn new_builder() -> auto::Builder<CallExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
         .max_local_error_reset_streams(RESETS_PER_CONNECTION)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
     builder
@@ -136,41 +142,41 @@ async fn wait_for_drain(mut draining: watch::Receiver<bool>) {
     let _ = draining.wait_for(|draining| *draining).await;
 }
 
-/// The places for connections. Each open connection has a place.
-struct Places {
+/// One permit for each open connection.
+struct ConnectionPermits {
     max_connections: usize,
     permits: Arc<Semaphore>,
-    unused: UnusedConnections,
+    open: OpenConnections,
     /// Whether the latest new connection was refused.
     is_refusing: bool,
 }
 
-impl Places {
+impl ConnectionPermits {
     fn new(max_connections: usize) -> Self {
         let permits = Arc::new(Semaphore::new(max_connections));
-        Self { max_connections, permits, unused: UnusedConnections::default(), is_refusing: false }
+        Self { max_connections, permits, open: OpenConnections::default(), is_refusing: false }
     }
 
-    /// Returns a place for a new connection. If every place is taken, closes the oldest connection that has made no
-    /// call. Returns None if every connection has made a call.
+    /// Returns a permit for a new connection. If the maximum number of connections is open, closes a connection without
+    /// an open call. Returns None if every connection has an open call.
     async fn take(&mut self, activity: &Arc<Activity>) -> Option<OwnedSemaphorePermit> {
-        let mut place = Arc::clone(&self.permits).try_acquire_owned().ok();
-        if place.is_none() && self.unused.evict_oldest() {
-            place = Arc::clone(&self.permits).acquire_owned().await.ok();
+        let mut permit = Arc::clone(&self.permits).try_acquire_owned().ok();
+        if permit.is_none() && self.open.evict_oldest() {
+            permit = Arc::clone(&self.permits).acquire_owned().await.ok();
         }
         let was_refusing = self.is_refusing;
-        self.is_refusing = place.is_none();
-        match (&place, was_refusing) {
+        self.is_refusing = permit.is_none();
+        match (&permit, was_refusing) {
             (Some(_), true) => tracing::info!("accepting connections again"),
             (None, false) => tracing::warn!(
                 max_connections = self.max_connections,
-                "refusing new connections, because all connections are in use: raise --max-connections"
+                "refusing new connections, because every connection has an open call: raise --max-connections"
             ),
             _ => {}
         }
-        if place.is_some() {
-            self.unused.add(activity, self.max_connections);
+        if permit.is_some() {
+            self.open.add(activity, self.max_connections);
         }
-        place
+        permit
     }
 }

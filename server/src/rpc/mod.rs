@@ -47,6 +47,7 @@ use tonic::server::NamedService;
 use tonic::service::RoutesBuilder;
 use tonic::{Response, Status};
 
+use self::snapshot::reads::SnapshotReads;
 use self::snapshot::spool::Spool;
 use crate::actions::claim_index::{ClaimIndex, Loading};
 use crate::actions::idle_claims::IdleClaims;
@@ -60,9 +61,6 @@ use crate::watch::{TAIL_SIZE, Tail};
 
 /// Maximum number of calls that count the obstacles to their claims at the same time: half of the readers.
 const COUNTING_CALLS: usize = 4;
-
-/// Maximum number of subscriptions that read a snapshot at the same time: a quarter of the readers.
-const SNAPSHOTS: usize = 2;
 
 /// The result of a handler: a response or a status.
 pub type Reply<T> = Result<Response<T>, Status>;
@@ -82,8 +80,7 @@ pub struct Hub {
     counting: Arc<Semaphore>,
     tail: Arc<Tail<EncodedEvent>>,
     spool: Arc<Spool>,
-    /// One permit for each subscription that may read a snapshot at the same time.
-    snapshots: Arc<Semaphore>,
+    snapshots: Arc<SnapshotReads>,
     /// The lease duration of a claim that requests none.
     default_lease: Duration,
     start_time: Timestamp,
@@ -124,7 +121,7 @@ impl Hub {
             counting: Arc::new(Semaphore::new(COUNTING_CALLS)),
             tail,
             spool: Arc::new(spool),
-            snapshots: Arc::new(Semaphore::new(SNAPSHOTS)),
+            snapshots: Arc::default(),
             default_lease,
             start_time,
             draining,

@@ -3,14 +3,14 @@
 use prost_types::FieldMask;
 use runhub_api::v1;
 use runhub_api::v1::run_service_server::RunService;
-use tonic::Request;
+use tonic::{Request, Response};
 
 use super::{Hub, Reply, field, snapshot};
 use crate::actions::{cancel, deletion, run};
 use crate::domain::limits;
 use crate::domain::run::{RunDraft, RunStatus, RunUpdate, check_labels};
 use crate::error::{Error, Result};
-use crate::store::runs;
+use crate::store::{Tx, runs};
 
 #[tonic::async_trait]
 impl RunService for Hub {
@@ -125,13 +125,16 @@ impl RunService for Hub {
     }
 
     async fn get_run_snapshot(&self, request: Request<v1::GetRunSnapshotRequest>) -> Reply<v1::GetRunSnapshotResponse> {
-        self.read(
-            request,
-            |request| Ok((field::id("run_id", &request.run_id)?, snapshot::parse_limits(&request.into())?)),
-            |tx, (run_id, limits)| snapshot::take(tx, run_id, limits),
-            |snapshot| v1::GetRunSnapshotResponse { snapshot: Some(snapshot) },
-        )
-        .await
+        let request = request.into_inner();
+        let run_id = field::id("run_id", &request.run_id)?;
+        let limits = snapshot::parse_limits(&(&request).into())?;
+        let reading = self.snapshots.start().await?;
+        let read = move |tx: &mut dyn Tx| {
+            let _reading = &reading;
+            snapshot::read_whole(tx, &run_id, &limits)
+        };
+        let snapshot = self.store.read(read).await?;
+        Ok(Response::new(v1::GetRunSnapshotResponse { snapshot: Some(snapshot) }))
     }
 }
 

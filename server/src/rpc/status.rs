@@ -42,7 +42,7 @@ fn to_status(error: &Error, retry_delay: Duration) -> Status {
         Error::NotFound { what, id } => {
             details.set_resource_info(resource_type(*what), id, "", &text);
         }
-        Error::Overloaded | Error::Draining | Error::StoreBusy => {
+        Error::Overloaded | Error::Draining | Error::StoreBusy | Error::ResponseDropped => {
             details.set_retry_info(Some(retry_delay));
         }
         _ => {}
@@ -93,6 +93,7 @@ fn code_and_reason(error: &Error) -> (Code, ErrorReason) {
         Error::StoreBusy => (Code::Unavailable, ErrorReason::StoreBusy),
         Error::RequestIncomplete => (Code::DeadlineExceeded, ErrorReason::RequestIncomplete),
         Error::DeadlineExceeded => (Code::DeadlineExceeded, ErrorReason::DeadlineExceeded),
+        Error::ResponseDropped => (Code::Unavailable, ErrorReason::ResponseDropped),
         Error::Internal(_) => (Code::Internal, ErrorReason::Internal),
     }
 }

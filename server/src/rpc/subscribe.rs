@@ -15,6 +15,7 @@ use super::{EncodedEvent, Hub, field, snapshot};
 use crate::actions::snapshot::SnapshotLimits;
 use crate::domain::event::Event;
 use crate::error::{Error, Result};
+use crate::store::Tx;
 use crate::watch::{EndReason, Message, StartPoint, WatchRequest, Watcher, WatcherEvent};
 
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(15);
@@ -95,9 +96,13 @@ impl Hub {
     /// Reads the snapshot of a run, and returns its parts and its position. Fails if the run does not exist or the spool
     /// is full.
     async fn take_snapshot(&self, run_id: String, limits: SnapshotLimits) -> Result<(SpooledParts, i64)> {
-        let _reading = self.snapshots.acquire().await.map_err(Error::internal)?;
+        let reading = self.snapshots.start().await?;
         let spool = Arc::clone(&self.spool);
-        self.store.read(move |tx| snapshot::take_parts(tx, &run_id, &limits, &spool)).await
+        let read = move |tx: &mut dyn Tx| {
+            let _reading = &reading;
+            snapshot::spool_parts(tx, &run_id, &limits, &spool)
+        };
+        self.store.read(read).await
     }
 }
 

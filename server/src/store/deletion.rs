@@ -1,7 +1,9 @@
 //! This module deletes a run from all tables: a small run in one transaction, and a large run in several transactions.
 
-use super::names::{task_status, verdict};
-use super::{Tx, all, any, first, params, row_limit};
+use std::time::{Duration, Instant};
+
+use super::names::task_status;
+use super::{Tx, any, first, params, row_limit};
 use crate::domain::Key;
 use crate::domain::run::Run;
 use crate::error::Result;
@@ -44,13 +46,11 @@ const EVENTS: OwnedRows = OwnedRows {
         (SELECT position FROM events WHERE run_key = $1 AND deleted_run_id IS NULL LIMIT $2)",
 };
 
-const DEPENDENCIES: OwnedRows = OwnedRows {
-    count: "SELECT COUNT(*) FROM
-        (SELECT 1 FROM tasks t JOIN task_dependencies d ON d.task_key = t.key WHERE t.run_key = $1 LIMIT $2) counted",
-    delete: "DELETE FROM task_dependencies WHERE (task_key, depends_on_key) IN
-        (SELECT d.task_key, d.depends_on_key FROM tasks t JOIN task_dependencies d ON d.task_key = t.key
-        WHERE t.run_key = $1 LIMIT $2)",
-};
+const COUNT_DEPENDENCIES: &str = "SELECT COUNT(*) FROM
+    (SELECT 1 FROM tasks t JOIN task_dependencies d ON d.task_key = t.key WHERE t.run_key = $1 LIMIT $2) counted";
+
+/// Number of rows that one statement deletes. A row can have 3 MiB, so a statement for more rows could take too long.
+const ROWS_PER_STATEMENT: usize = 16;
 
 /// Returns whether a run has more than `tasks` tasks or more than `rows` rows in all tables.
 pub fn is_larger(tx: &mut dyn Tx, run_key: Key, tasks: usize, rows: usize) -> Result<bool> {
@@ -58,8 +58,8 @@ pub fn is_larger(tx: &mut dyn Tx, run_key: Key, tasks: usize, rows: usize) -> Re
         return Ok(true);
     }
     let mut remaining = row_limit(rows);
-    for owned in OWNED.iter().chain([&EVENTS, &DEPENDENCIES]) {
-        let count: Option<i64> = first(tx, owned.count, params![run_key, remaining + 1], |row| row.take())?;
+    for count in OWNED.iter().chain([&EVENTS]).map(|owned| owned.count).chain([COUNT_DEPENDENCIES]) {
+        let count: Option<i64> = first(tx, count, params![run_key, remaining + 1], |row| row.take())?;
         remaining -= count.unwrap_or(0);
         if remaining < 0 {
             return Ok(true);
@@ -68,8 +68,7 @@ pub fn is_larger(tx: &mut dyn Tx, run_key: Key, tasks: usize, rows: usize) -> Re
     Ok(false)
 }
 
-/// Makes a run invisible to callers. Ends the leases and the pending approvals of the run, so that none of them becomes
-/// due.
+/// Makes a run invisible to callers, and ends the leases of the run.
 pub fn hide(tx: &mut dyn Tx, run_key: Key) -> Result<()> {
     record_ended_leases(tx, run_key)?;
     let end_leases = concat!(
@@ -78,43 +77,48 @@ pub fn hide(tx: &mut dyn Tx, run_key: Key) -> Result<()> {
         ", lease_token = NULL WHERE run_key = $1 AND status = ",
         task_status!(IN_PROGRESS)
     );
-    let end_approvals = concat!(
-        "UPDATE approvals SET verdict = ",
-        verdict!(CANCELLED),
-        " WHERE run_key = $1 AND verdict = ",
-        verdict!(PENDING)
-    );
     tx.write(end_leases, params![run_key])?;
-    tx.write(end_approvals, params![run_key])?;
     tx.write("INSERT INTO deleted_runs (run_key) VALUES ($1)", params![run_key])
 }
 
-/// Deletes at most `limit` rows of a hidden run. Returns whether only the rows of the run itself remain.
-pub fn delete_some(tx: &mut dyn Tx, run_key: Key, limit: usize) -> Result<bool> {
-    let mut remaining = row_limit(limit);
-    for owned in [&DEPENDENCIES, &EVENTS].into_iter().chain(&OWNED) {
-        let deleted = tx.execute(owned.delete, params![run_key, remaining])?;
-        remaining -= i64::try_from(deleted).unwrap_or(i64::MAX);
-        if remaining <= 0 {
+/// Deletes rows of a hidden run until `slice` has passed. Returns whether only the rows of the run itself remain.
+pub fn delete_some(tx: &mut dyn Tx, run_key: Key, slice: Duration) -> Result<bool> {
+    let start = Instant::now();
+    for owned in [&EVENTS].into_iter().chain(&OWNED) {
+        while tx.execute(owned.delete, params![run_key, row_limit(ROWS_PER_STATEMENT)])? > 0 {
+            if start.elapsed() >= slice {
+                return Ok(false);
+            }
+        }
+    }
+    while delete_task(tx, run_key)? {
+        if start.elapsed() >= slice {
             return Ok(false);
         }
     }
-    delete_tasks(tx, run_key, remaining)
+    Ok(true)
 }
 
-/// Deletes at most `limit` tasks without dependencies, and the path sets that no other task uses. Returns whether no
-/// task remains.
-fn delete_tasks(tx: &mut dyn Tx, run_key: Key, limit: i64) -> Result<bool> {
-    let sql =
-        "DELETE FROM tasks WHERE key IN (SELECT key FROM tasks WHERE run_key = $1 LIMIT $2) RETURNING path_set_key";
-    let mut path_sets: Vec<Option<Key>> = all(tx, sql, params![run_key, limit], |row| row.take())?;
-    let is_last = row_limit(path_sets.len()) < limit;
-    path_sets.sort_unstable();
-    path_sets.dedup();
-    for key in path_sets.into_iter().flatten() {
-        delete_path_set(tx, key)?;
+/// Deletes a task of a run with at most `ROWS_PER_STATEMENT` of its dependencies and dependents, or only these, if the
+/// task has more. Returns false if the run has no task.
+fn delete_task(tx: &mut dyn Tx, run_key: Key) -> Result<bool> {
+    let next = "SELECT key, path_set_key FROM tasks WHERE run_key = $1 LIMIT 1";
+    let next = first(tx, next, params![run_key], |row| Ok((row.take::<Key>()?, row.take::<Option<Key>>()?)))?;
+    let Some((key, path_set)) = next else { return Ok(false) };
+    let limit = row_limit(ROWS_PER_STATEMENT);
+    let dependencies = "DELETE FROM task_dependencies WHERE task_key = $1 AND depends_on_key IN
+        (SELECT depends_on_key FROM task_dependencies WHERE task_key = $1 LIMIT $2)";
+    let dependents = "DELETE FROM task_dependencies WHERE depends_on_key = $1 AND task_key IN
+        (SELECT task_key FROM task_dependencies WHERE depends_on_key = $1 LIMIT $2)";
+    for sql in [dependencies, dependents] {
+        if row_limit(usize::try_from(tx.execute(sql, params![key, limit])?).unwrap_or(usize::MAX)) == limit {
+            // The task can have further dependencies or dependents.
+            return Ok(true);
+        }
     }
-    Ok(is_last)
+    tx.write("DELETE FROM tasks WHERE key = $1", params![key])?;
+    path_set.map_or(Ok(()), |key| delete_path_set(tx, key))?;
+    Ok(true)
 }
 
 /// Deletes a path set that no task uses. Keeps the path set if a task with the path set was ever leased, because the

@@ -37,7 +37,7 @@ pub struct DueRows {
     /// Keys of the runs that are being cancelled, if the grace period of the run has ended, or if the run has pending
     /// tasks or no leased tasks.
     pub cancellations: Vec<Key>,
-    /// Keys of the runs that the server is deleting.
+    /// Key of a run that the server is deleting. One deletion at a time continues, so that other due rows do not wait.
     pub deletions: Vec<Key>,
     /// Keys of the pending approvals whose expiry time has passed.
     pub approvals: Vec<Key>,
@@ -56,7 +56,7 @@ impl DueRows {
     }
 }
 
-/// Returns the leases, cancellations, deletions and approvals that are due at `now`, at most 100 of each kind, and whether a
+/// Returns the leases, cancellations and approvals that are due at `now`, at most 100 of each kind, a deletion, and whether a
 /// delayed task is due.
 pub fn find(tx: &mut dyn Tx, now: Timestamp) -> Result<DueRows> {
     let leases = concat!(
@@ -77,12 +77,13 @@ pub fn find(tx: &mut dyn Tx, now: Timestamp) -> Result<DueRows> {
     let approvals = concat!(
         "SELECT key FROM approvals WHERE ",
         undecided!(),
-        " AND expire_time <= $1 ORDER BY expire_time LIMIT 100"
+        " AND expire_time <= $1 AND NOT EXISTS (SELECT 1 FROM deleted_runs d WHERE d.run_key = approvals.run_key)
+        ORDER BY expire_time LIMIT 100"
     );
     Ok(DueRows {
         leases: all(tx, leases, params![now], |row| row.take())?,
         cancellations: all(tx, cancellations, params![now], |row| row.take())?,
-        deletions: all(tx, "SELECT run_key FROM deleted_runs LIMIT 100", &[], |row| row.take())?,
+        deletions: all(tx, "SELECT run_key FROM deleted_runs LIMIT 1", &[], |row| row.take())?,
         approvals: all(tx, approvals, params![now], |row| row.take())?,
         has_due_tasks: next_delay_end(tx)?.is_some_and(|time| time <= now),
     })

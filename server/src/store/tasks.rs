@@ -96,7 +96,7 @@ pub fn find_in_run(tx: &mut dyn Tx, run_key: Key, id: &str) -> Result<Option<Exi
 
 /// Returns whether any run has a task with the id `id`.
 pub fn exists(tx: &mut dyn Tx, id: &str) -> Result<bool> {
-    any(tx, "SELECT key FROM tasks WHERE id = $1", params![id])
+    any(tx, "SELECT t.key FROM tasks t JOIN live_runs r ON r.key = t.run_key WHERE t.id = $1", params![id])
 }
 
 /// Inserts a new task without the task's dependencies.

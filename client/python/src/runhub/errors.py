@@ -204,6 +204,10 @@ class DeadlineExceeded(Error, reason=ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED)
     """The deadline of the call passed before the server could answer. The call may have changed state."""
 
 
+class ResponseDropped(Error, reason=ErrorReason.ERROR_REASON_RESPONSE_DROPPED):
+    """The server had no memory for the response. The call may have changed state."""
+
+
 class OtherLog(Error):
     """The server's log is not the log that the subscription follows, so the subscription's cursor is not valid."""
 

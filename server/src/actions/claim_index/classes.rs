@@ -21,7 +21,7 @@ pub struct Classes {
     /// For each capability set, the first class of each run whose tasks can be claimed, in the claim order over all
     /// runs.
     order: HashMap<Key, BTreeSet<RunRank>>,
-    runs: HashMap<Key, ClaimState>,
+    runs: BTreeMap<Key, ClaimState>,
     /// The lists_by_key with classes that the path set of a leased task blocks, by the key of that path set.
     blocked: HashMap<Key, BTreeSet<ListKey>>,
     pub leased: LeasedPaths,
@@ -154,6 +154,17 @@ impl Classes {
     /// Returns the status of a run, or None if the claim state of the run is not known.
     pub fn run_status(&self, run_key: Key) -> Option<RunStatus> {
         self.runs.get(&run_key).map(|run| run.status)
+    }
+
+    /// Returns the number of known runs.
+    pub fn run_count(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Returns the first known run with a key greater than `after`, or the first known run if there is no such run.
+    pub fn run_after(&self, after: Key) -> Option<Key> {
+        let after = (Bound::Excluded(after), Bound::Unbounded);
+        self.runs.range(after).next().or_else(|| self.runs.first_key_value()).map(|(key, _)| *key)
     }
 
     /// Returns the path of the repository of a known run.

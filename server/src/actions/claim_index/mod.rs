@@ -55,6 +55,10 @@ struct Index {
     next_delay_end: Option<Timestamp>,
     /// The runs that have become active again, whose classes the index has not read yet.
     unread_runs: Vec<RunCursor>,
+    /// Number of times that the index has read changes.
+    syncs: u64,
+    /// The run whose existence the index has checked last.
+    checked_run: Key,
     /// The transaction that used the index last.
     transaction: Transaction,
     /// The changes of the index since the last transaction that is known to be committed.
@@ -74,6 +78,11 @@ impl ClaimIndex {
     /// Returns an index that uses the cached decisions of `overlaps`. The index is not loaded yet.
     pub fn new(overlaps: Arc<Overlaps>) -> Self {
         Self { overlaps, ..Self::default() }
+    }
+
+    /// Returns the number of runs in the index, for use in tests.
+    pub fn run_count(&self) -> usize {
+        self.lock().as_ref().map_or(0, |index| index.classes.run_count())
     }
 
     /// Returns whether the index is loaded.

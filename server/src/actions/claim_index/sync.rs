@@ -14,6 +14,9 @@ use crate::store::{Signal, Tx, VersionCursor, due, path_sets, runs};
 /// ends. Reading this number of rows takes one to two milliseconds.
 const ROWS: usize = 1_000;
 
+/// Number of times that the index reads changes until the index checks whether a run still exists.
+const SYNCS_PER_CHECK: u64 = 16;
+
 /// A value of `Index::synced_version` that differs from every claim version.
 const NEVER_SYNCED: i64 = -1;
 
@@ -139,8 +142,20 @@ impl Index {
         if is_complete {
             self.next_delay_end = due::next_delay_end(tx)?;
             self.synced_version = version;
+            self.syncs += 1;
+            if self.syncs.is_multiple_of(SYNCS_PER_CHECK) {
+                self.check_next_run(tx)?;
+            }
         }
         Ok(is_complete && !self.has_due_tasks(tx))
+    }
+
+    /// Checks whether the next run of the index still exists. If a run ends and is deleted between two claims, the index
+    /// finds no changed row of the run, so without the check the run would stay in the index.
+    fn check_next_run(&mut self, tx: &mut dyn Tx) -> Result<()> {
+        let Some(run_key) = self.classes.run_after(self.checked_run) else { return Ok(()) };
+        self.checked_run = run_key;
+        self.refresh_run(tx, run_key)
     }
 
     fn has_due_tasks(&self, tx: &dyn Tx) -> bool {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// Maximum size of a small message, in bytes. Small messages have a share of the budget of their own, so that large
 /// messages can't delay the calls of most agents.
 const SMALL_BYTES: usize = 64 * 1024;
-/// The part of the budget that each of three uses has at most: small messages, requests of the admission class FIRST,
-/// and the messages of one connection.
+/// The divisor of the budget for the share of small messages, for the share of FIRST requests, and for the share of each
+/// connection.
 const EIGHTH: usize = 8;
 
 /// The memory for the messages of a server, in bytes. The budget has three shares: an eighth for small messages, an
@@ -61,14 +61,9 @@ impl ConnectionBudget {
         reserved.or_else(|| self.reserve_from(general, bytes))
     }
 
-    /// Takes the memory for the response of a call that has changed state, even if no share has enough bytes. The server
-    /// must send such a response, because the caller would otherwise believe that nothing has changed.
-    pub fn take_response(&self, bytes: usize) -> Reservation {
-        self.reserve_response(bytes).unwrap_or_else(|| {
-            let shares = [Arc::clone(&self.connection), Arc::clone(&self.budget.general)];
-            shares.iter().for_each(|share| share.take(bytes));
-            Reservation { shares, bytes }
-        })
+    /// Returns whether the server has memory for a response of `bytes`. Another call can reserve the memory first.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.budget.general.has_room(bytes)
     }
 
     fn reserve_from(&self, share: &Arc<Share>, bytes: usize) -> Option<Reservation> {
@@ -89,18 +84,9 @@ pub struct Reservation {
     bytes: usize,
 }
 
-impl Reservation {
-    /// Releases the reserved bytes beyond `bytes`.
-    pub fn shrink_to(&mut self, bytes: usize) {
-        let surplus = self.bytes.saturating_sub(bytes);
-        self.shares.iter().for_each(|share| share.release(surplus));
-        self.bytes -= surplus;
-    }
-}
-
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.shrink_to(0);
+        self.shares.iter().for_each(|share| share.release(self.bytes));
     }
 }
 
@@ -121,9 +107,8 @@ impl Share {
         self.used.fetch_update(Relaxed, Relaxed, add).is_ok()
     }
 
-    /// Reserves bytes even if the share has not enough free bytes. The share is then used beyond its size.
-    fn take(&self, bytes: usize) {
-        self.used.fetch_add(bytes, Relaxed);
+    fn has_room(&self, bytes: usize) -> bool {
+        self.used.load(Relaxed).checked_add(bytes).is_some_and(|used| used <= self.bytes)
     }
 
     fn release(&self, bytes: usize) {
@@ -178,24 +163,12 @@ mod tests {
     }
 
     #[test]
-    fn response_of_a_change_is_taken_beyond_the_budget() {
+    fn room_is_the_rest_of_the_general_share() {
         let budget = Arc::new(Budget::new(160 * MIB));
-        let large = reserve_all(&budget, MIB, false);
-        let taken = budget.for_connection().take_response(2 * MIB);
-        drop(large);
-        assert_eq!(used(&budget), [0, 0, 2 * MIB]);
-        drop(taken);
-        assert_eq!(used(&budget), [0, 0, 0]);
-    }
-
-    #[test]
-    fn shrinking_releases_the_surplus() {
-        let budget = Arc::new(Budget::new(160 * MIB));
-        let mut reservation = budget.for_connection().reserve_response(16 * MIB).unwrap();
-        reservation.shrink_to(MIB);
-        assert_eq!(used(&budget), [0, 0, MIB]);
-        reservation.shrink_to(2 * MIB);
-        drop(reservation);
-        assert_eq!(used(&budget), [0, 0, 0]);
+        let reserved: Vec<_> = (0..8).map(|_| budget.for_connection().reserve_response(13 * MIB).unwrap()).collect();
+        assert!(budget.for_connection().has_room(16 * MIB));
+        assert!(!budget.for_connection().has_room(17 * MIB));
+        drop(reserved);
+        assert!(budget.for_connection().has_room(120 * MIB));
     }
 }

@@ -3,12 +3,12 @@
 
 pub mod budget;
 mod deadline;
-mod large;
 mod request;
 mod response;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -18,8 +18,7 @@ use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
 use runhub_api::Rpc;
 use runhub_api::v1;
-use tokio::time::timeout;
-use tonic::Status;
+use tokio::time::{sleep, timeout};
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response, StatusCode};
 use tonic::service::Routes;
@@ -27,7 +26,6 @@ use tower::ServiceExt;
 use tracing::Instrument;
 
 use self::budget::{Budget, ConnectionBudget, Reservation};
-use self::large::LargeResponses;
 pub use self::response::ResponseBody;
 use self::response::{EncodedResponse, send_stream};
 use super::admission::Admission;
@@ -35,6 +33,13 @@ use super::trace;
 use super::trace::ResponseLog;
 use crate::connections::Activity;
 use crate::error::{Error, Result};
+
+/// The start of the paths of health checks.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+
+/// Delay of the refusal of a call on an overloaded server. Without the delay, callers that repeat refused calls
+/// immediately would use the processor time that the admitted calls need.
+const REFUSAL_DELAY: Duration = Duration::from_millis(25);
 
 /// The services of the API, and the limits of the calls. Clones share the limits.
 #[derive(Clone)]
@@ -44,7 +49,6 @@ struct Shared {
     routes: Routes,
     budget: Arc<Budget>,
     admission: Admission,
-    large_responses: LargeResponses,
     log: ResponseLog,
 }
 
@@ -55,7 +59,6 @@ impl Calls {
             routes: routes.prepare(),
             budget: Arc::new(Budget::new(max_buffered)),
             admission: Admission::default(),
-            large_responses: LargeResponses::new(),
             log: ResponseLog::default(),
         }))
     }
@@ -88,68 +91,82 @@ impl HyperService<Request<Incoming>> for ConnectionCalls {
 
 impl ConnectionCalls {
     async fn serve(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        let call = self.activity.open_call();
         if request.version() != Version::HTTP_2 {
-            return send_stream(refuse_http1(), &self.activity);
+            return send_stream(refuse_http1(), call);
         }
-        let response = match Rpc::find_by_path(request.uri().path()) {
+        let path = request.uri().path();
+        let response = match Rpc::find_by_path(path) {
             Some(rpc) => self.serve_rpc(rpc, request).await,
-            // Health, reflection, and paths that do not exist.
-            None => Ok(send_stream(self.call_service(request.map(Body::new)).await, &self.activity)),
+            None if path.starts_with(HEALTH) => self.serve_health(request).await,
+            // Reflection, and paths that do not exist.
+            None => Ok(Answer::Stream(self.call_service(request.map(Body::new)).await)),
         };
-        let response = response.unwrap_or_else(|error| send_stream(self.to_status(error).into_http(), &self.activity));
+        let response = match response {
+            Ok(Answer::Stream(response)) => send_stream(response, call),
+            Ok(Answer::Unary(response, reservation)) => response.send(reservation, call),
+            Err(error) => send_stream(self.refuse(error).await, call),
+        };
         self.calls.log.record(&response);
         response
     }
 
+    /// Returns the response to a call that the server refuses, or whose response the server drops.
+    async fn refuse(&self, error: Error) -> Response<Body> {
+        let status = match error {
+            Error::Overloaded => {
+                sleep(REFUSAL_DELAY).await;
+                self.calls.admission.new_refusal()
+            }
+            error => error.into(),
+        };
+        status.into_http()
+    }
+
+    async fn serve_health(&self, request: Request<Incoming>) -> Result<Answer> {
+        let (head, body) = request.into_parts();
+        let read = request::read(body, |bytes| self.budget.reserve_request(bytes, true)).await?;
+        Ok(Answer::Stream(self.call_service(Request::from_parts(head, Body::new(read))).await))
+    }
+
     /// Serves a call of the API, within the time that the caller has set.
-    async fn serve_rpc(&self, rpc: &Rpc, request: Request<Incoming>) -> Result<Response<ResponseBody>> {
+    async fn serve_rpc(&self, rpc: &Rpc, request: Request<Incoming>) -> Result<Answer> {
         match deadline::parse(request.headers()) {
             Some(time) => timeout(time, self.serve_in_time(rpc, request)).await.unwrap_or(Err(Error::DeadlineExceeded)),
             None => self.serve_in_time(rpc, request).await,
         }
     }
 
-    async fn serve_in_time(&self, rpc: &Rpc, request: Request<Incoming>) -> Result<Response<ResponseBody>> {
+    async fn serve_in_time(&self, rpc: &Rpc, request: Request<Incoming>) -> Result<Answer> {
         let (head, body) = request.into_parts();
         let is_first = rpc.admission == v1::Admission::First;
         let read = request::read(body, |bytes| self.budget.reserve_request(bytes, is_first)).await?;
-        let request = Request::from_parts(head, Body::new(Full::new(read.bytes)));
+        let request = Request::from_parts(head, Body::new(read));
         if rpc.streams {
-            return Ok(send_stream(self.call_service(request).await, &self.activity));
+            return Ok(Answer::Stream(self.call_service(request).await));
         }
-        let large = self.calls.large_responses.reserve(rpc, &self.budget).await?;
+        // Do not create a large response that the server would have to drop.
+        if rpc.max_response_bytes.is_some_and(|bytes| !self.budget.has_room(bytes)) {
+            return Err(Error::Overloaded);
+        }
         let permit = self.calls.admission.admit(rpc)?;
         let response = EncodedResponse::encode(self.call_service(request).await).await.map_err(Error::internal)?;
-        drop((permit, read.reservation));
-        let reservation = self.reserve_response(rpc, large.map(|large| large.reservation), response.bytes())?;
-        Ok(response.send(Some(reservation), &self.activity))
-    }
-
-    /// Returns the reserved memory for a response of `bytes`. `reserved` is the memory that was reserved for the largest
-    /// response. Fails with `Error::Overloaded` if the memory can't be reserved. A call that has changed state never
-    /// fails.
-    fn reserve_response(&self, rpc: &Rpc, reserved: Option<Reservation>, bytes: usize) -> Result<Reservation> {
-        match reserved {
-            Some(mut reservation) => {
-                reservation.shrink_to(bytes);
-                Ok(reservation)
-            }
-            None if rpc.mutates => Ok(self.budget.take_response(bytes)),
-            None => self.budget.reserve_response(bytes).ok_or(Error::Overloaded),
-        }
+        drop(permit);
+        let dropped = if rpc.mutates { Error::ResponseDropped } else { Error::Overloaded };
+        let reservation = self.budget.reserve_response(response.bytes()).ok_or(dropped)?;
+        Ok(Answer::Unary(response, reservation))
     }
 
     async fn call_service(&self, request: Request<Body>) -> Response<Body> {
         let Ok(response) = self.calls.routes.clone().oneshot(request).await;
         response
     }
+}
 
-    fn to_status(&self, error: Error) -> Status {
-        match error {
-            Error::Overloaded => self.calls.admission.new_refusal(),
-            error => error.into(),
-        }
-    }
+/// The response of a service.
+enum Answer {
+    Unary(EncodedResponse, Reservation),
+    Stream(Response<Body>),
 }
 
 /// Returns the response to a request in another version of HTTP, such as the request of a browser.

@@ -1,9 +1,13 @@
 //! This module reads the whole request of a call before the call is served. A call that waits for the rest of its
 //! request takes no place in service, and the memory for the request is reserved before the request arrives.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
+use hyper::body::Frame;
 use prost::bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::codegen::Body;
@@ -12,20 +16,34 @@ use super::budget::Reservation;
 use crate::domain::limits;
 use crate::error::{Error, Result};
 
-/// Number of bytes of a message for which the server waits 1 s longer. A client that sends a large message over a slow
-/// connection thus has enough time, but a client that sends single bytes has not.
+/// Number of bytes of a message for which the server waits 1 s longer, so that a large message can arrive over a slow
+/// connection. A client that sends single bytes times out.
 const BYTES_PER_SECOND: usize = 64 * 1024;
 /// Size of the prefix of a gRPC message: a flag for compression, and the length of the message (4 bytes).
 const PREFIX_BYTES: usize = 5;
 /// Maximum time that the server waits for the rest of a refused request.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The request of a call.
+/// The complete request of a call, as the body for the service. The memory is reserved until the service has decoded the
+/// request and drops the body.
 pub struct ReadRequest {
     /// The gRPC message with its prefix, or no bytes if the client sent no message.
-    pub bytes: Bytes,
-    /// The memory of the message.
-    pub reservation: Option<Reservation>,
+    bytes: Bytes,
+    _reservation: Option<Reservation>,
+}
+
+impl Body for ReadRequest {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let bytes = std::mem::take(&mut self.bytes);
+        Poll::Ready(if bytes.is_empty() { None } else { Some(Ok(Frame::data(bytes))) })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_empty()
+    }
 }
 
 /// Reads the request of a call. `reserve` reserves the memory for a number of bytes. Fails with `Error::Overloaded` if
@@ -42,20 +60,20 @@ where
         }
         match body.next_bytes().await? {
             Some(bytes) => append(&mut message, bytes),
-            None => return Ok(ReadRequest { bytes: message, reservation: None }),
+            None => return Ok(ReadRequest { bytes: message, _reservation: None }),
         }
     };
     let size = PREFIX_BYTES + length;
     if length > limits::REQUEST_BYTES {
         // tonic refuses the message by its prefix and does not need the rest.
-        return Ok(ReadRequest { bytes: message, reservation: None });
+        return Ok(ReadRequest { bytes: message, _reservation: None });
     }
     let Some(reservation) = reserve(size) else {
         drain(&mut body.body).await;
         return Err(Error::Overloaded);
     };
     let bytes = body.read_message(message, size).await?;
-    Ok(ReadRequest { bytes, reservation: Some(reservation) })
+    Ok(ReadRequest { bytes, _reservation: Some(reservation) })
 }
 
 /// Returns the length in the prefix of a message, or None if the prefix is incomplete.
@@ -139,11 +157,8 @@ async fn drain(body: &mut (impl Body<Data = Bytes> + Unpin)) {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
     use futures_util::{StreamExt, stream};
     use http_body_util::StreamBody;
-    use hyper::body::Frame;
 
     use super::super::budget::Budget;
     use super::*;
@@ -179,7 +194,7 @@ mod tests {
                 let body = request(message(length), size, Duration::ZERO, true);
                 let read = read_request(body).await.unwrap_or_else(|error| panic!("{length} by {size}: {error}"));
                 assert_eq!(read.bytes, message(length), "{length} by {size}");
-                assert!(read.reservation.is_some());
+                assert!(read._reservation.is_some());
             }
         }
     }
@@ -187,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn empty_request_is_left_to_tonic() {
         let read = read_request(request(Vec::new(), 1, Duration::ZERO, true)).await.unwrap();
-        assert!(read.bytes.is_empty() && read.reservation.is_none());
+        assert!(read.bytes.is_empty() && read._reservation.is_none());
     }
 
     #[tokio::test]

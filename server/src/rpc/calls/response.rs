@@ -2,7 +2,6 @@
 //! has made room for the part, so the server knows whether the client reads the response.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http_body_util::BodyExt;
@@ -15,15 +14,15 @@ use tonic::codegen::http::{HeaderMap, Response};
 use hyper::body::Frame;
 
 use super::budget::Reservation;
-use crate::connections::{Activity, record_part};
+use crate::connections::{OpenCall, record_part};
 
 /// Maximum size of a part of a unary response, in bytes.
-const PART_BYTES: usize = 64 * 1024;
+const PART_BYTES: usize = 16 * 1024;
 
 /// The body of a response on a connection.
 pub struct ResponseBody {
     content: Content,
-    activity: Arc<Activity>,
+    call: OpenCall,
 }
 
 enum Content {
@@ -58,17 +57,17 @@ impl EncodedResponse {
     }
 
     /// Returns the response for sending. `reservation` is the memory of the message.
-    pub fn send(self, reservation: Option<Reservation>, activity: &Arc<Activity>) -> Response<ResponseBody> {
+    pub fn send(self, reservation: Reservation, call: OpenCall) -> Response<ResponseBody> {
         self.0.map(|encoded| ResponseBody {
-            content: Content::Unary(Encoded { reservation, ..encoded }),
-            activity: Arc::clone(activity),
+            content: Content::Unary(Encoded { reservation: Some(reservation), ..encoded }),
+            call,
         })
     }
 }
 
 /// Returns a response with a stream of messages for sending.
-pub fn send_stream(response: Response<Body>, activity: &Arc<Activity>) -> Response<ResponseBody> {
-    response.map(|body| ResponseBody { content: Content::Stream(body), activity: Arc::clone(activity) })
+pub fn send_stream(response: Response<Body>, call: OpenCall) -> Response<ResponseBody> {
+    response.map(|body| ResponseBody { content: Content::Stream(body), call })
 }
 
 impl HttpBody for ResponseBody {
@@ -81,7 +80,7 @@ impl HttpBody for ResponseBody {
             Content::Stream(body) => ready!(Pin::new(body).poll_frame(context)),
         };
         if matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
-            self.activity.record_sent();
+            self.call.activity().record_sent();
         }
         Poll::Ready(frame)
     }
@@ -103,8 +102,8 @@ impl Encoded {
             return self.trailers.take().map(Frame::trailers);
         }
         record_part(true);
-        // The last byte is a part of its own. hyper asks for that part when the client has made room for all other
-        // bytes, so a message in the buffers of HTTP/2 keeps its memory reserved and can time out.
+        // The last byte is a part of its own. hyper sends this part, and asks for the trailers, only after the client has
+        // made room for all other bytes. Until then, the memory stays reserved, and the call can time out.
         let size = match self.message.len() {
             1 => 1,
             length => (length - 1).min(PART_BYTES),
@@ -115,12 +114,15 @@ impl Encoded {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::connections::Activity;
 
     fn new_body(message: &[u8]) -> ResponseBody {
         let message = Bytes::copy_from_slice(message);
         let encoded = Encoded { message, trailers: Some(HeaderMap::new()), reservation: None };
-        ResponseBody { content: Content::Unary(encoded), activity: Arc::default() }
+        ResponseBody { content: Content::Unary(encoded), call: Arc::<Activity>::default().open_call() }
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! This module converts the snapshot of a run to messages of the API: one message for GetRunSnapshot, or the parts with
 //! which a subscription starts.
 
+pub mod reads;
 pub mod spool;
 
 use std::sync::Arc;
@@ -67,7 +68,7 @@ fn parse_limit(field: &str, value: i32) -> Result<Option<usize>> {
 
 /// Reads the snapshot of a run and returns the snapshot as one message. Runs on a reader's thread, because the
 /// conversion of a large snapshot is slow. Fails as soon as the response would be larger than `limits::SNAPSHOT_BYTES`.
-pub fn take(tx: &mut dyn Tx, run_id: &str, limits: &SnapshotLimits) -> Result<v1::RunSnapshot> {
+pub fn read_whole(tx: &mut dyn Tx, run_id: &str, limits: &SnapshotLimits) -> Result<v1::RunSnapshot> {
     let mut whole = Part::default();
     let position = snapshot::read(tx, run_id, limits, &mut |entry| {
         whole.add(entry);
@@ -81,7 +82,7 @@ pub fn take(tx: &mut dyn Tx, run_id: &str, limits: &SnapshotLimits) -> Result<v1
 
 /// Reads the snapshot of a run, and returns its encoded parts and its position. Runs on a reader's thread. The first
 /// part contains the run, and the last part contains the position. Fails with `Error::Overloaded` if the spool is full.
-pub fn take_parts(
+pub fn spool_parts(
     tx: &mut dyn Tx,
     run_id: &str,
     limits: &SnapshotLimits,

@@ -9,20 +9,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use prost::bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
+
+/// Maximum size of a first part in memory, in bytes. A part can be larger than other parts if one entry is large.
+const FIRST_BYTES: usize = 128 * 1024;
 
 /// The temporary files of all subscriptions.
 pub struct Spool {
     folder: PathBuf,
     max_bytes: u64,
     used_bytes: AtomicU64,
+    /// One permit for each file, because the process can open a limited number of files.
+    files: Arc<Semaphore>,
 }
 
 impl Spool {
-    /// Returns a spool whose files are in `folder` and have at most `max_bytes` in total.
-    pub fn new(folder: PathBuf, max_bytes: u64) -> Self {
-        Self { folder, max_bytes, used_bytes: AtomicU64::new(0) }
+    /// Returns a spool of at most `max_files` files in `folder`, which have at most `max_bytes` in total.
+    pub fn new(folder: PathBuf, max_bytes: u64, max_files: usize) -> Self {
+        Self { folder, max_bytes, used_bytes: AtomicU64::new(0), files: Arc::new(Semaphore::new(max_files)) }
     }
 }
 
@@ -31,12 +37,14 @@ struct SpoolFile {
     spool: Arc<Spool>,
     bytes: u64,
     file: BufWriter<File>,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl SpoolFile {
     fn create(spool: Arc<Spool>) -> Result<Self> {
+        let permit = Arc::clone(&spool.files).try_acquire_owned().map_err(|_| Error::Overloaded)?;
         let file = tempfile::tempfile_in(&spool.folder).map_err(Error::internal)?;
-        Ok(Self { spool, bytes: 0, file: BufWriter::new(file) })
+        Ok(Self { spool, bytes: 0, file: BufWriter::new(file), _permit: permit })
     }
 
     /// Writes bytes to the end of the file. Fails with `Error::Overloaded` if the spool would exceed its size.
@@ -83,10 +91,11 @@ impl PartsWriter {
         Self { spool, parts: SpooledParts::default() }
     }
 
-    /// Writes the next part. Fails with `Error::Overloaded` if the spool would exceed its size.
+    /// Writes the next part. Fails with `Error::Overloaded` if the spool would exceed its size or
+    /// its number of files.
     pub fn write(&mut self, part: &[u8]) -> Result<()> {
         let Self { spool, parts } = self;
-        if parts.first.is_none() {
+        if parts.first.is_none() && parts.lengths.is_empty() && part.len() <= FIRST_BYTES {
             parts.first = Some(Bytes::copy_from_slice(part));
             return Ok(());
         }
@@ -137,7 +146,7 @@ mod tests {
 
     fn new_spool(max_bytes: u64) -> (Arc<Spool>, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
-        (Arc::new(Spool::new(folder.path().to_owned(), max_bytes)), folder)
+        (Arc::new(Spool::new(folder.path().to_owned(), max_bytes, 1)), folder)
     }
 
     async fn read_all(mut parts: SpooledParts) -> Vec<Bytes> {
@@ -168,9 +177,10 @@ mod tests {
         let mut first = PartsWriter::new(Arc::clone(&spool));
         first.write(&[1; 500]).unwrap();
         first.write(&[1; 80]).unwrap();
+        assert_eq!(first.write(&[1; 30]), Err(Error::Overloaded), "100 bytes at most");
         let mut second = PartsWriter::new(Arc::clone(&spool));
         second.write(&[2; 500]).unwrap();
-        assert_eq!(second.write(&[2; 30]), Err(Error::Overloaded));
+        assert_eq!(second.write(&[2; 10]), Err(Error::Overloaded), "one file at most");
         drop(first);
         second.write(&[2; 30]).unwrap();
         drop(second);

@@ -711,15 +711,16 @@ export const GetRunSnapshotResponseSchema: GenMessage<GetRunSnapshotResponse> = 
  * own comment, every RPC can return these errors:
  * - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed or over a limit. A google.rpc.BadRequest names the
  *   field.
- * - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls, or has no
- *   memory for the request or the response.
+ * - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls, or the
+ *   memory for requests and responses is used up.
  * - UNAVAILABLE / DRAINING: the server is shutting down.
  * - UNAVAILABLE / STORE_BUSY: another program has locked the database.
  * - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the request did not arrive within 10 s, and 1 s more for each 64 KiB.
  * - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline of the call passed before the server could answer.
+ * - UNAVAILABLE / RESPONSE_DROPPED: the memory for responses is used up. The call may have changed state.
  * - INTERNAL / INTERNAL: the server has a bug, or the server's disk is failing.
  *
- * An error with the reason OVERLOADED, DRAINING or STORE_BUSY includes a google.rpc.RetryInfo. Repeat the call with the
+ * An error with the reason OVERLOADED, DRAINING, STORE_BUSY or RESPONSE_DROPPED includes a google.rpc.RetryInfo. Repeat the call with the
  * same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
  *
  * The server returns OVERLOADED in three cases. First, the server is already serving 512 calls of RPCs with
@@ -731,9 +732,9 @@ export const GetRunSnapshotResponseSchema: GenMessage<GetRunSnapshotResponse> = 
  *
  * The server keeps a request in memory until the call ends, and a response until the client has received the response.
  * Both use at most 256 MiB in total (`runhub serve --max-buffered`). One connection uses at most an eighth of the
- * memory. Messages of at most 64 KiB have an eighth of their own, and so have requests of RPCs with ADMISSION_FIRST. A
- * call that changes state never fails because of its response. If a client receives no byte of a response for 30 s, the
- * server resets the call.
+ * memory. Messages of at most 64 KiB have an eighth of their own, and so have requests of RPCs with ADMISSION_FIRST. If
+ * the memory for the response of a call that changes state is used up, the server returns RESPONSE_DROPPED instead of
+ * OVERLOADED. If a client receives no byte of a response for 30 s, the server resets the call.
  *
  * Every request that changes state, except HeartbeatRequest, has a `request_id`: 1 to 128 bytes of printable text,
  * preferably a UUIDv7. A duplicate request has the request_id and the content of an earlier call of the same RPC. The
@@ -932,7 +933,7 @@ export const RunService: GenService<{
    *
    * From the response on, every call that names the run or something that belongs to the run returns NOT_FOUND. If the
    * run has more than 1,000 tasks or more than 10,000 rows in all, the server deletes the rows after the response, in
-   * transactions of at most 1,000 rows. A restart of the server continues the deletion.
+   * transactions of about 10 ms. A restart of the server continues the deletion.
    *
    * Appends the event `run_deleted`, which is the run's last event. If the server deletes the rows after the response,
    * the server first appends the event `run_delete_requested`. The server removes this event when the server appends
