@@ -17,6 +17,11 @@ impl EncodedResponse {
         self.0.len()
     }
 
+    /// Returns the encoded message.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
     /// Returns whether the encoded message has no bytes. A message without fields is valid and has no bytes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -124,14 +124,15 @@ impl Server {
         let sweeper = Sweeper::new(store.clone(), Arc::clone(&clock), Arc::clone(&waiters));
         let housekeeping = housekeeping::run(store.clone(), Arc::clone(&clock), config.keep, draining.clone());
         let following = Arc::clone(&tail).follow(store.clone(), draining.clone());
-        let spool = Spool::new(folder_of(&config.db), config.max_spool, config.max_spool_files);
-        let hub = Hub::new(store.clone(), clock, waiters, tail, spool, config.default_lease, draining.clone());
+        let spool = Arc::new(Spool::new(folder_of(&config.db), config.max_spool, config.max_spool_files));
+        let hub =
+            Hub::new(store.clone(), clock, waiters, tail, Arc::clone(&spool), config.default_lease, draining.clone());
         let (health, routes) = build_routes(&hub).await?;
         let mut in_background = JoinSet::new();
         in_background.spawn(sweeper.run(draining.clone()));
         in_background.spawn(housekeeping);
         in_background.spawn(following);
-        let calls = Calls::new(routes, config.max_buffered);
+        let calls = Calls::new(routes, config.max_buffered, spool);
         let mut serving = Box::pin(listener.serve(calls, config.max_connections, draining));
         tokio::select! {
             () = &mut serving => {}

@@ -26,7 +26,8 @@ const MAX_MIB: f64 = 512.0;
 
 /// Pause between two calls of the well-behaved client.
 const PAUSE: Duration = Duration::from_millis(2);
-/// Number of tasks of the run with a large snapshot, and the size of the objective of each task. The snapshot has 14 MB.
+/// Number of tasks of the run with a large snapshot, and the size of the objective of each task. The snapshot has 14
+/// MB.
 const LARGE_TASKS: usize = 224;
 const OBJECTIVE_BYTES: usize = 62_000;
 

@@ -98,7 +98,8 @@ impl Drop for RawConnection {
 }
 
 impl RawRequest {
-    /// Sends a part of the request as fast as the server accepts it. `is_last` states whether the part is the last part.
+    /// Sends a part of the request as fast as the server accepts it. `is_last` states whether the part is the last
+    /// part.
     ///
     /// # Errors
     /// Fails if the server has ended the call.

@@ -76,8 +76,8 @@ const (
 	// FAILED_PRECONDITION: the digest in the request differs from the approval's `subject_digest`, or the approval has no
 	// digest and therefore can't be consumed.
 	ErrorReason_ERROR_REASON_DIGEST_MISMATCH ErrorReason = 15
-	// FAILED_PRECONDITION: the snapshot of the run exceeds 16 MiB, the limit of GetRunSnapshot. Request fewer entries with
-	// `task_limit`, `approval_limit` and `artifact_limit`, or subscribe with FROM_SNAPSHOT, which has no such limit.
+	// FAILED_PRECONDITION: the snapshot of the run exceeds 16 MiB, the limit of GetRunSnapshot. Request fewer entries
+	// with `task_limit`, `approval_limit` and `artifact_limit`, or subscribe with FROM_SNAPSHOT, which has no such limit.
 	ErrorReason_ERROR_REASON_SNAPSHOT_TOO_LARGE ErrorReason = 16
 	// ABORTED: the `revision` of the run, agent state or approval differs from `expected_revision`. Read the current
 	// revision, then retry. Metadata: `expected`, `actual`.
@@ -104,15 +104,15 @@ const (
 	// INTERNAL: the server has a bug, or the server's disk is failing. The text of the error contains an id. The server's
 	// log contains the cause of the error under the same id.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 24
-	// DEADLINE_EXCEEDED: the client did not send the whole request in time. A request must arrive within 10 s, and a large
-	// request has 1 s more for each 64 KiB. The call has changed nothing.
+	// DEADLINE_EXCEEDED: the client did not send the whole request in time. A request must arrive within 10 s, and a
+	// large request has 1 s more for each 64 KiB. The call has changed nothing.
 	ErrorReason_ERROR_REASON_REQUEST_INCOMPLETE ErrorReason = 25
-	// DEADLINE_EXCEEDED: the deadline that the client set for the call passed before the server could answer. The call may
-	// have changed state, so repeat the call with the same request_id.
+	// DEADLINE_EXCEEDED: the deadline that the client set for the call passed before the server could answer. The call
+	// may have changed state, so repeat the call with the same request_id.
 	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 26
 	// UNAVAILABLE: the memory for responses is used up, because clients do not read their responses. The call may have
-	// changed state. Repeat the call with the same request_id after the delay in `google.rpc.RetryInfo`, so that the server
-	// returns the response to the first call.
+	// changed state. Repeat the call with the same request_id after the delay in `google.rpc.RetryInfo`, so that the
+	// server returns the response to the first call.
 	ErrorReason_ERROR_REASON_RESPONSE_DROPPED ErrorReason = 27
 )
 

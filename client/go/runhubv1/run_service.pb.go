@@ -1181,9 +1181,11 @@ type GetRunSnapshotRequest struct {
 	// The maximum number of tasks to return in each list of tasks. The server returns the newest tasks. The value 0 means
 	// all tasks.
 	TaskLimit int32 `protobuf:"varint,4,opt,name=task_limit,json=taskLimit,proto3" json:"task_limit,omitempty"`
-	// The maximum number of approvals to return. The server returns the newest approvals. The value 0 means all approvals.
+	// The maximum number of approvals to return. The server returns the newest approvals. The value 0 means all
+	// approvals.
 	ApprovalLimit int32 `protobuf:"varint,5,opt,name=approval_limit,json=approvalLimit,proto3" json:"approval_limit,omitempty"`
-	// The maximum number of artifacts to return. The server returns the newest artifacts. The value 0 means all artifacts.
+	// The maximum number of artifacts to return. The server returns the newest artifacts. The value 0 means all
+	// artifacts.
 	ArtifactLimit int32 `protobuf:"varint,6,opt,name=artifact_limit,json=artifactLimit,proto3" json:"artifact_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

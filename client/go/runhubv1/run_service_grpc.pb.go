@@ -57,8 +57,8 @@ const (
 //   - UNAVAILABLE / RESPONSE_DROPPED: the memory for responses is used up. The call may have changed state.
 //   - INTERNAL / INTERNAL: the server has a bug, or the server's disk is failing.
 //
-// An error with the reason OVERLOADED, DRAINING, STORE_BUSY or RESPONSE_DROPPED includes a google.rpc.RetryInfo. Repeat the call with the
-// same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
+// An error with the reason OVERLOADED, DRAINING, STORE_BUSY or RESPONSE_DROPPED includes a google.rpc.RetryInfo. Repeat
+// the call with the same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
 //
 // The server returns OVERLOADED in three cases. First, the server is already serving 512 calls of RPCs with
 // ADMISSION_LIMITED. This limit does not apply to RPCs with ADMISSION_FIRST or ADMISSION_OPEN: see the option
@@ -67,11 +67,13 @@ const (
 // ADMISSION_FIRST and to all other RPCs. Third, the memory for requests and responses is used up: see the next
 // paragraph. The server does not refuse a call that is already waiting or a stream that is already open.
 //
-// The server keeps a request in memory until the call ends, and a response until the client has received the response.
-// Both use at most 256 MiB in total (`runhub serve --max-buffered`). One connection uses at most an eighth of the
-// memory. Messages of at most 64 KiB have an eighth of their own, and so have requests of RPCs with ADMISSION_FIRST. If
-// the memory for the response of a call that changes state is used up, the server returns RESPONSE_DROPPED instead of
-// OVERLOADED. If a client receives no byte of a response for 30 s, the server resets the call.
+// The server keeps a request in memory until the server has parsed the request, and a response until the client has
+// received the response. Both use at most 256 MiB in total (`runhub serve --max-buffered`). One connection uses at most
+// an eighth of the memory. Messages of at most 64 KiB have an eighth of their own, and so have requests of RPCs with
+// ADMISSION_FIRST, and events over 64 KiB that a watcher has not received. Beyond this eighth, the server keeps such
+// events in temporary files. If the memory for the response of a call that changes state is used up, the server returns
+// RESPONSE_DROPPED instead of OVERLOADED. If a client receives no byte of a response for 30 s, the server resets the
+// call. A stream stays open, even if the client does not read.
 //
 // Every request that changes state, except HeartbeatRequest, has a `request_id`: 1 to 128 bytes of printable text,
 // preferably a UUIDv7. A duplicate request has the request_id and the content of an earlier call of the same RPC. The
@@ -172,7 +174,8 @@ type RunServiceClient interface {
 	// If more than 1,000 tasks of the run are PENDING, IN_PROGRESS or BLOCKED, or if more than 1,000 approvals of the run
 	// are pending, the call only makes the run CANCELLING. From then on no agent can claim a task of the run. After the
 	// response, the server abandons the tasks and cancels the approvals in transactions of at most 1,000 tasks or
-	// approvals, so readers see the changes one part after another, even if `grace` is 0. The run becomes CANCELLED last. A restart of the server continues the cancellation.
+	// approvals, so readers see the changes one part after another, even if `grace` is 0. The run becomes CANCELLED last.
+	// A restart of the server continues the cancellation.
 	//
 	// A repeated call of CancelRun changes nothing, except that a shorter grace period ends the cancellation earlier.
 	//
@@ -360,8 +363,8 @@ func (c *runServiceClient) GetRunSnapshot(ctx context.Context, in *GetRunSnapsho
 //   - UNAVAILABLE / RESPONSE_DROPPED: the memory for responses is used up. The call may have changed state.
 //   - INTERNAL / INTERNAL: the server has a bug, or the server's disk is failing.
 //
-// An error with the reason OVERLOADED, DRAINING, STORE_BUSY or RESPONSE_DROPPED includes a google.rpc.RetryInfo. Repeat the call with the
-// same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
+// An error with the reason OVERLOADED, DRAINING, STORE_BUSY or RESPONSE_DROPPED includes a google.rpc.RetryInfo. Repeat
+// the call with the same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
 //
 // The server returns OVERLOADED in three cases. First, the server is already serving 512 calls of RPCs with
 // ADMISSION_LIMITED. This limit does not apply to RPCs with ADMISSION_FIRST or ADMISSION_OPEN: see the option
@@ -370,11 +373,13 @@ func (c *runServiceClient) GetRunSnapshot(ctx context.Context, in *GetRunSnapsho
 // ADMISSION_FIRST and to all other RPCs. Third, the memory for requests and responses is used up: see the next
 // paragraph. The server does not refuse a call that is already waiting or a stream that is already open.
 //
-// The server keeps a request in memory until the call ends, and a response until the client has received the response.
-// Both use at most 256 MiB in total (`runhub serve --max-buffered`). One connection uses at most an eighth of the
-// memory. Messages of at most 64 KiB have an eighth of their own, and so have requests of RPCs with ADMISSION_FIRST. If
-// the memory for the response of a call that changes state is used up, the server returns RESPONSE_DROPPED instead of
-// OVERLOADED. If a client receives no byte of a response for 30 s, the server resets the call.
+// The server keeps a request in memory until the server has parsed the request, and a response until the client has
+// received the response. Both use at most 256 MiB in total (`runhub serve --max-buffered`). One connection uses at most
+// an eighth of the memory. Messages of at most 64 KiB have an eighth of their own, and so have requests of RPCs with
+// ADMISSION_FIRST, and events over 64 KiB that a watcher has not received. Beyond this eighth, the server keeps such
+// events in temporary files. If the memory for the response of a call that changes state is used up, the server returns
+// RESPONSE_DROPPED instead of OVERLOADED. If a client receives no byte of a response for 30 s, the server resets the
+// call. A stream stays open, even if the client does not read.
 //
 // Every request that changes state, except HeartbeatRequest, has a `request_id`: 1 to 128 bytes of printable text,
 // preferably a UUIDv7. A duplicate request has the request_id and the content of an earlier call of the same RPC. The
@@ -475,7 +480,8 @@ type RunServiceServer interface {
 	// If more than 1,000 tasks of the run are PENDING, IN_PROGRESS or BLOCKED, or if more than 1,000 approvals of the run
 	// are pending, the call only makes the run CANCELLING. From then on no agent can claim a task of the run. After the
 	// response, the server abandons the tasks and cancels the approvals in transactions of at most 1,000 tasks or
-	// approvals, so readers see the changes one part after another, even if `grace` is 0. The run becomes CANCELLED last. A restart of the server continues the cancellation.
+	// approvals, so readers see the changes one part after another, even if `grace` is 0. The run becomes CANCELLED last.
+	// A restart of the server continues the cancellation.
 	//
 	// A repeated call of CancelRun changes nothing, except that a shorter grace period ends the cancellation earlier.
 	//

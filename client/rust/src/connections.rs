@@ -87,7 +87,8 @@ impl Connections {
     /// Returns a connection for a stream or for a call with a `wait`. If all places on the open connections are taken,
     /// the function opens another connection.
     pub fn for_held_call(&self) -> CallConnection {
-        // Ignore lock poisoning. Each change of the list is one step, so a panic can't leave the list partially updated.
+        // Ignore lock poisoning. Each change of the list is one step, so a panic can't leave the list partially
+        // updated.
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             for connection in held.iter() {

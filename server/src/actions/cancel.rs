@@ -15,10 +15,10 @@ use crate::store::many_tasks::Selection;
 use crate::store::{Limit, Signal, Tx, approvals, events, runs, tasks};
 
 /// Starts the cancellation of a run and returns the changed run. If the run has more than `limits::CHANGED_TASKS`
-/// (1,000) open tasks or pending approvals, the function only sets the status CANCELLING, and the sweeper calls `continue_cancellation`.
-/// Otherwise, if no agent holds a lease on a task of the run, or if `grace` is zero, the cancellation starts and ends
-/// in one transaction. In all other cases, the cancellation ends when no agent holds a lease on a task of the run, or
-/// when the grace period has passed. Fails if the run is COMPLETED or FAILED.
+/// (1,000) open tasks or pending approvals, the function only sets the status CANCELLING, and the sweeper calls
+/// `continue_cancellation`. Otherwise, if no agent holds a lease on a task of the run, or if `grace` is zero, the
+/// cancellation starts and ends in one transaction. In all other cases, the cancellation ends when no agent holds a
+/// lease on a task of the run, or when the grace period has passed. Fails if the run is COMPLETED or FAILED.
 pub fn cancel(tx: &mut dyn Tx, run_id: &str, reason: &str, grace: Duration) -> Result<Run> {
     let run = runs::get(tx, run_id)?;
     let next = run.cancelling(reason, grace, tx.now())?;
@@ -26,7 +26,7 @@ pub fn cancel(tx: &mut dyn Tx, run_id: &str, reason: &str, grace: Duration) -> R
         return Ok(next);
     }
     events::append(tx, run.key, &system_event::run_cancel_requested(&next, reason))?;
-    if is_large(tx, run.key)? {
+    if exceeds_limit(tx, run.key)? {
         save_status(tx, &run, &next)?;
         tx.signal(Signal::Due(tx.now()));
         return Ok(next);
@@ -44,7 +44,7 @@ pub fn cancel(tx: &mut dyn Tx, run_id: &str, reason: &str, grace: Duration) -> R
     Ok(next)
 }
 
-fn is_large(tx: &mut dyn Tx, run_key: Key) -> Result<bool> {
+fn exceeds_limit(tx: &mut dyn Tx, run_key: Key) -> Result<bool> {
     Ok(tasks::has_more_open_tasks(tx, run_key, limits::CHANGED_TASKS)?
         || approvals::has_more_pending(tx, run_key, limits::CHANGED_TASKS)?)
 }
@@ -60,7 +60,7 @@ pub fn finish_if_idle(tx: &mut dyn Tx, run_key: Key) -> Result<()> {
     if run.status != RunStatus::Cancelling {
         return Ok(());
     }
-    if is_large(tx, run_key)? {
+    if exceeds_limit(tx, run_key)? {
         tx.signal(Signal::Due(tx.now()));
         return Ok(());
     }
@@ -68,15 +68,15 @@ pub fn finish_if_idle(tx: &mut dyn Tx, run_key: Key) -> Result<()> {
 }
 
 /// Continues the cancellation of a run: abandons at most `limits::CHANGED_TASKS` (1,000) tasks, cancels at most this
-/// number of approvals, or ends the cancellation. While agents hold leases and the grace period has not passed, the function abandons only pending
-/// tasks. If the run is not being cancelled or was deleted, the function does nothing.
+/// number of approvals, or ends the cancellation. While agents hold leases and the grace period has not passed, the
+/// function abandons only pending tasks. If the run is not being cancelled or was deleted, the function does nothing.
 pub fn continue_cancellation(tx: &mut dyn Tx, run_key: Key) -> Result<()> {
     let Some(run) = runs::find_by_key(tx, run_key)? else { return Ok(()) };
     if run.status != RunStatus::Cancelling {
         return Ok(());
     }
     let is_over = run.has_grace_ended(tx.now()) || !tasks::has_task_in_progress(tx, run_key)?;
-    if is_over && !is_large(tx, run_key)? {
+    if is_over && !exceeds_limit(tx, run_key)? {
         return finish(tx, &run).map(drop);
     }
     if is_over && approvals::has_more_pending(tx, run_key, limits::CHANGED_TASKS)? {

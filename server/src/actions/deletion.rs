@@ -11,8 +11,8 @@ use crate::store::{Signal, Tx, approvals, deletion, events, runs, tasks};
 
 /// Time for which one transaction deletes rows of a large run, so that other calls can use the writer.
 const SLICE: Duration = Duration::from_millis(10);
-/// Maximum time for which a transaction deletes the rows of a small run. Only a run with very large rows needs more time,
-/// and is deleted like a large run.
+/// Maximum time for which a transaction deletes the rows of a small run. Only a run with very large rows needs more
+/// time, and is deleted like a large run.
 const LONGEST_SLICE: Duration = Duration::from_millis(200);
 
 /// Deletes a run and all its data except the event `run_deleted`. If the run has more than `limits::CHANGED_TASKS`
@@ -24,7 +24,7 @@ pub fn delete(tx: &mut dyn Tx, run_id: &str, expected_revision: Option<i64>) -> 
     run.check_deletable(expected_revision)?;
     signal_deletion(tx, &run)?;
     deletion::hide(tx, run.key)?;
-    let is_small = !deletion::is_larger(tx, run.key, limits::CHANGED_TASKS, limits::CHANGED_ROWS)?;
+    let is_small = !deletion::exceeds(tx, run.key, limits::CHANGED_TASKS, limits::CHANGED_ROWS)?;
     if !is_small || !deletion::delete_some(tx, run.key, LONGEST_SLICE)? {
         let requested = events::append(tx, run.key, &system_event::run_delete_requested(&run))?;
         deletion::show_event(tx, &run, requested.last_position)?;

@@ -69,29 +69,29 @@ pub enum Entry {
     Artifact(Artifact),
 }
 
-/// A function that takes the entries of a snapshot.
-pub type Take<'a> = dyn FnMut(Entry) -> Result<()> + 'a;
+/// Handles one entry of a snapshot.
+pub type EntryHandler<'a> = dyn FnMut(Entry) -> Result<()> + 'a;
 
 /// Returns the error for a snapshot that exceeds `limits::SNAPSHOT_BYTES`.
 pub fn new_too_large_error(run_id: &str) -> Error {
     Error::SnapshotTooLarge { run_id: run_id.to_owned(), limit: limits::SNAPSHOT_BYTES }
 }
 
-/// Reads the snapshot of a run, passes each entry to `take`, and returns the newest position of the log. The run comes
-/// first, then the lists in the order of the proto. Agent states are ordered by role, and all other lists from the
-/// oldest to the newest entry. Fails if the run does not exist or `take` fails.
-pub fn read(tx: &mut dyn Tx, run_id: &str, limits: &SnapshotLimits, take: &mut Take) -> Result<i64> {
+/// Reads the snapshot of a run, passes each entry to `handle`, and returns the newest position of the log. The run
+/// comes first, then the lists in the order of the proto. Agent states are ordered by role, and all other lists from
+/// the oldest to the newest entry. Fails if the run does not exist or `handle` fails.
+pub fn read(tx: &mut dyn Tx, run_id: &str, limits: &SnapshotLimits, handle: &mut EntryHandler) -> Result<i64> {
     let run = runs::get(tx, run_id)?;
     let run_key = run.key;
-    take(Entry::Run(run))?;
-    read_agents(tx, run_key, take)?;
+    handle(Entry::Run(run))?;
+    read_agents(tx, run_key, handle)?;
     for list in TaskList::ALL {
-        read_tasks(tx, run_key, list, limits.tasks, take)?;
+        read_tasks(tx, run_key, list, limits.tasks, handle)?;
     }
-    read_attempts(tx, run_key, limits.attempts)?.into_iter().try_for_each(|attempt| take(Entry::Attempt(attempt)))?;
-    read_events(tx, run_key, limits.events)?.into_iter().try_for_each(|event| take(Entry::Event(event)))?;
-    read_approvals(tx, run_key, limits.approvals, take)?;
-    read_artifacts(tx, run_key, limits.artifacts, take)?;
+    read_attempts(tx, run_key, limits.attempts)?.into_iter().try_for_each(|attempt| handle(Entry::Attempt(attempt)))?;
+    read_events(tx, run_key, limits.events)?.into_iter().try_for_each(|event| handle(Entry::Event(event)))?;
+    read_approvals(tx, run_key, limits.approvals, handle)?;
+    read_artifacts(tx, run_key, limits.artifacts, handle)?;
     counters::newest_position(tx)
 }
 
@@ -100,7 +100,7 @@ fn read_pages<T, K>(
     mut after: K,
     mut next_page: impl FnMut(&K) -> Result<Page<T>>,
     key: impl Fn(&T) -> K,
-    mut take: impl FnMut(T) -> Result<()>,
+    mut handle: impl FnMut(T) -> Result<()>,
 ) -> Result<()> {
     loop {
         let page = next_page(&after)?;
@@ -108,23 +108,29 @@ fn read_pages<T, K>(
             return Ok(());
         };
         after = key(last);
-        page.rows.into_iter().try_for_each(&mut take)?;
+        page.rows.into_iter().try_for_each(&mut handle)?;
         if page.is_last {
             return Ok(());
         }
     }
 }
 
-fn read_agents(tx: &mut dyn Tx, run_key: Key, take: &mut Take) -> Result<()> {
+fn read_agents(tx: &mut dyn Tx, run_key: Key, handle: &mut EntryHandler) -> Result<()> {
     read_pages(
         String::new(),
         |after| agents::list_after(tx, run_key, after, PAGE),
         |agent| agent.role.clone(),
-        |agent| take(Entry::Agent(agent)),
+        |agent| handle(Entry::Agent(agent)),
     )
 }
 
-fn read_tasks(tx: &mut dyn Tx, run_key: Key, list: TaskList, limit: Option<usize>, take: &mut Take) -> Result<()> {
+fn read_tasks(
+    tx: &mut dyn Tx,
+    run_key: Key,
+    list: TaskList,
+    limit: Option<usize>,
+    handle: &mut EntryHandler,
+) -> Result<()> {
     let statuses = list.statuses();
     let after = match limit {
         None => 0,
@@ -134,12 +140,12 @@ fn read_tasks(tx: &mut dyn Tx, run_key: Key, list: TaskList, limit: Option<usize
         after,
         |after| tasks::list_with_statuses(tx, run_key, statuses, *after, PAGE),
         |task| i64::from(task.ordinal),
-        |task| take(Entry::Task(list, task)),
+        |task| handle(Entry::Task(list, task)),
     )
 }
 
-/// Returns the ordinal of the newest task that is not among the `count` newest tasks with one of the statuses. Returns 0
-/// if there is no such task.
+/// Returns the ordinal of the newest task that is not among the `count` newest tasks with one of the statuses. Returns
+/// 0 if there is no such task.
 fn find_ordinal_before_newest(tx: &mut dyn Tx, run_key: Key, statuses: &[TaskStatus], count: usize) -> Result<i32> {
     let mut ordinals = Vec::new();
     for status in statuses {
@@ -166,7 +172,7 @@ fn read_events(tx: &mut dyn Tx, run_key: Key, count: usize) -> Result<Vec<Event>
     Ok(newest)
 }
 
-fn read_approvals(tx: &mut dyn Tx, run_key: Key, limit: Option<usize>, take: &mut Take) -> Result<()> {
+fn read_approvals(tx: &mut dyn Tx, run_key: Key, limit: Option<usize>, handle: &mut EntryHandler) -> Result<()> {
     let filter = approvals::Filter { run_key: Some(run_key), verdicts: i64::MAX, source: None };
     let after = match limit {
         None => 0,
@@ -176,11 +182,11 @@ fn read_approvals(tx: &mut dyn Tx, run_key: Key, limit: Option<usize>, take: &mu
         after,
         |after| approvals::list(tx, &filter, *after, PAGE),
         |approval| approval.key,
-        |approval| take(Entry::Approval(approval)),
+        |approval| handle(Entry::Approval(approval)),
     )
 }
 
-fn read_artifacts(tx: &mut dyn Tx, run_key: Key, limit: Option<usize>, take: &mut Take) -> Result<()> {
+fn read_artifacts(tx: &mut dyn Tx, run_key: Key, limit: Option<usize>, handle: &mut EntryHandler) -> Result<()> {
     let after = match limit {
         None => 0,
         Some(limit) => artifacts::find_key_before_newest(tx, run_key, limit)?,
@@ -189,6 +195,6 @@ fn read_artifacts(tx: &mut dyn Tx, run_key: Key, limit: Option<usize>, take: &mu
         after,
         |after| artifacts::list(tx, run_key, None, *after, PAGE),
         |artifact| artifact.key,
-        |artifact| take(Entry::Artifact(artifact)),
+        |artifact| handle(Entry::Artifact(artifact)),
     )
 }

@@ -57,8 +57,8 @@ pub struct ServeArgs {
     #[arg(long, env = "RUNHUB_MAX_BUFFERED", value_name = "SIZE", default_value = "256MiB", value_parser = parse_buffered)]
     max_buffered: usize,
 
-    /// The maximum size of the temporary files with snapshots that watchers have not read yet. The files are in the folder
-    /// of the database. A number without a unit is a number of MiB.
+    /// The maximum size of the temporary files with snapshots that watchers have not read yet. The files are in the
+    /// folder of the database. A number without a unit is a number of MiB.
     #[arg(long, env = "RUNHUB_MAX_SPOOL", value_name = "SIZE", default_value = "4GiB", value_parser = parse_size)]
     max_spool: u64,
 

@@ -1,5 +1,5 @@
-//! This module records what the client of a connection does, so that the server can close the connections of clients
-//! that keep the server busy or occupied without making calls.
+//! This module records the activity on a connection, so that the server can close the connections of clients that use
+//! the server's resources without making calls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -13,9 +13,9 @@ use super::frames::Frames;
 /// Interval at which the server looks at each connection. A client has between one and two intervals (5 to 10 s) to
 /// complete the start of a connection, a frame, or the headers of a call.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Maximum number of small frames that a client may send within `INTERVAL` without making a call and without receiving a
-/// part of a response. The limit is far above the needs of clients: a client that makes 1,024 calls at once sends about
-/// 1,024 small frames after the calls, and a client that receives a part of a response sends about two frames.
+/// Maximum number of small frames that a client may send within `INTERVAL` without making a call and without receiving
+/// a part of a response. The limit is far above the needs of clients: a client that makes 1,024 calls at once sends
+/// about 1,024 small frames after the calls, and a client that receives a part of a response sends about two frames.
 const IDLE_FRAMES: u32 = 10_000;
 
 /// The activity on one connection.
@@ -25,7 +25,7 @@ pub struct Activity {
     /// Number of small frames since the client last made a call or received a part of a response, or since the latest
     /// interval began.
     idle_frames: AtomicU32,
-    /// Whether the client has started a connection, a frame or headers and not completed them.
+    /// Whether the start of the connection, a frame or the headers of a call are incomplete.
     is_incomplete: AtomicBool,
     /// Whether the client has made a call.
     is_used: AtomicBool,
@@ -127,8 +127,8 @@ impl Activity {
         }
     }
 
-    /// Waits until the client has completed nothing within an interval although something was incomplete at both ends
-    /// of the interval.
+    /// Waits until a part of the connection has been incomplete for a whole interval in which the client has completed
+    /// no frame.
     async fn wait_until_late(&self) {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -31,15 +31,15 @@ pub struct Frames {
 /// A reader of the bytes of one connection.
 #[derive(Default)]
 pub struct FrameReader {
-    place: Place,
+    state: ParseState,
     /// Whether the client has completed a frame.
     has_frame: bool,
     /// Whether the latest complete frame started the headers of a call without completing the headers.
     has_open_headers: bool,
 }
 
-/// The place of the next byte.
-enum Place {
+/// The part of the connection to which the next byte belongs.
+enum ParseState {
     /// The preface. `received` bytes of the preface have arrived.
     Preface { received: usize },
     /// The header of a frame. The first `received` bytes of the header have arrived.
@@ -50,7 +50,7 @@ enum Place {
     OtherProtocol,
 }
 
-impl Default for Place {
+impl Default for ParseState {
     fn default() -> Self {
         Self::Preface { received: 0 }
     }
@@ -67,31 +67,30 @@ impl FrameReader {
         frames
     }
 
-    /// Returns whether the client has started the connection, a frame or the headers of a call and has not completed
-    /// what it started.
+    /// Returns whether the preface, the first frame, a started frame or the headers of a call are incomplete.
     pub fn is_incomplete(&self) -> bool {
-        match self.place {
-            Place::Header { received: 0, .. } => self.has_open_headers || !self.has_frame,
-            Place::Preface { .. } | Place::Header { .. } | Place::Content { .. } => true,
-            Place::OtherProtocol => false,
+        match self.state {
+            ParseState::Header { received: 0, .. } => self.has_open_headers || !self.has_frame,
+            ParseState::Preface { .. } | ParseState::Header { .. } | ParseState::Content { .. } => true,
+            ParseState::OtherProtocol => false,
         }
     }
 
     /// Reads at most to the end of the current part of the connection and returns the number of bytes read.
     fn read_part(&mut self, bytes: &[u8], frames: &mut Frames) -> usize {
-        match &mut self.place {
-            Place::Preface { received } => {
+        match &mut self.state {
+            ParseState::Preface { received } => {
                 let rest = PREFACE.get(*received..).unwrap_or_default();
                 let used = rest.len().min(bytes.len());
                 *received += used;
                 if rest.get(..used) != bytes.get(..used) {
-                    self.place = Place::OtherProtocol;
+                    self.state = ParseState::OtherProtocol;
                 } else if used == rest.len() {
-                    self.place = new_header();
+                    self.state = new_header();
                 }
                 used
             }
-            Place::Header { bytes: header, received } => {
+            ParseState::Header { bytes: header, received } => {
                 let rest = header.get_mut(*received..).unwrap_or_default();
                 let used = rest.len().min(bytes.len());
                 let complete = used == rest.len();
@@ -102,27 +101,27 @@ impl FrameReader {
                 if complete {
                     let [first, second, third, kind, flags, ..] = *header;
                     let length = u32::from_be_bytes([0, first, second, third]) as usize;
-                    self.place = Place::Content { kind, flags, length, remaining: length };
+                    self.state = ParseState::Content { kind, flags, length, remaining: length };
                     self.end_content(frames);
                 }
                 used
             }
-            Place::Content { remaining, .. } => {
+            ParseState::Content { remaining, .. } => {
                 let used = bytes.len().min(*remaining);
                 *remaining -= used;
                 self.end_content(frames);
                 used
             }
-            Place::OtherProtocol => bytes.len(),
+            ParseState::OtherProtocol => bytes.len(),
         }
     }
 
     /// Counts the current frame if the frame's content is complete.
     fn end_content(&mut self, frames: &mut Frames) {
-        let Place::Content { kind, flags, length, remaining: 0 } = self.place else {
+        let ParseState::Content { kind, flags, length, remaining: 0 } = self.state else {
             return;
         };
-        self.place = new_header();
+        self.state = new_header();
         self.has_frame = true;
         frames.count += 1;
         frames.small += u32::from(kind != DATA || length < LARGE_BYTES);
@@ -133,8 +132,8 @@ impl FrameReader {
     }
 }
 
-fn new_header() -> Place {
-    Place::Header { bytes: [0; HEADER_BYTES], received: 0 }
+fn new_header() -> ParseState {
+    ParseState::Header { bytes: [0; HEADER_BYTES], received: 0 }
 }
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
-//! This module counts the frames that a client sends. After a number of frames, the module lets other connections
-//! proceed.
+//! This module counts the frames that a client sends, and yields to other connections after a number of frames.
 
 use std::io;
 use std::pin::Pin;
@@ -11,9 +10,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::activity::Activity;
 use super::frames::FrameReader;
 
-/// Number of small frames after which the server serves other connections before it reads more frames of the connection.
-/// Without this limit, two clients that send small frames without pause would occupy both threads of a server on two
-/// cores, and no thread would look for the bytes of other clients. h2 reads at most 16 KiB at once.
+/// Number of small frames after which the server serves other connections before it reads more frames of the
+/// connection. Without this limit, two clients that send small frames without pause would occupy both threads of a
+/// server on two cores, and no thread would look for the bytes of other clients. h2 reads at most 16 KiB at once.
 const FRAMES_PER_TURN: u32 = 64;
 
 /// A connection that records its client's activity.

@@ -1,5 +1,5 @@
 //! This module accepts connections and serves HTTP/2 and HTTP/1.1 on the connections. The module limits the number of
-//! connections, and closes the connections of clients that occupy the server without making calls.
+//! connections, and closes the connections of clients that use the server's resources without making calls.
 
 mod accept;
 mod activity;

@@ -29,7 +29,7 @@ tokio::task_local! {
 /// Records, in the Tokio task of a call, that the server begins to send a part of the response. `has_more` states
 /// whether more parts follow. If the client then reads nothing, the executor ends the task.
 pub fn record_part(has_more: bool) {
-    // Ignore the error, which means that no connection serves the call, but a test.
+    // Ignore the error. Outside a connection, as in some tests, there is no progress to record.
     let _ = PROGRESS.try_with(|progress| {
         progress.parts.fetch_add(1, Relaxed);
         progress.has_more.store(has_more, Relaxed);

@@ -44,8 +44,8 @@ pub const PAGE_SIZE: usize = 1_000;
 pub const PAGE_BYTES: usize = 3 * 1024 * 1024;
 /// Maximum size of a run's snapshot, in bytes.
 pub const SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
-/// Maximum size of the events in a run's snapshot, and of the attempts in a run's snapshot, in bytes: 1 MiB each. If the
-/// list has only one entry, the size can be larger.
+/// Maximum size of the events in a run's snapshot, and of the attempts in a run's snapshot, in bytes: 1 MiB each. If
+/// the list has only one entry, the size can be larger.
 pub const RECENT_BYTES: usize = 1024 * 1024;
 /// Maximum `wait` of a call: 5 minutes. The server shortens a longer `wait` to this duration.
 pub const WAIT: Duration = Duration::from_secs(5 * 60);
@@ -56,8 +56,8 @@ pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 /// Maximum grace period of a run that is being cancelled: 24 h.
 pub const GRACE: Duration = Duration::from_secs(24 * 3600);
 /// Maximum number of tasks that CancelRun or DeleteRun changes in one transaction, and maximum number of pending
-/// approvals that CancelRun cancels in one transaction. The server cancels or deletes a larger run after the response, in
-/// transactions of at most this number of rows.
+/// approvals that CancelRun cancels in one transaction. The server cancels or deletes a larger run after the response,
+/// in transactions of at most this number of rows.
 pub const CHANGED_TASKS: usize = 1_000;
 /// Maximum number of rows in all tables that DeleteRun deletes in one transaction.
 pub const CHANGED_ROWS: usize = 10_000;

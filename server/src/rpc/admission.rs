@@ -37,8 +37,8 @@ impl Default for Admission {
 }
 
 impl Admission {
-    /// Admits a call until the permit is dropped. Returns None for a call that is not LIMITED and needs no permit. Fails
-    /// with `Error::Overloaded` if the server is serving the maximum number of LIMITED calls.
+    /// Admits a call until the permit is dropped. Returns None for a call that is not LIMITED and needs no permit.
+    /// Fails with `Error::Overloaded` if the server is serving the maximum number of LIMITED calls.
     pub fn admit(&self, rpc: &Rpc) -> Result<Option<SemaphorePermit<'_>>> {
         if rpc.admission != v1::Admission::Limited {
             return Ok(None);

@@ -1,12 +1,11 @@
 //! This module implements EventService.
 
-use std::pin::Pin;
-
-use futures_util::Stream;
+use futures_util::stream;
 use runhub_api::v1::event_service_server::EventService;
 use runhub_api::{EncodedResponse, v1};
 use tonic::{Request, Response, Status};
 
+use super::calls::events::Subscribed;
 use super::list_events::ListEvents;
 use super::subscribe::Subscription;
 use super::{Hub, Reply, field};
@@ -36,14 +35,18 @@ impl EventService for Hub {
         Ok(Response::new(self.list(list).await?))
     }
 
-    type SubscribeEventsStream = Pin<Box<dyn Stream<Item = Result<EncodedResponse, Status>> + Send + 'static>>;
+    type SubscribeEventsStream = stream::Empty<Result<EncodedResponse, Status>>;
 
     async fn subscribe_events(
         &self,
         request: Request<v1::SubscribeEventsRequest>,
     ) -> Reply<Self::SubscribeEventsStream> {
         let subscription = Subscription::parse(request.get_ref())?;
-        Ok(Response::new(Box::pin(self.subscribe(subscription).await?)))
+        let messages = Subscribed::new(self.subscribe(subscription).await?);
+        // `calls` sends the messages instead of tonic.
+        let mut response: Response<Self::SubscribeEventsStream> = Response::new(stream::empty());
+        response.extensions_mut().insert(messages);
+        Ok(response)
     }
 }
 

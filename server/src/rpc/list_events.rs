@@ -11,7 +11,7 @@ use crate::domain::limits;
 use crate::error::{Error, Resource, Result};
 use crate::store::Limit;
 use crate::store::events::{Scan, ScanEnd};
-use crate::watch::GrowthWaiter;
+use crate::watch::{GrowthWaiter, TAIL_PART_BYTES};
 
 /// A parsed ListEvents call.
 #[derive(Clone)]
@@ -99,7 +99,7 @@ impl Hub {
         let query = &list.query;
         while list.can_wait(*after) {
             waiter.wait_past(*after).await;
-            match self.tail.events_after(*after, *after, query.run_id.as_deref(), &query.filter) {
+            match self.tail.events_after(*after, *after, query.run_id.as_deref(), &query.filter, TAIL_PART_BYTES) {
                 Some(part) if part.events.is_empty() => {
                     *after = query.before.map_or(part.up_to, |before| part.up_to.min(before - 1));
                 }

@@ -103,7 +103,7 @@ impl Hub {
         clock: Arc<dyn Clock>,
         waiters: Arc<Waiters>,
         tail: Arc<Tail<EncodedEvent>>,
-        spool: Spool,
+        spool: Arc<Spool>,
         default_lease: Duration,
         draining: watch::Receiver<bool>,
     ) -> Self {
@@ -120,7 +120,7 @@ impl Hub {
             loading: Arc::default(),
             counting: Arc::new(Semaphore::new(COUNTING_CALLS)),
             tail,
-            spool: Arc::new(spool),
+            spool,
             snapshots: Arc::default(),
             default_lease,
             start_time,

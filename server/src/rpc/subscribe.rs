@@ -23,8 +23,8 @@ const BOOKMARK_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_mi
 
 /// A parsed SubscribeEvents call.
 pub struct Subscription {
-    /// The id of the run whose snapshot is sent first, and the limits of the snapshot. If no snapshot is sent, the value
-    /// is None.
+    /// The id of the run whose snapshot is sent first, and the limits of the snapshot. If no snapshot is sent, the
+    /// value is None.
     snapshot: Option<(String, SnapshotLimits)>,
     watch: WatchRequest,
 }
@@ -93,8 +93,8 @@ impl Hub {
 }
 
 impl Hub {
-    /// Reads the snapshot of a run, and returns its parts and its position. Fails if the run does not exist or the spool
-    /// is full.
+    /// Reads the snapshot of a run, and returns its parts and its position. Fails if the run does not exist or the
+    /// spool is full.
     async fn take_snapshot(&self, run_id: String, limits: SnapshotLimits) -> Result<(SpooledParts, i64)> {
         let reading = self.snapshots.start().await?;
         let spool = Arc::clone(&self.spool);

@@ -103,8 +103,8 @@ pub fn list(tx: &mut dyn Tx, filter: &Filter, after: Key, limit: Limit) -> Resul
     }
 }
 
-/// Returns the key of the newest approval of a run that is not among the run's `count` newest approvals. Returns 0 if there
-/// is no such approval.
+/// Returns the key of the newest approval of a run that is not among the run's `count` newest approvals. Returns 0 if
+/// there is no such approval.
 pub fn find_key_before_newest(tx: &mut dyn Tx, run_key: Key, count: usize) -> Result<Key> {
     let sql = "SELECT key FROM approvals WHERE run_key = $1 ORDER BY key DESC LIMIT 1 OFFSET $2";
     Ok(first(tx, sql, params![run_key, row_limit(count)], |row| row.take())?.unwrap_or(0))

@@ -29,8 +29,8 @@ pub fn list(tx: &mut dyn Tx, run_key: Key, role: Option<&str>, after: Key, limit
     }
 }
 
-/// Returns the key of the newest artifact of a run that is not among the run's `count` newest artifacts. Returns 0 if there
-/// is no such artifact.
+/// Returns the key of the newest artifact of a run that is not among the run's `count` newest artifacts. Returns 0 if
+/// there is no such artifact.
 pub fn find_key_before_newest(tx: &mut dyn Tx, run_key: Key, count: usize) -> Result<Key> {
     let sql = "SELECT key FROM artifacts WHERE run_key = $1 ORDER BY key DESC LIMIT 1 OFFSET $2";
     Ok(first(tx, sql, params![run_key, row_limit(count)], |row| row.take())?.unwrap_or(0))

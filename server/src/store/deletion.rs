@@ -29,8 +29,8 @@ macro_rules! owned_rows {
     };
 }
 
-/// The tables with rows of a run, except `events`, `task_dependencies` and `tasks`. All rows in these tables are deleted
-/// before the tasks, because the rows refer to tasks.
+/// The tables with rows of a run, except `events`, `task_dependencies` and `tasks`. All rows in these tables are
+/// deleted before the tasks, because the rows refer to tasks.
 const OWNED: [OwnedRows; 5] = owned_rows![
     "task_attempts" by "key",
     "approvals" by "key",
@@ -53,7 +53,7 @@ const COUNT_DEPENDENCIES: &str = "SELECT COUNT(*) FROM
 const ROWS_PER_STATEMENT: usize = 16;
 
 /// Returns whether a run has more than `tasks` tasks or more than `rows` rows in all tables.
-pub fn is_larger(tx: &mut dyn Tx, run_key: Key, tasks: usize, rows: usize) -> Result<bool> {
+pub fn exceeds(tx: &mut dyn Tx, run_key: Key, tasks: usize, rows: usize) -> Result<bool> {
     if any(tx, "SELECT 1 FROM tasks WHERE run_key = $1 LIMIT 1 OFFSET $2", params![run_key, row_limit(tasks)])? {
         return Ok(true);
     }
@@ -133,7 +133,8 @@ fn delete_path_set(tx: &mut dyn Tx, key: Key) -> Result<()> {
     tx.write(delete, params![key])
 }
 
-/// Deletes a hidden run that has no rows in other tables. Of the run's events, only the event at `last_position` remains.
+/// Deletes a hidden run that has no rows in other tables. Of the run's events, only the event at `last_position`
+/// remains.
 pub fn finish(tx: &mut dyn Tx, run: &Run, last_position: i64) -> Result<()> {
     show_event(tx, run, last_position)?;
     tx.write("DELETE FROM events WHERE run_key = $1 AND position < $2", params![run.key, last_position])?;

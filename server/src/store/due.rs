@@ -56,8 +56,8 @@ impl DueRows {
     }
 }
 
-/// Returns the leases, cancellations and approvals that are due at `now`, at most 100 of each kind, a deletion, and whether a
-/// delayed task is due.
+/// Returns the leases, cancellations and approvals that are due at `now`, at most 100 of each kind, a deletion, and
+/// whether a delayed task is due.
 pub fn find(tx: &mut dyn Tx, now: Timestamp) -> Result<DueRows> {
     let leases = concat!(
         "SELECT key FROM tasks WHERE ",

@@ -10,6 +10,7 @@ mod growth;
 mod tail;
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,8 +27,18 @@ use crate::error::{Error, Result};
 use crate::store::events::{Scan, ScanEnd};
 use crate::store::{Limit, Store, Tx};
 
-/// Maximum number and total bytes of the events that a watcher holds in memory. A single event may exceed the maximum.
-const PAGE: Limit = Limit { rows: 500, bytes: 128 * 1024 };
+/// Maximum number of events that a watcher holds in memory.
+const PAGE_ROWS: usize = 500;
+/// Maximum total size of the events that a watcher holds in memory, in bytes. A single event may exceed the maximum.
+/// The size starts with the smallest value and doubles each time that the client takes the events of a page within
+/// `FAST_READ`, so that a client that does not read uses little memory.
+const PAGE_BYTES: RangeInclusive<usize> = 16 * 1024..=128 * 1024;
+/// Time in which a client that reads fast takes the events of a page.
+const FAST_READ: Duration = Duration::from_secs(1);
+/// Factor by which a part of the tail may be larger than a page. The events of the tail are shared by all watchers.
+const TAIL_FACTOR: usize = 4;
+/// Maximum size of a part of the tail for a client that reads fast, in bytes.
+pub const TAIL_PART_BYTES: usize = TAIL_FACTOR * *PAGE_BYTES.end();
 
 /// A client's request for a subscription.
 #[derive(Debug, Clone)]
@@ -76,6 +87,10 @@ pub struct Watcher<T> {
     /// The newest position of the log at the watcher's last read of the store.
     seen: i64,
     bookmark_interval: Duration,
+    /// Maximum size of the next page, in bytes.
+    page_bytes: usize,
+    /// The time at which the watcher last queued events.
+    last_queued: Instant,
     /// The messages that the client has not taken yet.
     queue: VecDeque<Message<T>>,
     progress: Progress,
@@ -130,6 +145,8 @@ impl<T: WatcherEvent> Watcher<T> {
             has_cursor: start != StartPoint::Beginning,
             seen: newest_position,
             bookmark_interval,
+            page_bytes: *PAGE_BYTES.start(),
+            last_queued: Instant::now(),
             queue,
             progress,
             run_may_have_ended: run_key.is_some(),
@@ -169,6 +186,7 @@ impl<T: WatcherEvent> Watcher<T> {
     /// Queues new messages. If there are no new messages, queues a bookmark that is due, or waits until the log grows.
     /// Fails if a read of the store fails.
     async fn queue_messages(&mut self) -> Result<()> {
+        self.adapt_page_size();
         let before = self.scan.after;
         let is_bookmark_due = self.last_sent.elapsed() >= self.bookmark_interval;
         match self.read_tail(is_bookmark_due) {
@@ -187,6 +205,15 @@ impl<T: WatcherEvent> Watcher<T> {
         Ok(())
     }
 
+    /// Doubles the size of the next page if the client has taken the last page fast. Otherwise, the next page has the
+    /// smallest size.
+    fn adapt_page_size(&mut self) {
+        let now = Instant::now();
+        let is_fast = now.duration_since(self.last_queued) < FAST_READ;
+        self.last_queued = now;
+        self.page_bytes = if is_fast { (2 * self.page_bytes).min(*PAGE_BYTES.end()) } else { *PAGE_BYTES.start() };
+    }
+
     /// Returns new events from the tail, or None if the watcher must read the store instead. If a bookmark is due and
     /// the tail has newer events, a watcher of one run reads the store. The tail drops the events of deleted runs, so
     /// the tail can't confirm the position of the bookmark.
@@ -195,7 +222,8 @@ impl<T: WatcherEvent> Watcher<T> {
         if self.progress != Progress::Live || self.run_may_have_ended || needs_store {
             return None;
         }
-        self.tail.events_after(self.scan.after, self.seen, self.run_id.as_deref(), &self.scan.filter)
+        let bytes = TAIL_FACTOR * self.page_bytes;
+        self.tail.events_after(self.scan.after, self.seen, self.run_id.as_deref(), &self.scan.filter, bytes)
     }
 
     /// Waits until the log grows, a bookmark is due, or the server shuts down.
@@ -218,7 +246,8 @@ impl<T: WatcherEvent> Watcher<T> {
     async fn read_store(&mut self) -> Result<()> {
         let scan = self.scan.clone();
         let cursor = self.has_cursor.then_some(scan.after);
-        let read = self.store.read_exempt(move |tx| log::read(tx, &scan, cursor, PAGE)).await?;
+        let limit = Limit { rows: PAGE_ROWS, bytes: self.page_bytes };
+        let read = self.store.read_exempt(move |tx| log::read(tx, &scan, cursor, limit)).await?;
         self.seen = read.newest_position;
         self.queue_read_events(read);
         self.has_cursor |= !self.queue.is_empty();

@@ -29,9 +29,8 @@ const READ: Limit = Limit { rows: 1_000, bytes: 1024 * 1024 };
 /// Maximum number of entries that one call of `Tail::events_after` checks.
 const CHECKED_ENTRIES: usize = 2_048;
 
-/// Maximum number of events that one call of `Tail::events_after` returns, and approximate maximum of their total
-/// bytes.
-const TAKE: Limit = Limit { rows: 256, bytes: 512 * 1024 };
+/// Maximum number of events that one call of `Tail::events_after` returns.
+const TAKE_ROWS: usize = 256;
 
 /// An event in the form that watchers receive. The event is encoded once and is cheap to clone.
 pub trait WatcherEvent: Clone {
@@ -116,13 +115,15 @@ impl<T: WatcherEvent> Tail<T> {
 
     /// Returns the events after `position`. Returns None if the caller must read the store, because `position` is
     /// before the tail, the run was deleted, or the tail ends before `seen`. `seen` is the newest position that the
-    /// caller has read from the store. A tail that ends before `seen` may lack the deletion of a run.
+    /// caller has read from the store. A tail that ends before `seen` may lack the deletion of a run. `max_bytes` is
+    /// the approximate maximum of the total size of the returned events.
     pub fn events_after(
         &self,
         position: i64,
         seen: i64,
         run_id: Option<&str>,
         filter: &EventFilter,
+        max_bytes: usize,
     ) -> Option<Part<T>> {
         let contents = self.read();
         if position < contents.begin || (position < contents.end && contents.end < seen) {
@@ -135,7 +136,7 @@ impl<T: WatcherEvent> Tail<T> {
         let first = contents.entries.partition_point(|entry| entry.position <= position);
         let mut bytes = 0;
         for (checked, entry) in contents.entries.range(first..).enumerate() {
-            if checked == CHECKED_ENTRIES || part.events.len() == TAKE.rows || bytes > TAKE.bytes {
+            if checked == CHECKED_ENTRIES || part.events.len() == TAKE_ROWS || bytes > max_bytes {
                 part.up_to = entry.position - 1;
                 break;
             }

@@ -55,8 +55,11 @@ fn extend(tail: &Tail<i64>, events: Vec<Event>) {
     tail.extend(ScanResult { events, end: ScanEnd::Exhausted }, newest);
 }
 
+/// Maximum size of the events that a test takes from the tail at once.
+const MAX_BYTES: usize = 512 * 1024;
+
 fn events_after(tail: &Tail<i64>, position: i64, run_id: Option<&str>) -> Option<(Vec<i64>, i64)> {
-    tail.events_after(position, 0, run_id, &EventFilter::default()).map(|part| (part.events, part.up_to))
+    tail.events_after(position, 0, run_id, &EventFilter::default(), MAX_BYTES).map(|part| (part.events, part.up_to))
 }
 
 fn event_draft() -> EventDraft {

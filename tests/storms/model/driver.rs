@@ -65,7 +65,7 @@ impl Driver {
         let sweeper = Sweeper::new(store.clone(), Arc::new(clock.clone()), Arc::clone(&waiters));
         let (_, draining) = tokio::sync::watch::channel(false);
         let tail = Arc::new(new_tail(&store));
-        let spool = Spool::new(folder.path().to_owned(), 0, 0);
+        let spool = Arc::new(Spool::new(folder.path().to_owned(), 0, 0));
         let lease = Duration::from_secs(60);
         let hub = Hub::new(store.clone(), Arc::new(clock.clone()), waiters, tail, spool, lease, draining);
         let mut runs = Vec::new();

@@ -7,3 +7,4 @@ mod large_snapshot;
 mod random_watchers;
 mod slow;
 mod subscribe_race;
+mod unread_events;

@@ -150,8 +150,8 @@ impl Index {
         Ok(is_complete && !self.has_due_tasks(tx))
     }
 
-    /// Checks whether the next run of the index still exists. If a run ends and is deleted between two claims, the index
-    /// finds no changed row of the run, so without the check the run would stay in the index.
+    /// Checks whether the next run of the index still exists. If a run ends and is deleted between two claims, the
+    /// index finds no changed row of the run, so without the check the run would stay in the index.
     fn check_next_run(&mut self, tx: &mut dyn Tx) -> Result<()> {
         let Some(run_key) = self.classes.run_after(self.checked_run) else { return Ok(()) };
         self.checked_run = run_key;

@@ -1,8 +1,10 @@
-//! This module serves the calls on all connections. Each call passes the same steps: the server reads the whole request,
-//! admits or refuses the call, calls the service, and sends the response. Each message needs memory from the budget.
+//! This module serves the calls on all connections. Each call passes the same steps: the server reads the whole
+//! request, admits or refuses the call, calls the service, and sends the response. Each message needs memory from the
+//! budget.
 
 pub mod budget;
 mod deadline;
+pub mod events;
 mod request;
 mod response;
 
@@ -26,9 +28,11 @@ use tower::ServiceExt;
 use tracing::Instrument;
 
 use self::budget::{Budget, ConnectionBudget, Reservation};
+use self::events::{Frames, Subscribed, to_frames};
 pub use self::response::ResponseBody;
-use self::response::{EncodedResponse, send_stream};
+use self::response::{EncodedResponse, send_events, send_other};
 use super::admission::Admission;
+use super::snapshot::spool::Spool;
 use super::trace;
 use super::trace::ResponseLog;
 use crate::connections::Activity;
@@ -39,7 +43,7 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// Delay of the refusal of a call on an overloaded server. Without the delay, callers that repeat refused calls
 /// immediately would use the processor time that the admitted calls need.
-const REFUSAL_DELAY: Duration = Duration::from_millis(25);
+const REFUSAL_DELAY: Duration = Duration::from_millis(30);
 
 /// The services of the API, and the limits of the calls. Clones share the limits.
 #[derive(Clone)]
@@ -49,16 +53,19 @@ struct Shared {
     routes: Routes,
     budget: Arc<Budget>,
     admission: Admission,
+    spool: Arc<Spool>,
     log: ResponseLog,
 }
 
 impl Calls {
-    /// Returns the services in `routes`. Messages use at most `max_buffered` bytes of memory.
-    pub fn new(routes: Routes, max_buffered: usize) -> Self {
+    /// Returns the services in `routes`. Messages use at most `max_buffered` bytes of memory. Large events that clients
+    /// do not read are in `spool`.
+    pub fn new(routes: Routes, max_buffered: usize, spool: Arc<Spool>) -> Self {
         Self(Arc::new(Shared {
             routes: routes.prepare(),
             budget: Arc::new(Budget::new(max_buffered)),
             admission: Admission::default(),
+            spool,
             log: ResponseLog::default(),
         }))
     }
@@ -93,19 +100,20 @@ impl ConnectionCalls {
     async fn serve(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         let call = self.activity.open_call();
         if request.version() != Version::HTTP_2 {
-            return send_stream(refuse_http1(), call);
+            return send_other(refuse_http1(), call);
         }
         let path = request.uri().path();
         let response = match Rpc::find_by_path(path) {
             Some(rpc) => self.serve_rpc(rpc, request).await,
             None if path.starts_with(HEALTH) => self.serve_health(request).await,
             // Reflection, and paths that do not exist.
-            None => Ok(Answer::Stream(self.call_service(request.map(Body::new)).await)),
+            None => Ok(Answer::Other(self.call_service(request.map(Body::new)).await)),
         };
         let response = match response {
-            Ok(Answer::Stream(response)) => send_stream(response, call),
+            Ok(Answer::Events(response, frames)) => send_events(response, frames, call),
+            Ok(Answer::Other(response)) => send_other(response, call),
             Ok(Answer::Unary(response, reservation)) => response.send(reservation, call),
-            Err(error) => send_stream(self.refuse(error).await, call),
+            Err(error) => send_other(self.refuse(error).await, call),
         };
         self.calls.log.record(&response);
         response
@@ -126,7 +134,7 @@ impl ConnectionCalls {
     async fn serve_health(&self, request: Request<Incoming>) -> Result<Answer> {
         let (head, body) = request.into_parts();
         let read = request::read(body, |bytes| self.budget.reserve_request(bytes, true)).await?;
-        Ok(Answer::Stream(self.call_service(Request::from_parts(head, Body::new(read))).await))
+        Ok(Answer::Other(self.call_service(Request::from_parts(head, Body::new(read))).await))
     }
 
     /// Serves a call of the API, within the time that the caller has set.
@@ -143,7 +151,7 @@ impl ConnectionCalls {
         let read = request::read(body, |bytes| self.budget.reserve_request(bytes, is_first)).await?;
         let request = Request::from_parts(head, Body::new(read));
         if rpc.streams {
-            return Ok(Answer::Stream(self.call_service(request).await));
+            return Ok(self.answer_with_events(self.call_service(request).await));
         }
         // Do not create a large response that the server would have to drop.
         if rpc.max_response_bytes.is_some_and(|bytes| !self.budget.has_room(bytes)) {
@@ -157,6 +165,16 @@ impl ConnectionCalls {
         Ok(Answer::Unary(response, reservation))
     }
 
+    fn answer_with_events(&self, mut response: Response<Body>) -> Answer {
+        match Subscribed::take(&mut response) {
+            Some(messages) => {
+                let frames = to_frames(messages, self.budget.clone(), Arc::clone(&self.calls.spool));
+                Answer::Events(response, frames)
+            }
+            None => Answer::Other(response),
+        }
+    }
+
     async fn call_service(&self, request: Request<Body>) -> Response<Body> {
         let Ok(response) = self.calls.routes.clone().oneshot(request).await;
         response
@@ -166,7 +184,9 @@ impl ConnectionCalls {
 /// The response of a service.
 enum Answer {
     Unary(EncodedResponse, Reservation),
-    Stream(Response<Body>),
+    Events(Response<Body>, Frames),
+    /// The response of another API, or an error.
+    Other(Response<Body>),
 }
 
 /// Returns the response to a request in another version of HTTP, such as the request of a browser.

@@ -24,8 +24,8 @@ const PREFIX_BYTES: usize = 5;
 /// Maximum time that the server waits for the rest of a refused request.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The complete request of a call, as the body for the service. The memory is reserved until the service has decoded the
-/// request and drops the body.
+/// The complete request of a call, as the body for the service. The memory is reserved until the service has decoded
+/// the request and drops the body.
 pub struct ReadRequest {
     /// The gRPC message with its prefix, or no bytes if the client sent no message.
     bytes: Bytes,

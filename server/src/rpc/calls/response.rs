@@ -4,6 +4,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use futures_util::StreamExt;
 use http_body_util::BodyExt;
 use prost::bytes::Bytes;
 use tonic::Status;
@@ -14,6 +15,7 @@ use tonic::codegen::http::{HeaderMap, Response};
 use hyper::body::Frame;
 
 use super::budget::Reservation;
+use super::events::Frames;
 use crate::connections::{OpenCall, record_part};
 
 /// Maximum size of a part of a unary response, in bytes.
@@ -27,7 +29,9 @@ pub struct ResponseBody {
 
 enum Content {
     Unary(Encoded),
-    Stream(Body),
+    Events(Frames),
+    /// The response of another API, or an error.
+    Other(Body),
 }
 
 /// The rest of a unary response.
@@ -65,9 +69,14 @@ impl EncodedResponse {
     }
 }
 
-/// Returns a response with a stream of messages for sending.
-pub fn send_stream(response: Response<Body>, call: OpenCall) -> Response<ResponseBody> {
-    response.map(|body| ResponseBody { content: Content::Stream(body), call })
+/// Returns the response of a subscription for sending.
+pub fn send_events(response: Response<Body>, frames: Frames, call: OpenCall) -> Response<ResponseBody> {
+    response.map(|_| ResponseBody { content: Content::Events(frames), call })
+}
+
+/// Returns the response of another API, or an error, for sending.
+pub fn send_other(response: Response<Body>, call: OpenCall) -> Response<ResponseBody> {
+    response.map(|body| ResponseBody { content: Content::Other(body), call })
 }
 
 impl HttpBody for ResponseBody {
@@ -77,7 +86,8 @@ impl HttpBody for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = match &mut self.content {
             Content::Unary(encoded) => encoded.next_frame().map(Ok),
-            Content::Stream(body) => ready!(Pin::new(body).poll_frame(context)),
+            Content::Events(frames) => ready!(frames.poll_next_unpin(context)),
+            Content::Other(body) => ready!(Pin::new(body).poll_frame(context)),
         };
         if matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
             self.call.activity().record_sent();
@@ -88,7 +98,8 @@ impl HttpBody for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Unary(encoded) => encoded.message.is_empty() && encoded.trailers.is_none(),
-            Content::Stream(body) => body.is_end_stream(),
+            Content::Events(_) => false,
+            Content::Other(body) => body.is_end_stream(),
         }
     }
 }
@@ -102,8 +113,8 @@ impl Encoded {
             return self.trailers.take().map(Frame::trailers);
         }
         record_part(true);
-        // The last byte is a part of its own. hyper sends this part, and asks for the trailers, only after the client has
-        // made room for all other bytes. Until then, the memory stays reserved, and the call can time out.
+        // The last byte is a part of its own. hyper sends this part, and asks for the trailers, only after the client
+        // has made room for all other bytes. Until then, the memory stays reserved, and the call can time out.
         let size = match self.message.len() {
             1 => 1,
             length => (length - 1).min(PART_BYTES),

@@ -1,6 +1,6 @@
-//! This module keeps the parts of a snapshot until the watcher takes them. The first part stays in memory, and all other
-//! parts are in an unlinked temporary file beside the database. A watcher that reads slowly thus keeps neither memory
-//! nor a read transaction, which would let the WAL grow.
+//! This module keeps the parts of a snapshot until the watcher takes them. The first part stays in memory, and all
+//! other parts are in an unlinked temporary file beside the database. A watcher that reads slowly thus keeps neither
+//! memory nor a read transaction, which would let the WAL grow.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, Write};
@@ -121,6 +121,11 @@ impl PartsWriter {
 }
 
 impl SpooledParts {
+    /// Returns whether all parts have been returned.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none() && self.lengths.is_empty()
+    }
+
     /// Returns the next part, or None after the last part. Fails if the temporary file can't be read.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         if let Some(first) = self.first.take() {

@@ -11,7 +11,10 @@ fn tail_returns_the_matching_events_after_a_position() {
     assert_eq!(events_after(&tail, 4, Some("a")), Some((vec![], 4)));
     assert_eq!(events_after(&tail, 9, None), Some((vec![], 9)), "no event follows a cursor ahead of the tail");
     let filter = EventFilter { kinds: vec!["x".to_owned()], ..EventFilter::default() };
-    assert_eq!(tail.events_after(0, 0, None, &filter).map(|part| (part.events, part.up_to)), Some((vec![1, 2], 4)));
+    assert_eq!(
+        tail.events_after(0, 0, None, &filter, MAX_BYTES).map(|part| (part.events, part.up_to)),
+        Some((vec![1, 2], 4))
+    );
 }
 
 #[test]
@@ -60,13 +63,13 @@ fn tail_removes_the_events_of_a_deleted_run() {
 fn tail_that_ends_before_the_last_read_returns_no_events() {
     let tail = new_tail();
     extend(&tail, vec![event(1, "a", "x"), event(2, "a", "x")]);
-    assert!(tail.events_after(1, 3, None, &EventFilter::default()).is_none());
+    assert!(tail.events_after(1, 3, None, &EventFilter::default(), MAX_BYTES).is_none());
     assert!(
-        tail.events_after(2, 3, None, &EventFilter::default()).unwrap().events.is_empty(),
+        tail.events_after(2, 3, None, &EventFilter::default(), MAX_BYTES).unwrap().events.is_empty(),
         "there is nothing to send, so the watcher waits"
     );
     extend(&tail, vec![event(3, "a", RUN_DELETED)]);
-    assert_eq!(tail.events_after(1, 3, None, &EventFilter::default()).unwrap().events, [3]);
+    assert_eq!(tail.events_after(1, 3, None, &EventFilter::default(), MAX_BYTES).unwrap().events, [3]);
 }
 
 #[tokio::test]

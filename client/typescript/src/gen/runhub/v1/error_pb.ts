@@ -149,8 +149,8 @@ export enum ErrorReason {
   DIGEST_MISMATCH = 15,
 
   /**
-   * FAILED_PRECONDITION: the snapshot of the run exceeds 16 MiB, the limit of GetRunSnapshot. Request fewer entries with
-   * `task_limit`, `approval_limit` and `artifact_limit`, or subscribe with FROM_SNAPSHOT, which has no such limit.
+   * FAILED_PRECONDITION: the snapshot of the run exceeds 16 MiB, the limit of GetRunSnapshot. Request fewer entries
+   * with `task_limit`, `approval_limit` and `artifact_limit`, or subscribe with FROM_SNAPSHOT, which has no such limit.
    *
    * @generated from enum value: ERROR_REASON_SNAPSHOT_TOO_LARGE = 16;
    */
@@ -222,16 +222,16 @@ export enum ErrorReason {
   INTERNAL = 24,
 
   /**
-   * DEADLINE_EXCEEDED: the client did not send the whole request in time. A request must arrive within 10 s, and a large
-   * request has 1 s more for each 64 KiB. The call has changed nothing.
+   * DEADLINE_EXCEEDED: the client did not send the whole request in time. A request must arrive within 10 s, and a
+   * large request has 1 s more for each 64 KiB. The call has changed nothing.
    *
    * @generated from enum value: ERROR_REASON_REQUEST_INCOMPLETE = 25;
    */
   REQUEST_INCOMPLETE = 25,
 
   /**
-   * DEADLINE_EXCEEDED: the deadline that the client set for the call passed before the server could answer. The call may
-   * have changed state, so repeat the call with the same request_id.
+   * DEADLINE_EXCEEDED: the deadline that the client set for the call passed before the server could answer. The call
+   * may have changed state, so repeat the call with the same request_id.
    *
    * @generated from enum value: ERROR_REASON_DEADLINE_EXCEEDED = 26;
    */
@@ -239,8 +239,8 @@ export enum ErrorReason {
 
   /**
    * UNAVAILABLE: the memory for responses is used up, because clients do not read their responses. The call may have
-   * changed state. Repeat the call with the same request_id after the delay in `google.rpc.RetryInfo`, so that the server
-   * returns the response to the first call.
+   * changed state. Repeat the call with the same request_id after the delay in `google.rpc.RetryInfo`, so that the
+   * server returns the response to the first call.
    *
    * @generated from enum value: ERROR_REASON_RESPONSE_DROPPED = 27;
    */
