@@ -331,7 +331,8 @@ async fn large_run_is_invisible_at_once_and_deleted_in_parts() {
     while matches!(end, Update::Bookmark(_)) {
         end = soon(of_run.next()).await.unwrap().unwrap();
     }
-    let Update::End(..) = end else { panic!("{end:?}") };
+    let Update::End(end, _) = end else { panic!("{end:?}") };
+    assert!(matches!(end, EndReason::RunDeleted | EndReason::RunEnded), "{end:?}");
     let mut kinds = Vec::new();
     while kinds.last().is_none_or(|kind| kind != "run_deleted") {
         let event = all.next_event().await;

@@ -70,7 +70,7 @@ pub enum CloseReason {
     /// The client did not complete the start of the connection, a frame, or the headers of a call in time.
     #[error("the client did not complete the connection, a frame or the headers of a call in time")]
     Incomplete,
-    /// The server needed the place of the connection for a new connection.
+    /// The server closed the connection to accept a new connection.
     #[error("the server has too many connections, and this connection has no open call")]
     Evicted,
     /// The client sent too many small frames without making a call.

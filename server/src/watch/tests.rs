@@ -278,6 +278,28 @@ async fn live_watcher_receives_the_deletion_of_its_run() {
     following.abort();
 }
 
+/// More rows than the server deletes in one transaction, so the deletion continues after `run_delete_requested`.
+const ROWS_OF_LARGE_RUN: usize = 10_100;
+
+#[tokio::test]
+async fn live_watcher_receives_the_start_of_a_deletion_in_parts() {
+    let fixture = Fixture::new().await;
+    let following = fixture.follow_log();
+    let last = fixture.append(ROWS_OF_LARGE_RUN).await;
+    let mut watcher = fixture.watch(StartPoint::After(last)).await;
+    assert_eq!(next_message(&mut watcher).await, Message::CaughtUp(last));
+    let end_and_delete = |tx: &mut dyn Tx| {
+        let run = runs::get(tx, "run")?;
+        runs::save(tx, &Run { status: RunStatus::Completed, ..run })?;
+        crate::actions::deletion::delete(tx, "run", None)
+    };
+    fixture.store.transact(end_and_delete).await.unwrap();
+    assert_eq!(next_message(&mut watcher).await, Message::End(EndReason::RunDeleted, last + 1));
+    let hidden = fixture.store.read(|tx| Ok(runs::find(tx, "run")?.is_none())).await.unwrap();
+    assert!(hidden && watcher.next().await.is_none());
+    following.abort();
+}
+
 /// A bookmark is a cursor: if retention removes events after the bookmark, the watcher must fail.
 #[tokio::test]
 async fn retention_after_a_bookmark_is_an_error_for_a_stream_from_the_beginning() {

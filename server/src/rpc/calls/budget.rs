@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Maximum size of a small message, in bytes. Small messages have a share of the budget of their own, so that large
 /// messages can't delay the calls of most agents.
-const SMALL_BYTES: usize = 64 * 1024;
+pub const SMALL_BYTES: usize = 64 * 1024;
 /// The divisor of the budget for the share of small messages, for the share of FIRST requests, and for the share of
 /// each connection.
 const EIGHTH: usize = 8;

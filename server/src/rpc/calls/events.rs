@@ -12,18 +12,15 @@ use runhub_api::EncodedResponse;
 use tonic::Status;
 use tonic::codegen::http::{HeaderMap, Response};
 
-use super::budget::{ConnectionBudget, Reservation};
+use super::PREFIX_BYTES;
+use super::budget::{ConnectionBudget, Reservation, SMALL_BYTES};
 use crate::error::{Error, Result};
 use crate::rpc::snapshot::spool::{PartsWriter, Spool, SpooledParts};
 
 /// Size at which a frame with several small messages ends, in bytes.
 const FRAME_BYTES: usize = 16 * 1024;
 /// Maximum size of a message that is copied to a frame with other messages, in bytes.
-const SMALL_BYTES: usize = 4 * 1024;
-/// Maximum size of a message that needs no reserved memory, in bytes.
-const UNRESERVED_BYTES: usize = 64 * 1024;
-/// Size of the prefix of a gRPC message: a flag for compression, and the length of the message (4 bytes).
-const PREFIX_BYTES: usize = 5;
+const COPIED_BYTES: usize = 4 * 1024;
 
 /// The messages of a subscription.
 type Messages = BoxStream<'static, Result<EncodedResponse, Status>>;
@@ -80,6 +77,7 @@ struct Sender {
 }
 
 impl Sender {
+    /// Returns the next frame, or None after the trailers.
     async fn next_frame(&mut self) -> Option<Result<Frame<Bytes>, Status>> {
         loop {
             if let Some(bytes) = self.ready.pop_front() {
@@ -107,7 +105,7 @@ impl Sender {
         let mut next = self.messages.next().await;
         loop {
             match next {
-                Some(Ok(message)) if message.len() <= SMALL_BYTES => {
+                Some(Ok(message)) if message.len() <= COPIED_BYTES => {
                     put_prefix(&mut frame, message.len());
                     frame.put_slice(message.as_bytes());
                 }
@@ -145,7 +143,7 @@ impl Sender {
     /// Reserves the memory for a large message. If there is no memory, writes the message to a temporary file, where
     /// the message stays until the client reads it.
     async fn keep_large(&mut self, message: &Bytes) -> Result<()> {
-        if message.len() <= UNRESERVED_BYTES {
+        if message.len() <= SMALL_BYTES {
             return Ok(());
         }
         self.reservation = self.budget.reserve_event(message.len());
@@ -163,6 +161,7 @@ impl Sender {
         }
     }
 
+    /// Ends the subscription with the status of `result`.
     fn end(&mut self, result: Result<(), Status>) {
         self.has_ended = true;
         self.spooled = SpooledParts::default();
@@ -185,8 +184,9 @@ async fn spool_message(spool: Arc<Spool>, message: Bytes) -> Result<SpooledParts
     tokio::task::spawn_blocking(write).await.map_err(Error::internal)?
 }
 
+/// Appends the prefix of a message of `length` bytes to a frame.
 fn put_prefix(frame: &mut BytesMut, length: usize) {
-    frame.reserve(PREFIX_BYTES + if length <= SMALL_BYTES { length } else { 0 });
+    frame.reserve(PREFIX_BYTES + if length <= COPIED_BYTES { length } else { 0 });
     frame.put_u8(0);
     frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
 }

@@ -38,6 +38,8 @@ use super::trace::ResponseLog;
 use crate::connections::Activity;
 use crate::error::{Error, Result};
 
+/// Size of the prefix of a gRPC message: a flag for compression, and the length of the message (4 bytes).
+const PREFIX_BYTES: usize = 5;
 /// The start of the paths of health checks.
 const HEALTH: &str = "/grpc.health.v1.Health/";
 

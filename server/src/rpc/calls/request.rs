@@ -12,6 +12,7 @@ use prost::bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::codegen::Body;
 
+use super::PREFIX_BYTES;
 use super::budget::Reservation;
 use crate::domain::limits;
 use crate::error::{Error, Result};
@@ -19,8 +20,6 @@ use crate::error::{Error, Result};
 /// Number of bytes of a message for which the server waits 1 s longer, so that a large message can arrive over a slow
 /// connection. A client that sends single bytes times out.
 const BYTES_PER_SECOND: usize = 64 * 1024;
-/// Size of the prefix of a gRPC message: a flag for compression, and the length of the message (4 bytes).
-const PREFIX_BYTES: usize = 5;
 /// Maximum time that the server waits for the rest of a refused request.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 

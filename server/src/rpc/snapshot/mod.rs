@@ -17,8 +17,10 @@ use crate::domain::limits;
 use crate::error::Result;
 use crate::store::Tx;
 
-/// Size at which a part of a snapshot ends, in bytes. A part contains at most one entry beyond this size.
-const PART_BYTES: usize = 64 * 1024;
+/// Size at which a part of a snapshot ends, in bytes. A part contains at most one entry beyond this size. Parts of small
+/// entries stay below the size of messages that need reserved memory, so the server does not write a part to a second
+/// temporary file.
+const PART_BYTES: usize = 32 * 1024;
 /// Maximum size of the tag and the length before an entry of a snapshot, or before a snapshot in a response, in bytes.
 const OVERHEAD: usize = 8;
 
