@@ -18,6 +18,9 @@ pub fn insert(tx: &mut dyn Tx, task_key: Key, depends_on_key: Key) -> Result<()>
 pub fn decrement_open_dependencies(tx: &mut dyn Tx, completed_key: Key) -> Result<u64> {
     let sql = "UPDATE tasks SET open_dependencies = open_dependencies - 1, claim_version = $2
         WHERE key IN (SELECT task_key FROM task_dependencies WHERE depends_on_key = $1)";
+    if !any(tx, "SELECT task_key FROM task_dependencies WHERE depends_on_key = $1 LIMIT 1", params![completed_key])? {
+        return Ok(0);
+    }
     let version = tx.next_claim_version()?;
     tx.execute(sql, params![completed_key, version])
 }

@@ -155,8 +155,11 @@ pub fn list(tx: &mut dyn Tx, statuses: i64, before: Key, limit: Limit) -> Result
 /// Assigns the next `count` event sequence numbers of a run, and returns the last assigned number. Fails with an
 /// internal error if the run does not exist.
 pub fn assign_seqs(tx: &mut dyn Tx, run_key: Key, count: i64) -> Result<i64> {
-    let sql = "UPDATE run_counters SET last_seq = last_seq + $2 WHERE run_key = $1 RETURNING last_seq";
-    require_counter(run_key, first(tx, sql, params![run_key, count], |row| row.take())?)
+    // Use two statements, because SQLite creates and drops a temporary table for each statement with RETURNING.
+    tx.write("UPDATE run_counters SET last_seq = last_seq + $2 WHERE run_key = $1", params![run_key, count])?;
+    let last_seq =
+        first(tx, "SELECT last_seq FROM run_counters WHERE run_key = $1", params![run_key], |row| row.take())?;
+    require_counter(run_key, last_seq)
 }
 
 /// Assigns the next `count` task ordinals of a run, and returns the last assigned ordinal. Fails with an internal error

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 pub(super) use self::readers::Readers;
@@ -119,7 +120,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     }
     conn.pragma_update(None, "synchronous", "FULL").map_err(unreadable)?;
     conn.pragma_update(None, "foreign_keys", "ON").map_err(unreadable)?;
-    conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    prepare_statements(&conn).map_err(unreadable)?;
     checkpoint::log_checkpoints(&conn);
     migrations::migrate(&mut conn, path)?;
     Ok(conn)
@@ -135,8 +136,15 @@ fn check_sqlite(version: i32) -> Result<(), OpenError> {
 /// Configures a connection that only reads.
 fn prepare_reader(conn: &mut Connection) -> rusqlite::Result<()> {
     conn.busy_timeout(BUSY_TIMEOUT)?;
+    prepare_statements(conn)
+}
+
+/// Configures how a connection prepares and caches its statements.
+fn prepare_statements(conn: &Connection) -> rusqlite::Result<()> {
     conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
-    Ok(())
+    // Plan each statement once. Otherwise SQLite would plan a cached statement again for each execution in which a
+    // parameter of a LIMIT clause, or of a comparison that an index can answer, has a different value.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
 /// Returns the flags that open a connection for reading only.

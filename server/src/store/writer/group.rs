@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::LARGEST_GROUP;
+use super::group_size::GroupSize;
 use super::job::Job;
 use crate::error::{Error, Result};
 use crate::store::Signal;
@@ -68,6 +68,7 @@ pub(super) struct GroupCommitter<S> {
     /// Last assigned numbers, including those that the open transaction has assigned.
     last_assigned: LastAssigned,
     notifications: Notifications,
+    size: GroupSize,
     /// Channel that sends finished groups to `answer_all`, which answers the calls.
     answers: mpsc::UnboundedSender<Vec<Box<dyn Job>>>,
 }
@@ -79,7 +80,7 @@ impl<S: WriteSession> GroupCommitter<S> {
         notifications: Notifications,
         answers: mpsc::UnboundedSender<Vec<Box<dyn Job>>>,
     ) -> Self {
-        Self { session, last_assigned, notifications, answers }
+        Self { session, last_assigned, notifications, size: GroupSize::default(), answers }
     }
 
     /// Commits the queued calls in groups until the queue is closed and empty.
@@ -88,7 +89,7 @@ impl<S: WriteSession> GroupCommitter<S> {
             // Yield first, so that callers that are about to queue a call can join the next group. Under load, yielding
             // saves a third of the commits. Without load, yielding causes no delay.
             std::thread::yield_now();
-            self.commit(queue.take(LARGEST_GROUP));
+            self.commit(queue.take(self.size.limit()));
         }
     }
 
@@ -187,6 +188,7 @@ impl<S: WriteSession> GroupCommitter<S> {
             claim_version: self.last_assigned.claim_version.max(committed.claim_version),
         };
         let mut effects = Effects::default();
+        let begun = Instant::now();
         for job in jobs.iter_mut() {
             if options.with_savepoints {
                 self.run_in_savepoint(job.as_mut(), &mut effects)?;
@@ -197,17 +199,24 @@ impl<S: WriteSession> GroupCommitter<S> {
         if options.reruns > 0 && jobs.iter().any(|job| job.has_succeeded() && !job.has_waiting_caller()) {
             return Err(Failure::CallerDisconnected);
         }
-        let begun = Instant::now();
-        let outcome = self.session.commit(self.last_assigned, effects.has_written);
-        let duration = begun.elapsed();
-        if duration >= SLOW_COMMIT {
-            tracing::warn!(calls = jobs.len(), duration_ms = duration.as_millis(), "slow commit");
-        }
-        match outcome {
+        let bodies = begun.elapsed();
+        match self.commit_timed(jobs.len(), bodies, effects.has_written) {
             CommitOutcome::Committed => Ok(effects.signals),
             CommitOutcome::Failed(error) => Err(Failure::Writer(error)),
             CommitOutcome::Unknown => Err(Failure::Unknown(effects.signals)),
         }
+    }
+
+    /// Commits the transaction of a group of `calls` calls, whose bodies have taken the time `bodies`.
+    fn commit_timed(&mut self, calls: usize, bodies: Duration, has_written: bool) -> CommitOutcome {
+        let begun = Instant::now();
+        let outcome = self.session.commit(self.last_assigned, has_written);
+        let duration = begun.elapsed();
+        self.size.record(calls, bodies, duration);
+        if duration >= SLOW_COMMIT {
+            tracing::warn!(calls, duration_ms = duration.as_millis(), "slow commit");
+        }
+        outcome
     }
 
     fn run_in_savepoint(&mut self, job: &mut dyn Job, effects: &mut Effects) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! This module runs the writer, a thread that owns the writing session and commits the queued calls in groups.
 
 mod group;
+mod group_size;
 mod job;
 #[cfg(test)]
 mod tests;
@@ -16,11 +17,8 @@ use self::job::{Call, Job};
 use super::notifications::Notifications;
 use super::queue::Queue;
 use super::session::{LastAssigned, WriteSession};
-use super::{JobOptions, Limit, Listener, Tx};
+use super::{JobOptions, Listener, Tx};
 use crate::error::{Error, Result};
-
-/// Maximum size of a group: 128 calls, or 1 MiB of requests. Larger groups add latency and no throughput.
-const LARGEST_GROUP: Limit = Limit { rows: 128, bytes: 1024 * 1024 };
 
 /// Owns the writer thread. After this value is dropped, the thread serves the remaining queued calls and ends.
 pub(super) struct Writer {
