@@ -13,10 +13,12 @@ use super::frames::Frames;
 /// Interval at which the server looks at each connection. A client has between one and two intervals (5 to 10 s) to
 /// complete the start of a connection, a frame, or the headers of a call.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// Number of intervals (30 s) in which a client must read some of the bytes that the server has for the client.
+const UNREAD_INTERVALS: u32 = 6;
 /// Maximum number of small frames that a client may send within `INTERVAL` without making a call and without receiving
 /// a part of a response. The limit is far above the needs of clients: a client that makes 1,024 calls at once sends
 /// about 1,024 small frames after the calls, and a client that receives a part of a response sends about two frames.
-const IDLE_FRAMES: u32 = 10_000;
+const MAX_FRAMES_WITHOUT_CALL: u32 = 10_000;
 
 /// The activity on one connection.
 pub struct Activity {
@@ -24,9 +26,13 @@ pub struct Activity {
     frames: AtomicU64,
     /// Number of small frames since the client last made a call or received a part of a response, or since the latest
     /// interval began.
-    idle_frames: AtomicU32,
+    frames_without_call: AtomicU32,
     /// Whether the start of the connection, a frame or the headers of a call are incomplete.
     is_incomplete: AtomicBool,
+    /// Number of times that the server has written bytes to the connection.
+    writes: AtomicU32,
+    /// Whether the server waits until the client reads, before the server can write more bytes.
+    is_write_blocked: AtomicBool,
     /// Whether the client has made a call.
     is_used: AtomicBool,
     /// Number of calls and streams that are open.
@@ -38,9 +44,11 @@ impl Default for Activity {
     fn default() -> Self {
         Self {
             frames: AtomicU64::new(0),
-            idle_frames: AtomicU32::new(0),
+            frames_without_call: AtomicU32::new(0),
             // A new connection is incomplete until its client has sent the start of the connection.
             is_incomplete: AtomicBool::new(true),
+            writes: AtomicU32::new(0),
+            is_write_blocked: AtomicBool::new(false),
             is_used: AtomicBool::new(false),
             open_calls: AtomicU32::new(0),
             eviction: Notify::new(),
@@ -68,14 +76,17 @@ impl Drop for OpenCall {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CloseReason {
     /// The client did not complete the start of the connection, a frame, or the headers of a call in time.
-    #[error("the client did not complete the connection, a frame or the headers of a call in time")]
+    #[error("the client did not complete the start of the connection, a frame or the headers of a call in time")]
     Incomplete,
+    /// The client did not read.
+    #[error("the client read none of the bytes that the server has sent in {} s", UNREAD_INTERVALS * 5)]
+    Unread,
     /// The server closed the connection to accept a new connection.
     #[error("the server has too many connections, and this connection has no open call")]
     Evicted,
     /// The client sent too many small frames without making a call.
-    #[error("the client sent more than {IDLE_FRAMES} small frames without making a call")]
-    IdleFrames,
+    #[error("the client sent more than {MAX_FRAMES_WITHOUT_CALL} small frames without making a call")]
+    FramesWithoutCall,
 }
 
 impl Activity {
@@ -85,17 +96,27 @@ impl Activity {
         self.frames.fetch_add(u64::from(frames.count), Relaxed);
         if frames.calls > 0 {
             self.is_used.store(true, Relaxed);
-            self.idle_frames.store(0, Relaxed);
+            self.frames_without_call.store(0, Relaxed);
             return Ok(());
         }
-        let idle_frames = self.idle_frames.fetch_add(frames.small, Relaxed).saturating_add(frames.small);
-        if idle_frames > IDLE_FRAMES { Err(CloseReason::IdleFrames) } else { Ok(()) }
+        let frames_without_call =
+            self.frames_without_call.fetch_add(frames.small, Relaxed).saturating_add(frames.small);
+        if frames_without_call > MAX_FRAMES_WITHOUT_CALL { Err(CloseReason::FramesWithoutCall) } else { Ok(()) }
     }
 
     /// Records that the server sends a part of a response. The client may answer with frames, so these frames are not
     /// idle frames.
     pub fn record_sent(&self) {
-        self.idle_frames.store(0, Relaxed);
+        self.frames_without_call.store(0, Relaxed);
+    }
+
+    /// Records that the server has written bytes to the connection, or that the server can't write because the client
+    /// does not read.
+    pub fn record_write(&self, is_blocked: bool) {
+        self.is_write_blocked.store(is_blocked, Relaxed);
+        if !is_blocked {
+            self.writes.fetch_add(1, Relaxed);
+        }
     }
 
     /// Returns whether the client has made a call on the connection.
@@ -122,26 +143,35 @@ impl Activity {
     /// Waits until the server must close the connection, and returns the reason.
     pub async fn wait_for_close(&self) -> CloseReason {
         tokio::select! {
-            () = self.wait_until_late() => CloseReason::Incomplete,
+            reason = self.wait_until_late() => reason,
             () = self.eviction.notified() => CloseReason::Evicted,
         }
     }
 
     /// Waits until a part of the connection has been incomplete for a whole interval in which the client has completed
-    /// no frame.
-    async fn wait_until_late(&self) {
+    /// no frame, or until the client has read nothing for `UNREAD_INTERVALS`.
+    async fn wait_until_late(&self) -> CloseReason {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
-        let mut before = None;
+        let mut incomplete_before = None;
+        let mut blocked_before = None;
+        let mut unread_intervals = 0;
         loop {
             ticks.tick().await;
-            self.idle_frames.store(0, Relaxed);
+            self.frames_without_call.store(0, Relaxed);
             let incomplete_after = self.is_incomplete.load(Relaxed).then(|| self.frames.load(Relaxed));
-            if incomplete_after.is_some() && incomplete_after == before {
-                return;
+            if incomplete_after.is_some() && incomplete_after == incomplete_before {
+                return CloseReason::Incomplete;
             }
-            before = incomplete_after;
+            incomplete_before = incomplete_after;
+            let blocked_after = self.is_write_blocked.load(Relaxed).then(|| self.writes.load(Relaxed));
+            let is_unread = blocked_after.is_some() && blocked_after == blocked_before;
+            unread_intervals = if is_unread { unread_intervals + 1 } else { 0 };
+            if unread_intervals == UNREAD_INTERVALS {
+                return CloseReason::Unread;
+            }
+            blocked_before = blocked_after;
         }
     }
 }
@@ -158,13 +188,13 @@ mod tests {
     #[test]
     fn calls_and_sent_responses_allow_further_frames() {
         let activity = Activity::default();
-        let fill = || (0..IDLE_FRAMES).all(|_| activity.record_received(&PING, false).is_ok());
+        let fill = || (0..MAX_FRAMES_WITHOUT_CALL).all(|_| activity.record_received(&PING, false).is_ok());
         assert!(fill() && !activity.is_used());
         assert_eq!(activity.record_received(&CALL, false), Ok(()));
         assert!(fill() && activity.is_used());
         activity.record_sent();
         assert!(fill());
-        assert_eq!(activity.record_received(&PING, false), Err(CloseReason::IdleFrames));
+        assert_eq!(activity.record_received(&PING, false), Err(CloseReason::FramesWithoutCall));
     }
 
     #[tokio::test(start_paused = true)]
@@ -193,11 +223,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pings_at_a_low_rate_are_allowed_for_ever() {
+    async fn pings_at_a_low_rate_are_allowed_forever() {
         let activity = Activity::default();
         let pings = async {
             for _ in 0..100 {
-                (0..IDLE_FRAMES / 4).for_each(|_| activity.record_received(&PING, false).unwrap());
+                (0..MAX_FRAMES_WITHOUT_CALL / 4).for_each(|_| activity.record_received(&PING, false).unwrap());
                 tokio::time::sleep(INTERVAL / 2).await;
             }
         };
@@ -205,5 +235,25 @@ mod tests {
             () = pings => {}
             reason = activity.wait_for_close() => panic!("closed: {reason}"),
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn client_that_reads_nothing_is_late_and_slow_client_is_not() {
+        let activity = Activity::default();
+        activity.record_received(&PING, false).unwrap();
+        let slow = async {
+            for _ in 0..20 {
+                activity.record_write(false);
+                activity.record_write(true);
+                tokio::time::sleep((UNREAD_INTERVALS - 1) * INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            () = slow => {}
+            reason = activity.wait_for_close() => panic!("closed: {reason}"),
+        }
+        let start = Instant::now();
+        assert_eq!(activity.wait_for_close().await, CloseReason::Unread);
+        assert_eq!(start.elapsed(), (UNREAD_INTERVALS + 1) * INTERVAL);
     }
 }

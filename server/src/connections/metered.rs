@@ -1,4 +1,4 @@
-//! This module counts the frames that a client sends, and yields to other connections after a number of frames.
+//! This module records what a client sends and reads, and yields to other connections after a number of frames.
 
 use std::io;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use super::frames::FrameReader;
 
 /// Number of small frames after which the server serves other connections before it reads more frames of the
 /// connection. Without this limit, two clients that send small frames without pause would occupy both threads of a
-/// server on two cores, and no thread would look for the bytes of other clients. h2 reads at most 16 KiB at once.
+/// server on two cores, and no thread would read from other connections. h2 reads at most 16 KiB at once.
 const FRAMES_PER_TURN: u32 = 64;
 
 /// A connection that records its client's activity.
@@ -63,7 +63,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for MeteredIo<IO> {
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for MeteredIo<IO> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
+        let written = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.activity.record_write(written.is_pending());
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
@@ -79,7 +81,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for MeteredIo<IO> {
         context: &mut Context,
         bytes: &[io::IoSlice],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, bytes)
+        let written = Pin::new(&mut self.io).poll_write_vectored(context, bytes);
+        self.activity.record_write(written.is_pending());
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

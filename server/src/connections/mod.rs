@@ -1,5 +1,6 @@
-//! This module accepts connections and serves HTTP/2 and HTTP/1.1 on the connections. The module limits the number of
-//! connections, and closes the connections of clients that use the server's resources without making calls.
+//! This module accepts connections and serves HTTP/2 on the connections. The server reads HTTP/1.1 only to refuse its
+//! requests with an explanation. The module limits the number of connections, and closes the connections of clients
+//! that use the server's resources without making calls or without reading.
 
 mod accept;
 mod activity;
@@ -11,7 +12,7 @@ mod unread;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
 use hyper::body::{Body, Bytes, Incoming};
@@ -48,6 +49,10 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const SEND_BUFFER_BYTES: usize = 32 * 1024;
 /// Maximum time in which a client must send the headers of an HTTP/1.1 request.
 const HTTP1_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Minimum time between two searches for a connection to close, while no connection can be closed. Otherwise a client
+/// that opens connections without pause would keep the server busy with searches.
+const SEARCH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Serves connections until the server drains, and then until every connection has ended. `new_service` returns the
 /// service for the calls of one connection.
@@ -147,32 +152,40 @@ struct ConnectionPermits {
     max_connections: usize,
     permits: Arc<Semaphore>,
     open: OpenConnections,
-    /// Whether the latest new connection was refused.
-    is_refusing: bool,
+    /// The time of the latest search that found no connection to close. After a connection was accepted, the value is
+    /// None.
+    refused_at: Option<Instant>,
 }
 
 impl ConnectionPermits {
     fn new(max_connections: usize) -> Self {
         let permits = Arc::new(Semaphore::new(max_connections));
-        Self { max_connections, permits, open: OpenConnections::default(), is_refusing: false }
+        Self { max_connections, permits, open: OpenConnections::default(), refused_at: None }
+    }
+
+    /// Returns whether to search a connection without an open call. A search reads the state of every connection.
+    fn can_search(&self) -> bool {
+        self.refused_at.is_none_or(|refused_at| refused_at.elapsed() >= SEARCH_INTERVAL)
     }
 
     /// Returns a permit for a new connection. If the maximum number of connections is open, closes a connection without
     /// an open call. Returns None if every connection has an open call.
     async fn take(&mut self, activity: &Arc<Activity>) -> Option<OwnedSemaphorePermit> {
         let mut permit = Arc::clone(&self.permits).try_acquire_owned().ok();
-        if permit.is_none() && self.open.evict_oldest() {
+        if permit.is_none() && self.can_search() && self.open.evict_oldest() {
             permit = Arc::clone(&self.permits).acquire_owned().await.ok();
         }
-        let was_refusing = self.is_refusing;
-        self.is_refusing = permit.is_none();
-        match (&permit, was_refusing) {
+        match (&permit, self.refused_at.is_some()) {
             (Some(_), true) => tracing::info!("accepting connections again"),
             (None, false) => tracing::warn!(
                 max_connections = self.max_connections,
                 "refusing new connections, because every connection has an open call: raise --max-connections"
             ),
             _ => {}
+        }
+        self.refused_at = self.refused_at.filter(|_| permit.is_none());
+        if permit.is_none() && self.can_search() {
+            self.refused_at = Some(Instant::now());
         }
         if permit.is_some() {
             self.open.add(activity, self.max_connections);

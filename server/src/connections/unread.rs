@@ -45,13 +45,13 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, call: F) {
-        tokio::spawn(ReadCall { call, progress: Arc::default(), deadline: None });
+        tokio::spawn(TimedCall { call, progress: Arc::default(), deadline: None });
     }
 }
 
 pin_project! {
     /// A call that ends when the client does not read the call's response.
-    struct ReadCall<F> {
+    struct TimedCall<F> {
         #[pin]
         call: F,
         progress: Arc<Progress>,
@@ -59,7 +59,7 @@ pin_project! {
     }
 }
 
-impl<F: Future<Output = ()>> Future for ReadCall<F> {
+impl<F: Future<Output = ()>> Future for TimedCall<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context) -> Poll<()> {
