@@ -1,9 +1,9 @@
 //! Runs agents and 200 watchers against a new server for a long time, and checks that the server's memory, file
 //! descriptors, WAL and database file do not grow.
 //!
-//! The agents create a run, work on its tasks, end the run and delete it, again and again. The watchers subscribe, read
-//! for a while, pause, and disconnect. The server keeps events and stored responses for 30 s, so everything that the
-//! server stores is removed after a short time.
+//! The agents create a run, work on its tasks, end the run and delete it, again and again. The watchers subscribe, some
+//! of them from the snapshot of a run, read for a while, pause, and disconnect. The server keeps events and stored
+//! responses for 30 s, so everything that the server stores is removed after a short time.
 //!
 //! Usage: cargo run --release -p runhub-bench --example soak -- PATH_OF_RUNHUB [MINUTES]
 
@@ -28,6 +28,9 @@ const WATCHERS: usize = 200;
 const AGENTS: usize = 16;
 const TASKS_PER_RUN: usize = 20;
 const EVENTS_PER_TASK: usize = 10;
+/// Number of tasks of the run with a large snapshot, and the size of the objective of each task. The snapshot has 2 MB.
+const LARGE_TASKS: usize = 40;
+const OBJECTIVE_BYTES: usize = 50_000;
 /// Time for which the server keeps events and stored responses.
 const RETENTION: &str = "30s";
 /// Number of samples of the server's resources in each run of the program.
@@ -42,7 +45,7 @@ async fn main() -> Result<(), BoxError> {
     let program = args.next().ok_or("pass the path of the runhub binary")?;
     let minutes: f64 = args.next().map_or(Ok(20.0), |text| text.parse())?;
     let server = Server::start(Path::new(&program))?;
-    let load = Arc::new(Load { address: server.address.clone(), runs: AtomicU64::new(0), updates: AtomicU64::new(0) });
+    let load = Arc::new(Load::new(&server).await?);
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     for number in 0..AGENTS {
@@ -59,14 +62,36 @@ async fn main() -> Result<(), BoxError> {
     check_growth(&samples)
 }
 
-/// The load on the server, with the numbers of deleted runs and received updates.
+/// The load on the server, with the numbers of deleted runs, of received updates and of received snapshots.
 struct Load {
     address: String,
+    /// A run with a large snapshot, which is never deleted.
+    large_run: String,
     runs: AtomicU64,
     updates: AtomicU64,
+    snapshots: AtomicU64,
 }
 
 impl Load {
+    async fn new(server: &Server) -> Result<Self, BoxError> {
+        let address = server.address.clone();
+        let client = Client::connect(&address).await?;
+        let request =
+            CreateRunRequest { goal: "large".to_owned(), repo_path: "/large".to_owned(), ..Default::default() };
+        let large_run = client.create_run(request).await?.run.unwrap_or_default().id;
+        let draft =
+            TaskDraft { title: "task".to_owned(), objective: "x".repeat(OBJECTIVE_BYTES), ..Default::default() };
+        let tasks = vec![draft; LARGE_TASKS];
+        client.add_tasks(AddTasksRequest { run_id: large_run.clone(), tasks, ..Default::default() }).await?;
+        Ok(Self {
+            address,
+            large_run,
+            runs: AtomicU64::new(0),
+            updates: AtomicU64::new(0),
+            snapshots: AtomicU64::new(0),
+        })
+    }
+
     /// Creates, works on and deletes runs until `stopped` is true.
     async fn work(self: Arc<Self>, number: usize, stopped: watch::Receiver<bool>) -> Result<(), BoxError> {
         let client = Client::connect(&self.address).await?;
@@ -96,14 +121,24 @@ impl Load {
         Ok(())
     }
 
-    /// Subscribes to all runs, reads for a while and disconnects, until `stopped` is true. Every third watcher pauses
-    /// before it reads.
+    /// Returns the subscription of a watcher: every eighth starts from the snapshot of the large run, and all others
+    /// follow all runs.
+    fn subscription(&self, round: usize) -> SubscribeEventsRequest {
+        if round.is_multiple_of(8) {
+            let start = SubscribeStart::FromSnapshot.into();
+            return SubscribeEventsRequest { run_id: self.large_run.clone(), start, ..Default::default() };
+        }
+        let start = if round.is_multiple_of(2) { SubscribeStart::FromNow } else { SubscribeStart::FromBeginning };
+        SubscribeEventsRequest { start: start.into(), ..Default::default() }
+    }
+
+    /// Subscribes, reads for a while and disconnects, until `stopped` is true. Every third watcher pauses before it
+    /// reads.
     async fn watch(self: Arc<Self>, number: usize, stopped: watch::Receiver<bool>) -> Result<(), BoxError> {
         let mut round = number;
         while !*stopped.borrow() {
             let client = Client::connect(&self.address).await?;
-            let start = if round.is_multiple_of(2) { SubscribeStart::FromNow } else { SubscribeStart::FromBeginning };
-            let mut watcher = client.subscribe(SubscribeEventsRequest { start: start.into(), ..Default::default() });
+            let mut watcher = client.subscribe(self.subscription(round));
             let until = Instant::now() + Duration::from_millis(500 + (round * 137 % 5_000) as u64);
             if round.is_multiple_of(3) {
                 tokio::time::sleep(Duration::from_millis(300)).await;
@@ -111,9 +146,12 @@ impl Load {
             while Instant::now() < until
                 && let Ok(Some(update)) = tokio::time::timeout(Duration::from_secs(1), watcher.next()).await
             {
-                if let Ok(Update::Event(_)) = update {
-                    self.updates.fetch_add(1, Relaxed);
-                }
+                // Ignore the error of a watcher that retention has overtaken. The watcher subscribes again.
+                match update {
+                    Ok(Update::Event(_)) => self.updates.fetch_add(1, Relaxed),
+                    Ok(Update::Snapshot(_)) => self.snapshots.fetch_add(1, Relaxed),
+                    _ => 0,
+                };
             }
             round += 7;
         }
@@ -206,7 +244,8 @@ impl Sample {
     }
 }
 
-/// Prints and returns samples of the server's resources, spread over `duration`. Fails if an agent or a watcher fails.
+/// Prints and returns samples of the server's resources, spread over `duration`. Fails if an agent or a watcher fails,
+/// or if the load stops.
 async fn sample(
     server: &Server,
     load: &Load,
@@ -215,9 +254,10 @@ async fn sample(
 ) -> Result<Vec<Sample>, BoxError> {
     let mut samples = Vec::new();
     println!(
-        "{:>8} {:>10} {:>12} {:>12} {:>12} {:>10} {:>10}",
-        "seconds", "runs", "updates", "resident MiB", "descriptors", "WAL MiB", "file MiB"
+        "{:>8} {:>10} {:>12} {:>10} {:>12} {:>12} {:>10} {:>10}",
+        "seconds", "runs", "updates", "snapshots", "resident MiB", "descriptors", "WAL MiB", "file MiB"
     );
+    let mut counts_before = [0; 3];
     let started = Instant::now();
     for number in 1..=SAMPLES {
         let next = tokio::time::Instant::from_std(started + duration * number / SAMPLES);
@@ -229,11 +269,18 @@ async fn sample(
             }
         }
         let sample = server.read_resources()?;
+        let counts = [&load.runs, &load.updates, &load.snapshots].map(|count| count.load(Relaxed));
+        if counts.iter().zip(&counts_before).any(|(count, before)| count <= before) {
+            return Err("the agents delete no runs, or the watchers receive no updates or no snapshots".into());
+        }
+        counts_before = counts;
+        let [runs, updates, snapshots] = counts;
         println!(
-            "{:>8} {:>10} {:>12} {:>12.1} {:>12} {:>10.1} {:>10.1}",
+            "{:>8} {:>10} {:>12} {:>10} {:>12.1} {:>12} {:>10.1} {:>10.1}",
             started.elapsed().as_secs(),
-            load.runs.load(Relaxed),
-            load.updates.load(Relaxed),
+            runs,
+            updates,
+            snapshots,
             sample.resident_mib,
             sample.descriptors,
             sample.wal_mib,

@@ -15,8 +15,8 @@ pub struct Options {
     groups: Vec<Group>,
 
     /// The URL of the server to measure. The bench keeps the server busy and leaves runs in the server's database. The
-    /// groups growth, idle, backlog, changes, abuse and overload ignore this option and measure servers that the bench starts.
-    /// Default: the bench starts a server with a temporary database
+    /// groups growth, idle, backlog, changes, abuse and overload ignore this option and measure servers that the bench
+    /// starts. Default: the bench starts a server with a temporary database
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
 

@@ -3,6 +3,8 @@
 pub mod raw;
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use prost::Message;
@@ -74,13 +76,13 @@ impl Abuse {
         }
     }
 
-    /// Returns whether the abuse is about the server's memory.
-    fn needs_memory(self) -> bool {
+    /// Returns whether the bench also measures the server's memory.
+    fn measures_memory(self) -> bool {
         matches!(self, Self::UnreadSnapshots | Self::UnreadStreams | Self::UnfinishedRequests)
     }
 }
 
-/// Measures calls and memory beside each abuse, and returns the result rows. Fails if a server can't be started or a
+/// Measures calls and memory during each abuse, and returns the result rows. Fails if a server can't be started or a
 /// call of the well-behaved client fails.
 pub async fn measure_abuse(bench: &Bench) -> Result<Vec<Row>, Error> {
     bench.start_progress("abuse", Abuse::ALL.len());
@@ -96,16 +98,17 @@ pub async fn measure_abuse(bench: &Bench) -> Result<Vec<Row>, Error> {
 
 async fn measure_one(bench: &Bench, server: &OwnServer, abuse: Abuse) -> Result<Vec<Row>, Error> {
     let run_id = bench.create_run().await?;
-    if abuse.needs_memory() {
+    if abuse.measures_memory() {
         add_large_tasks(bench, &run_id).await?;
     }
-    let address = server.url.trim_start_matches("http://").to_owned();
+    let victim = Victim::new(&server.url);
     let mut abusers = JoinSet::new();
-    start_abuse(&mut abusers, abuse, &address, &run_id);
-    let times = call_get_run(bench, &run_id).await?;
+    start_abuse(&mut abusers, abuse, &victim, &run_id);
+    let times = call_get_run(bench, &run_id, bench.abuse_time(abuse.measures_memory())).await?;
+    victim.check_was_abused(abuse)?;
     let name = format!("GetRun, beside {}", abuse.describe());
     let mut rows = vec![Row::p99(name, &times).with_target(Target::AtMost(MAX_MILLIS))];
-    if abuse.needs_memory() {
+    if abuse.measures_memory() {
         let name = format!("peak resident memory, with {}", abuse.describe());
         let row = server.peak_mib().map(|mib| Row::new(name, "MiB", mib).with_target(Target::AtMost(MAX_MIB)));
         rows.extend(row);
@@ -126,11 +129,11 @@ async fn add_large_tasks(bench: &Bench, run_id: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Calls GetRun repeatedly and returns the latencies. Fails if a call fails.
-async fn call_get_run(bench: &Bench, run_id: &str) -> Result<Sample, Error> {
+/// Calls GetRun repeatedly for the time `duration` and returns the latencies. Fails if a call fails.
+async fn call_get_run(bench: &Bench, run_id: &str, duration: Duration) -> Result<Sample, Error> {
     let mut times = Sample::new()?;
     let started = Instant::now();
-    while started.elapsed() < 2 * bench.counting_time() {
+    while started.elapsed() < duration {
         let called = Instant::now();
         bench.client.get_run(v1::GetRunRequest { run_id: run_id.to_owned() }).await?;
         times.record(called.elapsed());
@@ -139,20 +142,49 @@ async fn call_get_run(bench: &Bench, run_id: &str) -> Result<Sample, Error> {
     Ok(times)
 }
 
+/// The server that the clients misuse.
+#[derive(Clone)]
+struct Victim {
+    address: String,
+    /// Number of times that a client has done what it wanted to do, for example left a response unread.
+    successes: Arc<AtomicUsize>,
+}
+
+impl Victim {
+    fn new(url: &str) -> Self {
+        Self { address: url.trim_start_matches("http://").to_owned(), successes: Arc::default() }
+    }
+
+    async fn connect(&self) -> io::Result<RawConnection> {
+        RawConnection::connect(&self.address, DEFAULT_WINDOW).await
+    }
+
+    fn record_success(&self) {
+        self.successes.fetch_add(1, Relaxed);
+    }
+
+    /// Fails if no client was able to misuse the server, because the measured times would then mean nothing.
+    fn check_was_abused(&self, abuse: Abuse) -> Result<(), Error> {
+        if self.successes.load(Relaxed) > 0 {
+            return Ok(());
+        }
+        Err(Error::NoAbuse { abuse: abuse.describe() })
+    }
+}
+
 /// Starts the misbehaving clients. Their errors are ignored, because the server may refuse and disconnect them.
-fn start_abuse(abusers: &mut JoinSet<io::Result<()>>, abuse: Abuse, address: &str, run_id: &str) {
-    let address = address.to_owned();
+fn start_abuse(abusers: &mut JoinSet<io::Result<()>>, abuse: Abuse, victim: &Victim, run_id: &str) {
     match abuse {
-        Abuse::Pings => start_floods(abusers, &address, &raw::PING),
-        Abuse::Settings => start_floods(abusers, &address, &raw::SETTINGS),
-        Abuse::IdleSockets => drop(abusers.spawn(open_sockets(address))),
-        Abuse::CallsWithoutRequest => drop(abusers.spawn(start_calls_without_request(address))),
+        Abuse::Pings => start_floods(abusers, victim, &raw::PING),
+        Abuse::Settings => start_floods(abusers, victim, &raw::SETTINGS),
+        Abuse::IdleSockets => drop(abusers.spawn(open_sockets(victim.clone()))),
+        Abuse::CallsWithoutRequest => drop(abusers.spawn(start_calls_without_request(victim.clone()))),
         Abuse::UnreadSnapshots => {
             let request = v1::GetRunSnapshotRequest { run_id: run_id.to_owned(), ..Default::default() };
             let message = request.encode_to_vec();
             for _ in 0..UNREAD_SNAPSHOTS {
                 let path = "/runhub.v1.RunService/GetRunSnapshot";
-                abusers.spawn(leave_unread(address.clone(), path, message.clone()));
+                abusers.spawn(leave_unread(victim.clone(), path, message.clone()));
             }
         }
         Abuse::UnreadStreams => {
@@ -161,58 +193,61 @@ fn start_abuse(abusers: &mut JoinSet<io::Result<()>>, abuse: Abuse, address: &st
             let message = request.encode_to_vec();
             for _ in 0..UNREAD_STREAMS {
                 let path = "/runhub.v1.EventService/SubscribeEvents";
-                abusers.spawn(leave_unread(address.clone(), path, message.clone()));
+                abusers.spawn(leave_unread(victim.clone(), path, message.clone()));
             }
         }
         Abuse::UnfinishedRequests => {
             for _ in 0..UNFINISHED_REQUESTS {
-                abusers.spawn(send_unfinished(address.clone()));
+                abusers.spawn(send_unfinished(victim.clone()));
             }
         }
     }
 }
 
-fn start_floods(abusers: &mut JoinSet<io::Result<()>>, address: &str, frame: &'static [u8]) {
+fn start_floods(abusers: &mut JoinSet<io::Result<()>>, victim: &Victim, frame: &'static [u8]) {
     for _ in 0..2 {
-        let address = address.to_owned();
+        let victim = victim.clone();
         abusers.spawn(async move {
             loop {
                 // The server closes the connection after a number of frames.
-                let _ = raw::flood(&address, frame).await;
+                let _ = raw::flood(&victim.address, frame).await;
+                victim.record_success();
             }
         });
     }
 }
 
 /// Opens connections, sends nothing or half of an HTTP/2 preface on each, and keeps the connections open.
-async fn open_sockets(address: String) -> io::Result<()> {
+async fn open_sockets(victim: Victim) -> io::Result<()> {
     let mut sockets = Vec::new();
     for number in 0..IDLE_SOCKETS {
         // The system may have no further file descriptors for this process.
-        let Ok(mut socket) = TcpStream::connect(&address).await else { break };
+        let Ok(mut socket) = TcpStream::connect(&victim.address).await else { break };
         if number % 2 == 0 {
             let (half, _) = raw::PREFACE.split_at(raw::PREFACE.len() / 2);
             socket.write_all(half).await?;
         }
         sockets.push(socket);
+        victim.record_success();
     }
     std::future::pending().await
 }
 
-async fn start_calls_without_request(address: String) -> io::Result<()> {
-    let mut connection = RawConnection::connect(&address, DEFAULT_WINDOW).await?;
+async fn start_calls_without_request(victim: Victim) -> io::Result<()> {
+    let mut connection = victim.connect().await?;
     let mut calls: Vec<RawCall> = Vec::new();
     for _ in 0..CALLS_WITHOUT_REQUEST {
         calls.push(connection.start_call("/runhub.v1.EventService/AppendEvents", None).await?);
     }
+    victim.record_success();
     std::future::pending().await
 }
 
 /// Makes a call on a new connection and does not read the response. Repeats the call if the server refuses or resets
 /// the call.
-async fn leave_unread(address: String, path: &'static str, message: Vec<u8>) -> io::Result<()> {
+async fn leave_unread(victim: Victim, path: &'static str, message: Vec<u8>) -> io::Result<()> {
     loop {
-        let mut connection = RawConnection::connect(&address, DEFAULT_WINDOW).await?;
+        let mut connection = victim.connect().await?;
         let call = connection.call(path, &message).await?;
         let mut body = match call.response.await {
             Ok(response) if !response.headers().contains_key("grpc-status") => response.into_body(),
@@ -221,6 +256,7 @@ async fn leave_unread(address: String, path: &'static str, message: Vec<u8>) -> 
                 continue;
             }
         };
+        victim.record_success();
         // h2 confirms read bytes to the server only if `release_capacity` is called.
         while body.data().await.is_some_and(|bytes| bytes.is_ok()) {}
     }
@@ -228,12 +264,12 @@ async fn leave_unread(address: String, path: &'static str, message: Vec<u8>) -> 
 
 /// Sends all but the last byte of a heartbeat on a new connection. Repeats the call if the server refuses or ends the
 /// call.
-async fn send_unfinished(address: String) -> io::Result<()> {
+async fn send_unfinished(victim: Victim) -> io::Result<()> {
     let mut request = raw::encode_prefix(UNFINISHED_BYTES);
     request.resize(UNFINISHED_BYTES + 4, 0);
     let request = Bytes::from(request);
     loop {
-        let mut connection = RawConnection::connect(&address, DEFAULT_WINDOW).await?;
+        let mut connection = victim.connect().await?;
         let RawCall { mut response, request: mut to } =
             connection.start_call("/runhub.v1.TaskService/Heartbeat", None).await?;
         // The response arrives early if the server refuses the request.
@@ -241,6 +277,7 @@ async fn send_unfinished(address: String) -> io::Result<()> {
             sent = to.send(request.clone(), false) => sent?,
             _ = &mut response => continue,
         }
+        victim.record_success();
         // Ignore the response, which is a refusal after the server's timeout.
         let _ = response.await;
     }
