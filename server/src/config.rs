@@ -26,7 +26,8 @@ pub struct Config {
     /// Maximum memory for requests that are incomplete or being served and for responses that are not sent yet, in
     /// bytes.
     pub max_buffered: usize,
-    /// Maximum size of the temporary files with the snapshots that watchers have not taken yet, in bytes.
+    /// Maximum size of the temporary files with the snapshots and large events that watchers have not read yet, in
+    /// bytes.
     pub max_spool: u64,
     /// Maximum number of these temporary files.
     pub max_spool_files: usize,

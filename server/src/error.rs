@@ -49,6 +49,11 @@ pub enum Error {
          subscribe with FROM_SNAPSHOT"
     )]
     SnapshotTooLarge { run_id: String, limit: usize },
+    #[error(
+        "the server could not read the snapshot of run {run_id} in {} s: set task_limit, approval_limit or artifact_limit",
+        limits::SNAPSHOT_TIME.as_secs()
+    )]
+    SnapshotTooSlow { run_id: String },
     #[error("{thing} has revision {actual}, not {expected}: read {thing} again, then retry with the new revision")]
     RevisionMismatch { thing: String, expected: i64, actual: i64 },
     #[error(
@@ -70,11 +75,11 @@ pub enum Error {
     )]
     StoreBusy,
     #[error(
-        "the request did not arrive within {} s and 1 s more for each 64 KiB: send the whole request at once",
+        "the request did not arrive within {} s plus 1 s for each 64 KiB received: send the whole request without pauses",
         limits::REQUEST_TIME.as_secs()
     )]
     RequestIncomplete,
-    #[error("the deadline of the call has passed: retry the call with the same request_id and a later deadline")]
+    #[error("the deadline of the call has passed: retry the call with the same request_id and a longer deadline")]
     DeadlineExceeded,
     #[error(
         "the server has no memory for the response, but the call may have changed state: retry the call with the same \

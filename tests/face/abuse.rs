@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use prost::Message;
 use runhub_bench::abuse::raw::{self, DEFAULT_WINDOW, RawCall, RawConnection};
+use runhub_client::Reason;
 use runhub_client::v1::*;
 use runhub_server::domain::limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -44,9 +45,9 @@ async fn send_unfinished(connection: &mut RawConnection, path: &str, length: usi
     call
 }
 
-/// 520 calls without a request would otherwise take all 512 places in service.
+/// If a call took a permit before its request arrives, the 520 calls of this test would take all 512 permits.
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_without_a_request_take_no_place_and_end() {
+async fn calls_without_a_request_take_no_permit_and_end() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     let mut connection = RawConnection::connect(&server.address(), DEFAULT_WINDOW).await.unwrap();
@@ -162,7 +163,8 @@ async fn incomplete_health_check_ends_after_the_time_of_a_request() {
     assert_eq!(grpc_status(call).await, "4", "DEADLINE_EXCEEDED");
 }
 
-/// One connection uses at most an eighth of the memory, and 160 MiB are used up by 322 requests of 3.9 MiB.
+/// One connection uses at most an eighth of the memory for large AppendEvents requests, and 70 requests of 3.8 MiB need
+/// more than 160 MiB.
 #[tokio::test(flavor = "multi_thread")]
 async fn unfinished_requests_beyond_the_memory_are_refused_and_other_calls_are_served() {
     let folder = tempfile::tempdir().unwrap();
@@ -188,6 +190,67 @@ async fn unfinished_requests_beyond_the_memory_are_refused_and_other_calls_are_s
     get_run(&client, &run.id).await;
     append(&client, &run.id, vec![event("served")]).await;
     assert!(server.most_resident_mib() < 260, "{} MiB", server.most_resident_mib());
+}
+
+/// Sends unfinished requests of `bytes` bytes on new connections until the server refuses a request on a new connection.
+async fn fill_memory(address: &str, bytes: usize) -> Vec<(RawConnection, Vec<RawCall>)> {
+    let mut held = Vec::new();
+    loop {
+        let mut connection = RawConnection::connect(address, DEFAULT_WINDOW).await.unwrap();
+        let mut calls = vec![send_unfinished(&mut connection, APPEND, bytes).await];
+        if count_refused(&mut calls).await > 0 {
+            return held;
+        }
+        for _ in 0..10 {
+            calls.push(send_unfinished(&mut connection, APPEND, bytes).await);
+        }
+        held.push((connection, calls));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn response_without_memory_is_dropped_and_sent_when_the_call_is_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Binary::start(&folder.path().join("db"), &["--max-buffered", MIN_BUFFERED]);
+    let client = server.connect().await;
+    let run = new_run(&client).await;
+    let acceptance_criteria = vec!["x".repeat(60_000); 5];
+    let task = add_task(&client, &run.id, TaskDraft { acceptance_criteria, ..draft("large") }).await;
+    let held = (fill_memory(&server.address, LARGE).await, fill_memory(&server.address, 100 * 1024).await);
+    let request = AbandonTaskRequest { task_id: task.id, request_id: "abandon-once".to_owned(), ..unset() };
+    assert_eq!(reason(client.abandon_task(request.clone()).await), Reason::ResponseDropped);
+    drop(held);
+    until(|| async { client.abandon_task(request.clone()).await.is_ok() }).await;
+    let repeated = client.abandon_task(request).await.unwrap().task.unwrap();
+    assert_eq!(repeated.status(), TaskStatus::Abandoned);
+    assert_eq!(kinds(&client, &run.id).await, ["run_created", "tasks_added", "task_abandoned"]);
+}
+
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_of_reflection_are_limited_and_end_when_idle() {
+    let server = TestServer::start().await;
+    let mut connection = RawConnection::connect(&server.address(), DEFAULT_WINDOW).await.unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..65 {
+        streams.push(connection.start_call(REFLECTION, None).await.unwrap());
+    }
+    let mut refused = 0;
+    for stream in streams {
+        let response = timeout(LONG, stream.response).await.unwrap().unwrap();
+        if response.headers().contains_key("grpc-status") {
+            assert_eq!(response.headers()["grpc-status"], "8", "RESOURCE_EXHAUSTED");
+            refused += 1;
+            continue;
+        }
+        let mut body = response.into_body();
+        assert!(timeout(LONG, body.data()).await.expect("the stream stays open").is_none());
+        assert_eq!(body.trailers().await.unwrap().unwrap()["grpc-status"], "0");
+    }
+    assert_eq!(refused, 1, "64 streams at most");
+    let again = connection.start_call(REFLECTION, None).await.unwrap();
+    assert_eq!(grpc_status(again).await, "none", "a new stream is served");
 }
 
 /// Removes the refused calls and returns their number.

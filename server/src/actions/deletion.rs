@@ -16,9 +16,9 @@ const SLICE: Duration = Duration::from_millis(10);
 const LONGEST_SLICE: Duration = Duration::from_millis(200);
 
 /// Deletes a run and all its data except the event `run_deleted`. If the run has more than `limits::CHANGED_TASKS`
-/// (1,000) tasks or more than `limits::CHANGED_ROWS` (10,000) rows in all, the function only makes the run invisible,
-/// and the sweeper calls `continue_deletion`. Fails if the run has not ended, or if its revision differs from
-/// `expected_revision`.
+/// (1,000) tasks or more than `limits::CHANGED_ROWS` (10,000) rows in all, or if the deletion takes longer than
+/// `LONGEST_SLICE` (200 ms), the function makes the run invisible, and the sweeper calls `continue_deletion`. Fails if
+/// the run has not ended, or if its revision differs from `expected_revision`.
 pub fn delete(tx: &mut dyn Tx, run_id: &str, expected_revision: Option<i64>) -> Result<()> {
     let run = runs::get(tx, run_id)?;
     run.check_deletable(expected_revision)?;

@@ -52,13 +52,13 @@ pub struct ServeArgs {
     #[arg(long, env = "RUNHUB_MAX_CONNECTIONS", value_name = "NUMBER", default_value_t = config::DEFAULT_MAX_CONNECTIONS, value_parser = parse_connections)]
     max_connections: usize,
 
-    /// The maximum memory for incomplete requests and unsent responses, at least 160MiB. A number without a unit is a
+    /// The maximum memory for unanswered requests and unsent responses, at least 160MiB. A number without a unit is a
     /// number of MiB.
     #[arg(long, env = "RUNHUB_MAX_BUFFERED", value_name = "SIZE", default_value = "256MiB", value_parser = parse_buffered)]
     max_buffered: usize,
 
-    /// The maximum size of the temporary files with snapshots that watchers have not read yet. The files are in the
-    /// folder of the database. A number without a unit is a number of MiB.
+    /// The maximum size of the temporary files with snapshots and large events that watchers have not read yet. The
+    /// files are in the folder of the database. A number without a unit is a number of MiB.
     #[arg(long, env = "RUNHUB_MAX_SPOOL", value_name = "SIZE", default_value = "4GiB", value_parser = parse_size)]
     max_spool: u64,
 
@@ -131,11 +131,12 @@ fn raise_file_limit() -> Option<u64> {
     }
 }
 
-/// Number of files that the server needs beside connections and temporary files: the database and its readers. If the
-/// process may open few files, the server keeps half of the files for connections.
+/// Number of files that the server needs in addition to connections and temporary files: the database and its readers.
+/// If the process may open few files, the server keeps half of the files for connections.
 const OTHER_FILES: usize = 64;
 
-/// Returns the maximum number of temporary files: at most an eighth of all files.
+/// Returns the maximum number of temporary files: 1,000, or an eighth of the files that the process may open if that
+/// is less.
 fn limit_spool_files(max_files: Option<u64>) -> usize {
     let eighth = max_files.map_or(usize::MAX, |max_files| usize::try_from(max_files / 8).unwrap_or(usize::MAX));
     config::DEFAULT_MAX_SPOOL_FILES.min(eighth)
@@ -146,17 +147,17 @@ fn limit_connections(max_connections: usize, max_spool_files: usize, max_files: 
     let Some(max_files) = max_files.and_then(|max_files| usize::try_from(max_files).ok()) else {
         return max_connections;
     };
-    let possible = max_files - (OTHER_FILES + max_spool_files).min(max_files / 2);
-    let possible = possible.max(1);
-    if possible < max_connections {
+    let allowed_connections = max_files - (OTHER_FILES + max_spool_files).min(max_files / 2);
+    let allowed_connections = allowed_connections.max(1);
+    if allowed_connections < max_connections {
         tracing::warn!(
             max_connections,
             max_files,
-            possible,
-            "the limit of open files lowers the number of connections"
+            allowed_connections,
+            "the limit of open files allows fewer connections than --max-connections: raise the limit of open files"
         );
     }
-    max_connections.min(possible)
+    max_connections.min(allowed_connections)
 }
 
 /// Fails if other machines can reach the listen address and `--insecure` was not passed.
@@ -188,9 +189,8 @@ fn parse_event_retention(text: &str) -> Result<Duration, String> {
 
 fn parse_connections(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) => Err("the server needs at least 1 connection".to_owned()),
-        Ok(number) if number <= Semaphore::MAX_PERMITS => Ok(number),
-        _ => Err(format!("{text:?} is not a number of connections")),
+        Ok(number) if (1..=Semaphore::MAX_PERMITS).contains(&number) => Ok(number),
+        _ => Err(format!("{text:?} is not a number from 1 to {}", Semaphore::MAX_PERMITS)),
     }
 }
 

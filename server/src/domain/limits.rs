@@ -35,15 +35,19 @@ pub const CALLS_IN_SERVICE: usize = 512;
 pub const STREAMS_PER_CONNECTION: u32 = 1_024;
 /// Maximum size of a request, in bytes.
 pub const REQUEST_BYTES: usize = 4 * 1024 * 1024;
-/// Maximum time in which an empty request arrives completely: 10 s. A larger request has 1 s more for each 64 KiB.
+/// Maximum time between two parts of a request, and maximum time for a whole request: 10 s. A request has 1 s more for
+/// each 64 KiB that has arrived.
 pub const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// Maximum number of entries in a page or a list of a response.
 pub const PAGE_SIZE: usize = 1_000;
 /// Maximum size of a page or a list of a response, in bytes. If the page or list has only one entry, the size can be
 /// larger. gRPC clients accept responses of at most 4 MiB by default.
 pub const PAGE_BYTES: usize = 3 * 1024 * 1024;
-/// Maximum size of a run's snapshot, in bytes.
+/// Maximum size of the snapshot that GetRunSnapshot returns, in bytes.
 pub const SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
+/// Maximum time in which the server reads a snapshot for a subscription: 10 s. The limit bounds the WAL, because SQLite
+/// keeps in the WAL all changes since the oldest open read transaction.
+pub const SNAPSHOT_TIME: Duration = Duration::from_secs(10);
 /// Maximum size of the events in a run's snapshot, and of the attempts in a run's snapshot, in bytes: 1 MiB each. If
 /// the list has only one entry, the size can be larger.
 pub const RECENT_BYTES: usize = 1024 * 1024;
@@ -55,11 +59,10 @@ pub const DELAY: Duration = Duration::from_secs(365 * 24 * 3600);
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 /// Maximum grace period of a run that is being cancelled: 24 h.
 pub const GRACE: Duration = Duration::from_secs(24 * 3600);
-/// Maximum number of tasks that CancelRun or DeleteRun changes in one transaction, and maximum number of pending
-/// approvals that CancelRun cancels in one transaction. The server cancels or deletes a larger run after the response,
-/// in transactions of at most this number of rows.
+/// Maximum number of tasks of a run that DeleteRun deletes before its response, and maximum number of tasks or pending
+/// approvals that CancelRun changes in one transaction. The server cancels or deletes a larger run after the response.
 pub const CHANGED_TASKS: usize = 1_000;
-/// Maximum number of rows in all tables that DeleteRun deletes in one transaction.
+/// Maximum number of rows of a run that DeleteRun deletes before its response.
 pub const CHANGED_ROWS: usize = 10_000;
 /// Maximum number of pending tasks that the server reads to count obstacles for a claim that finds no claimable task.
 pub const UNCLAIMABLE_TASKS: usize = 1_000;

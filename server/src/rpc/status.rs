@@ -83,7 +83,9 @@ fn code_and_reason(error: &Error) -> (Code, ErrorReason) {
         Error::NotApproved { .. } => (Code::FailedPrecondition, ErrorReason::NotApproved),
         Error::AlreadyConsumed { .. } => (Code::FailedPrecondition, ErrorReason::AlreadyConsumed),
         Error::DigestMismatch { .. } => (Code::FailedPrecondition, ErrorReason::DigestMismatch),
-        Error::SnapshotTooLarge { .. } => (Code::FailedPrecondition, ErrorReason::SnapshotTooLarge),
+        Error::SnapshotTooLarge { .. } | Error::SnapshotTooSlow { .. } => {
+            (Code::FailedPrecondition, ErrorReason::SnapshotTooLarge)
+        }
         Error::RevisionMismatch { .. } => (Code::Aborted, ErrorReason::RevisionMismatch),
         Error::PlanVersionMismatch { .. } => (Code::Aborted, ErrorReason::PlanVersionMismatch),
         Error::PositionInFuture { .. } => (Code::OutOfRange, ErrorReason::PositionInFuture),

@@ -2,7 +2,7 @@
 //! first and then the events of the log.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt, stream};
 use runhub_api::v1::SubscribeStart;
@@ -14,6 +14,7 @@ use super::snapshot::spool::SpooledParts;
 use super::{EncodedEvent, Hub, field, snapshot};
 use crate::actions::snapshot::SnapshotLimits;
 use crate::domain::event::Event;
+use crate::domain::limits;
 use crate::error::{Error, Result};
 use crate::store::Tx;
 use crate::watch::{EndReason, Message, StartPoint, WatchRequest, Watcher, WatcherEvent};
@@ -72,8 +73,8 @@ impl Hub {
     ) -> Result<impl Stream<Item = Result<EncodedResponse, Status>> + use<>> {
         let Subscription { snapshot, mut watch } = subscription;
         let mut parts = SpooledParts::default();
-        if let Some((run_id, limits)) = snapshot {
-            let (snapshot, position) = self.take_snapshot(run_id, limits).await?;
+        if let Some((run_id, requested)) = snapshot {
+            let (snapshot, position) = self.take_snapshot(run_id, requested).await?;
             // The snapshot contains the effects of all events up to the snapshot's position, so the watcher needs only
             // the later events.
             watch.start = StartPoint::After(position);
@@ -90,17 +91,16 @@ impl Hub {
         });
         Ok(parts.chain(messages))
     }
-}
 
-impl Hub {
-    /// Reads the snapshot of a run, and returns its parts and its position. Fails if the run does not exist or the
-    /// spool is full.
-    async fn take_snapshot(&self, run_id: String, limits: SnapshotLimits) -> Result<(SpooledParts, i64)> {
+    /// Reads the snapshot of a run, and returns its parts and its position. Fails if the run does not exist, if the
+    /// spool is full, or if the server can't read the snapshot in time.
+    async fn take_snapshot(&self, run_id: String, requested: SnapshotLimits) -> Result<(SpooledParts, i64)> {
         let reading = self.snapshots.start().await?;
         let spool = Arc::clone(&self.spool);
         let read = move |tx: &mut dyn Tx| {
             let _reading = &reading;
-            snapshot::spool_parts(tx, &run_id, &limits, &spool)
+            let deadline = Instant::now() + limits::SNAPSHOT_TIME;
+            snapshot::spool_parts(tx, &run_id, &requested, &spool, deadline)
         };
         self.store.read(read).await
     }

@@ -37,8 +37,9 @@ pub struct DueRows {
     /// Keys of the runs that are being cancelled, if the grace period of the run has ended, or if the run has pending
     /// tasks or no leased tasks.
     pub cancellations: Vec<Key>,
-    /// Key of a run that the server is deleting. One deletion at a time continues, so that other due rows do not wait.
-    pub deletions: Vec<Key>,
+    /// Key of a run that the server is deleting. A sweep continues only one deletion, so that other due rows do not
+    /// wait.
+    pub deletion: Option<Key>,
     /// Keys of the pending approvals whose expiry time has passed.
     pub approvals: Vec<Key>,
     /// Whether the `not_before_time` of a delayed task has passed.
@@ -50,7 +51,7 @@ impl DueRows {
     pub fn is_empty(&self) -> bool {
         self.leases.is_empty()
             && self.cancellations.is_empty()
-            && self.deletions.is_empty()
+            && self.deletion.is_none()
             && self.approvals.is_empty()
             && !self.has_due_tasks
     }
@@ -83,7 +84,7 @@ pub fn find(tx: &mut dyn Tx, now: Timestamp) -> Result<DueRows> {
     Ok(DueRows {
         leases: all(tx, leases, params![now], |row| row.take())?,
         cancellations: all(tx, cancellations, params![now], |row| row.take())?,
-        deletions: all(tx, "SELECT run_key FROM deleted_runs LIMIT 1", &[], |row| row.take())?,
+        deletion: first(tx, "SELECT run_key FROM deleted_runs LIMIT 1", &[], |row| row.take())?,
         approvals: all(tx, approvals, params![now], |row| row.take())?,
         has_due_tasks: next_delay_end(tx)?.is_some_and(|time| time <= now),
     })

@@ -278,7 +278,7 @@ async fn live_watcher_receives_the_deletion_of_its_run() {
     following.abort();
 }
 
-/// More rows than the server deletes in one transaction, so the deletion continues after `run_delete_requested`.
+/// More rows than the server deletes before the response, so the deletion continues after `run_delete_requested`.
 const ROWS_OF_LARGE_RUN: usize = 10_100;
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use tonic::Status;
 use tonic::codegen::http::{HeaderMap, Response};
 
 use super::PREFIX_BYTES;
-use super::budget::{ConnectionBudget, Reservation, SMALL_BYTES};
+use super::budget::{ConnectionBudget, EventReservation, Reservation, SMALL_BYTES};
 use crate::error::{Error, Result};
 use crate::rpc::snapshot::spool::{PartsWriter, Spool, SpooledParts};
 
@@ -45,13 +45,20 @@ impl Subscribed {
     }
 }
 
-/// Returns the frames with the messages of a subscription, and the trailers.
-pub fn to_frames(messages: Messages, budget: ConnectionBudget, spool: Arc<Spool>) -> Frames {
+/// Returns the frames with the messages of a subscription, and the trailers. `request` is the memory of the request.
+pub fn to_frames(
+    messages: Messages,
+    budget: ConnectionBudget,
+    spool: Arc<Spool>,
+    request: Option<Reservation>,
+) -> Frames {
     let sender = Sender {
         messages,
         budget,
         spool,
+        _request: request,
         ready: VecDeque::new(),
+        large: Bytes::new(),
         reservation: None,
         spooled: SpooledParts::default(),
         trailers: None,
@@ -65,10 +72,13 @@ struct Sender {
     messages: Messages,
     budget: ConnectionBudget,
     spool: Arc<Spool>,
+    _request: Option<Reservation>,
     /// The next frames.
     ready: VecDeque<Bytes>,
-    /// The memory of the large message in `ready`.
-    reservation: Option<Reservation>,
+    /// The rest of a large message, which follows the frames in `ready`.
+    large: Bytes,
+    /// The memory of the large message.
+    reservation: Option<Arc<EventReservation>>,
     /// The parts of a large message for which there was no memory.
     spooled: SpooledParts,
     trailers: Option<HeaderMap>,
@@ -82,6 +92,12 @@ impl Sender {
         loop {
             if let Some(bytes) = self.ready.pop_front() {
                 return Some(Ok(Frame::data(bytes)));
+            }
+            if !self.large.is_empty() {
+                let part = self.large.split_to(self.large.len().min(FRAME_BYTES));
+                // Copy the part. Otherwise a part that waits in the buffers of HTTP/2 would keep the whole message in
+                // memory after the reservation has ended.
+                return Some(Ok(Frame::data(Bytes::copy_from_slice(&part))));
             }
             self.reservation = None;
             match self.spooled.next().await {
@@ -103,34 +119,19 @@ impl Sender {
     async fn fill(&mut self) {
         let mut frame = BytesMut::new();
         let mut next = self.messages.next().await;
-        loop {
-            match next {
-                Some(Ok(message)) if message.len() <= COPIED_BYTES => {
-                    put_prefix(&mut frame, message.len());
-                    frame.put_slice(message.as_bytes());
+        while let Some(Ok(message)) = &next {
+            if message.len() > COPIED_BYTES {
+                if let Err(error) = self.add_large(&mut frame, message.as_bytes()).await {
+                    next = Some(Err(error.into()));
                 }
-                Some(Ok(message)) => match self.keep_large(message.as_bytes()).await {
-                    Ok(()) => {
-                        put_prefix(&mut frame, message.len());
-                        self.ready.push_back(frame.freeze());
-                        return self.add_large(message.as_bytes());
-                    }
-                    Err(error) => {
-                        self.end(Err(error.into()));
-                        break;
-                    }
-                },
-                Some(Err(status)) => {
-                    self.end(Err(status));
-                    break;
-                }
-                None => {
-                    self.end(Ok(()));
-                    break;
-                }
+                break;
             }
-            let following = if frame.len() < FRAME_BYTES { self.messages.next().now_or_never() } else { None };
-            match following {
+            put_prefix(&mut frame, message.len());
+            frame.put_slice(message.as_bytes());
+            if frame.len() >= FRAME_BYTES {
+                break;
+            }
+            match self.messages.next().now_or_never() {
                 Some(message) => next = message,
                 None => break,
             }
@@ -138,27 +139,29 @@ impl Sender {
         if !frame.is_empty() {
             self.ready.push_back(frame.freeze());
         }
+        match next {
+            Some(Ok(_)) => {}
+            Some(Err(status)) => self.end(Err(status)),
+            None => self.end(Ok(())),
+        }
     }
 
-    /// Reserves the memory for a large message. If there is no memory, writes the message to a temporary file, where
-    /// the message stays until the client reads it.
-    async fn keep_large(&mut self, message: &Bytes) -> Result<()> {
-        if message.len() <= SMALL_BYTES {
-            return Ok(());
+    /// Adds the start of a large message to a frame, and keeps the rest of the message. If there is no memory for the
+    /// message, writes the rest to a temporary file, where the rest stays until the client reads it.
+    async fn add_large(&mut self, frame: &mut BytesMut, message: &Bytes) -> Result<()> {
+        let start = message.slice(..message.len().min(FRAME_BYTES));
+        let rest = message.slice(start.len()..);
+        if message.len() > SMALL_BYTES {
+            self.reservation = self.budget.reserve_event(message);
         }
-        self.reservation = self.budget.reserve_event(message.len());
-        if self.reservation.is_none() {
-            self.spooled = spool_message(Arc::clone(&self.spool), message.clone()).await?;
+        if message.len() <= SMALL_BYTES || self.reservation.is_some() {
+            self.large = rest;
+        } else {
+            self.spooled = spool_message(Arc::clone(&self.spool), rest).await?;
         }
+        put_prefix(frame, message.len());
+        frame.put_slice(&start);
         Ok(())
-    }
-
-    /// Makes the parts of a large message ready, unless the message is in a temporary file.
-    fn add_large(&mut self, message: &Bytes) {
-        if self.spooled.is_empty() {
-            let starts = (0..message.len()).step_by(FRAME_BYTES);
-            self.ready.extend(starts.map(|start| message.slice(start..message.len().min(start + FRAME_BYTES))));
-        }
     }
 
     /// Ends the subscription with the status of `result`.
@@ -186,7 +189,7 @@ async fn spool_message(spool: Arc<Spool>, message: Bytes) -> Result<SpooledParts
 
 /// Appends the prefix of a message of `length` bytes to a frame.
 fn put_prefix(frame: &mut BytesMut, length: usize) {
-    frame.reserve(PREFIX_BYTES + if length <= COPIED_BYTES { length } else { 0 });
+    frame.reserve(PREFIX_BYTES + length.min(FRAME_BYTES));
     frame.put_u8(0);
     frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
 }

@@ -5,6 +5,7 @@
 pub mod budget;
 mod deadline;
 pub mod events;
+mod reflection;
 mod request;
 mod response;
 
@@ -20,10 +21,12 @@ use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
 use runhub_api::Rpc;
 use runhub_api::v1;
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response, StatusCode};
 use tonic::service::Routes;
+use tonic::{Code, Status};
 use tower::ServiceExt;
 use tracing::Instrument;
 
@@ -42,6 +45,8 @@ use crate::error::{Error, Result};
 const PREFIX_BYTES: usize = 5;
 /// The start of the paths of health checks.
 const HEALTH: &str = "/grpc.health.v1.Health/";
+/// The start of the paths of reflection.
+const REFLECTION: &str = "/grpc.reflection.";
 
 /// Delay of the refusal of a call on an overloaded server. Without the delay, callers that repeat refused calls
 /// immediately would use the processor time that the admitted calls need.
@@ -55,6 +60,8 @@ struct Shared {
     routes: Routes,
     budget: Arc<Budget>,
     admission: Admission,
+    /// One permit for each open stream of reflection.
+    reflection: Arc<Semaphore>,
     spool: Arc<Spool>,
     log: ResponseLog,
 }
@@ -67,6 +74,7 @@ impl Calls {
             routes: routes.prepare(),
             budget: Arc::new(Budget::new(max_buffered)),
             admission: Admission::default(),
+            reflection: Arc::new(Semaphore::new(reflection::MAX_STREAMS)),
             spool,
             log: ResponseLog::default(),
         }))
@@ -108,7 +116,8 @@ impl ConnectionCalls {
         let response = match Rpc::find_by_path(path) {
             Some(rpc) => self.serve_rpc(rpc, request).await,
             None if path.starts_with(HEALTH) => self.serve_health(request).await,
-            // Reflection, and paths that do not exist.
+            None if path.starts_with(REFLECTION) => self.serve_reflection(request).await,
+            // A path that does not exist.
             None => Ok(Answer::Other(self.call_service(request.map(Body::new)).await)),
         };
         let response = match response {
@@ -136,50 +145,72 @@ impl ConnectionCalls {
     async fn serve_health(&self, request: Request<Incoming>) -> Result<Answer> {
         let (head, body) = request.into_parts();
         let read = request::read(body, |bytes| self.budget.reserve_request(bytes, true)).await?;
-        Ok(Answer::Other(self.call_service(Request::from_parts(head, Body::new(read))).await))
+        Ok(Answer::Other(self.call_service(Request::from_parts(head, Body::new(read.body))).await))
+    }
+
+    async fn serve_reflection(&self, request: Request<Incoming>) -> Result<Answer> {
+        let permit = Arc::clone(&self.calls.reflection).try_acquire_owned().map_err(|_| Error::Overloaded)?;
+        let response = self.call_service(request.map(reflection::end_when_idle)).await;
+        Ok(Answer::Other(response.map(|body| reflection::end_when_unread(body, permit))))
     }
 
     /// Serves a call of the API, within the time that the caller has set.
     async fn serve_rpc(&self, rpc: &Rpc, request: Request<Incoming>) -> Result<Answer> {
         match deadline::parse(request.headers()) {
-            Some(time) => timeout(time, self.serve_in_time(rpc, request)).await.unwrap_or(Err(Error::DeadlineExceeded)),
-            None => self.serve_in_time(rpc, request).await,
+            Some(time) => {
+                timeout(time, self.read_and_serve(rpc, request)).await.unwrap_or(Err(Error::DeadlineExceeded))
+            }
+            None => self.read_and_serve(rpc, request).await,
         }
     }
 
-    async fn serve_in_time(&self, rpc: &Rpc, request: Request<Incoming>) -> Result<Answer> {
+    async fn read_and_serve(&self, rpc: &Rpc, request: Request<Incoming>) -> Result<Answer> {
         let (head, body) = request.into_parts();
         let is_first = rpc.admission == v1::Admission::First;
         let read = request::read(body, |bytes| self.budget.reserve_request(bytes, is_first)).await?;
-        let request = Request::from_parts(head, Body::new(read));
+        let request = Request::from_parts(head, Body::new(read.body));
         if rpc.streams {
-            return Ok(self.answer_with_events(self.call_service(request).await));
+            return self.answer_with_events(self.call_service(request).await, read.reservation);
         }
         // Do not create a large response that the server would have to drop.
         if rpc.max_response_bytes.is_some_and(|bytes| !self.budget.has_room(bytes)) {
             return Err(Error::Overloaded);
         }
         let permit = self.calls.admission.admit(rpc)?;
-        let response = EncodedResponse::encode(self.call_service(request).await).await.map_err(Error::internal)?;
-        drop(permit);
+        let response = check_overload(self.call_service(request).await)?;
+        let response = EncodedResponse::encode(response).await.map_err(Error::internal)?;
+        drop((permit, read.reservation));
         let dropped = if rpc.mutates { Error::ResponseDropped } else { Error::Overloaded };
         let reservation = self.budget.reserve_response(response.bytes()).ok_or(dropped)?;
         Ok(Answer::Unary(response, reservation))
     }
 
-    fn answer_with_events(&self, mut response: Response<Body>) -> Answer {
-        match Subscribed::take(&mut response) {
+    /// Returns the answer of a subscription. The memory of the request stays reserved until the subscription ends,
+    /// because the subscription keeps the filter in the request.
+    fn answer_with_events(&self, response: Response<Body>, request: Option<Reservation>) -> Result<Answer> {
+        let mut response = check_overload(response)?;
+        Ok(match Subscribed::take(&mut response) {
             Some(messages) => {
-                let frames = to_frames(messages, self.budget.clone(), Arc::clone(&self.calls.spool));
+                let frames = to_frames(messages, self.budget.clone(), Arc::clone(&self.calls.spool), request);
                 Answer::Events(response, frames)
             }
             None => Answer::Other(response),
-        }
+        })
     }
 
     async fn call_service(&self, request: Request<Body>) -> Response<Body> {
         let Ok(response) = self.calls.routes.clone().oneshot(request).await;
         response
+    }
+}
+
+/// Fails with `Error::Overloaded` if a service has refused a call because of a full queue, so that the refusal is
+/// delayed like all others.
+fn check_overload(response: Response<Body>) -> Result<Response<Body>> {
+    let status = Status::from_header_map(response.headers());
+    match status {
+        Some(status) if status.code() == Code::ResourceExhausted => Err(Error::Overloaded),
+        _ => Ok(response),
     }
 }
 

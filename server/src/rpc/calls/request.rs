@@ -1,5 +1,5 @@
 //! This module reads the whole request of a call before the call is served. A call that waits for the rest of its
-//! request takes no place in service, and the memory for the request is reserved before the request arrives.
+//! request takes no permit, and the memory for the request is reserved as soon as the length of the message has arrived.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -23,25 +23,35 @@ const BYTES_PER_SECOND: usize = 64 * 1024;
 /// Maximum time that the server waits for the rest of a refused request.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The complete request of a call, as the body for the service. The memory is reserved until the service has decoded
-/// the request and drops the body.
+/// The complete request of a call.
 pub struct ReadRequest {
-    /// The gRPC message with its prefix, or no bytes if the client sent no message.
-    bytes: Bytes,
-    _reservation: Option<Reservation>,
+    /// The request for the service.
+    pub body: RequestMessage,
+    /// The memory of the request, which the caller keeps until the service has answered. If the client sent no message,
+    /// the value is None.
+    pub reservation: Option<Reservation>,
 }
 
-impl Body for ReadRequest {
+impl ReadRequest {
+    fn without_memory(bytes: Bytes) -> Self {
+        Self { body: RequestMessage(bytes), reservation: None }
+    }
+}
+
+/// A gRPC message with its prefix, or no bytes if the client sent no message.
+pub struct RequestMessage(Bytes);
+
+impl Body for RequestMessage {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let bytes = std::mem::take(&mut self.bytes);
+        let bytes = std::mem::take(&mut self.0);
         Poll::Ready(if bytes.is_empty() { None } else { Some(Ok(Frame::data(bytes))) })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.bytes.is_empty()
+        self.0.is_empty()
     }
 }
 
@@ -51,7 +61,7 @@ pub async fn read<B>(body: B, reserve: impl FnOnce(usize) -> Option<Reservation>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let mut body = RequestBody { body, start: Instant::now(), received: 0 };
+    let mut body = RequestBody::new(body);
     let mut message = Bytes::new();
     let length = loop {
         if let Some(length) = parse_length(&message) {
@@ -59,20 +69,20 @@ where
         }
         match body.next_bytes().await? {
             Some(bytes) => append(&mut message, bytes),
-            None => return Ok(ReadRequest { bytes: message, _reservation: None }),
+            None => return Ok(ReadRequest::without_memory(message)),
         }
     };
     let size = PREFIX_BYTES + length;
     if length > limits::REQUEST_BYTES {
         // tonic refuses the message by its prefix and does not need the rest.
-        return Ok(ReadRequest { bytes: message, _reservation: None });
+        return Ok(ReadRequest::without_memory(message));
     }
     let Some(reservation) = reserve(size) else {
         drain(&mut body.body).await;
         return Err(Error::Overloaded);
     };
     let bytes = body.read_message(message, size).await?;
-    Ok(ReadRequest { bytes, _reservation: Some(reservation) })
+    Ok(ReadRequest { body: RequestMessage(bytes), reservation: Some(reservation) })
 }
 
 /// Returns the length in the prefix of a message, or None if the prefix is incomplete.
@@ -96,11 +106,18 @@ fn append(message: &mut Bytes, bytes: Bytes) {
 struct RequestBody<B> {
     body: B,
     start: Instant,
+    /// The time at which the newest bytes arrived.
+    newest: Instant,
     /// Number of received bytes of the message.
     received: usize,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> RequestBody<B> {
+    fn new(body: B) -> Self {
+        let start = Instant::now();
+        Self { body, start, newest: start, received: 0 }
+    }
+
     /// Returns the message of `size` bytes, of which `start` has arrived, after the client has ended the request.
     /// Ignores bytes after the message.
     async fn read_message(&mut self, start: Bytes, size: usize) -> Result<Bytes> {
@@ -123,13 +140,17 @@ impl<B: Body<Data = Bytes> + Unpin> RequestBody<B> {
     /// call.
     async fn next_bytes(&mut self) -> Result<Option<Bytes>> {
         let extra = Duration::from_secs((self.received / BYTES_PER_SECOND) as u64);
+        let deadline = (self.start + extra).min(self.newest) + limits::REQUEST_TIME;
         loop {
-            let frame = timeout_at(self.start + limits::REQUEST_TIME + extra, self.body.frame()).await;
+            let frame = timeout_at(deadline, self.body.frame()).await;
             match frame.map_err(|_| Error::RequestIncomplete)? {
                 None => return Ok(None),
                 Some(Err(_)) => return Err(Error::RequestIncomplete),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(bytes) if !bytes.is_empty() => return Ok(Some(bytes)),
+                    Ok(bytes) if !bytes.is_empty() => {
+                        self.newest = Instant::now();
+                        return Ok(Some(bytes));
+                    }
                     // An empty frame or the trailers.
                     _ => {}
                 },
@@ -192,8 +213,8 @@ mod tests {
             for size in [1, 3, 5, 6, 16_384, 100_000] {
                 let body = request(message(length), size, Duration::ZERO, true);
                 let read = read_request(body).await.unwrap_or_else(|error| panic!("{length} by {size}: {error}"));
-                assert_eq!(read.bytes, message(length), "{length} by {size}");
-                assert!(read._reservation.is_some());
+                assert_eq!(read.body.0, message(length), "{length} by {size}");
+                assert!(read.reservation.is_some());
             }
         }
     }
@@ -201,7 +222,7 @@ mod tests {
     #[tokio::test]
     async fn empty_request_is_left_to_tonic() {
         let read = read_request(request(Vec::new(), 1, Duration::ZERO, true)).await.unwrap();
-        assert!(read.bytes.is_empty() && read._reservation.is_none());
+        assert!(read.body.0.is_empty() && read.reservation.is_none());
     }
 
     #[tokio::test]
@@ -210,7 +231,7 @@ mod tests {
         bytes.extend([9; 50]);
         for size in [20, 1_000] {
             let read = read_request(request(bytes.clone(), size, Duration::ZERO, true)).await.unwrap();
-            assert_eq!(read.bytes, message(100));
+            assert_eq!(read.body.0, message(100));
         }
     }
 
@@ -231,6 +252,14 @@ mod tests {
         assert!(read_request(body).await.is_ok());
         let body = request(message(100_000), 1, pause, true);
         assert_eq!(read_request(body).await.err(), Some(Error::RequestIncomplete));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_that_stops_after_many_bytes_fails_after_the_timeout() {
+        let start = Instant::now();
+        let body = request(message(2 * 1024 * 1024)[..1024 * 1024].to_vec(), 16_384, Duration::ZERO, false);
+        assert_eq!(read_request(body).await.err(), Some(Error::RequestIncomplete));
+        assert!(start.elapsed() < limits::REQUEST_TIME + Duration::from_secs(1), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -38,6 +38,8 @@ enum Content {
 struct Encoded {
     message: Bytes,
     trailers: Option<HeaderMap>,
+    /// Whether the message has more than one part.
+    is_large: bool,
     /// The memory of the message, until the whole message is sent.
     reservation: Option<Reservation>,
 }
@@ -52,7 +54,8 @@ impl EncodedResponse {
         let body = body.collect().await?;
         let trailers = body.trailers().cloned();
         let message = body.to_bytes();
-        Ok(Self(Response::from_parts(head, Encoded { message, trailers, reservation: None })))
+        let is_large = message.len() > PART_BYTES;
+        Ok(Self(Response::from_parts(head, Encoded { message, trailers, is_large, reservation: None })))
     }
 
     /// Returns the size of the message, in bytes.
@@ -119,7 +122,10 @@ impl Encoded {
             1 => 1,
             length => (length - 1).min(PART_BYTES),
         };
-        Some(Frame::data(self.message.split_to(size)))
+        let part = self.message.split_to(size);
+        // Copy each part of a large message. Otherwise a part that waits in the buffers of HTTP/2 would keep the whole
+        // message in memory after the reservation has ended.
+        Some(Frame::data(if self.is_large { Bytes::copy_from_slice(&part) } else { part }))
     }
 }
 
@@ -132,7 +138,7 @@ mod tests {
 
     fn new_body(message: &[u8]) -> ResponseBody {
         let message = Bytes::copy_from_slice(message);
-        let encoded = Encoded { message, trailers: Some(HeaderMap::new()), reservation: None };
+        let encoded = Encoded { message, trailers: Some(HeaderMap::new()), is_large: true, reservation: None };
         ResponseBody { content: Content::Unary(encoded), call: Arc::<Activity>::default().open_call() }
     }
 

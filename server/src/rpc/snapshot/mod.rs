@@ -5,6 +5,7 @@ pub mod reads;
 pub mod spool;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use prost::Message;
 use runhub_api::v1;
@@ -14,12 +15,12 @@ use self::spool::{PartsWriter, Spool, SpooledParts};
 use super::{field, page};
 use crate::actions::snapshot::{self, Entry, SnapshotLimits, TaskList};
 use crate::domain::limits;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::Tx;
 
 /// Size at which a part of a snapshot ends, in bytes. A part contains at most one entry beyond this size. Parts of small
-/// entries stay below the size of messages that need reserved memory, so the server does not write a part to a second
-/// temporary file.
+/// entries are smaller than 64 KiB (`budget::SMALL_BYTES`), so `calls::events` sends them without reserving memory and
+/// without writing them to a second temporary file.
 const PART_BYTES: usize = 32 * 1024;
 /// Maximum size of the tag and the length before an entry of a snapshot, or before a snapshot in a response, in bytes.
 const OVERHEAD: usize = 8;
@@ -70,9 +71,9 @@ fn parse_limit(field: &str, value: i32) -> Result<Option<usize>> {
 
 /// Reads the snapshot of a run and returns the snapshot as one message. Runs on a reader's thread, because the
 /// conversion of a large snapshot is slow. Fails as soon as the response would be larger than `limits::SNAPSHOT_BYTES`.
-pub fn read_whole(tx: &mut dyn Tx, run_id: &str, limits: &SnapshotLimits) -> Result<v1::RunSnapshot> {
+pub fn read_whole(tx: &mut dyn Tx, run_id: &str, requested: &SnapshotLimits) -> Result<v1::RunSnapshot> {
     let mut whole = Part::default();
-    let position = snapshot::read(tx, run_id, limits, &mut |entry| {
+    let position = snapshot::read(tx, run_id, requested, &mut |entry| {
         whole.add(entry);
         if whole.bytes > limits::SNAPSHOT_BYTES {
             return Err(snapshot::new_too_large_error(run_id));
@@ -83,17 +84,22 @@ pub fn read_whole(tx: &mut dyn Tx, run_id: &str, limits: &SnapshotLimits) -> Res
 }
 
 /// Reads the snapshot of a run, and returns its encoded parts and its position. Runs on a reader's thread. The first
-/// part contains the run, and the last part contains the position. Fails with `Error::Overloaded` if the spool is full.
+/// part contains the run, and the last part contains the position. Fails with `Error::Overloaded` if the spool is full,
+/// and with `Error::SnapshotTooSlow` if the read does not end before `deadline`.
 pub fn spool_parts(
     tx: &mut dyn Tx,
     run_id: &str,
-    limits: &SnapshotLimits,
+    requested: &SnapshotLimits,
     spool: &Arc<Spool>,
+    deadline: Instant,
 ) -> Result<(SpooledParts, i64)> {
     let mut parts = PartsWriter::new(Arc::clone(spool));
     let mut part = Part::default();
-    let position = snapshot::read(tx, run_id, limits, &mut |entry| {
+    let position = snapshot::read(tx, run_id, requested, &mut |entry| {
         if part.bytes >= PART_BYTES {
+            if Instant::now() > deadline {
+                return Err(Error::SnapshotTooSlow { run_id: run_id.to_owned() });
+            }
             parts.write(&encode(std::mem::take(&mut part).snapshot))?;
         }
         part.add(entry);
@@ -145,4 +151,41 @@ impl Part {
 fn add_to<T: Message>(list: &mut Vec<T>, entry: T, bytes: &mut usize) {
     *bytes += OVERHEAD + entry.encoded_len();
     list.push(entry);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::domain::run::{Run, RunDraft};
+    use crate::domain::system_event;
+    use crate::store::{Store, events, runs};
+
+    #[tokio::test]
+    async fn snapshot_that_is_not_read_in_time_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("db"), Arc::new(SystemClock), Box::new(|_| {})).unwrap();
+        let add_run = |tx: &mut dyn Tx| {
+            // The run fills the first part.
+            let draft =
+                RunDraft { goal: "x".repeat(PART_BYTES), repo_path: "r".to_owned(), labels: Default::default() };
+            let run = Run::new(tx.next_key()?, "run".to_owned(), draft, tx.now());
+            runs::insert(tx, &run)?;
+            events::append(tx, run.key, &system_event::run_created(&run)).map(drop)
+        };
+        store.transact(add_run).await.unwrap();
+        let spool = Arc::new(Spool::new(folder.path().to_owned(), 1_000_000, 1));
+        for (deadline, is_in_time) in [(Instant::now(), false), (Instant::now() + Duration::from_secs(600), true)] {
+            let spool = Arc::clone(&spool);
+            let read = move |tx: &mut dyn Tx| {
+                let requested = v1::SubscribeEventsRequest::default();
+                let requested = parse_limits(&RequestedLimits::from(&requested))?;
+                spool_parts(tx, "run", &requested, &spool, deadline).map(|(_, position)| position)
+            };
+            let expected = if is_in_time { Ok(1) } else { Err(Error::SnapshotTooSlow { run_id: "run".to_owned() }) };
+            assert_eq!(store.read(read).await, expected);
+        }
+    }
 }

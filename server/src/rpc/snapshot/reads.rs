@@ -31,7 +31,8 @@ impl Default for SnapshotReads {
 }
 
 impl SnapshotReads {
-    /// Waits for the turn of a call. Fails with `Error::Overloaded` if too many calls wait.
+    /// Waits until the call may read a snapshot. Fails with `Error::Overloaded` if `CALLS` (128) calls already read or
+    /// wait.
     pub async fn start(&self) -> Result<SnapshotRead> {
         let call = Arc::clone(&self.calls).try_acquire_owned().map_err(|_| Error::Overloaded)?;
         let reading = Arc::clone(&self.reading).acquire_owned().await.map_err(Error::internal)?;

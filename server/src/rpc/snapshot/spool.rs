@@ -1,6 +1,6 @@
-//! This module keeps the parts of a snapshot until the watcher takes them. The first part stays in memory, and all
-//! other parts are in an unlinked temporary file beside the database. A watcher that reads slowly thus keeps neither
-//! memory nor a read transaction, which would let the WAL grow.
+//! This module keeps the parts of a snapshot, or of a large event, until the watcher takes them. The first part stays
+//! in memory, and all other parts are in an unlinked temporary file beside the database. A watcher that reads slowly
+//! thus keeps neither memory nor a read transaction, which would let the WAL grow.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, Write};
@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
 
-/// Maximum size of a first part in memory, in bytes. A part can be larger than other parts if one entry is large.
+/// Maximum size of a first part in memory, in bytes. A larger first part is written to the file.
 const FIRST_BYTES: usize = 128 * 1024;
 
 /// The temporary files of all subscriptions.
@@ -70,13 +70,13 @@ impl Drop for SpoolFile {
     }
 }
 
-/// The parts of a snapshot that is being read.
+/// A writer of the parts of a snapshot or a large event.
 pub struct PartsWriter {
     spool: Arc<Spool>,
     parts: SpooledParts,
 }
 
-/// The parts of a snapshot, in order.
+/// The parts of a snapshot or a large event, in order.
 #[derive(Default)]
 pub struct SpooledParts {
     first: Option<Bytes>,
@@ -91,8 +91,7 @@ impl PartsWriter {
         Self { spool, parts: SpooledParts::default() }
     }
 
-    /// Writes the next part. Fails with `Error::Overloaded` if the spool would exceed its size or
-    /// its number of files.
+    /// Writes the next part. Fails with `Error::Overloaded` if the spool would exceed its size or its number of files.
     pub fn write(&mut self, part: &[u8]) -> Result<()> {
         let Self { spool, parts } = self;
         if parts.first.is_none() && parts.lengths.is_empty() && part.len() <= FIRST_BYTES {
