@@ -10,11 +10,11 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// heldCallsPerConnection is the maximum number of held calls and streams that a connection of the pool carries at a
-// time. The value is far below the 1,024 open calls and streams that a server allows on one connection. A call beyond
-// the server's limit would wait in gRPC until another call ends. connectionWindow has room for the unread bytes of
-// heldCallsPerConnection streams.
-const heldCallsPerConnection = 100
+// slotsPerConnection is the maximum number of held calls and streams that a connection of the pool carries at a time.
+// Each held call and each stream takes one slot. The value is far below the 1,024 open calls and streams that a server
+// allows on one connection. A call beyond the server's limit would wait in gRPC until another call ends.
+// connectionWindow has room for the unread bytes of slotsPerConnection streams.
+const slotsPerConnection = 100
 
 // connections makes calls on the connections of a client. The first connection carries only calls that the server
 // answers immediately, so that these calls never wait until a held call or a stream ends. A pool of further connections
@@ -24,7 +24,7 @@ type connections struct {
 	// Function that returns a new connection for the pool.
 	open func() (*grpc.ClientConn, error)
 
-	// Mutex that protects the fields below and the fields `held` of the pooled connections.
+	// Mutex that protects the fields below and the fields `takenSlots` of the pooled connections.
 	lock     sync.Mutex
 	pool     []*pooledConn
 	isClosed bool
@@ -34,7 +34,7 @@ type connections struct {
 type pooledConn struct {
 	*grpc.ClientConn
 	// Number of held calls and streams that the connection carries now.
-	held int
+	takenSlots int
 }
 
 // newConnections returns connections that the first call on each connection opens. newConnections fails if the function
@@ -91,8 +91,8 @@ func (c *connections) acquire() (*pooledConn, error) {
 		return nil, closedError()
 	}
 	for _, conn := range c.pool {
-		if conn.held < heldCallsPerConnection {
-			conn.held++
+		if conn.takenSlots < slotsPerConnection {
+			conn.takenSlots++
 			return conn, nil
 		}
 	}
@@ -100,16 +100,16 @@ func (c *connections) acquire() (*pooledConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	pooled := &pooledConn{ClientConn: conn, held: 1}
+	pooled := &pooledConn{ClientConn: conn, takenSlots: 1}
 	c.pool = append(c.pool, pooled)
 	return pooled, nil
 }
 
-// release gives the place of an ended call or stream on the connection back to the pool.
+// release releases the slot of an ended call or stream on the connection.
 func (c *connections) release(conn *pooledConn) {
 	c.lock.Lock()
 	defer c.lock.Unlock()
-	conn.held--
+	conn.takenSlots--
 }
 
 // close closes all connections. close fails if the connections are already closed.
@@ -122,7 +122,7 @@ func (c *connections) close() error {
 }
 
 // closePool closes the pool for further calls and returns the connections of the pool, which the caller must close.
-// When a connection is closed, its streams end and release their places, so the caller must not hold c.lock.
+// When a connection is closed, its streams end and release their slots, so the caller must not hold c.lock.
 func (c *connections) closePool() []*pooledConn {
 	c.lock.Lock()
 	defer c.lock.Unlock()

@@ -93,13 +93,13 @@ func TestCallIsAnsweredWhileTheClientHolds1100Calls(t *testing.T) {
 					t.Errorf("the server has received %d calls, but must receive %d", received, openHeldCalls)
 				}
 				checkImmediateCall(t, client)
-				checkOpenConnections(t, server, 1+openHeldCalls/heldCallsPerConnection)
+				checkOpenConnections(t, server, 1+openHeldCalls/slotsPerConnection)
 			})
 		})
 	}
 }
 
-func TestEndedHeldCallsReleaseTheirPlaces(t *testing.T) {
+func TestEndedHeldCallsReleaseTheirSlots(t *testing.T) {
 	refused := refusal(codes.NotFound, TaskNotFound)
 	tests := map[string]struct {
 		server *fakeServer
@@ -160,7 +160,7 @@ func failingClaim(ctx context.Context, client *Client) error {
 	return nil
 }
 
-func TestStreamThatCannotBeOpenedReleasesItsPlaceOnce(t *testing.T) {
+func TestStreamThatCannotBeOpenedReleasesItsSlotOnce(t *testing.T) {
 	failure := errors.New("the interceptor of the test has failed")
 	failBeforeGRPC := func(
 		context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, grpc.Streamer, ...grpc.CallOption,
@@ -182,8 +182,8 @@ func TestStreamThatCannotBeOpenedReleasesItsPlaceOnce(t *testing.T) {
 						t.Fatal("the stream was opened")
 					}
 				}
-				if pool := client.connections.pool; len(pool) != 1 || pool[0].held != 0 {
-					t.Error(len(pool), pool[0].held)
+				if pool := client.connections.pool; len(pool) != 1 || pool[0].takenSlots != 0 {
+					t.Error(len(pool), pool[0].takenSlots)
 				}
 			})
 		})

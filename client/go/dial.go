@@ -40,7 +40,7 @@ const (
 	// bytes. The value is larger than the windows of all streams of a pooled connection together. Streams that nobody
 	// reads therefore can't block the other streams of the connection, even if gRPC acknowledged the bytes of a
 	// connection only after the caller has read them.
-	connectionWindow = 2 * heldCallsPerConnection * streamWindow
+	connectionWindow = 2 * slotsPerConnection * streamWindow
 
 	connectTimeout = 5 * time.Second
 	// keepaliveInterval is the time without traffic after which the client sends a keepalive ping. Without pings, the

@@ -76,8 +76,10 @@ const (
 	// FAILED_PRECONDITION: the digest in the request differs from the approval's `subject_digest`, or the approval has no
 	// digest and therefore can't be consumed.
 	ErrorReason_ERROR_REASON_DIGEST_MISMATCH ErrorReason = 15
-	// FAILED_PRECONDITION: the snapshot of the run exceeds 16 MiB, the limit of GetRunSnapshot. Request fewer entries
-	// with `task_limit`, `approval_limit` and `artifact_limit`, or subscribe with FROM_SNAPSHOT, which has no such limit.
+	// FAILED_PRECONDITION: the snapshot of the run exceeds 16 MiB, the limit of GetRunSnapshot, or the server could not
+	// read the snapshot for SubscribeEvents within 10 s. Request fewer entries with `task_limit`, `approval_limit` and
+	// `artifact_limit`. Instead of calling GetRunSnapshot, you can also subscribe with FROM_SNAPSHOT, which has no limit
+	// of 16 MiB.
 	ErrorReason_ERROR_REASON_SNAPSHOT_TOO_LARGE ErrorReason = 16
 	// ABORTED: the `revision` of the run, agent state or approval differs from `expected_revision`. Read the current
 	// revision, then retry. Metadata: `expected`, `actual`.
@@ -92,8 +94,9 @@ const (
 	// OUT_OF_RANGE: retention has removed events after the cursor. Read a snapshot of the run, or resume with the cursor
 	// `oldest_position` - 1. Metadata: `oldest_position`, `newest_position`.
 	ErrorReason_ERROR_REASON_POSITION_COMPACTED ErrorReason = 20
-	// RESOURCE_EXHAUSTED: the server is already serving or queueing the maximum number of calls. Repeat the call with the
-	// same request_id after the delay in `google.rpc.RetryInfo`.
+	// RESOURCE_EXHAUSTED: the server is already serving or queueing the maximum number of calls, or its memory or
+	// temporary files for requests, responses and streams are used up. Repeat the call with the same request_id after the
+	// delay in `google.rpc.RetryInfo`.
 	ErrorReason_ERROR_REASON_OVERLOADED ErrorReason = 21
 	// UNAVAILABLE: the server is shutting down. Repeat the call with the same request_id after the delay in
 	// `google.rpc.RetryInfo`, so that the restarted server can answer the call.
@@ -104,8 +107,9 @@ const (
 	// INTERNAL: the server has a bug, or the server's disk is failing. The text of the error contains an id. The server's
 	// log contains the cause of the error under the same id.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 24
-	// DEADLINE_EXCEEDED: the client did not send the whole request in time. A request must arrive within 10 s, and a
-	// large request has 1 s more for each 64 KiB. The call has changed nothing.
+	// DEADLINE_EXCEEDED: the client did not send the whole request in time. The server waits at most 10 s for the next
+	// bytes of a request, and at most 10 s plus 1 s for each received 64 KiB for the whole request. The call has changed
+	// nothing.
 	ErrorReason_ERROR_REASON_REQUEST_INCOMPLETE ErrorReason = 25
 	// DEADLINE_EXCEEDED: the deadline that the client set for the call passed before the server could answer. The call
 	// may have changed state, so repeat the call with the same request_id.

@@ -700,9 +700,9 @@ type isSubscribeEventsResponse_Message interface {
 
 type SubscribeEventsResponse_Snapshot struct {
 	// A part of the run's snapshot, which the server sends only with FROM_SNAPSHOT and only at the start of the stream.
-	// The snapshot equals the response of GetRunSnapshot with the default limits. The server splits the snapshot into
-	// messages of at most 2 MiB. If a single entry of the snapshot exceeds 2 MiB, the message that contains the entry
-	// also exceeds 2 MiB. The lists in each part continue the lists in the previous part.
+	// The snapshot equals the response of GetRunSnapshot with the same limits, but can be larger than 16 MiB. The
+	// server sends the snapshot in parts. A part ends with the entry with which the part reaches 32 KiB, so a part with
+	// a large entry is larger. The lists in each part continue the lists in the previous part.
 	//
 	// The first part of the snapshot has `run`, and only the last part has `position`. If the stream breaks before the
 	// last part, the watcher has no cursor, and the next stream starts with a new snapshot.

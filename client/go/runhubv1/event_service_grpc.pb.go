@@ -45,7 +45,8 @@ const (
 // position of the oldest stored event. To read every stored event, resume with the cursor `oldest_position` - 1.
 //
 // The deletion of a run is not part of retention. After the deletion, watchers of all runs receive the event
-// `run_deleted` instead of the run's events that the watchers have not received yet.
+// `run_deleted` instead of the run's events that the watchers have not received yet. If the server deletes the run in
+// several transactions, watchers that are live or catch up during the deletion first receive `run_delete_requested`.
 type EventServiceClient interface {
 	// Appends events to a run's log, in the order of the request. The server appends either all of the events or none.
 	// When the call returns, the events are on disk. The call is also allowed after the run has ended.
@@ -88,8 +89,8 @@ type EventServiceClient interface {
 	// sends the run's snapshot at one position, then every event after this position, so that the watcher misses no event
 	// between the snapshot and the stream. The snapshot can be larger than the 16 MiB of GetRunSnapshot. The server reads
 	// the whole snapshot at the start of the stream and keeps the snapshot in a temporary file until the watcher has
-	// received it. If the temporary files of all streams would exceed 4 GiB (`runhub serve --max-spool`), the server
-	// refuses the request with OVERLOADED.
+	// received it. If the temporary files of all streams would exceed 4 GiB (`runhub serve --max-spool`) or the maximum
+	// number of files, the server refuses the request with OVERLOADED.
 	//
 	// After a run has ended and the server has sent every matching event of the run, a stream of this run ends with `end`
 	// (RUN_ENDED) and the status OK. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
@@ -109,6 +110,8 @@ type EventServiceClient interface {
 	//     `newest_position`).
 	//   - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
 	//     `newest_position`).
+	//   - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the server could not read the snapshot within 10 s. To get a smaller
+	//     snapshot, set lower limits in the request.
 	//   - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down while the stream is open.
 	SubscribeEvents(ctx context.Context, in *SubscribeEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeEventsResponse], error)
 }
@@ -179,7 +182,8 @@ type EventService_SubscribeEventsClient = grpc.ServerStreamingClient[SubscribeEv
 // position of the oldest stored event. To read every stored event, resume with the cursor `oldest_position` - 1.
 //
 // The deletion of a run is not part of retention. After the deletion, watchers of all runs receive the event
-// `run_deleted` instead of the run's events that the watchers have not received yet.
+// `run_deleted` instead of the run's events that the watchers have not received yet. If the server deletes the run in
+// several transactions, watchers that are live or catch up during the deletion first receive `run_delete_requested`.
 type EventServiceServer interface {
 	// Appends events to a run's log, in the order of the request. The server appends either all of the events or none.
 	// When the call returns, the events are on disk. The call is also allowed after the run has ended.
@@ -222,8 +226,8 @@ type EventServiceServer interface {
 	// sends the run's snapshot at one position, then every event after this position, so that the watcher misses no event
 	// between the snapshot and the stream. The snapshot can be larger than the 16 MiB of GetRunSnapshot. The server reads
 	// the whole snapshot at the start of the stream and keeps the snapshot in a temporary file until the watcher has
-	// received it. If the temporary files of all streams would exceed 4 GiB (`runhub serve --max-spool`), the server
-	// refuses the request with OVERLOADED.
+	// received it. If the temporary files of all streams would exceed 4 GiB (`runhub serve --max-spool`) or the maximum
+	// number of files, the server refuses the request with OVERLOADED.
 	//
 	// After a run has ended and the server has sent every matching event of the run, a stream of this run ends with `end`
 	// (RUN_ENDED) and the status OK. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
@@ -243,6 +247,8 @@ type EventServiceServer interface {
 	//     `newest_position`).
 	//   - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
 	//     `newest_position`).
+	//   - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the server could not read the snapshot within 10 s. To get a smaller
+	//     snapshot, set lower limits in the request.
 	//   - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down while the stream is open.
 	SubscribeEvents(*SubscribeEventsRequest, grpc.ServerStreamingServer[SubscribeEventsResponse]) error
 	mustEmbedUnimplementedEventServiceServer()

@@ -102,9 +102,9 @@ type RpcOptions struct {
 	// If `paged` is true, the RPC returns pages: the request has `page_size` and `page_token`, and the response has
 	// `next_page_token`. Default: false.
 	Paged bool `protobuf:"varint,3,opt,name=paged,proto3" json:"paged,omitempty"`
-	// The maximum size of the RPC's response in bytes, if the response can be larger than 4 MiB. The server reserves
-	// memory of this size before the server creates the response. If `max_response_bytes` is 0 (the default), the size is
-	// at most 4 MiB.
+	// The maximum size of the RPC's response in bytes, if the response can be larger than 4 MiB. If memory of this size
+	// is not free, the server refuses the call with OVERLOADED before the server creates the response. If
+	// `max_response_bytes` is 0 (the default), the size is at most 4 MiB.
 	MaxResponseBytes int32 `protobuf:"varint,4,opt,name=max_response_bytes,json=maxResponseBytes,proto3" json:"max_response_bytes,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache

@@ -56,7 +56,7 @@ type Limits struct {
 	PageSize int32 `protobuf:"varint,12,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// Maximum size of a page or list with more than one entry, in bytes.
 	PageBytes int32 `protobuf:"varint,13,opt,name=page_bytes,json=pageBytes,proto3" json:"page_bytes,omitempty"`
-	// Maximum size of a run's snapshot, in bytes.
+	// Maximum size of the snapshot that GetRunSnapshot returns, in bytes.
 	SnapshotBytes int32 `protobuf:"varint,14,opt,name=snapshot_bytes,json=snapshotBytes,proto3" json:"snapshot_bytes,omitempty"`
 	// Minimum `lease_duration` of a claim.
 	MinLeaseDuration *durationpb.Duration `protobuf:"bytes,15,opt,name=min_lease_duration,json=minLeaseDuration,proto3" json:"min_lease_duration,omitempty"`

@@ -43,9 +43,11 @@ type RunSnapshot struct {
 	RecentAttempts []*TaskAttempt `protobuf:"bytes,7,rep,name=recent_attempts,json=recentAttempts,proto3" json:"recent_attempts,omitempty"`
 	// The newest events of the run, in ascending order of position.
 	RecentEvents []*Event `protobuf:"bytes,8,rep,name=recent_events,json=recentEvents,proto3" json:"recent_events,omitempty"`
-	// The newest approvals of the run, in order from the oldest to the newest.
+	// The approvals of the run, or the newest approvals if the request has an `approval_limit`, in order from the oldest
+	// to the newest.
 	Approvals []*Approval `protobuf:"bytes,9,rep,name=approvals,proto3" json:"approvals,omitempty"`
-	// The newest artifacts of the run, in order from the oldest to the newest.
+	// The artifacts of the run, or the newest artifacts if the request has an `artifact_limit`, in order from the oldest
+	// to the newest.
 	Artifacts []*Artifact `protobuf:"bytes,10,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
 	// The position of the log at which the snapshot was taken. The snapshot reflects every event up to this position and
 	// no later event. If a subscription uses this position as the cursor, the subscription misses no event.

@@ -95,7 +95,7 @@ async def abandon_stream(client: AnyClient) -> None:
         (abandon_stream, "SubscribeEvents", ENDLESS),
     ],
 )
-async def test_calls_and_streams_one_after_the_other_use_one_further_connection(
+async def test_sequential_calls_and_streams_reuse_one_further_connection(
     fake: FakeServer, connect: Connect, use_slot: UseSlot, method: str, answer: Handler
 ) -> None:
     fake.set_handlers(method, answer)
@@ -107,7 +107,7 @@ async def test_calls_and_streams_one_after_the_other_use_one_further_connection(
     assert further not in list_peers(fake, "GetServerInfo")
 
 
-async def test_calls_with_wait_use_another_connection_than_other_calls(fake: FakeServer, connect: Connect) -> None:
+async def test_calls_with_wait_use_a_different_connection_from_other_calls(fake: FakeServer, connect: Connect) -> None:
     fake.set_handlers("ClaimTask", CLAIMED)
     fake.set_handlers("ListEvents", reply(ListEventsResponse()))
     client = connect(fake.address)

@@ -16,7 +16,7 @@ from runhub import v1
 from runhub._rules.address import to_channel_target
 from runhub._rules.calls import Backoff, Call
 from runhub._rules.heartbeats import HeartbeatSchedule
-from runhub._rules.held_calls import MAX_HELD_CALLS, ChannelPool
+from runhub._rules.held_calls import SLOTS_PER_CONNECTION, ChannelPool
 from runhub.v1 import BeatResult, Claim, ClaimTaskRequest, HeartbeatResponse, LeaseState
 
 UNAVAILABLE = runhub.Error(grpc.StatusCode.UNAVAILABLE, "down")
@@ -179,8 +179,8 @@ def test_state_comes_from_the_last_response() -> None:
 def test_pool_takes_free_slot_of_first_channel_and_opens_channel_only_if_all_slots_are_taken() -> None:
     names = iter(["first", "second", "third"])
     pool = ChannelPool(lambda: next(names))
-    slots = [pool.take_slot() for _ in range(2 * MAX_HELD_CALLS)]
-    assert [slot.channel for slot in slots] == ["first"] * MAX_HELD_CALLS + ["second"] * MAX_HELD_CALLS
+    slots = [pool.take_slot() for _ in range(2 * SLOTS_PER_CONNECTION)]
+    assert [slot.channel for slot in slots] == ["first"] * SLOTS_PER_CONNECTION + ["second"] * SLOTS_PER_CONNECTION
     # The second release has no effect, so only one slot of the first channel is free.
     slots[0].release()
     slots[0].release()

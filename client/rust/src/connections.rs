@@ -13,7 +13,7 @@ use tower::service_fn;
 
 /// Maximum number of streams and calls with a `wait` on one connection. The number is far below the server's limit, and
 /// the connection can buffer the unread bytes of this number of streams.
-const HELD_PER_CONNECTION: usize = 100;
+const SLOTS_PER_CONNECTION: usize = 100;
 
 /// The address of a server, with the settings of the connections.
 #[derive(Debug, Clone)]
@@ -63,14 +63,14 @@ pub(crate) struct Connections {
 #[derive(Debug, Clone)]
 struct HeldConnection {
     channel: Channel,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
 }
 
-/// A connection for one call. Dropping the value returns the call's place on the connection.
+/// A connection for one call. Dropping the value returns the call's slot on the connection.
 #[derive(Debug)]
 pub(crate) struct CallConnection {
     pub channel: Channel,
-    _place: Option<OwnedSemaphorePermit>,
+    _slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Connections {
@@ -81,10 +81,10 @@ impl Connections {
 
     /// Returns the connection for a call that the server answers immediately.
     pub fn for_call(&self) -> CallConnection {
-        CallConnection { channel: self.first.clone(), _place: None }
+        CallConnection { channel: self.first.clone(), _slot: None }
     }
 
-    /// Returns a connection for a stream or for a call with a `wait`. If all places on the open connections are taken,
+    /// Returns a connection for a stream or for a call with a `wait`. If all slots on the open connections are taken,
     /// the function opens another connection.
     pub fn for_held_call(&self) -> CallConnection {
         // Ignore lock poisoning. Each change of the list is one step, so a panic can't leave the list partially
@@ -92,12 +92,12 @@ impl Connections {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             for connection in held.iter() {
-                if let Ok(place) = Arc::clone(&connection.places).try_acquire_owned() {
-                    return CallConnection { channel: connection.channel.clone(), _place: Some(place) };
+                if let Ok(slot) = Arc::clone(&connection.slots).try_acquire_owned() {
+                    return CallConnection { channel: connection.channel.clone(), _slot: Some(slot) };
                 }
             }
-            let places = Arc::new(Semaphore::new(HELD_PER_CONNECTION));
-            held.push(HeldConnection { channel: self.target.connect_lazy(), places });
+            let slots = Arc::new(Semaphore::new(SLOTS_PER_CONNECTION));
+            held.push(HeldConnection { channel: self.target.connect_lazy(), slots });
         }
     }
 }
@@ -117,14 +117,14 @@ mod tests {
         let open = || connections.held.lock().unwrap().len();
         drop(connections.for_call());
         assert_eq!(open(), 0);
-        let mut calls: Vec<_> = (0..HELD_PER_CONNECTION).map(|_| connections.for_held_call()).collect();
+        let mut calls: Vec<_> = (0..SLOTS_PER_CONNECTION).map(|_| connections.for_held_call()).collect();
         assert_eq!(open(), 1);
         calls.push(connections.clone().for_held_call());
         assert_eq!(open(), 2);
         calls.clear();
-        for _ in 0..10 * HELD_PER_CONNECTION {
+        for _ in 0..10 * SLOTS_PER_CONNECTION {
             connections.for_held_call();
         }
-        assert_eq!(open(), 2, "the places are used again");
+        assert_eq!(open(), 2, "the slots are used again");
     }
 }

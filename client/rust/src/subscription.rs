@@ -228,7 +228,7 @@ impl Subscription {
     }
 }
 
-/// A stream of events, with the stream's place on a connection.
+/// A stream of events, with the stream's slot on a connection.
 struct OpenStream {
     messages: Streaming<v1::SubscribeEventsResponse>,
     _connection: CallConnection,

@@ -38,7 +38,7 @@ const STREAM_WINDOW = 1024 * 1024;
  * yet never block a new call. If nobody reads the 100 streams of a connection, the client buffers at most 100 MiB for
  * the connection, which is STREAM_WINDOW for each stream, and the connection's window stays open.
  */
-const PLACES_PER_CONNECTION = 100;
+const SLOTS_PER_CONNECTION = 100;
 
 /**
  * A transport that chooses the connection of each call. The first connection carries the calls that the server answers
@@ -70,8 +70,8 @@ export class Connections implements Transport {
     if (!isHeld(method.input, input)) {
       return await this.#first.transport.unary(method, signal, timeoutMs, header, input, contextValues);
     }
-    using place = this.#takePlace(signal);
-    return await place.transport.unary(method, place.signal, timeoutMs, header, input, contextValues);
+    using slot = this.#takeSlot(signal);
+    return await slot.transport.unary(method, slot.signal, timeoutMs, header, input, contextValues);
   }
 
   async stream<I extends DescMessage, O extends DescMessage>(
@@ -82,12 +82,12 @@ export class Connections implements Transport {
     input: AsyncIterable<MessageInitShape<I>>,
     contextValues?: ContextValues,
   ): Promise<StreamResponse<I, O>> {
-    const place = this.#takePlace(signal);
+    const slot = this.#takeSlot(signal);
     try {
-      const response = await place.transport.stream(method, place.signal, timeoutMs, header, input, contextValues);
-      return { ...response, message: releaseAtEnd(response.message, place) };
+      const response = await slot.transport.stream(method, slot.signal, timeoutMs, header, input, contextValues);
+      return { ...response, message: releaseAtEnd(response.message, slot) };
     } catch (error) {
-      place.release();
+      slot.release();
       throw error;
     }
   }
@@ -99,14 +99,14 @@ export class Connections implements Transport {
     }
   }
 
-  /** Takes a place on the first pooled connection that has room. If no connection has room, adds a connection. */
-  #takePlace(signal: AbortSignal | undefined): Place {
-    let connection = this.#pool.find(({ placesTaken }) => placesTaken < PLACES_PER_CONNECTION);
+  /** Takes a slot on the first pooled connection with a free slot. If no slot is free, adds a connection. */
+  #takeSlot(signal: AbortSignal | undefined): Slot {
+    let connection = this.#pool.find(({ takenSlots }) => takenSlots < SLOTS_PER_CONNECTION);
     if (connection === undefined) {
       connection = new Connection(this.#address, this.#closed);
       this.#pool.push(connection);
     }
-    return new Place(connection, signal);
+    return new Slot(connection, signal);
   }
 }
 
@@ -119,8 +119,8 @@ function isHeld<I extends DescMessage>(schema: I, input: MessageInitShape<I>): b
 /** An HTTP/2 connection that opens at its first call. If the connection breaks, the next call opens it again. */
 class Connection {
   readonly transport: Transport;
-  /** The number of held calls and streams that have a place on the connection. */
-  placesTaken = 0;
+  /** The number of held calls and streams that have a slot on the connection. */
+  takenSlots = 0;
   readonly #session: Http2SessionManager;
 
   constructor(address: Address, closed: AbortSignal) {
@@ -144,10 +144,10 @@ class Connection {
 }
 
 /**
- * The place of a held call or a stream on a pooled connection. The place is released when its owner releases it, or
+ * The slot of a held call or a stream on a pooled connection. The slot is released when its owner releases it, or
  * when the caller aborts the call.
  */
-class Place implements Disposable {
+class Slot implements Disposable {
   readonly #connection: Connection;
   readonly #caller: AbortSignal | undefined;
   readonly #released = new AbortController();
@@ -155,7 +155,7 @@ class Place implements Disposable {
   constructor(connection: Connection, caller: AbortSignal | undefined) {
     this.#connection = connection;
     this.#caller = caller;
-    connection.placesTaken += 1;
+    connection.takenSlots += 1;
     caller?.addEventListener("abort", this.release);
     if (caller?.aborted) {
       this.release();
@@ -167,20 +167,20 @@ class Place implements Disposable {
   }
 
   /**
-   * The signal that is aborted when the place is released. The signal ends the call, so that a stream whose reader has
-   * left does not remain open without a place.
+   * The signal that is aborted when the slot is released. The signal ends the call, so that a stream whose reader has
+   * left does not remain open without a slot.
    */
   get signal(): AbortSignal {
     return this.#released.signal;
   }
 
-  /** Releases the place and ends the call. If the place is already released, the method does nothing. */
+  /** Releases the slot and ends the call. If the slot is already released, the method does nothing. */
   readonly release = (): void => {
     if (this.signal.aborted) {
       return;
     }
     this.#caller?.removeEventListener("abort", this.release);
-    this.#connection.placesTaken -= 1;
+    this.#connection.takenSlots -= 1;
     this.#released.abort();
   };
 
@@ -191,25 +191,25 @@ class Place implements Disposable {
 
 /**
  * Returns the messages of a stream. When the messages end or fail, or when the reader leaves the stream, the iterator
- * of the messages releases the place of the stream. The iterator is not an async generator, because an async generator
- * would not release the place if the reader leaves before the first message.
+ * of the messages releases the slot of the stream. The iterator is not an async generator, because an async generator
+ * would not release the slot if the reader leaves before the first message.
  */
-function releaseAtEnd<T>(messages: AsyncIterable<T>, place: Place): AsyncIterable<T> {
+function releaseAtEnd<T>(messages: AsyncIterable<T>, slot: Slot): AsyncIterable<T> {
   const iterator = messages[Symbol.asyncIterator]();
   const next = async (): Promise<IteratorResult<T>> => {
     try {
       const result = await iterator.next();
       if (result.done) {
-        place.release();
+        slot.release();
       }
       return result;
     } catch (error) {
-      place.release();
+      slot.release();
       throw error;
     }
   };
   const leave = async (): Promise<IteratorResult<T>> => {
-    place.release();
+    slot.release();
     return { done: true, value: undefined };
   };
   return { [Symbol.asyncIterator]: () => ({ next, return: leave }) };

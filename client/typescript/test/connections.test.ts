@@ -148,14 +148,14 @@ describe("streams that nobody reads", () => {
     await until(() => fullStreams === 299);
     await client.server.getServerInfo({}, limitCalls());
     assert.equal(overfullStreams, 0);
-    // This stream takes the last place on a connection with 99 unread streams, and sends more than a window.
+    // This stream takes the last slot on a connection with 99 unread streams, and sends more than a window.
     const stream = client.events.subscribeEvents({}, limitCalls())[Symbol.asyncIterator]();
     await repeatInTurn((2 * windowBytes) / eventBytes, () => stream.next());
     assert.equal(fake.server.accepted, 4);
   });
 });
 
-describe("a place on a connection", () => {
+describe("a slot on a connection", () => {
   it("is released when the stream ends", async () => {
     await using fake = await serveStreams(async function* () {
       yield end;
@@ -228,7 +228,7 @@ describe("a place on a connection", () => {
     });
     await until(() => fake.streams.open === 0);
     assert.equal(fake.server.accepted, 1);
-    // If a place were released twice, the first connection would have room for more than 100 streams.
+    // If a slot were released twice, the first connection would have room for more than 100 streams.
     await repeatInTurn(101, open);
     assert.equal(fake.server.accepted, 2);
     connections.close();

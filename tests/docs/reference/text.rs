@@ -77,8 +77,9 @@ impl Prose {
             if word.is_empty() {
                 linked.push('.');
                 rest = &from[1..];
-            } else if rest.starts_with(" / ") {
-                // A gRPC status before a reason. INTERNAL is the name of both.
+            } else if rest.starts_with(" / ") || (linked.is_empty() && rest.starts_with(": ")) {
+                // A gRPC status, before a reason or at the start of a reason's comment. INTERNAL and DEADLINE_EXCEEDED
+                // are also the names of reasons.
                 linked += word;
             } else {
                 linked += &self.linked_word(word, linked.ends_with("See ") || linked.ends_with("see "));
@@ -156,6 +157,7 @@ fn names_are_linked_and_markup_is_escaped() {
     let prose = Prose::new(&Api::load());
     assert_eq!(prose.linked("See Run.goal."), "See [Run.goal](#run).");
     assert_eq!(prose.linked("INTERNAL / INTERNAL"), "INTERNAL / [`INTERNAL`](#internal)");
+    assert_eq!(prose.linked("INTERNAL: a bug"), "INTERNAL: a bug");
     assert_eq!(prose.linked("RUN_NOT_FOUND; a Run"), "[`RUN_NOT_FOUND`](#run_not_found); a Run");
     assert_eq!(
         prose.linked("`task_*` and * and TaskService.GetTask"),

@@ -160,7 +160,9 @@ class DigestMismatch(Error, reason=ErrorReason.ERROR_REASON_DIGEST_MISMATCH):
 
 
 class SnapshotTooLarge(Error, reason=ErrorReason.ERROR_REASON_SNAPSHOT_TOO_LARGE):
-    """The run's snapshot is larger than 16 MiB. Request fewer events, attempts and tasks."""
+    """GetRunSnapshot: the run's snapshot is larger than 16 MiB. Set `task_limit`, `approval_limit` or `artifact_limit`,
+    or subscribe with FROM_SNAPSHOT. SubscribeEvents: the server could not read the snapshot within 10 s. Set
+    `task_limit`, `approval_limit` or `artifact_limit`."""
 
 
 class RevisionMismatch(Error, reason=ErrorReason.ERROR_REASON_REVISION_MISMATCH):
@@ -181,7 +183,8 @@ class PositionCompacted(Error, reason=ErrorReason.ERROR_REASON_POSITION_COMPACTE
 
 
 class Overloaded(Error, reason=ErrorReason.ERROR_REASON_OVERLOADED):
-    """The server has refused the call, because the maximum number of queued calls was reached."""
+    """The server has refused the call, because the maximum number of calls, or the memory for requests and responses,
+    was reached."""
 
 
 class Draining(Error, reason=ErrorReason.ERROR_REASON_DRAINING):

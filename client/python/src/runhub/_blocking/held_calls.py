@@ -1,4 +1,4 @@
-"""This module makes the held calls of the blocking client on further channels."""
+"""This module makes the held calls and opens the streams of the blocking client on further channels."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from runhub._rules.held_calls import ChannelPool, Slot, get_codec, is_held
 
 
 class HeldCalls(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """Makes the held calls of one client on the channels of a pool. Makes all other calls on the intercepted
-    channel."""
+    """Makes the held calls and opens the streams of one client on the channels of a pool. Makes all other calls on the
+    intercepted channel."""
 
     def __init__(self, open_channel: Callable[[], grpc.Channel]) -> None:
         self._pool = ChannelPool(open_channel)
@@ -47,7 +47,7 @@ class HeldCalls(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercep
         return _start_call(slot, method, client_call_details, request)
 
     def close(self) -> None:
-        """Closes all channels of the pool. Further held calls fail."""
+        """Closes all channels of the pool. Further held calls and streams fail."""
         with self._lock:
             channels = self._pool.close()
         for channel in channels:

@@ -1,6 +1,6 @@
-"""This module decides which calls are held calls, and on which connection a client makes a held call.
+"""This module decides on which connection a client opens a stream or makes a held call.
 
-A held call is a stream or a unary call whose request has a `wait`. The server answers all other calls at once.
+A held call is a unary call whose request has a `wait`. The server answers all other unary calls at once.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from runhub.errors import Closed
 
 C = TypeVar("C")
 
-# The maximum number of held calls on one connection. A server runs at most 1,024 calls on one connection, and gRPC lets
-# further calls wait on the client without an error. The value is far below 1,024, because all calls on a connection
-# share one flow-control window. If the program does not read its streams, their messages could fill the window, and the
-# other calls on the connection would stall.
-MAX_HELD_CALLS = 100
+# The maximum number of held calls and streams on one connection. A server allows at most 1,024 open calls and streams
+# on one connection, and gRPC lets further calls wait on the client without an error. The value is far below 1,024,
+# because all calls on a connection share one flow-control window. If the program does not read its streams, their
+# messages could fill the window, and the other calls on the connection would stall.
+SLOTS_PER_CONNECTION = 100
 
 
 def is_held(request: object) -> bool:
@@ -46,10 +46,10 @@ def get_codec(method: str | bytes, request: Message) -> Codec:
 
 
 class Slot(Generic[C]):
-    """Represents one of the MAX_HELD_CALLS held calls that a channel can carry at a time."""
+    """Represents one of the SLOTS_PER_CONNECTION held calls and streams that a channel can carry at a time."""
 
     channel: C
-    """The channel on which the client must make the held call."""
+    """The channel on which the client must make the held call or open the stream."""
 
     def __init__(self, channel: C, taken: set[Slot[C]]) -> None:
         self.channel = channel
@@ -57,8 +57,8 @@ class Slot(Generic[C]):
         taken.add(self)
 
     def release(self) -> None:
-        """Releases the slot, so that the channel can carry another held call. If the slot is already released, does
-        nothing.
+        """Releases the slot, so that the channel can carry another held call or stream. If the slot is already
+        released, does nothing.
 
         Any thread may call this method, because the removal from a set needs no lock.
         """
@@ -66,10 +66,11 @@ class Slot(Generic[C]):
 
 
 class ChannelPool(Generic[C]):
-    """Distributes the held calls of one client over channels. Each channel has its own connection and MAX_HELD_CALLS
-    slots.
+    """Distributes the held calls and streams of one client over channels. Each channel has its own connection and
+    SLOTS_PER_CONNECTION slots.
 
-    The pool opens its first channel at the first held call, and keeps each channel open until the pool is closed.
+    The pool opens its first channel at the first held call or stream, and keeps each channel open until the pool is
+    closed.
     """
 
     def __init__(self, open_channel: Callable[[], C]) -> None:
@@ -85,7 +86,7 @@ class ChannelPool(Generic[C]):
         if self._is_closed:
             raise Closed
         for channel, taken in self._channels:
-            if len(taken) < MAX_HELD_CALLS:
+            if len(taken) < SLOTS_PER_CONNECTION:
                 return Slot(channel, taken)
         channel, taken = self._open_channel(), set[Slot[C]]()
         self._channels.append((channel, taken))

@@ -1,4 +1,4 @@
-"""This module makes the held calls of the asyncio client on further channels."""
+"""This module makes the held calls and opens the streams of the asyncio client on further channels."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from runhub._rules.held_calls import ChannelPool, Slot, get_codec, is_held
 
 
 class HeldCallInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
-    """Makes the held unary calls of one client on the channels of a pool. Makes all other unary calls on the
-    intercepted channel."""
+    """Makes the held calls of one client on the channels of a pool. Makes all other unary calls on the intercepted
+    channel."""
 
     def __init__(self, pool: ChannelPool[grpc.aio.Channel]) -> None:
         self._pool = pool

@@ -41,7 +41,8 @@ class EventServiceStub(object):
     position of the oldest stored event. To read every stored event, resume with the cursor `oldest_position` - 1.
 
     The deletion of a run is not part of retention. After the deletion, watchers of all runs receive the event
-    `run_deleted` instead of the run's events that the watchers have not received yet.
+    `run_deleted` instead of the run's events that the watchers have not received yet. If the server deletes the run in
+    several transactions, watchers that are live or catch up during the deletion first receive `run_delete_requested`.
     """
 
     def __init__(self, channel):
@@ -83,7 +84,8 @@ class EventServiceServicer(object):
     position of the oldest stored event. To read every stored event, resume with the cursor `oldest_position` - 1.
 
     The deletion of a run is not part of retention. After the deletion, watchers of all runs receive the event
-    `run_deleted` instead of the run's events that the watchers have not received yet.
+    `run_deleted` instead of the run's events that the watchers have not received yet. If the server deletes the run in
+    several transactions, watchers that are live or catch up during the deletion first receive `run_delete_requested`.
     """
 
     def AppendEvents(self, request, context):
@@ -138,8 +140,8 @@ class EventServiceServicer(object):
         sends the run's snapshot at one position, then every event after this position, so that the watcher misses no event
         between the snapshot and the stream. The snapshot can be larger than the 16 MiB of GetRunSnapshot. The server reads
         the whole snapshot at the start of the stream and keeps the snapshot in a temporary file until the watcher has
-        received it. If the temporary files of all streams would exceed 4 GiB (`runhub serve --max-spool`), the server
-        refuses the request with OVERLOADED.
+        received it. If the temporary files of all streams would exceed 4 GiB (`runhub serve --max-spool`) or the maximum
+        number of files, the server refuses the request with OVERLOADED.
 
         After a run has ended and the server has sent every matching event of the run, a stream of this run ends with `end`
         (RUN_ENDED) and the status OK. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
@@ -159,6 +161,8 @@ class EventServiceServicer(object):
         `newest_position`).
         - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
         `newest_position`).
+        - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the server could not read the snapshot within 10 s. To get a smaller
+        snapshot, set lower limits in the request.
         - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down while the stream is open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -207,7 +211,8 @@ class EventService(object):
     position of the oldest stored event. To read every stored event, resume with the cursor `oldest_position` - 1.
 
     The deletion of a run is not part of retention. After the deletion, watchers of all runs receive the event
-    `run_deleted` instead of the run's events that the watchers have not received yet.
+    `run_deleted` instead of the run's events that the watchers have not received yet. If the server deletes the run in
+    several transactions, watchers that are live or catch up during the deletion first receive `run_delete_requested`.
     """
 
     @staticmethod

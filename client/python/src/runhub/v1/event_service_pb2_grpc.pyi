@@ -42,7 +42,8 @@ class EventServiceStub:
     position of the oldest stored event. To read every stored event, resume with the cursor `oldest_position` - 1.
 
     The deletion of a run is not part of retention. After the deletion, watchers of all runs receive the event
-    `run_deleted` instead of the run's events that the watchers have not received yet.
+    `run_deleted` instead of the run's events that the watchers have not received yet. If the server deletes the run in
+    several transactions, watchers that are live or catch up during the deletion first receive `run_delete_requested`.
     """
 
     @_typing.overload
@@ -93,8 +94,8 @@ class EventServiceStub:
     sends the run's snapshot at one position, then every event after this position, so that the watcher misses no event
     between the snapshot and the stream. The snapshot can be larger than the 16 MiB of GetRunSnapshot. The server reads
     the whole snapshot at the start of the stream and keeps the snapshot in a temporary file until the watcher has
-    received it. If the temporary files of all streams would exceed 4 GiB (`runhub serve --max-spool`), the server
-    refuses the request with OVERLOADED.
+    received it. If the temporary files of all streams would exceed 4 GiB (`runhub serve --max-spool`) or the maximum
+    number of files, the server refuses the request with OVERLOADED.
 
     After a run has ended and the server has sent every matching event of the run, a stream of this run ends with `end`
     (RUN_ENDED) and the status OK. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
@@ -114,6 +115,8 @@ class EventServiceStub:
       `newest_position`).
     - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
       `newest_position`).
+    - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the server could not read the snapshot within 10 s. To get a smaller
+      snapshot, set lower limits in the request.
     - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down while the stream is open.
     """
 
@@ -134,7 +137,8 @@ class EventServiceAsyncStub(EventServiceStub):
     position of the oldest stored event. To read every stored event, resume with the cursor `oldest_position` - 1.
 
     The deletion of a run is not part of retention. After the deletion, watchers of all runs receive the event
-    `run_deleted` instead of the run's events that the watchers have not received yet.
+    `run_deleted` instead of the run's events that the watchers have not received yet. If the server deletes the run in
+    several transactions, watchers that are live or catch up during the deletion first receive `run_delete_requested`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -182,8 +186,8 @@ class EventServiceAsyncStub(EventServiceStub):
     sends the run's snapshot at one position, then every event after this position, so that the watcher misses no event
     between the snapshot and the stream. The snapshot can be larger than the 16 MiB of GetRunSnapshot. The server reads
     the whole snapshot at the start of the stream and keeps the snapshot in a temporary file until the watcher has
-    received it. If the temporary files of all streams would exceed 4 GiB (`runhub serve --max-spool`), the server
-    refuses the request with OVERLOADED.
+    received it. If the temporary files of all streams would exceed 4 GiB (`runhub serve --max-spool`) or the maximum
+    number of files, the server refuses the request with OVERLOADED.
 
     After a run has ended and the server has sent every matching event of the run, a stream of this run ends with `end`
     (RUN_ENDED) and the status OK. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
@@ -203,6 +207,8 @@ class EventServiceAsyncStub(EventServiceStub):
       `newest_position`).
     - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
       `newest_position`).
+    - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the server could not read the snapshot within 10 s. To get a smaller
+      snapshot, set lower limits in the request.
     - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down while the stream is open.
     """
 
@@ -222,7 +228,8 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
     position of the oldest stored event. To read every stored event, resume with the cursor `oldest_position` - 1.
 
     The deletion of a run is not part of retention. After the deletion, watchers of all runs receive the event
-    `run_deleted` instead of the run's events that the watchers have not received yet.
+    `run_deleted` instead of the run's events that the watchers have not received yet. If the server deletes the run in
+    several transactions, watchers that are live or catch up during the deletion first receive `run_delete_requested`.
     """
 
     @_abc_1.abstractmethod
@@ -286,8 +293,8 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         sends the run's snapshot at one position, then every event after this position, so that the watcher misses no event
         between the snapshot and the stream. The snapshot can be larger than the 16 MiB of GetRunSnapshot. The server reads
         the whole snapshot at the start of the stream and keeps the snapshot in a temporary file until the watcher has
-        received it. If the temporary files of all streams would exceed 4 GiB (`runhub serve --max-spool`), the server
-        refuses the request with OVERLOADED.
+        received it. If the temporary files of all streams would exceed 4 GiB (`runhub serve --max-spool`) or the maximum
+        number of files, the server refuses the request with OVERLOADED.
 
         After a run has ended and the server has sent every matching event of the run, a stream of this run ends with `end`
         (RUN_ENDED) and the status OK. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
@@ -307,6 +314,8 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
           `newest_position`).
         - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
           `newest_position`).
+        - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the server could not read the snapshot within 10 s. To get a smaller
+          snapshot, set lower limits in the request.
         - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down while the stream is open.
         """
 

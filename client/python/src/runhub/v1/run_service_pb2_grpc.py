@@ -36,11 +36,12 @@ class RunServiceStub(object):
     own comment, every RPC can return these errors:
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed or over a limit. A google.rpc.BadRequest names the
     field.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls, or the
-    memory for requests and responses is used up.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls, or its
+    memory or temporary files for requests, responses and streams are used up.
     - UNAVAILABLE / DRAINING: the server is shutting down.
     - UNAVAILABLE / STORE_BUSY: another program has locked the database.
-    - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the request did not arrive within 10 s, and 1 s more for each 64 KiB.
+    - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the client did not send the whole request in time. The server waits at most
+    10 s for the next bytes of a request, and at most 10 s plus 1 s for each received 64 KiB for the whole request.
     - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline of the call passed before the server could answer.
     - UNAVAILABLE / RESPONSE_DROPPED: the memory for responses is used up. The call may have changed state.
     - INTERNAL / INTERNAL: the server has a bug, or the server's disk is failing.
@@ -48,20 +49,31 @@ class RunServiceStub(object):
     An error with the reason OVERLOADED, DRAINING, STORE_BUSY or RESPONSE_DROPPED includes a google.rpc.RetryInfo. Repeat
     the call with the same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
 
-    The server returns OVERLOADED in three cases. First, the server is already serving 512 calls of RPCs with
+    The server returns OVERLOADED in five cases. First, the server is already serving 512 calls of RPCs with
     ADMISSION_LIMITED. This limit does not apply to RPCs with ADMISSION_FIRST or ADMISSION_OPEN: see the option
     `(runhub.v1.rpc)` of each RPC. Second, the queue of the store is full: 4,096 calls or 64 MiB of requests are waiting
     to write, or 4,096 calls are waiting to read. The limit for writes applies separately to the RPCs with
-    ADMISSION_FIRST and to all other RPCs. Third, the memory for requests and responses is used up: see the next
-    paragraph. The server does not refuse a call that is already waiting or a stream that is already open.
+    ADMISSION_FIRST and to all other RPCs. Third, the memory for requests and responses is used up, as described below.
+    Fourth, 128 calls are already reading a snapshot or waiting to read one. Fifth, the temporary files for snapshots and
+    large events exceed their limits (`runhub serve --max-spool`).
 
-    The server keeps a request in memory until the server has parsed the request, and a response until the client has
-    received the response. Both use at most 256 MiB in total (`runhub serve --max-buffered`). One connection uses at most
-    an eighth of the memory. Messages of at most 64 KiB have an eighth of their own, and so have requests of RPCs with
-    ADMISSION_FIRST, and events over 64 KiB that a watcher has not received. Beyond this eighth, the server keeps such
-    events in temporary files. If the memory for the response of a call that changes state is used up, the server returns
-    RESPONSE_DROPPED instead of OVERLOADED. If a client receives no byte of a response for 30 s, the server resets the
-    call. A stream stays open, even if the client does not read.
+    If the queue of the store is full, the server still serves each call that already waits for a task, a decision or an
+    event. An open stream ends with OVERLOADED only if neither memory nor a temporary file has room for the stream's next
+    message of more than 64 KiB. The watcher can then resume.
+
+    The server reserves memory for a request until the call is answered, or until the stream ends if the call opens a
+    stream, and for a response until the client has received the response. Requests and responses use at most 256 MiB in
+    total (`runhub serve --max-buffered`). Three eighths of this memory are set aside: one for messages of at most
+    64 KiB, one for requests of RPCs with ADMISSION_FIRST, and one for events over 64 KiB that watchers have not
+    received. One connection uses at most an eighth of the memory for its requests and unary responses, and in addition a
+    quarter of each of the first two eighths that are set aside. If the eighth for events is used up, the server writes
+    further events over 64 KiB to temporary files. If the memory for the response of a call that changes state is used
+    up, the server returns RESPONSE_DROPPED instead of OVERLOADED.
+
+    A client must receive each further 16 KiB of a unary response within 30 s. Otherwise, the server resets the call. A
+    stream that the client does not read stays open. If the server has data to send on a connection and the client
+    accepts no byte for 30 s, for example because the client's process is suspended, the server closes the connection
+    with all its calls and streams.
 
     Every request that changes state, except HeartbeatRequest, has a `request_id`: 1 to 128 bytes of printable text,
     preferably a UUIDv7. A duplicate request has the request_id and the content of an earlier call of the same RPC. The
@@ -152,11 +164,12 @@ class RunServiceServicer(object):
     own comment, every RPC can return these errors:
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed or over a limit. A google.rpc.BadRequest names the
     field.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls, or the
-    memory for requests and responses is used up.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls, or its
+    memory or temporary files for requests, responses and streams are used up.
     - UNAVAILABLE / DRAINING: the server is shutting down.
     - UNAVAILABLE / STORE_BUSY: another program has locked the database.
-    - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the request did not arrive within 10 s, and 1 s more for each 64 KiB.
+    - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the client did not send the whole request in time. The server waits at most
+    10 s for the next bytes of a request, and at most 10 s plus 1 s for each received 64 KiB for the whole request.
     - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline of the call passed before the server could answer.
     - UNAVAILABLE / RESPONSE_DROPPED: the memory for responses is used up. The call may have changed state.
     - INTERNAL / INTERNAL: the server has a bug, or the server's disk is failing.
@@ -164,20 +177,31 @@ class RunServiceServicer(object):
     An error with the reason OVERLOADED, DRAINING, STORE_BUSY or RESPONSE_DROPPED includes a google.rpc.RetryInfo. Repeat
     the call with the same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
 
-    The server returns OVERLOADED in three cases. First, the server is already serving 512 calls of RPCs with
+    The server returns OVERLOADED in five cases. First, the server is already serving 512 calls of RPCs with
     ADMISSION_LIMITED. This limit does not apply to RPCs with ADMISSION_FIRST or ADMISSION_OPEN: see the option
     `(runhub.v1.rpc)` of each RPC. Second, the queue of the store is full: 4,096 calls or 64 MiB of requests are waiting
     to write, or 4,096 calls are waiting to read. The limit for writes applies separately to the RPCs with
-    ADMISSION_FIRST and to all other RPCs. Third, the memory for requests and responses is used up: see the next
-    paragraph. The server does not refuse a call that is already waiting or a stream that is already open.
+    ADMISSION_FIRST and to all other RPCs. Third, the memory for requests and responses is used up, as described below.
+    Fourth, 128 calls are already reading a snapshot or waiting to read one. Fifth, the temporary files for snapshots and
+    large events exceed their limits (`runhub serve --max-spool`).
 
-    The server keeps a request in memory until the server has parsed the request, and a response until the client has
-    received the response. Both use at most 256 MiB in total (`runhub serve --max-buffered`). One connection uses at most
-    an eighth of the memory. Messages of at most 64 KiB have an eighth of their own, and so have requests of RPCs with
-    ADMISSION_FIRST, and events over 64 KiB that a watcher has not received. Beyond this eighth, the server keeps such
-    events in temporary files. If the memory for the response of a call that changes state is used up, the server returns
-    RESPONSE_DROPPED instead of OVERLOADED. If a client receives no byte of a response for 30 s, the server resets the
-    call. A stream stays open, even if the client does not read.
+    If the queue of the store is full, the server still serves each call that already waits for a task, a decision or an
+    event. An open stream ends with OVERLOADED only if neither memory nor a temporary file has room for the stream's next
+    message of more than 64 KiB. The watcher can then resume.
+
+    The server reserves memory for a request until the call is answered, or until the stream ends if the call opens a
+    stream, and for a response until the client has received the response. Requests and responses use at most 256 MiB in
+    total (`runhub serve --max-buffered`). Three eighths of this memory are set aside: one for messages of at most
+    64 KiB, one for requests of RPCs with ADMISSION_FIRST, and one for events over 64 KiB that watchers have not
+    received. One connection uses at most an eighth of the memory for its requests and unary responses, and in addition a
+    quarter of each of the first two eighths that are set aside. If the eighth for events is used up, the server writes
+    further events over 64 KiB to temporary files. If the memory for the response of a call that changes state is used
+    up, the server returns RESPONSE_DROPPED instead of OVERLOADED.
+
+    A client must receive each further 16 KiB of a unary response within 30 s. Otherwise, the server resets the call. A
+    stream that the client does not read stays open. If the server has data to send on a connection and the client
+    accepts no byte for 30 s, for example because the client's process is suspended, the server closes the connection
+    with all its calls and streams.
 
     Every request that changes state, except HeartbeatRequest, has a `request_id`: 1 to 128 bytes of printable text,
     preferably a UUIDv7. A duplicate request has the request_id and the content of an earlier call of the same RPC. The
@@ -346,8 +370,9 @@ class RunServiceServicer(object):
         events. Only the run's last event, `run_deleted`, remains for the watchers of all runs. A stream of the deleted run
         ends with RUN_DELETED. After the deletion, the server still answers duplicates of earlier requests.
 
-        From the response on, every call that names the run or something that belongs to the run returns NOT_FOUND. If the
-        run has more than 1,000 tasks or more than 10,000 rows in all, the server deletes the rows after the response, in
+        From the response on, the server answers heartbeats for the run's leases with LOST, and every other call that names
+        the run or something that belongs to the run with NOT_FOUND. If the run has more than 1,000 tasks or more than
+        10,000 rows in all, or if the deletion takes longer than 200 ms, the server deletes the rows after the response, in
         transactions of about 10 ms. A restart of the server continues the deletion.
 
         Appends the event `run_deleted`, which is the run's last event. If the server deletes the rows after the response,
@@ -457,11 +482,12 @@ class RunService(object):
     own comment, every RPC can return these errors:
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed or over a limit. A google.rpc.BadRequest names the
     field.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls, or the
-    memory for requests and responses is used up.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls, or its
+    memory or temporary files for requests, responses and streams are used up.
     - UNAVAILABLE / DRAINING: the server is shutting down.
     - UNAVAILABLE / STORE_BUSY: another program has locked the database.
-    - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the request did not arrive within 10 s, and 1 s more for each 64 KiB.
+    - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the client did not send the whole request in time. The server waits at most
+    10 s for the next bytes of a request, and at most 10 s plus 1 s for each received 64 KiB for the whole request.
     - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline of the call passed before the server could answer.
     - UNAVAILABLE / RESPONSE_DROPPED: the memory for responses is used up. The call may have changed state.
     - INTERNAL / INTERNAL: the server has a bug, or the server's disk is failing.
@@ -469,20 +495,31 @@ class RunService(object):
     An error with the reason OVERLOADED, DRAINING, STORE_BUSY or RESPONSE_DROPPED includes a google.rpc.RetryInfo. Repeat
     the call with the same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
 
-    The server returns OVERLOADED in three cases. First, the server is already serving 512 calls of RPCs with
+    The server returns OVERLOADED in five cases. First, the server is already serving 512 calls of RPCs with
     ADMISSION_LIMITED. This limit does not apply to RPCs with ADMISSION_FIRST or ADMISSION_OPEN: see the option
     `(runhub.v1.rpc)` of each RPC. Second, the queue of the store is full: 4,096 calls or 64 MiB of requests are waiting
     to write, or 4,096 calls are waiting to read. The limit for writes applies separately to the RPCs with
-    ADMISSION_FIRST and to all other RPCs. Third, the memory for requests and responses is used up: see the next
-    paragraph. The server does not refuse a call that is already waiting or a stream that is already open.
+    ADMISSION_FIRST and to all other RPCs. Third, the memory for requests and responses is used up, as described below.
+    Fourth, 128 calls are already reading a snapshot or waiting to read one. Fifth, the temporary files for snapshots and
+    large events exceed their limits (`runhub serve --max-spool`).
 
-    The server keeps a request in memory until the server has parsed the request, and a response until the client has
-    received the response. Both use at most 256 MiB in total (`runhub serve --max-buffered`). One connection uses at most
-    an eighth of the memory. Messages of at most 64 KiB have an eighth of their own, and so have requests of RPCs with
-    ADMISSION_FIRST, and events over 64 KiB that a watcher has not received. Beyond this eighth, the server keeps such
-    events in temporary files. If the memory for the response of a call that changes state is used up, the server returns
-    RESPONSE_DROPPED instead of OVERLOADED. If a client receives no byte of a response for 30 s, the server resets the
-    call. A stream stays open, even if the client does not read.
+    If the queue of the store is full, the server still serves each call that already waits for a task, a decision or an
+    event. An open stream ends with OVERLOADED only if neither memory nor a temporary file has room for the stream's next
+    message of more than 64 KiB. The watcher can then resume.
+
+    The server reserves memory for a request until the call is answered, or until the stream ends if the call opens a
+    stream, and for a response until the client has received the response. Requests and responses use at most 256 MiB in
+    total (`runhub serve --max-buffered`). Three eighths of this memory are set aside: one for messages of at most
+    64 KiB, one for requests of RPCs with ADMISSION_FIRST, and one for events over 64 KiB that watchers have not
+    received. One connection uses at most an eighth of the memory for its requests and unary responses, and in addition a
+    quarter of each of the first two eighths that are set aside. If the eighth for events is used up, the server writes
+    further events over 64 KiB to temporary files. If the memory for the response of a call that changes state is used
+    up, the server returns RESPONSE_DROPPED instead of OVERLOADED.
+
+    A client must receive each further 16 KiB of a unary response within 30 s. Otherwise, the server resets the call. A
+    stream that the client does not read stays open. If the server has data to send on a connection and the client
+    accepts no byte for 30 s, for example because the client's process is suspended, the server closes the connection
+    with all its calls and streams.
 
     Every request that changes state, except HeartbeatRequest, has a `request_id`: 1 to 128 bytes of printable text,
     preferably a UUIDv7. A duplicate request has the request_id and the content of an earlier call of the same RPC. The

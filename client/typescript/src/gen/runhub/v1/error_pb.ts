@@ -149,8 +149,10 @@ export enum ErrorReason {
   DIGEST_MISMATCH = 15,
 
   /**
-   * FAILED_PRECONDITION: the snapshot of the run exceeds 16 MiB, the limit of GetRunSnapshot. Request fewer entries
-   * with `task_limit`, `approval_limit` and `artifact_limit`, or subscribe with FROM_SNAPSHOT, which has no such limit.
+   * FAILED_PRECONDITION: the snapshot of the run exceeds 16 MiB, the limit of GetRunSnapshot, or the server could not
+   * read the snapshot for SubscribeEvents within 10 s. Request fewer entries with `task_limit`, `approval_limit` and
+   * `artifact_limit`. Instead of calling GetRunSnapshot, you can also subscribe with FROM_SNAPSHOT, which has no limit
+   * of 16 MiB.
    *
    * @generated from enum value: ERROR_REASON_SNAPSHOT_TOO_LARGE = 16;
    */
@@ -190,8 +192,9 @@ export enum ErrorReason {
   POSITION_COMPACTED = 20,
 
   /**
-   * RESOURCE_EXHAUSTED: the server is already serving or queueing the maximum number of calls. Repeat the call with the
-   * same request_id after the delay in `google.rpc.RetryInfo`.
+   * RESOURCE_EXHAUSTED: the server is already serving or queueing the maximum number of calls, or its memory or
+   * temporary files for requests, responses and streams are used up. Repeat the call with the same request_id after the
+   * delay in `google.rpc.RetryInfo`.
    *
    * @generated from enum value: ERROR_REASON_OVERLOADED = 21;
    */
@@ -222,8 +225,9 @@ export enum ErrorReason {
   INTERNAL = 24,
 
   /**
-   * DEADLINE_EXCEEDED: the client did not send the whole request in time. A request must arrive within 10 s, and a
-   * large request has 1 s more for each 64 KiB. The call has changed nothing.
+   * DEADLINE_EXCEEDED: the client did not send the whole request in time. The server waits at most 10 s for the next
+   * bytes of a request, and at most 10 s plus 1 s for each received 64 KiB for the whole request. The call has changed
+   * nothing.
    *
    * @generated from enum value: ERROR_REASON_REQUEST_INCOMPLETE = 25;
    */

@@ -56,8 +56,8 @@ export const file_runhub_v1_event: GenFile = /*@__PURE__*/
  *   - `graceEndTime`: The time at which the grace period ends.
  * - `run_cancelled`: The cancellation of a run is complete.
  *   - `reason`: The reason for the cancellation.
- * - `run_delete_requested`: DeleteRun started to delete a run with more than 1,000 tasks or more than 10,000 rows. Every
- *   call that names the run returns NOT_FOUND, and no earlier event of the run is visible. The payload has the keys of
+ * - `run_delete_requested`: DeleteRun started to delete a large run, whose rows the server deletes after the response.
+ *   From this event on, callers can no longer see the run and its earlier events. The payload has the keys of
  *   `run_deleted`. The server removes this event when the deletion is complete.
  * - `run_deleted`: DeleteRun deleted a run. The server has removed the run and all earlier events of the run, so
  *   `run_deleted` is the last event of the run.

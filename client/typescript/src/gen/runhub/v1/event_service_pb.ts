@@ -319,9 +319,9 @@ export type SubscribeEventsResponse = Message<"runhub.v1.SubscribeEventsResponse
   message: {
     /**
      * A part of the run's snapshot, which the server sends only with FROM_SNAPSHOT and only at the start of the stream.
-     * The snapshot equals the response of GetRunSnapshot with the default limits. The server splits the snapshot into
-     * messages of at most 2 MiB. If a single entry of the snapshot exceeds 2 MiB, the message that contains the entry
-     * also exceeds 2 MiB. The lists in each part continue the lists in the previous part.
+     * The snapshot equals the response of GetRunSnapshot with the same limits, but can be larger than 16 MiB. The
+     * server sends the snapshot in parts. A part ends with the entry with which the part reaches 32 KiB, so a part with
+     * a large entry is larger. The lists in each part continue the lists in the previous part.
      *
      * The first part of the snapshot has `run`, and only the last part has `position`. If the stream breaks before the
      * last part, the watcher has no cursor, and the next stream starts with a new snapshot.
@@ -543,7 +543,8 @@ export const EndReasonSchema: GenEnum<EndReason> = /*@__PURE__*/
  * position of the oldest stored event. To read every stored event, resume with the cursor `oldest_position` - 1.
  *
  * The deletion of a run is not part of retention. After the deletion, watchers of all runs receive the event
- * `run_deleted` instead of the run's events that the watchers have not received yet.
+ * `run_deleted` instead of the run's events that the watchers have not received yet. If the server deletes the run in
+ * several transactions, watchers that are live or catch up during the deletion first receive `run_delete_requested`.
  *
  * @generated from service runhub.v1.EventService
  */
@@ -606,8 +607,8 @@ export const EventService: GenService<{
    * sends the run's snapshot at one position, then every event after this position, so that the watcher misses no event
    * between the snapshot and the stream. The snapshot can be larger than the 16 MiB of GetRunSnapshot. The server reads
    * the whole snapshot at the start of the stream and keeps the snapshot in a temporary file until the watcher has
-   * received it. If the temporary files of all streams would exceed 4 GiB (`runhub serve --max-spool`), the server
-   * refuses the request with OVERLOADED.
+   * received it. If the temporary files of all streams would exceed 4 GiB (`runhub serve --max-spool`) or the maximum
+   * number of files, the server refuses the request with OVERLOADED.
    *
    * After a run has ended and the server has sent every matching event of the run, a stream of this run ends with `end`
    * (RUN_ENDED) and the status OK. If the run of the stream was deleted, the stream ends with `end` (RUN_DELETED) and
@@ -627,6 +628,8 @@ export const EventService: GenService<{
    *   `newest_position`).
    * - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
    *   `newest_position`).
+   * - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the server could not read the snapshot within 10 s. To get a smaller
+   *   snapshot, set lower limits in the request.
    * - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down while the stream is open.
    *
    * @generated from rpc runhub.v1.EventService.SubscribeEvents

@@ -48,9 +48,9 @@ export type RpcOptions = Message<"runhub.v1.RpcOptions"> & {
   paged: boolean;
 
   /**
-   * The maximum size of the RPC's response in bytes, if the response can be larger than 4 MiB. The server reserves
-   * memory of this size before the server creates the response. If `max_response_bytes` is 0 (the default), the size is
-   * at most 4 MiB.
+   * The maximum size of the RPC's response in bytes, if the response can be larger than 4 MiB. If memory of this size
+   * is not free, the server refuses the call with OVERLOADED before the server creates the response. If
+   * `max_response_bytes` is 0 (the default), the size is at most 4 MiB.
    *
    * @generated from field: int32 max_response_bytes = 4;
    */

@@ -117,7 +117,7 @@ export type Limits = Message<"runhub.v1.Limits"> & {
   pageBytes: number;
 
   /**
-   * Maximum size of a run's snapshot, in bytes.
+   * Maximum size of the snapshot that GetRunSnapshot returns, in bytes.
    *
    * @generated from field: int32 snapshot_bytes = 14;
    */

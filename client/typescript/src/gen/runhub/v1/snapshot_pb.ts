@@ -90,14 +90,16 @@ export type RunSnapshot = Message<"runhub.v1.RunSnapshot"> & {
   recentEvents: Event[];
 
   /**
-   * The newest approvals of the run, in order from the oldest to the newest.
+   * The approvals of the run, or the newest approvals if the request has an `approval_limit`, in order from the oldest
+   * to the newest.
    *
    * @generated from field: repeated runhub.v1.Approval approvals = 9;
    */
   approvals: Approval[];
 
   /**
-   * The newest artifacts of the run, in order from the oldest to the newest.
+   * The artifacts of the run, or the newest artifacts if the request has an `artifact_limit`, in order from the oldest
+   * to the newest.
    *
    * @generated from field: repeated runhub.v1.Artifact artifacts = 10;
    */
