@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use runhub_client::v1::*;
-use runhub_client::{Client, Update};
+use runhub_client::{Client, Reason, Update};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -146,12 +146,13 @@ impl Load {
             while Instant::now() < until
                 && let Ok(Some(update)) = tokio::time::timeout(Duration::from_secs(1), watcher.next()).await
             {
-                // Ignore the error of a watcher that retention has overtaken. The watcher subscribes again.
                 match update {
-                    Ok(Update::Event(_)) => self.updates.fetch_add(1, Relaxed),
-                    Ok(Update::Snapshot(_)) => self.snapshots.fetch_add(1, Relaxed),
-                    _ => 0,
-                };
+                    Ok(Update::Event(_)) => drop(self.updates.fetch_add(1, Relaxed)),
+                    Ok(Update::Snapshot(_)) => drop(self.snapshots.fetch_add(1, Relaxed)),
+                    // Retention has overtaken the watcher, which subscribes again in the next round.
+                    Err(error) if error.reason() == Some(&Reason::PositionCompacted) => break,
+                    other => drop(other?),
+                }
             }
             round += 7;
         }

@@ -14,7 +14,7 @@ pub enum Error {
     ServerNotStarted { program: String },
     #[error("ClaimTask at {url} returned no task, although the bench had added ready tasks: report the bug")]
     NothingToClaim { url: String },
-    #[error("the server refused all of these, so the measured times would mean nothing: {abuse}: report the bug")]
+    #[error("no client was able to misuse the server ({abuse}), so the measured times mean nothing: report the bug")]
     NoAbuse { abuse: String },
     #[error("{url}: {cause}")]
     Connect { url: String, cause: Box<runhub_client::Error> },

@@ -23,7 +23,7 @@ pub struct Config {
     pub default_lease: Duration,
     /// Maximum number of open connections.
     pub max_connections: usize,
-    /// Maximum memory for requests that are incomplete or being served and for responses that are not sent yet, in
+    /// Maximum memory for requests that the server has not decoded yet and for responses that are not sent yet, in
     /// bytes.
     pub max_buffered: usize,
     /// Maximum size of the temporary files with the snapshots and large events that watchers have not read yet, in

@@ -153,7 +153,7 @@ pub async fn process_due_rows(store: &Store, due: DueRows, swept_at: Timestamp) 
     let expired = transact_each(store, due.leases, move |tx, key| lease::expire(tx, key, swept_at)).await?;
     expired.into_iter().flatten().for_each(|task| log_expired(&task));
     transact_each(store, due.approvals, approval::expire).await?;
-    transact_each(store, Vec::from_iter(due.deletion), deletion::continue_deletion).await?;
+    transact_each(store, due.deletion.into_iter().collect(), deletion::continue_deletion).await?;
     if due.has_due_tasks {
         store.transact_with(JobOptions::SERVER_FIRST, claim_index::end_delays).await?;
     }

@@ -10,6 +10,7 @@ use runhub_client::v1::*;
 use runhub_server::domain::limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::support::binary::Binary;
@@ -113,7 +114,7 @@ async fn endless_pings_and_settings_close_their_connection() {
     let server = TestServer::start().await;
     let address = server.address();
     for frame in [raw::PING.as_slice(), &raw::SETTINGS] {
-        timeout(LONG, raw::flood(&address, frame)).await.expect("the connection stays open").unwrap_err();
+        timeout(LONG, raw::flood(&address, frame, || ())).await.expect("the connection stays open").unwrap_err();
     }
     new_run(&server.client).await;
 }
@@ -192,17 +193,27 @@ async fn unfinished_requests_beyond_the_memory_are_refused_and_other_calls_are_s
     assert!(server.most_resident_mib() < 260, "{} MiB", server.most_resident_mib());
 }
 
-/// Sends unfinished requests of `bytes` bytes on new connections until the server refuses a request on a new connection.
+/// Sends unfinished requests of `bytes` bytes, on eight connections at once, until the memory that is not set aside has
+/// no room for a further request.
 async fn fill_memory(address: &str, bytes: usize) -> Vec<(RawConnection, Vec<RawCall>)> {
-    let mut held = Vec::new();
+    let mut fillers = JoinSet::new();
+    for _ in 0..8 {
+        let address = address.to_owned();
+        fillers.spawn(async move {
+            let mut connection = RawConnection::connect(&address, DEFAULT_WINDOW).await.unwrap();
+            let mut calls = Vec::new();
+            for _ in 0..11 {
+                calls.push(send_unfinished(&mut connection, APPEND, bytes).await);
+            }
+            (connection, calls)
+        });
+    }
+    let mut held = fillers.join_all().await;
     loop {
         let mut connection = RawConnection::connect(address, DEFAULT_WINDOW).await.unwrap();
         let mut calls = vec![send_unfinished(&mut connection, APPEND, bytes).await];
         if count_refused(&mut calls).await > 0 {
             return held;
-        }
-        for _ in 0..10 {
-            calls.push(send_unfinished(&mut connection, APPEND, bytes).await);
         }
         held.push((connection, calls));
     }
@@ -215,15 +226,19 @@ async fn response_without_memory_is_dropped_and_sent_when_the_call_is_repeated()
     let client = server.connect().await;
     let run = new_run(&client).await;
     let acceptance_criteria = vec!["x".repeat(60_000); 5];
-    let task = add_task(&client, &run.id, TaskDraft { acceptance_criteria, ..draft("large") }).await;
+    add_task(&client, &run.id, TaskDraft { acceptance_criteria, ..draft("large") }).await;
     let held = (fill_memory(&server.address, LARGE).await, fill_memory(&server.address, 100 * 1024).await);
-    let request = AbandonTaskRequest { task_id: task.id, request_id: "abandon-once".to_owned(), ..unset() };
-    assert_eq!(reason(client.abandon_task(request.clone()).await), Reason::ResponseDropped);
+    let request = ClaimTaskRequest { request_id: "claim-once".to_owned(), ..claim_request(&run.id, "agent") };
+    assert_eq!(reason(client.claim_task(request.clone()).await), Reason::ResponseDropped);
+    // Small messages have memory that large messages can't use.
+    let small = add_task(&client, &run.id, draft("small")).await;
+    assert_eq!(abandon(&client, &small.id).await.status(), TaskStatus::Abandoned);
     drop(held);
-    until(|| async { client.abandon_task(request.clone()).await.is_ok() }).await;
-    let repeated = client.abandon_task(request).await.unwrap().task.unwrap();
-    assert_eq!(repeated.status(), TaskStatus::Abandoned);
-    assert_eq!(kinds(&client, &run.id).await, ["run_created", "tasks_added", "task_abandoned"]);
+    until(|| async { client.claim_task(request.clone()).await.is_ok() }).await;
+    let claim = client.claim_task(request).await.unwrap().claim.unwrap();
+    assert_eq!(beat(&client, &claim).await.state(), LeaseState::Extended);
+    let claims = kinds(&client, &run.id).await.into_iter().filter(|kind| kind == "task_claimed").count();
+    assert_eq!(claims, 1);
 }
 
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
@@ -233,7 +248,7 @@ async fn streams_of_reflection_are_limited_and_end_when_idle() {
     let server = TestServer::start().await;
     let mut connection = RawConnection::connect(&server.address(), DEFAULT_WINDOW).await.unwrap();
     let mut streams = Vec::new();
-    for _ in 0..65 {
+    for _ in 0..9 {
         streams.push(connection.start_call(REFLECTION, None).await.unwrap());
     }
     let mut refused = 0;
@@ -248,7 +263,7 @@ async fn streams_of_reflection_are_limited_and_end_when_idle() {
         assert!(timeout(LONG, body.data()).await.expect("the stream stays open").is_none());
         assert_eq!(body.trailers().await.unwrap().unwrap()["grpc-status"], "0");
     }
-    assert_eq!(refused, 1, "64 streams at most");
+    assert_eq!(refused, 1, "8 streams of one connection at most");
     let again = connection.start_call(REFLECTION, None).await.unwrap();
     assert_eq!(grpc_status(again).await, "none", "a new stream is served");
 }

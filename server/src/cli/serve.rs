@@ -52,7 +52,7 @@ pub struct ServeArgs {
     #[arg(long, env = "RUNHUB_MAX_CONNECTIONS", value_name = "NUMBER", default_value_t = config::DEFAULT_MAX_CONNECTIONS, value_parser = parse_connections)]
     max_connections: usize,
 
-    /// The maximum memory for unanswered requests and unsent responses, at least 160MiB. A number without a unit is a
+    /// The maximum memory for incomplete requests and unsent responses, at least 160MiB. A number without a unit is a
     /// number of MiB.
     #[arg(long, env = "RUNHUB_MAX_BUFFERED", value_name = "SIZE", default_value = "256MiB", value_parser = parse_buffered)]
     max_buffered: usize,

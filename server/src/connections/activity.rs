@@ -13,7 +13,9 @@ use super::frames::Frames;
 /// Interval at which the server looks at each connection. A client has between one and two intervals (5 to 10 s) to
 /// complete the start of a connection, a frame, or the headers of a call.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Number of intervals (30 s) in which a client must read some of the bytes that the server has for the client.
+/// Number of intervals (30 s) in which a client must accept some of the data that the server has for the client. Linux
+/// reports accepted data only when a third of the socket's send buffer is free, so a client that reads only some
+/// kilobytes per second from a large buffer can be late too.
 const UNREAD_INTERVALS: u32 = 6;
 /// Maximum number of small frames that a client may send within `INTERVAL` without making a call and without receiving
 /// a part of a response. The limit is far above the needs of clients: a client that makes 1,024 calls at once sends
@@ -30,7 +32,7 @@ pub struct Activity {
     /// Whether the start of the connection, a frame or the headers of a call are incomplete.
     is_incomplete: AtomicBool,
     /// Number of times that the server has written bytes to the connection.
-    writes: AtomicU32,
+    writes: AtomicU64,
     /// Whether the server waits until the client reads, before the server can write more bytes.
     is_write_blocked: AtomicBool,
     /// Whether the client has made a call.
@@ -47,7 +49,7 @@ impl Default for Activity {
             frames_without_call: AtomicU32::new(0),
             // A new connection is incomplete until its client has sent the start of the connection.
             is_incomplete: AtomicBool::new(true),
-            writes: AtomicU32::new(0),
+            writes: AtomicU64::new(0),
             is_write_blocked: AtomicBool::new(false),
             is_used: AtomicBool::new(false),
             open_calls: AtomicU32::new(0),
@@ -79,7 +81,7 @@ pub enum CloseReason {
     #[error("the client did not complete the start of the connection, a frame or the headers of a call in time")]
     Incomplete,
     /// The client did not read.
-    #[error("the client read none of the bytes that the server has sent in {} s", UNREAD_INTERVALS * 5)]
+    #[error("the client accepted no data for {} s", (UNREAD_INTERVALS * INTERVAL).as_secs())]
     Unread,
     /// The server closed the connection to accept a new connection.
     #[error("the server has too many connections, and this connection has no open call")]
@@ -104,8 +106,8 @@ impl Activity {
         if frames_without_call > MAX_FRAMES_WITHOUT_CALL { Err(CloseReason::FramesWithoutCall) } else { Ok(()) }
     }
 
-    /// Records that the server sends a part of a response. The client may answer with frames, so these frames are not
-    /// idle frames.
+    /// Records that the server sends a part of a response. The client may answer with frames, so these frames do
+    /// not count as frames without a call.
     pub fn record_sent(&self) {
         self.frames_without_call.store(0, Relaxed);
     }
@@ -154,25 +156,39 @@ impl Activity {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
-        let mut incomplete_before = None;
-        let mut blocked_before = None;
-        let mut unread_intervals = 0;
+        let mut incomplete = Stall::default();
+        let mut unread = Stall::default();
         loop {
             ticks.tick().await;
             self.frames_without_call.store(0, Relaxed);
-            let incomplete_after = self.is_incomplete.load(Relaxed).then(|| self.frames.load(Relaxed));
-            if incomplete_after.is_some() && incomplete_after == incomplete_before {
+            let is_incomplete = self.is_incomplete.load(Relaxed);
+            if incomplete.count_intervals(is_incomplete, self.frames.load(Relaxed)) == 1 {
                 return CloseReason::Incomplete;
             }
-            incomplete_before = incomplete_after;
-            let blocked_after = self.is_write_blocked.load(Relaxed).then(|| self.writes.load(Relaxed));
-            let is_unread = blocked_after.is_some() && blocked_after == blocked_before;
-            unread_intervals = if is_unread { unread_intervals + 1 } else { 0 };
-            if unread_intervals == UNREAD_INTERVALS {
+            let is_write_blocked = self.is_write_blocked.load(Relaxed);
+            if unread.count_intervals(is_write_blocked, self.writes.load(Relaxed)) == UNREAD_INTERVALS {
                 return CloseReason::Unread;
             }
-            blocked_before = blocked_after;
         }
+    }
+}
+
+/// Counts the intervals in which a client must make progress and makes none.
+#[derive(Default)]
+struct Stall {
+    /// The progress at the end of the latest interval. If the client did not have to make progress, the value is None.
+    before: Option<u64>,
+    intervals: u32,
+}
+
+impl Stall {
+    /// Returns the number of intervals without progress, after one more interval. `must_progress` states whether the
+    /// client must make progress now.
+    fn count_intervals(&mut self, must_progress: bool, progress: u64) -> u32 {
+        let now = Some(progress).filter(|_| must_progress);
+        self.intervals = if now.is_some() && now == self.before { self.intervals + 1 } else { 0 };
+        self.before = now;
+        self.intervals
     }
 }
 

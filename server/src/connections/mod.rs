@@ -163,13 +163,14 @@ impl ConnectionPermits {
         Self { max_connections, permits, open: OpenConnections::default(), refused_at: None }
     }
 
-    /// Returns whether to search a connection without an open call. A search reads the state of every connection.
+    /// Returns whether to search for a connection without an open call. A search reads the state of every connection.
     fn can_search(&self) -> bool {
         self.refused_at.is_none_or(|refused_at| refused_at.elapsed() >= SEARCH_INTERVAL)
     }
 
     /// Returns a permit for a new connection. If the maximum number of connections is open, closes a connection without
-    /// an open call. Returns None if every connection has an open call.
+    /// an open call. Returns None if every connection has an open call. While the server refuses connections, the
+    /// function searches at most every 100 ms.
     async fn take(&mut self, activity: &Arc<Activity>) -> Option<OwnedSemaphorePermit> {
         let mut permit = Arc::clone(&self.permits).try_acquire_owned().ok();
         if permit.is_none() && self.can_search() && self.open.evict_oldest() {

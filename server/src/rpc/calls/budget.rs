@@ -1,4 +1,4 @@
-//! This module limits the memory for requests that are incomplete or being served and for responses that are not sent
+//! This module limits the memory for requests that the server has not decoded yet and for responses that are not sent
 //! yet. A client decides how long such a message stays in memory, so the number of callers does not limit the memory.
 
 use std::collections::HashMap;
@@ -10,20 +10,20 @@ use prost::bytes::Bytes;
 /// Maximum size of a small message, in bytes. Small messages have a share of the budget of their own, so that large
 /// messages can't delay the calls of most agents.
 pub const SMALL_BYTES: usize = 64 * 1024;
-/// The divisor of the budget for the share of small messages, for the share of FIRST requests, for the share of large
+/// The divisor of the budget for the share of small messages, for the share of FIRST calls, for the share of large
 /// events, and for the part of the general share that one connection may use.
 const SHARE_DIVISOR: usize = 8;
-/// The divisor of the share of small messages, and of the share of FIRST requests, for the part that one connection may
+/// The divisor of the share of small messages, and of the share of FIRST calls, for the part that one connection may
 /// use.
 const CONNECTION_DIVISOR: usize = 4;
 
 /// The memory for the messages of a server, in bytes. The budget has four shares: an eighth for small messages, an
-/// eighth for requests of the admission class FIRST, an eighth for large events, and the rest for all requests and
-/// unary responses.
+/// eighth for calls of the admission class FIRST, an eighth for large events, and the rest for all requests and unary
+/// responses.
 pub struct Budget {
     small: Arc<Share>,
     first: Arc<Share>,
-    events: Arc<Events>,
+    events: Arc<EventShare>,
     general: Arc<Share>,
     /// Maximum number of bytes of the general share that one connection may use.
     connection_bytes: usize,
@@ -36,14 +36,14 @@ impl Budget {
         Self {
             small: Arc::new(Share::new(eighth)),
             first: Arc::new(Share::new(eighth)),
-            events: Arc::new(Events::new(eighth)),
+            events: Arc::new(EventShare::new(eighth)),
             general: Arc::new(Share::new(bytes - 3 * eighth)),
             connection_bytes: eighth,
         }
     }
 
     /// Returns the budget for a new connection: at most an eighth of this budget from the general share, and at most a
-    /// quarter of the share of small messages and of the share of FIRST requests.
+    /// quarter of the share of small messages and of the share of FIRST calls.
     pub fn for_connection(self: &Arc<Self>) -> ConnectionBudget {
         ConnectionBudget {
             small: self.small.for_connection(self.small.bytes / CONNECTION_DIVISOR),
@@ -60,21 +60,16 @@ pub struct ConnectionBudget {
     small: ConnectionShare,
     first: ConnectionShare,
     general: ConnectionShare,
-    events: Arc<Events>,
+    events: Arc<EventShare>,
 }
 
 impl ConnectionBudget {
-    /// Reserves the memory for a request. `is_first` states whether the request is of the admission class FIRST.
-    /// Returns None if no share has enough bytes.
-    pub fn reserve_request(&self, bytes: usize, is_first: bool) -> Option<Reservation> {
-        let reserved = self.reserve_response(bytes);
+    /// Reserves the memory for a request or a unary response. `is_first` states whether the call is of the admission
+    /// class FIRST. Returns None if no share has enough bytes.
+    pub fn reserve(&self, bytes: usize, is_first: bool) -> Option<Reservation> {
+        let small = if bytes <= SMALL_BYTES { self.small.reserve(bytes) } else { None };
+        let reserved = small.or_else(|| self.general.reserve(bytes));
         if reserved.is_none() && is_first { self.first.reserve(bytes) } else { reserved }
-    }
-
-    /// Reserves the memory for a response. Returns None if no share has enough bytes.
-    pub fn reserve_response(&self, bytes: usize) -> Option<Reservation> {
-        let reserved = if bytes <= SMALL_BYTES { self.small.reserve(bytes) } else { None };
-        reserved.or_else(|| self.general.reserve(bytes))
     }
 
     /// Reserves the memory for a large event of a stream. Streams that send the same bytes share the reservation.
@@ -85,9 +80,9 @@ impl ConnectionBudget {
         self.events.reserve(event)
     }
 
-    /// Returns whether the server has memory for a response of `bytes`. Another call can reserve the memory first.
+    /// Returns whether the connection has memory for a response of `bytes`. Another call can reserve the memory first.
     pub fn has_room(&self, bytes: usize) -> bool {
-        self.general.share.has_room(bytes)
+        self.general.share.has_room(bytes) && self.general.connection.has_room(bytes)
     }
 }
 
@@ -112,7 +107,7 @@ impl ConnectionShare {
 }
 
 /// The share of large events.
-struct Events {
+struct EventShare {
     share: Arc<Share>,
     /// The reservations by the address of the event. Watchers that follow the log share the bytes of an event.
     reserved: Mutex<HashMap<usize, Weak<EventReservation>>>,
@@ -122,11 +117,11 @@ struct Events {
 pub struct EventReservation {
     /// The event, so that no other event can have its address.
     _event: Bytes,
-    events: Arc<Events>,
+    events: Arc<EventShare>,
     _reservation: Reservation,
 }
 
-impl Events {
+impl EventShare {
     fn new(bytes: usize) -> Self {
         Self { share: Arc::new(Share::new(bytes)), reserved: Mutex::default() }
     }
@@ -160,8 +155,12 @@ fn address(event: &Bytes) -> usize {
 
 impl Drop for EventReservation {
     fn drop(&mut self) {
-        // Keep the entry of a stream that has reserved memory for the event since the last owner dropped this value.
-        self.events.lock().retain(|_, reservation| reservation.strong_count() > 0);
+        let address = address(&self._event);
+        let mut reserved = self.events.lock();
+        // Another stream may have reserved memory for the event since the last owner dropped this value.
+        if reserved.get(&address).is_some_and(|reservation| reservation.strong_count() == 0) {
+            reserved.remove(&address);
+        }
     }
 }
 
@@ -222,7 +221,7 @@ mod tests {
 
     fn reserve_all(budget: &Arc<Budget>, bytes: usize, is_first: bool) -> Vec<Reservation> {
         let mut reserved = Vec::new();
-        while let Some(reservation) = budget.for_connection().reserve_request(bytes, is_first) {
+        while let Some(reservation) = budget.for_connection().reserve(bytes, is_first) {
             reserved.push(reservation);
         }
         reserved
@@ -237,7 +236,7 @@ mod tests {
         assert_eq!(first.len(), 20);
         let small = reserve_all(&budget, SMALL_BYTES, false);
         assert_eq!(small.len(), 20 * MIB / SMALL_BYTES);
-        assert!(budget.for_connection().reserve_response(1).is_none());
+        assert!(budget.for_connection().reserve(1, true).is_none());
         drop((large, first, small));
         assert_eq!(used(&budget), [0, 0, 0, 0]);
     }
@@ -249,7 +248,7 @@ mod tests {
         let events: Vec<_> = (0..20).map(|_| connection.reserve_event(&vec![0; MIB].into()).unwrap()).collect();
         assert!(connection.reserve_event(&Bytes::from_static(&[1])).is_none());
         assert_eq!(used(&budget), [0, 0, 20 * MIB, 0]);
-        assert!(connection.reserve_response(16 * MIB).is_some());
+        assert!(connection.reserve(16 * MIB, false).is_some());
         drop(events);
         assert_eq!(used(&budget), [0, 0, 0, 0]);
     }
@@ -275,7 +274,7 @@ mod tests {
         let budget = Arc::new(Budget::new(160 * MIB));
         let connection = budget.for_connection();
         let fill = |bytes, is_first| {
-            let reserved = std::iter::from_fn(|| connection.reserve_request(bytes, is_first));
+            let reserved = std::iter::from_fn(|| connection.reserve(bytes, is_first));
             reserved.collect::<Vec<_>>()
         };
         let large = fill(4 * MIB, false);
@@ -284,9 +283,9 @@ mod tests {
         assert_eq!(first.len(), 5, "a quarter of an eighth");
         let small = fill(SMALL_BYTES, false);
         assert_eq!(small.len(), 5 * MIB / SMALL_BYTES, "a quarter of an eighth");
-        assert!(connection.reserve_request(1, true).is_none());
+        assert!(connection.reserve(1, true).is_none());
         for (bytes, is_first) in [(1, false), (4 * MIB, false), (4 * MIB, true)] {
-            assert!(budget.for_connection().reserve_request(bytes, is_first).is_some(), "another connection");
+            assert!(budget.for_connection().reserve(bytes, is_first).is_some(), "another connection");
         }
         drop((large, first, small));
         assert_eq!(used(&budget), [0, 0, 0, 0]);
@@ -295,10 +294,11 @@ mod tests {
     #[test]
     fn room_is_the_rest_of_the_general_share() {
         let budget = Arc::new(Budget::new(160 * MIB));
-        let reserved: Vec<_> = (0..6).map(|_| budget.for_connection().reserve_response(14 * MIB).unwrap()).collect();
+        let reserved: Vec<_> = (0..6).map(|_| budget.for_connection().reserve(14 * MIB, false).unwrap()).collect();
         assert!(budget.for_connection().has_room(16 * MIB));
         assert!(!budget.for_connection().has_room(17 * MIB));
         drop(reserved);
-        assert!(budget.for_connection().has_room(100 * MIB));
+        assert!(budget.for_connection().has_room(20 * MIB), "an eighth");
+        assert!(!budget.for_connection().has_room(21 * MIB));
     }
 }

@@ -13,7 +13,7 @@ use tonic::Status;
 use tonic::codegen::http::{HeaderMap, Response};
 
 use super::PREFIX_BYTES;
-use super::budget::{ConnectionBudget, EventReservation, Reservation, SMALL_BYTES};
+use super::budget::{ConnectionBudget, EventReservation, SMALL_BYTES};
 use crate::error::{Error, Result};
 use crate::rpc::snapshot::spool::{PartsWriter, Spool, SpooledParts};
 
@@ -45,18 +45,12 @@ impl Subscribed {
     }
 }
 
-/// Returns the frames with the messages of a subscription, and the trailers. `request` is the memory of the request.
-pub fn to_frames(
-    messages: Messages,
-    budget: ConnectionBudget,
-    spool: Arc<Spool>,
-    request: Option<Reservation>,
-) -> Frames {
+/// Returns the frames with the messages of a subscription, and the trailers.
+pub fn to_frames(messages: Messages, budget: ConnectionBudget, spool: Arc<Spool>) -> Frames {
     let sender = Sender {
         messages,
         budget,
         spool,
-        _request: request,
         ready: VecDeque::new(),
         large: Bytes::new(),
         reservation: None,
@@ -72,7 +66,6 @@ struct Sender {
     messages: Messages,
     budget: ConnectionBudget,
     spool: Arc<Spool>,
-    _request: Option<Reservation>,
     /// The next frames.
     ready: VecDeque<Bytes>,
     /// The rest of a large message, which follows the frames in `ready`.

@@ -21,7 +21,6 @@ use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
 use runhub_api::Rpc;
 use runhub_api::v1;
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response, StatusCode};
@@ -32,6 +31,7 @@ use tracing::Instrument;
 
 use self::budget::{Budget, ConnectionBudget, Reservation};
 use self::events::{Frames, Subscribed, to_frames};
+use self::reflection::ReflectionStreams;
 pub use self::response::ResponseBody;
 use self::response::{EncodedResponse, send_events, send_other};
 use super::admission::Admission;
@@ -60,8 +60,7 @@ struct Shared {
     routes: Routes,
     budget: Arc<Budget>,
     admission: Admission,
-    /// One permit for each open stream of reflection.
-    reflection: Arc<Semaphore>,
+    reflection: ReflectionStreams,
     spool: Arc<Spool>,
     log: ResponseLog,
 }
@@ -74,7 +73,7 @@ impl Calls {
             routes: routes.prepare(),
             budget: Arc::new(Budget::new(max_buffered)),
             admission: Admission::default(),
-            reflection: Arc::new(Semaphore::new(reflection::MAX_STREAMS)),
+            reflection: ReflectionStreams::default(),
             spool,
             log: ResponseLog::default(),
         }))
@@ -82,7 +81,12 @@ impl Calls {
 
     /// Returns the service for the calls on a new connection.
     pub fn for_connection(&self, activity: Arc<Activity>) -> ConnectionCalls {
-        ConnectionCalls { calls: Arc::clone(&self.0), budget: self.0.budget.for_connection(), activity }
+        ConnectionCalls {
+            calls: Arc::clone(&self.0),
+            budget: self.0.budget.for_connection(),
+            reflection: self.0.reflection.for_connection(),
+            activity,
+        }
     }
 }
 
@@ -91,6 +95,7 @@ impl Calls {
 pub struct ConnectionCalls {
     calls: Arc<Shared>,
     budget: ConnectionBudget,
+    reflection: ReflectionStreams,
     activity: Arc<Activity>,
 }
 
@@ -144,14 +149,14 @@ impl ConnectionCalls {
 
     async fn serve_health(&self, request: Request<Incoming>) -> Result<Answer> {
         let (head, body) = request.into_parts();
-        let read = request::read(body, |bytes| self.budget.reserve_request(bytes, true)).await?;
-        Ok(Answer::Other(self.call_service(Request::from_parts(head, Body::new(read.body))).await))
+        let read = request::read(body, |bytes| self.budget.reserve(bytes, true)).await?;
+        Ok(Answer::Other(self.call_service(Request::from_parts(head, Body::new(read))).await))
     }
 
     async fn serve_reflection(&self, request: Request<Incoming>) -> Result<Answer> {
-        let permit = Arc::clone(&self.calls.reflection).try_acquire_owned().map_err(|_| Error::Overloaded)?;
+        let permits = self.reflection.open_stream()?;
         let response = self.call_service(request.map(reflection::end_when_idle)).await;
-        Ok(Answer::Other(response.map(|body| reflection::end_when_unread(body, permit))))
+        Ok(Answer::Other(response.map(|body| reflection::end_when_unread(body, permits))))
     }
 
     /// Serves a call of the API, within the time that the caller has set.
@@ -167,10 +172,10 @@ impl ConnectionCalls {
     async fn read_and_serve(&self, rpc: &Rpc, request: Request<Incoming>) -> Result<Answer> {
         let (head, body) = request.into_parts();
         let is_first = rpc.admission == v1::Admission::First;
-        let read = request::read(body, |bytes| self.budget.reserve_request(bytes, is_first)).await?;
-        let request = Request::from_parts(head, Body::new(read.body));
+        let read = request::read(body, |bytes| self.budget.reserve(bytes, is_first)).await?;
+        let request = Request::from_parts(head, Body::new(read));
         if rpc.streams {
-            return self.answer_with_events(self.call_service(request).await, read.reservation);
+            return self.answer_with_events(self.call_service(request).await);
         }
         // Do not create a large response that the server would have to drop.
         if rpc.max_response_bytes.is_some_and(|bytes| !self.budget.has_room(bytes)) {
@@ -179,19 +184,17 @@ impl ConnectionCalls {
         let permit = self.calls.admission.admit(rpc)?;
         let response = check_overload(self.call_service(request).await)?;
         let response = EncodedResponse::encode(response).await.map_err(Error::internal)?;
-        drop((permit, read.reservation));
+        drop(permit);
         let dropped = if rpc.mutates { Error::ResponseDropped } else { Error::Overloaded };
-        let reservation = self.budget.reserve_response(response.bytes()).ok_or(dropped)?;
+        let reservation = self.budget.reserve(response.bytes(), is_first).ok_or(dropped)?;
         Ok(Answer::Unary(response, reservation))
     }
 
-    /// Returns the answer of a subscription. The memory of the request stays reserved until the subscription ends,
-    /// because the subscription keeps the filter in the request.
-    fn answer_with_events(&self, response: Response<Body>, request: Option<Reservation>) -> Result<Answer> {
+    fn answer_with_events(&self, response: Response<Body>) -> Result<Answer> {
         let mut response = check_overload(response)?;
         Ok(match Subscribed::take(&mut response) {
             Some(messages) => {
-                let frames = to_frames(messages, self.budget.clone(), Arc::clone(&self.calls.spool), request);
+                let frames = to_frames(messages, self.budget.clone(), Arc::clone(&self.calls.spool));
                 Answer::Events(response, frames)
             }
             None => Answer::Other(response),

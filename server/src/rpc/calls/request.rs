@@ -23,35 +23,32 @@ const BYTES_PER_SECOND: usize = 64 * 1024;
 /// Maximum time that the server waits for the rest of a refused request.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The complete request of a call.
+/// The complete request of a call, as the body for the service. The memory is reserved until the service has decoded
+/// the request and drops the body. A call that waits, or a stream, must not keep the memory of its request, because
+/// callers could then use up the budget with calls that cost them nothing.
 pub struct ReadRequest {
-    /// The request for the service.
-    pub body: RequestMessage,
-    /// The memory of the request, which the caller keeps until the service has answered. If the client sent no message,
-    /// the value is None.
-    pub reservation: Option<Reservation>,
+    /// The gRPC message with its prefix, or no bytes if the client sent no message.
+    bytes: Bytes,
+    _reservation: Option<Reservation>,
 }
 
 impl ReadRequest {
     fn without_memory(bytes: Bytes) -> Self {
-        Self { body: RequestMessage(bytes), reservation: None }
+        Self { bytes, _reservation: None }
     }
 }
 
-/// A gRPC message with its prefix, or no bytes if the client sent no message.
-pub struct RequestMessage(Bytes);
-
-impl Body for RequestMessage {
+impl Body for ReadRequest {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let bytes = std::mem::take(&mut self.0);
+        let bytes = std::mem::take(&mut self.bytes);
         Poll::Ready(if bytes.is_empty() { None } else { Some(Ok(Frame::data(bytes))) })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
+        self.bytes.is_empty()
     }
 }
 
@@ -82,7 +79,7 @@ where
         return Err(Error::Overloaded);
     };
     let bytes = body.read_message(message, size).await?;
-    Ok(ReadRequest { body: RequestMessage(bytes), reservation: Some(reservation) })
+    Ok(ReadRequest { bytes, _reservation: Some(reservation) })
 }
 
 /// Returns the length in the prefix of a message, or None if the prefix is incomplete.
@@ -204,7 +201,7 @@ mod tests {
 
     async fn read_request(body: impl Body<Data = Bytes> + Unpin) -> Result<ReadRequest> {
         let budget = std::sync::Arc::new(Budget::new(160 * 1024 * 1024));
-        read(body, |bytes| budget.for_connection().reserve_request(bytes, false)).await
+        read(body, |bytes| budget.for_connection().reserve(bytes, false)).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -213,8 +210,8 @@ mod tests {
             for size in [1, 3, 5, 6, 16_384, 100_000] {
                 let body = request(message(length), size, Duration::ZERO, true);
                 let read = read_request(body).await.unwrap_or_else(|error| panic!("{length} by {size}: {error}"));
-                assert_eq!(read.body.0, message(length), "{length} by {size}");
-                assert!(read.reservation.is_some());
+                assert_eq!(read.bytes, message(length), "{length} by {size}");
+                assert!(read._reservation.is_some());
             }
         }
     }
@@ -222,7 +219,7 @@ mod tests {
     #[tokio::test]
     async fn empty_request_is_left_to_tonic() {
         let read = read_request(request(Vec::new(), 1, Duration::ZERO, true)).await.unwrap();
-        assert!(read.body.0.is_empty() && read.reservation.is_none());
+        assert!(read.bytes.is_empty() && read._reservation.is_none());
     }
 
     #[tokio::test]
@@ -231,7 +228,7 @@ mod tests {
         bytes.extend([9; 50]);
         for size in [20, 1_000] {
             let read = read_request(request(bytes.clone(), size, Duration::ZERO, true)).await.unwrap();
-            assert_eq!(read.body.0, message(100));
+            assert_eq!(read.bytes, message(100));
         }
     }
 

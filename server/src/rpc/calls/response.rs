@@ -38,7 +38,7 @@ enum Content {
 struct Encoded {
     message: Bytes,
     trailers: Option<HeaderMap>,
-    /// Whether the message has more than one part.
+    /// Whether the message is larger than `PART_BYTES`.
     is_large: bool,
     /// The memory of the message, until the whole message is sent.
     reservation: Option<Reservation>,

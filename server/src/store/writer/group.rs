@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::group_size::GroupSize;
+use super::group_size::{BodyTimes, GroupSize};
 use super::job::Job;
 use crate::error::{Error, Result};
 use crate::store::Signal;
@@ -60,6 +60,7 @@ struct Effects {
     /// If the transaction has changed rows or has assigned numbers, the value is true.
     has_written: bool,
     signals: Vec<Signal>,
+    times: BodyTimes,
 }
 
 /// Holds the state of the writer thread.
@@ -188,31 +189,33 @@ impl<S: WriteSession> GroupCommitter<S> {
             claim_version: self.last_assigned.claim_version.max(committed.claim_version),
         };
         let mut effects = Effects::default();
-        let begun = Instant::now();
         for job in jobs.iter_mut() {
+            let body_begun = Instant::now();
             if options.with_savepoints {
                 self.run_in_savepoint(job.as_mut(), &mut effects)?;
             } else if !self.run_body(job.as_mut(), &mut effects)? {
                 return Err(Failure::FailedAfterWrite);
             }
+            effects.times.add(body_begun.elapsed());
         }
         if options.reruns > 0 && jobs.iter().any(|job| job.has_succeeded() && !job.has_waiting_caller()) {
             return Err(Failure::CallerDisconnected);
         }
-        let bodies = begun.elapsed();
-        match self.commit_timed(jobs.len(), bodies, effects.has_written) {
+        match self.commit_timed(jobs.len(), &effects) {
             CommitOutcome::Committed => Ok(effects.signals),
             CommitOutcome::Failed(error) => Err(Failure::Writer(error)),
             CommitOutcome::Unknown => Err(Failure::Unknown(effects.signals)),
         }
     }
 
-    /// Commits the transaction of a group of `calls` calls, whose bodies have taken the time `bodies`.
-    fn commit_timed(&mut self, calls: usize, bodies: Duration, has_written: bool) -> CommitOutcome {
-        let begun = Instant::now();
-        let outcome = self.session.commit(self.last_assigned, has_written);
-        let duration = begun.elapsed();
-        self.size.record(calls, bodies, duration);
+    /// Commits the transaction of a group of `calls` calls.
+    fn commit_timed(&mut self, calls: usize, effects: &Effects) -> CommitOutcome {
+        let commit_begun = Instant::now();
+        let outcome = self.session.commit(self.last_assigned, effects.has_written);
+        let duration = commit_begun.elapsed();
+        if effects.has_written {
+            self.size.record(&effects.times, duration);
+        }
         if duration >= SLOW_COMMIT {
             tracing::warn!(calls, duration_ms = duration.as_millis(), "slow commit");
         }

@@ -7,13 +7,13 @@ use crate::store::Limit;
 /// Maximum size of a group: 128 calls, or 1 MiB of requests. Larger groups add latency and no throughput.
 pub const LARGEST_GROUP: Limit = Limit { rows: 128, bytes: 1024 * 1024 };
 
-/// Number of calls that a group can always contain, so that slow transaction bodies also share commits.
+/// Minimum limit of the number of calls in a group, so that slow transaction bodies also share commits.
 const SMALLEST_GROUP: usize = 16;
 
 /// Maximum ratio of the expected duration of a group's transaction bodies to the duration of a commit. A larger group
 /// saves little time, because its bodies already take most of the time. A smaller group is faster: while the writer
 /// runs the next group, the callers of the previous group get their responses and send their next calls. With 64 agents
-/// that claim and complete tasks, the ratio 3 yields a tenth more calls than groups of any size.
+/// that claim and complete tasks, the ratio 3 yields a tenth more calls than a fixed limit of 128 calls.
 const BODIES_PER_COMMIT: u32 = 3;
 
 /// Number of groups over which the durations are averaged.
@@ -31,21 +31,45 @@ pub struct GroupSize {
 impl GroupSize {
     /// Returns the maximum size of the next group.
     pub fn limit(&self) -> Limit {
-        let bodies = (self.commit * BODIES_PER_COMMIT).as_nanos().checked_div(self.body.as_nanos());
-        let rows = bodies.and_then(|bodies| usize::try_from(bodies).ok()).unwrap_or(LARGEST_GROUP.rows);
+        let rows = (self.commit * BODIES_PER_COMMIT).as_nanos().checked_div(self.body.as_nanos());
+        let rows = rows.and_then(|rows| usize::try_from(rows).ok()).unwrap_or(LARGEST_GROUP.rows);
         Limit { rows: rows.clamp(SMALLEST_GROUP, LARGEST_GROUP.rows), ..LARGEST_GROUP }
     }
 
-    /// Records how long the `calls` transaction bodies of a group and the commit of the group have taken.
-    pub fn record(&mut self, calls: usize, bodies: Duration, commit: Duration) {
-        let calls = u32::try_from(calls.max(1)).unwrap_or(u32::MAX);
-        self.body = average(self.body, bodies / calls);
-        self.commit = average(self.commit, commit);
+    /// Records the durations of a group that has changed the database.
+    pub fn record(&mut self, bodies: &BodyTimes, commit: Duration) {
+        if let Some(body) = bodies.typical() {
+            self.body = update_average(self.body, body);
+        }
+        self.commit = update_average(self.commit, commit);
     }
 }
 
-fn average(average: Duration, newest: Duration) -> Duration {
+fn update_average(average: Duration, newest: Duration) -> Duration {
     (average * (AVERAGED_GROUPS - 1) + newest) / AVERAGED_GROUPS
+}
+
+/// The durations of the transaction bodies of one group.
+#[derive(Debug, Default)]
+pub struct BodyTimes {
+    calls: u32,
+    total: Duration,
+    longest: Duration,
+}
+
+impl BodyTimes {
+    /// Adds the duration of one transaction body.
+    pub fn add(&mut self, body: Duration) {
+        self.calls += 1;
+        self.total += body;
+        self.longest = self.longest.max(body);
+    }
+
+    /// Returns the average duration without the longest body, or None if the group has only one body. A long body, such
+    /// as a part of a deletion, must not make the groups of the short bodies smaller.
+    fn typical(&self) -> Option<Duration> {
+        (self.total - self.longest).checked_div(self.calls.saturating_sub(1))
+    }
 }
 
 #[cfg(test)]
@@ -54,10 +78,20 @@ mod tests {
 
     const COMMIT: Duration = Duration::from_micros(300);
 
-    fn size_after(body: Duration, commit: Duration) -> usize {
+    fn record(size: &mut GroupSize, bodies: &[Duration], commit: Duration) {
+        let mut times = BodyTimes::default();
+        bodies.iter().for_each(|body| times.add(*body));
+        size.record(&times, commit);
+    }
+
+    fn size_after(bodies: &[Duration], commit: Duration) -> usize {
         let mut size = GroupSize::default();
-        (0..100).for_each(|_| size.record(10, body * 10, commit));
+        (0..100).for_each(|_| record(&mut size, bodies, commit));
         size.limit().rows
+    }
+
+    fn micros(micros: u64) -> Duration {
+        Duration::from_micros(micros)
     }
 
     #[test]
@@ -68,20 +102,27 @@ mod tests {
     #[test]
     fn slow_bodies_make_groups_smaller_and_slow_commits_make_groups_larger() {
         // The average is rounded, so the sizes are only close to 3 * 300 µs / 30 µs and 3 * 900 µs / 30 µs.
-        assert!((29..=31).contains(&size_after(Duration::from_micros(30), COMMIT)));
-        assert!((88..=92).contains(&size_after(Duration::from_micros(30), 3 * COMMIT)));
-        assert_eq!(size_after(Duration::from_micros(5), COMMIT), LARGEST_GROUP.rows);
-        assert_eq!(size_after(Duration::from_millis(5), COMMIT), SMALLEST_GROUP);
-        assert_eq!(size_after(Duration::ZERO, COMMIT), LARGEST_GROUP.rows);
+        assert!((29..=31).contains(&size_after(&[micros(30); 10], COMMIT)));
+        assert!((88..=92).contains(&size_after(&[micros(30); 10], 3 * COMMIT)));
+        assert_eq!(size_after(&[micros(5); 10], COMMIT), LARGEST_GROUP.rows);
+        assert_eq!(size_after(&[micros(5_000); 10], COMMIT), SMALLEST_GROUP);
+        assert_eq!(size_after(&[Duration::ZERO; 10], COMMIT), LARGEST_GROUP.rows);
     }
 
     #[test]
-    fn one_slow_group_is_soon_forgotten() {
+    fn one_long_body_in_each_group_changes_nothing() {
+        let mut bodies = vec![micros(5); 15];
+        bodies.push(micros(10_000));
+        assert_eq!(size_after(&bodies, COMMIT), LARGEST_GROUP.rows);
+        assert_eq!(size_after(&[micros(10_000)], COMMIT), LARGEST_GROUP.rows);
+    }
+
+    #[test]
+    fn slow_group_is_soon_forgotten() {
         let mut size = GroupSize::default();
-        (0..100).for_each(|_| size.record(100, Duration::from_micros(500), COMMIT));
-        size.record(1, Duration::from_millis(200), COMMIT);
+        record(&mut size, &[micros(100_000); 2], COMMIT);
         assert_eq!(size.limit().rows, SMALLEST_GROUP);
-        (0..100).for_each(|_| size.record(16, Duration::from_micros(80), COMMIT));
+        (0..100).for_each(|_| record(&mut size, &[micros(5); 16], COMMIT));
         assert_eq!(size.limit().rows, LARGEST_GROUP.rows);
     }
 }

@@ -736,20 +736,20 @@ export const GetRunSnapshotResponseSchema: GenMessage<GetRunSnapshotResponse> = 
  *
  * If the queue of the store is full, the server still serves each call that already waits for a task, a decision or an
  * event. An open stream ends with OVERLOADED only if neither memory nor a temporary file has room for the stream's next
- * message of more than 64 KiB. The watcher can then resume.
+ * message of more than 64 KiB. The watcher can then resume from its cursor. A watcher that has not received its whole
+ * snapshot starts again.
  *
- * The server reserves memory for a request until the call is answered, or until the stream ends if the call opens a
- * stream, and for a response until the client has received the response. Requests and responses use at most 256 MiB in
- * total (`runhub serve --max-buffered`). Three eighths of this memory are set aside: one for messages of at most
- * 64 KiB, one for requests of RPCs with ADMISSION_FIRST, and one for events over 64 KiB that watchers have not
- * received. One connection uses at most an eighth of the memory for its requests and unary responses, and in addition a
- * quarter of each of the first two eighths that are set aside. If the eighth for events is used up, the server writes
- * further events over 64 KiB to temporary files. If the memory for the response of a call that changes state is used
- * up, the server returns RESPONSE_DROPPED instead of OVERLOADED.
+ * The server reserves memory for a request until the server has parsed the request, and for a response until the client
+ * has received the response. Requests and responses use at most 256 MiB in total (`runhub serve --max-buffered`). Three
+ * eighths of this memory are set aside: one for messages of at most 64 KiB, one for RPCs with ADMISSION_FIRST, and one
+ * for events over 64 KiB that watchers have not received. One connection uses at most 32 MiB of the memory that is not
+ * set aside, 8 MiB of the memory for small messages, and 8 MiB of the memory for ADMISSION_FIRST. If the memory for
+ * events is used up, the server writes further events over 64 KiB to temporary files. If the memory for the response of
+ * a call that changes state is used up, the server returns RESPONSE_DROPPED instead of OVERLOADED.
  *
  * A client must receive each further 16 KiB of a unary response within 30 s. Otherwise, the server resets the call. A
  * stream that the client does not read stays open. If the server has data to send on a connection and the client
- * accepts no byte for 30 s, for example because the client's process is suspended, the server closes the connection
+ * accepts no data for 30 s, for example because the client's process is suspended, the server closes the connection
  * with all its calls and streams.
  *
  * Every request that changes state, except HeartbeatRequest, has a `request_id`: 1 to 128 bytes of printable text,
