@@ -163,11 +163,29 @@ fn sql_error(error: rusqlite::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::StatementStatus;
+
     use super::*;
 
     #[test]
     fn sqlite_that_can_lose_commits_is_refused() {
         assert!(check_sqlite(OLDEST_SQLITE).is_ok());
         assert!(matches!(check_sqlite(OLDEST_SQLITE - 1), Err(OpenError::OldSqlite(_))));
+    }
+
+    #[test]
+    fn statement_is_planned_once_for_all_values() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let writer = open_writer(&path).unwrap();
+        let mut reader = Connection::open_with_flags(&path, reader_flags()).unwrap();
+        prepare_reader(&mut reader).unwrap();
+        for conn in [writer, reader] {
+            let mut statement = conn.prepare("SELECT key FROM tasks WHERE key > $1 LIMIT $2").unwrap();
+            for value in 1..5 {
+                assert!(statement.query([value, value]).unwrap().next().unwrap().is_none());
+            }
+            assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+        }
     }
 }
