@@ -50,7 +50,8 @@ pub enum Error {
     )]
     SnapshotTooLarge { run_id: String, limit: usize },
     #[error(
-        "the server could not read the snapshot of run {run_id} in {} s: set task_limit, approval_limit or artifact_limit",
+        "the server could not read the snapshot of run {run_id} in {} s: set task_limit, approval_limit or \
+         artifact_limit",
         limits::SNAPSHOT_TIME.as_secs()
     )]
     SnapshotTooSlow { run_id: String },
@@ -75,7 +76,8 @@ pub enum Error {
     )]
     StoreBusy,
     #[error(
-        "the request did not arrive within {} s plus 1 s for each 64 KiB received: send the whole request without pauses",
+        "the request did not arrive within {} s plus 1 s for each 64 KiB received: send the whole request without \
+         pauses",
         limits::REQUEST_TIME.as_secs()
     )]
     RequestIncomplete,

@@ -45,9 +45,9 @@ pub const PAGE_SIZE: usize = 1_000;
 pub const PAGE_BYTES: usize = 3 * 1024 * 1024;
 /// Maximum size of the snapshot that GetRunSnapshot returns, in bytes.
 pub const SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
-/// Maximum time in which the server reads a snapshot for a subscription: 10 s. SQLite keeps in the WAL all changes since
-/// the oldest open read transaction, so a longer read could fill the disk. GetRunSnapshot needs no such limit, because
-/// its snapshot is small.
+/// Maximum time in which the server reads a snapshot for a subscription: 10 s. SQLite keeps in the WAL all changes
+/// since the oldest open read transaction, so a longer read could fill the disk. GetRunSnapshot needs no such limit,
+/// because its snapshot is small.
 pub const SNAPSHOT_TIME: Duration = Duration::from_secs(10);
 /// Maximum size of the events in a run's snapshot, and of the attempts in a run's snapshot, in bytes: 1 MiB each. If
 /// the list has only one entry, the size can be larger.

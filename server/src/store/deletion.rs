@@ -49,7 +49,8 @@ const EVENTS: OwnedRows = OwnedRows {
 const COUNT_DEPENDENCIES: &str = "SELECT COUNT(*) FROM
     (SELECT 1 FROM tasks t JOIN task_dependencies d ON d.task_key = t.key WHERE t.run_key = $1 LIMIT $2) counted";
 
-/// Number of rows that one statement deletes. A row can be 3 MiB large, so a statement for more rows could take too long.
+/// Number of rows that one statement deletes. A row can be 3 MiB large, so a statement for more rows could take too
+/// long.
 const ROWS_PER_STATEMENT: usize = 16;
 
 /// Returns whether a run has more than `tasks` tasks or more than `rows` rows in all tables.
@@ -99,8 +100,8 @@ pub fn delete_some(tx: &mut dyn Tx, run_key: Key, slice: Duration) -> Result<boo
     Ok(true)
 }
 
-/// Deletes up to `ROWS_PER_STATEMENT` (16) dependencies and up to 16 dependents of a task of the run, and then the task.
-/// If the task can have more of them, the function keeps the task. Returns false if the run has no task.
+/// Deletes up to `ROWS_PER_STATEMENT` (16) dependencies and up to 16 dependents of a task of the run, and then the
+/// task. If the task can have more of them, the function keeps the task. Returns false if the run has no task.
 fn delete_task(tx: &mut dyn Tx, run_key: Key) -> Result<bool> {
     let next = "SELECT key, path_set_key FROM tasks WHERE run_key = $1 LIMIT 1";
     let next = first(tx, next, params![run_key], |row| Ok((row.take::<Key>()?, row.take::<Option<Key>>()?)))?;

@@ -18,6 +18,8 @@ pub fn insert(tx: &mut dyn Tx, task_key: Key, depends_on_key: Key) -> Result<()>
 pub fn decrement_open_dependencies(tx: &mut dyn Tx, completed_key: Key) -> Result<u64> {
     let sql = "UPDATE tasks SET open_dependencies = open_dependencies - 1, claim_version = $2
         WHERE key IN (SELECT task_key FROM task_dependencies WHERE depends_on_key = $1)";
+    // Assign no claim version if no task depends on the completed task. Each new version makes the next claim read the
+    // changes, and makes cached results of claims invalid.
     if !any(tx, "SELECT task_key FROM task_dependencies WHERE depends_on_key = $1 LIMIT 1", params![completed_key])? {
         return Ok(0);
     }

@@ -13,8 +13,8 @@ const UNREAD: usize = 300;
 const PER_CONNECTION: usize = 50;
 /// Number of the unread streams that the test reads at the end.
 const READ_LATER: usize = 10;
-/// Maximum memory that the unread streams may add to the server's memory. Without a limit, each stream would keep two or
-/// three events, 600 MiB in all.
+/// Maximum memory that the unread streams may add to the server's memory. Without a limit, each stream would keep two
+/// or three events, 600 MiB in all.
 const UNREAD_MIB: u64 = 160;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
-//! This module sends the events of a subscription. tonic would copy each event to a buffer of the stream, and a stream
-//! that nobody reads would keep the buffer. This module sends large events without a copy, and bounds their memory.
+//! This module sends the events of a subscription. tonic would copy each whole event to a buffer of the stream, and a
+//! stream that nobody reads would keep the buffer. This module copies only the part of a large event that the server
+//! sends next, and limits the memory for large events.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::stream::{self, BoxStream};
@@ -51,7 +51,7 @@ pub fn to_frames(messages: Messages, budget: ConnectionBudget, spool: Arc<Spool>
         messages,
         budget,
         spool,
-        ready: VecDeque::new(),
+        ready: None,
         large: Bytes::new(),
         reservation: None,
         spooled: SpooledParts::default(),
@@ -66,9 +66,9 @@ struct Sender {
     messages: Messages,
     budget: ConnectionBudget,
     spool: Arc<Spool>,
-    /// The next frames.
-    ready: VecDeque<Bytes>,
-    /// The rest of a large message, which follows the frames in `ready`.
+    /// The next frame, with small messages or the start of a large message.
+    ready: Option<Bytes>,
+    /// The rest of a large message, which follows the frame in `ready`.
     large: Bytes,
     /// The memory of the large message.
     reservation: Option<Arc<EventReservation>>,
@@ -83,7 +83,7 @@ impl Sender {
     /// Returns the next frame, or None after the trailers.
     async fn next_frame(&mut self) -> Option<Result<Frame<Bytes>, Status>> {
         loop {
-            if let Some(bytes) = self.ready.pop_front() {
+            if let Some(bytes) = self.ready.take() {
                 return Some(Ok(Frame::data(bytes)));
             }
             if !self.large.is_empty() {
@@ -129,9 +129,7 @@ impl Sender {
                 None => break,
             }
         }
-        if !frame.is_empty() {
-            self.ready.push_back(frame.freeze());
-        }
+        self.ready = Some(frame.freeze()).filter(|frame| !frame.is_empty());
         match next {
             Some(Ok(_)) => {}
             Some(Err(status)) => self.end(Err(status)),

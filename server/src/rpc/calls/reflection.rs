@@ -15,8 +15,8 @@ use tonic::codegen::Body as HttpBody;
 use crate::connections::record_part;
 use crate::error::{Error, Result};
 
-/// Maximum number of open streams. Each stream keeps at most three responses, of up to 50 KiB each, that its client does
-/// not read.
+/// Maximum number of open streams. Each stream keeps at most three responses, of up to 50 KiB each, that its client
+/// does not read.
 const MAX_STREAMS: usize = 64;
 /// Maximum number of open streams of one connection.
 const STREAMS_PER_CONNECTION: usize = 8;
@@ -75,4 +75,24 @@ pub fn end_when_unread(response: Body, permits: StreamPermits) -> Body {
         record_part(true);
     });
     Body::new(StreamBody::new(frames))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_limited_for_each_connection_and_for_all() {
+        let streams = ReflectionStreams::default();
+        let mut open = Vec::new();
+        for _ in 0..MAX_STREAMS / STREAMS_PER_CONNECTION {
+            let connection = streams.for_connection();
+            open.extend((0..STREAMS_PER_CONNECTION).map(|_| connection.open_stream().unwrap()));
+            assert_eq!(connection.open_stream().err(), Some(Error::Overloaded));
+        }
+        let other = streams.for_connection();
+        assert_eq!(other.open_stream().err(), Some(Error::Overloaded));
+        open.pop();
+        assert!(other.open_stream().is_ok());
+    }
 }

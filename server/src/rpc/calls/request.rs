@@ -1,5 +1,6 @@
 //! This module reads the whole request of a call before the call is served. A call that waits for the rest of its
-//! request takes no permit, and the memory for the request is reserved as soon as the length of the message has arrived.
+//! request takes no permit, and the memory for the request is reserved as soon as the length of the message has
+//! arrived.
 
 use std::convert::Infallible;
 use std::pin::Pin;

@@ -18,9 +18,9 @@ use crate::domain::limits;
 use crate::error::{Error, Result};
 use crate::store::Tx;
 
-/// Size at which a part of a snapshot ends, in bytes. A part contains at most one entry beyond this size. Parts of small
-/// entries are smaller than 64 KiB (`budget::SMALL_BYTES`), so `calls::events` sends them without reserving memory and
-/// without writing them to a second temporary file.
+/// Size at which a part of a snapshot ends, in bytes. A part contains at most one entry beyond this size. Parts of
+/// small entries are smaller than 64 KiB (`budget::SMALL_BYTES`), so `calls::events` sends them without reserving
+/// memory and without writing them to a second temporary file.
 const PART_BYTES: usize = 32 * 1024;
 /// Maximum size of the tag and the length before an entry of a snapshot, or before a snapshot in a response, in bytes.
 const OVERHEAD: usize = 8;

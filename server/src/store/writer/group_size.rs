@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::store::Limit;
 
 /// Maximum size of a group: 128 calls, or 1 MiB of requests. Larger groups add latency and no throughput.
-pub const LARGEST_GROUP: Limit = Limit { rows: 128, bytes: 1024 * 1024 };
+const LARGEST_GROUP: Limit = Limit { rows: 128, bytes: 1024 * 1024 };
 
 /// Minimum limit of the number of calls in a group, so that slow transaction bodies also share commits.
 const SMALLEST_GROUP: usize = 16;
