@@ -197,8 +197,11 @@ fn start_abuse(abusers: &mut JoinSet<io::Result<()>>, abuse: Abuse, victim: &Vic
             }
         }
         Abuse::UnfinishedRequests => {
+            let mut request = raw::encode_prefix(UNFINISHED_BYTES);
+            request.resize(UNFINISHED_BYTES + 4, 0);
+            let request = Bytes::from(request);
             for _ in 0..UNFINISHED_REQUESTS {
-                abusers.spawn(send_unfinished(victim.clone()));
+                abusers.spawn(send_unfinished(victim.clone(), request.clone()));
             }
         }
     }
@@ -261,12 +264,9 @@ async fn leave_unread(victim: Victim, path: &'static str, message: Vec<u8>) -> i
     }
 }
 
-/// Sends all but the last byte of a heartbeat on a new connection. Repeats the call if the server refuses or ends the
-/// call.
-async fn send_unfinished(victim: Victim) -> io::Result<()> {
-    let mut request = raw::encode_prefix(UNFINISHED_BYTES);
-    request.resize(UNFINISHED_BYTES + 4, 0);
-    let request = Bytes::from(request);
+/// Sends `request`, which is a heartbeat without its last byte, on a new connection. Repeats the call if the server
+/// refuses or ends the call.
+async fn send_unfinished(victim: Victim, request: Bytes) -> io::Result<()> {
     loop {
         let mut connection = victim.connect().await?;
         let RawCall { mut response, request: mut to } =
