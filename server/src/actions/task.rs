@@ -124,26 +124,21 @@ fn signal_ready_dependents(tx: &mut dyn Tx, completed: &Task) -> Result<()> {
 /// Blocks the pending dependents of an abandoned task, because the dependents can never start.
 fn block_dependents(tx: &mut dyn Tx, abandoned: &Task) -> Result<()> {
     let selection = Selection::PendingDependents(abandoned.key);
-    let count = many_tasks::count(tx, selection)?;
-    if count > 0 {
-        let new_event = |summary: Option<&str>, _: Option<&str>| system_event::task_blocked_by_dependency(summary);
-        let events = TaskEvents { draft: new_event(None, None), with_report: Some(new_event) };
-        many_tasks::append_events(tx, abandoned.run_key, selection, count, &events)?;
-        many_tasks::set_status(tx, selection, TaskStatus::Blocked)?;
+    let new_event = |summary: Option<&str>, _: Option<&str>| system_event::task_blocked_by_dependency(summary);
+    let events = TaskEvents { draft: new_event(None, None), with_report: Some(new_event) };
+    match many_tasks::append_events(tx, abandoned.run_key, selection, &events)? {
+        Some(blocked) => many_tasks::set_status(tx, blocked, TaskStatus::Blocked),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Abandons all pending tasks or all blocked tasks of a run, and appends their events. Returns the number of tasks.
 pub(super) fn abandon_unleased(tx: &mut dyn Tx, run_key: Key, selection: Selection) -> Result<usize> {
-    let count = many_tasks::count(tx, selection)?;
-    if count > 0 {
-        let new_event = system_event::unleased_task_abandoned;
-        let events = TaskEvents { draft: new_event(None, None), with_report: Some(new_event) };
-        many_tasks::append_events(tx, run_key, selection, count, &events)?;
-        many_tasks::set_status(tx, selection, TaskStatus::Abandoned)?;
-    }
-    Ok(count)
+    let new_event = system_event::unleased_task_abandoned;
+    let events = TaskEvents { draft: new_event(None, None), with_report: Some(new_event) };
+    let Some(abandoned) = many_tasks::append_events(tx, run_key, selection, &events)? else { return Ok(0) };
+    many_tasks::set_status(tx, abandoned, TaskStatus::Abandoned)?;
+    Ok(abandoned.count())
 }
 
 /// Abandons all tasks in progress of a run, and appends their events. Leaves the summaries of the tasks unchanged.
@@ -224,14 +219,11 @@ fn requeue_one(tx: &mut dyn Tx, task: &Task, next: &Task, reason: &str) -> Resul
 /// because they depend on `requeued`.
 fn unblock_dependents(tx: &mut dyn Tx, requeued: &Task) -> Result<()> {
     let selection = Selection::UnblockedDependents(requeued.key);
-    let count = many_tasks::count(tx, selection)?;
-    if count == 0 {
-        return Ok(());
-    }
     let draft = system_event::unleased_task_requeued(UNBLOCKED);
     let events = TaskEvents { draft, with_report: None::<fn(Option<&str>, Option<&str>) -> EventDraft> };
-    many_tasks::append_events(tx, requeued.run_key, selection, count, &events)?;
-    many_tasks::set_pending(tx, selection)?;
+    let unblocked = many_tasks::append_events(tx, requeued.run_key, selection, &events)?;
+    let Some(unblocked) = unblocked else { return Ok(()) };
+    many_tasks::set_pending(tx, unblocked)?;
     if let Some(time) = due::next_delay_end(tx)? {
         tx.signal(Signal::Due(time));
     }

@@ -1,13 +1,13 @@
 //! This module changes all tasks of a run that have one status, or all dependents of a task, with one statement for all
 //! tasks. A statement for each task would delay all other calls, because the calls wait for the writer.
 
-use super::events::{self, Reserved};
+use super::events;
 use super::names::task_status;
 use super::{Tx, all, first, params};
 use crate::domain::Key;
 use crate::domain::event::EventDraft;
 use crate::domain::task::{DEPENDENCY_ABANDONED, TaskStatus};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Maximum number of tasks whose summaries are held in memory at a time.
 const PAGE: i64 = 500;
@@ -73,11 +73,10 @@ impl Selection {
     }
 }
 
-/// Returns the number of the selected tasks.
-pub fn count(tx: &mut dyn Tx, selection: Selection) -> Result<usize> {
-    let sql = for_selection!(selection, "SELECT COUNT(*) FROM tasks t WHERE ", "");
-    let count: Option<i64> = first(tx, sql, params![selection.key()], |row| row.take())?;
-    Ok(usize::try_from(count.unwrap_or(0)).unwrap_or(0))
+fn selects_any(tx: &mut dyn Tx, selection: Selection) -> Result<bool> {
+    let sql = for_selection!(selection, "SELECT 1 FROM tasks t WHERE ", " LIMIT 1");
+    let found: Option<i64> = first(tx, sql, params![selection.key()], |row| row.take())?;
+    Ok(found.is_some())
 }
 
 /// The events of a change, one for each selected task.
@@ -89,19 +88,37 @@ pub struct TaskEvents<F> {
     pub with_report: Option<F>,
 }
 
-/// Appends an event for each of the `count` selected tasks of a run, in plan order. Call this function before
-/// `set_status` or `set_pending`, because the tasks no longer match the selection after the change.
+/// The tasks to which a transaction has appended an event each. The positions of these events identify the tasks, so
+/// that the selection is evaluated once.
+#[derive(Debug, Clone, Copy)]
+pub struct ChangedTasks {
+    after_position: i64,
+    last_position: i64,
+}
+
+impl ChangedTasks {
+    /// Returns the number of the tasks.
+    pub fn count(self) -> usize {
+        usize::try_from(self.last_position - self.after_position).unwrap_or(0)
+    }
+}
+
+/// Appends an event for each selected task of a run, in plan order. Returns the tasks, or None if no task is selected.
+/// The caller must then change the tasks with `set_status` or `set_pending`.
 pub fn append_events<F>(
     tx: &mut dyn Tx,
     run_key: Key,
     selection: Selection,
-    count: usize,
     events: &TaskEvents<F>,
-) -> Result<()>
+) -> Result<Option<ChangedTasks>>
 where
     F: Fn(Option<&str>, Option<&str>) -> EventDraft,
 {
-    let before = events::reserve(tx, run_key, count)?;
+    if !selects_any(tx, selection)? {
+        return Ok(None);
+    }
+    // Reserve the numbers of the first event. The statement shows how many more are needed.
+    let before = events::reserve(tx, run_key, 1)?;
     let draft = &events.draft;
     let sql = for_selection!(
         selection,
@@ -114,18 +131,20 @@ where
     let now = tx.now();
     let key = selection.key();
     let bound = params![key, before.position, before.seq, draft.source, draft.kind, draft.message, draft.payload, now];
-    tx.write(sql, bound)?;
-    match &events.with_report {
-        Some(with_report) => complete_payloads(tx, before, count, with_report),
-        None => Ok(()),
+    let appended = tx.execute(sql, bound)?;
+    events::reserve(tx, run_key, usize::try_from(appended.saturating_sub(1)).map_err(Error::internal)?)?;
+    let last_position = before.position + i64::try_from(appended).map_err(Error::internal)?;
+    let changed = ChangedTasks { after_position: before.position, last_position };
+    if let Some(with_report) = &events.with_report {
+        complete_payloads(tx, changed, with_report)?;
     }
+    Ok(Some(changed))
 }
 
 /// Replaces the payloads of the appended events whose tasks have a summary or a blocker signature.
 fn complete_payloads(
     tx: &mut dyn Tx,
-    before: Reserved,
-    count: usize,
+    changed: ChangedTasks,
     with_report: &impl Fn(Option<&str>, Option<&str>) -> EventDraft,
 ) -> Result<()> {
     let sql = "SELECT e.position, t.implementation_summary, t.blocker_signature
@@ -133,11 +152,12 @@ fn complete_payloads(
         WHERE e.position > $1 AND e.position <= $2
             AND (t.implementation_summary IS NOT NULL OR t.blocker_signature IS NOT NULL)
         ORDER BY e.position LIMIT $3";
-    let last = before.position + i64::try_from(count).unwrap_or(i64::MAX);
-    let mut after = before.position;
+    let mut after = changed.after_position;
     loop {
         let reports: Vec<(i64, Option<String>, Option<String>)> =
-            all(tx, sql, params![after, last, PAGE], |row| Ok((row.take()?, row.take()?, row.take()?)))?;
+            all(tx, sql, params![after, changed.last_position, PAGE], |row| {
+                Ok((row.take()?, row.take()?, row.take()?))
+            })?;
         for (position, summary, signature) in &reports {
             let payload = with_report(summary.as_deref(), signature.as_deref()).payload;
             tx.write("UPDATE events SET payload = $2 WHERE position = $1", params![position, payload])?;
@@ -149,39 +169,38 @@ fn complete_payloads(
     }
 }
 
-/// Sets the status of the selected tasks to `to`, and makes their lease tokens stale. If `to` is BLOCKED, the function
-/// also sets the blocker signature to `DEPENDENCY_ABANDONED`. Otherwise, the blocker signature does not change.
-pub fn set_status(tx: &mut dyn Tx, selection: Selection, to: TaskStatus) -> Result<()> {
-    let signature = (to == TaskStatus::Blocked).then_some(DEPENDENCY_ABANDONED);
-    let sql = for_selection!(
-        selection,
-        "UPDATE tasks AS t SET status = $2, blocker_signature = COALESCE($4, blocker_signature), agent_id = NULL,
-            lease_token = NULL, lease_duration = NULL, lease_expire_time = NULL, revision = revision + 1,
-            update_time = $3
-        WHERE ",
-        ""
-    );
-    let now = tx.now();
-    tx.write(sql, params![selection.key(), to, now, signature])
+/// Expands to an UPDATE statement that sets columns of changed tasks. The statement's parameters `$1` and `$2` are the
+/// positions in `ChangedTasks`.
+macro_rules! update_changed {
+    ($($assignments:expr),*) => {
+        concat!(
+            "UPDATE tasks SET agent_id = NULL, lease_token = NULL, lease_duration = NULL, lease_expire_time = NULL,
+                revision = revision + 1, update_time = $3, ",
+            $($assignments,)*
+            " WHERE key IN (SELECT task_key FROM events WHERE position > $1 AND position <= $2)"
+        )
+    };
 }
 
-/// Sets the status of the selected tasks to PENDING, and records the change for the claim index.
-pub fn set_pending(tx: &mut dyn Tx, selection: Selection) -> Result<()> {
+/// Sets the status of the changed tasks to `to`, and makes their lease tokens stale. If `to` is BLOCKED, the function
+/// also sets the blocker signature to `DEPENDENCY_ABANDONED`. Otherwise, the blocker signature does not change.
+pub fn set_status(tx: &mut dyn Tx, changed: ChangedTasks, to: TaskStatus) -> Result<()> {
+    let signature = (to == TaskStatus::Blocked).then_some(DEPENDENCY_ABANDONED);
+    let sql = update_changed!("status = $4, blocker_signature = COALESCE($5, blocker_signature)");
+    let now = tx.now();
+    tx.write(sql, params![changed.after_position, changed.last_position, now, to, signature])
+}
+
+/// Sets the status of the changed tasks to PENDING, and records the change for the claim index.
+pub fn set_pending(tx: &mut dyn Tx, changed: ChangedTasks) -> Result<()> {
     let version = tx.next_claim_version()?;
-    let sql = for_selection!(
-        selection,
-        concat!(
-            "UPDATE tasks AS t SET status = ",
-            task_status!(PENDING),
-            ", blocker_signature = NULL, agent_id = NULL, lease_token = NULL,
-            lease_duration = NULL, lease_expire_time = NULL, revision = revision + 1, update_time = $2,
-            is_delayed = CASE WHEN not_before_time > $2 THEN 1 ELSE 0 END, claim_version = $3
-        WHERE "
-        ),
-        ""
+    let sql = update_changed!(
+        "status = ",
+        task_status!(PENDING),
+        ", blocker_signature = NULL, is_delayed = CASE WHEN not_before_time > $3 THEN 1 ELSE 0 END, claim_version = $4"
     );
     let now = tx.now();
-    tx.write(sql, params![selection.key(), now, version])
+    tx.write(sql, params![changed.after_position, changed.last_position, now, version])
 }
 
 #[cfg(test)]
