@@ -1,6 +1,6 @@
 //! This module lets tests inject faults into the database session of the writer.
 
-use std::sync::{Arc, Barrier, Mutex, PoisonError};
+use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 
 use super::session::{BodyEffects, CommitOutcome, LastAssigned, WriteSession};
 use super::{RowHandler, Signal, SqlValue, Transaction, Tx};
@@ -26,23 +26,56 @@ pub enum Fault {
     LostFailure,
 }
 
-/// Sets and clears the fault of a `FaultySession` while the writer owns the session.
+/// A step of a `FaultySession`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The writer has called `commit`.
+    Commit,
+    /// The writer has called `checkpoint`.
+    Checkpoint,
+}
+
+#[derive(Debug, Default)]
+struct Steps {
+    taken: Vec<Step>,
+    /// If the session reports that a checkpoint is due, the value is true. A checkpoint sets the value to false.
+    is_checkpoint_due: bool,
+}
+
+/// Sets and clears the fault of a `FaultySession`, and observes the session, while the writer owns the session.
 #[derive(Debug, Clone, Default)]
-pub struct Faults(Arc<Mutex<Option<Fault>>>);
+pub struct Faults {
+    fault: Arc<Mutex<Option<Fault>>>,
+    steps: Arc<Mutex<Steps>>,
+}
 
 impl Faults {
     /// Makes the database fail with `fault` until a test replaces or clears the fault.
     pub fn set(&self, fault: Fault) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
     }
 
     /// Clears the fault, so that the database works again.
     pub fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Makes the session report that a checkpoint is due, until the next checkpoint.
+    pub fn make_checkpoint_due(&self) {
+        self.lock_steps().is_checkpoint_due = true;
+    }
+
+    /// Returns and forgets the steps that the session has taken.
+    pub fn take_steps(&self) -> Vec<Step> {
+        std::mem::take(&mut self.lock_steps().taken)
+    }
+
+    fn lock_steps(&self) -> MutexGuard<'_, Steps> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn get(&self) -> Option<Fault> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns an error if the current fault makes every statement fail.
@@ -105,6 +138,7 @@ impl<S: WriteSession> WriteSession for FaultySession<S> {
     }
 
     fn commit(&mut self, last_assigned: LastAssigned, has_written: bool) -> CommitOutcome {
+        self.faults.lock_steps().taken.push(Step::Commit);
         match self.faults.get() {
             None | Some(Fault::FullDisk) => self.inner.commit(last_assigned, has_written),
             Some(Fault::SlowCommit(barrier)) => {
@@ -128,6 +162,17 @@ impl<S: WriteSession> WriteSession for FaultySession<S> {
     fn rollback(&mut self) {
         self.is_rolled_back = false;
         self.inner.rollback();
+    }
+
+    fn is_checkpoint_due(&mut self) -> bool {
+        self.faults.lock_steps().is_checkpoint_due || self.inner.is_checkpoint_due()
+    }
+
+    fn checkpoint(&mut self) {
+        let mut steps = self.faults.lock_steps();
+        steps.is_checkpoint_due = false;
+        steps.taken.push(Step::Checkpoint);
+        self.inner.checkpoint();
     }
 }
 

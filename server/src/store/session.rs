@@ -36,6 +36,12 @@ pub(super) trait WriteSession: Send + 'static {
     /// Rolls back the open transaction. If no transaction is open, the function does nothing. If the rollback fails,
     /// the next `begin` reports the failure.
     fn rollback(&mut self);
+
+    /// Returns whether the database should do the work of `checkpoint` soon. Call this function outside a transaction.
+    fn is_checkpoint_due(&mut self) -> bool;
+
+    /// Copies committed changes from the database's log to their final place. Call this function outside a transaction.
+    fn checkpoint(&mut self);
 }
 
 /// Holds the last position, key and claim version that the writer has assigned.

@@ -121,7 +121,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     conn.pragma_update(None, "synchronous", "FULL").map_err(unreadable)?;
     conn.pragma_update(None, "foreign_keys", "ON").map_err(unreadable)?;
     prepare_statements(&conn).map_err(unreadable)?;
-    checkpoint::log_checkpoints(&conn);
+    checkpoint::disable_automatic_checkpoints(&conn).map_err(unreadable)?;
     migrations::migrate(&mut conn, path)?;
     Ok(conn)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use super::{SqliteTx, sql_error};
+use super::{SqliteTx, checkpoint, sql_error};
 use crate::clock::{Clock, IdGenerator};
 use crate::error::Result;
 use crate::store::session::{BodyEffects, CommitOutcome, LastAssigned, WriteSession};
@@ -94,5 +94,14 @@ impl WriteSession for SqliteSession {
             // Ignore the error, because the next BEGIN reports a failed rollback.
             let _ = self.run_sql("ROLLBACK");
         }
+    }
+
+    fn is_checkpoint_due(&mut self) -> bool {
+        // If the question fails, the next group asks again.
+        checkpoint::is_due(&self.conn).unwrap_or(false)
+    }
+
+    fn checkpoint(&mut self) {
+        checkpoint::checkpoint(&self.conn);
     }
 }

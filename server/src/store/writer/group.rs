@@ -70,6 +70,8 @@ pub(super) struct GroupCommitter<S> {
     last_assigned: LastAssigned,
     notifications: Notifications,
     size: GroupSize,
+    /// If a checkpoint was due after the previous group and has not run, the value is true.
+    has_postponed_checkpoint: bool,
     /// Channel that sends finished groups to `answer_all`, which answers the calls.
     answers: mpsc::UnboundedSender<Vec<Box<dyn Job>>>,
 }
@@ -81,7 +83,8 @@ impl<S: WriteSession> GroupCommitter<S> {
         notifications: Notifications,
         answers: mpsc::UnboundedSender<Vec<Box<dyn Job>>>,
     ) -> Self {
-        Self { session, last_assigned, notifications, size: GroupSize::default(), answers }
+        let size = GroupSize::default();
+        Self { session, last_assigned, notifications, size, has_postponed_checkpoint: false, answers }
     }
 
     /// Commits the queued calls in groups until the queue is closed and empty.
@@ -91,6 +94,19 @@ impl<S: WriteSession> GroupCommitter<S> {
             // saves a third of the commits. Without load, yielding causes no delay.
             std::thread::yield_now();
             self.commit(queue.take(self.size.limit()));
+            self.checkpoint_if_due(queue.len() > 0);
+        }
+    }
+
+    /// Runs a due checkpoint. If calls are queued, the checkpoint waits until the next group is committed. Otherwise,
+    /// calls that have waited for a long transaction would also wait until all pages of this transaction are copied.
+    fn checkpoint_if_due(&mut self, has_queued_calls: bool) {
+        let is_due = self.session.is_checkpoint_due();
+        if is_due && (self.has_postponed_checkpoint || !has_queued_calls) {
+            self.session.checkpoint();
+            self.has_postponed_checkpoint = false;
+        } else {
+            self.has_postponed_checkpoint = is_due;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Barrier, Mutex};
 
 use super::*;
-use crate::store::faulty::{Fault, Faults, FaultySession, broken_database_error, full_disk_error};
+use crate::store::faulty::{Fault, Faults, FaultySession, Step, broken_database_error, full_disk_error};
 
 fn open_faulty(folder: &TempDir) -> (Store, Faults) {
     open_faulty_with(folder, |_| {})
@@ -30,6 +30,34 @@ fn add_run_and_event(tx: &mut dyn Tx, id: &str) -> Result<i64> {
 async fn wait_at_barrier(barrier: &Arc<Barrier>) {
     let barrier = Arc::clone(barrier);
     tokio::task::spawn_blocking(move || barrier.wait()).await.unwrap();
+}
+
+/// A call that waited for a long transaction is committed before the pages of this transaction are copied.
+#[tokio::test(flavor = "multi_thread")]
+async fn due_checkpoint_waits_for_one_group_of_queued_calls() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, faults) = open_faulty(&folder);
+    let barrier = Arc::new(Barrier::new(2));
+    faults.set(Fault::SlowCommit(Arc::clone(&barrier)));
+    let long = send(&store, |tx| add_run(tx, "long")).await;
+    wait_at_barrier(&barrier).await;
+    faults.clear();
+    faults.make_checkpoint_due();
+    let queued = send(&store, |tx| add_run(tx, "queued")).await;
+    wait_at_barrier(&barrier).await;
+    assert_eq!((long.await.unwrap(), queued.await.unwrap()), (Ok(()), Ok(())));
+    store.close().await;
+    assert_eq!(faults.take_steps(), [Step::Commit, Step::Commit, Step::Checkpoint]);
+}
+
+#[tokio::test]
+async fn due_checkpoint_runs_at_once_if_no_call_is_queued() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, faults) = open_faulty(&folder);
+    faults.make_checkpoint_due();
+    assert_eq!(store.transact(|tx| add_run(tx, "only")).await, Ok(()));
+    store.close().await;
+    assert_eq!(faults.take_steps(), [Step::Commit, Step::Checkpoint]);
 }
 
 /// The disk becomes full in the middle of a group, after the first transaction body of the group has written.
