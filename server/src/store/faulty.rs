@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 
-use super::session::{BodyEffects, CommitOutcome, LastAssigned, WriteSession};
+use super::session::{BodyEffects, CommitOutcome, LastAssigned, WriteDatabase, WriteSession};
 use super::{RowHandler, Signal, SqlValue, Transaction, Tx};
 use crate::domain::Key;
 use crate::domain::time::Timestamp;
@@ -97,18 +97,32 @@ pub fn broken_database_error() -> Error {
     Error::internal("the test database is broken, so every statement fails: clear the fault with `Faults::clear`")
 }
 
+/// Wraps a writing connection and injects faults into its session.
+pub(super) struct FaultyDatabase<D> {
+    inner: D,
+    faults: Faults,
+}
+
+impl<D> FaultyDatabase<D> {
+    pub fn new(inner: D, faults: Faults) -> Self {
+        Self { inner, faults }
+    }
+}
+
+impl<D: WriteDatabase> WriteDatabase for FaultyDatabase<D> {
+    type Session<'a> = FaultySession<D::Session<'a>>;
+
+    fn session(&self) -> Self::Session<'_> {
+        FaultySession { inner: self.inner.session(), faults: self.faults.clone(), is_rolled_back: false }
+    }
+}
+
 /// Wraps a writing session and injects faults. If no fault is set, the wrapped session handles every call unchanged.
 pub(super) struct FaultySession<S> {
     inner: S,
     faults: Faults,
     /// If a `FullDisk` fault has rolled back the open transaction, the value is true.
     is_rolled_back: bool,
-}
-
-impl<S> FaultySession<S> {
-    pub fn new(inner: S, faults: Faults) -> Self {
-        Self { inner, faults, is_rolled_back: false }
-    }
 }
 
 impl<S: WriteSession> WriteSession for FaultySession<S> {

@@ -55,11 +55,11 @@ use tokio::sync::watch;
 pub use self::column::{AsParam, Columns, Row, SqlValue};
 pub use self::notifications::{Listener, Signal};
 pub use self::queue::{JobOptions, Lane};
-use self::session::WriteSession;
+use self::session::WriteDatabase;
 #[cfg(test)]
 pub use self::sqlite::query_plans;
 pub use self::sqlite::{OpenError, version};
-use self::sqlite::{Readers, SqliteSession};
+use self::sqlite::{Readers, SqliteWriter};
 pub(crate) use self::tx::params;
 pub use self::tx::{Limit, Page, RowHandler, Transaction, Tx, VersionCursor, all, any, first, page, row_limit};
 use self::writer::Writer;
@@ -89,19 +89,19 @@ impl Store {
     /// # Panics
     /// Panics if the caller is outside a tokio runtime.
     pub fn open(path: &Path, clock: Arc<dyn Clock>, listener: Listener) -> Result<Self, OpenError> {
-        Self::open_with(path, clock, listener, |session| session)
+        Self::open_with(path, clock, listener, |writer| writer)
     }
 
-    /// Opens the database file as `open` does, but wraps the writing session with `wrap`, and returns the store. Tests
+    /// Opens the database file as `open` does, but wraps the writing connection with `wrap`, and returns the store. Tests
     /// use this function to inject faults.
-    fn open_with<S: WriteSession>(
+    fn open_with<D: WriteDatabase>(
         path: &Path,
         clock: Arc<dyn Clock>,
         listener: Listener,
-        wrap: impl FnOnce(SqliteSession) -> S,
+        wrap: impl FnOnce(SqliteWriter) -> D,
     ) -> Result<Self, OpenError> {
         let database = sqlite::open(path, &clock)?;
-        let writer = Writer::start(wrap(database.session), database.last_assigned, listener)
+        let writer = Writer::start(wrap(database.writer), database.last_assigned, listener)
             .map_err(|cause| OpenError::unreadable("the writer thread".as_ref(), cause))?;
         let inner = Inner { writer, readers: database.readers, log_id: database.log_id, _lock: database.lock };
         Ok(Self { inner: Arc::new(inner) })

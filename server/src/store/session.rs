@@ -4,13 +4,24 @@ use super::{Signal, Tx};
 use crate::domain::Key;
 use crate::error::{Error, Result};
 
+/// Owns a database connection that writes.
+pub(super) trait WriteDatabase: Send + 'static {
+    /// The session on this connection.
+    type Session<'a>: WriteSession
+    where
+        Self: 'a;
+
+    /// Returns the session with which the writer thread uses the connection. The writer calls this function once.
+    fn session(&self) -> Self::Session<'_>;
+}
+
 /// Runs the writer's transactions on a database connection, one at a time.
 ///
 /// The writer forms groups, handles panics and decides on retries. The session contains the code for a specific
 /// database. For each transaction, the writer calls `begin`, then `run` for each transaction body, and then `commit`.
 /// If the writer may have to roll back a single body, the writer calls `set_savepoint` before the body and
 /// `end_savepoint` after the body. If a transaction is not committed, the writer calls `rollback`.
-pub(super) trait WriteSession: Send + 'static {
+pub(super) trait WriteSession {
     /// Opens a transaction. Returns the last assigned numbers that earlier transactions have committed.
     fn begin(&mut self) -> Result<LastAssigned>;
 

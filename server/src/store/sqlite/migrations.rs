@@ -41,9 +41,9 @@ pub fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
 fn insert_missing_sets(migration: &Transaction) -> HookResult {
     let failed = |cause: Error| HookError::Hook(cause.to_string());
     let ids = IdGenerator::new();
-    let mut reading = SqliteTx::new(migration, &SystemClock, &ids, None);
+    let mut reading = SqliteTx::new(&**migration, &SystemClock, &ids, None);
     let Some(counters) = counters::load(&mut reading).map_err(failed)? else { return Ok(()) };
-    let mut tx = SqliteTx::new(migration, &SystemClock, &ids, Some(counters.last_assigned));
+    let mut tx = SqliteTx::new(&**migration, &SystemClock, &ids, Some(counters.last_assigned));
     path_sets::insert_missing(&mut tx).map_err(failed)?;
     capability_sets::insert_missing(&mut tx).map_err(failed)?;
     let last_assigned = tx.last_assigned().unwrap_or(counters.last_assigned);

@@ -7,6 +7,7 @@ mod migrations;
 pub mod query_plans;
 mod readers;
 mod session;
+mod statements;
 mod tx;
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -18,7 +19,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 pub(super) use self::readers::Readers;
-pub(super) use self::session::SqliteSession;
+pub(super) use self::session::SqliteWriter;
 use self::tx::SqliteTx;
 use super::counters;
 use super::session::LastAssigned;
@@ -63,8 +64,8 @@ pub fn version() -> String {
 
 /// Holds an open database file and the connections to the file.
 pub(super) struct Database {
-    /// Session of the only connection that writes.
-    pub session: SqliteSession,
+    /// The only connection that writes.
+    pub writer: SqliteWriter,
     /// Pool of the connections that read.
     pub readers: Readers,
     /// Last position and key that committed transactions have assigned.
@@ -86,8 +87,8 @@ pub(super) fn open(path: &Path, clock: &Arc<dyn Clock>) -> Result<Database, Open
     let counters = counters::load_or_create(&mut tx).map_err(|cause| OpenError::unreadable(path, cause))?;
     crate::store::path_sets::remove_unused(&mut tx).map_err(|cause| OpenError::unreadable(path, cause))?;
     let readers = Readers::open(path, Arc::clone(clock))?;
-    let session = SqliteSession::new(conn, Arc::clone(clock), ids, counters.last_assigned);
-    Ok(Database { session, readers, last_assigned: counters.last_assigned, log_id: counters.log_id, lock })
+    let writer = SqliteWriter::new(conn, Arc::clone(clock), ids, counters.last_assigned);
+    Ok(Database { writer, readers, last_assigned: counters.last_assigned, log_id: counters.log_id, lock })
 }
 
 /// Locks the file `PATH.lock` and returns the handle of the lock file. Fails with `InUse` if another process holds the

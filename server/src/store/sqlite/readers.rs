@@ -105,7 +105,7 @@ fn read_once<T>(
     // When `_snapshot` is dropped, SQLite rolls back the transaction. The rollback loses nothing, because the
     // transaction body only reads.
     let _snapshot = conn.unchecked_transaction().map_err(sql_error)?;
-    body(&mut SqliteTx::new(&conn, clock, &IdGenerator::new(), None))
+    body(&mut SqliteTx::new(&*conn, clock, &IdGenerator::new(), None))
 }
 
 #[cfg(test)]

@@ -4,18 +4,49 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use super::statements::{KeptStatements, Statements};
 use super::{SqliteTx, checkpoint, sql_error};
 use crate::clock::{Clock, IdGenerator};
 use crate::error::Result;
-use crate::store::session::{BodyEffects, CommitOutcome, LastAssigned, WriteSession};
+use crate::store::session::{BodyEffects, CommitOutcome, LastAssigned, WriteDatabase, WriteSession};
 use crate::store::{Transaction, Tx, counters};
 
 /// Owns the only connection that writes to the database file. The lock file prevents other servers from opening the
 /// database file.
-pub(in crate::store) struct SqliteSession {
+pub(in crate::store) struct SqliteWriter {
     conn: Connection,
     clock: Arc<dyn Clock>,
     ids: IdGenerator,
+    last_assigned: LastAssigned,
+}
+
+impl SqliteWriter {
+    pub fn new(conn: Connection, clock: Arc<dyn Clock>, ids: IdGenerator, last_assigned: LastAssigned) -> Self {
+        Self { conn, clock, ids, last_assigned }
+    }
+}
+
+impl WriteDatabase for SqliteWriter {
+    type Session<'a> = SqliteSession<'a>;
+
+    fn session(&self) -> SqliteSession<'_> {
+        SqliteSession {
+            conn: &self.conn,
+            statements: KeptStatements::new(&self.conn),
+            clock: self.clock.as_ref(),
+            ids: &self.ids,
+            committed: self.last_assigned,
+            transaction: Transaction::default(),
+        }
+    }
+}
+
+/// Runs transactions on the connection of a `SqliteWriter`.
+pub(in crate::store) struct SqliteSession<'a> {
+    conn: &'a Connection,
+    statements: KeptStatements<'a>,
+    clock: &'a dyn Clock,
+    ids: &'a IdGenerator,
     /// Last committed numbers. The copy in memory is always current, because no other process changes the table
     /// `counters`.
     committed: LastAssigned,
@@ -23,19 +54,14 @@ pub(in crate::store) struct SqliteSession {
     transaction: Transaction,
 }
 
-impl SqliteSession {
-    pub fn new(conn: Connection, clock: Arc<dyn Clock>, ids: IdGenerator, committed: LastAssigned) -> Self {
-        Self { conn, clock, ids, committed, transaction: Transaction::default() }
-    }
-
+impl SqliteSession<'_> {
     fn create_tx(&self, last_assigned: LastAssigned) -> SqliteTx<'_> {
-        let tx = SqliteTx::new(&self.conn, self.clock.as_ref(), &self.ids, Some(last_assigned));
+        let tx = SqliteTx::new(&self.statements, self.clock, self.ids, Some(last_assigned));
         tx.in_transaction(self.transaction)
     }
 
-    fn run_sql(&self, sql: &str) -> Result<()> {
-        let mut statement = self.conn.prepare_cached(sql).map_err(sql_error)?;
-        statement.raw_execute().map(drop).map_err(sql_error)
+    fn run_sql(&self, sql: &'static str) -> Result<()> {
+        self.statements.with(sql, &[], &mut |statement| statement.raw_execute().map(drop).map_err(sql_error))
     }
 
     fn try_commit(&self, last_assigned: LastAssigned, has_written: bool) -> Result<()> {
@@ -46,7 +72,7 @@ impl SqliteSession {
     }
 }
 
-impl WriteSession for SqliteSession {
+impl WriteSession for SqliteSession<'_> {
     fn begin(&mut self) -> Result<LastAssigned> {
         self.run_sql("BEGIN IMMEDIATE")?;
         self.transaction.number += 1;
@@ -98,10 +124,10 @@ impl WriteSession for SqliteSession {
 
     fn is_checkpoint_due(&mut self) -> bool {
         // If the question fails, the next group asks again.
-        checkpoint::is_due(&self.conn).unwrap_or(false)
+        checkpoint::is_due(self.conn).unwrap_or(false)
     }
 
     fn checkpoint(&mut self) {
-        checkpoint::checkpoint(&self.conn);
+        checkpoint::checkpoint(self.conn);
     }
 }

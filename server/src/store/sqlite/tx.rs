@@ -1,9 +1,10 @@
 //! This module implements `Tx` on an SQLite connection, and converts values between the store and SQLite.
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, Connection, Statement, ToSql};
+use rusqlite::{Statement, ToSql};
 
 use super::sql_error;
+use super::statements::Statements;
 use crate::clock::{self, Clock, IdGenerator};
 use crate::domain::Key;
 use crate::domain::time::Timestamp;
@@ -14,7 +15,7 @@ use crate::store::{Columns, Row, RowHandler, Signal, SqlValue, Transaction, Tx, 
 /// Represents the open transaction of a connection. The owner of the connection opens, commits and rolls back the
 /// transaction.
 pub(super) struct SqliteTx<'a> {
-    conn: &'a Connection,
+    statements: &'a dyn Statements,
     now: Timestamp,
     ids: &'a IdGenerator,
     /// Last assigned numbers. If the transaction only reads, the value is None.
@@ -28,14 +29,14 @@ impl<'a> SqliteTx<'a> {
     /// Creates a `Tx` for one transaction body in the open transaction. If `last_assigned` is None, the body can only
     /// read.
     pub fn new(
-        conn: &'a Connection,
+        statements: &'a dyn Statements,
         clock: &dyn Clock,
         ids: &'a IdGenerator,
         last_assigned: Option<LastAssigned>,
     ) -> Self {
         let now = clock.now();
         Self {
-            conn,
+            statements,
             now,
             ids,
             last_assigned,
@@ -65,27 +66,7 @@ impl<'a> SqliteTx<'a> {
             .as_mut()
             .ok_or_else(|| Error::internal("a read transaction can't insert rows: call `Store::transact` instead"))
     }
-
-    fn prepare_statement(&self, sql: &str, params: &[SqlValue]) -> Result<CachedStatement<'a>> {
-        let mut statement = self.conn.prepare_cached(sql).map_err(sql_error)?;
-        for (name, value) in PARAMETERS.iter().zip(params) {
-            let index = statement.parameter_index(name).map_err(sql_error)?;
-            let index = index.ok_or_else(|| {
-                Error::internal(format!("the SQL statement `{sql}` has no parameter {name}: report the bug"))
-            })?;
-            statement.raw_bind_parameter(index, value).map_err(sql_error)?;
-        }
-        Ok(statement)
-    }
 }
-
-/// Names of the statement parameters in the order of the bound values. SQLite treats `$1` as a name and not as a
-/// number, so the store must find each parameter by name.
-const PARAMETERS: [&str; 36] = [
-    "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12", "$13", "$14", "$15", "$16", "$17",
-    "$18", "$19", "$20", "$21", "$22", "$23", "$24", "$25", "$26", "$27", "$28", "$29", "$30", "$31", "$32", "$33",
-    "$34", "$35", "$36",
-];
 
 impl Tx for SqliteTx<'_> {
     fn now(&self) -> Timestamp {
@@ -138,23 +119,29 @@ impl Tx for SqliteTx<'_> {
     }
 
     fn execute(&mut self, sql: &'static str, params: &[SqlValue]) -> Result<u64> {
-        let changed = self.prepare_statement(sql, params)?.raw_execute().map_err(sql_error)?;
+        let mut changed = 0;
+        self.statements.with(sql, params, &mut |statement| {
+            changed = statement.raw_execute().map_err(sql_error)?;
+            Ok(())
+        })?;
         self.has_written |= changed > 0;
         Ok(changed as u64)
     }
 
     fn query(&mut self, sql: &'static str, params: &[SqlValue], handler: RowHandler) -> Result<()> {
-        let mut statement = self.prepare_statement(sql, params)?;
-        // An UPDATE … RETURNING statement runs as a query but changes rows, so a query that is not read-only counts as
-        // a write.
-        self.has_written |= !statement.readonly();
-        let mut rows = statement.raw_query();
-        while let Some(row) = rows.next().map_err(sql_error)? {
-            if handler(&mut Columns::new(row))?.is_break() {
-                break;
+        let has_written = &mut self.has_written;
+        self.statements.with(sql, params, &mut |statement| {
+            // An UPDATE … RETURNING statement runs as a query but changes rows, so a query that is not read-only counts
+            // as a write.
+            *has_written |= !statement.readonly();
+            let mut rows = statement.raw_query();
+            while let Some(row) = rows.next().map_err(sql_error)? {
+                if handler(&mut Columns::new(row))?.is_break() {
+                    break;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 

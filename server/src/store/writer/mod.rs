@@ -16,7 +16,7 @@ use self::group::GroupCommitter;
 use self::job::{Call, Job};
 use super::notifications::Notifications;
 use super::queue::Queue;
-use super::session::{LastAssigned, WriteSession};
+use super::session::{LastAssigned, WriteDatabase};
 use super::{JobOptions, Listener, Tx};
 use crate::error::{Error, Result};
 
@@ -35,18 +35,21 @@ impl Writer {
     ///
     /// # Panics
     /// Panics if the caller is outside a tokio runtime.
-    pub fn start(session: impl WriteSession, last_assigned: LastAssigned, listener: Listener) -> std::io::Result<Self> {
+    pub fn start(
+        database: impl WriteDatabase,
+        last_assigned: LastAssigned,
+        listener: Listener,
+    ) -> std::io::Result<Self> {
         let notifications = Notifications::new(last_assigned, listener);
         let growth = notifications.log_growth();
         let claim_version = notifications.claim_version();
         let (answers, answerable) = mpsc::unbounded_channel();
         tokio::spawn(answer_all(answerable));
-        let committer = GroupCommitter::new(session, last_assigned, notifications, answers);
         let queue = Arc::new(Queue::new());
         let served = Arc::clone(&queue);
         let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
             let _on_exit = QueueGuard(&served);
-            committer.serve(&served);
+            GroupCommitter::new(database.session(), last_assigned, notifications, answers).serve(&served);
         })?;
         Ok(Self { queue, growth, claim_version, thread: Mutex::new(Some(thread)) })
     }

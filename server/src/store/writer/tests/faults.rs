@@ -3,7 +3,7 @@
 use std::sync::{Arc, Barrier, Mutex};
 
 use super::*;
-use crate::store::faulty::{Fault, Faults, FaultySession, Step, broken_database_error, full_disk_error};
+use crate::store::faulty::{Fault, Faults, FaultyDatabase, Step, broken_database_error, full_disk_error};
 
 fn open_faulty(folder: &TempDir) -> (Store, Faults) {
     open_faulty_with(folder, |_| {})
@@ -13,7 +13,7 @@ fn open_faulty_with(folder: &TempDir, listener: impl Fn(&[Signal]) + Send + Sync
     let faults = Faults::default();
     let wrap = {
         let faults = faults.clone();
-        |session| FaultySession::new(session, faults)
+        |database| FaultyDatabase::new(database, faults)
     };
     let clock = Arc::new(SystemClock);
     let store = Store::open_with(&folder.path().join("db"), clock, Box::new(listener), wrap).unwrap();
