@@ -14,6 +14,8 @@ pub enum Fault {
     /// Each commit waits twice at the barrier that this variant holds. The first wait tells the test that the commit
     /// has started. The second wait holds the commit until the test releases the commit.
     SlowCommit(Arc<Barrier>),
+    /// Each checkpoint waits at the barrier that this variant holds, until the test also waits at the barrier.
+    SlowCheckpoint(Arc<Barrier>),
     /// The disk is full. Each writing statement fails, and the database rolls back the transaction.
     FullDisk,
     /// The disk is full at commit time. Statements succeed, but each commit fails.
@@ -154,7 +156,7 @@ impl<S: WriteSession> WriteSession for FaultySession<S> {
     fn commit(&mut self, last_assigned: LastAssigned, has_written: bool) -> CommitOutcome {
         self.faults.lock_steps().taken.push(Step::Commit);
         match self.faults.get() {
-            None | Some(Fault::FullDisk) => self.inner.commit(last_assigned, has_written),
+            None | Some(Fault::FullDisk | Fault::SlowCheckpoint(_)) => self.inner.commit(last_assigned, has_written),
             Some(Fault::SlowCommit(barrier)) => {
                 barrier.wait();
                 barrier.wait();
@@ -183,9 +185,13 @@ impl<S: WriteSession> WriteSession for FaultySession<S> {
     }
 
     fn checkpoint(&mut self) {
+        if let Some(Fault::SlowCheckpoint(barrier)) = self.faults.get() {
+            barrier.wait();
+        }
         let mut steps = self.faults.lock_steps();
         steps.is_checkpoint_due = false;
         steps.taken.push(Step::Checkpoint);
+        drop(steps);
         self.inner.checkpoint();
     }
 }

@@ -88,15 +88,17 @@ pub struct TaskEvents<F> {
     pub with_report: Option<F>,
 }
 
-/// The tasks to which a transaction has appended an event each. The positions of these events identify the tasks, so
-/// that the selection is evaluated once.
+/// The tasks that a transaction has selected for a change. The transaction has appended one event for each task. The
+/// positions of these events identify the tasks, so the update does not evaluate the selection again.
 #[derive(Debug, Clone, Copy)]
-pub struct ChangedTasks {
+pub struct SelectedTasks {
+    /// Position before the first of the events.
     after_position: i64,
+    /// Position of the last of the events.
     last_position: i64,
 }
 
-impl ChangedTasks {
+impl SelectedTasks {
     /// Returns the number of the tasks.
     pub fn count(self) -> usize {
         usize::try_from(self.last_position - self.after_position).unwrap_or(0)
@@ -110,14 +112,15 @@ pub fn append_events<F>(
     run_key: Key,
     selection: Selection,
     events: &TaskEvents<F>,
-) -> Result<Option<ChangedTasks>>
+) -> Result<Option<SelectedTasks>>
 where
     F: Fn(Option<&str>, Option<&str>) -> EventDraft,
 {
     if !selects_any(tx, selection)? {
         return Ok(None);
     }
-    // Reserve the numbers of the first event. The statement shows how many more are needed.
+    // Reserve one event to learn the numbers that come before the event. The number of inserted rows then shows how many
+    // more events to reserve.
     let before = events::reserve(tx, run_key, 1)?;
     let draft = &events.draft;
     let sql = for_selection!(
@@ -131,20 +134,24 @@ where
     let now = tx.now();
     let key = selection.key();
     let bound = params![key, before.position, before.seq, draft.source, draft.kind, draft.message, draft.payload, now];
-    let appended = tx.execute(sql, bound)?;
-    events::reserve(tx, run_key, usize::try_from(appended.saturating_sub(1)).map_err(Error::internal)?)?;
-    let last_position = before.position + i64::try_from(appended).map_err(Error::internal)?;
-    let changed = ChangedTasks { after_position: before.position, last_position };
-    if let Some(with_report) = &events.with_report {
-        complete_payloads(tx, changed, with_report)?;
+    let appended = usize::try_from(tx.execute(sql, bound)?).map_err(Error::internal)?;
+    match appended {
+        0 => return Err(Error::internal("no event was inserted for the selected tasks: report the bug")),
+        1 => {}
+        _ => drop(events::reserve(tx, run_key, appended - 1)?),
     }
-    Ok(Some(changed))
+    let last_position = before.position + i64::try_from(appended).map_err(Error::internal)?;
+    let selected = SelectedTasks { after_position: before.position, last_position };
+    if let Some(with_report) = &events.with_report {
+        complete_payloads(tx, selected, with_report)?;
+    }
+    Ok(Some(selected))
 }
 
 /// Replaces the payloads of the appended events whose tasks have a summary or a blocker signature.
 fn complete_payloads(
     tx: &mut dyn Tx,
-    changed: ChangedTasks,
+    selected: SelectedTasks,
     with_report: &impl Fn(Option<&str>, Option<&str>) -> EventDraft,
 ) -> Result<()> {
     let sql = "SELECT e.position, t.implementation_summary, t.blocker_signature
@@ -152,10 +159,10 @@ fn complete_payloads(
         WHERE e.position > $1 AND e.position <= $2
             AND (t.implementation_summary IS NOT NULL OR t.blocker_signature IS NOT NULL)
         ORDER BY e.position LIMIT $3";
-    let mut after = changed.after_position;
+    let mut after = selected.after_position;
     loop {
         let reports: Vec<(i64, Option<String>, Option<String>)> =
-            all(tx, sql, params![after, changed.last_position, PAGE], |row| {
+            all(tx, sql, params![after, selected.last_position, PAGE], |row| {
                 Ok((row.take()?, row.take()?, row.take()?))
             })?;
         for (position, summary, signature) in &reports {
@@ -169,9 +176,9 @@ fn complete_payloads(
     }
 }
 
-/// Expands to an UPDATE statement that sets columns of changed tasks. The statement's parameters `$1` and `$2` are the
-/// positions in `ChangedTasks`.
-macro_rules! update_changed {
+/// Expands to an UPDATE statement that sets columns of selected tasks. The statement's parameters `$1` and `$2` are the
+/// positions in `SelectedTasks`, and `$3` is the update time.
+macro_rules! update_selected {
     ($($assignments:expr),*) => {
         concat!(
             "UPDATE tasks SET agent_id = NULL, lease_token = NULL, lease_duration = NULL, lease_expire_time = NULL,
@@ -182,25 +189,25 @@ macro_rules! update_changed {
     };
 }
 
-/// Sets the status of the changed tasks to `to`, and makes their lease tokens stale. If `to` is BLOCKED, the function
+/// Sets the status of the selected tasks to `to`, and makes their lease tokens stale. If `to` is BLOCKED, the function
 /// also sets the blocker signature to `DEPENDENCY_ABANDONED`. Otherwise, the blocker signature does not change.
-pub fn set_status(tx: &mut dyn Tx, changed: ChangedTasks, to: TaskStatus) -> Result<()> {
+pub fn set_status(tx: &mut dyn Tx, selected: SelectedTasks, to: TaskStatus) -> Result<()> {
     let signature = (to == TaskStatus::Blocked).then_some(DEPENDENCY_ABANDONED);
-    let sql = update_changed!("status = $4, blocker_signature = COALESCE($5, blocker_signature)");
+    let sql = update_selected!("status = $4, blocker_signature = COALESCE($5, blocker_signature)");
     let now = tx.now();
-    tx.write(sql, params![changed.after_position, changed.last_position, now, to, signature])
+    tx.write(sql, params![selected.after_position, selected.last_position, now, to, signature])
 }
 
-/// Sets the status of the changed tasks to PENDING, and records the change for the claim index.
-pub fn set_pending(tx: &mut dyn Tx, changed: ChangedTasks) -> Result<()> {
+/// Sets the status of the selected tasks to PENDING, and records the change for the claim index.
+pub fn set_pending(tx: &mut dyn Tx, selected: SelectedTasks) -> Result<()> {
     let version = tx.next_claim_version()?;
-    let sql = update_changed!(
+    let sql = update_selected!(
         "status = ",
         task_status!(PENDING),
         ", blocker_signature = NULL, is_delayed = CASE WHEN not_before_time > $3 THEN 1 ELSE 0 END, claim_version = $4"
     );
     let now = tx.now();
-    tx.write(sql, params![changed.after_position, changed.last_position, now, version])
+    tx.write(sql, params![selected.after_position, selected.last_position, now, version])
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use super::{Signal, Tx};
 use crate::domain::Key;
 use crate::error::{Error, Result};
 
-/// Owns a database connection that writes.
+/// Owns the connection that writes. The session borrows the connection, because the session keeps prepared statements,
+/// which borrow the connection too. Therefore, two types are needed.
 pub(super) trait WriteDatabase: Send + 'static {
-    /// The session on this connection.
+    /// The session, which borrows the connection.
     type Session<'a>: WriteSession
     where
         Self: 'a;
@@ -20,7 +21,8 @@ pub(super) trait WriteDatabase: Send + 'static {
 /// The writer forms groups, handles panics and decides on retries. The session contains the code for a specific
 /// database. For each transaction, the writer calls `begin`, then `run` for each transaction body, and then `commit`.
 /// If the writer may have to roll back a single body, the writer calls `set_savepoint` before the body and
-/// `end_savepoint` after the body. If a transaction is not committed, the writer calls `rollback`.
+/// `end_savepoint` after the body. If a transaction is not committed, the writer calls `rollback`. Between transactions,
+/// the writer calls `is_checkpoint_due` and `checkpoint`.
 pub(super) trait WriteSession {
     /// Opens a transaction. Returns the last assigned numbers that earlier transactions have committed.
     fn begin(&mut self) -> Result<LastAssigned>;

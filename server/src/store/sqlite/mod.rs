@@ -30,8 +30,9 @@ use crate::error::Error;
 /// a checkpoint.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
-/// Maximum number of prepared statements that each connection caches. The server has fewer than 256 statements, so each
-/// connection prepares each statement once.
+/// Maximum number of statements in the cache of a connection. The server has fewer than 256 statements, so a reader
+/// prepares each statement once. The writer keeps its statements in `KeptStatements`, and uses the cache only at the
+/// start and for checkpoints.
 const STATEMENT_CACHE: usize = 256;
 
 /// Maximum time to wait while another program writes to the database file.
@@ -122,8 +123,9 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     conn.pragma_update(None, "synchronous", "FULL").map_err(unreadable)?;
     conn.pragma_update(None, "foreign_keys", "ON").map_err(unreadable)?;
     prepare_statements(&conn).map_err(unreadable)?;
-    checkpoint::disable_automatic_checkpoints(&conn).map_err(unreadable)?;
     migrations::migrate(&mut conn, path)?;
+    // Migrate first, so that a large migration is copied into the database file before the server answers calls.
+    checkpoint::disable_automatic_checkpoints(&conn).map_err(unreadable)?;
     Ok(conn)
 }
 

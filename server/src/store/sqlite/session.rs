@@ -17,6 +17,7 @@ pub(in crate::store) struct SqliteWriter {
     conn: Connection,
     clock: Arc<dyn Clock>,
     ids: IdGenerator,
+    /// Last numbers that were committed before the server started.
     last_assigned: LastAssigned,
 }
 
@@ -61,7 +62,7 @@ impl SqliteSession<'_> {
     }
 
     fn run_sql(&self, sql: &'static str) -> Result<()> {
-        self.statements.with(sql, &[], &mut |statement| statement.raw_execute().map(drop).map_err(sql_error))
+        self.statements.run_prepared(sql, &[], &mut |statement| statement.raw_execute().map(drop).map_err(sql_error))
     }
 
     fn try_commit(&self, last_assigned: LastAssigned, has_written: bool) -> Result<()> {
@@ -123,8 +124,8 @@ impl WriteSession for SqliteSession<'_> {
     }
 
     fn is_checkpoint_due(&mut self) -> bool {
-        // If the question fails, the next group asks again.
-        checkpoint::is_due(self.conn).unwrap_or(false)
+        // If the size of the log can't be read, try a checkpoint, which logs the cause of the failure.
+        checkpoint::is_due(self.conn).unwrap_or(true)
     }
 
     fn checkpoint(&mut self) {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use rusqlite::{Connection, Statement};
+use rusqlite::{Connection, PrepFlags, Statement};
 
 use super::sql_error;
 use crate::error::{Error, Result};
@@ -16,14 +16,15 @@ pub(super) type Run<'a> = &'a mut dyn FnMut(&mut Statement<'_>) -> Result<()>;
 /// Prepares the statements of a connection.
 pub(super) trait Statements {
     /// Prepares a statement, binds the parameters `$1`, `$2` … to `params`, and passes the statement to `run`. Fails if
-    /// the statement is invalid, lacks a parameter, or if `run` fails.
-    fn with(&self, sql: &'static str, params: &[SqlValue], run: Run) -> Result<()>;
+    /// the statement is invalid, if the number of values differs from the number of parameters, or if `run` fails.
+    fn run_prepared(&self, sql: &'static str, params: &[SqlValue], run: Run) -> Result<()>;
 }
 
 /// A connection caches its statements by their text.
 impl Statements for Connection {
-    fn with(&self, sql: &'static str, params: &[SqlValue], run: Run) -> Result<()> {
+    fn run_prepared(&self, sql: &'static str, params: &[SqlValue], run: Run) -> Result<()> {
         let mut statement = self.prepare_cached(sql).map_err(sql_error)?;
+        check_count(sql, statement.parameter_count(), params.len())?;
         for (name, value) in PARAMETERS.iter().zip(params) {
             let index = find_parameter(&statement, sql, name)?;
             statement.raw_bind_parameter(index, value).map_err(sql_error)?;
@@ -32,8 +33,9 @@ impl Statements for Connection {
     }
 }
 
-/// Keeps every statement of a connection, and finds a statement by the address of its text. To find a statement by its
-/// text would cost the writer a tenth of its time, because most statements run for only a few microseconds.
+/// Keeps every statement of a connection. The key of a statement is the address and the length of its text: a
+/// `&'static str` is never freed, so a key always means the same text. If the compiler stores one text at two addresses,
+/// the text is prepared twice. A lookup by text would take a tenth of the writer's time.
 pub(super) struct KeptStatements<'a> {
     conn: &'a Connection,
     kept: RefCell<HashMap<(usize, usize), KeptStatement<'a>>>,
@@ -51,7 +53,9 @@ impl<'a> KeptStatements<'a> {
     }
 
     fn prepare(&self, sql: &'static str) -> Result<KeptStatement<'a>> {
-        let statement = self.conn.prepare(sql).map_err(sql_error)?;
+        // Without the flag, the kept statements would occupy SQLite's small pool for short-lived memory.
+        let flags = PrepFlags::SQLITE_PREPARE_PERSISTENT;
+        let statement = self.conn.prepare_with_flags(sql, flags).map_err(sql_error)?;
         let names = PARAMETERS.iter().take(statement.parameter_count());
         let parameters = names.map(|name| find_parameter(&statement, sql, name)).collect::<Result<_>>()?;
         Ok(KeptStatement { statement, parameters })
@@ -59,19 +63,13 @@ impl<'a> KeptStatements<'a> {
 }
 
 impl Statements for KeptStatements<'_> {
-    fn with(&self, sql: &'static str, params: &[SqlValue], run: Run) -> Result<()> {
+    fn run_prepared(&self, sql: &'static str, params: &[SqlValue], run: Run) -> Result<()> {
         let mut kept = self.kept.borrow_mut();
         let KeptStatement { statement, parameters } = match kept.entry((sql.as_ptr() as usize, sql.len())) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(self.prepare(sql)?),
         };
-        if params.len() != parameters.len() {
-            let count = parameters.len();
-            return Err(Error::internal(format!(
-                "the SQL statement `{sql}` has {count} parameters, but got {} values: report the bug",
-                params.len()
-            )));
-        }
+        check_count(sql, parameters.len(), params.len())?;
         for (index, value) in parameters.iter().zip(params) {
             statement.raw_bind_parameter(*index, value).map_err(sql_error)?;
         }
@@ -80,6 +78,15 @@ impl Statements for KeptStatements<'_> {
         statement.clear_bindings();
         result
     }
+}
+
+fn check_count(sql: &str, parameters: usize, values: usize) -> Result<()> {
+    if parameters == values {
+        return Ok(());
+    }
+    Err(Error::internal(format!(
+        "the SQL statement `{sql}` has {parameters} parameters, but got {values} values: report the bug"
+    )))
 }
 
 fn find_parameter(statement: &Statement<'_>, sql: &str, name: &str) -> Result<usize> {
@@ -103,7 +110,7 @@ mod tests {
 
     fn subtract(statements: &dyn Statements, params: &[SqlValue]) -> Result<i64> {
         let mut difference = None;
-        statements.with(SQL, params, &mut |statement| {
+        statements.run_prepared(SQL, params, &mut |statement| {
             let mut rows = statement.raw_query();
             let row = rows.next().map_err(sql_error)?.ok_or_else(|| Error::internal("no row"))?;
             difference = row.get(0).map_err(sql_error)?;
@@ -124,11 +131,48 @@ mod tests {
     }
 
     #[test]
-    fn missing_value_is_an_error_and_no_value_of_an_earlier_run_is_used() {
+    fn wrong_number_of_values_is_an_error() {
+        let conn = Connection::open_in_memory().unwrap();
+        let kept = KeptStatements::new(&conn);
+        for statements in [&conn as &dyn Statements, &kept] {
+            let error = subtract(statements, &[SqlValue::Int(1)]).unwrap_err();
+            assert!(format!("{error:?}").contains("has 2 parameters, but got 1 values"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn bound_values_are_dropped_after_each_run() {
         let conn = Connection::open_in_memory().unwrap();
         let kept = KeptStatements::new(&conn);
         assert_eq!(subtract(&kept, &[SqlValue::Int(1), SqlValue::Int(3)]), Ok(2));
-        assert!(subtract(&kept, &[SqlValue::Int(1)]).is_err());
-        assert!(subtract(&conn, &[SqlValue::Int(1)]).is_err());
+        let kept = kept.kept.borrow();
+        let texts: Vec<_> = kept.values().map(|kept| kept.statement.expanded_sql().unwrap()).collect();
+        assert_eq!(texts, ["SELECT NULL - NULL"]);
+    }
+
+    /// A statement that failed, or whose rows were not all read, can run again.
+    #[test]
+    fn statement_can_run_again_after_a_failure() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE numbers (number INTEGER PRIMARY KEY); INSERT INTO numbers VALUES (1), (2)")
+            .unwrap();
+        let kept = KeptStatements::new(&conn);
+        let insert = |number| {
+            let run: Run = &mut |statement| statement.raw_execute().map(drop).map_err(sql_error);
+            kept.run_prepared("INSERT INTO numbers VALUES ($1)", &[SqlValue::Int(number)], run)
+        };
+        assert!(insert(1).is_err());
+        assert_eq!(insert(3), Ok(()));
+        let read_first = || {
+            let mut first = None;
+            let run: Run = &mut |statement| {
+                first =
+                    statement.raw_query().next().map_err(sql_error)?.map(|row| row.get(0)).transpose().ok().flatten();
+                Ok(())
+            };
+            kept.run_prepared("SELECT number FROM numbers ORDER BY number", &[], run).unwrap();
+            first
+        };
+        assert_eq!((read_first(), read_first()), (Some(1), Some(1)));
     }
 }

@@ -120,7 +120,7 @@ impl Tx for SqliteTx<'_> {
 
     fn execute(&mut self, sql: &'static str, params: &[SqlValue]) -> Result<u64> {
         let mut changed = 0;
-        self.statements.with(sql, params, &mut |statement| {
+        self.statements.run_prepared(sql, params, &mut |statement| {
             changed = statement.raw_execute().map_err(sql_error)?;
             Ok(())
         })?;
@@ -130,7 +130,7 @@ impl Tx for SqliteTx<'_> {
 
     fn query(&mut self, sql: &'static str, params: &[SqlValue], handler: RowHandler) -> Result<()> {
         let has_written = &mut self.has_written;
-        self.statements.with(sql, params, &mut |statement| {
+        self.statements.run_prepared(sql, params, &mut |statement| {
             // An UPDATE … RETURNING statement runs as a query but changes rows, so a query that is not read-only counts
             // as a write.
             *has_written |= !statement.readonly();

@@ -50,6 +50,42 @@ async fn due_checkpoint_waits_for_one_group_of_queued_calls() {
     assert_eq!(faults.take_steps(), [Step::Commit, Step::Commit, Step::Checkpoint]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn due_checkpoint_is_postponed_by_at_most_one_group() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, faults) = open_faulty(&folder);
+    let barrier = Arc::new(Barrier::new(2));
+    faults.set(Fault::SlowCommit(Arc::clone(&barrier)));
+    let first = send(&store, |tx| add_run(tx, "first")).await;
+    wait_at_barrier(&barrier).await;
+    faults.make_checkpoint_due();
+    let second = send(&store, |tx| add_run(tx, "second")).await;
+    wait_at_barrier(&barrier).await;
+    wait_at_barrier(&barrier).await;
+    let third = send(&store, |tx| add_run(tx, "third")).await;
+    faults.clear();
+    wait_at_barrier(&barrier).await;
+    for call in [first, second, third] {
+        assert_eq!(call.await.unwrap(), Ok(()));
+    }
+    store.close().await;
+    assert_eq!(faults.take_steps(), [Step::Commit, Step::Commit, Step::Checkpoint, Step::Commit]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_answered_before_the_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, faults) = open_faulty(&folder);
+    let barrier = Arc::new(Barrier::new(2));
+    faults.set(Fault::SlowCheckpoint(Arc::clone(&barrier)));
+    faults.make_checkpoint_due();
+    assert_eq!(store.transact(|tx| add_run(tx, "answered")).await, Ok(()));
+    assert_eq!(faults.take_steps(), [Step::Commit]);
+    wait_at_barrier(&barrier).await;
+    store.close().await;
+    assert_eq!(faults.take_steps(), [Step::Checkpoint]);
+}
+
 #[tokio::test]
 async fn due_checkpoint_runs_at_once_if_no_call_is_queued() {
     let folder = tempfile::tempdir().unwrap();
