@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use mimalloc::MiMalloc;
 
 /// Memory allocator of the Rust code. SQLite uses the allocator of the C library. The threads of the runtime free much
-/// memory that the writer thread has allocated, and vice versa. With 64 agents, the server answers a tenth more calls per second with this allocator than with the
-/// allocator of the C library.
+/// memory that the writer thread has allocated, and vice versa. With 64 agents, the server answers about a tenth more
+/// calls per second with this allocator than with the allocator of the C library.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -3,7 +3,7 @@
 
 use super::events;
 use super::names::task_status;
-use super::{Tx, all, first, params};
+use super::{Tx, all, any, params};
 use crate::domain::Key;
 use crate::domain::event::EventDraft;
 use crate::domain::task::{DEPENDENCY_ABANDONED, TaskStatus};
@@ -73,12 +73,6 @@ impl Selection {
     }
 }
 
-fn selects_any(tx: &mut dyn Tx, selection: Selection) -> Result<bool> {
-    let sql = for_selection!(selection, "SELECT 1 FROM tasks t WHERE ", " LIMIT 1");
-    let found: Option<i64> = first(tx, sql, params![selection.key()], |row| row.take())?;
-    Ok(found.is_some())
-}
-
 /// The events of a change, one for each selected task.
 pub struct TaskEvents<F> {
     /// The event of a task that has neither a summary nor a blocker signature.
@@ -116,11 +110,12 @@ pub fn append_events<F>(
 where
     F: Fn(Option<&str>, Option<&str>) -> EventDraft,
 {
-    if !selects_any(tx, selection)? {
+    let first_task = for_selection!(selection, "SELECT t.key FROM tasks t WHERE ", " LIMIT 1");
+    if !any(tx, first_task, params![selection.key()])? {
         return Ok(None);
     }
-    // Reserve one event to learn the numbers that come before the event. The number of inserted rows then shows how many
-    // more events to reserve.
+    // Reserve one event to learn the numbers that come before the event. The number of inserted rows then shows how
+    // many more events to reserve.
     let before = events::reserve(tx, run_key, 1)?;
     let draft = &events.draft;
     let sql = for_selection!(

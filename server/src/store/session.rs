@@ -21,8 +21,8 @@ pub(super) trait WriteDatabase: Send + 'static {
 /// The writer forms groups, handles panics and decides on retries. The session contains the code for a specific
 /// database. For each transaction, the writer calls `begin`, then `run` for each transaction body, and then `commit`.
 /// If the writer may have to roll back a single body, the writer calls `set_savepoint` before the body and
-/// `end_savepoint` after the body. If a transaction is not committed, the writer calls `rollback`. Between transactions,
-/// the writer calls `is_checkpoint_due` and `checkpoint`.
+/// `end_savepoint` after the body. If a transaction is not committed, the writer calls `rollback`. Between
+/// transactions, the writer calls `is_checkpoint_due` and `checkpoint`.
 pub(super) trait WriteSession {
     /// Opens a transaction. Returns the last assigned numbers that earlier transactions have committed.
     fn begin(&mut self) -> Result<LastAssigned>;

@@ -34,8 +34,8 @@ impl Statements for Connection {
 }
 
 /// Keeps every statement of a connection. The key of a statement is the address and the length of its text: a
-/// `&'static str` is never freed, so a key always means the same text. If the compiler stores one text at two addresses,
-/// the text is prepared twice. A lookup by text would take a tenth of the writer's time.
+/// `&'static str` is never freed, so a key always means the same text. If the compiler stores one text at two
+/// addresses, the text is prepared twice. A lookup by text would take a tenth of the writer's time.
 pub(super) struct KeptStatements<'a> {
     conn: &'a Connection,
     kept: RefCell<HashMap<(usize, usize), KeptStatement<'a>>>,
@@ -166,8 +166,8 @@ mod tests {
         let read_first = || {
             let mut first = None;
             let run: Run = &mut |statement| {
-                first =
-                    statement.raw_query().next().map_err(sql_error)?.map(|row| row.get(0)).transpose().ok().flatten();
+                let mut rows = statement.raw_query();
+                first = rows.next().unwrap().map(|row| row.get::<_, i64>(0).unwrap());
                 Ok(())
             };
             kept.run_prepared("SELECT number FROM numbers ORDER BY number", &[], run).unwrap();

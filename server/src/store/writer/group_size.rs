@@ -14,11 +14,11 @@ const SMALLEST_GROUP: usize = 16;
 /// Number of groups over which the durations are averaged.
 const AVERAGED_GROUPS: u32 = 8;
 
-/// Chooses the size of the next group from the durations of the earlier groups. The size is the number of
-/// bodies that are expected to take as long as one commit. A larger group saves little time, because its bodies already take most of the time. A
-/// smaller group is faster: while the writer runs the next group, the callers of the previous group get their responses
-/// and send their next calls. With 64 agents that claim and complete tasks, this rule yields a tenth more calls than
-/// groups whose bodies take three times as long as a commit.
+/// Chooses the size of the next group from the durations of the earlier groups. The size is the number of bodies that
+/// are expected to take as long as one commit. A larger group saves little time, because its bodies already take most
+/// of the time. A smaller group is faster: while the writer runs the next group, the callers of the previous group get
+/// their responses and send their next calls. With 64 agents that claim and complete tasks, this rule yields a tenth
+/// more calls than groups whose bodies take three times as long as a commit.
 #[derive(Debug, Default)]
 pub struct GroupSize {
     /// Average duration of one transaction body.

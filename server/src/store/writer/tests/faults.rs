@@ -32,15 +32,26 @@ async fn wait_at_barrier(barrier: &Arc<Barrier>) {
     tokio::task::spawn_blocking(move || barrier.wait()).await.unwrap();
 }
 
+/// Sets a `SlowCommit` fault, sends a call, and waits until the call's commit is held. Returns the barrier, which
+/// releases the commit, and the call.
+async fn hold_commit(
+    store: &Store,
+    faults: &Faults,
+    body: impl Fn(&mut dyn Tx) -> Result<()> + Send + 'static,
+) -> (Arc<Barrier>, JoinHandle<Result<()>>) {
+    let barrier = Arc::new(Barrier::new(2));
+    faults.set(Fault::SlowCommit(Arc::clone(&barrier)));
+    let call = send(store, body).await;
+    wait_at_barrier(&barrier).await;
+    (barrier, call)
+}
+
 /// A call that waited for a long transaction is committed before the pages of this transaction are copied.
 #[tokio::test(flavor = "multi_thread")]
 async fn due_checkpoint_waits_for_one_group_of_queued_calls() {
     let folder = tempfile::tempdir().unwrap();
     let (store, faults) = open_faulty(&folder);
-    let barrier = Arc::new(Barrier::new(2));
-    faults.set(Fault::SlowCommit(Arc::clone(&barrier)));
-    let long = send(&store, |tx| add_run(tx, "long")).await;
-    wait_at_barrier(&barrier).await;
+    let (barrier, long) = hold_commit(&store, &faults, |tx| add_run(tx, "long")).await;
     faults.clear();
     faults.make_checkpoint_due();
     let queued = send(&store, |tx| add_run(tx, "queued")).await;
@@ -54,10 +65,7 @@ async fn due_checkpoint_waits_for_one_group_of_queued_calls() {
 async fn due_checkpoint_is_postponed_by_at_most_one_group() {
     let folder = tempfile::tempdir().unwrap();
     let (store, faults) = open_faulty(&folder);
-    let barrier = Arc::new(Barrier::new(2));
-    faults.set(Fault::SlowCommit(Arc::clone(&barrier)));
-    let first = send(&store, |tx| add_run(tx, "first")).await;
-    wait_at_barrier(&barrier).await;
+    let (barrier, first) = hold_commit(&store, &faults, |tx| add_run(tx, "first")).await;
     faults.make_checkpoint_due();
     let second = send(&store, |tx| add_run(tx, "second")).await;
     wait_at_barrier(&barrier).await;
@@ -143,10 +151,7 @@ async fn full_disk_at_commit_fails_group_and_next_group_succeeds() {
 async fn slow_commit_delays_later_calls_and_keeps_call_order() {
     let folder = tempfile::tempdir().unwrap();
     let (store, faults) = open_faulty(&folder);
-    let barrier = Arc::new(Barrier::new(2));
-    faults.set(Fault::SlowCommit(Arc::clone(&barrier)));
-    let first = send(&store, |tx| add_run_and_event(tx, "first").map(drop)).await;
-    wait_at_barrier(&barrier).await;
+    let (barrier, first) = hold_commit(&store, &faults, |tx| add_run_and_event(tx, "first").map(drop)).await;
     faults.clear();
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut later = Vec::new();
