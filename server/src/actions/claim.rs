@@ -78,8 +78,7 @@ fn lease_task(tx: &mut dyn Tx, request: &ClaimRequest, key: Key) -> Result<Claim
     let task = tasks::get_by_key(tx, key)?.claimed(&request.agent_id, lease.clone(), now);
     tasks::save(tx, &task)?;
     let attempt_key = attempts::open(tx, &task)?;
-    runs::record_claim(tx, task.run_key, attempt_key)?;
-    events::append(tx, task.run_key, &system_event::task_claimed(&task))?;
+    events::append_claim(tx, task.run_key, attempt_key, &system_event::task_claimed(&task))?;
     tx.signal(Signal::Due(lease.expire_time));
     let previous_attempt = attempts::find_newest_before(tx, task.key, attempt_key)?;
     Ok(Claim { task, lease, previous_attempt })

@@ -29,6 +29,6 @@ impl Json {
 
 impl From<serde_json::Value> for Json {
     fn from(value: serde_json::Value) -> Self {
-        Self(value.to_string())
+        serde_json::to_string(&value).map_or_else(|_| Self::null(), Self)
     }
 }

@@ -90,10 +90,24 @@ pub fn append_with_times<'a>(
     let first_seq = last_seq - count + 1;
     let mut last_position = 0;
     for (seq, (draft, create_time)) in (first_seq..).zip(drafts) {
-        last_position = tx.next_position()?;
-        insert_row(tx, run_key, draft.task_key, &NewEvent { position: last_position, seq, create_time, draft })?;
+        last_position = insert(tx, run_key, seq, draft, create_time)?;
     }
     Ok(AppendResult { first_seq, last_seq, last_position })
+}
+
+/// Appends the event of a claim that has opened the attempt with the key `attempt_key`, and records the claim
+/// (`runs::record_claim`). Fails if the run does not exist.
+pub fn append_claim(tx: &mut dyn Tx, run_key: Key, attempt_key: Key, draft: &EventDraft) -> Result<()> {
+    let seq = runs::record_claim(tx, run_key, attempt_key)?;
+    let now = tx.now();
+    insert(tx, run_key, seq, draft, now).map(drop)
+}
+
+/// Inserts an event at the next position, and returns the position.
+fn insert(tx: &mut dyn Tx, run_key: Key, seq: i64, draft: &EventDraft, create_time: Timestamp) -> Result<i64> {
+    let position = tx.next_position()?;
+    insert_row(tx, run_key, draft.task_key, &NewEvent { position, seq, create_time, draft })?;
+    Ok(position)
 }
 
 /// The seq and the position before the first reserved event.

@@ -157,9 +157,21 @@ pub fn list(tx: &mut dyn Tx, statuses: i64, before: Key, limit: Limit) -> Result
 pub fn assign_seqs(tx: &mut dyn Tx, run_key: Key, count: i64) -> Result<i64> {
     // Use two statements, because SQLite creates and drops a temporary table for each statement with RETURNING.
     tx.write("UPDATE run_counters SET last_seq = last_seq + $2 WHERE run_key = $1", params![run_key, count])?;
-    let last_seq =
-        first(tx, "SELECT last_seq FROM run_counters WHERE run_key = $1", params![run_key], |row| row.take())?;
-    require_counter(run_key, last_seq)
+    get_last_seq(tx, run_key)
+}
+
+/// Records that a claim has opened the attempt with the key `attempt_key` in a run. The claim order uses this key to
+/// find the least recently served run. Assigns and returns the sequence number of the claim's event. Fails with an
+/// internal error if the run does not exist.
+pub fn record_claim(tx: &mut dyn Tx, run_key: Key, attempt_key: Key) -> Result<i64> {
+    let sql = "UPDATE run_counters SET last_seq = last_seq + 1, last_served = $2 WHERE run_key = $1";
+    tx.write(sql, params![run_key, attempt_key])?;
+    get_last_seq(tx, run_key)
+}
+
+fn get_last_seq(tx: &mut dyn Tx, run_key: Key) -> Result<i64> {
+    let sql = "SELECT last_seq FROM run_counters WHERE run_key = $1";
+    require_counter(run_key, first(tx, sql, params![run_key], |row| row.take())?)
 }
 
 /// Assigns the next `count` task ordinals of a run, and returns the last assigned ordinal. Fails with an internal error
@@ -167,12 +179,6 @@ pub fn assign_seqs(tx: &mut dyn Tx, run_key: Key, count: i64) -> Result<i64> {
 pub fn assign_ordinals(tx: &mut dyn Tx, run_key: Key, count: i32) -> Result<i32> {
     let sql = "UPDATE run_counters SET last_ordinal = last_ordinal + $2 WHERE run_key = $1 RETURNING last_ordinal";
     require_counter(run_key, first(tx, sql, params![run_key, count], |row| row.take())?)
-}
-
-/// Records that a claim has opened the attempt with the key `attempt_key` in a run. The claim order uses this key to
-/// find the least recently served run.
-pub fn record_claim(tx: &mut dyn Tx, run_key: Key, attempt_key: Key) -> Result<()> {
-    tx.write("UPDATE run_counters SET last_served = $2 WHERE run_key = $1", params![run_key, attempt_key])
 }
 
 fn require_counter<T>(run_key: Key, counter: Option<T>) -> Result<T> {

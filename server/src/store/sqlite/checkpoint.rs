@@ -1,6 +1,7 @@
 //! This module replaces SQLite's automatic checkpoints with checkpoints that the writer starts and that are logged. A
 //! checkpoint copies the write-ahead log into the database file.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -14,6 +15,11 @@ const CHECKPOINT_PAGES: i64 = 4_000;
 /// Minimum duration of a checkpoint that is logged as a warning. The writer can't commit during a checkpoint.
 const SLOW_CHECKPOINT: Duration = Duration::from_secs(1);
 
+thread_local! {
+    /// Number of pages in the write-ahead log after the newest commit of this thread.
+    static LOG_PAGES: Cell<i64> = const { Cell::new(0) };
+}
+
 /// The result of a checkpoint.
 struct Checkpoint {
     /// If another program ran a checkpoint at the same time, the value is true. In this case, the numbers are -1.
@@ -24,14 +30,23 @@ struct Checkpoint {
     copied: i64,
 }
 
-/// Turns off the automatic checkpoints of a connection. SQLite would run them inside a commit, before the calls of the
-/// commit are answered.
+/// Turns off the automatic checkpoints of the connection that writes. SQLite would run them inside a commit, before the
+/// calls of the commit are answered. The thread that commits must call `is_due` and `checkpoint`.
 pub fn disable_automatic_checkpoints(conn: &Connection) -> rusqlite::Result<()> {
-    conn.pragma_update(None, "wal_autocheckpoint", 0)
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    conn.wal_hook(Some(|_, pages| {
+        LOG_PAGES.set(i64::from(pages));
+        Ok(())
+    }));
+    Ok(())
 }
 
 /// Returns whether the write-ahead log has at least `CHECKPOINT_PAGES` pages, not all of which are copied.
 pub fn is_due(conn: &Connection) -> rusqlite::Result<bool> {
+    // Most commits end here, because SQLite prepares a checkpoint again for each execution.
+    if LOG_PAGES.get() < CHECKPOINT_PAGES {
+        return Ok(false);
+    }
     // A checkpoint in the mode NOOP copies nothing and only returns the numbers.
     let Checkpoint { pages, copied, .. } = run(conn, "PRAGMA wal_checkpoint(NOOP)")?;
     Ok(pages >= CHECKPOINT_PAGES && copied < pages)
