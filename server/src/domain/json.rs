@@ -29,6 +29,6 @@ impl Json {
 
 impl From<serde_json::Value> for Json {
     fn from(value: serde_json::Value) -> Self {
-        serde_json::to_string(&value).map_or_else(|_| Self::null(), Self)
+        Self(value.to_string())
     }
 }

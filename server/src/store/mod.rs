@@ -92,8 +92,8 @@ impl Store {
         Self::open_with(path, clock, listener, |writer| writer)
     }
 
-    /// Opens the database file as `open` does, but wraps the writing connection with `wrap`, and returns the store. Tests
-    /// use this function to inject faults.
+    /// Opens the database file as `open` does, but wraps the writing connection with `wrap`, and returns the store.
+    /// Tests use this function to inject faults.
     fn open_with<D: WriteDatabase>(
         path: &Path,
         clock: Arc<dyn Clock>,

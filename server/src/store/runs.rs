@@ -155,7 +155,6 @@ pub fn list(tx: &mut dyn Tx, statuses: i64, before: Key, limit: Limit) -> Result
 /// Assigns the next `count` event sequence numbers of a run, and returns the last assigned number. Fails with an
 /// internal error if the run does not exist.
 pub fn assign_seqs(tx: &mut dyn Tx, run_key: Key, count: i64) -> Result<i64> {
-    // Use two statements, because SQLite creates and drops a temporary table for each statement with RETURNING.
     tx.write("UPDATE run_counters SET last_seq = last_seq + $2 WHERE run_key = $1", params![run_key, count])?;
     get_last_seq(tx, run_key)
 }
@@ -169,6 +168,8 @@ pub fn record_claim(tx: &mut dyn Tx, run_key: Key, attempt_key: Key) -> Result<i
     get_last_seq(tx, run_key)
 }
 
+/// Returns the last assigned event sequence number of a run. Callers update the number first, in a separate statement,
+/// because SQLite creates and drops a temporary table for each statement with RETURNING.
 fn get_last_seq(tx: &mut dyn Tx, run_key: Key) -> Result<i64> {
     let sql = "SELECT last_seq FROM run_counters WHERE run_key = $1";
     require_counter(run_key, first(tx, sql, params![run_key], |row| row.take())?)

@@ -8,15 +8,17 @@ use rusqlite::Connection;
 
 /// Minimum number of pages in the write-ahead log at which a checkpoint is due. 4,000 pages are 16 MiB. A checkpoint
 /// writes each page once, even if many commits have changed the page, so fewer checkpoints write less. With SQLite's
-/// default of 1,000 pages, 64 agents would claim and complete 3 % fewer tasks. With more than 4,062
-/// pages, SQLite would need a second hash table in its index of the log.
+/// default of 1,000 pages, 64 agents would claim and complete 3 % fewer tasks. With more than 4,062 pages, SQLite would
+/// need a second hash table in its index of the log.
 const CHECKPOINT_PAGES: i64 = 4_000;
 
 /// Minimum duration of a checkpoint that is logged as a warning. The writer can't commit during a checkpoint.
 const SLOW_CHECKPOINT: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// Number of pages in the write-ahead log after the newest commit of this thread.
+    /// Number of pages in the write-ahead log after the newest commit of this thread. SQLite reports the number to the
+    /// hook that `disable_automatic_checkpoints` sets. rusqlite accepts only a function without state as a hook, so the
+    /// number can't be a field.
     static LOG_PAGES: Cell<i64> = const { Cell::new(0) };
 }
 
@@ -43,7 +45,8 @@ pub fn disable_automatic_checkpoints(conn: &Connection) -> rusqlite::Result<()> 
 
 /// Returns whether the write-ahead log has at least `CHECKPOINT_PAGES` pages, not all of which are copied.
 pub fn is_due(conn: &Connection) -> rusqlite::Result<bool> {
-    // Most commits end here, because SQLite prepares a checkpoint again for each execution.
+    // Do not run the statement below after each group, because SQLite prepares a checkpoint statement again for each
+    // execution.
     if LOG_PAGES.get() < CHECKPOINT_PAGES {
         return Ok(false);
     }

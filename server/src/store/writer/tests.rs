@@ -107,6 +107,25 @@ async fn send_counted(store: &Store, id: &'static str) -> (JoinHandle<Result<()>
     (send(store, body).await, times)
 }
 
+/// The writer thread notices the long log, although another thread has opened the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_log_is_copied_into_the_database_file() {
+    const BYTES: usize = 20_000_000;
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let add_large_run = |tx: &mut dyn Tx| {
+        let draft = RunDraft { goal: "g".repeat(BYTES), repo_path: "r".into(), labels: Default::default() };
+        let run = Run::new(tx.next_key()?, "large".into(), draft, tx.now());
+        runs::insert(tx, &run)
+    };
+    assert_eq!(store.transact(add_large_run).await, Ok(()));
+    // If the second call is already queued, the checkpoint runs after the second group. It always runs before the third.
+    assert_eq!(store.transact(|tx| add_run(tx, "second")).await, Ok(()));
+    assert_eq!(store.transact(|tx| add_run(tx, "third")).await, Ok(()));
+    let file = std::fs::metadata(folder.path().join("db")).unwrap();
+    assert!(file.len() > BYTES as u64, "{} bytes", file.len());
+}
+
 #[tokio::test]
 async fn failed_transaction_body_rolls_back_only_its_own_changes() {
     let folder = tempfile::tempdir().unwrap();
