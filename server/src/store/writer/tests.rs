@@ -119,7 +119,8 @@ async fn long_log_is_copied_into_the_database_file() {
         runs::insert(tx, &run)
     };
     assert_eq!(store.transact(add_large_run).await, Ok(()));
-    // If the second call is already queued, the checkpoint runs after the second group. It always runs before the third.
+    // If the second call is queued early, the checkpoint runs after the second group. The checkpoint always runs before
+    // the third group.
     assert_eq!(store.transact(|tx| add_run(tx, "second")).await, Ok(()));
     assert_eq!(store.transact(|tx| add_run(tx, "third")).await, Ok(()));
     let file = std::fs::metadata(folder.path().join("db")).unwrap();
