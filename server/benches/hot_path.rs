@@ -40,7 +40,7 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let store = {
             let _guard = runtime.enter();
-            Store::open(&folder.path().join("db"), Arc::new(SystemClock), Box::new(|_| {})).unwrap()
+            Store::open(&folder.path().join("db"), Arc::new(SystemClock::new()), Box::new(|_| {})).unwrap()
         };
         let run = runtime.block_on(store.transact(|tx| {
             let draft = RunDraft { goal: "g".into(), repo_path: "r".into(), labels: Default::default() };

@@ -1,12 +1,14 @@
 //! This module removes stored responses after their retention time. If the operator limits the retention of events, the
 //! module also removes old events.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, SMALLEST_STEP};
+use crate::domain::time::{ClockStep, Timestamp};
 use crate::error::{Error, Result};
 use crate::store::{JobOptions, Store, Tx, compaction, requests};
 
@@ -33,14 +35,17 @@ impl RetentionTimes {
     }
 }
 
-/// Removes stored responses and events whose retention time has passed, until the server shuts down.
+/// Removes stored responses and events whose retention time has passed, until the server shuts down or the store is
+/// closed.
 pub async fn run(store: Store, clock: Arc<dyn Clock>, keep: RetentionTimes, mut draining: watch::Receiver<bool>) {
+    let mut past = PastTimes::new(clock.as_ref());
     loop {
-        let next = clock.now().plus(keep.period());
-        if let Err(error) = clean_up(&store, clock.as_ref(), keep).await
-            && error != Error::Draining
-        {
-            tracing::warn!(%error, "retention failed");
+        let next = clock.uptime() + keep.period();
+        past.record(clock.as_ref(), keep);
+        match clean_up(&store, &past, keep).await {
+            Ok(()) => {}
+            Err(Error::Draining) => return,
+            Err(error) => tracing::warn!(%error, "retention failed"),
         }
         tokio::select! {
             () = clock.sleep_until(next) => {}
@@ -53,12 +58,76 @@ pub async fn run(store: Store, clock: Arc<dyn Clock>, keep: RetentionTimes, mut 
 ///
 /// # Errors
 /// Fails if the store can't be written.
-pub async fn clean_up(store: &Store, clock: &dyn Clock, keep: RetentionTimes) -> Result<()> {
-    let oldest_request = clock.now().subtract_duration(keep.requests_for);
+pub async fn clean_up(store: &Store, past: &PastTimes, keep: RetentionTimes) -> Result<()> {
+    let oldest_request = past.oldest_since(keep.requests_for);
     remove_in_batches(store, move |tx| requests::remove_before(tx, oldest_request)).await?;
     let Some(events_for) = keep.events_for else { return Ok(()) };
-    let oldest_event = clock.now().subtract_duration(events_for);
+    let oldest_event = past.oldest_since(events_for);
     remove_in_batches(store, move |tx| compaction::remove_before(tx, oldest_event)).await
+}
+
+/// The times that the server has shown in the past. If the clock is set forward by a day, a row that was stored a minute
+/// ago looks a day old. This history tells which rows are really old.
+#[derive(Debug)]
+pub struct PastTimes {
+    /// The periods without a step of the clock, oldest first. The list is never empty.
+    periods: VecDeque<Period>,
+    /// The uptime of the newest record.
+    uptime: Duration,
+}
+
+/// A period in which the clock was not set.
+#[derive(Debug, Clone, Copy)]
+struct Period {
+    /// The uptime at the start of the period.
+    start: Duration,
+    /// The time of the server at the start of the period.
+    time: Timestamp,
+}
+
+impl Period {
+    /// Returns the time that the clock of this period shows at `uptime`, which can be before the period.
+    fn time_at(self, uptime: Duration) -> Timestamp {
+        self.time.plus(uptime.saturating_sub(self.start)).subtract_duration(self.start.saturating_sub(uptime))
+    }
+}
+
+impl PastTimes {
+    /// Returns the history of a server that has just started. The time before the start counts as passed by the clock.
+    pub fn new(clock: &dyn Clock) -> Self {
+        let uptime = clock.uptime();
+        Self { periods: VecDeque::from([Period { start: uptime, time: clock.now() }]), uptime }
+    }
+
+    /// Records the current time, and forgets the periods that ended before the longest retention time.
+    pub fn record(&mut self, clock: &dyn Clock, keep: RetentionTimes) {
+        self.uptime = clock.uptime();
+        let now = Period { start: self.uptime, time: clock.now() };
+        let expected = self.periods.back().map_or(now.time, |newest| newest.time_at(self.uptime));
+        if ClockStep::between(expected, now.time).size() >= SMALLEST_STEP {
+            self.periods.push_back(now);
+        }
+        let longest = keep.requests_for.max(keep.events_for.unwrap_or_default());
+        while self.periods.get(1).is_some_and(|next| next.start + longest < self.uptime) {
+            self.periods.pop_front();
+        }
+    }
+
+    /// Returns the oldest time that the server has shown in the last `duration`.
+    fn oldest_since(&self, duration: Duration) -> Timestamp {
+        let mut oldest = Timestamp::from_micros(i64::MAX);
+        for period in self.periods.iter().rev() {
+            match self.uptime.checked_sub(duration).filter(|then| *then >= period.start) {
+                Some(then) => return oldest.min(period.time_at(then)),
+                None => oldest = oldest.min(period.time),
+            }
+        }
+        // The rest of the duration was before the start of the server.
+        let before_start = duration.saturating_sub(self.uptime);
+        oldest.min(
+            self.periods.front().map_or(oldest, |first| first.time_at(Duration::ZERO)).subtract_duration(before_start),
+        )
+    }
 }
 
 /// Runs `batch` until a batch removes no row. Each batch has its own transaction, so that other transactions can run
@@ -69,4 +138,67 @@ where
 {
     while store.transact_with(JobOptions::SERVER, batch).await? > 0 {}
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const KEEP: RetentionTimes = RetentionTimes { requests_for: HOUR, events_for: None };
+
+    /// Sets the wall clock by a number of hours, and lets the server follow.
+    fn step(clock: &ManualClock, past: &mut PastTimes, hours: i32) {
+        match hours {
+            0.. => clock.set_forward(HOUR * hours.unsigned_abs()),
+            _ => clock.set_back(HOUR * hours.unsigned_abs()),
+        }
+        clock.adopt(clock.step());
+        past.record(clock, KEEP);
+    }
+
+    fn pass(clock: &ManualClock, past: &mut PastTimes, by: Duration) {
+        clock.advance(by);
+        past.record(clock, KEEP);
+    }
+
+    #[test]
+    fn nothing_is_old_before_the_retention_time_has_really_passed() {
+        for hours in [24, 24 * 31] {
+            let clock = ManualClock::starting_at(Timestamp::from_micros(0).plus(HOUR * 10_000));
+            let mut past = PastTimes::new(&clock);
+            let start = clock.now();
+            pass(&clock, &mut past, HOUR / 2);
+            step(&clock, &mut past, hours);
+            let after_step = clock.now();
+            assert_eq!(past.oldest_since(HOUR), start.subtract_duration(HOUR / 2));
+            pass(&clock, &mut past, HOUR - Duration::from_secs(1));
+            assert_eq!(past.oldest_since(HOUR), start.plus(HOUR / 2 - Duration::from_secs(1)));
+            // An hour after the step, the rows from before the step are old.
+            pass(&clock, &mut past, Duration::from_secs(2));
+            assert_eq!(past.oldest_since(HOUR), after_step.plus(Duration::from_secs(1)));
+        }
+    }
+
+    #[test]
+    fn rows_that_were_stored_after_a_step_back_are_kept_for_the_retention_time() {
+        let clock = ManualClock::starting_at(Timestamp::from_micros(0).plus(HOUR * 10_000));
+        let mut past = PastTimes::new(&clock);
+        pass(&clock, &mut past, HOUR / 2);
+        step(&clock, &mut past, -24);
+        let after_step = clock.now();
+        assert_eq!(past.oldest_since(HOUR), after_step);
+        pass(&clock, &mut past, HOUR * 2);
+        assert_eq!(past.oldest_since(HOUR), after_step.plus(HOUR));
+        assert_eq!(past.periods.len(), 1, "the period before the step is forgotten");
+    }
+
+    #[test]
+    fn time_before_the_start_counts_as_passed() {
+        let clock = ManualClock::starting_at(Timestamp::from_micros(0).plus(HOUR * 10_000));
+        clock.advance(HOUR);
+        let past = PastTimes::new(&clock);
+        assert_eq!(past.oldest_since(HOUR * 5), clock.now().subtract_duration(HOUR * 5));
+    }
 }

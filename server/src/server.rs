@@ -17,7 +17,6 @@ use tonic_health::server::HealthReporter;
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
 use crate::connections;
-use crate::domain::time::Timestamp;
 use crate::housekeeping;
 use crate::rpc::calls::Calls;
 use crate::rpc::snapshot::spool::Spool;
@@ -79,11 +78,8 @@ impl Server {
     pub async fn bind(config: Config, clock: Arc<dyn Clock>) -> Result<Self, ServeError> {
         let waiters = Arc::new(Waiters::default());
         let store = Store::open(&config.db, Arc::clone(&clock), waiters.listener())?;
-        // While no server ran, agents could not send heartbeats, so all leases are extended before the sweeper expires
-        // any lease.
-        sweeper::extend_live_leases(&store, Timestamp::from_micros(0))
-            .await
-            .map_err(|cause| ServeError::Broken(cause.to_string()))?;
+        // Extend the leases before the sweeper expires any lease.
+        sweeper::extend_live_leases(&store).await.map_err(|cause| ServeError::Broken(cause.to_string()))?;
         let listener = listen(&config.listen).await;
         let listener = listener.map_err(|cause| ServeError::Listen { listen: config.listen.clone(), cause })?;
         let tail = Arc::new(rpc::new_tail(&store));

@@ -12,10 +12,10 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use crate::actions::{approval, cancel, claim_index, deletion, lease};
-use crate::clock::{CLOCK_CHECK_INTERVAL, Clock};
+use crate::clock::{CLOCK_CHECK_INTERVAL, Clock, SMALLEST_STEP};
 use crate::domain::Key;
 use crate::domain::task::Task;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{ClockStep, Timestamp};
 use crate::error::{Error, Result};
 use crate::store::due::{self, DueRows};
 use crate::store::{JobOptions, Store, Tx};
@@ -28,36 +28,44 @@ const RETRY: Duration = Duration::from_secs(1);
 /// action.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
+/// Minimum difference from the wall clock that the sweeper corrects. A smaller difference can be an inexact reading.
+const SMALLEST_DIFFERENCE: Duration = Duration::from_millis(10);
+
 /// The sweeper of a server. Each server runs exactly one sweeper.
 pub struct Sweeper {
     store: Store,
     clock: Arc<dyn Clock>,
     waiters: Arc<Waiters>,
-    /// The time of the last clock check.
-    last_clock_check: Timestamp,
-    /// The start of a stall after which the leases have not been extended yet. If no lease must be extended, the value
-    /// is None.
+    /// The uptime and the time of the last clock check.
+    last_clock_check: (Duration, Timestamp),
+    /// The start of a stall or a clock step after which the leases have not been extended yet. If no lease must be
+    /// extended, the value is None.
     stalled_since: Option<Timestamp>,
+    /// The uptime before which the sweeper must not try again after a failure.
+    retry_at: Duration,
 }
 
 impl Sweeper {
     /// Returns a sweeper that has not swept yet.
     pub fn new(store: Store, clock: Arc<dyn Clock>, waiters: Arc<Waiters>) -> Self {
-        let now = clock.now();
-        Self { store, clock, waiters, last_clock_check: now, stalled_since: None }
+        let last_clock_check = (clock.uptime(), clock.now());
+        Self { store, clock, waiters, last_clock_check, stalled_since: None, retry_at: Duration::ZERO }
     }
 
-    /// Sweeps whenever an action is due, until the server shuts down.
+    /// Sweeps whenever an action is due, until the server shuts down or the store is closed.
     pub async fn run(mut self, mut draining: watch::Receiver<bool>) {
         let mut next = self.clock.now();
         loop {
-            if self.check_clock() >= next || self.stalled_since.is_some() {
-                next = self.sweep_or_retry().await;
+            let now = self.check_clock();
+            let is_due = now >= next || self.stalled_since.is_some();
+            if is_due && self.clock.uptime() >= self.retry_at {
+                let Some(next_sweep) = self.sweep_or_retry().await else { return };
+                next = next_sweep;
                 continue;
             }
-            let next_check = next.min(self.last_clock_check.plus(CLOCK_CHECK_INTERVAL));
+            let pause = if is_due { CLOCK_CHECK_INTERVAL } else { next.duration_since(now) };
             tokio::select! {
-                () = self.clock.sleep_until(next_check) => {}
+                () = self.clock.sleep_until(self.next_clock_check(pause)) => {}
                 () = self.waiters.due_timer.wait_until_brought_forward() => {
                     next = self.waiters.due_timer.next_time().unwrap_or(next).min(next);
                 }
@@ -66,14 +74,15 @@ impl Sweeper {
         }
     }
 
-    async fn sweep_or_retry(&mut self) -> Timestamp {
+    /// Returns the time of the next sweep, or None if the store is closed.
+    async fn sweep_or_retry(&mut self) -> Option<Timestamp> {
         match self.sweep().await {
-            Ok(next) => next.unwrap_or_else(|| self.clock.now().plus(LONGEST_SLEEP)),
+            Ok(next) => Some(next.unwrap_or_else(|| self.clock.now().plus(LONGEST_SLEEP))),
+            Err(Error::Draining) => None,
             Err(error) => {
-                if error != Error::Draining {
-                    tracing::warn!(%error, retry_seconds = RETRY.as_secs(), "sweep failed");
-                }
-                self.clock.now().plus(RETRY)
+                tracing::warn!(%error, retry_seconds = RETRY.as_secs(), "sweep failed");
+                self.retry_at = self.clock.uptime() + RETRY;
+                Some(self.clock.now())
             }
         }
     }
@@ -87,8 +96,9 @@ impl Sweeper {
         let store = self.store.clone();
         loop {
             self.waiters.due_timer.reset();
-            let now = self.check_clock();
+            self.check_clock();
             self.recover_from_stall().await?;
+            let now = self.clock.now();
             let due = self.watch_clock_during(store.read_as_server(move |tx| due::find(tx, now))).await?;
             if due.is_empty() {
                 break;
@@ -101,14 +111,26 @@ impl Sweeper {
         Ok(self.waiters.due_timer.next_time())
     }
 
-    /// Reads the clock and returns the time. Records a stall since the last check.
+    /// Reads the clock and returns the time. Records a stall or a step of the clock since the last check.
     fn check_clock(&mut self) -> Timestamp {
-        let now = self.clock.now();
-        if self.clock.has_stalled(self.last_clock_check, now) {
-            self.stalled_since.get_or_insert(self.last_clock_check);
+        let uptime = self.clock.uptime();
+        let (last_uptime, last_time) = self.last_clock_check;
+        let step = self.clock.step();
+        let is_stepped = step.size() >= SMALLEST_STEP;
+        if !is_stepped && step.size() >= SMALLEST_DIFFERENCE {
+            self.clock.adopt(step);
         }
-        self.last_clock_check = now;
+        if is_stepped || self.clock.has_stalled(last_uptime, uptime) {
+            self.stalled_since.get_or_insert(last_time);
+        }
+        let now = self.clock.now();
+        self.last_clock_check = (uptime, now);
         now
+    }
+
+    /// Returns the uptime of the next clock check: after `pause`, but at most `CLOCK_CHECK_INTERVAL` after the last check.
+    fn next_clock_check(&self, pause: Duration) -> Duration {
+        self.last_clock_check.0 + pause.min(CLOCK_CHECK_INTERVAL)
     }
 
     /// Waits for a future and returns the future's result. Checks the clock every `CLOCK_CHECK_INTERVAL` during the
@@ -116,24 +138,25 @@ impl Sweeper {
     async fn watch_clock_during<T>(&mut self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         loop {
-            let next_check = self.last_clock_check.plus(CLOCK_CHECK_INTERVAL);
             tokio::select! {
                 done = &mut work => return done,
-                () = self.clock.sleep_until(next_check) => {}
+                () = self.clock.sleep_until(self.next_clock_check(CLOCK_CHECK_INTERVAL)) => {}
             }
             self.check_clock();
         }
     }
 
-    /// Extends the leases after a stall, so that the agents can send heartbeats before the leases expire. Fails if the
-    /// store can't be written.
+    /// After a stall or a step of the clock, extends the leases and follows the clock. Fails if the store can't be
+    /// written.
     async fn recover_from_stall(&mut self) -> Result<()> {
-        if let Some(since) = self.stalled_since {
-            let store = self.store.clone();
-            let extended = self.watch_clock_during(extend_live_leases(&store, since)).await?;
-            self.stalled_since = None;
-            tracing::warn!(extended, "stall detected: leases and grace periods extended");
-        }
+        let Some(live_at) = self.stalled_since else { return Ok(()) };
+        let step = Some(self.clock.step()).filter(|step| step.size() >= SMALLEST_STEP).unwrap_or(ClockStep::NONE);
+        let store = self.store.clone();
+        let recovery = store.transact_with(JobOptions::SERVER_FIRST, move |tx| lease::recover(tx, live_at, step));
+        let extended = self.watch_clock_during(recovery).await?;
+        self.stalled_since = None;
+        let step_ms = step.micros() / 1_000;
+        tracing::warn!(extended, step_ms, "stall or clock step detected: leases and grace periods extended");
         Ok(())
     }
 }
@@ -182,18 +205,15 @@ where
     join_all(acts).await.into_iter().collect()
 }
 
-/// Extends the leases and the grace periods that had not ended at the time `live_at`. If the duration of a lease is
-/// shorter than `lease::RECOVERY` (30 s), the extended lease expires one lease duration from now. Other extended leases
-/// expire `lease::RECOVERY` from now, and extended grace periods end `lease::RECOVERY` from now. Returns the number of
-/// extended leases and grace periods.
+/// Extends all leases and grace periods at the start of a server, because agents could not send heartbeats while no
+/// server ran.
 ///
 /// # Errors
 /// Fails if the store can't be written.
-pub async fn extend_live_leases(store: &Store, live_at: Timestamp) -> Result<u64> {
-    store
-        .transact_with(JobOptions::SERVER_FIRST, move |tx| {
-            let now = tx.now();
-            due::recover(tx, live_at, now)
-        })
-        .await
+pub async fn extend_live_leases(store: &Store) -> Result<u64> {
+    let live_at = Timestamp::from_micros(0);
+    store.transact_with(JobOptions::SERVER_FIRST, move |tx| lease::recover(tx, live_at, ClockStep::NONE)).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ mod cli;
 mod cli_people;
 mod cli_watch;
 mod client;
+mod clock;
 mod coordination;
 mod deletion;
 mod event;

@@ -126,7 +126,7 @@ async fn repeated_stale_write_is_rejected_again_and_logged_once() {
 
 #[tokio::test]
 async fn answers_are_kept_for_24_hours() {
-    use runhub_server::housekeeping::{RetentionTimes, clean_up};
+    use runhub_server::housekeeping::{PastTimes, RetentionTimes, clean_up};
     use runhub_server::store::Store;
     let server = TestServer::start().await;
     let clock = server.clock.clone();
@@ -136,11 +136,14 @@ async fn answers_are_kept_for_24_hours() {
     let store = Store::open(&db, std::sync::Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
     let answers = || dump(&db).iter().filter(|row| row.starts_with("requests: ")).count();
     let day = RetentionTimes { requests_for: Duration::from_secs(24 * 3600), events_for: None };
+    let mut past = PastTimes::new(&clock);
     clock.advance(day.requests_for);
-    clean_up(&store, &clock, day).await.unwrap();
+    past.record(&clock, day);
+    clean_up(&store, &past, day).await.unwrap();
     assert_eq!(answers(), 1);
     clock.advance(Duration::from_millis(1));
-    clean_up(&store, &clock, day).await.unwrap();
+    past.record(&clock, day);
+    clean_up(&store, &past, day).await.unwrap();
     assert_eq!(answers(), 0);
     assert!(first.run.is_some());
 }

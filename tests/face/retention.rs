@@ -65,17 +65,20 @@ async fn events_are_removed_after_the_retention_time() {
 
 #[tokio::test]
 async fn no_event_is_removed_without_the_flag() {
-    use runhub_server::housekeeping::{RetentionTimes, clean_up};
+    use runhub_server::housekeeping::{PastTimes, RetentionTimes, clean_up};
     use runhub_server::store::Store;
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
     append(&server.client, &run.id, vec![event("old"); 3]).await;
     let clock = server.clock.clone();
     let folder = server.stop().await;
+    let mut past = PastTimes::new(&clock);
     clock.advance(100_000 * HOUR);
     let path = folder.path().join("runhub.db");
     let store = Store::open(&path, std::sync::Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
-    clean_up(&store, &clock, RetentionTimes { requests_for: HOUR, events_for: None }).await.unwrap();
+    let keep = RetentionTimes { requests_for: HOUR, events_for: None };
+    past.record(&clock, keep);
+    clean_up(&store, &past, keep).await.unwrap();
     drop(store);
     let server = TestServer::start_in(folder, clock).await;
     assert_eq!(log(&server.client, &run.id).await.len(), 4);

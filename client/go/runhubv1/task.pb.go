@@ -403,7 +403,7 @@ type Task struct {
 	// The number of failed or expired attempts after which the task is blocked. The value 0 means no limit.
 	MaxAttempts int32 `protobuf:"varint,13,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
 	// The time before which the task can't be claimed, with microsecond precision. FailTask's `retry_delay` sets a new
-	// time. If `not_before_time` is unset, the claim of the task does not depend on the time.
+	// time, which moves with the server's clock if the clock is set: see TaskService. If `not_before_time` is unset, the claim of the task does not depend on the time.
 	NotBeforeTime *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=not_before_time,json=notBeforeTime,proto3,oneof" json:"not_before_time,omitempty"`
 	// The task's status.
 	Status TaskStatus `protobuf:"varint,15,opt,name=status,proto3,enum=runhub.v1.TaskStatus" json:"status,omitempty"`

@@ -69,9 +69,15 @@ const (
 // status. The holder's report then replaces the attempt's status LEASE_EXPIRED. If the task can be claimed, a heartbeat
 // of the holder resumes the lease.
 //
-// When the server starts, or after the server has stalled for over 1 s, the server extends the leases that were live
-// before the start or the stall. Each of these leases then stays live for at least 30 s or the lease's duration,
+// When the server starts, after the server has stalled for over 1 s, or after the clock was set, the server extends the
+// leases that were live before. Each of these leases then stays live for at least 30 s or the lease's duration,
 // whichever is shorter, so that the holders can report before the leases expire.
+//
+// If the clock of the server's machine is set forward or back by at least 1 s, durations keep their remaining time: the
+// server moves `lease_expire_time`, the `not_before_time` of a `retry_delay`, the `expire_time` of an approval's `ttl`
+// and the end of a grace period together with the clock, without an event and without a new revision. Times that a
+// caller passed as times do not move. The maximum time of a call with `wait` does not depend on the clock. If the clock
+// is set forward while no server runs, the time counts as passed.
 type TaskServiceClient interface {
 	// Appends tasks to the plan of a run, in the order of the request. The call adds either all of the tasks or none. A
 	// request without tasks changes nothing.
@@ -507,9 +513,15 @@ func (c *taskServiceClient) ExplainTask(ctx context.Context, in *ExplainTaskRequ
 // status. The holder's report then replaces the attempt's status LEASE_EXPIRED. If the task can be claimed, a heartbeat
 // of the holder resumes the lease.
 //
-// When the server starts, or after the server has stalled for over 1 s, the server extends the leases that were live
-// before the start or the stall. Each of these leases then stays live for at least 30 s or the lease's duration,
+// When the server starts, after the server has stalled for over 1 s, or after the clock was set, the server extends the
+// leases that were live before. Each of these leases then stays live for at least 30 s or the lease's duration,
 // whichever is shorter, so that the holders can report before the leases expire.
+//
+// If the clock of the server's machine is set forward or back by at least 1 s, durations keep their remaining time: the
+// server moves `lease_expire_time`, the `not_before_time` of a `retry_delay`, the `expire_time` of an approval's `ttl`
+// and the end of a grace period together with the clock, without an event and without a new revision. Times that a
+// caller passed as times do not move. The maximum time of a call with `wait` does not depend on the clock. If the clock
+// is set forward while no server runs, the time counts as passed.
 type TaskServiceServer interface {
 	// Appends tasks to the plan of a run, in the order of the request. The call adds either all of the tasks or none. A
 	// request without tasks changes nothing.

@@ -20,6 +20,7 @@ pub fn request(tx: &mut dyn Tx, request: &ApprovalRequest) -> Result<Approval> {
         subject_digest: request.subject_digest.clone(),
         on_expiry: request.on_expiry,
         expire_time: request.expire_time.or(request.ttl.map(|ttl| now.plus(ttl))),
+        has_ttl: request.ttl.is_some(),
         ..new_approval(tx, run.key, &request.run_id, request.task_id.as_deref())?
     };
     add(tx, &approval, &system_event::approval_requested(&approval))?;

@@ -1,4 +1,4 @@
-//! This module extends leases on heartbeats, and expires leases without heartbeats.
+//! This module extends leases on heartbeats, expires leases without heartbeats, and extends leases after a stall.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::domain::lease::{Lease, LeaseState};
 use crate::domain::run::RunStatus;
 use crate::domain::system_event;
 use crate::domain::task::Task;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{ClockStep, Timestamp};
 use crate::error::Result;
 use crate::store::runs::StatusAndGrace;
-use crate::store::{Signal, Tx, attempts, events, runs, tasks};
+use crate::store::{Signal, Tx, attempts, due, events, runs, tasks};
 
 /// A Heartbeat call, which contains heartbeats for one or more leases.
 #[derive(Debug, Clone)]
@@ -129,4 +129,16 @@ pub fn expire(tx: &mut dyn Tx, task_key: Key, read_at: Timestamp) -> Result<Opti
         cancel::finish_if_idle(tx, task.run_key)?;
     }
     Ok(Some(task))
+}
+
+/// Extends the leases and the grace periods that had not ended at `live_at`, as `due::recover` does, so that the agents
+/// can send heartbeats before the leases expire. Returns the number of extended leases and grace periods. If the clock
+/// was set by `step`, the function first moves the ends of all durations and changes the time of the server.
+pub fn recover(tx: &mut dyn Tx, live_at: Timestamp, step: ClockStep) -> Result<u64> {
+    if step != ClockStep::NONE {
+        tx.step_clock(step)?;
+        due::move_durations(tx, step)?;
+    }
+    let now = tx.now();
+    due::recover(tx, live_at.after_step(step), now)
 }

@@ -27,6 +27,7 @@ use crate::domain::event::{EventDraft, EventFilter};
 use crate::domain::json::Json;
 use crate::domain::run::{Run, RunDraft};
 use crate::domain::task::{Caller, EndStatus, Ending, Task, TaskDraft, TaskSpec, TaskStatus};
+use crate::domain::time::ClockStep;
 use crate::error::Result;
 use crate::store::events::Scan;
 use crate::store::requests::{self, StoredAnswer};
@@ -37,7 +38,7 @@ const PAGE: Limit = Limit { rows: 10, bytes: 10_000 };
 #[test]
 fn every_statement_finds_its_rows_by_an_index() {
     let folder = tempfile::tempdir().unwrap();
-    let plans = query_plans::explain(&folder.path().join("db"), &SystemClock, |tx| {
+    let plans = query_plans::explain(&folder.path().join("db"), &SystemClock::new(), |tx| {
         let run = new_run(tx)?;
         run_task_actions(tx, &run)?;
         run_record_actions(tx, &run)?;
@@ -262,11 +263,11 @@ fn run_read_actions(tx: &mut dyn Tx, run: &Run) -> Result<()> {
 
 /// Runs the statements of the sweeper and of retention.
 fn run_sweep_actions(tx: &mut dyn Tx, run: &Run) -> Result<()> {
-    let now = SystemClock.now();
+    let now = SystemClock::new().now();
     due::find(tx, now)?;
     due::next_due_time(tx)?;
     claim_index::end_delays(tx)?;
-    due::recover(tx, now, now)?;
+    lease::recover(tx, now, ClockStep::between(now, now.plus(Duration::from_secs(3_600))))?;
     let index = ClaimIndex::default();
     load(tx, &index)?;
     let held = claim_next(tx, Some(run), &index)?;

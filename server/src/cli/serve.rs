@@ -101,7 +101,7 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
         max_spool_files,
     };
     let db = config.db.display().to_string();
-    let server = Server::bind(config, Arc::new(SystemClock)).await;
+    let server = Server::bind(config, Arc::new(SystemClock::new())).await;
     let server = server.map_err(|error| {
         tracing::error!(%error, db, "start refused");
         Failure::failed(error.to_string())

@@ -71,6 +71,9 @@ pub struct Approval {
     pub subject_digest: String,
     pub on_expiry: ExpiryPolicy,
     pub expire_time: Option<Timestamp>,
+    /// If the server computed `expire_time` from the `ttl` of the request, the value is true. If the clock is set, such a
+    /// time moves with the clock, so that the ttl keeps its duration.
+    pub has_ttl: bool,
     /// Whether the server has applied the `on_expiry` policy to this approval.
     pub has_expired: bool,
     /// The time at which the approval was decided, expired with a verdict, or was cancelled. While the approval is
@@ -139,6 +142,7 @@ impl Approval {
             subject_digest: String::new(),
             on_expiry: ExpiryPolicy::Reject,
             expire_time: None,
+            has_ttl: false,
             has_expired: false,
             decide_time: None,
             consume_time: None,

@@ -49,6 +49,9 @@ pub struct Task {
     /// If `not_before_time` has delayed the task and the server has not ended the delay yet, the value is true. The
     /// server ends the delay once, so a clock that is set back does not delay the task again.
     pub is_delayed: bool,
+    /// If the server computed `not_before_time` from a `retry_delay`, the value is true. If the clock is set, such a time
+    /// moves with the clock, so that the delay keeps its duration.
+    pub has_retry_delay: bool,
     pub attempt_count: i32,
     pub failure_count: i32,
     pub implementation_summary: Option<String>,
@@ -208,6 +211,7 @@ impl Task {
             run_id: run.id.clone(),
             ordinal,
             is_delayed: spec.has_future_not_before_time(now),
+            has_retry_delay: false,
             spec,
             depends_on: Vec::new(),
             path_set_key: None,
@@ -285,6 +289,7 @@ impl Task {
         if let Some(delay) = ending.retry_delay {
             next.spec.not_before_time = Some(now.plus(delay));
             next.is_delayed = next.spec.has_future_not_before_time(now);
+            next.has_retry_delay = true;
         }
         Ok(next)
     }

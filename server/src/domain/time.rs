@@ -1,4 +1,5 @@
-//! This module defines `Timestamp`, a point in time, and the conversions from and to other formats of a time.
+//! This module defines `Timestamp`, a point in time, the conversions from and to other formats of a time, and
+//! `ClockStep`, the change of a clock that was set.
 
 /// Represents a point in time, in microseconds since the Unix epoch. SQLite and PostgreSQL both store microseconds
 /// exactly.
@@ -55,6 +56,40 @@ impl Timestamp {
     pub fn subtract_duration(self, duration: std::time::Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
+
+    /// Returns the time that a clock shows after `step`, if the clock would show this time without the step.
+    pub fn after_step(self, step: ClockStep) -> Self {
+        Self(self.0.saturating_add(step.0))
+    }
+}
+
+/// Represents the change of a clock that was set, in microseconds. If the clock was set back, the number is negative.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClockStep(i64);
+
+impl ClockStep {
+    /// The clock was not set.
+    pub const NONE: Self = Self(0);
+
+    /// Returns the step of a clock that showed `before` and was then set to `after`.
+    pub fn between(before: Timestamp, after: Timestamp) -> Self {
+        Self(after.0.saturating_sub(before.0))
+    }
+
+    /// Returns the step in microseconds.
+    pub fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// Returns the duration by which the clock was set forward or back.
+    pub fn size(self) -> std::time::Duration {
+        std::time::Duration::from_micros(self.0.unsigned_abs())
+    }
+
+    /// Returns the step that has the same effect as this step followed by `next`.
+    pub fn then(self, next: Self) -> Self {
+        Self(self.0.saturating_add(next.0))
+    }
 }
 
 #[cfg(test)]
@@ -65,6 +100,15 @@ mod tests {
     fn time_before_1970_keeps_its_fraction() {
         let time = Timestamp::from_seconds_and_nanos(-1, 500_000_999).unwrap();
         assert_eq!(time.seconds_and_nanos(), (-1, 500_000_000));
+    }
+
+    #[test]
+    fn step_moves_a_time_forward_or_back() {
+        let (early, late) = (Timestamp::from_micros(5), Timestamp::from_micros(8));
+        let back = ClockStep::between(late, early);
+        assert_eq!((back.micros(), back.size().as_micros()), (-3, 3));
+        assert_eq!(late.after_step(back), early);
+        assert_eq!(back.then(ClockStep::between(early, late)), ClockStep::NONE);
     }
 
     #[test]

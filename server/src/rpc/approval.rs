@@ -123,7 +123,7 @@ impl Hub {
     /// the server shuts down.
     async fn wait_for_decision(&self, id: String, wait: Duration) -> Result<Approval> {
         let get = |id: String| move |tx: &mut dyn Tx| approvals::get(tx, &id);
-        let end = self.clock.now().plus(wait);
+        let end = self.clock.uptime() + wait;
         let key = self.store.read(get(id.clone())).await?.key;
         let waiter = self.waiters.approvals.register(key);
         let mut draining = self.draining.clone();
@@ -132,7 +132,7 @@ impl Hub {
             // after the read.
             let notified = waiter.notified();
             let approval = self.store.read_exempt(get(id.clone())).await?;
-            if approval.verdict != ApprovalVerdict::Pending || self.clock.now() >= end {
+            if approval.verdict != ApprovalVerdict::Pending || self.clock.uptime() >= end {
                 return Ok(approval);
             }
             tokio::select! {

@@ -74,7 +74,7 @@ impl Hub {
         request: &ClaimRequest,
         wait: Duration,
     ) -> Result<v1::ClaimTaskResponse, Status> {
-        let end = self.clock.now().plus(wait);
+        let end = self.clock.uptime() + wait;
         // Exempt the call from the limits of the writer's queue, because a call that has already waited must not be
         // refused under load.
         let call = call.exempt();
@@ -101,7 +101,7 @@ impl Hub {
             if let Some(wakeup) = wakeup.take() {
                 wakeup.report_no_task();
             }
-            if self.clock.now() >= end {
+            if self.clock.uptime() >= end {
                 return Ok(response);
             }
             tokio::select! {

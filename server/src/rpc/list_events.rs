@@ -73,7 +73,7 @@ impl Hub {
     }
 
     async fn wait_for_events(&self, mut list: ListEvents, mut after: i64) -> Result<v1::ListEventsResponse> {
-        let end = self.clock.now().plus(list.wait);
+        let end = self.clock.uptime() + list.wait;
         let mut waiter = self.tail.register(list.query.run_id.clone());
         let mut draining = self.draining.clone();
         loop {
@@ -82,7 +82,7 @@ impl Hub {
             let (scan, last) = self.store.read_exempt(move |tx| log::start_list(tx, &query)).await?;
             let answer = self.scan_list(&list, scan, last).await?;
             after = answer.next_position;
-            if !answer.events.is_empty() || !list.can_wait(after) || self.clock.now() >= end {
+            if !answer.events.is_empty() || !list.can_wait(after) || self.clock.uptime() >= end {
                 return Ok(answer);
             }
             tokio::select! {

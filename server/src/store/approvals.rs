@@ -10,7 +10,7 @@ use crate::error::{Error, Resource, Result};
 table! {
     approvals a, approval: Approval;
     fixed {
-        key, id, run_key, task_key, title, payload, requested_by, subject_digest, on_expiry, expire_time, create_time,
+        key, id, run_key, task_key, title, payload, requested_by, subject_digest, on_expiry, expire_time, has_ttl, create_time,
     }
     saved { source, verdict, rationale, has_expired, decide_time, consume_time, revision }
     joined "JOIN live_runs r ON r.key = a.run_key LEFT JOIN tasks t ON t.key = a.task_key" { run_id: "r.id", task_id: "t.id" }

@@ -1,8 +1,9 @@
 //! This module reads and writes the table `counters`. The only row of the table stores the last assigned position, key
-//! and claim version, the newest removed position, and the log_id of the database.
+//! and claim version, the newest removed position, the time of the newest commit, and the log_id of the database.
 
 use super::session::LastAssigned;
 use super::{Tx, first, params};
+use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 
 /// Holds the last assigned numbers and the log_id from the only row of the table `counters`.
@@ -10,6 +11,8 @@ use crate::error::{Error, Result};
 pub(super) struct Counters {
     /// Last numbers that a committed transaction has assigned.
     pub last_assigned: LastAssigned,
+    /// Time of the newest commit, or the Unix epoch if no version of the server has stored the time.
+    pub last_commit_time: Timestamp,
     /// Identifier of the database. A cursor is valid only for one log_id.
     pub log_id: String,
 }
@@ -26,16 +29,17 @@ pub(super) fn load_or_create(tx: &mut dyn Tx) -> Result<Counters> {
 
 /// Returns the row of the table `counters`, or None if the database is new.
 pub(super) fn load(tx: &mut dyn Tx) -> Result<Option<Counters>> {
-    first(tx, "SELECT last_position, last_key, claim_version, log_id FROM counters", &[], |row| {
+    let sql = "SELECT last_position, last_key, claim_version, last_commit_time, log_id FROM counters";
+    first(tx, sql, &[], |row| {
         let last_assigned = LastAssigned { position: row.take()?, key: row.take()?, claim_version: row.take()? };
-        Ok(Counters { last_assigned, log_id: row.take()? })
+        Ok(Counters { last_assigned, last_commit_time: row.take()?, log_id: row.take()? })
     })
 }
 
-/// Stores the last assigned numbers.
+/// Stores the last assigned numbers and the time of the commit.
 pub(super) fn save(tx: &mut dyn Tx, last_assigned: LastAssigned) -> Result<()> {
-    let sql = "UPDATE counters SET last_position = $1, last_key = $2, claim_version = $3";
-    tx.write(sql, params![last_assigned.position, last_assigned.key, last_assigned.claim_version])
+    let sql = "UPDATE counters SET last_position = $1, last_key = $2, claim_version = $3, last_commit_time = $4";
+    tx.write(sql, params![last_assigned.position, last_assigned.key, last_assigned.claim_version, tx.now()])
 }
 
 /// Returns the claim version of the newest committed change that can affect which tasks are claimable.

@@ -7,7 +7,7 @@ use super::names::{delayed, run_status, task_status, verdict};
 use super::{Tx, all, first, params, row_limit};
 use crate::domain::Key;
 use crate::domain::lease;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{ClockStep, Timestamp};
 use crate::error::Result;
 
 /// Expands to the condition of the partial index `tasks_by_lease_end`.
@@ -147,6 +147,36 @@ pub fn next_due_time(tx: &mut dyn Tx) -> Result<Option<Timestamp>> {
         next_delay_end(tx)?,
     ];
     Ok(times.into_iter().flatten().min())
+}
+
+/// Moves the ends of the leases, grace periods, retry delays and ttls by a step of the clock, so that each of them keeps
+/// its remaining time. Times that callers passed as times do not move.
+pub fn move_durations(tx: &mut dyn Tx, step: ClockStep) -> Result<()> {
+    let leases = concat!(
+        "UPDATE tasks SET lease_expire_time = lease_expire_time + $1 WHERE ",
+        leased!(),
+        " AND lease_expire_time IS NOT NULL"
+    );
+    let graces = concat!(
+        "UPDATE runs SET grace_end_time = grace_end_time + $1 WHERE ",
+        in_grace!(),
+        " AND grace_end_time IS NOT NULL"
+    );
+    let retries = concat!(
+        "UPDATE tasks SET not_before_time = not_before_time + $1 WHERE ",
+        delayed!(),
+        " AND not_before_time IS NOT NULL AND has_retry_delay = 1"
+    );
+    let approvals = concat!(
+        "UPDATE approvals SET expire_time = expire_time + $1 WHERE ",
+        undecided!(),
+        " AND expire_time IS NOT NULL AND has_ttl = 1"
+    );
+    for sql in [leases, graces, retries, approvals] {
+        tx.write(sql, params![step.micros()])?;
+    }
+    // Cached results of claims are valid until the next delayed task is due, and that time may have moved.
+    tx.next_claim_version().map(drop)
 }
 
 /// Extends the leases and grace periods that were live at `live_at`, so that lease holders can report after a server

@@ -1,11 +1,14 @@
 //! This module lets tests inject faults into the database session of the writer.
 
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 
 use super::session::{BodyEffects, CommitOutcome, LastAssigned, WriteDatabase, WriteSession};
-use super::{RowHandler, Signal, SqlValue, Transaction, Tx};
+use super::{Listener, RowHandler, Signal, SqlValue, Store, Transaction, Tx};
+use crate::clock::Clock;
 use crate::domain::Key;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{ClockStep, Timestamp};
 use crate::error::{Error, Result};
 
 /// Specifies how the test database fails. The failure lasts until a test sets another fault or clears the fault.
@@ -49,6 +52,8 @@ struct Steps {
 pub struct Faults {
     fault: Arc<Mutex<Option<Fault>>>,
     steps: Arc<Mutex<Steps>>,
+    /// Number of statements that the fault `Broken` has failed.
+    failures: Arc<AtomicUsize>,
 }
 
 impl Faults {
@@ -72,6 +77,11 @@ impl Faults {
         std::mem::take(&mut self.lock_steps().taken)
     }
 
+    /// Returns the number of statements that the fault `Broken` has failed.
+    pub fn failures(&self) -> usize {
+        self.failures.load(Ordering::Relaxed)
+    }
+
     fn lock_steps(&self) -> MutexGuard<'_, Steps> {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,10 +93,21 @@ impl Faults {
     /// Returns an error if the current fault makes every statement fail.
     fn check_statement(&self) -> Result<()> {
         match self.get() {
-            Some(Fault::Broken) => Err(broken_database_error()),
+            Some(Fault::Broken) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                Err(broken_database_error())
+            }
             _ => Ok(()),
         }
     }
+}
+
+/// Opens a database whose writer can fail. Returns the store and the `Faults` that control the writer.
+pub fn open(path: &Path, clock: Arc<dyn Clock>, listener: Listener) -> (Store, Faults) {
+    let faults = Faults::default();
+    let wrapped = faults.clone();
+    let store = Store::open_with(path, clock, listener, |database| FaultyDatabase::new(database, wrapped)).unwrap();
+    (store, faults)
 }
 
 /// Returns the error that the faults `FullDisk` and `FullDiskAtCommit` cause.
@@ -215,6 +236,10 @@ impl FaultyTx<'_> {
 impl Tx for FaultyTx<'_> {
     fn now(&self) -> Timestamp {
         self.tx.now()
+    }
+
+    fn step_clock(&mut self, step: ClockStep) -> Result<()> {
+        self.tx.step_clock(step)
     }
 
     fn new_id(&self) -> String {

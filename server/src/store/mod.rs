@@ -29,7 +29,7 @@ pub mod dependencies;
 pub mod due;
 pub mod events;
 #[cfg(test)]
-mod faulty;
+pub mod faulty;
 pub mod imports;
 pub mod many_tasks;
 mod names;

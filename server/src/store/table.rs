@@ -227,7 +227,7 @@ mod tests {
     use std::cell::RefCell;
 
     use crate::domain::Key;
-    use crate::domain::time::Timestamp;
+    use crate::domain::time::{ClockStep, Timestamp};
     use crate::error::Result;
     use crate::store::{Columns, RowHandler, Signal, SqlValue, Transaction, Tx};
 
@@ -286,6 +286,10 @@ mod tests {
     impl Tx for Recorder {
         fn now(&self) -> Timestamp {
             Timestamp::from_micros(0)
+        }
+
+        fn step_clock(&mut self, _step: ClockStep) -> Result<()> {
+            Ok(())
         }
 
         fn new_id(&self) -> String {

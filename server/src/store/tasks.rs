@@ -30,7 +30,7 @@ table! {
     }
     saved {
         status, attempt_count, failure_count, implementation_summary, blocker_signature, agent_id, revision,
-        update_time, is_delayed,
+        update_time, is_delayed, has_retry_delay,
         not_before_time = task.spec.not_before_time,
         lease_token = find_lease_token(task),
         lease_duration = task.lease.as_ref().map(|lease| lease.duration),
@@ -40,8 +40,8 @@ table! {
     joined "JOIN live_runs r ON r.key = t.run_key" { run_id: "r.id" }
     read {
         key, id, run_key, run_id, ordinal, depends_on, path_set_key, capability_set_key, status, is_delayed,
-        attempt_count, failure_count, implementation_summary, blocker_signature, agent_id, open_dependencies,
-        plan_version, revision, create_time, update_time,
+        has_retry_delay, attempt_count, failure_count, implementation_summary, blocker_signature, agent_id,
+        open_dependencies, plan_version, revision, create_time, update_time,
         spec: TaskSpec {
             title, objective, acceptance_criteria, verification_steps, allowed_paths, required_capabilities, priority,
             labels, max_attempts, not_before_time,

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use super::{Columns, Signal, SqlValue};
 use crate::domain::Key;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{ClockStep, Timestamp};
 use crate::error::Result;
 
 /// Converts values to the parameters `$1`, `$2` … of a statement.
@@ -18,8 +18,11 @@ pub(crate) use params;
 ///
 /// SQL text has the type `&'static str`, so that no code can build a statement from values.
 pub trait Tx {
-    /// Returns the time at which the transaction body started. The time stays unchanged while the body runs.
+    /// Returns the time at which the transaction body started. Only `step_clock` changes the time while the body runs.
     fn now(&self) -> Timestamp;
+    /// Changes the time of the server by `step`, for the rest of this transaction body and, after the commit of the
+    /// transaction, for the server. Fails if the transaction only reads.
+    fn step_clock(&mut self, step: ClockStep) -> Result<()>;
     /// Returns a new public id.
     fn new_id(&self) -> String;
     /// Returns a new lease token.

@@ -81,7 +81,7 @@ impl Fixture {
     /// Returns a store with one run, and a tail that stays empty until the test calls `follow_log`.
     async fn with_tail(tail: Tail<i64>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("db"), Arc::new(SystemClock), Box::new(|_| {})).unwrap();
+        let store = Store::open(&folder.path().join("db"), Arc::new(SystemClock::new()), Box::new(|_| {})).unwrap();
         let run_draft = || RunDraft { goal: "g".into(), repo_path: "r".into(), labels: Default::default() };
         let insert = move |tx: &mut dyn Tx| {
             let run = Run::new(1_000, "run".to_owned(), run_draft(), tx.now());

@@ -39,7 +39,7 @@ struct TargetArgs {
 
 impl TargetArgs {
     fn open(&self) -> Result<Store, Failure> {
-        Store::open(&self.db, Arc::new(SystemClock), Box::new(|_| {}))
+        Store::open(&self.db, Arc::new(SystemClock::new()), Box::new(|_| {}))
             .map_err(|error| Failure::failed(error.to_string()))
     }
 }

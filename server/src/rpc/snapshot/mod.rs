@@ -166,7 +166,7 @@ mod tests {
     #[tokio::test]
     async fn snapshot_that_is_not_read_in_time_fails() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("db"), Arc::new(SystemClock), Box::new(|_| {})).unwrap();
+        let store = Store::open(&folder.path().join("db"), Arc::new(SystemClock::new()), Box::new(|_| {})).unwrap();
         let add_run = |tx: &mut dyn Tx| {
             // The run fills the first part.
             let draft =

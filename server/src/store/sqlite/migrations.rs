@@ -21,7 +21,8 @@ fn build_migrations() -> Migrations<'static> {
         M::up(include_str!("../../../migrations/sqlite/0004_paused_runs.sql")),
         M::up(include_str!("../../../migrations/sqlite/0005_claim_order.sql")),
         M::up(include_str!("../../../migrations/sqlite/0006_task_classes.sql")),
-        M::up_with_hook(include_str!("../../../migrations/sqlite/0007_deleted_runs.sql"), insert_missing_sets),
+        M::up(include_str!("../../../migrations/sqlite/0007_deleted_runs.sql")),
+        M::up_with_hook(include_str!("../../../migrations/sqlite/0008_clock_steps.sql"), insert_missing_sets),
     ])
 }
 
@@ -41,9 +42,10 @@ pub fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
 fn insert_missing_sets(migration: &Transaction) -> HookResult {
     let failed = |cause: Error| HookError::Hook(cause.to_string());
     let ids = IdGenerator::new();
-    let mut reading = SqliteTx::new(&**migration, &SystemClock, &ids, None);
+    let clock = SystemClock::new();
+    let mut reading = SqliteTx::new(&**migration, &clock, &ids, None);
     let Some(counters) = counters::load(&mut reading).map_err(failed)? else { return Ok(()) };
-    let mut tx = SqliteTx::new(&**migration, &SystemClock, &ids, Some(counters.last_assigned));
+    let mut tx = SqliteTx::new(&**migration, &clock, &ids, Some(counters.last_assigned));
     path_sets::insert_missing(&mut tx).map_err(failed)?;
     capability_sets::insert_missing(&mut tx).map_err(failed)?;
     let last_assigned = tx.last_assigned().unwrap_or(counters.last_assigned);
@@ -83,7 +85,7 @@ mod tests {
         )
         .unwrap();
         drop(conn);
-        let store = Store::open(&path, Arc::new(SystemClock), Box::new(|_| {})).unwrap();
+        let store = Store::open(&path, Arc::new(SystemClock::new()), Box::new(|_| {})).unwrap();
         let (held, next) = store.read(|tx| Ok((tasks::get(tx, "held")?, tasks::get(tx, "next")?))).await.unwrap();
         assert_eq!(held.lease.map(|lease| lease.duration), Some(Duration::from_secs(600)));
         assert_eq!((held.path_set_key, next.path_set_key), (Some(8), Some(9)));

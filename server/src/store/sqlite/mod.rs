@@ -21,9 +21,11 @@ use rusqlite::{Connection, OpenFlags};
 pub(super) use self::readers::Readers;
 pub(super) use self::session::SqliteWriter;
 use self::tx::SqliteTx;
-use super::counters;
+use super::counters::Counters;
 use super::session::LastAssigned;
+use super::{counters, due, path_sets};
 use crate::clock::{Clock, IdGenerator};
+use crate::domain::time::ClockStep;
 use crate::error::Error;
 
 /// Oldest accepted version number of SQLite (3.51.3). Earlier versions can lose a commit that runs at the same time as
@@ -85,11 +87,35 @@ pub(super) fn open(path: &Path, clock: &Arc<dyn Clock>) -> Result<Database, Open
     let conn = open_writer(path)?;
     let ids = IdGenerator::new();
     let mut tx = SqliteTx::new(&conn, clock.as_ref(), &ids, None);
-    let counters = counters::load_or_create(&mut tx).map_err(|cause| OpenError::unreadable(path, cause))?;
-    crate::store::path_sets::remove_unused(&mut tx).map_err(|cause| OpenError::unreadable(path, cause))?;
+    let unreadable = |cause: Error| OpenError::unreadable(path, cause);
+    let mut counters = counters::load_or_create(&mut tx).map_err(unreadable)?;
+    path_sets::remove_unused(&mut tx).map_err(unreadable)?;
+    follow_clock_set_back(&conn, clock.as_ref(), &ids, &mut counters).map_err(unreadable)?;
     let readers = Readers::open(path, Arc::clone(clock))?;
     let writer = SqliteWriter::new(conn, Arc::clone(clock), ids, counters.last_assigned);
     Ok(Database { writer, readers, last_assigned: counters.last_assigned, log_id: counters.log_id, lock })
+}
+
+/// Moves the ends of all durations if the clock was set back while no server ran. Otherwise a lease or a retry delay
+/// would last longer by the step. If the clock was set forward, the time counts as passed.
+fn follow_clock_set_back(
+    conn: &Connection,
+    clock: &dyn Clock,
+    ids: &IdGenerator,
+    counters: &mut Counters,
+) -> Result<(), Error> {
+    let step = ClockStep::between(counters.last_commit_time, clock.now());
+    if step >= ClockStep::NONE {
+        return Ok(());
+    }
+    let transaction = conn.unchecked_transaction().map_err(sql_error)?;
+    let mut tx = SqliteTx::new(conn, clock, ids, Some(counters.last_assigned));
+    due::move_durations(&mut tx, step)?;
+    counters.last_assigned = tx.last_assigned().unwrap_or(counters.last_assigned);
+    counters::save(&mut tx, counters.last_assigned)?;
+    transaction.commit().map_err(sql_error)?;
+    tracing::warn!(step_seconds = step.size().as_secs(), "the clock was set back while no server ran");
+    Ok(())
 }
 
 /// Locks the file `PATH.lock` and returns the handle of the lock file. Fails with `InUse` if another process holds the

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::{SqliteTx, open_writer};
 use crate::clock::{Clock, IdGenerator};
 use crate::domain::Key;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{ClockStep, Timestamp};
 use crate::error::{Error, Result};
 use crate::store::{RowHandler, Signal, SqlValue, Transaction, Tx, counters};
 
@@ -133,6 +133,10 @@ impl ExplainingTx<'_> {
 impl Tx for ExplainingTx<'_> {
     fn now(&self) -> Timestamp {
         self.tx.now()
+    }
+
+    fn step_clock(&mut self, step: ClockStep) -> Result<()> {
+        self.tx.step_clock(step)
     }
 
     fn new_id(&self) -> String {

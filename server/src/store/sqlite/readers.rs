@@ -123,7 +123,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
         drop(super::super::open_writer(&path).unwrap());
-        let readers = Readers::open(&path, Arc::new(SystemClock)).unwrap();
+        let readers = Readers::open(&path, Arc::new(SystemClock::new())).unwrap();
         let gate = Arc::new(Barrier::new(READERS as usize + 1));
         let running = (0..READERS).map(|_| {
             let gate = Arc::clone(&gate);

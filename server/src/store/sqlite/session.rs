@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use super::statements::{KeptStatements, Statements};
 use super::{SqliteTx, checkpoint, sql_error};
 use crate::clock::{Clock, IdGenerator};
+use crate::domain::time::ClockStep;
 use crate::error::Result;
 use crate::store::session::{BodyEffects, CommitOutcome, LastAssigned, WriteDatabase, WriteSession};
 use crate::store::{Transaction, Tx, counters};
@@ -38,6 +39,7 @@ impl WriteDatabase for SqliteWriter {
             ids: &self.ids,
             committed: self.last_assigned,
             transaction: Transaction::default(),
+            clock_step: ClockStep::NONE,
         }
     }
 }
@@ -53,12 +55,14 @@ pub(in crate::store) struct SqliteSession<'a> {
     committed: LastAssigned,
     /// The newest transaction of this session.
     transaction: Transaction,
+    /// The step of the clock that the bodies of the open transaction have requested.
+    clock_step: ClockStep,
 }
 
 impl SqliteSession<'_> {
     fn create_tx(&self, last_assigned: LastAssigned) -> SqliteTx<'_> {
         let tx = SqliteTx::new(&self.statements, self.clock, self.ids, Some(last_assigned));
-        tx.in_transaction(self.transaction)
+        tx.in_transaction(self.transaction, self.clock_step)
     }
 
     fn run_sql(&self, sql: &'static str) -> Result<()> {
@@ -83,8 +87,11 @@ impl WriteSession for SqliteSession<'_> {
     fn run(&mut self, last_assigned: LastAssigned, body: impl FnOnce(&mut dyn Tx) -> bool) -> BodyEffects {
         let mut tx = self.create_tx(last_assigned);
         let is_done = body(&mut tx);
+        let clock_step = if is_done { tx.clock_step() } else { ClockStep::NONE };
         let last_assigned = tx.last_assigned().unwrap_or(last_assigned);
-        BodyEffects { is_done, last_assigned, has_written: tx.has_written(), signals: tx.into_signals() }
+        let effects = BodyEffects { is_done, last_assigned, has_written: tx.has_written(), signals: tx.into_signals() };
+        self.clock_step = self.clock_step.then(clock_step);
+        effects
     }
 
     fn set_savepoint(&mut self) -> Result<()> {
@@ -109,6 +116,7 @@ impl WriteSession for SqliteSession<'_> {
         match self.try_commit(last_assigned, has_written) {
             Ok(()) => {
                 self.committed = last_assigned;
+                self.clock.adopt(std::mem::take(&mut self.clock_step));
                 CommitOutcome::Committed
             }
             Err(error) => CommitOutcome::Failed(error),
@@ -117,6 +125,7 @@ impl WriteSession for SqliteSession<'_> {
 
     fn rollback(&mut self) {
         self.transaction.rollbacks += 1;
+        self.clock_step = ClockStep::NONE;
         if self.can_commit() {
             // Ignore the error, because the next BEGIN reports a failed rollback.
             let _ = self.run_sql("ROLLBACK");

@@ -7,7 +7,7 @@ use super::sql_error;
 use super::statements::Statements;
 use crate::clock::{self, Clock, IdGenerator};
 use crate::domain::Key;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{ClockStep, Timestamp};
 use crate::error::{Error, Result};
 use crate::store::session::LastAssigned;
 use crate::store::{Columns, Row, RowHandler, Signal, SqlValue, Transaction, Tx, counters};
@@ -17,6 +17,8 @@ use crate::store::{Columns, Row, RowHandler, Signal, SqlValue, Transaction, Tx, 
 pub(super) struct SqliteTx<'a> {
     statements: &'a dyn Statements,
     now: Timestamp,
+    /// The step of the clock that the transaction body has requested.
+    clock_step: ClockStep,
     ids: &'a IdGenerator,
     /// Last assigned numbers. If the transaction only reads, the value is None.
     last_assigned: Option<LastAssigned>,
@@ -38,6 +40,7 @@ impl<'a> SqliteTx<'a> {
         Self {
             statements,
             now,
+            clock_step: ClockStep::NONE,
             ids,
             last_assigned,
             transaction: Transaction::default(),
@@ -46,9 +49,15 @@ impl<'a> SqliteTx<'a> {
         }
     }
 
-    /// Returns the `Tx` as a part of the writer's transaction `transaction`.
-    pub fn in_transaction(self, transaction: Transaction) -> Self {
-        Self { transaction, ..self }
+    /// Returns the `Tx` as a part of the writer's transaction `transaction`, in which earlier bodies have stepped the
+    /// clock by `clock_step`.
+    pub fn in_transaction(self, transaction: Transaction, clock_step: ClockStep) -> Self {
+        Self { transaction, now: self.now.after_step(clock_step), ..self }
+    }
+
+    /// Returns the step of the clock that the transaction body has requested.
+    pub fn clock_step(&self) -> ClockStep {
+        self.clock_step
     }
 
     /// Returns the last assigned numbers, or None if the transaction only reads.
@@ -64,13 +73,20 @@ impl<'a> SqliteTx<'a> {
     fn require_last_assigned(&mut self) -> Result<&mut LastAssigned> {
         self.last_assigned
             .as_mut()
-            .ok_or_else(|| Error::internal("a read transaction can't insert rows: call `Store::transact` instead"))
+            .ok_or_else(|| Error::internal("a read transaction can't write: call `Store::transact` instead"))
     }
 }
 
 impl Tx for SqliteTx<'_> {
     fn now(&self) -> Timestamp {
         self.now
+    }
+
+    fn step_clock(&mut self, step: ClockStep) -> Result<()> {
+        self.require_last_assigned()?;
+        self.now = self.now.after_step(step);
+        self.clock_step = self.clock_step.then(step);
+        Ok(())
     }
 
     fn new_id(&self) -> String {

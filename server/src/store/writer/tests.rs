@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::store::{OpenError, Signal, Store, Tx, imports, runs};
 
 fn open(folder: &TempDir) -> Store {
-    Store::open(&folder.path().join("db"), Arc::new(SystemClock), Box::new(|_| {})).unwrap()
+    Store::open(&folder.path().join("db"), Arc::new(SystemClock::new()), Box::new(|_| {})).unwrap()
 }
 
 /// Returns the error with which the transaction bodies in these tests fail.
@@ -223,7 +223,7 @@ async fn dropped_store_ends_writer_thread() {
         let received = Arc::clone(&received);
         Box::new(move |_: &[Signal]| drop(Arc::clone(&received)))
     };
-    drop(Store::open(&folder.path().join("db"), Arc::new(SystemClock), listener).unwrap());
+    drop(Store::open(&folder.path().join("db"), Arc::new(SystemClock::new()), listener).unwrap());
     while Arc::strong_count(&received) > 1 {
         std::thread::yield_now();
     }
@@ -284,7 +284,7 @@ async fn reader_cannot_write() {
 
 #[test]
 fn database_in_missing_folder_is_refused() {
-    let clock = Arc::new(SystemClock);
+    let clock = Arc::new(SystemClock::new());
     assert!(matches!(
         Store::open(Path::new("/nowhere/db"), clock, Box::new(|_| {})),
         Err(OpenError::Unreadable { .. })
@@ -323,7 +323,7 @@ async fn signals_of_failed_body_are_not_sent() {
         let received = Arc::clone(&received);
         Box::new(move |signals: &[Signal]| received.lock().unwrap().extend_from_slice(signals))
     };
-    let store = Store::open(&folder.path().join("db"), Arc::new(SystemClock), listener).unwrap();
+    let store = Store::open(&folder.path().join("db"), Arc::new(SystemClock::new()), listener).unwrap();
     let held = HeldWriter::hold(&store).await;
     let kept = send(&store, |tx| {
         tx.signal(Signal::RunEnded(1));

@@ -3,21 +3,14 @@
 use std::sync::{Arc, Barrier, Mutex};
 
 use super::*;
-use crate::store::faulty::{Fault, Faults, FaultyDatabase, Step, broken_database_error, full_disk_error};
+use crate::store::faulty::{self, Fault, Faults, Step, broken_database_error, full_disk_error};
 
 fn open_faulty(folder: &TempDir) -> (Store, Faults) {
     open_faulty_with(folder, |_| {})
 }
 
 fn open_faulty_with(folder: &TempDir, listener: impl Fn(&[Signal]) + Send + Sync + 'static) -> (Store, Faults) {
-    let faults = Faults::default();
-    let wrap = {
-        let faults = faults.clone();
-        |database| FaultyDatabase::new(database, faults)
-    };
-    let clock = Arc::new(SystemClock);
-    let store = Store::open_with(&folder.path().join("db"), clock, Box::new(listener), wrap).unwrap();
-    (store, faults)
+    faulty::open(&folder.path().join("db"), Arc::new(SystemClock::new()), Box::new(listener))
 }
 
 /// Adds a run and assigns an event position, as most writing calls do.

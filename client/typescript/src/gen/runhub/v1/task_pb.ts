@@ -130,7 +130,7 @@ export type Task = Message<"runhub.v1.Task"> & {
 
   /**
    * The time before which the task can't be claimed, with microsecond precision. FailTask's `retry_delay` sets a new
-   * time. If `not_before_time` is unset, the claim of the task does not depend on the time.
+   * time, which moves with the server's clock if the clock is set: see TaskService. If `not_before_time` is unset, the claim of the task does not depend on the time.
    *
    * @generated from field: optional google.protobuf.Timestamp not_before_time = 14;
    */
