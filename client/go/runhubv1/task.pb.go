@@ -387,8 +387,13 @@ type Task struct {
 	// A pattern consists of segments that are separated by `/` and compared byte for byte. `*` matches any number of
 	// characters within a segment, `?` matches one character, and the segment `**` matches any number of segments,
 	// including none. A pattern without wildcards names a file or a folder, and also matches every path below the folder,
-	// with or without a trailing `/`. The server refuses absolute, blank and empty patterns, empty segments, the segments
-	// `.` and `..`, and segments that contain `**` and other characters.
+	// with or without a trailing `/`. Every other character matches itself. For example, `[` is not a wildcard, because
+	// `app/[slug]/page.tsx` is the name of a file.
+	//
+	// The server refuses absolute, blank and empty patterns, empty segments, the segments `.` and `..`, and segments that
+	// contain `**` and other characters. The server also refuses patterns that would not match the paths that their author
+	// means: patterns with a backslash, a control character, a drive letter (`C:`), a leading `~`, a leading `!`, a leading
+	// or trailing blank, or alternatives (`{a,b}`). Braces without a comma are literal, for example in `routes/{id}.ts`.
 	AllowedPaths []string `protobuf:"bytes,8,rep,name=allowed_paths,json=allowedPaths,proto3" json:"allowed_paths,omitempty"`
 	// The ids of the tasks of this run that must be COMPLETED before this task can be claimed or completed.
 	DependsOn []string `protobuf:"bytes,9,rep,name=depends_on,json=dependsOn,proto3" json:"depends_on,omitempty"`

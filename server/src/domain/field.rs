@@ -8,7 +8,7 @@ use std::time::Duration;
 use prost_types::Timestamp as ParsedTimestamp;
 
 use super::event::SYSTEM;
-use super::glob::Glob;
+use super::glob::{self, Glob};
 use super::time::Timestamp;
 use super::{Labels, lease, limits};
 use crate::error::{Error, Result};
@@ -148,7 +148,8 @@ pub fn globs(field: &str, values: &[String]) -> Result<Vec<String>> {
     }
     check_entries(field, values, |field, value| {
         let pattern = path(field, value)?;
-        Glob::parse(&pattern).map(|_| pattern).map_err(|problem| Error::field(field, problem))
+        let checked = Glob::parse(&pattern).and_then(|_| glob::check_syntax(&pattern));
+        checked.map(|()| pattern).map_err(|problem| Error::field(field, problem))
     })
 }
 

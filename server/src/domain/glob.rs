@@ -6,10 +6,12 @@
 
 mod literals;
 mod set;
+mod syntax;
 mod walk;
 
 use self::literals::Literals;
 pub use self::set::{GlobSet, Overlap};
+pub use self::syntax::check_syntax;
 pub use self::walk::StepLimit;
 
 /// Represents a pattern that matches paths relative to the repository.

@@ -135,7 +135,10 @@ fn run_control(world: &World) -> Vec<Case> {
 fn paths(world: &World) -> Vec<Case> {
     let mut cases = Vec::new();
     let client = &world.client;
-    for path in ["/a", "a//b", ".", "./a", "a/../b", "**.rs", "a/b**", "*/", "/", " "] {
+    for path in [
+        "/a", "a//b", ".", "./a", "a/../b", "**.rs", "a/b**", "*/", "/", " ", "a\\b", "C:/a", "~/a", "!a", "a\nb",
+        " a", "a ", "{a,b}",
+    ] {
         let tasks = vec![TaskDraft { allowed_paths: vec!["ok/**".into(), path.into()], ..draft("t") }];
         let run_id = world.run.clone();
         let name = field("tasks[0].allowed_paths[1]");

@@ -55,6 +55,18 @@ async fn tasks_with_disjoint_paths_are_claimed_together() {
 }
 
 #[tokio::test]
+async fn brackets_are_literal() {
+    let server = TestServer::start().await;
+    let client = &server.client;
+    let run = new_run(&server.client).await;
+    add_tasks(client, &run.id, vec![with_paths(&["app/[slug]/page.tsx"]), with_paths(&["app/s/page.tsx"])]).await;
+    assert!(claim(client, &run.id).await.is_some());
+    assert!(claim(client, &run.id).await.is_some(), "[slug] must not match s");
+    add_tasks(client, &run.id, vec![with_paths(&["app/[slug]"])]).await;
+    assert_eq!(claim(client, &run.id).await, None, "app/[slug] contains app/[slug]/page.tsx");
+}
+
+#[tokio::test]
 async fn path_conflicts_span_runs_of_one_repository_only() {
     let server = TestServer::start().await;
     let client = &server.client;
