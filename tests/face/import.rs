@@ -1,11 +1,13 @@
 //! Importing: what is imported, how it is stored, and what is refused.
 
+mod beads;
+
 use std::path::Path;
 
 use runhub_client::v1::*;
 use rusqlite::Connection;
 
-use crate::support::binary::{self, Binary, stdout};
+use crate::support::binary::{self, Binary};
 use crate::support::calls::*;
 use crate::support::dump::dump;
 
@@ -133,49 +135,4 @@ async fn import_is_refused_while_a_server_runs() {
     drop(runstore(&file));
     let _server = Binary::start(&db, &[]);
     assert!(String::from_utf8_lossy(&import("runstore", &file, &db, &[]).stderr).contains("another runhub has"));
-}
-
-const LEDGER: &str = r#"{"id":"x-1","title":"First","status":"closed","priority":1,"close_reason":"done","created_at":"2026-01-02T03:04:05Z"}
-{"id":"x-2","title":"Second","status":"in_progress","priority":0,"description":"Do it","dependencies":[{"depends_on_id":"x-1","type":"blocks"},{"depends_on_id":"x-9","type":"blocks"}]}
-{"id":"x-3","title":"Third","status":"open","dependencies":[{"depends_on_id":"x-2","type":"blocks"}],"notes":"n"}
-"#;
-
-#[tokio::test]
-async fn beads_ledger_becomes_a_run() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("issues.jsonl");
-    let db = folder.path().join("runhub.db");
-    std::fs::write(&file, LEDGER).unwrap();
-    let arguments = ["import", "beads", file.to_str().unwrap(), "--db", db.to_str().unwrap(), "--goal", "All of it"];
-    let summary = stdout(&arguments);
-    for expected in ["3 tasks: 1 completed, 2 pending", "2 dependencies", "x-2 is blocked by x-9", "notes (1)"] {
-        assert!(summary.contains(expected), "{expected} in {summary}");
-    }
-    assert!(String::from_utf8_lossy(&binary::run(&arguments).stderr).contains("was imported before"));
-
-    let server = Binary::start(&db, &[]);
-    let client = server.connect().await;
-    let run = client.list_runs(unset()).await.unwrap().runs.remove(0);
-    assert_eq!((run.goal.as_str(), run.status()), ("All of it", RunStatus::Planning));
-    let tasks = client.list_tasks(ListTasksRequest { run_id: run.id.clone(), ..unset() }).await.unwrap().tasks;
-    assert_eq!(tasks.iter().map(|task| task.priority).collect::<Vec<_>>(), [3, 4, 2]);
-    assert_eq!(tasks[0].create_time.unwrap().to_string(), "2026-01-02T03:04:05Z");
-    assert_eq!((tasks[1].objective.as_str(), tasks[2].objective.as_str()), ("Do it", "Third"));
-    assert_eq!(tasks[1].labels["beads.missing.x-9"], "blocks");
-    assert_eq!(kinds(&client, &run.id).await, ["run_created", "tasks_added"]);
-    let first = claim(&client, &run.id).await.unwrap();
-    assert_eq!(task_id(&first), tasks[1].id);
-    assert_eq!(claim(&client, &run.id).await, None);
-}
-
-#[test]
-fn ledger_with_a_cycle_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("issues.jsonl");
-    let db = folder.path().join("runhub.db");
-    let circle = LEDGER.replace(r#""depends_on_id":"x-9""#, r#""depends_on_id":"x-3""#);
-    std::fs::write(&file, circle).unwrap();
-    let refused = import("beads", &file, &db, &[]);
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("x-2 -> x-3 -> x-2"), "{refused:?}");
-    assert!(dump(&db).iter().all(|row| row.starts_with("counters")));
 }

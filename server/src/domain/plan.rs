@@ -90,14 +90,16 @@ fn find_existing_dependency(name: &str, found: Option<&ExistingTask>, field: &st
 /// Checks that the drafts form no dependency cycle. Fails if the drafts form a cycle, with an error that names the
 /// first cycle found. Existing tasks can't be part of a cycle, because no existing task depends on a draft.
 fn check_no_cycle(drafts: &[TaskDraft], resolved: &[Vec<Dependency>]) -> Result<()> {
-    let mut search = CycleSearch { resolved, state: vec![VisitState::New; drafts.len()] };
-    for start in 0..drafts.len() {
-        if let Some(cycle) = search.find_cycle_from(start) {
-            let names: Vec<&str> = cycle.iter().map(|index| drafts[*index].key.as_str()).collect();
-            return Err(Error::DependencyCycle { cycle: names.join(" -> ") });
-        }
-    }
-    Ok(())
+    let Some(cycle) = find_cycle(resolved) else { return Ok(()) };
+    let names: Vec<&str> = cycle.iter().map(|index| drafts[*index].key.as_str()).collect();
+    Err(Error::DependencyCycle { cycle: names.join(" -> ") })
+}
+
+/// Returns the draft indexes of a cycle in the dependencies of drafts, or None if there is no cycle. The first index is
+/// repeated at the end. `resolved` contains the dependencies of each draft.
+pub fn find_cycle(resolved: &[Vec<Dependency>]) -> Option<Vec<usize>> {
+    let mut search = CycleSearch { resolved, state: vec![VisitState::New; resolved.len()] };
+    (0..resolved.len()).find_map(|start| search.find_cycle_from(start))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

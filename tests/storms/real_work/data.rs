@@ -12,6 +12,7 @@ pub struct Ledger {
     pub file: PathBuf,
     pub tasks: usize,
     pub completed: usize,
+    pub blocked: usize,
     pub dependencies: usize,
     pub claimable: usize,
 }
@@ -22,14 +23,15 @@ impl Ledger {
         match real_work() {
             Some(data) => {
                 let file = data.join("beads/issues.jsonl");
-                Self { file, tasks: 704, completed: 403, dependencies: 356, claimable: 63 }
+                Self { file, tasks: 704, completed: 403, blocked: 27, dependencies: 356, claimable: 39 }
             }
             None => Self::make(folder),
         }
     }
 
     /// Generates layers of ten issues, of which the first two are completed. Each issue depends on two of the layer
-    /// before.
+    /// before. An open epic waits for an issue of the second open layer, and has an open child. One issue is in progress,
+    /// one is deleted.
     fn make(folder: &Path) -> Self {
         let mut lines = Vec::new();
         for layer in 0..LAYERS {
@@ -39,15 +41,25 @@ impl Ledger {
                 let links = if layer == 0 { json!([]) } else { json!(links) };
                 let status = if layer < DONE { "closed" } else { "open" };
                 let title = format!("{layer}.{at}");
-                let line =
-                    json!({ "id": format!("m-{layer}-{at}"), "title": title, "status": status, "dependencies": links });
-                lines.push(line.to_string());
+                let id = format!("m-{layer}-{at}");
+                lines.push(
+                    json!({ "id": id, "title": title, "status": status, "issue_type": "task", "dependencies": links }),
+                );
             }
         }
+        let blockers = json!([{ "depends_on_id": format!("m-{}-0", DONE + 1), "type": "blocks" }]);
+        lines.extend([
+            json!({ "id": "epic", "title": "epic", "status": "open", "issue_type": "epic", "dependencies": blockers }),
+            json!({ "id": "child", "title": "child", "status": "open", "issue_type": "task", "parent": "epic" }),
+            json!({ "id": "held", "title": "held", "status": "in_progress", "issue_type": "task" }),
+            json!({ "id": "deleted", "title": "deleted", "status": "tombstone", "issue_type": "task" }),
+        ]);
         let file = folder.join("issues.jsonl");
+        let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
         fs::write(&file, lines.join("\n")).unwrap();
-        let dependencies = (LAYERS - 1) * WIDTH * 2;
-        Self { file, tasks: LAYERS * WIDTH, completed: DONE * WIDTH, dependencies, claimable: WIDTH }
+        // The epic and its child depend on the same issue.
+        let dependencies = (LAYERS - 1) * WIDTH * 2 + 2;
+        Self { file, tasks: LAYERS * WIDTH + 3, completed: DONE * WIDTH, blocked: 2, dependencies, claimable: WIDTH }
     }
 }
 

@@ -1,9 +1,13 @@
 //! This module implements `runhub import beads`, which imports a beads ledger as one run.
 
+mod fields;
+mod graph;
 mod ledger;
+mod line;
+mod repairs;
+mod rules;
+mod summary;
 
-use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,13 +15,15 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use self::ledger::{Issue, Ledger};
+use self::rules::{Rules, UnknownStatus};
+use self::summary::{PendingCounts, Summary};
 use super::{Failure, TargetArgs, import, import_digest, import_failure, read_file, record_import};
 use crate::cli::progress;
-use crate::domain::plan::{self, Dependency};
+use crate::domain::plan::Dependency;
 use crate::domain::run::{Run, RunDraft};
-use crate::domain::system_event;
 use crate::domain::task::{Task, TaskStatus};
-use crate::domain::{Labels, field, limits};
+use crate::domain::time::Timestamp;
+use crate::domain::{Labels, field, limits, system_event};
 use crate::error::{Error, Result};
 use crate::store::{self, Tx, events, runs};
 
@@ -37,17 +43,42 @@ pub struct BeadsArgs {
     /// The repo_path of the imported run. Default: the folder of the ledger file.
     #[arg(long, value_name = "PATH")]
     repo_path: Option<String>,
+
+    /// Import in_progress and hooked issues as pending tasks. Default: as BLOCKED tasks, because an agent of beads may
+    /// still work on these issues.
+    #[arg(long)]
+    reclaim: bool,
+
+    /// What issues with a status that beads does not define become. Default: refuse the ledger.
+    #[arg(long, value_name = "OUTCOME")]
+    unknown_status: Option<UnknownStatus>,
+
+    /// Refuse a ledger that needs a repair, for example the removal of a byte order mark. Default: repair and report.
+    #[arg(long)]
+    strict: bool,
 }
 
 pub async fn run(args: BeadsArgs) -> Result<(), Failure> {
     let bytes = read_file(&args.file)?;
-    let ledger = Ledger::parse(&bytes).map_err(|error| import_failure(&args.file, error))?;
+    let ledger = read_ledger(&args, &bytes).map_err(|error| import_failure(&args.file, error))?;
     let draft = run_draft(&args).map_err(|error| import_failure(&args.file, error))?;
     let bar = progress::new_progress_bar(ledger.issues.len());
     let content = Arc::new(Import { ledger, draft, digest: import_digest("beads", &bytes), bar });
     let to_write = Arc::clone(&content);
-    let run_id = import(&args.file, &args.target, &content.bar, move |tx| to_write.write(tx)).await?;
-    print_summary(&content.ledger, &run_id, &args)
+    let (run_id, pending) = import(&args.file, &args.target, &content.bar, move |tx| to_write.write(tx)).await?;
+    let ledger = &content.ledger;
+    let summary = Summary { ledger, file: &args.file, db: &args.target.db, run_id: &run_id, pending };
+    summary.print(&mut anstream::stdout().lock())?;
+    Ok(())
+}
+
+fn read_ledger(args: &BeadsArgs, bytes: &[u8]) -> Result<Ledger> {
+    let rules = Rules { reclaim: args.reclaim, unknown_status: args.unknown_status };
+    let ledger = Ledger::parse(bytes, &rules)?;
+    if args.strict {
+        ledger.repairs.refuse()?;
+    }
+    Ok(ledger)
 }
 
 fn run_draft(args: &BeadsArgs) -> Result<RunDraft> {
@@ -72,32 +103,34 @@ struct Import {
 }
 
 impl Import {
-    /// Writes the run with its tasks and events, and returns the run's id. Fails if the ledger was imported before,
-    /// or if the dependencies form a cycle.
-    fn write(&self, tx: &mut dyn Tx) -> Result<String> {
+    /// Writes the run with its tasks and events, and returns the run's id and the numbers of pending tasks. Fails if the
+    /// ledger was imported before.
+    fn write(&self, tx: &mut dyn Tx) -> Result<(String, PendingCounts)> {
         record_import(tx, &self.digest, "beads", 1)?;
-        let dependencies = plan::resolve(&self.ledger.drafts(), &Default::default())?;
         let run = Run::new(tx.next_key()?, tx.new_id(), self.draft.clone(), tx.now());
         runs::insert(tx, &run)?;
         events::append(tx, run.key, &system_event::run_imported(&run, "beads"))?;
-        let tasks = self.write_tasks(tx, &run, &dependencies)?;
+        let tasks = self.write_tasks(tx, &run)?;
         for chunk in tasks.chunks(limits::BATCH_ENTRIES) {
             events::append(tx, run.key, &system_event::tasks_added(chunk, run.plan_version))?;
         }
-        Ok(run.id)
+        Ok((run.id, count_pending(&tasks, tx.now())))
     }
 
-    fn write_tasks(&self, tx: &mut dyn Tx, run: &Run, dependencies: &[Vec<Dependency>]) -> Result<Vec<Task>> {
+    fn write_tasks(&self, tx: &mut dyn Tx, run: &Run) -> Result<Vec<Task>> {
         self.bar.set_position(0);
         self.bar.set_message("tasks");
-        let count = i32::try_from(self.ledger.issues.len()).map_err(Error::internal)?;
+        let issues = &self.ledger.issues;
+        let count = i32::try_from(issues.len()).map_err(Error::internal)?;
         let first = runs::assign_ordinals(tx, run.key, count)? - count + 1;
-        let mut tasks = Vec::with_capacity(self.ledger.issues.len());
-        for (ordinal, issue) in (first..).zip(&self.ledger.issues) {
+        let mut tasks = Vec::with_capacity(issues.len());
+        for (ordinal, issue) in (first..).zip(issues) {
             tasks.push(new_task(tx, run, ordinal, issue)?);
             self.bar.inc(1);
         }
-        store::tasks::insert_with_dependencies(tx, &mut tasks, dependencies)?;
+        let dependencies_of = |issue: &Issue| issue.waits.dependencies.iter().copied().map(Dependency::Draft).collect();
+        let dependencies: Vec<Vec<Dependency>> = issues.iter().map(dependencies_of).collect();
+        store::tasks::insert_with_dependencies(tx, &mut tasks, &dependencies)?;
         Ok(tasks)
     }
 }
@@ -105,9 +138,9 @@ impl Import {
 fn new_task(tx: &mut dyn Tx, run: &Run, ordinal: i32, issue: &Issue) -> Result<Task> {
     let key = tx.next_key()?;
     let task = Task::new(key, tx.new_id(), run, ordinal, issue.spec.clone(), tx.now());
-    let status = if issue.is_closed { TaskStatus::Completed } else { TaskStatus::Pending };
     Ok(Task {
-        status,
+        status: issue.status,
+        blocker_signature: issue.blocker_signature.clone(),
         implementation_summary: issue.close_reason.clone(),
         create_time: issue.create_time.unwrap_or(task.create_time),
         update_time: issue.update_time.unwrap_or(task.update_time),
@@ -115,31 +148,9 @@ fn new_task(tx: &mut dyn Tx, run: &Run, ordinal: i32, issue: &Issue) -> Result<T
     })
 }
 
-fn print_summary(ledger: &Ledger, run_id: &str, args: &BeadsArgs) -> Result<(), Failure> {
-    let mut out = anstream::stdout().lock();
-    let closed = ledger.issues.iter().filter(|issue| issue.is_closed).count();
-    let dependencies: usize = ledger.issues.iter().map(|issue| issue.blocked_by.len()).sum();
-    let missing: Vec<_> = ledger.missing_dependencies().collect();
-    writeln!(out, "Imported {} into {} as run {run_id}", args.file.display(), args.target.db.display())?;
-    writeln!(out, "  {} tasks: {closed} completed, {} pending", ledger.issues.len(), ledger.issues.len() - closed)?;
-    writeln!(out, "  {dependencies} dependencies")?;
-    writeln!(out, "  kept as labels: id, status, type, parent, assignee, labels, other links (beads.*)")?;
-    writeln!(out, "  kept as summary: the reason for closing")?;
-    if !missing.is_empty() {
-        writeln!(out, "  {} dependencies on issues that are not in the ledger, kept as labels:", missing.len())?;
-        for (issue, target) in missing {
-            writeln!(out, "    {issue} is blocked by {target}")?;
-        }
-    }
-    print_left_out_fields(&mut out, &ledger.left_out)?;
-    writeln!(out, "To see it:  runhub serve --db {}   then   runhub show {run_id}", args.target.db.display())?;
-    Ok(())
-}
-
-fn print_left_out_fields(out: &mut impl Write, left_out: &BTreeMap<String, usize>) -> std::io::Result<()> {
-    if left_out.is_empty() {
-        return Ok(());
-    }
-    let fields: Vec<String> = left_out.iter().map(|(field, count)| format!("{field} ({count})")).collect();
-    writeln!(out, "  left out, because tasks have no such field: {}", fields.join(", "))
+fn count_pending(tasks: &[Task], now: Timestamp) -> PendingCounts {
+    let pending = || tasks.iter().filter(|task| task.status == TaskStatus::Pending);
+    let ready = pending().filter(|task| task.is_ready(now)).count();
+    let waiting = pending().filter(|task| task.open_dependencies > 0).count();
+    PendingCounts { ready, waiting, delayed: pending().count() - ready - waiting }
 }

@@ -26,6 +26,14 @@ enum Source {
     /// Import a database that the TypeScript class RunStore wrote.
     Runstore(runstore::RunstoreArgs),
     /// Import a beads ledger (issues.jsonl) as one run.
+    ///
+    /// Agents can claim the issues that `bd ready` would show: open issues of a kind that is work, once their blockers
+    /// and the blockers of their parents are completed. Closed issues become COMPLETED tasks, and deleted issues
+    /// (tombstones) are left out. A deferred issue waits until its defer_until. Every other issue becomes a BLOCKED
+    /// task, whose blocker_signature states the reason: beads_blocked, beads_in_progress, beads_hooked, beads_pinned,
+    /// beads_deferred, or beads_not_work for epics and for kinds such as event, message and gate.
+    ///
+    /// The import repairs invalid input if the repair is plain, and reports each repair with the line and the field.
     Beads(beads::BeadsArgs),
 }
 
@@ -82,7 +90,10 @@ fn import_digest(kind: &str, bytes: &[u8]) -> String {
 fn record_import(tx: &mut dyn Tx, digest: &str, kind: &str, run_count: usize) -> Result<()> {
     if let Some(time) = imports::find(tx, digest)? {
         let when = super::table::format_time(Some(&time.into()));
-        let problem = format!("the file was imported before, on {when}, so nothing was changed: pass another file");
+        let problem = format!(
+            "the file was imported before, on {when}, so nothing was changed: pass another file, or another \
+             database with --db"
+        );
         return Err(Error::field("file", problem));
     }
     imports::insert(tx, digest, kind, i64::try_from(run_count).unwrap_or(i64::MAX))
