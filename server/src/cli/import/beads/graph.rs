@@ -14,6 +14,8 @@ pub const ISSUE_DEPENDENCIES: usize = 10_000;
 /// Maximum number of dependencies of all issues together. A ledger with a long chain of blocked parents would otherwise
 /// need memory that grows with the square of its length.
 pub const TOTAL_DEPENDENCIES: usize = 1_000_000;
+/// Maximum number of ids in the description of a cycle.
+const LISTED_IDS: usize = 20;
 
 /// Represents an issue with its links to other issues. Each index is the position of an issue in the list of nodes.
 #[derive(Debug, Default)]
@@ -108,8 +110,13 @@ fn parent_cycle_error(nodes: &[Node]) -> Error {
     Error::field(format!("line {line}: parent"), problem)
 }
 
+/// Returns the ids of a cycle, whose first index is repeated at the end. A long cycle is shortened.
 fn describe_cycle(nodes: &[Node], cycle: &[usize]) -> String {
-    let ids: Vec<&str> = cycle.iter().map(|index| nodes[*index].id.as_str()).collect();
+    let mut ids: Vec<String> = cycle.iter().map(|index| nodes[*index].id.clone()).collect();
+    if ids.len() > LISTED_IDS {
+        let more = format!("({} more)", ids.len() - LISTED_IDS);
+        ids.splice(LISTED_IDS - 1..ids.len() - 1, [more]);
+    }
     ids.join(" -> ")
 }
 

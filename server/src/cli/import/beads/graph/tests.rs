@@ -92,6 +92,15 @@ fn error_names_a_cycle_of_dependencies_and_explains_inherited_ones() {
 }
 
 #[test]
+fn description_of_a_long_cycle_is_shortened() {
+    let cycle =
+        |count: usize| -> Vec<Node> { (0..count).map(|index| node(index, &[], &[(index + 1) % count])).collect() };
+    assert!(refusal(&cycle(19)).contains("i17 -> i18 -> i0"));
+    let long = refusal(&cycle(100_000));
+    assert!(long.contains("i17 -> i18 -> (99981 more) -> i0:"), "{long}");
+}
+
+#[test]
 fn long_chain_of_parents_is_resolved() {
     let mut chain = nodes(&[(&[], &[]), (&[], &[0])]);
     chain.extend((2..100_000).map(|index| node(index, &[index - 1], &[])));
