@@ -130,6 +130,7 @@ fn ledger_of_every_status() -> String {
         r#"{"id":"grandchild","title":"t","dependencies":[{"depends_on_id":"between","type":"parent-child"}]}"#.to_owned(),
         r#"{"id":"child","title":"t","dependencies":[{"depends_on_id":"epic","type":"parent-child"}]}"#.to_owned(),
         r#"{"id":"pinned-flag","title":"t","pinned":true}"#.to_owned(),
+        r#"{"id":"wisp-flag","title":"t","issue_type":"task","ephemeral":true}"#.to_owned(),
         r#"{"id":"gate-by-type","title":"t","type":"gate"}"#.to_owned(),
     ];
     for status in ["blocked", "in_progress", "hooked", "pinned", "deferred"] {
@@ -146,9 +147,9 @@ async fn agents_get_only_open_work_whose_blockers_are_closed() {
     let files = Files::new(&ledger_of_every_status());
     let summary = files.import(&[]);
     for expected in [
-        "25 tasks: 2 completed, 5 pending, 18 blocked",
+        "26 tasks: 2 completed, 5 pending, 19 blocked",
         "pending: 3 ready now, 2 wait for dependencies, 0 wait for a time",
-        "blocked: 1 beads_blocked, 1 beads_deferred, 1 beads_hooked, 1 beads_in_progress, 12 beads_not_work, 2 beads_pinned",
+        "blocked: 1 beads_blocked, 1 beads_deferred, 1 beads_hooked, 1 beads_in_progress, 13 beads_not_work, 2 beads_pinned",
         "1 deleted issues (tombstones) left out",
         "4 dependencies, 1 of them from parents",
         "1 dependencies on deleted issues left out, because they are satisfied",
@@ -163,7 +164,7 @@ async fn agents_get_only_open_work_whose_blockers_are_closed() {
     for status in ["blocked", "in_progress", "hooked", "pinned", "deferred"] {
         assert_eq!(signatures[status], format!("beads_{status}"));
     }
-    for id in ["epic", "event", "gate-by-type", "merge-request", "parent"] {
+    for id in ["epic", "event", "gate-by-type", "wisp-flag", "merge-request", "parent"] {
         assert_eq!(signatures[id], "beads_not_work", "{id}");
     }
     assert_eq!(claim_all(&client).await, set(&["task", "after", "child"]));
@@ -200,9 +201,18 @@ async fn epic_is_completed_by_hand_and_releases_its_dependents() {
 async fn reclaim_makes_held_issues_claimable() {
     let files = Files::new(&ledger_of_every_status());
     let summary = files.import(&["--reclaim"]);
-    assert!(summary.contains("7 pending, 16 blocked"), "{summary}");
+    assert!(summary.contains("7 pending, 17 blocked"), "{summary}");
     let (_server, client) = files.serve().await;
     assert_eq!(claim_all(&client).await, set(&["task", "after", "child", "in_progress", "hooked"]));
+}
+
+#[tokio::test]
+async fn wisps_are_claimable_only_with_the_option() {
+    let files = Files::new(&ledger_of_every_status());
+    files.import(&["--include-ephemeral"]);
+    let (_server, client) = files.serve().await;
+    assert_eq!(tasks_by_issue(&client).await["wisp-flag"].labels["beads.ephemeral"], "true");
+    assert_eq!(claim_all(&client).await, set(&["task", "after", "child", "wisp-flag"]));
 }
 
 #[tokio::test]

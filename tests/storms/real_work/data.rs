@@ -23,7 +23,7 @@ impl Ledger {
         match real_work() {
             Some(data) => {
                 let file = data.join("beads/issues.jsonl");
-                Self { file, tasks: 704, completed: 403, blocked: 27, dependencies: 356, claimable: 39 }
+                Self { file, tasks: 704, completed: 403, blocked: 291, dependencies: 356, claimable: 10 }
             }
             None => Self::make(folder),
         }
@@ -31,7 +31,7 @@ impl Ledger {
 
     /// Generates layers of ten issues, of which the first two are completed. Each issue depends on two of the layer
     /// before. An open epic waits for an issue of the second open layer, and has an open child. One issue is in progress,
-    /// one is deleted.
+    /// one is a wisp, one is deleted.
     fn make(folder: &Path) -> Self {
         let mut lines = Vec::new();
         for layer in 0..LAYERS {
@@ -52,6 +52,7 @@ impl Ledger {
             json!({ "id": "epic", "title": "epic", "status": "open", "issue_type": "epic", "dependencies": blockers }),
             json!({ "id": "child", "title": "child", "status": "open", "issue_type": "task", "parent": "epic" }),
             json!({ "id": "held", "title": "held", "status": "in_progress", "issue_type": "task" }),
+            json!({ "id": "wisp", "title": "wisp", "status": "open", "issue_type": "task", "ephemeral": true }),
             json!({ "id": "deleted", "title": "deleted", "status": "tombstone", "issue_type": "task" }),
         ]);
         let file = folder.join("issues.jsonl");
@@ -59,7 +60,7 @@ impl Ledger {
         fs::write(&file, lines.join("\n")).unwrap();
         // The epic and its child depend on the same issue.
         let dependencies = (LAYERS - 1) * WIDTH * 2 + 2;
-        Self { file, tasks: LAYERS * WIDTH + 3, completed: DONE * WIDTH, blocked: 2, dependencies, claimable: WIDTH }
+        Self { file, tasks: LAYERS * WIDTH + 4, completed: DONE * WIDTH, blocked: 3, dependencies, claimable: WIDTH }
     }
 }
 

@@ -8,7 +8,8 @@ use serde_json::Value;
 /// The kinds of issues that agents work on, in the recorded and in the generated ledger.
 const WORK: [&str; 4] = ["task", "bug", "feature", "chore"];
 
-/// Returns the ids of the ready issues of a ledger: open work that neither is blocked nor has a blocked parent.
+/// Returns the ids of the ready issues of a ledger: open work that neither is a wisp, nor is blocked, nor has a blocked
+/// parent.
 pub fn ready_issues(ledger: &str) -> BTreeSet<String> {
     let issues: Vec<Value> = ledger.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let statuses: BTreeMap<&str, &str> =
@@ -30,6 +31,7 @@ pub fn ready_issues(ledger: &str) -> BTreeSet<String> {
     }
     let is_ready = |issue: &&Value| {
         text(issue, "status") == "open"
+            && issue["ephemeral"] != true
             && WORK.contains(&text(issue, "issue_type"))
             && !blocked.contains(text(issue, "id"))
     };

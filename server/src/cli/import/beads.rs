@@ -49,6 +49,11 @@ pub struct BeadsArgs {
     #[arg(long)]
     reclaim: bool,
 
+    /// Import open wisps (ephemeral issues) as pending tasks. Default: as BLOCKED tasks, because `bd ready` shows wisps
+    /// only with its option of the same name.
+    #[arg(long)]
+    include_ephemeral: bool,
+
     /// What issues with a status that beads does not define become. Default: refuse the ledger.
     #[arg(long, value_name = "OUTCOME")]
     unknown_status: Option<UnknownStatus>,
@@ -73,7 +78,8 @@ pub async fn run(args: BeadsArgs) -> Result<(), Failure> {
 }
 
 fn read_ledger(args: &BeadsArgs, bytes: &[u8]) -> Result<Ledger> {
-    let rules = Rules { reclaim: args.reclaim, unknown_status: args.unknown_status };
+    let rules =
+        Rules { reclaim: args.reclaim, include_ephemeral: args.include_ephemeral, unknown_status: args.unknown_status };
     let ledger = Ledger::parse(bytes, &rules)?;
     if args.strict {
         ledger.repairs.refuse()?;

@@ -31,7 +31,7 @@ enum Source {
     /// and the blockers of their parents are completed. Closed issues become COMPLETED tasks, and deleted issues
     /// (tombstones) are left out. A deferred issue waits until its defer_until. Every other issue becomes a BLOCKED
     /// task, whose blocker_signature states the reason: beads_blocked, beads_in_progress, beads_hooked, beads_pinned,
-    /// beads_deferred, or beads_not_work for epics and for kinds such as event, message and gate.
+    /// beads_deferred, or beads_not_work for epics, wisps, and kinds such as event, message and gate.
     ///
     /// The import repairs invalid input if the repair is plain, and reports each repair with the line and the field.
     Beads(beads::BeadsArgs),

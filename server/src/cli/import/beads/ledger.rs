@@ -237,6 +237,7 @@ fn issue_facts(line: &IssueLine) -> Labels {
         ("beads.parent", line.parent.as_deref().unwrap_or_default()),
         ("beads.assignee", line.assignee.as_deref().unwrap_or_default()),
         ("beads.pinned", flag(line.is_pinned)),
+        ("beads.ephemeral", flag(line.is_ephemeral)),
         ("beads.template", flag(line.is_template)),
     ];
     let known = facts.into_iter().filter(|(_, value)| !value.is_empty());

@@ -33,6 +33,8 @@ pub struct IssueLine {
     pub defer_until: Option<String>,
     /// Whether the issue is a persistent note, which beads does not count as work.
     pub is_pinned: bool,
+    /// Whether the issue is a wisp: a step that beads deletes later and does not show as ready.
+    pub is_ephemeral: bool,
     /// Whether the issue is a template for other issues.
     pub is_template: bool,
     /// The names of the other fields, which the import does not read.
@@ -181,6 +183,7 @@ fn read_content(fields: &mut Fields) -> Result<IssueLine> {
         updated_at: fields.optional_text("updated_at")?,
         defer_until: fields.optional_text("defer_until")?.filter(|text| !text.is_empty()),
         is_pinned: fields.flag("pinned")?,
+        is_ephemeral: fields.flag("ephemeral")?,
         is_template: fields.flag("is_template")?,
         ..IssueLine::default()
     })

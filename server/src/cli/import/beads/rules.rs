@@ -27,6 +27,8 @@ pub enum UnknownStatus {
 pub struct Rules {
     /// Whether the issues that an agent of beads holds become pending tasks.
     pub reclaim: bool,
+    /// Whether wisps, which beads marks as ephemeral, count as work.
+    pub include_ephemeral: bool,
     /// What issues with an unknown status become. If None, the ledger is refused.
     pub unknown_status: Option<UnknownStatus>,
 }
@@ -64,19 +66,20 @@ impl Rules {
             },
         };
         Some(match by_status {
-            _ if !is_work(line) => Outcome::Blocked(NOT_WORK.to_owned()),
+            _ if !self.is_work(line) => Outcome::Blocked(NOT_WORK.to_owned()),
             Outcome::Pending if line.is_pinned => blocked_by_status("pinned"),
             other => other,
         })
+    }
+
+    fn is_work(&self, line: &IssueLine) -> bool {
+        let is_wisp = line.is_ephemeral && !self.include_ephemeral;
+        !KINDS_WITHOUT_WORK.contains(&line.kind.as_str()) && !line.is_template && !is_wisp
     }
 }
 
 fn blocked_by_status(status: &str) -> Outcome {
     Outcome::Blocked(format!("beads_{status}"))
-}
-
-fn is_work(line: &IssueLine) -> bool {
-    !KINDS_WITHOUT_WORK.contains(&line.kind.as_str()) && !line.is_template
 }
 
 #[cfg(test)]
@@ -91,7 +94,7 @@ mod tests {
         Some(Outcome::Blocked(signature.into()))
     }
 
-    const RULES: Rules = Rules { reclaim: false, unknown_status: None };
+    const RULES: Rules = Rules { reclaim: false, include_ephemeral: false, unknown_status: None };
 
     #[test]
     fn status_decides_what_work_becomes() {
@@ -145,6 +148,16 @@ mod tests {
         assert_eq!(RULES.outcome(&pinned), blocked("beads_pinned"));
         let template = IssueLine { is_template: true, ..line("open", "task") };
         assert_eq!(RULES.outcome(&template), blocked(NOT_WORK));
+    }
+
+    #[test]
+    fn wisps_are_work_only_with_the_option() {
+        let wisp = |status, kind| IssueLine { is_ephemeral: true, ..line(status, kind) };
+        let all = Rules { include_ephemeral: true, ..RULES };
+        assert_eq!(RULES.outcome(&wisp("open", "task")), blocked(NOT_WORK));
+        assert_eq!(RULES.outcome(&wisp("closed", "task")), Some(Outcome::Completed));
+        assert_eq!(all.outcome(&wisp("open", "task")), Some(Outcome::Pending));
+        assert_eq!(all.outcome(&wisp("open", "epic")), blocked(NOT_WORK));
     }
 
     #[test]

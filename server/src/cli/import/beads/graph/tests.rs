@@ -62,9 +62,7 @@ fn issue_waits_for_the_open_children_of_another_issue_or_for_the_issue_without_c
     tree[4].waits_for_children_of = vec![0];
     tree[5].waits_for_children_of = vec![4];
     assert_eq!(dependencies(&tree)[3..], [vec![1], vec![1, 3], vec![4]]);
-    for child in 1..4 {
-        tree[child].is_open = false;
-    }
+    tree[1..4].iter_mut().for_each(|child| child.is_open = false);
     assert_eq!(dependencies(&tree)[4], [0; 0], "all children are closed");
 }
 
