@@ -18,16 +18,13 @@ use crate::clock::Clock;
 use crate::config::{Config, Listen};
 use crate::connections;
 use crate::housekeeping;
-use crate::rpc::calls::Calls;
+use crate::rpc::calls::{Calls, REFLECTION_BYTES};
 use crate::rpc::snapshot::spool::Spool;
 use crate::rpc::{self, EncodedEvent, Hub};
 use crate::store::{OpenError, Store};
 use crate::sweeper::{self, Sweeper};
 use crate::wake::Waiters;
 use crate::watch::Tail;
-
-/// Maximum size of a reflection request, in bytes. A request contains the name of a file or a symbol.
-const REFLECTION_BYTES: usize = 4 * 1024;
 
 /// Minimum drain time for closing the store. The store gets a tenth of the drain time to end the commit in progress. If
 /// `--drain` is shorter than this minimum, the store gets a tenth of this minimum.

@@ -20,6 +20,7 @@ mod event_wait;
 mod house;
 mod import;
 mod lease_keeper;
+mod malformed;
 mod oracle;
 mod overload;
 mod plan;

@@ -66,11 +66,19 @@ impl RawConnection {
     /// # Errors
     /// Fails if the server has closed the connection.
     pub async fn start_call(&mut self, path: &str, timeout: Option<&str>) -> io::Result<RawCall> {
-        let mut request = Request::post(format!("http://localhost{path}"))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers");
-        if let Some(timeout) = timeout {
-            request = request.header("grpc-timeout", timeout);
+        let mut headers = vec![("content-type", "application/grpc"), ("te", "trailers")];
+        headers.extend(timeout.map(|timeout| ("grpc-timeout", timeout)));
+        self.start_call_with(path, &headers).await
+    }
+
+    /// Sends the headers of a call to the RPC with the path.
+    ///
+    /// # Errors
+    /// Fails if a header is invalid, or if the server has closed the connection.
+    pub async fn start_call_with(&mut self, path: &str, headers: &[(&str, &str)]) -> io::Result<RawCall> {
+        let mut request = Request::post(format!("http://localhost{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let request = request.body(()).map_err(io::Error::other)?;
         poll_fn(|context| self.sender.poll_ready(context)).await.map_err(io::Error::other)?;
@@ -112,6 +120,14 @@ impl RawRequest {
             self.0.send_data(part, is_last && bytes.is_empty()).map_err(io::Error::other)?;
         }
         Ok(())
+    }
+
+    /// Ends the request.
+    ///
+    /// # Errors
+    /// Fails if the server has ended the call.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.0.send_data(Bytes::new(), true).map_err(io::Error::other)
     }
 }
 

@@ -36,7 +36,8 @@ type ErrorReason int32
 const (
 	// The server never sends this value.
 	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
-	// INVALID_ARGUMENT: a field is missing, is malformed, or exceeds a limit. A `google.rpc.BadRequest` names the field.
+	// INVALID_ARGUMENT: a field is missing, is malformed, or exceeds a limit. A `google.rpc.BadRequest` names the field. If
+	// the server can't decode the request, the name is `request`.
 	ErrorReason_ERROR_REASON_INVALID_FIELD ErrorReason = 1
 	// INVALID_ARGUMENT: the dependencies of the tasks form a cycle. The text of the error names the tasks of the cycle.
 	ErrorReason_ERROR_REASON_DEPENDENCY_CYCLE ErrorReason = 2
@@ -111,8 +112,8 @@ const (
 	// bytes of a request, and at most 10 s plus 1 s for each received 64 KiB for the whole request. The call has changed
 	// nothing.
 	ErrorReason_ERROR_REASON_REQUEST_INCOMPLETE ErrorReason = 25
-	// DEADLINE_EXCEEDED: the deadline that the client set for the call passed before the server could answer. The call
-	// may have changed state, so repeat the call with the same request_id.
+	// DEADLINE_EXCEEDED: the deadline that the client set for the call passed before the server could answer, or before
+	// the end of a stream. The call may have changed state, so repeat the call with the same request_id.
 	ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED ErrorReason = 26
 	// UNAVAILABLE: the memory for responses is used up, because clients do not read their responses. The call may have
 	// changed state. Repeat the call with the same request_id after the delay in `google.rpc.RetryInfo`, so that the

@@ -1,13 +1,17 @@
 //! This module converts errors to gRPC statuses. No other module uses gRPC codes or error reasons.
 
+mod size;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use runhub_api::v1::ErrorReason;
+use tonic::codegen::http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use uuid::Uuid;
 
+use self::size::shorten;
 use crate::error::{Error, Resource};
 
 /// The `domain` of every ErrorInfo.
@@ -28,6 +32,24 @@ pub fn new_overloaded_status(retry_delay: Duration) -> Status {
     to_status(&Error::Overloaded, retry_delay)
 }
 
+/// Returns the trailers that end a stream with a status.
+pub fn to_trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    // Adding the headers fails only if a header of the status is malformed. The client then gets no status, and treats
+    // the stream as broken.
+    let _ = status.add_header(&mut trailers);
+    trailers
+}
+
+/// Shortens the text of a status without details, which comes from tonic and may quote a long text of the caller.
+pub fn shorten_message(headers: &mut HeaderMap) {
+    let has_long_message = headers.get(Status::GRPC_MESSAGE).is_some_and(|message| message.len() > size::TEXT_BYTES);
+    if has_long_message && let Some(status) = Status::from_header_map(headers) {
+        // The shortened text can't be malformed, because the header has only ASCII characters.
+        let _ = Status::new(status.code(), shorten(status.message())).add_header(headers);
+    }
+}
+
 fn to_status(error: &Error, retry_delay: Duration) -> Status {
     if let Error::Internal(cause) = error {
         return log_internal_error(cause);
@@ -40,7 +62,7 @@ fn to_status(error: &Error, retry_delay: Duration) -> Status {
             details.add_bad_request_violation(shorten(field), shorten(problem));
         }
         Error::NotFound { what, id } => {
-            details.set_resource_info(resource_type(*what), id, "", &text);
+            details.set_resource_info(resource_type(*what), shorten(id), "", &text);
         }
         Error::Overloaded | Error::Draining | Error::StoreBusy | Error::ResponseDropped => {
             details.set_retry_info(Some(retry_delay));
@@ -48,16 +70,6 @@ fn to_status(error: &Error, retry_delay: Duration) -> Status {
         _ => {}
     }
     Status::with_error_details(code, text, details)
-}
-
-/// Returns a text, shortened to 500 characters, because the text may quote a long field. A status is sent in HTTP
-/// headers, and clients limit the size of headers.
-fn shorten(text: &str) -> String {
-    const CHARS: usize = 500;
-    match text.char_indices().nth(CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 /// Returns the name of an error reason without the prefix `ERROR_REASON_`.
@@ -126,7 +138,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         }
         _ => vec![],
     };
-    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), shorten(&value))).collect()
 }
 
 fn resource_type(what: Resource) -> &'static str {
@@ -149,38 +161,4 @@ fn log_internal_error(cause: &str) -> Status {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bad_request_names_the_field() {
-        let status = Status::from(Error::field("goal", "the goal must not be blank"));
-        let details = status.get_error_details();
-        assert_eq!(status.code(), Code::InvalidArgument);
-        assert_eq!(details.bad_request().unwrap().field_violations[0].field, "goal");
-        assert_eq!(details.error_info().unwrap().domain, DOMAIN);
-    }
-
-    #[test]
-    fn long_quotes_are_shortened() {
-        let long = Status::from(Error::field("update_mask", "é".repeat(1_000_000)));
-        assert!(long.message().len() < 2_000 && long.details().len() < 4_000);
-        let cycle = Error::DependencyCycle { cycle: "key -> ".repeat(10_000) };
-        assert!(Status::from(cycle).message().contains("key -> key"));
-    }
-
-    #[test]
-    fn cause_of_an_internal_error_is_not_in_the_status() {
-        let status =
-            Status::from(Error::internal("can't open the file /secret/database: check the file's permissions"));
-        assert!(status.message().starts_with("internal error "));
-        assert!(!format!("{status:?}").contains("secret"));
-    }
-
-    #[test]
-    fn reasons_have_the_names_of_the_proto() {
-        assert_eq!(reason_name(ErrorReason::StaleLease), "STALE_LEASE");
-        let status = Status::from(Error::Draining);
-        assert_eq!(status.get_error_details().error_info().unwrap().reason, "DRAINING");
-    }
-}
+mod tests;

@@ -16,6 +16,7 @@ use super::PREFIX_BYTES;
 use super::budget::{ConnectionBudget, EventReservation, SMALL_BYTES};
 use crate::error::{Error, Result};
 use crate::rpc::snapshot::spool::{PartsWriter, Spool, SpooledParts};
+use crate::rpc::status;
 
 /// Size at which a frame with several small messages ends, in bytes.
 const FRAME_BYTES: usize = 16 * 1024;
@@ -46,9 +47,13 @@ impl Subscribed {
 }
 
 /// Returns the frames with the messages of a subscription, and the trailers.
-pub fn to_frames(messages: Messages, budget: ConnectionBudget, spool: Arc<Spool>) -> Frames {
+pub fn to_frames(
+    messages: impl Stream<Item = Result<EncodedResponse, Status>> + Send + 'static,
+    budget: ConnectionBudget,
+    spool: Arc<Spool>,
+) -> Frames {
     let sender = Sender {
-        messages,
+        messages: messages.boxed(),
         budget,
         spool,
         ready: None,
@@ -160,11 +165,7 @@ impl Sender {
         self.has_ended = true;
         self.spooled = SpooledParts::default();
         let status = result.err().unwrap_or_else(|| Status::ok(""));
-        let mut trailers = HeaderMap::new();
-        // Adding the headers fails only if a header of the status is malformed. The client then gets no status, and
-        // treats the stream as broken.
-        let _ = status.add_header(&mut trailers);
-        self.trailers = Some(trailers);
+        self.trailers = Some(status::to_trailers(&status));
     }
 }
 

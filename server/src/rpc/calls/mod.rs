@@ -6,6 +6,7 @@ pub mod budget;
 mod deadline;
 pub mod events;
 mod reflection;
+mod refusal;
 mod request;
 mod response;
 
@@ -15,22 +16,22 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http_body_util::Full;
 use hyper::Version;
 use hyper::body::Incoming;
 use hyper::service::Service as HyperService;
 use runhub_api::Rpc;
 use runhub_api::v1;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tonic::body::Body;
-use tonic::codegen::http::{Request, Response, StatusCode};
+use tonic::codegen::http::{Request, Response};
 use tonic::service::Routes;
-use tonic::{Code, Status};
 use tower::ServiceExt;
 use tracing::Instrument;
 
 use self::budget::{Budget, ConnectionBudget, Reservation};
+use self::deadline::Deadline;
 use self::events::{Frames, Subscribed, to_frames};
+pub use self::reflection::REFLECTION_BYTES;
 use self::reflection::ReflectionStreams;
 pub use self::response::ResponseBody;
 use self::response::{EncodedResponse, send_events, send_other};
@@ -115,15 +116,19 @@ impl ConnectionCalls {
     async fn serve(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         let call = self.activity.open_call();
         if request.version() != Version::HTTP_2 {
-            return send_other(refuse_http1(), call);
+            return send_other(refusal::refuse_http1(), call);
         }
+        if !refusal::is_grpc(request.headers()) {
+            return send_other(refusal::refuse_content_type(), call);
+        }
+        let deadline = Deadline::of_call(request.headers());
         let path = request.uri().path();
         let response = match Rpc::find_by_path(path) {
-            Some(rpc) => self.serve_rpc(rpc, request).await,
-            None if path.starts_with(HEALTH) => self.serve_health(request).await,
-            None if path.starts_with(REFLECTION) => self.serve_reflection(request).await,
+            Some(rpc) => deadline.limit(self.serve_rpc(rpc, request, deadline)).await,
+            None if path.starts_with(HEALTH) => deadline.limit(self.serve_health(request, deadline)).await,
+            None if path.starts_with(REFLECTION) => deadline.limit(self.serve_reflection(request, deadline)).await,
             // A path that does not exist.
-            None => Ok(Answer::Other(self.call_service(request.map(Body::new)).await)),
+            None => self.call_service(request.map(Body::new)).await.map(Answer::Other),
         };
         let response = match response {
             Ok(Answer::Events(response, frames)) => send_events(response, frames, call),
@@ -147,42 +152,34 @@ impl ConnectionCalls {
         status.into_http()
     }
 
-    async fn serve_health(&self, request: Request<Incoming>) -> Result<Answer> {
+    async fn serve_health(&self, request: Request<Incoming>, deadline: Deadline) -> Result<Answer> {
         let (head, body) = request.into_parts();
         let read = request::read(body, |bytes| self.budget.reserve(bytes, true)).await?;
-        Ok(Answer::Other(self.call_service(Request::from_parts(head, Body::new(read))).await))
+        let response = self.call_service(Request::from_parts(head, Body::new(read))).await?;
+        Ok(Answer::Other(response.map(|body| deadline.limit_body(body))))
     }
 
-    async fn serve_reflection(&self, request: Request<Incoming>) -> Result<Answer> {
-        let permits = self.reflection.open_stream()?;
-        let response = self.call_service(request.map(reflection::end_when_idle)).await;
-        Ok(Answer::Other(response.map(|body| reflection::end_when_unread(body, permits))))
+    async fn serve_reflection(&self, request: Request<Incoming>, deadline: Deadline) -> Result<Answer> {
+        let stream = self.reflection.open_stream()?;
+        let response = self.call_service(request.map(|body| stream.check_requests(body))).await?;
+        Ok(Answer::Other(response.map(|body| deadline.limit_body(stream.end_when_unread(body)))))
     }
 
-    /// Serves a call of the API, within the time that the caller has set.
-    async fn serve_rpc(&self, rpc: &Rpc, request: Request<Incoming>) -> Result<Answer> {
-        match deadline::parse(request.headers()) {
-            Some(time) => {
-                timeout(time, self.read_and_serve(rpc, request)).await.unwrap_or(Err(Error::DeadlineExceeded))
-            }
-            None => self.read_and_serve(rpc, request).await,
-        }
-    }
-
-    async fn read_and_serve(&self, rpc: &Rpc, request: Request<Incoming>) -> Result<Answer> {
+    /// Serves a call of the API.
+    async fn serve_rpc(&self, rpc: &Rpc, request: Request<Incoming>, deadline: Deadline) -> Result<Answer> {
         let (head, body) = request.into_parts();
         let is_first = rpc.admission == v1::Admission::First;
         let read = request::read(body, |bytes| self.budget.reserve(bytes, is_first)).await?;
         let request = Request::from_parts(head, Body::new(read));
         if rpc.streams {
-            return self.answer_with_events(self.call_service(request).await);
+            return Ok(self.answer_with_events(self.call_service(request).await?, deadline));
         }
         // Do not create a large response that the server would have to drop.
         if rpc.max_response_bytes.is_some_and(|bytes| !self.budget.has_room(bytes)) {
             return Err(Error::Overloaded);
         }
         let permit = self.calls.admission.admit(rpc)?;
-        let response = check_overload(self.call_service(request).await)?;
+        let response = self.call_service(request).await?;
         let response = EncodedResponse::encode(response).await.map_err(Error::internal)?;
         drop(permit);
         let dropped = if rpc.mutates { Error::ResponseDropped } else { Error::Overloaded };
@@ -190,30 +187,21 @@ impl ConnectionCalls {
         Ok(Answer::Unary(response, reservation))
     }
 
-    fn answer_with_events(&self, response: Response<Body>) -> Result<Answer> {
-        let mut response = check_overload(response)?;
-        Ok(match Subscribed::take(&mut response) {
+    fn answer_with_events(&self, mut response: Response<Body>, deadline: Deadline) -> Answer {
+        match Subscribed::take(&mut response) {
             Some(messages) => {
+                let messages = deadline.limit_messages(messages);
                 let frames = to_frames(messages, self.budget.clone(), Arc::clone(&self.calls.spool));
                 Answer::Events(response, frames)
             }
             None => Answer::Other(response),
-        })
+        }
     }
 
-    async fn call_service(&self, request: Request<Body>) -> Response<Body> {
+    /// Calls a service. Fails if the service refuses the call because of a full queue, or can't decode the request.
+    async fn call_service(&self, request: Request<Body>) -> Result<Response<Body>> {
         let Ok(response) = self.calls.routes.clone().oneshot(request).await;
-        response
-    }
-}
-
-/// Fails with `Error::Overloaded` if a service has refused a call because of a full queue, so that the refusal is
-/// delayed like all others.
-fn check_overload(response: Response<Body>) -> Result<Response<Body>> {
-    let status = Status::from_header_map(response.headers());
-    match status {
-        Some(status) if status.code() == Code::ResourceExhausted => Err(Error::Overloaded),
-        _ => Ok(response),
+        refusal::check(response)
     }
 }
 
@@ -223,12 +211,4 @@ enum Answer {
     Events(Response<Body>, Frames),
     /// The response of another API, or an error.
     Other(Response<Body>),
-}
-
-/// Returns the response to a request in another version of HTTP, such as the request of a browser.
-fn refuse_http1() -> Response<Body> {
-    let text = "This is a gRPC server, which serves HTTP/2 only: use a gRPC client, such as grpcurl.\n";
-    let mut response = Response::new(Body::new(Full::from(text)));
-    *response.status_mut() = StatusCode::HTTP_VERSION_NOT_SUPPORTED;
-    response
 }

@@ -35,16 +35,25 @@ class RunServiceStub(object):
     except that a rejected stale write appends the event `stale_write_rejected`. In addition to the errors in the RPC's
     own comment, every RPC can return these errors:
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed or over a limit. A google.rpc.BadRequest names the
-    field.
+    field. If the server can't decode the request, the name is `request`.
     - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls, or its
     memory or temporary files for requests, responses and streams are used up.
     - UNAVAILABLE / DRAINING: the server is shutting down.
     - UNAVAILABLE / STORE_BUSY: another program has locked the database.
     - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the client did not send the whole request in time. The server waits at most
     10 s for the next bytes of a request, and at most 10 s plus 1 s for each received 64 KiB for the whole request.
-    - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline of the call passed before the server could answer.
+    - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline of the call (the header `grpc-timeout`) passed before the server
+    could answer, or before the end of a stream.
     - UNAVAILABLE / RESPONSE_DROPPED: the memory for responses is used up. The call may have changed state.
     - INTERNAL / INTERNAL: the server has a bug, or the server's disk is failing.
+
+    The texts of an error can quote fields of the request. The server shortens each text to at most 1 KiB of the header
+    `grpc-message`, in which each byte other than a letter or a digit can need three bytes. The server replaces the middle
+    of a longer text with "…", so the headers of an error stay below 8 KiB, the limit of most gRPC clients.
+
+    Some calls do not reach a handler, and their errors have no ErrorInfo: OUT_OF_RANGE if the request is larger than
+    4 MiB, and UNIMPLEMENTED if the server does not know the RPC or the compression of the request. If the content type of
+    a request is not `application/grpc`, the server answers with the HTTP status 415.
 
     An error with the reason OVERLOADED, DRAINING, STORE_BUSY or RESPONSE_DROPPED includes a google.rpc.RetryInfo. Repeat
     the call with the same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
@@ -163,16 +172,25 @@ class RunServiceServicer(object):
     except that a rejected stale write appends the event `stale_write_rejected`. In addition to the errors in the RPC's
     own comment, every RPC can return these errors:
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed or over a limit. A google.rpc.BadRequest names the
-    field.
+    field. If the server can't decode the request, the name is `request`.
     - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls, or its
     memory or temporary files for requests, responses and streams are used up.
     - UNAVAILABLE / DRAINING: the server is shutting down.
     - UNAVAILABLE / STORE_BUSY: another program has locked the database.
     - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the client did not send the whole request in time. The server waits at most
     10 s for the next bytes of a request, and at most 10 s plus 1 s for each received 64 KiB for the whole request.
-    - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline of the call passed before the server could answer.
+    - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline of the call (the header `grpc-timeout`) passed before the server
+    could answer, or before the end of a stream.
     - UNAVAILABLE / RESPONSE_DROPPED: the memory for responses is used up. The call may have changed state.
     - INTERNAL / INTERNAL: the server has a bug, or the server's disk is failing.
+
+    The texts of an error can quote fields of the request. The server shortens each text to at most 1 KiB of the header
+    `grpc-message`, in which each byte other than a letter or a digit can need three bytes. The server replaces the middle
+    of a longer text with "…", so the headers of an error stay below 8 KiB, the limit of most gRPC clients.
+
+    Some calls do not reach a handler, and their errors have no ErrorInfo: OUT_OF_RANGE if the request is larger than
+    4 MiB, and UNIMPLEMENTED if the server does not know the RPC or the compression of the request. If the content type of
+    a request is not `application/grpc`, the server answers with the HTTP status 415.
 
     An error with the reason OVERLOADED, DRAINING, STORE_BUSY or RESPONSE_DROPPED includes a google.rpc.RetryInfo. Repeat
     the call with the same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
@@ -481,16 +499,25 @@ class RunService(object):
     except that a rejected stale write appends the event `stale_write_rejected`. In addition to the errors in the RPC's
     own comment, every RPC can return these errors:
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing, malformed or over a limit. A google.rpc.BadRequest names the
-    field.
+    field. If the server can't decode the request, the name is `request`.
     - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls, or its
     memory or temporary files for requests, responses and streams are used up.
     - UNAVAILABLE / DRAINING: the server is shutting down.
     - UNAVAILABLE / STORE_BUSY: another program has locked the database.
     - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the client did not send the whole request in time. The server waits at most
     10 s for the next bytes of a request, and at most 10 s plus 1 s for each received 64 KiB for the whole request.
-    - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline of the call passed before the server could answer.
+    - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline of the call (the header `grpc-timeout`) passed before the server
+    could answer, or before the end of a stream.
     - UNAVAILABLE / RESPONSE_DROPPED: the memory for responses is used up. The call may have changed state.
     - INTERNAL / INTERNAL: the server has a bug, or the server's disk is failing.
+
+    The texts of an error can quote fields of the request. The server shortens each text to at most 1 KiB of the header
+    `grpc-message`, in which each byte other than a letter or a digit can need three bytes. The server replaces the middle
+    of a longer text with "…", so the headers of an error stay below 8 KiB, the limit of most gRPC clients.
+
+    Some calls do not reach a handler, and their errors have no ErrorInfo: OUT_OF_RANGE if the request is larger than
+    4 MiB, and UNIMPLEMENTED if the server does not know the RPC or the compression of the request. If the content type of
+    a request is not `application/grpc`, the server answers with the HTTP status 415.
 
     An error with the reason OVERLOADED, DRAINING, STORE_BUSY or RESPONSE_DROPPED includes a google.rpc.RetryInfo. Repeat
     the call with the same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).

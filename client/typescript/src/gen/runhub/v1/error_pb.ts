@@ -34,7 +34,8 @@ export enum ErrorReason {
   UNSPECIFIED = 0,
 
   /**
-   * INVALID_ARGUMENT: a field is missing, is malformed, or exceeds a limit. A `google.rpc.BadRequest` names the field.
+   * INVALID_ARGUMENT: a field is missing, is malformed, or exceeds a limit. A `google.rpc.BadRequest` names the field. If
+   * the server can't decode the request, the name is `request`.
    *
    * @generated from enum value: ERROR_REASON_INVALID_FIELD = 1;
    */
@@ -234,8 +235,8 @@ export enum ErrorReason {
   REQUEST_INCOMPLETE = 25,
 
   /**
-   * DEADLINE_EXCEEDED: the deadline that the client set for the call passed before the server could answer. The call
-   * may have changed state, so repeat the call with the same request_id.
+   * DEADLINE_EXCEEDED: the deadline that the client set for the call passed before the server could answer, or before
+   * the end of a stream. The call may have changed state, so repeat the call with the same request_id.
    *
    * @generated from enum value: ERROR_REASON_DEADLINE_EXCEEDED = 26;
    */
