@@ -14,14 +14,15 @@ use crate::support::dump::dump;
 /// The CREATE TABLE statements of the class RunStore.
 const SEED_SCHEMA: &str = include_str!("import/runstore.sql");
 
-fn runstore(path: &Path) -> Connection {
+/// Creates a database of RunStore with a few rows.
+pub fn runstore(path: &Path) -> Connection {
     let conn = Connection::open(path).unwrap();
     conn.execute_batch(SEED_SCHEMA).unwrap();
     conn.execute_batch(include_str!("import/runstore_rows.sql")).unwrap();
     conn
 }
 
-fn import(kind: &str, file: &Path, db: &Path, more: &[&str]) -> std::process::Output {
+pub fn import(kind: &str, file: &Path, db: &Path, more: &[&str]) -> std::process::Output {
     let args = ["import", kind, file.to_str().unwrap(), "--db", db.to_str().unwrap()];
     binary::run(&[&args, more].concat())
 }

@@ -24,6 +24,7 @@ mod malformed;
 mod oracle;
 mod overload;
 mod plan;
+mod printable;
 mod repeat;
 mod retention;
 mod run;

@@ -1,13 +1,11 @@
 //! This module implements `runhub approvals`, which lists the approvals that need a decision.
 
-use std::io::{IsTerminal, Write, stdout};
-
 use clap::Args;
-use comfy_table::Cell;
 use runhub_api::v1;
 use runhub_api::v1::{ApprovalVerdict, ExpiryPolicy};
 use runhub_client::Client;
 
+use super::out::{self, Cell, Out, Table};
 use super::{Failure, ServerArgs, json, pages, table};
 
 #[derive(Args)]
@@ -37,9 +35,8 @@ pub struct ApprovalsArgs {
 pub async fn run(args: ApprovalsArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
     let approvals = fetch_approvals(&client, args.run.as_deref(), args.all).await?;
-    let mut out = anstream::stdout().lock();
     if args.json {
-        return json::print_json_lines(&mut out, "Approval", &approvals);
+        return json::print_each("Approval", &approvals);
     }
     let columns = Columns { run: RunPlacement::choose(args.run.is_some()), verdict: args.all };
     let mut rows = columns.new_table();
@@ -47,9 +44,11 @@ pub async fn run(args: ApprovalsArgs) -> Result<(), Failure> {
         rows.add_row(columns.approval_row(approval));
     }
     let if_empty = if args.all { "There are no approvals yet." } else { "Nothing waits for a decision." };
-    table::print(&mut out, &mut rows, if_empty)?;
-    if stdout().is_terminal() && approvals.iter().any(is_pending) {
-        writeln!(out, "\nDecide: runhub approve APPROVAL, or runhub reject APPROVAL --because TEXT")?;
+    let mut out = Out::stdout();
+    out.print_table(rows, if_empty)?;
+    if out::stdout_is_terminal() && approvals.iter().any(is_pending) {
+        out.print_text("")?;
+        out.print_text("Decide: runhub approve APPROVAL, or runhub reject APPROVAL --because TEXT")?;
     }
     Ok(())
 }
@@ -98,7 +97,7 @@ pub enum RunPlacement {
 
 impl RunPlacement {
     fn choose(is_of_one_run: bool) -> Self {
-        match (is_of_one_run, stdout().is_terminal()) {
+        match (is_of_one_run, out::stdout_is_terminal()) {
             (true, _) => Self::Nowhere,
             (false, true) => Self::Below,
             (false, false) => Self::Column,
@@ -107,18 +106,18 @@ impl RunPlacement {
 }
 
 impl Columns {
-    pub fn new_table(&self) -> comfy_table::Table {
+    pub fn new_table(&self) -> Table {
         let mut headings = vec!["APPROVAL"];
         headings.extend((self.run == RunPlacement::Column).then_some("RUN"));
         headings.extend(self.verdict.then_some("VERDICT"));
         headings.extend(["EXPIRES", "ASKED BY", "TITLE"]);
-        table::new(&headings)
+        Table::new(&headings)
     }
 
     pub fn approval_row(&self, approval: &v1::Approval) -> Vec<Cell> {
         let mut cells = match self.run {
             RunPlacement::Nowhere => vec![Cell::new(&approval.id)],
-            RunPlacement::Below => vec![Cell::new(format!("{}\nrun {}", approval.id, approval.run_id))],
+            RunPlacement::Below => vec![Cell::lines(&[&approval.id, &format!("run {}", approval.run_id)])],
             RunPlacement::Column => vec![Cell::new(&approval.id), Cell::new(&approval.run_id)],
         };
         cells.extend(self.verdict.then(|| table::verdict_cell(approval.verdict())));

@@ -1,13 +1,11 @@
 //! This module implements `runhub bench`, which runs the benchmarks of the crate `runhub-bench` with this binary as the
 //! server, and prints the measurements.
 
-use std::io::{self, Write};
-
 use clap::Args;
-use comfy_table::{Cell, Color};
 use runhub_bench::{Host, Options, Row};
 use serde::Serialize;
 
+use super::out::{self, Cell, Color, Out, Table};
 use super::{Failure, progress, table};
 use crate::domain::limits;
 
@@ -46,23 +44,20 @@ pub async fn run(args: BenchArgs) -> Result<(), Failure> {
         progress: progress::new_progress_bar(0),
     };
     let rows = runhub_bench::run(&args.options, host).await?;
-    let mut out = anstream::stdout().lock();
     if args.json {
         let report = serde_json::to_string(&Report { rows }).map_err(|error| Failure::failed(error.to_string()))?;
-        writeln!(out, "{report}")?;
-        return Ok(());
+        return Ok(out::print_json(&report)?);
     }
-    print(&mut out, &rows)?;
-    Ok(())
+    Ok(Out::stdout().print_table(to_table(&rows), "nothing was measured")?)
 }
 
-fn print(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
-    let mut shown = table::new(&["WHAT", "VALUE", "P50 MS", "P99 MS", "CEILING", "RATIO", "TARGET", "MET"]);
+fn to_table(rows: &[Row]) -> Table {
+    let mut shown = Table::new(&["WHAT", "VALUE", "P50 MS", "P99 MS", "CEILING", "RATIO", "TARGET", "MET"]);
     for row in rows {
         let figure = |figure: Option<f64>| table::number_cell(figure.map_or("-".to_owned(), format_figure));
         let met = match row.met {
-            Some(true) => Cell::new("yes").fg(Color::Green),
-            Some(false) => Cell::new("no").fg(Color::Red),
+            Some(true) => Cell::new("yes").color(Color::Green),
+            Some(false) => Cell::new("no").color(Color::Red),
             None => Cell::new("-"),
         };
         shown.add_row(vec![
@@ -76,7 +71,7 @@ fn print(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
             met,
         ]);
     }
-    table::print(out, &mut shown, "nothing was measured")
+    shown
 }
 
 /// Returns a measured value as text, with two decimals below 100 and without decimals from 100, because the

@@ -1,12 +1,12 @@
 //! This module implements `runhub approve` and `runhub reject`, which decide an approval.
 
-use std::io::Write;
-
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use runhub_api::v1;
 use runhub_api::v1::ApprovalVerdict;
 
+use super::out::printable::first_line;
+use super::out::{DIM, Line, Out};
 use super::{Failure, ServerArgs, approvals, json, table};
 
 #[derive(Args)]
@@ -79,22 +79,18 @@ async fn decide(args: DecisionArgs, verdict: ApprovalVerdict, rationale: String)
         ..v1::DecideApprovalRequest::default()
     };
     let approval = client.decide_approval(request).await?.approval.unwrap_or_default();
-    let mut out = anstream::stdout().lock();
     if args.json {
-        writeln!(out, "{}", json::to_json_line("Approval", &approval)?)?;
-    } else {
-        writeln!(out, "{}", format_decision(&approval))?;
+        return json::print("Approval", &approval);
     }
-    Ok(())
+    Ok(Out::stdout().print(format_decision(&approval))?)
 }
 
-/// Returns a decided approval as one line of text.
-fn format_decision(approval: &v1::Approval) -> String {
+/// Returns a decided approval as one line.
+fn format_decision(approval: &v1::Approval) -> Line {
     let verdict = approval.verdict();
     let style = table::verdict_style(verdict);
     let word = table::lowercase_name(verdict.as_str_name(), "APPROVAL_VERDICT_").replace('_', " ");
-    let source = table::sanitize(&approval.source);
-    let title = table::sanitize(approvals::title(approval));
-    let dim = table::DIM;
-    format!("{style}{word}{style:#} by {source}: {title}  {dim}{}{dim:#}", approval.id)
+    let title = first_line(approvals::title(approval));
+    let line = Line::new().styled(style, word).text(format_args!(" by {}: {title}  ", approval.source));
+    line.styled(DIM, &approval.id)
 }

@@ -1,11 +1,13 @@
 //! This module defines the messages and exit codes of commands that fail. Scripts can rely on the exit codes.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use runhub_client::Error;
 use tonic::Code;
+
+use super::out::{Line, Out};
 
 /// The exit code of a command that failed for a reason without an exit code of its own. `runhub --help` documents all
 /// exit codes.
@@ -53,7 +55,7 @@ impl Failure {
         let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
         // If standard error is closed, the write fails. The error is ignored, because no other output can show the
         // message.
-        let _ = writeln!(anstream::stderr(), "{red}error{red:#}: {}", self.message);
+        let _ = Out::stderr().print(Line::new().styled(red, "error").text(format_args!(": {}", self.message)));
         ExitCode::from(self.code)
     }
 }

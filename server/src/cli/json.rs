@@ -1,30 +1,32 @@
 //! This module converts protobuf messages to JSON in the protobuf JSON mapping, which grpcurl also uses.
 
-use std::io::Write;
 use std::sync::LazyLock;
 
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
-use super::Failure;
+use super::{Failure, out};
 
 static POOL: LazyLock<Option<DescriptorPool>> =
     LazyLock::new(|| DescriptorPool::decode(runhub_api::FILE_DESCRIPTOR_SET).ok());
 
-/// Returns a message of the package runhub.v1 as one line of JSON. The line includes fields with default values, but
+/// Returns a message as one line of JSON. The line includes fields with default values, but
 /// omits unset fields that the proto declares optional. Fails if the message can't be converted.
-pub fn to_json_line(name: &str, message: &impl Message) -> Result<String, Failure> {
+fn to_json_line(name: &str, message: &impl Message) -> Result<String, Failure> {
     to_json(name, message).map_err(|cause| {
         Failure::failed(format!("the message {name} can't be shown as JSON, because {cause}: report the bug"))
     })
 }
 
+/// Prints a message of the package runhub.v1 as one line of JSON, as `to_json_line` returns it. Fails if the message can't
+/// be converted or the output can't be written.
+pub fn print(name: &str, message: &impl Message) -> Result<(), Failure> {
+    Ok(out::print_json(&to_json_line(name, message)?)?)
+}
+
 /// Prints each message as one line of JSON. Fails if a message can't be converted or the output can't be written.
-pub fn print_json_lines<M: Message>(out: &mut impl Write, name: &str, messages: &[M]) -> Result<(), Failure> {
-    for message in messages {
-        writeln!(out, "{}", to_json_line(name, message)?)?;
-    }
-    Ok(())
+pub fn print_each<M: Message>(name: &str, messages: &[M]) -> Result<(), Failure> {
+    messages.iter().try_for_each(|message| print(name, message))
 }
 
 fn to_json(name: &str, message: &impl Message) -> Result<String, Box<dyn std::error::Error>> {

@@ -6,6 +6,8 @@ mod decide;
 mod exit;
 mod import;
 mod json;
+mod log;
+mod out;
 mod pages;
 mod progress;
 mod run_control;

@@ -1,6 +1,5 @@
 //! This module implements `runhub pause`, `resume`, `cancel` and `delete`, which control a run.
 
-use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,6 +9,7 @@ use runhub_api::v1;
 use runhub_api::v1::{RunStatus, TaskStatus};
 use runhub_client::Client;
 
+use super::out::{BOLD, Line, Out};
 use super::{Failure, ServerArgs, json, table, tasks};
 
 #[derive(Args)]
@@ -87,20 +87,16 @@ pub async fn delete(args: DeleteArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
     let request = v1::DeleteRunRequest { run_id: args.run.clone(), ..v1::DeleteRunRequest::default() };
     client.delete_run(request).await?;
-    writeln!(anstream::stdout(), "Run {} is deleted, with its plan and its log", args.run)?;
-    Ok(())
+    Ok(Out::stdout().print_text(format_args!("Run {} is deleted, with its plan and its log", args.run))?)
 }
 
 fn print(run: &v1::Run, as_json: bool, note: &str) -> Result<(), Failure> {
-    let mut out = anstream::stdout().lock();
     if as_json {
-        writeln!(out, "{}", json::to_json_line("Run", run)?)?;
-        return Ok(());
+        return json::print("Run", run);
     }
-    let bold = table::BOLD;
     let status = table::lowercase_name(run.status().as_str_name(), "RUN_STATUS_");
-    writeln!(out, "Run {} is {bold}{status}{bold:#}{note}", run.id)?;
-    Ok(())
+    let line = Line::new().text(format_args!("Run {} is ", run.id)).styled(BOLD, status).text(note);
+    Ok(Out::stdout().print(line)?)
 }
 
 /// Returns a note with the number of leased tasks in a run that is being cancelled, and with the end of the grace

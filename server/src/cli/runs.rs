@@ -4,6 +4,7 @@ use clap::Args;
 use runhub_api::v1;
 use runhub_client::Client;
 
+use super::out::{Cell, Out, Table};
 use super::{Failure, ServerArgs, json, pages, table};
 
 #[derive(Args)]
@@ -19,20 +20,19 @@ pub struct RunsArgs {
 pub async fn run(args: RunsArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
     let runs = fetch_runs(&client).await?;
-    let mut out = anstream::stdout().lock();
     if args.json {
-        return json::print_json_lines(&mut out, "Run", &runs);
+        return json::print_each("Run", &runs);
     }
-    let mut rows = table::new(&["RUN", "STATUS", "CREATED", "GOAL"]);
+    let mut rows = Table::new(&["RUN", "STATUS", "CREATED", "GOAL"]);
     for run in &runs {
         rows.add_row([
-            run.id.as_str().into(),
+            Cell::new(&run.id),
             table::run_status_cell(run.status()),
-            table::format_time(run.create_time.as_ref()).into(),
+            Cell::new(table::format_time(run.create_time.as_ref())),
             table::short_cell(&run.goal),
         ]);
     }
-    table::print(&mut out, &mut rows, "There are no runs yet.")?;
+    Out::stdout().print_table(rows, "There are no runs yet.")?;
     Ok(())
 }
 

@@ -1,18 +1,18 @@
 //! This module implements `runhub serve`, which runs the server.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use clap::Args;
 use clap::builder::FalseyValueParser;
-use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
-use tracing_subscriber::EnvFilter;
 
-use super::Failure;
+use super::log::LogFormat;
+use super::out::Out;
+use super::{Failure, log};
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Listen};
 use crate::domain::lease;
@@ -75,16 +75,8 @@ pub struct ServeArgs {
     log: String,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum LogFormat {
-    /// Write the log as text for people.
-    Text,
-    /// Write the log as one JSON object per line.
-    Json,
-}
-
 pub async fn run(args: ServeArgs) -> Result<(), Failure> {
-    start_log(&args)?;
+    log::start(args.log_format, &args.log)?;
     check_reachability(&args)?;
     let max_files = raise_file_limit();
     let max_spool_files = limit_spool_files(max_files);
@@ -220,19 +212,6 @@ fn parse_lease_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn start_log(args: &ServeArgs) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&args.log).map_err(|error| Failure::usage(format!("--log: {error}")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match args.log_format {
-        LogFormat::Text => {
-            let is_colored = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
-            log.with_ansi(is_colored).init();
-        }
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
-}
-
 /// Prints the server's address to standard output, for people and for programs that requested port 0. Fails if standard
 /// output can't be written.
 fn print_address(listen: &Listen, db: &str) -> Result<(), Failure> {
@@ -241,10 +220,9 @@ fn print_address(listen: &Listen, db: &str) -> Result<(), Failure> {
         Listen::Tcp(address) => format!("grpcurl -plaintext {address} {call}"),
         Listen::Unix(path) => format!("grpcurl -plaintext -unix {} {call}", path.display()),
     };
-    let mut out = io::stdout().lock();
-    writeln!(out, "runhub {} listens on {listen}, data in {db}", env!("CARGO_PKG_VERSION"))?;
-    writeln!(out, "try:  {grpcurl}")?;
-    out.flush()?;
+    let mut out = Out::stdout();
+    out.print_text(format_args!("runhub {} listens on {listen}, data in {db}", env!("CARGO_PKG_VERSION")))?;
+    out.print_text(format_args!("try:  {grpcurl}"))?;
     tracing::info!(%listen, db, "listening");
     Ok(())
 }

@@ -1,13 +1,13 @@
 //! This module implements `runhub show`, which prints a snapshot of a run.
 
-use std::io::{self, Write};
+use std::io;
 
 use clap::Args;
-use comfy_table::Cell;
 use runhub_api::v1;
 use runhub_client::Reason;
 
 use super::approvals::{Columns, RunPlacement};
+use super::out::{BOLD, Cell, Line, Out, Table};
 use super::{Failure, ServerArgs, approvals, json, table, tasks, watch};
 
 #[derive(Args)]
@@ -40,10 +40,9 @@ pub async fn run(args: ShowArgs) -> Result<(), Failure> {
     let whole = v1::GetRunSnapshotRequest { run_id: args.run, ..v1::GetRunSnapshotRequest::default() };
     let snapshot = match client.get_run_snapshot(whole.clone()).await {
         Err(error) if error.reason() == Some(&Reason::SnapshotTooLarge) && !args.json => {
-            writeln!(
-                anstream::stderr(),
+            Out::stderr().print_text(format_args!(
                 "The run is too large to show completely. The output has only the newest {REDUCED_LIMIT} of each kind."
-            )?;
+            ))?;
             let part = v1::GetRunSnapshotRequest {
                 event_limit: REDUCED_LIMIT,
                 attempt_limit: REDUCED_LIMIT,
@@ -55,17 +54,14 @@ pub async fn run(args: ShowArgs) -> Result<(), Failure> {
         other => other?,
     };
     let snapshot = snapshot.snapshot.unwrap_or_default();
-    let mut out = anstream::stdout().lock();
     if args.json {
-        writeln!(out, "{}", json::to_json_line("RunSnapshot", &snapshot)?)?;
-        return Ok(());
+        return json::print("RunSnapshot", &snapshot);
     }
     let limit = if args.tasks == 0 { usize::MAX } else { usize::try_from(args.tasks).unwrap_or(0) };
-    print(&mut out, &snapshot, limit)?;
-    Ok(())
+    Ok(print(&mut Out::stdout(), &snapshot, limit)?)
 }
 
-fn print(out: &mut impl Write, snapshot: &v1::RunSnapshot, limit: usize) -> io::Result<()> {
+fn print(out: &mut Out, snapshot: &v1::RunSnapshot, limit: usize) -> io::Result<()> {
     if let Some(run) = &snapshot.run {
         print_run(out, run)?;
     }
@@ -78,20 +74,19 @@ fn print(out: &mut impl Write, snapshot: &v1::RunSnapshot, limit: usize) -> io::
     if !snapshot.recent_events.is_empty() {
         print_heading(out, "Newest events")?;
         for event in snapshot.recent_events.iter().rev().take(10).rev() {
-            writeln!(out, "{}", watch::format_event(event))?;
+            out.print(watch::format_event(event))?;
         }
     }
     Ok(())
 }
 
-fn print_heading(out: &mut impl Write, text: &str) -> io::Result<()> {
-    let bold = table::BOLD;
-    writeln!(out, "\n{bold}{text}{bold:#}")
+fn print_heading(out: &mut Out, text: &str) -> io::Result<()> {
+    out.print(Line::new())?;
+    out.print(Line::new().styled(BOLD, text))
 }
 
-fn print_run(out: &mut impl Write, run: &v1::Run) -> io::Result<()> {
-    let bold = table::BOLD;
-    writeln!(out, "{bold}Run {}{bold:#}", run.id)?;
+fn print_run(out: &mut Out, run: &v1::Run) -> io::Result<()> {
+    out.print(Line::new().styled(BOLD, format_args!("Run {}", run.id)))?;
     let mut facts = vec![
         ("goal", table::shorten(&run.goal)),
         ("repo", table::shorten(&run.repo_path)),
@@ -107,12 +102,12 @@ fn print_run(out: &mut impl Write, run: &v1::Run) -> io::Result<()> {
     facts.push(("created", table::format_time(run.create_time.as_ref())));
     facts.push(("changed", table::format_time(run.update_time.as_ref())));
     for (name, value) in facts {
-        writeln!(out, "  {name:<8} {value}")?;
+        out.print_text(format_args!("  {name:<8} {value}"))?;
     }
     Ok(())
 }
 
-fn print_tasks(out: &mut impl Write, snapshot: &v1::RunSnapshot, limit: usize) -> io::Result<()> {
+fn print_tasks(out: &mut Out, snapshot: &v1::RunSnapshot, limit: usize) -> io::Result<()> {
     let lists = [
         (IN_PROGRESS, &snapshot.in_progress_tasks),
         ("Pending", &snapshot.pending_tasks),
@@ -129,14 +124,14 @@ fn print_tasks(out: &mut impl Write, snapshot: &v1::RunSnapshot, limit: usize) -
         };
         let note = if shown < list.len() { format!(", the {which} {shown}") } else { String::new() };
         print_heading(out, &format!("{name}: {}{note}", list.len()))?;
-        table::print(out, &mut task_table(name, part), "")?;
+        out.print_table(task_table(name, part), "")?;
     }
     Ok(())
 }
 
 /// Returns the table for a list of tasks. For tasks in progress, the table shows the time when the lease expires
 /// instead of the status.
-fn task_table(list: &str, tasks: &[v1::Task]) -> comfy_table::Table {
+fn task_table(list: &str, tasks: &[v1::Task]) -> Table {
     let mut rows = if list == IN_PROGRESS { tasks::new_leased_task_table() } else { tasks::new_table() };
     for task in tasks {
         if list == IN_PROGRESS {
@@ -148,8 +143,8 @@ fn task_table(list: &str, tasks: &[v1::Task]) -> comfy_table::Table {
     rows
 }
 
-fn print_attempts(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<()> {
-    let mut rows = table::new(&["TASK", "TRY", "STATUS", "AGENT", "SUMMARY"]);
+fn print_attempts(out: &mut Out, snapshot: &v1::RunSnapshot) -> io::Result<()> {
+    let mut rows = Table::new(&["TASK", "TRY", "STATUS", "AGENT", "SUMMARY"]);
     for attempt in &snapshot.recent_attempts {
         rows.add_row([
             Cell::new(&attempt.task_id),
@@ -162,8 +157,8 @@ fn print_attempts(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Resul
     print_section(out, "Newest attempts", rows)
 }
 
-fn print_agents(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<()> {
-    let mut rows = table::new(&["ROLE", "TURNS", "ROTATIONS", "SAVED", "SESSION"]);
+fn print_agents(out: &mut Out, snapshot: &v1::RunSnapshot) -> io::Result<()> {
+    let mut rows = Table::new(&["ROLE", "TURNS", "ROTATIONS", "SAVED", "SESSION"]);
     for agent in &snapshot.agents {
         rows.add_row([
             Cell::new(&agent.role),
@@ -178,7 +173,7 @@ fn print_agents(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<
 
 /// Prints the pending approvals, which come before the tasks in the output because agents wait for the decisions.
 /// Fails if the output can't be written.
-fn print_pending_approvals(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<()> {
+fn print_pending_approvals(out: &mut Out, snapshot: &v1::RunSnapshot) -> io::Result<()> {
     let columns = Columns { run: RunPlacement::Nowhere, verdict: false };
     let mut rows = columns.new_table();
     for approval in snapshot.approvals.iter().filter(|approval| approvals::is_pending(approval)) {
@@ -187,8 +182,8 @@ fn print_pending_approvals(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> 
     print_section(out, "Waiting for a decision", rows)
 }
 
-fn print_decided_approvals(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<()> {
-    let mut rows = table::new(&["APPROVAL", "VERDICT", "BY", "TITLE", "BECAUSE"]);
+fn print_decided_approvals(out: &mut Out, snapshot: &v1::RunSnapshot) -> io::Result<()> {
+    let mut rows = Table::new(&["APPROVAL", "VERDICT", "BY", "TITLE", "BECAUSE"]);
     for approval in snapshot.approvals.iter().filter(|approval| !approvals::is_pending(approval)) {
         rows.add_row([
             Cell::new(&approval.id),
@@ -201,8 +196,8 @@ fn print_decided_approvals(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> 
     print_section(out, "Approvals", rows)
 }
 
-fn print_artifacts(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Result<()> {
-    let mut rows = table::new(&["ARTIFACT", "KIND", "ROLE", "PATH"]);
+fn print_artifacts(out: &mut Out, snapshot: &v1::RunSnapshot) -> io::Result<()> {
+    let mut rows = Table::new(&["ARTIFACT", "KIND", "ROLE", "PATH"]);
     for artifact in &snapshot.artifacts {
         rows.add_row([
             Cell::new(&artifact.id),
@@ -214,10 +209,10 @@ fn print_artifacts(out: &mut impl Write, snapshot: &v1::RunSnapshot) -> io::Resu
     print_section(out, "Artifacts", rows)
 }
 
-fn print_section(out: &mut impl Write, name: &str, mut rows: comfy_table::Table) -> io::Result<()> {
-    if rows.row_iter().next().is_none() {
+fn print_section(out: &mut Out, name: &str, rows: Table) -> io::Result<()> {
+    if rows.is_empty() {
         return Ok(());
     }
     print_heading(out, name)?;
-    table::print(out, &mut rows, "")
+    out.print_table(rows, "")
 }

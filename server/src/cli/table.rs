@@ -1,55 +1,15 @@
-//! This module formats tables and values for people. Colors appear only on a terminal.
+//! This module formats values for people.
 
-use std::io::{self, IsTerminal, Write};
-
-use anstream::ColorChoice;
 use anstyle::{AnsiColor, Style};
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, presets};
 use prost_types::Timestamp;
 use runhub_api::v1::{ApprovalVerdict, AttemptStatus, RunStatus, TaskStatus};
 
-/// The style of emphasized parts of a line.
-pub const BOLD: Style = Style::new().bold();
-/// The style of secondary parts of a line.
-pub const DIM: Style = Style::new().dimmed();
-
-/// The headings of columns that never wrap, because an id that is split over two lines can't be copied.
-const UNBROKEN: [&str; 6] = ["RUN", "TASK", "APPROVAL", "ARTIFACT", "STATUS", "VERDICT"];
-
-/// Returns an empty table with the passed headings.
-pub fn new(headings: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(headings.iter().map(|heading| Cell::new(heading).add_attribute(Attribute::Bold)));
-    for (column, _) in table.column_iter_mut().zip(headings).filter(|(_, heading)| UNBROKEN.contains(heading)) {
-        column.set_constraint(ColumnConstraint::ContentWidth);
-    }
-    if anstream::AutoStream::choice(&io::stdout()) == ColorChoice::Never {
-        // If the output has no colors, the table has no maximum width. Each row then stays on one line for tools such
-        // as grep and awk.
-        table.force_no_tty();
-    }
-    table
-}
-
-/// Prints a table. If the table has no rows, the function prints the text `if_empty` instead. Fails if the output can't
-/// be written.
-pub fn print(to: &mut impl Write, table: &mut Table, if_empty: &str) -> io::Result<()> {
-    if table.row_iter().next().is_none() {
-        return writeln!(to, "{if_empty}");
-    }
-    if let Some(first) = table.column_mut(0) {
-        first.set_padding((0, 1));
-    }
-    for line in table.lines() {
-        writeln!(to, "{}", line.trim_end())?;
-    }
-    Ok(())
-}
+use super::out::printable::first_line;
+use super::out::{self, BOLD, Cell, Color};
 
 /// Returns a right-aligned cell with a value.
 pub fn number_cell(value: impl ToString) -> Cell {
-    Cell::new(value.to_string()).set_alignment(CellAlignment::Right)
+    Cell::new(value.to_string()).right()
 }
 
 /// Returns a cell with the shortened form of a text.
@@ -62,24 +22,12 @@ pub fn short_or_dash_cell(text: &str) -> Cell {
     short_cell(if text.is_empty() { "-" } else { text })
 }
 
-/// Returns the first line of a text. Replaces control characters and characters that change the writing direction, so
-/// that text from an agent can't control the reader's terminal.
-pub fn sanitize(text: &str) -> String {
-    let first_line = text.lines().next().unwrap_or_default();
-    first_line.chars().map(|letter| if controls_terminal(letter) { '\u{fffd}' } else { letter }).collect()
-}
-
-fn controls_terminal(letter: char) -> bool {
-    letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// Returns the first line of a text, with unsafe control characters replaced. If standard output is a terminal, the
-/// line is cut to 60 characters.
+/// Returns the first line of a text. If standard output is a terminal, the line is cut to 60 characters.
 pub fn shorten(text: &str) -> String {
     const CHARS: usize = 60;
-    let line = sanitize(text);
-    if !io::stdout().is_terminal() || line.chars().count() <= CHARS {
-        return line;
+    let line = first_line(text);
+    if !out::stdout_is_terminal() || line.chars().count() <= CHARS {
+        return line.to_owned();
     }
     line.chars().take(CHARS - 1).chain(['…']).collect()
 }
@@ -118,7 +66,7 @@ pub fn run_status_cell(status: RunStatus) -> Cell {
         RunStatus::Paused | RunStatus::Cancelling | RunStatus::Cancelled => Color::Yellow,
         RunStatus::Planning | RunStatus::Unspecified => Color::Reset,
     };
-    Cell::new(lowercase_name(status.as_str_name(), "RUN_STATUS_")).fg(color)
+    Cell::new(lowercase_name(status.as_str_name(), "RUN_STATUS_")).color(color)
 }
 
 /// Returns a cell with the status of a task, in the color of the status.
@@ -130,7 +78,7 @@ pub fn task_status_cell(status: TaskStatus) -> Cell {
         TaskStatus::Abandoned => Color::DarkGrey,
         TaskStatus::Pending | TaskStatus::Unspecified => Color::Reset,
     };
-    Cell::new(lowercase_name(status.as_str_name(), "TASK_STATUS_")).fg(color)
+    Cell::new(lowercase_name(status.as_str_name(), "TASK_STATUS_")).color(color)
 }
 
 /// Returns a cell with the status of an attempt.
@@ -148,7 +96,7 @@ pub fn verdict_cell(verdict: ApprovalVerdict) -> Cell {
         ApprovalVerdict::Expired | ApprovalVerdict::Cancelled => Color::DarkGrey,
         ApprovalVerdict::Unspecified => Color::Reset,
     };
-    Cell::new(lowercase_name(verdict.as_str_name(), "APPROVAL_VERDICT_")).fg(color)
+    Cell::new(lowercase_name(verdict.as_str_name(), "APPROVAL_VERDICT_")).color(color)
 }
 
 /// Returns the text style for the verdict on a decided approval.
@@ -164,12 +112,6 @@ pub fn verdict_style(verdict: ApprovalVerdict) -> Style {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn text_from_an_agent_cannot_control_the_terminal() {
-        assert_eq!(sanitize("a\u{1b}[2Jb\u{7}\u{9b}\u{202e}c\nd"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}\u{fffd}c");
-        assert_eq!(sanitize("Prüfe → ja"), "Prüfe → ja");
-    }
 
     #[test]
     fn end_time_is_short_and_in_utc() {

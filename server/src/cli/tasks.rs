@@ -1,11 +1,11 @@
 //! This module implements `runhub tasks`, which lists the tasks of a run.
 
 use clap::Args;
-use comfy_table::Cell;
 use runhub_api::v1;
 use runhub_api::v1::TaskStatus;
 use runhub_client::Client;
 
+use super::out::{Cell, Out, Table};
 use super::{Failure, ServerArgs, json, pages, table};
 
 #[derive(Args)]
@@ -25,15 +25,14 @@ pub struct TasksArgs {
 pub async fn run(args: TasksArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
     let tasks = fetch_tasks(&client, &args.run, &[]).await?;
-    let mut out = anstream::stdout().lock();
     if args.json {
-        return json::print_json_lines(&mut out, "Task", &tasks);
+        return json::print_each("Task", &tasks);
     }
     let mut rows = new_table();
     for task in &tasks {
         rows.add_row(task_row(task));
     }
-    table::print(&mut out, &mut rows, "The run has no tasks.")?;
+    Out::stdout().print_table(rows, "The run has no tasks.")?;
     Ok(())
 }
 
@@ -54,8 +53,8 @@ pub async fn fetch_tasks(client: &Client, run_id: &str, statuses: &[TaskStatus])
 }
 
 /// Returns an empty table whose columns match the cells of `task_row`.
-pub fn new_table() -> comfy_table::Table {
-    table::new(&["#", "TASK", "STATUS", "PRIO", "TRIES", "AGENT", "TITLE"])
+pub fn new_table() -> Table {
+    Table::new(&["#", "TASK", "STATUS", "PRIO", "TRIES", "AGENT", "TITLE"])
 }
 
 /// Returns the table cells that describe a task.
@@ -72,8 +71,8 @@ pub fn task_row(task: &v1::Task) -> [Cell; 7] {
 }
 
 /// Returns an empty table whose columns match the cells of `leased_task_row`.
-pub fn new_leased_task_table() -> comfy_table::Table {
-    table::new(&["#", "TASK", "TRIES", "AGENT", "LEASE ENDS", "TITLE"])
+pub fn new_leased_task_table() -> Table {
+    Table::new(&["#", "TASK", "TRIES", "AGENT", "LEASE ENDS", "TITLE"])
 }
 
 /// Returns the table cells that describe a leased task.

@@ -1,12 +1,11 @@
 //! This module implements `runhub watch`, which shows events live.
 
-use std::io::Write;
-
 use anstyle::{AnsiColor, Style};
 use clap::Args;
 use runhub_api::v1;
 use runhub_client::Update;
 
+use super::out::{DIM, Line, Out};
 use super::{Failure, ServerArgs, json, table};
 
 #[derive(Args)]
@@ -67,39 +66,34 @@ pub async fn run(args: WatchArgs) -> Result<(), Failure> {
         kinds: args.kinds,
         ..v1::SubscribeEventsRequest::default()
     });
-    let mut out = anstream::stdout();
+    let mut out = Out::stdout();
     while let Some(update) = subscription.next().await {
         match update? {
-            Update::Event(event) => {
-                let line = match (args.json, all_runs) {
-                    (true, _) => json::to_json_line("Event", event.as_ref())?,
-                    (false, true) => format!("{}  {}", format_event(&event), event.run_id),
-                    (false, false) => format_event(&event),
-                };
-                writeln!(out, "{line}")?;
-                out.flush()?;
-            }
+            Update::Event(event) => match (args.json, all_runs) {
+                (true, _) => json::print("Event", event.as_ref())?,
+                (false, true) => out.print(format_event(&event).text(format_args!("  {}", event.run_id)))?,
+                (false, false) => out.print(format_event(&event))?,
+            },
             Update::CaughtUp(_) if args.no_follow => return Ok(()),
-            Update::End(v1::EndReason::RunDeleted, _) => writeln!(anstream::stderr(), "The run was deleted.")?,
+            Update::End(v1::EndReason::RunDeleted, _) => Out::stderr().print_text("The run was deleted.")?,
             _ => {}
         }
     }
     Ok(())
 }
 
-/// Returns an event as one line of text.
-pub fn format_event(event: &v1::Event) -> String {
-    let dim = table::DIM;
-    let kind = kind_style(&event.kind);
+/// Returns an event as one line.
+pub fn format_event(event: &v1::Event) -> Line {
     let time = table::format_short_time(event.create_time.as_ref());
-    let about = event.task_id.as_deref().map(|id| format!("  {dim}{id}{dim:#}")).unwrap_or_default();
-    format!(
-        "{dim}{:>6}  {time}{dim:#}  {kind}{:<20}{kind:#}  {:<8}  {}{about}",
-        event.position,
-        event.kind,
-        event.source,
-        table::shorten(&event.message),
-    )
+    let line = Line::new()
+        .styled(DIM, format_args!("{:>6}  {time}", event.position))
+        .text("  ")
+        .styled(kind_style(&event.kind), format_args!("{:<20}", event.kind))
+        .text(format_args!("  {:<8}  {}", event.source, table::shorten(&event.message)));
+    match &event.task_id {
+        Some(id) => line.text("  ").styled(DIM, id),
+        None => line,
+    }
 }
 
 fn kind_style(kind: &str) -> Style {

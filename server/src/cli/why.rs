@@ -1,11 +1,13 @@
 //! This module implements `runhub why`, which explains why a task can't be claimed.
 
-use std::io::{self, Write};
+use std::io;
 
 use anstyle::{AnsiColor, Style};
 use clap::Args;
 use runhub_api::v1;
 
+use super::out::printable::first_line;
+use super::out::{DIM, Line, Out};
 use super::{Failure, ServerArgs, json, table};
 
 #[derive(Args)]
@@ -25,16 +27,13 @@ pub struct WhyArgs {
 pub async fn run(args: WhyArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
     let answer = client.explain_task(v1::ExplainTaskRequest { task_id: args.task }).await?;
-    let mut out = anstream::stdout().lock();
     if args.json {
-        writeln!(out, "{}", json::to_json_line("ExplainTaskResponse", &answer)?)?;
-        return Ok(());
+        return json::print("ExplainTaskResponse", &answer);
     }
-    print(&mut out, &answer)?;
-    Ok(())
+    Ok(print(&answer)?)
 }
 
-fn print(out: &mut impl Write, answer: &v1::ExplainTaskResponse) -> io::Result<()> {
+fn print(answer: &v1::ExplainTaskResponse) -> io::Result<()> {
     let (color, verdict) = match (answer.claimable, answer.reasons.is_empty()) {
         (true, true) => (AnsiColor::Green, "claimable now"),
         // A claimable task can still have reasons of the kind CAPABILITY, because only agents that have the required
@@ -43,26 +42,24 @@ fn print(out: &mut impl Write, answer: &v1::ExplainTaskResponse) -> io::Result<(
         (false, _) => (AnsiColor::Red, "can't be claimed now:"),
     };
     let style = Style::new().bold().fg_color(Some(color.into()));
-    writeln!(out, "{style}{verdict}{style:#}")?;
-    for reason in &answer.reasons {
-        writeln!(out, "  {}", format_reason(reason))?;
-    }
-    Ok(())
+    let mut out = Out::stdout();
+    out.print(Line::new().styled(style, verdict))?;
+    answer.reasons.iter().try_for_each(|reason| out.print(format_reason(reason)))
 }
 
-/// Returns one line of text with one reason why a task can't be claimed.
-fn format_reason(reason: &v1::Obstacle) -> String {
+/// Returns one line with one reason why a task can't be claimed.
+fn format_reason(reason: &v1::Obstacle) -> Line {
     let kind = table::lowercase_name(reason.kind().as_str_name(), "OBSTACLE_KIND_");
-    let dim = table::DIM;
     let mut particulars = String::new();
     if let Some(task_id) = &reason.task_id {
         particulars.push_str(&format!("  {task_id}"));
     }
     if let (Some(own), Some(other)) = (&reason.path, &reason.other_path) {
-        particulars.push_str(&format!("  {} ↔ {}", table::sanitize(own), table::sanitize(other)));
+        particulars.push_str(&format!("  {} ↔ {}", first_line(own), first_line(other)));
     }
     if reason.time.is_some() {
         particulars.push_str(&format!("  until {}", table::format_end_time(reason.time.as_ref())));
     }
-    format!("{kind:<10}  {}{dim}{particulars}{dim:#}", table::sanitize(&reason.detail))
+    let line = Line::new().text(format_args!("  {kind:<10}  {}", first_line(&reason.detail)));
+    line.styled(DIM, particulars)
 }

@@ -2,6 +2,7 @@
 
 mod docs;
 mod layers;
+mod printing;
 mod protos;
 mod sizes;
 

@@ -18,6 +18,7 @@ use self::ledger::{Issue, Ledger};
 use self::rules::{Rules, UnknownStatus};
 use self::summary::{PendingCounts, Summary};
 use super::{Failure, TargetArgs, import, import_digest, import_failure, read_file, record_import};
+use crate::cli::out::Out;
 use crate::cli::progress;
 use crate::domain::plan::Dependency;
 use crate::domain::run::{Run, RunDraft};
@@ -73,7 +74,7 @@ pub async fn run(args: BeadsArgs) -> Result<(), Failure> {
     let (run_id, pending) = import(&args.file, &args.target, &content.bar, move |tx| to_write.write(tx)).await?;
     let ledger = &content.ledger;
     let summary = Summary { ledger, file: &args.file, db: &args.target.db, run_id: &run_id, pending };
-    summary.print(&mut anstream::stdout().lock())?;
+    summary.print(&mut Out::stdout())?;
     Ok(())
 }
 

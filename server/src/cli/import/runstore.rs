@@ -5,7 +5,6 @@ mod statuses;
 mod write;
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use self::reader::RunStoreFile;
 use self::statuses::{Mapping, Statuses};
 use self::write::Import;
 use super::{Failure, TargetArgs, import, import_digest, import_failure};
+use crate::cli::out::Out;
 use crate::cli::progress;
 
 #[derive(Args)]
@@ -55,8 +55,8 @@ fn print_summary(
     left_out: &BTreeMap<&'static str, usize>,
     args: &RunstoreArgs,
 ) -> Result<(), Failure> {
-    let mut out = anstream::stdout().lock();
-    writeln!(out, "Imported {} into {}", args.file.display(), args.target.db.display())?;
+    let mut out = Out::stdout();
+    out.print_text(format_args!("Imported {} into {}", args.file.display(), args.target.db.display()))?;
     let tables = [
         ("runs", file.runs.len(), "ids and times kept"),
         ("agents", file.agents.len(), "one state per role"),
@@ -73,11 +73,11 @@ fn print_summary(
             0 => String::new(),
             count => format!("; {count} left out, because their run or task does not exist"),
         };
-        writeln!(out, "  {:>6} {table:<12} {how}{note}", rows - left_out)?;
+        out.print_text(format_args!("  {:>6} {table:<12} {how}{note}", rows - left_out))?;
     }
     for mapping in &args.map_status {
-        writeln!(out, "  status mapped: {mapping}")?;
+        out.print_text(format_args!("  status mapped: {mapping}"))?;
     }
-    writeln!(out, "To see it:  runhub serve --db {}   then   runhub runs", args.target.db.display())?;
+    out.print_text(format_args!("To see it:  runhub serve --db {}   then   runhub runs", args.target.db.display()))?;
     Ok(())
 }
