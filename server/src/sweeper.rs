@@ -36,8 +36,7 @@ pub struct Sweeper {
     store: Store,
     clock: Arc<dyn Clock>,
     waiters: Arc<Waiters>,
-    /// The uptime and the time of the last clock check.
-    last_clock_check: (Duration, Timestamp),
+    last_clock_check: ClockCheck,
     /// The start of a stall or a clock step after which the leases have not been extended yet. If no lease must be
     /// extended, the value is None.
     stalled_since: Option<Timestamp>,
@@ -45,10 +44,17 @@ pub struct Sweeper {
     retry_at: Duration,
 }
 
+/// A reading of the clock.
+#[derive(Debug, Clone, Copy)]
+struct ClockCheck {
+    uptime: Duration,
+    time: Timestamp,
+}
+
 impl Sweeper {
     /// Returns a sweeper that has not swept yet.
     pub fn new(store: Store, clock: Arc<dyn Clock>, waiters: Arc<Waiters>) -> Self {
-        let last_clock_check = (clock.uptime(), clock.now());
+        let last_clock_check = ClockCheck { uptime: clock.uptime(), time: clock.now() };
         Self { store, clock, waiters, last_clock_check, stalled_since: None, retry_at: Duration::ZERO }
     }
 
@@ -114,23 +120,23 @@ impl Sweeper {
     /// Reads the clock and returns the time. Records a stall or a step of the clock since the last check.
     fn check_clock(&mut self) -> Timestamp {
         let uptime = self.clock.uptime();
-        let (last_uptime, last_time) = self.last_clock_check;
+        let last = self.last_clock_check;
         let step = self.clock.step();
         let is_stepped = step.size() >= SMALLEST_STEP;
         if !is_stepped && step.size() >= SMALLEST_DIFFERENCE {
             self.clock.adopt(step);
         }
-        if is_stepped || self.clock.has_stalled(last_uptime, uptime) {
-            self.stalled_since.get_or_insert(last_time);
+        if is_stepped || self.clock.has_stalled(last.uptime, uptime) {
+            self.stalled_since.get_or_insert(last.time);
         }
         let now = self.clock.now();
-        self.last_clock_check = (uptime, now);
+        self.last_clock_check = ClockCheck { uptime, time: now };
         now
     }
 
     /// Returns the uptime of the next clock check: after `pause`, but at most `CLOCK_CHECK_INTERVAL` after the last check.
     fn next_clock_check(&self, pause: Duration) -> Duration {
-        self.last_clock_check.0 + pause.min(CLOCK_CHECK_INTERVAL)
+        self.last_clock_check.uptime + pause.min(CLOCK_CHECK_INTERVAL)
     }
 
     /// Waits for a future and returns the future's result. Checks the clock every `CLOCK_CHECK_INTERVAL` during the

@@ -82,8 +82,8 @@ async fn durations_keep_their_remaining_time_while_the_server_runs() {
         let server = TestServer::start().await;
         let started = start(&server).await;
         let before = get_task(&server.client, &task_id(&started.leased)).await;
-        let (retried, events) =
-            (get_task(&server.client, &started.retried).await, log(&server.client, &started.run.id).await.len());
+        let retried = get_task(&server.client, &started.retried).await;
+        let events = log(&server.client, &started.run.id).await.len();
         step_clock(&server, step).await;
         let leased = get_task(&server.client, &before.id).await;
         assert_eq!(leased.lease_expire_time, before.lease_expire_time.map(|time| after(time, step)), "{step}");

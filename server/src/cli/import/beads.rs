@@ -55,7 +55,7 @@ pub struct BeadsArgs {
     #[arg(long)]
     include_ephemeral: bool,
 
-    /// What issues with a status that beads does not define become. Default: refuse the ledger.
+    /// The outcome for issues whose status beads does not define. Default: refuse the ledger.
     #[arg(long, value_name = "OUTCOME")]
     unknown_status: Option<UnknownStatus>,
 

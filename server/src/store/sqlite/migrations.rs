@@ -57,6 +57,8 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use rusqlite::types::Value;
+
     use super::super::open_writer;
     use super::*;
     use crate::store::{Limit, Store, events, tasks};
@@ -93,6 +95,67 @@ mod tests {
         let found = store.read(|tx| events::scan(tx, &events::Scan::default(), Limit { rows: 9, bytes: 999 })).await;
         let event = found.unwrap().events.remove(0);
         assert_eq!((event.position, event.run_id.as_str(), event.task_id.as_deref()), (5, "run", Some("held")));
+    }
+
+    /// Oldest schema version of which a fixture exists. Before you add a migration step, commit a small database of the
+    /// version before the step as `fixtures/version_N.db`.
+    const OLDEST_FIXTURE: i64 = 7;
+
+    fn read_columns(conn: &Connection, table: &str) -> Vec<String> {
+        let mut statement = conn.prepare("SELECT name FROM pragma_table_info($1)").unwrap();
+        statement.query_map([table], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    fn read_rows(conn: &Connection, table: &str, columns: &[String]) -> Vec<Vec<Value>> {
+        let mut statement =
+            conn.prepare(&format!("SELECT {} FROM {table} ORDER BY rowid", columns.join(", "))).unwrap();
+        let read = |row: &rusqlite::Row| (0..columns.len()).map(|at| row.get(at)).collect();
+        statement.query_map([], read).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    fn list_tables(conn: &Connection) -> Vec<String> {
+        let mut statement = conn.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn every_older_database_keeps_its_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let newest = open_writer(&folder.path().join("db")).unwrap();
+        let newest: i64 = newest.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        for version in OLDEST_FIXTURE..newest {
+            let fixture = format!("{}/migrations/sqlite/fixtures/version_{version}.db", env!("CARGO_MANIFEST_DIR"));
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("db");
+            std::fs::copy(&fixture, &path).unwrap_or_else(|error| panic!("{fixture}: {error}"));
+            let old = Connection::open(&path).unwrap();
+            let tables = list_tables(&old).into_iter().map(|table| {
+                let columns = read_columns(&old, &table);
+                let rows = read_rows(&old, &table, &columns);
+                (table, columns, rows)
+            });
+            let tables: Vec<_> = tables.collect();
+            assert!(tables.iter().filter(|(_, _, rows)| !rows.is_empty()).count() >= 12, "the fixture has few rows");
+            drop(old);
+            let new = open_writer(&path).unwrap();
+            for (table, columns, rows) in tables {
+                assert_eq!(read_rows(&new, &table, &columns), rows, "{table} of version {version}");
+            }
+            let check: String = new.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+            assert_eq!(check, "ok");
+            assert!(!new.prepare("PRAGMA foreign_key_check").unwrap().exists([]).unwrap());
+        }
+    }
+
+    #[test]
+    fn delays_of_failed_tasks_of_version_7_are_retry_delays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        std::fs::write(&path, include_bytes!("../../../migrations/sqlite/fixtures/version_7.db")).unwrap();
+        let conn = open_writer(&path).unwrap();
+        let mut statement = conn.prepare("SELECT title FROM tasks WHERE has_retry_delay = 1").unwrap();
+        let titles = statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<Vec<String>, _>>();
+        assert_eq!(titles.unwrap(), ["Fail"]);
     }
 
     /// Migration step 4 has existed in two forms. A database that has applied either form must get the complete schema.

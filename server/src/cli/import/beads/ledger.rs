@@ -37,7 +37,7 @@ pub struct Issue {
     pub blocker_signature: Option<String>,
     /// The content of the task.
     pub spec: TaskSpec,
-    /// What the issue waits for. Each dependency is an index in the list of issues.
+    /// The issues and the time for which the issue waits. Each dependency is an index in the list of issues.
     pub waits: Waits,
     /// The ids of the issues that block this issue but are not imported.
     pub missing: Vec<String>,

@@ -29,7 +29,7 @@ pub struct Rules {
     pub reclaim: bool,
     /// Whether wisps, which beads marks as ephemeral, count as work.
     pub include_ephemeral: bool,
-    /// What issues with an unknown status become. If None, the ledger is refused.
+    /// The outcome for issues with an unknown status. If None, the ledger is refused.
     pub unknown_status: Option<UnknownStatus>,
 }
 

@@ -1,8 +1,11 @@
 //! The tests in this module run the writer on a database that fails.
 
 use std::sync::{Arc, Barrier, Mutex};
+use std::time::Duration;
 
 use super::*;
+use crate::clock::{Clock, ManualClock};
+use crate::domain::time::{ClockStep, Timestamp};
 use crate::store::faulty::{self, Fault, Faults, Step, broken_database_error, full_disk_error};
 
 fn open_faulty(folder: &TempDir) -> (Store, Faults) {
@@ -232,4 +235,33 @@ async fn positions_continue_after_unknown_commit_and_restart() {
     store.close().await;
     drop(store);
     assert_eq!(open(&folder).transact(|tx| add_run_and_event(tx, "next")).await, Ok(2));
+}
+
+#[tokio::test]
+async fn server_follows_a_clock_step_only_after_the_commit() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::starting_at(Timestamp::from_micros(0).plus(HOUR * 100));
+    let (store, faults) = faulty::open(&folder.path().join("db"), Arc::new(clock.clone()), Box::new(|_| {}));
+    clock.set_back(HOUR);
+    let (before, step) = (clock.now(), clock.step());
+    let follow = move |tx: &mut dyn Tx| {
+        tx.step_clock(step)?;
+        tx.next_key().map(drop)
+    };
+    faults.set(Fault::FullDiskAtCommit);
+    assert_eq!(store.transact(follow).await, Err(full_disk_error()));
+    assert_eq!((clock.now(), clock.step()), (before, step));
+    faults.clear();
+    // A later body of the group already uses the new time.
+    let held = HeldWriter::hold(&store).await;
+    let first = send(&store, follow).await;
+    let later = send(&store, move |tx| {
+        assert_eq!(tx.now(), before.after_step(step));
+        Ok(())
+    })
+    .await;
+    held.release().await;
+    assert_eq!((first.await.unwrap(), later.await.unwrap()), (Ok(()), Ok(())));
+    assert_eq!((clock.now(), clock.step()), (before.after_step(step), ClockStep::NONE));
 }
