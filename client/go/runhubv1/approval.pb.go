@@ -191,8 +191,8 @@ type Approval struct {
 	// the action.
 	OnExpiry ExpiryPolicy `protobuf:"varint,11,opt,name=on_expiry,json=onExpiry,proto3,enum=runhub.v1.ExpiryPolicy" json:"on_expiry,omitempty"`
 	// The time at which an undecided approval expires. A decided approval can still be consumed after this time. If the
-	// server computed the time from `ttl`, the time moves with the server's clock if the clock is set: see TaskService. If
-	// `expire_time` is unset, the approval never expires.
+	// server computed the time from `ttl`, the time moves with the server's clock if the clock is set: see TaskService.
+	// If `expire_time` is unset, the approval never expires.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=expire_time,json=expireTime,proto3,oneof" json:"expire_time,omitempty"`
 	// The time at which the approval was decided, expired or was cancelled. If RecordApproval created the approval,
 	// `decide_time` equals `create_time`. While the approval is PENDING, `decide_time` is unset.

@@ -391,9 +391,10 @@ type Task struct {
 	// `app/[slug]/page.tsx` is the name of a file.
 	//
 	// The server refuses absolute, blank and empty patterns, empty segments, the segments `.` and `..`, and segments that
-	// contain `**` and other characters. The server also refuses patterns that would not match the paths that their author
-	// means: patterns with a backslash, a control character, a drive letter (`C:`), a leading `~`, a leading `!`, a leading
-	// or trailing blank, or alternatives (`{a,b}`). Braces without a comma are literal, for example in `routes/{id}.ts`.
+	// contain `**` and other characters. The server also refuses patterns that would not match the paths that their
+	// author means: patterns with a backslash, a control character, a drive letter (`C:`), a leading `~`, a leading `!`,
+	// a leading or trailing blank, or alternatives (`{a,b}`). Braces without a comma are literal, for example in
+	// `routes/{id}.ts`.
 	AllowedPaths []string `protobuf:"bytes,8,rep,name=allowed_paths,json=allowedPaths,proto3" json:"allowed_paths,omitempty"`
 	// The ids of the tasks of this run that must be COMPLETED before this task can be claimed or completed.
 	DependsOn []string `protobuf:"bytes,9,rep,name=depends_on,json=dependsOn,proto3" json:"depends_on,omitempty"`
@@ -408,7 +409,8 @@ type Task struct {
 	// The number of failed or expired attempts after which the task is blocked. The value 0 means no limit.
 	MaxAttempts int32 `protobuf:"varint,13,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
 	// The time before which the task can't be claimed, with microsecond precision. FailTask's `retry_delay` sets a new
-	// time, which moves with the server's clock if the clock is set: see TaskService. If `not_before_time` is unset, the claim of the task does not depend on the time.
+	// time, which moves with the server's clock if the clock is set: see TaskService. If `not_before_time` is unset, the
+	// claim of the task does not depend on the time.
 	NotBeforeTime *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=not_before_time,json=notBeforeTime,proto3,oneof" json:"not_before_time,omitempty"`
 	// The task's status.
 	Status TaskStatus `protobuf:"varint,15,opt,name=status,proto3,enum=runhub.v1.TaskStatus" json:"status,omitempty"`

@@ -13,6 +13,6 @@ UPDATE tasks SET has_retry_delay = 1 WHERE status = 1 AND is_delayed = 1 AND att
 -- approvals the server does not know the ttl.
 ALTER TABLE approvals ADD COLUMN has_ttl INTEGER NOT NULL DEFAULT 0;
 
--- The time of the newest commit, in microseconds since the Unix epoch. If the server starts at an earlier time, the clock
--- was set back while no server ran.
+-- The time of the newest commit, in microseconds since the Unix epoch. If the server starts at an earlier time, the
+-- clock was set back while no server ran.
 ALTER TABLE counters ADD COLUMN last_commit_time INTEGER NOT NULL DEFAULT 0;

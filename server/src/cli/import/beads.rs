@@ -110,8 +110,8 @@ struct Import {
 }
 
 impl Import {
-    /// Writes the run with its tasks and events, and returns the run's id and the numbers of pending tasks. Fails if the
-    /// ledger was imported before.
+    /// Writes the run with its tasks and events, and returns the run's id and the numbers of pending tasks. Fails if
+    /// the ledger was imported before.
     fn write(&self, tx: &mut dyn Tx) -> Result<(String, PendingCounts)> {
         record_import(tx, &self.digest, "beads", 1)?;
         let run = Run::new(tx.next_key()?, tx.new_id(), self.draft.clone(), tx.now());

@@ -109,8 +109,8 @@ export type Approval = Message<"runhub.v1.Approval"> & {
 
   /**
    * The time at which an undecided approval expires. A decided approval can still be consumed after this time. If the
-   * server computed the time from `ttl`, the time moves with the server's clock if the clock is set: see TaskService. If
-   * `expire_time` is unset, the approval never expires.
+   * server computed the time from `ttl`, the time moves with the server's clock if the clock is set: see TaskService.
+   * If `expire_time` is unset, the approval never expires.
    *
    * @generated from field: optional google.protobuf.Timestamp expire_time = 12;
    */

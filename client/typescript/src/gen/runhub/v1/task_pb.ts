@@ -88,9 +88,10 @@ export type Task = Message<"runhub.v1.Task"> & {
    * `app/[slug]/page.tsx` is the name of a file.
    *
    * The server refuses absolute, blank and empty patterns, empty segments, the segments `.` and `..`, and segments that
-   * contain `**` and other characters. The server also refuses patterns that would not match the paths that their author
-   * means: patterns with a backslash, a control character, a drive letter (`C:`), a leading `~`, a leading `!`, a leading
-   * or trailing blank, or alternatives (`{a,b}`). Braces without a comma are literal, for example in `routes/{id}.ts`.
+   * contain `**` and other characters. The server also refuses patterns that would not match the paths that their
+   * author means: patterns with a backslash, a control character, a drive letter (`C:`), a leading `~`, a leading `!`,
+   * a leading or trailing blank, or alternatives (`{a,b}`). Braces without a comma are literal, for example in
+   * `routes/{id}.ts`.
    *
    * @generated from field: repeated string allowed_paths = 8;
    */
@@ -135,7 +136,8 @@ export type Task = Message<"runhub.v1.Task"> & {
 
   /**
    * The time before which the task can't be claimed, with microsecond precision. FailTask's `retry_delay` sets a new
-   * time, which moves with the server's clock if the clock is set: see TaskService. If `not_before_time` is unset, the claim of the task does not depend on the time.
+   * time, which moves with the server's clock if the clock is set: see TaskService. If `not_before_time` is unset, the
+   * claim of the task does not depend on the time.
    *
    * @generated from field: optional google.protobuf.Timestamp not_before_time = 14;
    */
