@@ -4,11 +4,11 @@ use std::fmt::{self, Debug};
 use std::io;
 
 use clap::ValueEnum;
-use tracing::field::Field;
+use tracing::field::{Field, Visit};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
-use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::fmt::format::Writer;
 
 use super::Failure;
 use super::out::printable::printable;
@@ -29,29 +29,58 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), Failure> {
     match format {
         LogFormat::Text => {
             let is_colored = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
-            log.with_ansi(is_colored).fmt_fields(text_fields()).init();
+            log.with_ansi(is_colored).fmt_fields(TextFields).init();
         }
         LogFormat::Json => log.json().init(),
     }
     Ok(())
 }
 
-/// Returns the format of the fields of a line of text.
-fn text_fields() -> impl for<'writer> FormatFields<'writer> + 'static {
-    debug_fn(write_field).delimited(" ")
+/// The format of the fields of a line and of a span.
+struct TextFields;
+
+impl<'writer> FormatFields<'writer> for TextFields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut visitor = FieldVisitor { writer, is_first: true, result: Ok(()) };
+        fields.record(&mut visitor);
+        visitor.result
+    }
 }
 
-/// Writes a field of a line or of a span. The value can contain texts of callers, so the function replaces the
-/// characters that could control a terminal.
-fn write_field(to: &mut Writer, field: &Field, value: &dyn Debug) -> fmt::Result {
-    let value = printable(&format!("{value:?}"));
-    match field.name() {
-        "message" => write!(to, "{value}"),
-        name if to.has_ansi_escapes() => {
-            let (italic, dim) = (anstyle::Style::new().italic(), super::out::DIM);
-            write!(to, "{italic}{name}{italic:#}{dim}={dim:#}{value}")
+/// Writes the fields of a line or of a span, with a blank between two fields.
+struct FieldVisitor<'writer> {
+    writer: Writer<'writer>,
+    is_first: bool,
+    result: fmt::Result,
+}
+
+impl Visit for FieldVisitor<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        // The line of a library that uses the crate `log` has fields with the place of the line in the source code.
+        if field.name().starts_with("log.") || self.result.is_err() {
+            return;
         }
-        name => write!(to, "{name}={value}"),
+        self.result = self.write_field(field.name(), value);
+        self.is_first = false;
+    }
+}
+
+impl FieldVisitor<'_> {
+    /// Writes a field. The value can contain texts of callers, so the function replaces the characters that could
+    /// control a terminal.
+    fn write_field(&mut self, name: &str, value: &dyn Debug) -> fmt::Result {
+        let value = printable(&format!("{value:?}"));
+        if !self.is_first {
+            self.writer.write_char(' ')?;
+        }
+        if name == "message" {
+            return self.writer.write_str(&value);
+        }
+        if self.writer.has_ansi_escapes() {
+            let (italic, dim) = (anstyle::Style::new().italic(), super::out::DIM);
+            return write!(self.writer, "{italic}{name}{italic:#}{dim}={dim:#}{value}");
+        }
+        write!(self.writer, "{name}={value}")
     }
 }
 

@@ -8,9 +8,9 @@ use super::*;
 fn log_line(text: &str, is_colored: bool) -> String {
     let file = Arc::new(tempfile::tempfile().unwrap());
     let log = tracing_subscriber::fmt().with_writer(Arc::clone(&file)).with_ansi(is_colored);
-    tracing::subscriber::with_default(log.fmt_fields(text_fields()).finish(), || {
+    tracing::subscriber::with_default(log.fmt_fields(TextFields).finish(), || {
         let _span = tracing::info_span!("rpc", path = %text, name = text).entered();
-        tracing::warn!(error = %text, agent_id = text, count = 7, "failed: {text}");
+        tracing::warn!(error = %text, agent_id = text, log.file = "lib.rs", count = 7, "failed: {text}");
     });
     let mut line = String::new();
     let mut file: &File = &file;
@@ -35,4 +35,11 @@ fn names_of_fields_have_a_style_only_with_colors() {
         "{line}"
     );
     assert!(log_line("a", true).contains("\u{1b}[3merror\u{1b}[0m"));
+}
+
+/// The fields name a file of the machine on which the server was built.
+#[test]
+fn place_of_a_line_in_the_source_code_of_a_library_is_left_out() {
+    let line = log_line("a", false);
+    assert!(line.ends_with("error=a agent_id=\"a\" count=7\n"), "{line}");
 }
