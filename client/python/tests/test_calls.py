@@ -33,6 +33,11 @@ UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
     [
         refuse(UNAVAILABLE),
         refuse(UNAVAILABLE, "DRAINING", retry_delay=0.01),
+        refuse(UNAVAILABLE, "STORE_FULL", retry_delay=0.01),
+        # Errors of a proxy, which have no reason.
+        refuse(grpc.StatusCode.INTERNAL),
+        refuse(grpc.StatusCode.UNKNOWN),
+        refuse(grpc.StatusCode.CANCELLED),
         refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", retry_delay=0.01),
     ],
 )
@@ -201,3 +206,15 @@ async def test_stream_of_a_stub_raises_error_with_reason(fake: FakeServer) -> No
     async with runhub.aio.connect(fake.address) as client:
         with pytest.raises(runhub.RunNotFound):
             await anext(aiter(client.events.SubscribeEvents(SubscribeEventsRequest())))
+
+
+def test_stream_cancelled_by_its_caller_has_no_temporary_error(fake: FakeServer) -> None:
+    fake.set_handlers("SubscribeEvents", never_respond())
+    with runhub.connect(fake.address) as client:
+        stream = client.events.SubscribeEvents(SubscribeEventsRequest())
+        fake.wait_for_calls("SubscribeEvents")
+        stream.cancel()
+        with pytest.raises(runhub.Error) as raised:
+            next(stream)
+    assert raised.value.code() is grpc.StatusCode.CANCELLED
+    assert not raised.value.is_temporary

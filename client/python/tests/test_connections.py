@@ -158,8 +158,9 @@ def test_held_call_on_closed_pool_ends_with_closed(
         held_calls = HeldCalls(lambda: first)
         held_calls.close()
         channel = grpc.intercept_channel(first, Interceptor(30, CloseSignal()), held_calls)
-        with pytest.raises(runhub.Error, match=CLOSED):
+        with pytest.raises(runhub.Error, match=CLOSED) as raised:
             start_call(channel)
+        assert not raised.value.is_temporary
 
 
 @pytest.mark.parametrize("start_call", [claim_task, read_stream])

@@ -15,7 +15,16 @@ from runhub.v1 import Claim, LeaseState
 
 # This claim has the shortest lease duration, so that a test loses an unanswered lease after 1 s.
 CLAIM = Claim(lease_token="token", lease_duration={"seconds": 1})
+LONG_CLAIM = Claim(lease_token="token", lease_duration={"seconds": 30})
 LOST = send_lease_state(LeaseState.LEASE_STATE_LOST)
+
+# Errors after which a client retries a heartbeat. The first three errors are the errors of a proxy.
+BREAKS = [
+    refuse(grpc.StatusCode.INTERNAL),
+    refuse(grpc.StatusCode.UNKNOWN),
+    refuse(grpc.StatusCode.CANCELLED),
+    refuse(grpc.StatusCode.UNAVAILABLE, "STORE_FULL"),
+]
 
 
 class TaskWithoutUncancel(asyncio.Task[Any]):
@@ -186,3 +195,11 @@ async def test_waits_end_when_the_lease_is_lost_and_when_the_block_is_left(
             await asyncio.Event().wait()
     with pytest.raises(runhub.LeaseLost):
         await waiting
+
+
+async def test_lease_is_kept_if_a_proxy_breaks_heartbeats_or_the_store_is_full(
+    fake: FakeServer, client: runhub.aio.AsyncClient
+) -> None:
+    fake.set_handlers("Heartbeat", *BREAKS, send_lease_state())
+    async with client.keep_lease(LONG_CLAIM):
+        await wait_for_heartbeats(fake, len(BREAKS) + 1)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 from fake import FakeServer, never_respond, refuse, send_lease_state
-from test_lease_aio import CLAIM, LOST
+from test_lease_aio import BREAKS, CLAIM, LONG_CLAIM, LOST
 
 import runhub
 from runhub.v1 import Claim, LeaseState
@@ -98,3 +98,12 @@ def test_progress_is_sent_once_and_state_is_updated(fake: FakeServer, client: ru
     sent = [runhub.to_json(call.request.beats[0].progress) for call in fake.wait_for_calls("Heartbeat", 3)]
     assert {"percent": 50} in sent[:2]
     assert sent.count(None) == len(sent) - 1
+
+
+def test_lease_is_kept_if_a_proxy_breaks_heartbeats_or_the_store_is_full(
+    fake: FakeServer, client: runhub.Client
+) -> None:
+    fake.set_handlers("Heartbeat", *BREAKS, send_lease_state())
+    with client.keep_lease(LONG_CLAIM) as lease:
+        fake.wait_for_calls("Heartbeat", len(BREAKS) + 1)
+        lease.check()

@@ -42,6 +42,19 @@ async def test_subscription_resumes_after_a_break(
     assert requests == [SubscribeEventsRequest(run_id="a"), resumed, resumed]
 
 
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED])
+async def test_subscription_resumes_after_an_error_of_a_proxy(
+    fake: FakeServer, connect: Connect, code: grpc.StatusCode
+) -> None:
+    fake.set_handlers("GetServerInfo", refuse(code), reply(GetServerInfoResponse(log_id="log")))
+    fake.set_handlers("SubscribeEvents", send_stream(new_event(3), then=refuse(code)), refuse(code), send_stream(ENDED))
+    subscription = connect(fake.address).subscribe(ALL)
+    for expected in (new_event(3), ENDED, None):
+        assert await subscription.next() == expected
+    cursors = [call.request.after_position for call in fake.wait_for_calls("SubscribeEvents", 3)]
+    assert cursors == [0, 3, 3]
+
+
 async def test_subscription_resumes_after_draining(fake: FakeServer, connect: Connect) -> None:
     fake.set_handlers("SubscribeEvents", send_stream(then=DRAINING), send_stream(ENDED))
     assert await connect(fake.address).subscribe(ALL).next() == ENDED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 import grpc
@@ -81,7 +81,8 @@ class Error(grpc.aio.AioRpcError):
     def is_temporary(self) -> bool:
         """Returns whether the cause of the error is temporary: the server is down, shutting down or overloaded, or the
         connection broke. A retry may then succeed."""
-        # grpcio reports every broken connection as UNAVAILABLE.
+        if self.reason is None:
+            return self.code() in _BROKEN_CONNECTION_CODES
         return self.code() is grpc.StatusCode.UNAVAILABLE or self.reason == _OVERLOADED
 
     def __str__(self) -> str:
@@ -96,6 +97,18 @@ class Error(grpc.aio.AioRpcError):
 
 
 _OVERLOADED = reason_name(ErrorReason.ERROR_REASON_OVERLOADED)
+
+# The codes of an error without a reason that may come from a broken connection. grpcio reports a broken connection as
+# UNAVAILABLE. If a proxy resets only the stream, grpcio reports INTERNAL, CANCELLED or UNKNOWN. If a proxy answers
+# without a gRPC status, for example with an HTML page, grpcio reports UNAVAILABLE, INTERNAL or UNKNOWN.
+_BROKEN_CONNECTION_CODES = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.CANCELLED,
+    }
+)
 
 
 class InvalidField(Error, reason=ErrorReason.ERROR_REASON_INVALID_FIELD):
@@ -222,7 +235,17 @@ class OtherLog(Error):
         return type(self), ()
 
 
-class Closed(Error):
+class Cancelled(Error):
+    """The caller has cancelled the call. Callers receive an `Error` with the gRPC code CANCELLED and without a
+    reason."""
+
+    @property
+    def is_temporary(self) -> bool:
+        """Returns False, because the client must not retry a call that the caller does not want anymore."""
+        return False
+
+
+class Closed(Cancelled):
     """The client is closed. Callers receive an `Error` with the gRPC code CANCELLED and without a reason."""
 
     def __init__(self) -> None:
@@ -275,7 +298,8 @@ def to_error(failure: grpc.RpcError) -> Error:
     status = _parse_status(failure)
     info = _find_detail(status, ErrorInfo)
     if info is None or info.domain != _DOMAIN:
-        return Error(code, message)
+        is_cancelled = code is grpc.StatusCode.CANCELLED and _is_cancelled_by_caller(failure)
+        return Cancelled(code, message) if is_cancelled else Error(code, message)
     bad_request = _find_detail(status, BadRequest)
     retry = _find_detail(status, RetryInfo)
     violations = bad_request.field_violations if bad_request else ()
@@ -287,6 +311,12 @@ def to_error(failure: grpc.RpcError) -> Error:
         [FieldProblem(violation.field, violation.description) for violation in violations],
         retry.retry_delay.ToTimedelta().total_seconds() if retry else None,
     )
+
+
+def _is_cancelled_by_caller(failure: grpc.RpcError) -> bool:
+    # Only an error of the blocking client has this method. The asyncio client raises CancelledError instead.
+    is_cancelled: Callable[[], bool] | None = getattr(failure, "cancelled", None)
+    return is_cancelled is not None and is_cancelled()
 
 
 def _parse_status(failure: grpc.RpcError) -> Status:

@@ -50,9 +50,12 @@ class Interceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterc
             sent, timeout = call.prepare_request(time.monotonic())
             answer = continuation(_with_timeout(client_call_details, timeout), sent)
             # If the pool of channels is closed, the answer is the error Closed and not a call.
-            failure = answer if isinstance(answer, Closed) else answer.exception()
+            if isinstance(answer, Closed):
+                raise answer
+            failure = answer.exception()
             if isinstance(failure, grpc.RpcError):
-                self._closing.sleep(call.record_failure(_convert_error(failure, self._closing), time.monotonic()))
+                error = _convert_error(failure, self._closing)
+                self._closing.sleep(call.record_failure(error, time.monotonic()))
                 continue
             # If the channel is closed, the error of the call is not a grpc.RpcError. In this case, raise Closed. When
             # the caller reads the result of the call, gRPC raises any other error that is not a grpc.RpcError.
@@ -88,6 +91,9 @@ class _Stream:
     def __next__(self) -> Any:
         try:
             return next(self._call)
+        except Closed:
+            # The pool of channels is closed.
+            raise
         except grpc.RpcError as failure:
             raise _convert_error(failure, self._closing) from failure
         except ValueError:
