@@ -85,7 +85,7 @@ fn texts(world: &World) -> Vec<Case> {
     cases
 }
 
-/// A request of 5 MiB never reaches a handler.
+/// A request of 5 MiB, or one that can't be decoded, never reaches a handler.
 fn requests(world: &World) -> Vec<Case> {
     let mut cases = Vec::new();
     let client = &world.client;
@@ -95,5 +95,8 @@ fn requests(world: &World) -> Vec<Case> {
     let events = vec![EventDraft { message: "x".repeat(5 * 1024 * 1024), ..event("k") }];
     let request = AppendEventsRequest { run_id: world.run.clone(), events, ..unset() };
     case!(cases, client, append_events, "5 MiB", request, Expected::TooLarge);
+    let nested = (0..100).fold(prost_types::Value::default(), |inner, _| prost_types::Value::from(vec![inner]));
+    let beats = vec![Beat { lease_token: "x".into(), progress: Some(nested) }];
+    case!(cases, client, heartbeat, "100 levels", HeartbeatRequest { beats, ..unset() }, field("request"));
     cases
 }
