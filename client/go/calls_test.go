@@ -44,8 +44,11 @@ func TestTemporaryErrorIsRetriedWithTheSameRequestID(t *testing.T) {
 		"unavailable": down,
 		"overloaded":  refusal(codes.ResourceExhausted, Overloaded),
 		"draining":    refusal(codes.Unavailable, Draining),
+		"store full":  refusal(codes.Unavailable, "STORE_FULL", retryAfter(time.Second)),
 		"unknown":     refusal(codes.Unavailable, "REASON_OF_A_NEWER_SERVER"),
-		"reset":       status.Error(codes.Canceled, "stream terminated by RST_STREAM with error code: CANCEL"),
+		"cancelled":   status.Error(codes.Canceled, "stream terminated by RST_STREAM with error code: CANCEL"),
+		"reset":       status.Error(codes.Internal, "stream terminated by RST_STREAM with error code: INTERNAL_ERROR"),
+		"HTML page":   status.Error(codes.Unknown, "malformed header: missing HTTP content-type"),
 	}
 	for name, err := range temporary {
 		t.Run(name, func(t *testing.T) {

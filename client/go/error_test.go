@@ -59,6 +59,24 @@ func TestErrorThatTheServerDidNotSendHasNoReason(t *testing.T) {
 	}
 }
 
+func TestErrorWithoutAReasonIsTemporaryIfTheConnectionMayHaveBroken(t *testing.T) {
+	for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
+		wanted := slices.Contains([]codes.Code{codes.Unavailable, codes.Internal, codes.Unknown, codes.Canceled}, code)
+		if got := isTemporary(fromStatus(status.Error(code, "from a proxy"))); got != wanted {
+			t.Errorf("an error with the code %v and without a reason is temporary: %v", code, got)
+		}
+		// A reason shows that the server itself has sent the error.
+		wanted = code == codes.Unavailable
+		if got := isTemporary(fromStatus(refusal(code, "REASON_OF_A_NEWER_SERVER"))); got != wanted {
+			t.Errorf("an error with the code %v and a reason is temporary: %v", code, got)
+		}
+	}
+	// The error of a call that the caller or the closed client has cancelled has a cause.
+	if isTemporary(closedError()) {
+		t.Error("the error of a closed client is temporary")
+	}
+}
+
 func TestErrorWithoutAResponseReturnsItsStatusCode(t *testing.T) {
 	if code := status.Code(&Error{Reason: StaleLease, Code: codes.FailedPrecondition}); code != codes.FailedPrecondition {
 		t.Error(code)

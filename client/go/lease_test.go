@@ -130,6 +130,29 @@ func TestLeaseIsLostIfNoHeartbeatIsAnsweredForALeaseDuration(t *testing.T) {
 	}
 }
 
+func TestLeaseIsKeptIfAProxyBreaksHeartbeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		breaks := []error{
+			status.Error(codes.Internal, "a proxy has reset the stream"),
+			status.Error(codes.Unknown, "a proxy has sent an HTML page"),
+			status.Error(codes.Canceled, "a proxy has cancelled the stream"),
+			refusal(codes.Unavailable, "STORE_FULL"),
+		}
+		server := &fakeServer{heartbeat: func(_ context.Context, call int) (v1.LeaseState, error) {
+			if call <= len(breaks) {
+				return 0, breaks[call-1]
+			}
+			return extended, nil
+		}}
+		ctx, keeper := server.serve(t).KeepLease(t.Context(), claimFor(3*time.Second))
+		time.Sleep(10 * time.Second)
+		if ctx.Err() != nil {
+			t.Error(context.Cause(ctx))
+		}
+		keeper.Stop()
+	})
+}
+
 func TestHangingHeartbeatIsRetriedAfterAThirdOfTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &fakeServer{heartbeat: func(ctx context.Context, call int) (v1.LeaseState, error) {

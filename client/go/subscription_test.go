@@ -102,6 +102,8 @@ func TestSubscriptionResumesAfterLastPositionOfAnyMessage(t *testing.T) {
 			streamScript{[]*update{bookmarkMessage(7)}, status.Error(codes.Canceled, "reset")},
 			streamScript{[]*update{caughtUpMessage(8)}, nil},
 			streamScript{nil, refusal(codes.Unavailable, Draining)},
+			streamScript{nil, status.Error(codes.Internal, "a proxy has reset the stream")},
+			streamScript{nil, status.Error(codes.Unknown, "a proxy has sent an HTML page")},
 			streamScript{[]*update{caughtUpMessage(8), eventMessage(9), runEndedMessage(9)}, nil},
 		)}
 		request := &v1.SubscribeEventsRequest{RunId: "run"}
@@ -117,7 +119,7 @@ func TestSubscriptionResumesAfterLastPositionOfAnyMessage(t *testing.T) {
 			eventMessage(3), eventMessage(5), bookmarkMessage(7), caughtUpMessage(8), eventMessage(9), runEndedMessage(9),
 		}
 		checkUpdates(t, updates, wanted...)
-		if cursors := requestedCursors(server); !slices.Equal(cursors, []int64{-1, 5, 7, 8, 8}) {
+		if cursors := requestedCursors(server); !slices.Equal(cursors, []int64{-1, 5, 7, 8, 8, 8, 8}) {
 			t.Error(cursors)
 		}
 		if position, ok := subscription.Position(); position != 9 || !ok || request.AfterPosition != nil {

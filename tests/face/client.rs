@@ -3,6 +3,7 @@
 use runhub_client::v1::*;
 use runhub_client::{Client, Error, Reason, Update};
 
+use crate::support::breaking_proxy::BreakingProxy;
 use crate::support::calls::*;
 use crate::support::{TestServer, soon};
 
@@ -54,6 +55,27 @@ async fn subscription_can_be_used_as_a_stream() {
     let updates: Vec<Update> = server.client.subscribe(request).into_stream().map(Result::unwrap).collect().await;
     assert_eq!(updates.len(), 5);
     assert!(matches!(updates[3], Update::CaughtUp(_)) && matches!(updates[4], Update::End(EndReason::RunEnded, _)));
+}
+
+#[tokio::test]
+async fn calls_have_one_effect_and_a_subscription_no_gap_behind_a_proxy_that_breaks_them() {
+    let server = TestServer::start().await;
+    let proxy = BreakingProxy::start(&server.url).await;
+    let client = Client::connect(&proxy.address).await.unwrap();
+    let run = new_run(&client).await;
+    let start = SubscribeStart::FromBeginning.into();
+    let mut updates = client.subscribe(SubscribeEventsRequest { run_id: run.id.clone(), start, ..unset() });
+    let mut received = Vec::new();
+    for kind in ["step_1", "step_2", "step_3", "step_4", "step_5"] {
+        append(&client, &run.id, vec![event(kind)]).await;
+        while received.last().is_none_or(|last| last != kind) {
+            let Update::Event(event) = updates.next().await.unwrap().unwrap() else { continue };
+            received.push(event.kind);
+        }
+    }
+    assert_eq!(received, ["run_created", "step_1", "step_2", "step_3", "step_4", "step_5"]);
+    assert_eq!(kinds(&server.client, &run.id).await, received);
+    assert!(proxy.resets() >= 2, "{} resets", proxy.resets());
 }
 
 /// A single flow-control window for all streams of a connection would fill up with the unread events.

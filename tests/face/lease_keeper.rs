@@ -16,6 +16,7 @@ use runhub_server::clock::Clock;
 use tokio::sync::oneshot;
 
 use crate::support::binary::Binary;
+use crate::support::breaking_proxy::BreakingProxy;
 use crate::support::calls::*;
 use crate::support::{TestServer, soon, until};
 
@@ -82,6 +83,22 @@ async fn keeper_extends_a_lease_beyond_its_duration() {
     assert_eq!(complete(&server.client, &claim).await.status(), TaskStatus::Completed);
     let seen = kinds(&server.client, &run_id(&claim)).await;
     assert_eq!(seen, ["run_created", "tasks_added", "task_claimed", "task_completed"]);
+}
+
+#[tokio::test]
+async fn keeper_extends_a_lease_behind_a_proxy_that_breaks_heartbeats() {
+    let server = TestServer::start().await;
+    let proxy = BreakingProxy::start(&server.url).await;
+    let claim = claim_for(&server.client, SHORT).await;
+    let keeper = Client::connect(&proxy.address).await.unwrap().keep_lease(&claim);
+    let work = async {
+        for _ in 0..3 {
+            server.clock.advance(SHORT * 3 / 4);
+            until_extended(&server, &claim).await;
+        }
+    };
+    keeper.run(work).await.unwrap();
+    assert_eq!(complete(&server.client, &claim).await.status(), TaskStatus::Completed);
 }
 
 /// Without its keeper, a lease expires.

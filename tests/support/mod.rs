@@ -3,6 +3,7 @@
 #![allow(dead_code)] // Each of the two test targets uses only a part.
 
 pub mod binary;
+pub mod breaking_proxy;
 pub mod calls;
 pub mod dump;
 pub mod oracle;

@@ -175,7 +175,9 @@ impl Error {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Refused { reason, code, .. } => *code == Code::Unavailable || *reason == Reason::Overloaded,
-            // tonic reports a broken connection with any of these codes.
+            // tonic reports a broken connection with any of these codes. If a proxy resets only the stream, the code is
+            // INTERNAL, CANCELLED or UNKNOWN. If a proxy answers without a gRPC status, the code is UNAVAILABLE or
+            // UNKNOWN. A caller cancels a call by dropping the call's future, and then gets no error.
             Self::Lost { code, .. } => {
                 matches!(code, Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::Aborted)
             }
@@ -249,14 +251,28 @@ mod tests {
 
     #[test]
     fn unavailable_is_temporary_for_any_reason_and_resource_exhausted_only_if_overloaded() {
-        for reason in ["DRAINING", "STORE_BUSY", "REASON_OF_A_NEWER_SERVER"] {
+        for reason in ["DRAINING", "STORE_BUSY", "STORE_FULL", "REASON_OF_A_NEWER_SERVER"] {
             assert!(refused(reason, Code::Unavailable).is_temporary(), "{reason}");
         }
         assert!(refused("OVERLOADED", Code::ResourceExhausted).is_temporary());
         assert!(!refused("REASON_OF_A_NEWER_SERVER", Code::ResourceExhausted).is_temporary());
-        assert!(!refused("INTERNAL", Code::Internal).is_temporary());
         // tonic returns this code for a message over 16 MiB. A retry would not make the message smaller.
         assert!(!Error::from(Status::resource_exhausted("too large")).is_temporary());
-        assert!(Error::from(Status::unavailable("down")).is_temporary());
+    }
+
+    #[test]
+    fn error_without_a_reason_is_temporary_if_the_connection_may_have_broken() {
+        for number in 1..=16 {
+            let code = Code::from_i32(number);
+            let is_broken =
+                matches!(code, Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::Aborted);
+            assert_eq!(Error::from(Status::new(code, "from a proxy")).is_temporary(), is_broken, "{code:?}");
+            let details = ErrorDetails::with_error_info("NO_ROUTE", "proxy.example", std::collections::HashMap::new());
+            let foreign = Error::from(Status::with_error_details(code, "", details));
+            assert_eq!(foreign.is_temporary(), is_broken, "{code:?} with the reason of a proxy");
+            // A reason shows that the server itself has sent the error.
+            let is_unavailable = code == Code::Unavailable;
+            assert_eq!(refused("INTERNAL", code).is_temporary(), is_unavailable, "{code:?} with a reason");
+        }
     }
 }

@@ -18,6 +18,10 @@ describe("a call", () => {
     "UNAVAILABLE without a reason": new ConnectError("down", Code.Unavailable),
     DRAINING: newRefusal(Code.Unavailable, "DRAINING"),
     STORE_BUSY: newRefusal(Code.Unavailable, "STORE_BUSY"),
+    STORE_FULL: newRefusal(Code.Unavailable, "STORE_FULL"),
+    "INTERNAL without a reason": new ConnectError("a proxy has reset the stream", Code.Internal),
+    "UNKNOWN without a reason": new ConnectError("a proxy has sent an HTML page", Code.Unknown),
+    "CANCELLED without a reason": new ConnectError("a proxy has cancelled the stream", Code.Canceled),
     OVERLOADED: newRefusal(Code.ResourceExhausted, "OVERLOADED"),
     "a broken connection": "cut",
   } as const;

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
+import { ConnectError } from "@connectrpc/connect";
+
 import { Code, type Reason, RunhubError } from "../src/index.js";
 import { ErrorReason, ErrorReasonSchema, EventService } from "../src/v1.js";
 import { catchError, FakeServer, newRefusal, newRun, serveRunsAfterErrors } from "./fake.js";
@@ -42,6 +44,21 @@ describe("an error", () => {
     const error = await catchError(client.runs.createRun(newRun));
     assert.equal(error.reason, undefined);
     assert.equal(error.code, Code.NotFound);
+  });
+
+  it("without a reason is temporary if the connection may have broken", () => {
+    const broken = [Code.Unavailable, Code.Internal, Code.Unknown, Code.Canceled, Code.Aborted];
+    const codes = Object.values(Code).filter((code) => typeof code === "number");
+    assert.equal(codes.length, 16);
+    for (const code of codes) {
+      const withoutReason = RunhubError.from(new ConnectError("from a proxy", code));
+      assert.equal(withoutReason.isTemporary, broken.includes(code), `${Code[code]} without a reason`);
+      const foreign = RunhubError.from(newRefusal(code, "NO_ROUTE", { domain: "proxy.example" }));
+      assert.equal(foreign.isTemporary, broken.includes(code), `${Code[code]} with the reason of a proxy`);
+      // A reason shows that the server itself has sent the error.
+      const refusal = RunhubError.from(newRefusal(code, "REASON_OF_A_NEWER_SERVER"));
+      assert.equal(refusal.isTemporary, code === Code.Unavailable, `${Code[code]} with a reason`);
+    }
   });
 
   it("has a reason in a stream, before and after the first message", async () => {

@@ -130,6 +130,27 @@ describe("the lease keeper", () => {
     assert.ok(heartbeats > 2, `${heartbeats} heartbeats`);
   });
 
+  it("keeps the lease if a proxy breaks heartbeats or the store is full", async () => {
+    const breaks = [
+      new ConnectError("a proxy has reset the stream", Code.Internal),
+      new ConnectError("a proxy has sent an HTML page", Code.Unknown),
+      new ConnectError("a proxy has cancelled the stream", Code.Canceled),
+      newRefusal(Code.Unavailable, "STORE_FULL"),
+    ];
+    const answered = new Deferred();
+    await using server = await serveHeartbeats(() => {
+      const error = breaks.shift();
+      if (error !== undefined) {
+        throw error;
+      }
+      answered.resolve();
+      return LeaseState.EXTENDED;
+    });
+    await using client = server.connect();
+    await using lease = client.keepLease(claimOf(60));
+    await lease.run(() => answered.promise);
+  });
+
   it("retries a hanging heartbeat after a third of the lease", async () => {
     let heartbeats = 0;
     const answered = new Deferred();

@@ -87,6 +87,9 @@ describe("a subscription", () => {
       sendThenEnd([event(1), event(3)], broken()),
       sendThenEnd([caughtUp(4)]),
       sendThenEnd([caughtUp(4), bookmark(7)], new ConnectError("reset", Code.Aborted)),
+      sendThenEnd([], new ConnectError("a proxy has reset the stream", Code.Internal)),
+      sendThenEnd([], new ConnectError("a proxy has sent an HTML page", Code.Unknown)),
+      sendThenEnd([], new ConnectError("a proxy has cancelled the stream", Code.Canceled)),
       sendThenEnd([event(8), caughtUp(8), runEnded(9)]),
     ]);
     await using client = fake.server.connect();
@@ -102,7 +105,7 @@ describe("a subscription", () => {
     ]);
     assert.deepEqual(
       fake.requests.map(({ afterPosition }) => afterPosition),
-      [undefined, 3n, 4n, 7n],
+      [undefined, 3n, 4n, 7n, 7n, 7n, 7n],
     );
     assert.ok(fake.requests.every(({ runId, kinds }) => runId === "run" && kinds[0] === "step_*"));
     assert.equal(subscription.position, 9n);
