@@ -44,7 +44,7 @@ fn file(name: &str) -> PathBuf {
 }
 
 async fn passes(name: &str) {
-    let test_server = TestServer::open(Path::new(env!("CARGO_BIN_EXE_runhub"))).await.unwrap();
+    let test_server = TestServer::open(Path::new(env!("CARGO_BIN_EXE_runhub")), None).await.unwrap();
     let scenario = Scenario::read(&file(name)).unwrap();
     if let Err(why) = run_scenario(&scenario, None, &test_server.into()).await {
         panic!("{}: {why:#}", scenario.about);

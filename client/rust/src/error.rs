@@ -176,8 +176,8 @@ impl Error {
         match self {
             Self::Refused { reason, code, .. } => *code == Code::Unavailable || *reason == Reason::Overloaded,
             // tonic reports a broken connection with any of these codes. If a proxy resets only the stream, the code is
-            // INTERNAL, CANCELLED or UNKNOWN. If a proxy answers without a gRPC status, the code is UNAVAILABLE or
-            // UNKNOWN. A caller cancels a call by dropping the call's future, and then gets no error.
+            // INTERNAL, CANCELLED or UNKNOWN. If a proxy answers with an HTML page, the code is INTERNAL, because tonic
+            // reads the page as a message. A caller cancels a call by dropping its future, and then gets no error.
             Self::Lost { code, .. } => {
                 matches!(code, Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::Aborted)
             }

@@ -23,6 +23,9 @@ struct Args {
     /// The path of the runhub binary. Default: the binary that was built with this runner
     #[arg(long, env = "RUNHUB_BIN")]
     runhub: Option<PathBuf>,
+    /// The path of an nginx to run in front of each test server's proxy. Default: the client connects to the proxy itself
+    #[arg(long, env = "RUNHUB_TEST_NGINX")]
+    nginx: Option<PathBuf>,
     /// The scenario files to run
     #[arg(required = true)]
     files: Vec<PathBuf>,
@@ -55,7 +58,7 @@ async fn run_file(args: &Args, file: &Path) -> Result<()> {
         Some(address) => {
             TargetServer { address: address.clone(), binary, direct_address: address.clone(), test_server: None }
         }
-        None => TestServer::open(&binary).await?.into(),
+        None => TestServer::open(&binary, args.nginx.as_deref()).await?.into(),
     };
     run_scenario(&Scenario::read(file)?, args.participant.as_deref(), &server).await
 }

@@ -16,15 +16,19 @@ struct Args {
     /// The path of the runhub binary. Default: the binary that was built with this program
     #[arg(long, env = "RUNHUB_BIN")]
     runhub: Option<PathBuf>,
+    /// The path of an nginx to run in front of the proxy. Default: clients connect to the proxy itself
+    #[arg(long, env = "RUNHUB_TEST_NGINX")]
+    nginx: Option<PathBuf>,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let binary = match Args::parse().runhub {
+    let args = Args::parse();
+    let binary = match args.runhub {
         Some(binary) => binary,
         None => built_binary()?,
     };
-    let mut test_server = TestServer::open(&binary).await?;
+    let mut test_server = TestServer::open(&binary, args.nginx.as_deref()).await?;
     println!("ready {} {} {}", test_server.address(), test_server.binary().display(), test_server.direct_address());
     let mut lines = BufReader::new(stdin()).lines();
     while let Some(line) = lines.next_line().await? {

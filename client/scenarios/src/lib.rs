@@ -6,6 +6,7 @@
 mod background;
 mod json;
 mod matching;
+mod nginx;
 mod proxy;
 mod runner;
 mod scenario;

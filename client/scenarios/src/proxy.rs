@@ -83,7 +83,9 @@ impl Proxy {
     }
 }
 
-fn bind_reusable_socket(address: SocketAddr) -> Result<TcpSocket> {
+/// Returns a socket that is bound to the address. Other sockets that allow it can bind the same address. Fails if
+/// another process has bound the address.
+pub(crate) fn bind_reusable_socket(address: SocketAddr) -> Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     // Without SO_REUSEPORT, the listening socket can't bind the port that the reservation socket holds.
     socket.set_reuseport(true)?;

@@ -1,5 +1,6 @@
 //! This module is the test server: a server behind a proxy. The test server can kill, stop and start the server, can
-//! make the server unreachable through the proxy, and can drop a response of the server.
+//! make the server unreachable through the proxy, and can drop a response of the server. If the test server has an nginx
+//! in front of the proxy, the test server can also kill, stop, start and reload nginx.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,6 +10,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::nginx::Nginx;
 use crate::proxy::Proxy;
 
 /// The name of the server's socket in the test server's folder. The server does not listen on a port, because another
@@ -17,6 +19,9 @@ const SOCKET: &str = "runhub.sock";
 
 /// A server on a temporary database, and the proxy in front of the server.
 pub struct TestServer {
+    // The fields are dropped in this order, so nginx ends before the folder with its files is removed.
+    /// The nginx in front of the proxy. If clients connect to the proxy itself, the value is None.
+    nginx: Option<Nginx>,
     folder: TempDir,
     binary: PathBuf,
     proxy: Proxy,
@@ -25,22 +30,26 @@ pub struct TestServer {
 }
 
 impl TestServer {
-    /// Starts a server with this binary on an empty database, and a proxy in front of the server. Returns the test
-    /// server.
+    /// Starts a server with this binary on an empty database, and a proxy in front of the server. If `nginx` is the path
+    /// of an nginx, also starts this nginx in front of the proxy. Returns the test server.
     ///
     /// # Errors
-    /// Fails if the server or the proxy can't be started.
-    pub async fn open(binary: &Path) -> Result<Self> {
+    /// Fails if the server, the proxy or nginx can't be started.
+    pub async fn open(binary: &Path, nginx: Option<&Path>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let proxy = Proxy::bind(folder.path().join(SOCKET))?;
-        let mut test_server = Self { folder, binary: binary.to_owned(), proxy, server: None };
+        let nginx = match nginx {
+            Some(path) => Some(Nginx::open(path, folder.path().join("nginx"), proxy.address()).await?),
+            None => None,
+        };
+        let mut test_server = Self { nginx, folder, binary: binary.to_owned(), proxy, server: None };
         test_server.start().await?;
         Ok(test_server)
     }
 
-    /// Returns the address of the proxy, to which clients connect.
+    /// Returns the address to which clients connect: the address of nginx or, without nginx, of the proxy.
     pub fn address(&self) -> String {
-        self.proxy.address().to_string()
+        self.nginx.as_ref().map_or(self.proxy.address(), Nginx::address).to_string()
     }
 
     /// Returns the server's own address, which bypasses the proxy and works while the server is unreachable through the
@@ -73,10 +82,21 @@ impl TestServer {
                 self.proxy.drop_response();
                 Ok(())
             }
+            "start_nginx" => self.nginx()?.start().await,
+            "kill_nginx" => self.nginx()?.kill().await,
+            "stop_nginx" => self.nginx()?.stop().await,
+            "reload_nginx" => self.nginx()?.reload().await,
             other => {
-                bail!("the test server has no command {other:?}: use start, stop, kill, hide, show or lose_answer")
+                bail!(
+                    "the test server has no command {other:?}: use start, stop, kill, hide, show, lose_answer, or \
+                     {{start,kill,stop,reload}}_nginx"
+                )
             }
         }
+    }
+
+    fn nginx(&mut self) -> Result<&mut Nginx> {
+        self.nginx.as_mut().context("the test server runs without nginx: set RUNHUB_TEST_NGINX to the path of nginx")
     }
 
     async fn start(&mut self) -> Result<()> {
