@@ -1,13 +1,14 @@
 //! This module starts the server, serves calls, and shuts the server down. Even if clients keep calls open, a shutdown
 //! ends within the drain time.
 
+use std::fs::Permissions;
 use std::future::Future;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::service::{Routes, RoutesBuilder};
@@ -29,6 +30,12 @@ use crate::watch::Tail;
 /// Minimum drain time for closing the store. The store gets a tenth of the drain time to end the commit in progress. If
 /// `--drain` is shorter than this minimum, the store gets a tenth of this minimum.
 const SHORTEST_CLOSE: Duration = Duration::from_secs(1);
+
+/// Access mode of the unix socket. Whoever can connect can do everything.
+const SOCKET_MODE: u32 = 0o600;
+
+/// Maximum number of connections to the unix socket that wait until the server accepts them.
+const SOCKET_BACKLOG: u32 = 1_024;
 
 /// The reason why a server did not start or stopped serving.
 #[derive(Debug, thiserror::Error)]
@@ -217,9 +224,18 @@ async fn listen(on: &Listen) -> std::io::Result<Listener> {
         Listen::Tcp(address) => TcpListener::bind(address).await.map(Listener::Tcp),
         Listen::Unix(path) => {
             remove_dead_socket(path).await;
-            UnixListener::bind(path).map(|listener| Listener::Unix(listener, SocketFile(path.clone())))
+            bind_unix(path).map(|listener| Listener::Unix(listener, SocketFile(path.clone())))
         }
     }
+}
+
+/// Listens on a unix socket that only the owner can connect to. No program can connect before the access mode is set,
+/// because the socket does not listen yet.
+fn bind_unix(path: &Path) -> std::io::Result<UnixListener> {
+    let socket = UnixSocket::new_stream()?;
+    socket.bind(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
+    socket.listen(SOCKET_BACKLOG)
 }
 
 /// Removes the socket file of a server that was killed. Such a socket refuses connections. Leaves any other file

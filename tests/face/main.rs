@@ -14,6 +14,7 @@ mod cli_watch;
 mod client;
 mod clock;
 mod coordination;
+mod database_file;
 mod deletion;
 mod event;
 mod event_wait;

@@ -61,7 +61,15 @@ impl Binary {
         Self::spawn(command)
     }
 
-    fn spawn(mut command: Command) -> Self {
+    /// Starts `runhub serve`, and writes its warnings and errors to a file.
+    pub fn start_with_messages(db: &Path, messages: &Path) -> Self {
+        let mut command = runhub(&["serve", "--listen", "127.0.0.1:0", "--db", db.to_str().unwrap(), "--log", "warn"]);
+        command.stderr(std::fs::File::create(messages).unwrap());
+        Self::spawn(command)
+    }
+
+    /// Runs a command that starts a server, and waits until the server listens.
+    pub fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();

@@ -22,8 +22,8 @@ use runhub_server::config::{self, Config, Listen};
 use runhub_server::domain::time::Timestamp;
 use runhub_server::housekeeping::RetentionTimes;
 use runhub_server::rpc::EncodedEvent;
-use runhub_server::server::Server;
-use runhub_server::store::Store;
+use runhub_server::server::{ServeError, Server};
+use runhub_server::store::{OpenError, Store};
 use runhub_server::wake::Waiters;
 use runhub_server::watch::Tail;
 use tempfile::TempDir;
@@ -44,6 +44,21 @@ pub struct TestServer {
     store: Store,
     shutdown: oneshot::Sender<()>,
     running: JoinHandle<()>,
+}
+
+/// Starts a server. If the previous server of this process could not close the database within its drain time, waits
+/// until the database is closed.
+async fn bind(config: Config, clock: &ManualClock) -> Server {
+    let begun = std::time::Instant::now();
+    loop {
+        match Server::bind(config.clone(), Arc::new(clock.clone())).await {
+            Ok(server) => return server,
+            Err(ServeError::Open(OpenError::InUse(_))) if begun.elapsed() < Duration::from_secs(20) => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 impl TestServer {
@@ -76,7 +91,7 @@ impl TestServer {
             max_spool: config::DEFAULT_MAX_SPOOL,
             max_spool_files: config::DEFAULT_MAX_SPOOL_FILES,
         };
-        let server = Server::bind(config, Arc::new(clock.clone())).await.unwrap();
+        let server = bind(config, &clock).await;
         let Listen::Tcp(address) = server.listen_address() else { panic!("the server must listen on TCP") };
         let waiters = server.waiters();
         let tail = server.tail();
@@ -106,12 +121,12 @@ impl TestServer {
         until(|| async { self.tail.has_waiters() }).await;
     }
 
-    /// Returns the server's store.
     /// Returns the server's address as HOST:PORT.
     pub fn address(&self) -> String {
         self.url.trim_start_matches("http://").to_owned()
     }
 
+    /// Returns the server's store.
     pub fn store(&self) -> Store {
         self.store.clone()
     }

@@ -23,8 +23,12 @@ pub(super) fn load_or_create(tx: &mut dyn Tx) -> Result<Counters> {
         ON CONFLICT (one) DO NOTHING";
     let log_id = tx.new_id();
     tx.write(sql, params![log_id])?;
-    load(tx)?
-        .ok_or_else(|| Error::internal("table `counters` has no row after the insertion of the row: report the bug"))
+    let mut counters = load(tx)?
+        .ok_or_else(|| Error::internal("table `counters` has no row after the insertion of the row: report the bug"))?;
+    // An event can be newer than the counters if another program has written to the database.
+    let newest = first(tx, "SELECT MAX(position) FROM events", &[], |row| row.take::<Option<i64>>())?.flatten();
+    counters.last_assigned.position = counters.last_assigned.position.max(newest.unwrap_or(0));
+    Ok(counters)
 }
 
 /// Returns the row of the table `counters`, or None if the database is new.
@@ -40,6 +44,11 @@ pub(super) fn load(tx: &mut dyn Tx) -> Result<Option<Counters>> {
 pub(super) fn save(tx: &mut dyn Tx, last_assigned: LastAssigned) -> Result<()> {
     let sql = "UPDATE counters SET last_position = $1, last_key = $2, claim_version = $3, last_commit_time = $4";
     tx.write(sql, params![last_assigned.position, last_assigned.key, last_assigned.claim_version, tx.now()])
+}
+
+/// Stores whether a server has the database open.
+pub(super) fn set_open(tx: &mut dyn Tx, is_open: bool) -> Result<()> {
+    tx.write("UPDATE counters SET is_open = $1", params![is_open])
 }
 
 /// Returns the claim version of the newest committed change that can affect which tasks are claimable.

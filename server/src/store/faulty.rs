@@ -138,6 +138,10 @@ impl<D: WriteDatabase> WriteDatabase for FaultyDatabase<D> {
     fn session(&self) -> Self::Session<'_> {
         FaultySession { inner: self.inner.session(), faults: self.faults.clone(), is_rolled_back: false }
     }
+
+    fn close(self) {
+        self.inner.close();
+    }
 }
 
 /// Wraps a writing session and injects faults. If no fault is set, the wrapped session handles every call unchanged.

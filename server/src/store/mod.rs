@@ -76,8 +76,6 @@ struct Inner {
     writer: Writer,
     readers: Readers,
     log_id: String,
-    /// Handle of the lock file. As long as the store holds this handle, no second server can open the database.
-    _lock: std::fs::File,
 }
 
 impl Store {
@@ -103,7 +101,7 @@ impl Store {
         let database = sqlite::open(path, &clock)?;
         let writer = Writer::start(wrap(database.writer), database.last_assigned, listener)
             .map_err(|cause| OpenError::unreadable("the writer thread".as_ref(), cause))?;
-        let inner = Inner { writer, readers: database.readers, log_id: database.log_id, _lock: database.lock };
+        let inner = Inner { writer, readers: database.readers, log_id: database.log_id };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -185,9 +183,12 @@ impl Store {
         &self.inner.log_id
     }
 
-    /// Closes the writer's queue and waits until all queued calls are committed. Later writes are refused with
-    /// `Draining`.
+    /// Closes the writer's queue, waits until all queued calls are committed and all running reads have ended, and closes
+    /// the database, which is then one complete file. Later calls are refused with `Draining`.
     pub async fn close(&self) {
-        self.inner.writer.close().await;
+        let Some(close_database) = self.inner.writer.close().await else { return };
+        self.inner.readers.close().await;
+        // Ignore the error, because a panic has already been logged, and all commits are durable.
+        let _ = tokio::task::spawn_blocking(close_database).await;
     }
 }

@@ -14,6 +14,10 @@ pub(super) trait WriteDatabase: Send + 'static {
 
     /// Returns the session with which the writer thread uses the connection. The writer calls this function once.
     fn session(&self) -> Self::Session<'_>;
+
+    /// Closes the database, so that all commits are in one file. If this fails, the function only logs a warning, because
+    /// all commits are durable. Call this function after all connections that read are closed.
+    fn close(self);
 }
 
 /// Runs the writer's transactions on a database connection, one at a time.

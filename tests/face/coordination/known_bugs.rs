@@ -37,9 +37,9 @@ async fn completion_between_sweeper_read_and_write_stands() {
     complete(&server.client, &claims[0]).await;
     beat(&server.client, &claims[1]).await;
     let folder = server.stop().await;
-    let store = Store::open(&folder.path().join("runhub.db"), Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
     let silent = task_id(&claims[2]);
     make_due(&folder.path().join("runhub.db"), &silent);
+    let store = Store::open(&folder.path().join("runhub.db"), Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
     sweeper::process_due_rows(&store, due, now).await.unwrap();
     store.close().await;
     drop(store);

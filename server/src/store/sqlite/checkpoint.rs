@@ -72,6 +72,15 @@ pub fn checkpoint(conn: &Connection) {
     }
 }
 
+/// Copies all pages into the database file and empties the log. Fails with `DatabaseBusy` if another program reads the
+/// log.
+pub fn empty_log(conn: &Connection) -> rusqlite::Result<()> {
+    if run(conn, "PRAGMA wal_checkpoint(TRUNCATE)")?.is_busy {
+        return Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None));
+    }
+    Ok(())
+}
+
 fn run(conn: &Connection, pragma: &str) -> rusqlite::Result<Checkpoint> {
     conn.prepare_cached(pragma)?
         .query_row([], |row| Ok(Checkpoint { is_busy: row.get(0)?, pages: row.get(1)?, copied: row.get(2)? }))

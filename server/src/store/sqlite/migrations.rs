@@ -23,6 +23,7 @@ fn build_migrations() -> Migrations<'static> {
         M::up(include_str!("../../../migrations/sqlite/0006_task_classes.sql")),
         M::up(include_str!("../../../migrations/sqlite/0007_deleted_runs.sql")),
         M::up_with_hook(include_str!("../../../migrations/sqlite/0008_clock_steps.sql"), insert_missing_sets),
+        M::up(include_str!("../../../migrations/sqlite/0009_open_databases.sql")),
     ])
 }
 
@@ -38,7 +39,9 @@ pub fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
 }
 
 /// Inserts path sets for the tasks of schema version 1, and capability sets for the tasks of schema versions before 6.
-/// The sets are inserted in the newest step, because the statements of the store need the columns of the newest schema.
+/// The sets are inserted in a later step than the step that created their tables, because the statements of the store
+/// need the newest columns of the tables that they use. If a later step adds a column to one of these tables, move the
+/// hook to that step.
 fn insert_missing_sets(migration: &Transaction) -> HookResult {
     let failed = |cause: Error| HookError::Hook(cause.to_string());
     let ids = IdGenerator::new();

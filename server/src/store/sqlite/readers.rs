@@ -1,11 +1,11 @@
 //! This module manages a pool of read-only database connections. Each read sees one consistent state of the database.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use r2d2_sqlite::SqliteConnectionManager;
 use tokio::sync::Semaphore;
 
+use super::file::DatabaseFile;
 use super::{OpenError, SqliteTx, sql_error};
 use crate::clock::{Clock, IdGenerator};
 use crate::error::{Error, Result};
@@ -17,8 +17,16 @@ const READERS: u32 = 8;
 /// Maximum number of reads that wait for a connection. Further reads are refused with OVERLOADED.
 const MAX_WAITING: usize = 4_096;
 
+/// The open connections and the lock of the database file. The lock must be dropped after the connections.
+#[derive(Clone)]
+struct Pool {
+    connections: r2d2::Pool<SqliteConnectionManager>,
+    _file: Arc<DatabaseFile>,
+}
+
 pub(in crate::store) struct Readers {
-    pool: r2d2::Pool<SqliteConnectionManager>,
+    /// The pool of the connections. After `close`, the value is None.
+    pool: Mutex<Option<Pool>>,
     /// One permit for each of the `READERS` connections. A read waits for a permit without blocking a thread.
     connections: Arc<Semaphore>,
     /// Permit for the connection that is reserved for the server's own reads.
@@ -30,18 +38,19 @@ pub(in crate::store) struct Readers {
 
 impl Readers {
     /// Opens and returns the pool of read-only connections. Fails if the database file can't be opened.
-    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let manager =
-            SqliteConnectionManager::file(path).with_flags(super::reader_flags()).with_init(super::prepare_reader);
-        let pool = r2d2::Pool::builder()
+    pub fn open(file: Arc<DatabaseFile>, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let manager = SqliteConnectionManager::file(file.path())
+            .with_flags(super::reader_flags())
+            .with_init(super::prepare_reader);
+        let connections = r2d2::Pool::builder()
             .max_size(READERS + 1)
             .min_idle(Some(1))
             // Skip the test of a connection before each read, because a connection to a local file can't be lost.
             .test_on_check_out(false)
             .build(manager)
-            .map_err(|cause| OpenError::unreadable(path, cause))?;
+            .map_err(|cause| OpenError::unreadable(file.path(), cause))?;
         Ok(Self {
-            pool,
+            pool: Mutex::new(Some(Pool { connections, _file: file })),
             connections: Arc::new(Semaphore::new(READERS as usize)),
             server_connection: Arc::new(Semaphore::new(1)),
             admitted: Semaphore::new(READERS as usize + MAX_WAITING),
@@ -85,14 +94,29 @@ impl Readers {
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
-        let permit = Arc::clone(permits).acquire_owned().await.map_err(Error::internal)?;
-        let pool = self.pool.clone();
+        let permit = Arc::clone(permits).acquire_owned().await.map_err(|_| Error::Draining)?;
+        let pool = self.lock_pool().clone().ok_or(Error::Draining)?;
         let clock = Arc::clone(&self.clock);
         let done = tokio::task::spawn_blocking(move || {
+            // Drop the permit after the pool, because `close` must not end before all connections are closed.
             let _permit = permit;
-            read_once(&pool, clock.as_ref(), &body)
+            let pool = pool;
+            read_once(&pool.connections, clock.as_ref(), &body)
         });
         done.await.map_err(Error::internal)?
+    }
+
+    /// Waits for the running reads, and closes all connections. Later reads are refused with `Draining`.
+    pub async fn close(&self) {
+        let _no_reads = self.connections.acquire_many(READERS).await;
+        let _no_own_read = self.server_connection.acquire().await;
+        self.connections.close();
+        self.server_connection.close();
+        drop(self.lock_pool().take());
+    }
+
+    fn lock_pool(&self) -> std::sync::MutexGuard<'_, Option<Pool>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -123,7 +147,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
         drop(super::super::open_writer(&path).unwrap());
-        let readers = Readers::open(&path, Arc::new(SystemClock::new())).unwrap();
+        let file = Arc::new(DatabaseFile::open(&path).unwrap());
+        let readers = Readers::open(file, Arc::new(SystemClock::new())).unwrap();
         let gate = Arc::new(Barrier::new(READERS as usize + 1));
         let running = (0..READERS).map(|_| {
             let gate = Arc::clone(&gate);

@@ -1,31 +1,90 @@
 //! This module implements the writer's session on an SQLite connection.
 
+use std::fmt::Display;
+use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
+use super::file::{DatabaseFile, WalFile};
 use super::statements::{KeptStatements, Statements};
 use super::{SqliteTx, checkpoint, sql_error};
 use crate::clock::{Clock, IdGenerator};
 use crate::domain::time::ClockStep;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::session::{BodyEffects, CommitOutcome, LastAssigned, WriteDatabase, WriteSession};
 use crate::store::{Transaction, Tx, counters};
 
-/// Owns the only connection that writes to the database file. The lock file prevents other servers from opening the
-/// database file.
+/// The locked files of an open database. SQLite also has the files open.
+pub(in crate::store) struct OpenFiles {
+    pub wal: WalFile,
+    pub database: Arc<DatabaseFile>,
+}
+
+impl OpenFiles {
+    /// Fails if the path of the database does not lead to the open file any more, or if the write-ahead log was
+    /// removed. In both cases, other programs and the next server do not see what this server commits.
+    fn check_in_place(&self) -> Result<()> {
+        let checked = self.database.check_in_place().and_then(|()| self.wal.check_in_place());
+        checked.map_err(|cause| lost_database(self.database.path(), cause))
+    }
+}
+
+/// Returns the error after which the server must not commit anything more.
+fn lost_database(path: &Path, cause: impl Display) -> Error {
+    Error::internal(format!("the database {} is not safe any more: {cause}", path.display()))
+}
+
+/// Owns the only connection that writes to the database file. The locks of the files prevent other servers from opening
+/// the database.
 pub(in crate::store) struct SqliteWriter {
     conn: Connection,
+    /// Locks of the files, which must be dropped after the connection.
+    files: OpenFiles,
     clock: Arc<dyn Clock>,
     ids: IdGenerator,
     /// Last numbers that were committed before the server started.
     last_assigned: LastAssigned,
+    /// Value of `PRAGMA data_version` before the server started.
+    data_version: i64,
 }
 
 impl SqliteWriter {
-    pub fn new(conn: Connection, clock: Arc<dyn Clock>, ids: IdGenerator, last_assigned: LastAssigned) -> Self {
-        Self { conn, clock, ids, last_assigned }
+    /// Returns the writer of an open database. Fails if the database can't be read.
+    pub fn new(
+        conn: Connection,
+        files: OpenFiles,
+        clock: Arc<dyn Clock>,
+        ids: IdGenerator,
+        last_assigned: LastAssigned,
+    ) -> Result<Self> {
+        let data_version = read_data_version(&conn)?;
+        Ok(Self { conn, files, clock, ids, last_assigned, data_version })
     }
+
+    /// Stores that no server has the database open, and copies the write-ahead log into the database file.
+    fn complete_file(&self) -> Result<()> {
+        self.files.check_in_place()?;
+        let mut tx = SqliteTx::new(&self.conn, self.clock.as_ref(), &self.ids, None);
+        counters::set_open(&mut tx, false)?;
+        checkpoint::empty_log(&self.conn).map_err(sql_error)?;
+        // From here on, let SQLite remove the empty log.
+        self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop).map_err(sql_error)
+    }
+}
+
+/// Returns the value of `PRAGMA data_version`, which changes when another connection has committed.
+fn read_data_version(statements: &impl Statements) -> Result<i64> {
+    let mut version = 0;
+    statements.run_prepared("PRAGMA data_version", &[], &mut |statement| {
+        let mut rows = statement.raw_query();
+        if let Some(row) = rows.next().map_err(sql_error)? {
+            version = row.get(0).map_err(sql_error)?;
+        }
+        Ok(())
+    })?;
+    Ok(version)
 }
 
 impl WriteDatabase for SqliteWriter {
@@ -34,12 +93,22 @@ impl WriteDatabase for SqliteWriter {
     fn session(&self) -> SqliteSession<'_> {
         SqliteSession {
             conn: &self.conn,
+            files: &self.files,
             statements: KeptStatements::new(&self.conn),
             clock: self.clock.as_ref(),
             ids: &self.ids,
             committed: self.last_assigned,
             transaction: Transaction::default(),
             clock_step: ClockStep::NONE,
+            data_version: Some(self.data_version),
+            has_begun: false,
+        }
+    }
+
+    fn close(self) {
+        if let Err(error) = self.complete_file() {
+            let db = self.files.database.path().display();
+            tracing::warn!(%error, %db, "the newest commits stay in the write-ahead log: keep the log with the database");
         }
     }
 }
@@ -47,6 +116,7 @@ impl WriteDatabase for SqliteWriter {
 /// Runs transactions on the connection of a `SqliteWriter`.
 pub(in crate::store) struct SqliteSession<'a> {
     conn: &'a Connection,
+    files: &'a OpenFiles,
     statements: KeptStatements<'a>,
     clock: &'a dyn Clock,
     ids: &'a IdGenerator,
@@ -57,6 +127,12 @@ pub(in crate::store) struct SqliteSession<'a> {
     transaction: Transaction,
     /// The step of the clock that the bodies of the open transaction have requested.
     clock_step: ClockStep,
+    /// Value of `PRAGMA data_version` after the newest transaction. After a failed commit, the value is None, because
+    /// SQLite may have changed the value itself.
+    data_version: Option<i64>,
+    /// If `begin` has opened a transaction that has not ended, the value is true. SQLite can end the transaction itself
+    /// after an error.
+    has_begun: bool,
 }
 
 impl SqliteSession<'_> {
@@ -73,14 +149,35 @@ impl SqliteSession<'_> {
         if has_written {
             counters::save(&mut self.create_tx(last_assigned), last_assigned)?;
         }
-        self.run_sql("COMMIT")
+        self.run_sql("COMMIT")?;
+        // Check after the commit and before the answers: the answers must not acknowledge commits in a file that was
+        // moved away before the commit.
+        self.files.check_in_place()
+    }
+
+    /// Fails if another program has written to the database since the last transaction. The numbers that this server
+    /// keeps in memory are then no longer right.
+    fn check_sole_writer(&mut self) -> Result<()> {
+        let version = read_data_version(&self.statements)?;
+        if self.data_version == Some(version) {
+            return Ok(());
+        }
+        let was_known = self.data_version.replace(version).is_some();
+        let position = counters::newest_position(&mut self.create_tx(self.committed))?;
+        if was_known || position != self.committed.position {
+            self.data_version = None;
+            return Err(lost_database(self.files.database.path(), "another program has written to it"));
+        }
+        Ok(())
     }
 }
 
 impl WriteSession for SqliteSession<'_> {
     fn begin(&mut self) -> Result<LastAssigned> {
         self.run_sql("BEGIN IMMEDIATE")?;
+        self.has_begun = true;
         self.transaction.number += 1;
+        self.check_sole_writer()?;
         Ok(self.committed)
     }
 
@@ -115,11 +212,15 @@ impl WriteSession for SqliteSession<'_> {
     fn commit(&mut self, last_assigned: LastAssigned, has_written: bool) -> CommitOutcome {
         match self.try_commit(last_assigned, has_written) {
             Ok(()) => {
+                self.has_begun = false;
                 self.committed = last_assigned;
                 self.clock.adopt(std::mem::take(&mut self.clock_step));
                 CommitOutcome::Committed
             }
-            Err(error) => CommitOutcome::Failed(error),
+            Err(error) => {
+                self.data_version = None;
+                CommitOutcome::Failed(error)
+            }
         }
     }
 
@@ -129,7 +230,11 @@ impl WriteSession for SqliteSession<'_> {
         if self.can_commit() {
             // Ignore the error, because the next BEGIN reports a failed rollback.
             let _ = self.run_sql("ROLLBACK");
+        } else if self.has_begun {
+            // SQLite has rolled back the transaction after an error.
+            self.data_version = None;
         }
+        self.has_begun = false;
     }
 
     fn is_checkpoint_due(&mut self) -> bool {

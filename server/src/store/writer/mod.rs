@@ -20,13 +20,16 @@ use super::session::{LastAssigned, WriteDatabase};
 use super::{JobOptions, Listener, Tx};
 use crate::error::{Error, Result};
 
+/// Closes the database after the writer thread has ended.
+pub(super) type CloseDatabase = Box<dyn FnOnce() + Send>;
+
 /// Owns the writer thread. After this value is dropped, the thread serves the remaining queued calls and ends.
 pub(super) struct Writer {
     queue: Arc<Queue<Box<dyn Job>>>,
     growth: watch::Receiver<i64>,
     claim_version: Arc<AtomicI64>,
     /// Join handle of the writer thread. After `close` has started to wait for the thread, the value is None.
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<JoinHandle<CloseDatabase>>>,
 }
 
 impl Writer {
@@ -50,6 +53,8 @@ impl Writer {
         let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
             let _on_exit = QueueGuard(&served);
             GroupCommitter::new(database.session(), last_assigned, notifications, answers).serve(&served);
+            let close_database: CloseDatabase = Box::new(move || database.close());
+            close_database
         })?;
         Ok(Self { queue, growth, claim_version, thread: Mutex::new(Some(thread)) })
     }
@@ -84,13 +89,12 @@ impl Writer {
         self.claim_version.load(Ordering::Acquire)
     }
 
-    /// Closes the queue and waits until all queued calls are committed.
-    pub async fn close(&self) {
+    /// Closes the queue and waits until all queued calls are committed. Returns the function that closes the database, or
+    /// None if the queue was closed before or if the writer thread has panicked.
+    pub async fn close(&self) -> Option<CloseDatabase> {
         self.queue.close();
-        let thread = self.thread.lock().ok().and_then(|mut thread| thread.take());
-        if let Some(thread) = thread {
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-        }
+        let thread = self.thread.lock().ok().and_then(|mut thread| thread.take())?;
+        tokio::task::spawn_blocking(move || thread.join()).await.ok()?.ok()
     }
 }
 

@@ -1,0 +1,139 @@
+//! This module opens and locks the database file, so that at most one server uses a database, under any name of the
+//! file.
+
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::OpenError;
+use super::header::Header;
+
+/// Access mode of the files that the server creates. Only the owner may read the files, because the database contains
+/// lease tokens. SQLite creates the other files of the database with the access mode of the database file.
+const MODE: u32 = 0o600;
+
+/// Identifies a file of this machine, whatever the names of the file are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// A locked database file. The lock is on the file itself, because a file can have several names.
+///
+/// The value must be dropped after the last SQLite connection of this process: when a process closes any handle of a
+/// file, the operating system releases all locks that SQLite holds on the file.
+#[derive(Debug)]
+pub struct DatabaseFile {
+    /// Absolute path without symbolic links. All connections must use this path, because SQLite derives the names of
+    /// the other files of the database from the path.
+    path: PathBuf,
+    id: FileId,
+    file: File,
+}
+
+impl DatabaseFile {
+    /// Opens and locks the database file, and creates the file if it does not exist. Changes nothing in an existing
+    /// file. Fails with `InUse` if another process has locked the file, and if the file can't be opened, is not a
+    /// regular file, or has several hard links.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let unreadable = |cause: io::Error| OpenError::unreadable(path, cause);
+        let file = open_or_create(path).map_err(unreadable)?;
+        lock(&file, path)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(OpenError::unreadable(path, "it is not a regular file"));
+        }
+        // With two hard links, two servers could use two write-ahead logs for one database.
+        if metadata.nlink() > 1 {
+            return Err(OpenError::SeveralLinks { path: path.to_owned(), links: metadata.nlink() });
+        }
+        // Resolve the path after the file was created. Otherwise, a symbolic link to a missing file has no target.
+        let path = path.canonicalize().map_err(unreadable)?;
+        let database = Self { path, id: FileId::of(&metadata), file };
+        database.check_in_place().map_err(unreadable)?;
+        Ok(database)
+    }
+
+    /// Returns the absolute path without symbolic links.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the header of the file, or None if the file is empty.
+    pub fn read_header(&self) -> Result<Option<Header>, OpenError> {
+        Header::read(&self.file, &self.path)
+    }
+
+    /// Fails if the path does not lead to this file any more, for example because the file was moved or replaced.
+    pub fn check_in_place(&self) -> io::Result<()> {
+        let found = std::fs::metadata(&self.path)?;
+        if FileId::of(&found) == self.id { Ok(()) } else { Err(io::Error::other("the path leads to another file")) }
+    }
+}
+
+/// The locked write-ahead log of a database. Because SQLite finds the log by its name, the lock keeps a server from
+/// using the log of a database file that was moved away while another server has it open.
+#[derive(Debug)]
+pub struct WalFile {
+    file: File,
+}
+
+impl WalFile {
+    /// Opens and locks the write-ahead log of a database. Returns None if the log does not exist. Fails with `InUse` if
+    /// another process has locked the log.
+    pub fn open(database: &DatabaseFile) -> Result<Option<Self>, OpenError> {
+        let path = wal_path(database.path());
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(OpenError::unreadable(&path, error)),
+        };
+        lock(&file, database.path())?;
+        Ok(Some(Self { file }))
+    }
+
+    /// Returns the handle for reading the log.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Fails if the log was removed. Commits that are only in a removed log are lost when the process ends.
+    pub fn check_in_place(&self) -> io::Result<()> {
+        match self.file.metadata()?.nlink() {
+            0 => Err(io::Error::other("the write-ahead log was removed")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Returns the path of the write-ahead log of a database.
+pub fn wal_path(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-wal");
+    PathBuf::from(name)
+}
+
+fn open_or_create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(path)
+}
+
+/// Locks a file until the handle is closed. The operating system closes the handle when this process ends, even after a
+/// crash. Fails with `InUse` for the database at `path` if another handle holds the lock.
+fn lock(file: &File, path: &Path) -> Result<(), OpenError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
+        Err(TryLockError::Error(cause)) => Err(OpenError::unreadable(path, cause)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

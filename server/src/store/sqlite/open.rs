@@ -1,0 +1,198 @@
+//! This module opens a database: it checks, locks and migrates the database file, and opens the connections.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::file::{DatabaseFile, WalFile};
+use super::header::{self, APPLICATION_ID, Inspection};
+use super::session::{OpenFiles, SqliteWriter};
+use super::tx::SqliteTx;
+use super::wal::{self, WalState};
+use super::{BUSY_TIMEOUT, Readers, checkpoint, migrations, prepare_statements, sql_error};
+use crate::clock::{Clock, IdGenerator};
+use crate::domain::time::ClockStep;
+use crate::error::Error;
+use crate::store::counters::{self, Counters};
+use crate::store::session::LastAssigned;
+use crate::store::{due, path_sets};
+
+/// Oldest accepted version number of SQLite (3.51.3). Earlier versions can lose a commit that runs at the same time as
+/// a checkpoint.
+const OLDEST_SQLITE: i32 = 3_051_003;
+
+/// Specifies why a database can't be opened.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum OpenError {
+    #[error("another runhub has the database {} open: stop that runhub, or pass another --db", .0.display())]
+    InUse(PathBuf),
+    #[error("the database {} was written by a newer runhub: upgrade this runhub, or pass another --db", .0.display())]
+    TooNew(PathBuf),
+    #[error("{} is not a database of runhub, and was not changed: pass another --db", .0.display())]
+    OtherFile(PathBuf),
+    #[error(
+        "the database {} has {links} hard links, and a second runhub could open it under another name: \
+        remove the other links (find them with `find -samefile`)", path.display()
+    )]
+    SeveralLinks { path: PathBuf, links: u64 },
+    #[error("this runhub contains SQLite {0}, which can lose commits: use a runhub with SQLite 3.51.3 or newer")]
+    OldSqlite(&'static str),
+    #[error("can't open the database {}: {cause}: check the file and its folder, or pass another --db", path.display())]
+    Unreadable { path: PathBuf, cause: String },
+}
+
+impl OpenError {
+    pub(in crate::store) fn unreadable(path: &Path, cause: impl std::fmt::Display) -> Self {
+        Self::Unreadable { path: path.to_owned(), cause: cause.to_string() }
+    }
+}
+
+/// Holds an open database file and the connections to the file.
+pub(in crate::store) struct Database {
+    /// The only connection that writes.
+    pub writer: SqliteWriter,
+    /// Pool of the connections that read.
+    pub readers: Readers,
+    /// Last position and key that committed transactions have assigned.
+    pub last_assigned: LastAssigned,
+    /// Identifier of this database. A cursor is valid only for one log_id.
+    pub log_id: String,
+}
+
+/// Checks and locks a database file, creates or migrates the database schema, and opens the connections. Returns the
+/// open database. Fails if another server has the database file open, if the file belongs to another program, if a
+/// newer version of Runhub has migrated the database, if the linked SQLite version can lose commits, or if the database
+/// file can't be read or written.
+pub(in crate::store) fn open(path: &Path, clock: &Arc<dyn Clock>) -> Result<Database, OpenError> {
+    let file = Arc::new(DatabaseFile::open(path)?);
+    let inspection = header::inspect(&file)?;
+    report_lost_commits(&file, inspection)?;
+    let conn = open_writer(file.path())?;
+    let unreadable = |cause: Error| OpenError::unreadable(file.path(), cause);
+    let ids = IdGenerator::new();
+    let counters = prepare_rows(&conn, clock.as_ref(), &ids).map_err(unreadable)?;
+    mark_open(&conn, inspection).map_err(unreadable)?;
+    let wal = WalFile::open(&file)?.ok_or_else(|| OpenError::unreadable(file.path(), "it has no write-ahead log"))?;
+    let readers = Readers::open(Arc::clone(&file), Arc::clone(clock))?;
+    let files = OpenFiles { wal, database: Arc::clone(&file) };
+    let writer = SqliteWriter::new(conn, files, Arc::clone(clock), ids, counters.last_assigned).map_err(unreadable)?;
+    Ok(Database { writer, readers, last_assigned: counters.last_assigned, log_id: counters.log_id })
+}
+
+/// Logs an error if the write-ahead log is missing or damaged, and commits can therefore be lost. Fails if another
+/// server uses the write-ahead log.
+fn report_lost_commits(file: &DatabaseFile, inspection: Inspection) -> Result<(), OpenError> {
+    let db = file.path().display();
+    let wal = WalFile::open(file)?;
+    let state = wal.as_ref().map_or(Ok(WalState::Empty), |wal| wal::check(wal.file()));
+    match state.map_err(|cause| OpenError::unreadable(&super::file::wal_path(file.path()), cause))? {
+        WalState::Empty if inspection.is_open => tracing::error!(
+            %db,
+            "the write-ahead log is missing, although no server has closed the database: the newest commits are lost, \
+            unless another program has opened the database since. If they are lost, run `runhub reset-log-id`, so that \
+            clients do not miss events"
+        ),
+        WalState::Damaged => tracing::error!(
+            %db,
+            "the write-ahead log is damaged: commits are lost. Run `runhub reset-log-id`, so that clients do not miss \
+            events"
+        ),
+        WalState::Empty | WalState::Intact => {}
+    }
+    Ok(())
+}
+
+/// Creates the row of the table `counters` in a new database, stores that a server has the database open, removes unused
+/// path sets, and follows the clock. Returns the counters.
+fn prepare_rows(conn: &Connection, clock: &dyn Clock, ids: &IdGenerator) -> Result<Counters, Error> {
+    let mut tx = SqliteTx::new(conn, clock, ids, None);
+    let mut counters = counters::load_or_create(&mut tx)?;
+    path_sets::remove_unused(&mut tx)?;
+    counters::set_open(&mut tx, true)?;
+    follow_clock_set_back(conn, clock, ids, &mut counters)?;
+    Ok(counters)
+}
+
+/// Marks the database file as a database of Runhub that a server has open. The mark must be in the database file, because
+/// the write-ahead log can be lost.
+fn mark_open(conn: &Connection, inspection: Inspection) -> Result<(), Error> {
+    conn.pragma_update(None, "application_id", APPLICATION_ID).map_err(sql_error)?;
+    if !inspection.is_open {
+        checkpoint::checkpoint(conn);
+    }
+    Ok(())
+}
+
+/// Moves the ends of all durations if the clock was set back while no server ran. Otherwise a lease or a retry delay
+/// would last longer by the step. If the clock was set forward, the time counts as passed.
+fn follow_clock_set_back(
+    conn: &Connection,
+    clock: &dyn Clock,
+    ids: &IdGenerator,
+    counters: &mut Counters,
+) -> Result<(), Error> {
+    let step = ClockStep::between(counters.last_commit_time, clock.now());
+    if step >= ClockStep::NONE {
+        return Ok(());
+    }
+    let transaction = conn.unchecked_transaction().map_err(sql_error)?;
+    let mut tx = SqliteTx::new(conn, clock, ids, Some(counters.last_assigned));
+    due::move_durations(&mut tx, step)?;
+    counters.last_assigned = tx.last_assigned().unwrap_or(counters.last_assigned);
+    counters::save(&mut tx, counters.last_assigned)?;
+    transaction.commit().map_err(sql_error)?;
+    tracing::warn!(step_seconds = step.size().as_secs(), "the clock was set back while no server ran");
+    Ok(())
+}
+
+/// Opens the connection that writes, migrates the schema to the newest version, and returns the connection. Fails if
+/// the linked SQLite version can lose commits, if a newer version of Runhub has migrated the database, or if the
+/// database file can't be read or written.
+pub(in crate::store) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
+    check_sqlite(rusqlite::version_number())?;
+    let unreadable = |cause: rusqlite::Error| OpenError::unreadable(path, cause);
+    let mut conn = Connection::open_with_flags(path, writer_flags()).map_err(unreadable)?;
+    conn.busy_timeout(BUSY_TIMEOUT).map_err(unreadable)?;
+    // Closing the connection must not touch the write-ahead log, unless `close` has checked that the log still belongs
+    // to the database.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(unreadable)?;
+    let mode: String =
+        conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(unreadable)?;
+    if mode != "wal" {
+        return Err(OpenError::unreadable(path, format!("its journal_mode stays {mode} and can't be set to WAL")));
+    }
+    conn.pragma_update(None, "synchronous", "FULL").map_err(unreadable)?;
+    conn.pragma_update(None, "foreign_keys", "ON").map_err(unreadable)?;
+    prepare_statements(&conn).map_err(unreadable)?;
+    migrations::migrate(&mut conn, path)?;
+    // Migrate first, so that a large migration is copied into the database file before the server answers calls.
+    checkpoint::disable_automatic_checkpoints(&conn).map_err(unreadable)?;
+    Ok(conn)
+}
+
+/// Returns the flags of the connection that writes. SQLite must not read the path as a URI, because a URI can select
+/// another file or turn off the locks.
+fn writer_flags() -> OpenFlags {
+    OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX
+}
+
+fn check_sqlite(version: i32) -> Result<(), OpenError> {
+    if version < OLDEST_SQLITE {
+        return Err(OpenError::OldSqlite(rusqlite::version()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sqlite_that_can_lose_commits_is_refused() {
+        assert!(check_sqlite(OLDEST_SQLITE).is_ok());
+        assert!(matches!(check_sqlite(OLDEST_SQLITE - 1), Err(OpenError::OldSqlite(_))));
+    }
+}

@@ -1,0 +1,169 @@
+//! The files of the database: which names and files the server accepts, what it does when someone else changes them, and
+//! what they contain after a stop.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use runhub_client::Client;
+use runhub_client::v1::*;
+
+use crate::support::binary::{self, Binary};
+use crate::support::calls::*;
+use crate::support::dump::dump;
+
+fn with_suffix(db: &Path, suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}{suffix}", db.display()))
+}
+
+/// Runs `runhub serve`, which must refuse the database, and returns the error message.
+fn refuse(db: &Path) -> String {
+    let refused = binary::run(&["serve", "--listen", "127.0.0.1:0", "--db", db.to_str().unwrap(), "--log", "off"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", db.display());
+    String::from_utf8(refused.stderr).unwrap()
+}
+
+/// Creates a run with some events.
+async fn fill(client: &Client) -> Run {
+    let run = new_run(client).await;
+    for number in 0..20 {
+        append(client, &run.id, vec![event(&format!("event-{number}"))]).await;
+    }
+    run
+}
+
+/// A backup that copies only `runhub.db` contained nothing before, because all commits were in the write-ahead log.
+#[tokio::test]
+async fn after_a_stop_the_database_is_one_complete_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("runhub.db");
+    let server = Binary::start(&db, &[]);
+    let client = server.connect().await;
+    let run = fill(&client).await;
+    add_tasks(&client, &run.id, vec![draft("a"), draft("b")]).await;
+    claim(&client, &run.id).await.unwrap();
+    let before = log(&client, &run.id).await;
+    server.terminate();
+    assert!(server.wait().await);
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left, ["runhub.db"]);
+    let copied = tempfile::tempdir().unwrap();
+    let copy = copied.path().join("copy.db");
+    fs::copy(&db, &copy).unwrap();
+    assert_eq!(dump(&copy), dump(&db));
+    let server = Binary::start(&copy, &[]);
+    assert_eq!(log(&server.connect().await, &run.id).await, before);
+}
+
+#[tokio::test]
+async fn only_the_owner_can_read_the_files_of_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("sock");
+    let server = Binary::start_on(&format!("unix:{}", socket.display()), &folder.path().join("runhub.db"), &[]);
+    fill(&server.connect().await).await;
+    let mut names = Vec::new();
+    for file in fs::read_dir(folder.path()).unwrap() {
+        let path = file.unwrap().path();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+        names.push(path.file_name().unwrap().to_owned());
+    }
+    names.sort();
+    assert_eq!(names, ["runhub.db", "runhub.db-shm", "runhub.db-wal", "sock"]);
+}
+
+#[tokio::test]
+async fn second_server_is_refused_under_every_name_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("runhub.db");
+    let symbolic = folder.path().join("symbolic");
+    // The first server creates the file through a symbolic link that has no target yet.
+    std::os::unix::fs::symlink("runhub.db", &symbolic).unwrap();
+    let server = Binary::start(&symbolic, &[]);
+    fill(&server.connect().await).await;
+    let roundabout = folder.path().join("..").join(folder.path().file_name().unwrap()).join("runhub.db");
+    for name in [&db, &symbolic, &roundabout] {
+        assert!(refuse(name).contains("another runhub has"), "{}", name.display());
+    }
+    let hard = folder.path().join("hard");
+    fs::hard_link(&db, &hard).unwrap();
+    assert!(refuse(&hard).contains("another runhub has"));
+    server.kill();
+    for name in [&db, &hard] {
+        assert!(refuse(name).contains("has 2 hard links"), "{}", name.display());
+    }
+    fs::remove_file(&hard).unwrap();
+    Binary::start(&db, &[]);
+}
+
+/// SQLite would read `file:runhub.db` as a URI that means `runhub.db`.
+#[tokio::test]
+async fn name_that_looks_like_a_uri_is_a_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Binary::start(&folder.path().join("runhub.db"), &[]);
+    let mut command = binary::runhub(&["serve", "--listen", "127.0.0.1:0", "--db", "file:runhub.db", "--log", "warn"]);
+    command.current_dir(folder.path());
+    let second = Binary::spawn(command);
+    assert!(folder.path().join("file:runhub.db").exists());
+    let run = fill(&first.connect().await).await;
+    let other = second.connect().await.get_run(GetRunRequest { run_id: run.id, ..unset() }).await;
+    assert_eq!(reason(other), runhub_client::Reason::RunNotFound);
+}
+
+#[test]
+fn database_of_another_program_is_refused_without_a_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("notes.db");
+    rusqlite::Connection::open(&db).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap();
+    let before = fs::read(&db).unwrap();
+    assert!(refuse(&db).contains("is not a database of runhub"));
+    let text = folder.path().join("notes.txt");
+    fs::write(&text, "my notes").unwrap();
+    assert!(refuse(&text).contains("is not a database of runhub"));
+    assert_eq!((fs::read(&db).unwrap(), fs::read_to_string(&text).unwrap()), (before, "my notes".to_owned()));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+/// Returns what the server reports at its start on a database.
+fn report_of_start(db: &Path) -> String {
+    let messages = db.with_extension("messages");
+    drop(Binary::start_with_messages(db, &messages));
+    fs::read_to_string(messages).unwrap()
+}
+
+#[tokio::test]
+async fn lost_log_is_reported_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("runhub.db");
+    let server = Binary::start(&db, &[]);
+    fill(&server.connect().await).await;
+    server.kill();
+    let copy = folder.path().join("copy.db");
+    fs::copy(&db, &copy).unwrap();
+    let log = fs::read(with_suffix(&db, "-wal")).unwrap();
+    assert_eq!(report_of_start(&db), "", "an undamaged log is no problem");
+    assert!(report_of_start(&copy).contains("the write-ahead log is missing"));
+    let mut damaged = log.clone();
+    damaged[10_000] ^= 1;
+    let copy = folder.path().join("damaged.db");
+    fs::copy(folder.path().join("copy.db"), &copy).unwrap();
+    fs::write(with_suffix(&copy, "-wal"), damaged).unwrap();
+    assert!(report_of_start(&copy).contains("the write-ahead log is damaged"));
+}
+
+/// The counters are only in memory until the commit, so another program that appends an event does not change them.
+#[tokio::test]
+async fn positions_continue_after_the_newest_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("runhub.db");
+    let server = Binary::start(&db, &[]);
+    let run = fill(&server.connect().await).await;
+    server.terminate();
+    assert!(server.wait().await);
+    let conn = rusqlite::Connection::open(&db).unwrap();
+    conn.execute("UPDATE events SET position = 1000 WHERE position = (SELECT MAX(position) FROM events)", []).unwrap();
+    drop(conn);
+    let server = Binary::start(&db, &[]);
+    let client = server.connect().await;
+    append(&client, &run.id, vec![event("next")]).await;
+    assert_eq!(log(&client, &run.id).await.last().unwrap().position, 1001);
+}
