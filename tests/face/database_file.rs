@@ -105,7 +105,7 @@ async fn name_that_looks_like_a_uri_is_a_name() {
     let second = Binary::spawn(command);
     assert!(folder.path().join("file:runhub.db").exists());
     let run = fill(&first.connect().await).await;
-    let other = second.connect().await.get_run(GetRunRequest { run_id: run.id, ..unset() }).await;
+    let other = second.connect().await.get_run(GetRunRequest { run_id: run.id }).await;
     assert_eq!(reason(other), runhub_client::Reason::RunNotFound);
 }
 

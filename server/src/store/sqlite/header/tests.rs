@@ -30,8 +30,8 @@ fn files_of_other_programs_are_refused_without_a_change() {
         let sql = "PRAGMA journal_mode = WAL; CREATE TABLE runs (key); INSERT INTO runs VALUES (1)";
         Connection::open(path).unwrap().execute_batch(sql).unwrap();
     };
-    let programs: [(&str, &dyn Fn(&Path)); 5] =
-        [("text", &text), ("short", &short), ("named", &named), ("tables", &tables), ("wal", &wal)];
+    let programs: [(&str, fn(&Path)); 5] =
+        [("text", text), ("short", short), ("named", named), ("tables", tables), ("wal", wal)];
     for (name, create) in programs {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("what?is #this%41.db");
