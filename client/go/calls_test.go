@@ -44,7 +44,7 @@ func TestTemporaryErrorIsRetriedWithTheSameRequestID(t *testing.T) {
 		"unavailable": down,
 		"overloaded":  refusal(codes.ResourceExhausted, Overloaded),
 		"draining":    refusal(codes.Unavailable, Draining),
-		"store full":  refusal(codes.Unavailable, "STORE_FULL", retryAfter(time.Second)),
+		"store full":  refusal(codes.Unavailable, StoreFull, retryAfter(time.Second)),
 		"unknown":     refusal(codes.Unavailable, "REASON_OF_A_NEWER_SERVER"),
 		"cancelled":   status.Error(codes.Canceled, "stream terminated by RST_STREAM with error code: CANCEL"),
 		"reset":       status.Error(codes.Internal, "stream terminated by RST_STREAM with error code: INTERNAL_ERROR"),

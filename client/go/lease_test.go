@@ -130,13 +130,13 @@ func TestLeaseIsLostIfNoHeartbeatIsAnsweredForALeaseDuration(t *testing.T) {
 	}
 }
 
-func TestLeaseIsKeptIfAProxyBreaksHeartbeats(t *testing.T) {
+func TestLeaseIsKeptIfAProxyBreaksHeartbeatsOrTheStoreIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		breaks := []error{
 			status.Error(codes.Internal, "a proxy has reset the stream"),
 			status.Error(codes.Unknown, "a proxy has sent an HTML page"),
 			status.Error(codes.Canceled, "a proxy has cancelled the stream"),
-			refusal(codes.Unavailable, "STORE_FULL"),
+			refusal(codes.Unavailable, StoreFull),
 		}
 		server := &fakeServer{heartbeat: func(_ context.Context, call int) (v1.LeaseState, error) {
 			if call <= len(breaks) {

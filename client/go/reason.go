@@ -45,6 +45,8 @@ var (
 	RequestIncomplete   = toReason(v1.ErrorReason_ERROR_REASON_REQUEST_INCOMPLETE)
 	DeadlineExceeded    = toReason(v1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED)
 	ResponseDropped     = toReason(v1.ErrorReason_ERROR_REASON_RESPONSE_DROPPED)
+	StoreFull           = toReason(v1.ErrorReason_ERROR_REASON_STORE_FULL)
+	LogChanged          = toReason(v1.ErrorReason_ERROR_REASON_LOG_CHANGED)
 )
 
 // Error returns the reason's text. This method makes a Reason an error, so that errors.Is accepts a Reason as its

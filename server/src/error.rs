@@ -67,6 +67,11 @@ pub enum Error {
         "retention has removed events between position {cursor} and {oldest_position}: start again from a snapshot"
     )]
     PositionCompacted { cursor: i64, oldest_position: i64, newest_position: i64 },
+    #[error(
+        "the cursor belongs to the log {log_id:?}, but the log of the server is {actual:?}, for example because the \
+         database was restored from a backup: read a snapshot of the run again, or subscribe without a cursor"
+    )]
+    LogChanged { log_id: String, actual: String },
     #[error("the server is overloaded: retry the call with the same request_id after the delay in RetryInfo")]
     Overloaded,
     #[error("the server is shutting down: retry the call with the same request_id")]
@@ -75,6 +80,11 @@ pub enum Error {
         "another program has locked the database: retry the call with the same request_id after the delay in RetryInfo"
     )]
     StoreBusy,
+    #[error(
+        "the disk of the server is full, or its quota is used up, so nothing was changed: free disk space on the server, \
+         or retry the call with the same request_id after the delay in RetryInfo"
+    )]
+    StoreFull,
     #[error(
         "the request did not arrive within {} s plus 1 s for each 64 KiB received: send the whole request without \
          pauses",

@@ -119,6 +119,14 @@ const (
 	// changed state. Repeat the call with the same request_id after the delay in `google.rpc.RetryInfo`, so that the
 	// server returns the response to the first call.
 	ErrorReason_ERROR_REASON_RESPONSE_DROPPED ErrorReason = 27
+	// UNAVAILABLE: the disk of the server is full, or the quota of the server's disk space is used up. The call has changed
+	// nothing. Free disk space on the server, or repeat the call with the same request_id after the delay in
+	// `google.rpc.RetryInfo`. Meanwhile, the server still answers reads.
+	ErrorReason_ERROR_REASON_STORE_FULL ErrorReason = 28
+	// FAILED_PRECONDITION: the `log_id` in the request is not the `log_id` of the server's log, so the cursor in the
+	// request belongs to another log. For example, the database was restored from a backup. Read a snapshot of the run
+	// again, or subscribe without a cursor. Metadata: `log_id` (the `log_id` of the server's log).
+	ErrorReason_ERROR_REASON_LOG_CHANGED ErrorReason = 29
 )
 
 // Enum value maps for ErrorReason.
@@ -152,6 +160,8 @@ var (
 		25: "ERROR_REASON_REQUEST_INCOMPLETE",
 		26: "ERROR_REASON_DEADLINE_EXCEEDED",
 		27: "ERROR_REASON_RESPONSE_DROPPED",
+		28: "ERROR_REASON_STORE_FULL",
+		29: "ERROR_REASON_LOG_CHANGED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -182,6 +192,8 @@ var (
 		"ERROR_REASON_REQUEST_INCOMPLETE":    25,
 		"ERROR_REASON_DEADLINE_EXCEEDED":     26,
 		"ERROR_REASON_RESPONSE_DROPPED":      27,
+		"ERROR_REASON_STORE_FULL":            28,
+		"ERROR_REASON_LOG_CHANGED":           29,
 	}
 )
 
@@ -216,7 +228,7 @@ var File_runhub_v1_error_proto protoreflect.FileDescriptor
 
 const file_runhub_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x15runhub/v1/error.proto\x12\trunhub.v1*\xb6\a\n" +
+	"\x15runhub/v1/error.proto\x12\trunhub.v1*\xf1\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12!\n" +
@@ -246,7 +258,9 @@ const file_runhub_v1_error_proto_rawDesc = "" +
 	"\x15ERROR_REASON_INTERNAL\x10\x18\x12#\n" +
 	"\x1fERROR_REASON_REQUEST_INCOMPLETE\x10\x19\x12\"\n" +
 	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\x1a\x12!\n" +
-	"\x1dERROR_REASON_RESPONSE_DROPPED\x10\x1bB\x96\x01\n" +
+	"\x1dERROR_REASON_RESPONSE_DROPPED\x10\x1b\x12\x1b\n" +
+	"\x17ERROR_REASON_STORE_FULL\x10\x1c\x12\x1c\n" +
+	"\x18ERROR_REASON_LOG_CHANGED\x10\x1dB\x96\x01\n" +
 	"\rcom.runhub.v1B\n" +
 	"ErrorProtoP\x01Z4github.com/runhub/runhub/client/go/runhubv1;runhubv1\xa2\x02\x03RXX\xaa\x02\tRunhub.V1\xca\x02\tRunhub\\V1\xe2\x02\x15Runhub\\V1\\GPBMetadata\xea\x02\n" +
 	"Runhub::V1b\x06proto3"

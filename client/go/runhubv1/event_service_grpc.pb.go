@@ -78,6 +78,8 @@ type EventServiceClient interface {
 	//     `newest_position`).
 	//   - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after `after_position` (metadata:
 	//     `oldest_position`, `newest_position`).
+	//   - FAILED_PRECONDITION / LOG_CHANGED: the cursor belongs to another log, because `log_id` is not the `log_id` of the
+	//     server's log (metadata: `log_id`).
 	//   - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down during the wait.
 	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
 	// Streams events in ascending order of position: first every stored event after the cursor, then one `caught_up`,
@@ -110,6 +112,8 @@ type EventServiceClient interface {
 	//     `newest_position`).
 	//   - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
 	//     `newest_position`).
+	//   - FAILED_PRECONDITION / LOG_CHANGED: the cursor belongs to another log, because `log_id` is not the `log_id` of the
+	//     server's log (metadata: `log_id`).
 	//   - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the server could not read the snapshot within 10 s. To get a smaller
 	//     snapshot, set lower limits in the request.
 	//   - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down while the stream is open.
@@ -215,6 +219,8 @@ type EventServiceServer interface {
 	//     `newest_position`).
 	//   - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after `after_position` (metadata:
 	//     `oldest_position`, `newest_position`).
+	//   - FAILED_PRECONDITION / LOG_CHANGED: the cursor belongs to another log, because `log_id` is not the `log_id` of the
+	//     server's log (metadata: `log_id`).
 	//   - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down during the wait.
 	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
 	// Streams events in ascending order of position: first every stored event after the cursor, then one `caught_up`,
@@ -247,6 +253,8 @@ type EventServiceServer interface {
 	//     `newest_position`).
 	//   - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
 	//     `newest_position`).
+	//   - FAILED_PRECONDITION / LOG_CHANGED: the cursor belongs to another log, because `log_id` is not the `log_id` of the
+	//     server's log (metadata: `log_id`).
 	//   - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the server could not read the snapshot within 10 s. To get a smaller
 	//     snapshot, set lower limits in the request.
 	//   - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down while the stream is open.

@@ -121,6 +121,8 @@ reasons! {
     RequestIncomplete
     DeadlineExceeded
     ResponseDropped
+    StoreFull
+    LogChanged
 }
 
 impl Reason {

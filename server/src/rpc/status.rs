@@ -64,7 +64,7 @@ fn to_status(error: &Error, retry_delay: Duration) -> Status {
         Error::NotFound { what, id } => {
             details.set_resource_info(resource_type(*what), shorten(id), "", &text);
         }
-        Error::Overloaded | Error::Draining | Error::StoreBusy | Error::ResponseDropped => {
+        Error::Overloaded | Error::Draining | Error::StoreBusy | Error::StoreFull | Error::ResponseDropped => {
             details.set_retry_info(Some(retry_delay));
         }
         _ => {}
@@ -102,9 +102,11 @@ fn code_and_reason(error: &Error) -> (Code, ErrorReason) {
         Error::PlanVersionMismatch { .. } => (Code::Aborted, ErrorReason::PlanVersionMismatch),
         Error::PositionInFuture { .. } => (Code::OutOfRange, ErrorReason::PositionInFuture),
         Error::PositionCompacted { .. } => (Code::OutOfRange, ErrorReason::PositionCompacted),
+        Error::LogChanged { .. } => (Code::FailedPrecondition, ErrorReason::LogChanged),
         Error::Overloaded => (Code::ResourceExhausted, ErrorReason::Overloaded),
         Error::Draining => (Code::Unavailable, ErrorReason::Draining),
         Error::StoreBusy => (Code::Unavailable, ErrorReason::StoreBusy),
+        Error::StoreFull => (Code::Unavailable, ErrorReason::StoreFull),
         Error::RequestIncomplete => (Code::DeadlineExceeded, ErrorReason::RequestIncomplete),
         Error::DeadlineExceeded => (Code::DeadlineExceeded, ErrorReason::DeadlineExceeded),
         Error::ResponseDropped => (Code::Unavailable, ErrorReason::ResponseDropped),
@@ -136,6 +138,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         Error::PositionCompacted { oldest_position, newest_position, .. } => {
             vec![("oldest_position", oldest_position.to_string()), ("newest_position", newest_position.to_string())]
         }
+        Error::LogChanged { actual, .. } => vec![("log_id", actual.clone())],
         _ => vec![],
     };
     pairs.into_iter().map(|(key, value)| (key.to_owned(), shorten(&value))).collect()

@@ -224,6 +224,15 @@ class ResponseDropped(Error, reason=ErrorReason.ERROR_REASON_RESPONSE_DROPPED):
     """The server had no memory for the response. The call may have changed state."""
 
 
+class StoreFull(Error, reason=ErrorReason.ERROR_REASON_STORE_FULL):
+    """The disk of the server is full, or its quota is used up, so the call has changed nothing."""
+
+
+class LogChanged(Error, reason=ErrorReason.ERROR_REASON_LOG_CHANGED):
+    """The cursor belongs to another log than the server's, for example because the database was restored from a backup.
+    `metadata` contains the `log_id` of the server's log."""
+
+
 class OtherLog(Error):
     """The server's log is not the log that the subscription follows, so the subscription's cursor is not valid."""
 

@@ -82,6 +82,8 @@ class EventServiceStub:
       `newest_position`).
     - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after `after_position` (metadata:
       `oldest_position`, `newest_position`).
+    - FAILED_PRECONDITION / LOG_CHANGED: the cursor belongs to another log, because `log_id` is not the `log_id` of the
+      server's log (metadata: `log_id`).
     - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down during the wait.
     """
     SubscribeEvents: _grpc.UnaryStreamMultiCallable[_event_service_pb2.SubscribeEventsRequest, _event_service_pb2.SubscribeEventsResponse]
@@ -115,6 +117,8 @@ class EventServiceStub:
       `newest_position`).
     - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
       `newest_position`).
+    - FAILED_PRECONDITION / LOG_CHANGED: the cursor belongs to another log, because `log_id` is not the `log_id` of the
+      server's log (metadata: `log_id`).
     - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the server could not read the snapshot within 10 s. To get a smaller
       snapshot, set lower limits in the request.
     - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down while the stream is open.
@@ -174,6 +178,8 @@ class EventServiceAsyncStub(EventServiceStub):
       `newest_position`).
     - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after `after_position` (metadata:
       `oldest_position`, `newest_position`).
+    - FAILED_PRECONDITION / LOG_CHANGED: the cursor belongs to another log, because `log_id` is not the `log_id` of the
+      server's log (metadata: `log_id`).
     - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down during the wait.
     """
     SubscribeEvents: _aio.UnaryStreamMultiCallable[_event_service_pb2.SubscribeEventsRequest, _event_service_pb2.SubscribeEventsResponse]  # type: ignore[assignment]
@@ -207,6 +213,8 @@ class EventServiceAsyncStub(EventServiceStub):
       `newest_position`).
     - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
       `newest_position`).
+    - FAILED_PRECONDITION / LOG_CHANGED: the cursor belongs to another log, because `log_id` is not the `log_id` of the
+      server's log (metadata: `log_id`).
     - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the server could not read the snapshot within 10 s. To get a smaller
       snapshot, set lower limits in the request.
     - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down while the stream is open.
@@ -275,6 +283,8 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
           `newest_position`).
         - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after `after_position` (metadata:
           `oldest_position`, `newest_position`).
+        - FAILED_PRECONDITION / LOG_CHANGED: the cursor belongs to another log, because `log_id` is not the `log_id` of the
+          server's log (metadata: `log_id`).
         - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down during the wait.
         """
 
@@ -314,6 +324,8 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
           `newest_position`).
         - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
           `newest_position`).
+        - FAILED_PRECONDITION / LOG_CHANGED: the cursor belongs to another log, because `log_id` is not the `log_id` of the
+          server's log (metadata: `log_id`).
         - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the server could not read the snapshot within 10 s. To get a smaller
           snapshot, set lower limits in the request.
         - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down while the stream is open.

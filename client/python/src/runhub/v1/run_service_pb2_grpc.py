@@ -40,6 +40,8 @@ class RunServiceStub(object):
     memory or temporary files for requests, responses and streams are used up.
     - UNAVAILABLE / DRAINING: the server is shutting down.
     - UNAVAILABLE / STORE_BUSY: another program has locked the database.
+    - UNAVAILABLE / STORE_FULL: the disk of the server is full, or the quota of the server's disk space is used up. The
+    call has changed nothing.
     - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the client did not send the whole request in time. The server waits at most
     10 s for the next bytes of a request, and at most 10 s plus 1 s for each received 64 KiB for the whole request.
     - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline of the call (the header `grpc-timeout`) passed before the server
@@ -55,8 +57,9 @@ class RunServiceStub(object):
     4 MiB, and UNIMPLEMENTED if the server does not know the RPC or the compression of the request. If the content type of
     a request is not `application/grpc`, the server answers with the HTTP status 415.
 
-    An error with the reason OVERLOADED, DRAINING, STORE_BUSY or RESPONSE_DROPPED includes a google.rpc.RetryInfo. Repeat
-    the call with the same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
+    An error with the reason OVERLOADED, DRAINING, STORE_BUSY, STORE_FULL or RESPONSE_DROPPED includes a
+    google.rpc.RetryInfo. Repeat the call with the same request_id after the `retry_delay` in the RetryInfo (200 ms to
+    5 s).
 
     The server returns OVERLOADED in five cases. First, the server is already serving 512 calls of RPCs with
     ADMISSION_LIMITED. This limit does not apply to RPCs with ADMISSION_FIRST or ADMISSION_OPEN: see the option
@@ -177,6 +180,8 @@ class RunServiceServicer(object):
     memory or temporary files for requests, responses and streams are used up.
     - UNAVAILABLE / DRAINING: the server is shutting down.
     - UNAVAILABLE / STORE_BUSY: another program has locked the database.
+    - UNAVAILABLE / STORE_FULL: the disk of the server is full, or the quota of the server's disk space is used up. The
+    call has changed nothing.
     - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the client did not send the whole request in time. The server waits at most
     10 s for the next bytes of a request, and at most 10 s plus 1 s for each received 64 KiB for the whole request.
     - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline of the call (the header `grpc-timeout`) passed before the server
@@ -192,8 +197,9 @@ class RunServiceServicer(object):
     4 MiB, and UNIMPLEMENTED if the server does not know the RPC or the compression of the request. If the content type of
     a request is not `application/grpc`, the server answers with the HTTP status 415.
 
-    An error with the reason OVERLOADED, DRAINING, STORE_BUSY or RESPONSE_DROPPED includes a google.rpc.RetryInfo. Repeat
-    the call with the same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
+    An error with the reason OVERLOADED, DRAINING, STORE_BUSY, STORE_FULL or RESPONSE_DROPPED includes a
+    google.rpc.RetryInfo. Repeat the call with the same request_id after the `retry_delay` in the RetryInfo (200 ms to
+    5 s).
 
     The server returns OVERLOADED in five cases. First, the server is already serving 512 calls of RPCs with
     ADMISSION_LIMITED. This limit does not apply to RPCs with ADMISSION_FIRST or ADMISSION_OPEN: see the option
@@ -504,6 +510,8 @@ class RunService(object):
     memory or temporary files for requests, responses and streams are used up.
     - UNAVAILABLE / DRAINING: the server is shutting down.
     - UNAVAILABLE / STORE_BUSY: another program has locked the database.
+    - UNAVAILABLE / STORE_FULL: the disk of the server is full, or the quota of the server's disk space is used up. The
+    call has changed nothing.
     - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the client did not send the whole request in time. The server waits at most
     10 s for the next bytes of a request, and at most 10 s plus 1 s for each received 64 KiB for the whole request.
     - DEADLINE_EXCEEDED / DEADLINE_EXCEEDED: the deadline of the call (the header `grpc-timeout`) passed before the server
@@ -519,8 +527,9 @@ class RunService(object):
     4 MiB, and UNIMPLEMENTED if the server does not know the RPC or the compression of the request. If the content type of
     a request is not `application/grpc`, the server answers with the HTTP status 415.
 
-    An error with the reason OVERLOADED, DRAINING, STORE_BUSY or RESPONSE_DROPPED includes a google.rpc.RetryInfo. Repeat
-    the call with the same request_id after the `retry_delay` in the RetryInfo (200 ms to 5 s).
+    An error with the reason OVERLOADED, DRAINING, STORE_BUSY, STORE_FULL or RESPONSE_DROPPED includes a
+    google.rpc.RetryInfo. Repeat the call with the same request_id after the `retry_delay` in the RetryInfo (200 ms to
+    5 s).
 
     The server returns OVERLOADED in five cases. First, the server is already serving 512 calls of RPCs with
     ADMISSION_LIMITED. This limit does not apply to RPCs with ADMISSION_FIRST or ADMISSION_OPEN: see the option

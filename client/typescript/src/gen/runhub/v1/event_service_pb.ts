@@ -588,6 +588,8 @@ export const EventService: GenService<{
    *   `newest_position`).
    * - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after `after_position` (metadata:
    *   `oldest_position`, `newest_position`).
+   * - FAILED_PRECONDITION / LOG_CHANGED: the cursor belongs to another log, because `log_id` is not the `log_id` of the
+   *   server's log (metadata: `log_id`).
    * - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down during the wait.
    *
    * @generated from rpc runhub.v1.EventService.ListEvents
@@ -628,6 +630,8 @@ export const EventService: GenService<{
    *   `newest_position`).
    * - OUT_OF_RANGE / POSITION_COMPACTED: retention has removed events after the cursor (metadata: `oldest_position`,
    *   `newest_position`).
+   * - FAILED_PRECONDITION / LOG_CHANGED: the cursor belongs to another log, because `log_id` is not the `log_id` of the
+   *   server's log (metadata: `log_id`).
    * - FAILED_PRECONDITION / SNAPSHOT_TOO_LARGE: the server could not read the snapshot within 10 s. To get a smaller
    *   snapshot, set lower limits in the request.
    * - UNAVAILABLE / DRAINING: the server is shutting down, or starts to shut down while the stream is open.
