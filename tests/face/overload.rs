@@ -1,6 +1,5 @@
 //! More calls than the server can serve at once.
 
-use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -8,37 +7,18 @@ use runhub_client::repeat_for;
 use runhub_client::v1::event_service_client::EventServiceClient;
 use runhub_client::v1::*;
 use runhub_server::domain::limits;
-use runhub_server::store::Store;
-use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, JoinSet};
+use runhub_server::store::JobOptions;
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::support::calls::*;
-use crate::support::{TestServer, channel, soon, until};
+use crate::support::{TestServer, block_writer, channel, soon, until};
 
 /// Number of calls that the server admits at once.
 const ADMITTED: usize = limits::CALLS_IN_SERVICE;
 const REFUSED: usize = 76;
-
-/// Keeps the writer busy until the returned sender is used.
-async fn block_writer(store: Store) -> (mpsc::Sender<()>, JoinHandle<()>) {
-    let (release, wait) = mpsc::channel();
-    let (entered, inside) = oneshot::channel();
-    let wait = Mutex::new(wait);
-    let entered = Mutex::new(Some(entered));
-    let held = tokio::spawn(async move {
-        let body = move |_: &mut dyn runhub_server::store::Tx| {
-            entered.lock().unwrap().take().map(|entered| entered.send(()));
-            wait.lock().unwrap().recv().unwrap();
-            Ok(())
-        };
-        store.transact(body).await.unwrap();
-    });
-    inside.await.unwrap();
-    (release, held)
-}
 
 type Stub = EventServiceClient<Channel>;
 
@@ -81,7 +61,7 @@ async fn overload_refuses_appends_and_serves_heartbeats_and_completions_first() 
     let late = claim_for(&server.client, &run.id, "agent", 40).await.unwrap();
     server.clock.advance(Duration::from_secs(40));
     until_logged(&server.client, &run.id, "lease_expired", 1).await;
-    let (release, writer) = block_writer(server.store()).await;
+    let (release, writer) = block_writer(server.store(), JobOptions::default()).await;
     let mut appends = JoinSet::new();
     for _ in 0..4 {
         let stub = EventServiceClient::new(channel(&server.url).await);
@@ -127,7 +107,7 @@ async fn overload_refuses_appends_and_serves_heartbeats_and_completions_first() 
 async fn client_retries_after_the_delay_from_the_server() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
-    let (release, writer) = block_writer(server.store()).await;
+    let (release, writer) = block_writer(server.store(), JobOptions::default()).await;
     let admitted = fill_admission(&server, &run.id).await;
     let events = vec![EventDraft { source: "s".into(), kind: "late".into(), ..unset() }];
     let request = AppendEventsRequest { run_id: run.id.clone(), events, ..unset() };
@@ -160,7 +140,7 @@ async fn waiting_claim_is_not_refused_under_overload() {
     server.until_claims_wait(1).await;
     let store = server.store();
     store.transact(|_| Ok(())).await.unwrap();
-    let (release, writer) = block_writer(server.store()).await;
+    let (release, writer) = block_writer(server.store(), JobOptions::default()).await;
     let mut queued = Vec::new();
     let write = || Box::pin(store.transact(|_| Ok(())));
     let mut last = write();
@@ -180,7 +160,7 @@ async fn waiting_claim_is_not_refused_under_overload() {
 async fn refusals_do_not_end_the_connection() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
-    let (release, writer) = block_writer(server.store()).await;
+    let (release, writer) = block_writer(server.store(), JobOptions::default()).await;
     let admitted = fill_admission(&server, &run.id).await;
     let mut stub = EventServiceClient::new(channel(&server.url).await);
     let request = SubscribeEventsRequest { run_id: run.id.clone(), ..unset() };

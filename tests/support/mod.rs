@@ -12,7 +12,7 @@ pub mod record;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use runhub_client::Client;
@@ -23,7 +23,7 @@ use runhub_server::domain::time::Timestamp;
 use runhub_server::housekeeping::RetentionTimes;
 use runhub_server::rpc::EncodedEvent;
 use runhub_server::server::{ServeError, Server};
-use runhub_server::store::{OpenError, Store};
+use runhub_server::store::{JobOptions, OpenError, Store, Tx};
 use runhub_server::wake::Waiters;
 use runhub_server::watch::Tail;
 use tempfile::TempDir;
@@ -184,6 +184,24 @@ pub async fn until(mut condition: impl AsyncFnMut() -> bool) {
     };
     let result = tokio::time::timeout(TIMEOUT, polling).await;
     assert!(result.is_ok(), "the condition was not true within {TIMEOUT:?}");
+}
+
+/// Keeps the writer busy until the returned sender is used. Returns after the writer has begun the transaction.
+pub async fn block_writer(store: Store, options: JobOptions) -> (mpsc::Sender<()>, JoinHandle<()>) {
+    let (release, wait) = mpsc::channel();
+    let (entered, inside) = oneshot::channel();
+    let wait = Mutex::new(wait);
+    let entered = Mutex::new(Some(entered));
+    let held = tokio::spawn(async move {
+        let body = move |_: &mut dyn Tx| {
+            entered.lock().unwrap().take().map(|entered| entered.send(()));
+            wait.lock().unwrap().recv().unwrap();
+            Ok(())
+        };
+        store.transact_with(options, body).await.unwrap();
+    });
+    inside.await.unwrap();
+    (release, held)
 }
 
 /// Opens a connection without the Rust client around it.

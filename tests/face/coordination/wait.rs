@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use runhub_client::v1::*;
 use runhub_client::{Client, Error, Reason};
+use runhub_server::store::JobOptions;
 use tokio::task::JoinHandle;
 
 use crate::support::calls::*;
-use crate::support::{TestServer, soon};
+use crate::support::{TestServer, block_writer, soon, until};
 
 /// Returns a claim that waits for minutes of a clock that stands still, so that its timeout never answers it.
 fn waiting(run_id: &str, agent_id: &str) -> ClaimTaskRequest {
@@ -302,6 +303,36 @@ async fn disconnected_caller_gets_no_lease() {
     let task = add_task(&server.client, &run.id, draft("t")).await;
     let held = claim(&server.client, &run.id).await.unwrap();
     assert_eq!((task_id(&held), held.attempt_number), (task.id, 1));
+}
+
+/// The caller disconnects after its claim was woken, while the claim's transaction waits in the writer's queue.
+#[tokio::test]
+async fn caller_that_disconnects_just_before_its_claim_runs_gets_no_lease() {
+    // The writer takes no further call into a group that has more than 1 MiB of requests.
+    let alone = JobOptions { bytes: 2 * 1024 * 1024, ..JobOptions::default() };
+    let large = TaskDraft { acceptance_criteria: vec!["c".repeat(60 * 1024); 20], ..draft("t") };
+    let server = TestServer::start().await;
+    let store = server.store();
+    let run = new_run(&server.client).await;
+    let call = wait_for_task(&server, waiting(&run.id, "gone")).await;
+    let (release, held) = block_writer(server.store(), JobOptions::default()).await;
+    let adding = tokio::spawn({
+        let (client, run_id) = (server.client.clone(), run.id.clone());
+        async move { add_tasks(&client, &run_id, vec![large]).await }
+    });
+    until(|| async { store.queued_calls() == 1 }).await;
+    let blocking = tokio::spawn(block_writer(server.store(), alone));
+    until(|| async { store.queued_calls() == 2 }).await;
+    release.send(()).unwrap();
+    let (release, held_again) = blocking.await.unwrap();
+    let task = adding.await.unwrap().remove(0);
+    until(|| async { store.queued_calls() == 1 }).await;
+    call.abort();
+    server.until_claims_wait(0).await;
+    release.send(()).unwrap();
+    (held.await.unwrap(), held_again.await.unwrap());
+    let claim = claim(&server.client, &run.id).await.unwrap();
+    assert_eq!((task_id(&claim), claim.attempt_number), (task.id, 1));
 }
 
 #[tokio::test]

@@ -13,10 +13,6 @@ use crate::store::notifications::Notifications;
 use crate::store::queue::Queue;
 use crate::store::session::{CommitOutcome, LastAssigned, WriteSession};
 
-/// Maximum number of times that the writer executes a group again because a caller has disconnected during the
-/// execution.
-const MAX_RERUNS: usize = 2;
-
 /// Minimum duration of a commit that is logged as a warning. A slow commit means that the disk is too slow for the load
 /// or that another program uses the disk.
 const SLOW_COMMIT: Duration = Duration::from_secs(1);
@@ -26,8 +22,6 @@ enum Failure {
     /// The database rolled back the whole transaction after a statement of a transaction body failed, for example on a
     /// full disk.
     RolledBack,
-    /// A caller disconnected after the writer had run the caller's transaction body.
-    CallerDisconnected,
     /// A transaction body failed after writing, and no savepoint was set before the body.
     FailedAfterWrite,
     /// A statement of the writer itself failed, such as BEGIN or COMMIT.
@@ -36,22 +30,14 @@ enum Failure {
     Unknown(Vec<Signal>),
 }
 
-/// Specifies how the writer executes a group.
-#[derive(Debug, Clone, Copy)]
-struct GroupOptions {
-    /// If the writer sets a savepoint before each transaction body and can therefore roll back a single body that fails
-    /// after writing, the value is true. Without savepoints, the writer must roll back the whole group. The first
-    /// execution sets no savepoints, because bodies rarely fail after writing and savepoints cost a third of the writer
-    /// thread's time.
-    with_savepoints: bool,
-    /// Number of times that the writer may execute the group again because a caller has disconnected.
-    reruns: usize,
-}
-
-impl GroupOptions {
-    const FIRST: Self = Self { with_savepoints: false, reruns: MAX_RERUNS };
-    /// Options for a group with one transaction body, whose rollback affects no other body.
-    const ALONE: Self = Self { with_savepoints: false, reruns: 0 };
+/// Specifies whether the writer sets a savepoint before each transaction body. With savepoints, the writer can roll back
+/// a single body that fails after writing. Without savepoints, the writer must roll back the whole group. The first
+/// execution sets no savepoints, because bodies rarely fail after writing and savepoints cost a third of the writer
+/// thread's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Savepoints {
+    Off,
+    On,
 }
 
 /// Holds the effects of all transaction bodies of a group.
@@ -111,8 +97,7 @@ impl<S: WriteSession> GroupCommitter<S> {
     }
 
     fn commit(&mut self, mut group: Vec<Box<dyn Job>>) {
-        let Some(committed) = self.run_with_reruns(&mut group) else { return };
-        match committed {
+        match self.run_group(&mut group) {
             Ok(()) => {}
             // Fail all calls of the group, because another program holds the lock on the database. If the writer ran
             // the transaction bodies one by one, each body would only wait for the lock again.
@@ -127,35 +112,24 @@ impl<S: WriteSession> GroupCommitter<S> {
         }
     }
 
-    /// Executes a group. If a caller disconnects, or if a transaction body fails after writing, the function executes
-    /// the group again. Returns the result of the last execution, or None if all callers have disconnected.
-    fn run_with_reruns(&mut self, group: &mut Vec<Box<dyn Job>>) -> Option<Result<(), Failure>> {
-        let mut options = GroupOptions::FIRST;
-        loop {
-            // Drop the jobs of disconnected callers before each execution of the group, so that the transaction bodies
-            // of these jobs change nothing. After the last execution, the writer does not check for disconnected
-            // callers again, because callers that repeatedly disconnect could otherwise delay the other callers
-            // forever.
-            group.retain(|job| job.has_waiting_caller());
-            if group.is_empty() {
-                return None;
-            }
-            match self.run_together(group, options) {
-                Err(Failure::CallerDisconnected) => options.reruns -= 1,
-                Err(Failure::FailedAfterWrite) if !options.with_savepoints => options.with_savepoints = true,
-                settled => return Some(settled),
-            }
+    /// Executes a group. If a transaction body fails after writing, the function executes the group again with
+    /// savepoints, so that only the changes of the failing body are rolled back. Returns the result of the last
+    /// execution.
+    fn run_group(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        match self.run_together(group, Savepoints::Off) {
+            Err(Failure::FailedAfterWrite) => self.run_together(group, Savepoints::On),
+            settled => settled,
         }
     }
 
     /// Runs each transaction body in a separate transaction, so that a failing body does not affect the other calls.
     fn run_one_by_one(&mut self, group: &mut [Box<dyn Job>]) {
         for job in group.chunks_mut(1) {
-            match self.run_together(job, GroupOptions::ALONE) {
+            match self.run_together(job, Savepoints::Off) {
                 Err(Failure::Writer(error)) => fail_all(job, &error),
                 Err(Failure::Unknown(signals)) => self.fail_after_unknown_commit(job, &signals),
                 // The job already holds the result of the transaction body, or the error that `run_body` has set.
-                Ok(()) | Err(Failure::RolledBack | Failure::CallerDisconnected | Failure::FailedAfterWrite) => {}
+                Ok(()) | Err(Failure::RolledBack | Failure::FailedAfterWrite) => {}
             }
         }
     }
@@ -174,8 +148,8 @@ impl<S: WriteSession> GroupCommitter<S> {
         self.session.rollback();
     }
 
-    fn run_together(&mut self, jobs: &mut [Box<dyn Job>], options: GroupOptions) -> Result<(), Failure> {
-        match self.try_together(jobs, options) {
+    fn run_together(&mut self, jobs: &mut [Box<dyn Job>], savepoints: Savepoints) -> Result<(), Failure> {
+        match self.try_together(jobs, savepoints) {
             Ok(signals) => {
                 self.notifications.set_claim_version(self.last_assigned.claim_version);
                 self.notifications.signal(&signals);
@@ -195,7 +169,7 @@ impl<S: WriteSession> GroupCommitter<S> {
 
     /// Runs the transaction bodies of `jobs` in one transaction and commits the transaction. Returns the signals of the
     /// bodies. Fails with the reason why the group was not committed.
-    fn try_together(&mut self, jobs: &mut [Box<dyn Job>], options: GroupOptions) -> Result<Vec<Signal>, Failure> {
+    fn try_together(&mut self, jobs: &mut [Box<dyn Job>], savepoints: Savepoints) -> Result<Vec<Signal>, Failure> {
         let committed = self.session.begin().map_err(Failure::Writer)?;
         // Assign rolled-back positions again, because the log must have no gap. Do not assign rolled-back keys and
         // claim versions again, because caches in memory outlive a rollback and may contain these keys and versions.
@@ -206,16 +180,18 @@ impl<S: WriteSession> GroupCommitter<S> {
         };
         let mut effects = Effects::default();
         for job in jobs.iter_mut() {
+            // Skip the job of a disconnected caller. A claim would lease a task to an agent that never learns the lease
+            // token. A caller that disconnects after this check may have its changes committed.
+            if !job.has_waiting_caller() {
+                continue;
+            }
             let body_begun = Instant::now();
-            if options.with_savepoints {
+            if savepoints == Savepoints::On {
                 self.run_in_savepoint(job.as_mut(), &mut effects)?;
             } else if !self.run_body(job.as_mut(), &mut effects)? {
                 return Err(Failure::FailedAfterWrite);
             }
             effects.times.add(body_begun.elapsed());
-        }
-        if options.reruns > 0 && jobs.iter().any(|job| job.has_succeeded() && !job.has_waiting_caller()) {
-            return Err(Failure::CallerDisconnected);
         }
         match self.commit_timed(jobs.len(), &effects) {
             CommitOutcome::Committed => Ok(effects.signals),

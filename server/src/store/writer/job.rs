@@ -13,8 +13,6 @@ pub(super) trait Job: Send {
     fn has_waiting_caller(&self) -> bool;
     /// Runs the transaction body and stores the result of the body. Returns whether the body succeeded.
     fn run(&mut self, tx: &mut dyn Tx) -> bool;
-    /// Returns whether the transaction body has run and succeeded.
-    fn has_succeeded(&self) -> bool;
     /// Replaces the result of the transaction body with an error.
     fn fail(&mut self, error: Error);
     /// Sends the result to the caller.
@@ -53,10 +51,6 @@ where
             ))
         });
         self.result.insert(result).is_ok()
-    }
-
-    fn has_succeeded(&self) -> bool {
-        matches!(self.result, Some(Ok(_)))
     }
 
     fn fail(&mut self, error: Error) {

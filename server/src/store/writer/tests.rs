@@ -291,28 +291,51 @@ fn database_in_missing_folder_is_refused() {
     ));
 }
 
+/// Cancels a call, and blocks the writer thread until the runtime has dropped the call.
+fn disconnect(call: &JoinHandle<Result<()>>) {
+    call.abort();
+    while !call.is_finished() {
+        std::thread::yield_now();
+    }
+}
+
+/// The caller disconnects after the writer has taken the call from the queue.
 #[tokio::test(flavor = "multi_thread")]
-async fn call_changes_nothing_if_caller_disconnects_before_commit() {
+async fn body_is_not_run_if_caller_disconnects_during_an_earlier_body_of_the_group() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     let held = HeldWriter::hold(&store).await;
-    let before = send(&store, |tx| add_run(tx, "before")).await;
-    let disconnected = send(&store, |tx| add_run(tx, "disconnected")).await;
+    let (handover, disconnected) = mpsc::channel();
+    let disconnected = std::sync::Mutex::new(disconnected);
+    let first = send(&store, move |tx| {
+        disconnect(&disconnected.lock().unwrap().recv().unwrap());
+        add_run(tx, "first")
+    });
+    let first = first.await;
+    let (call, executions) = send_counted(&store, "disconnected").await;
+    handover.send(call).unwrap();
+    held.release().await;
+    assert_eq!(first.await.unwrap(), Ok(()));
+    assert!(exists(&store, "first").await && !exists(&store, "disconnected").await);
+    assert_eq!(executions.load(Ordering::SeqCst), 0);
+}
+
+/// The change is committed, and no body of the group is run again.
+#[tokio::test(flavor = "multi_thread")]
+async fn change_is_committed_if_caller_disconnects_after_its_body() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let held = HeldWriter::hold(&store).await;
+    let (disconnected, executions) = send_counted(&store, "disconnected").await;
     let last = send(&store, move |tx| {
-        // The writer has already run the transaction bodies of `before` and `disconnected`, so the call `disconnected`
-        // is aborted after the transaction body of `disconnected` has run and before the commit.
-        disconnected.abort();
-        while !disconnected.is_finished() {
-            std::thread::yield_now();
-        }
+        disconnect(&disconnected);
         add_run(tx, "last")
     });
     let last = last.await;
     held.release().await;
-    before.await.unwrap().unwrap();
-    last.await.unwrap().unwrap();
-    assert!(exists(&store, "before").await && exists(&store, "last").await);
-    assert!(!exists(&store, "disconnected").await);
+    assert_eq!(last.await.unwrap(), Ok(()));
+    assert!(exists(&store, "disconnected").await && exists(&store, "last").await);
+    assert_eq!(executions.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

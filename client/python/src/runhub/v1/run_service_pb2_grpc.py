@@ -93,6 +93,10 @@ class RunServiceStub(object):
     If a request has the request_id of an earlier call and different content, the server returns INVALID_ARGUMENT /
     REQUEST_ID_REUSED.
 
+    If a caller gets no response, because the connection broke, the deadline of the call passed or the caller cancelled
+    the call, the caller does not know whether the call has changed anything. To learn the outcome, repeat the request
+    with the same `request_id`: the call has one effect, and the caller gets the response.
+
     The server stores each response for 24 hours by default (`runhub serve --keep-requests-for`). The server stores no
     response to a request that has an empty `request_id` or changes nothing. The server stores the error of a rejected
     stale write, because the rejection appends an event. A duplicate of the rejected write returns the stored error and
@@ -232,6 +236,10 @@ class RunServiceServicer(object):
     server answers a duplicate request with the response to the earlier call, even after a restart, and changes nothing.
     If a request has the request_id of an earlier call and different content, the server returns INVALID_ARGUMENT /
     REQUEST_ID_REUSED.
+
+    If a caller gets no response, because the connection broke, the deadline of the call passed or the caller cancelled
+    the call, the caller does not know whether the call has changed anything. To learn the outcome, repeat the request
+    with the same `request_id`: the call has one effect, and the caller gets the response.
 
     The server stores each response for 24 hours by default (`runhub serve --keep-requests-for`). The server stores no
     response to a request that has an empty `request_id` or changes nothing. The server stores the error of a rejected
@@ -562,6 +570,10 @@ class RunService(object):
     server answers a duplicate request with the response to the earlier call, even after a restart, and changes nothing.
     If a request has the request_id of an earlier call and different content, the server returns INVALID_ARGUMENT /
     REQUEST_ID_REUSED.
+
+    If a caller gets no response, because the connection broke, the deadline of the call passed or the caller cancelled
+    the call, the caller does not know whether the call has changed anything. To learn the outcome, repeat the request
+    with the same `request_id`: the call has one effect, and the caller gets the response.
 
     The server stores each response for 24 hours by default (`runhub serve --keep-requests-for`). The server stores no
     response to a request that has an empty `request_id` or changes nothing. The server stores the error of a rejected

@@ -94,6 +94,10 @@ class RunServiceStub:
     If a request has the request_id of an earlier call and different content, the server returns INVALID_ARGUMENT /
     REQUEST_ID_REUSED.
 
+    If a caller gets no response, because the connection broke, the deadline of the call passed or the caller cancelled
+    the call, the caller does not know whether the call has changed anything. To learn the outcome, repeat the request
+    with the same `request_id`: the call has one effect, and the caller gets the response.
+
     The server stores each response for 24 hours by default (`runhub serve --keep-requests-for`). The server stores no
     response to a request that has an empty `request_id` or changes nothing. The server stores the error of a rejected
     stale write, because the rejection appends an event. A duplicate of the rejected write returns the stored error and
@@ -320,6 +324,10 @@ class RunServiceAsyncStub(RunServiceStub):
     If a request has the request_id of an earlier call and different content, the server returns INVALID_ARGUMENT /
     REQUEST_ID_REUSED.
 
+    If a caller gets no response, because the connection broke, the deadline of the call passed or the caller cancelled
+    the call, the caller does not know whether the call has changed anything. To learn the outcome, repeat the request
+    with the same `request_id`: the call has one effect, and the caller gets the response.
+
     The server stores each response for 24 hours by default (`runhub serve --keep-requests-for`). The server stores no
     response to a request that has an empty `request_id` or changes nothing. The server stores the error of a rejected
     stale write, because the rejection appends an event. A duplicate of the rejected write returns the stored error and
@@ -541,6 +549,10 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     server answers a duplicate request with the response to the earlier call, even after a restart, and changes nothing.
     If a request has the request_id of an earlier call and different content, the server returns INVALID_ARGUMENT /
     REQUEST_ID_REUSED.
+
+    If a caller gets no response, because the connection broke, the deadline of the call passed or the caller cancelled
+    the call, the caller does not know whether the call has changed anything. To learn the outcome, repeat the request
+    with the same `request_id`: the call has one effect, and the caller gets the response.
 
     The server stores each response for 24 hours by default (`runhub serve --keep-requests-for`). The server stores no
     response to a request that has an empty `request_id` or changes nothing. The server stores the error of a rejected

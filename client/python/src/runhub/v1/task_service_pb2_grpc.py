@@ -276,8 +276,10 @@ class TaskServiceServicer(object):
         If no task is claimable, the response has no claim, and `unclaimable` counts the obstacles. A response without a
         claim is not an error.
 
-        If `wait` is set, the server holds the call until a task becomes claimable, the run ends, or `wait` has passed. If
-        the caller disconnects before the claim is committed, the server leases no task.
+        If `wait` is set, the server holds the call until a task becomes claimable, the run ends, or `wait` has passed. The
+        server leases no task to a caller whose disconnection the server has noticed before the server executes the claim.
+        If the caller disconnects later, the lease may be committed. To get the claim, repeat the request with the same
+        `request_id`. Otherwise, the lease expires and the task returns to the queue.
 
         A duplicate request never claims another task. If the token of the earlier claim is not stale, the server returns
         the earlier claim. If the token is stale, the server returns STALE_LEASE. The server does not store a response

@@ -770,6 +770,10 @@ export const GetRunSnapshotResponseSchema: GenMessage<GetRunSnapshotResponse> = 
  * If a request has the request_id of an earlier call and different content, the server returns INVALID_ARGUMENT /
  * REQUEST_ID_REUSED.
  *
+ * If a caller gets no response, because the connection broke, the deadline of the call passed or the caller cancelled
+ * the call, the caller does not know whether the call has changed anything. To learn the outcome, repeat the request
+ * with the same `request_id`: the call has one effect, and the caller gets the response.
+ *
  * The server stores each response for 24 hours by default (`runhub serve --keep-requests-for`). The server stores no
  * response to a request that has an empty `request_id` or changes nothing. The server stores the error of a rejected
  * stale write, because the rejection appends an event. A duplicate of the rejected write returns the stored error and
