@@ -12,5 +12,6 @@ mod coordination;
 mod crash;
 mod crash_coordination;
 mod model;
+mod power_cut;
 mod real_work;
 mod stream;

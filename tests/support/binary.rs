@@ -16,6 +16,11 @@ pub fn runhub(args: &[&str]) -> Command {
     command
 }
 
+/// Returns the command that starts a server on a database.
+pub fn serve(listen: &str, db: &Path) -> Command {
+    runhub(&["serve", "--listen", listen, "--db", db.to_str().unwrap()])
+}
+
 /// Runs a command to its end and returns its output.
 pub fn run(args: &[&str]) -> Output {
     runhub(args).output().unwrap()
@@ -48,8 +53,8 @@ impl Binary {
     }
 
     pub fn start_on(listen: &str, db: &Path, args: &[&str]) -> Self {
-        let mut command = runhub(&["serve", "--listen", listen, "--db", db.to_str().unwrap(), "--log", "warn"]);
-        command.args(args);
+        let mut command = serve(listen, db);
+        command.args(["--log", "warn"]).args(args);
         Self::spawn(command)
     }
 
@@ -68,7 +73,7 @@ impl Binary {
         Self::spawn(command)
     }
 
-    /// Runs a command that starts a server, and waits until the server listens.
+    /// Starts a server with a command, and waits until the server listens.
     pub fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();

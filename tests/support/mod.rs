@@ -6,6 +6,7 @@ pub mod binary;
 pub mod breaking_proxy;
 pub mod calls;
 pub mod dump;
+pub mod faults;
 pub mod oracle;
 pub mod random;
 pub mod record;

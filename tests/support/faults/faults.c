@@ -1,0 +1,250 @@
+// A library that is preloaded into the server (LD_PRELOAD) and makes the files of one folder forget, in a power cut, the
+// writes that were not synced.
+//
+// Before each change of a file, the library appends the bytes that the change replaces to the file's undo log. A sync of
+// the file deletes the undo log. After the test has killed the server, the test applies the undo logs: see power_cut.rs.
+// A kill between the undo record and the change does no harm, because the record then restores the bytes that are there.
+//
+// Two environment variables name folders by absolute paths without symbolic links. Both must be on one filesystem:
+//   FAULTS_DISK   The folder with the database. Only the files in this folder are recorded.
+//   FAULTS_STATE  The folder with the records of the library:
+//     control       the switches of `struct control`, which the test changes while the server runs
+//     undo/INODE    the undo log of a file
+//     removed/INODE a removed file, until the folder is synced
+//     names         the names of the files when the folder was last synced: a line with inode and name for each file
+//
+// The library replaces the functions with which SQLite writes on Linux: pwrite, ftruncate, fsync, fdatasync and unlink.
+// If SQLite used other functions, the control run of the test would lose nothing and fail.
+//
+// The library must not open and close a file of the database, because closing any descriptor of a file releases SQLite's
+// locks. Inside the library, `syscall` replaces the calls that would lead back into the library.
+
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+// How long a sync takes. Without this time, a kill would rarely find a write that is not synced.
+#define SYNC_MICROSECONDS 1000
+
+// The switches. The test writes the file `control`, which the library maps. mod.rs has the same layout.
+struct control {
+    // If not 0, a sync does nothing.
+    _Atomic int64_t ignores_sync;
+};
+
+// The header of an undo record. The replaced bytes follow: those of the range that lie before `size`.
+struct record {
+    // The changed range of the file.
+    int64_t from, to;
+    // The size of the file before the change.
+    int64_t size;
+    // The size of the file after the change. A change that makes the file shorter is a truncation.
+    int64_t new_size;
+};
+
+static const char *disk, *state;
+static struct control *control;
+// Held from an undo record to the end of its change, so that no sync comes in between.
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+// Ends the server, because a test with incomplete records would prove nothing.
+static void fail(const char *what)
+{
+    fprintf(stderr, "faults.c: %s: %s\n", what, strerror(errno));
+    abort();
+}
+
+__attribute__((constructor)) static void start(void)
+{
+    disk = getenv("FAULTS_DISK");
+    state = getenv("FAULTS_STATE");
+    if (!disk || !state)
+        fail("FAULTS_DISK and FAULTS_STATE are not set");
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/control", state);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    control = mmap(NULL, sizeof *control, PROT_READ, MAP_SHARED, fd, 0);
+    if (fd < 0 || control == MAP_FAILED)
+        fail(path);
+    close(fd);
+}
+
+// Returns whether a name is the name of SQLite's -shm file. The file is memory that the connections share, and SQLite
+// uses nothing of it after a power cut.
+static int is_shared_memory(const char *name)
+{
+    size_t length = strlen(name);
+    return length >= 4 && strcmp(name + length - 4, "-shm") == 0;
+}
+
+// Returns whether a path leads to the folder, or to a file in it that a power cut can change.
+static int is_in_disk(const char *path)
+{
+    size_t length = strlen(disk);
+    return strncmp(path, disk, length) == 0 && (path[length] == '/' || !path[length]) && !is_shared_memory(path);
+}
+
+// Returns whether an open file has a name in the folder, or is the folder. A file without a name ends with the process.
+static int is_recorded(int fd)
+{
+    struct stat file;
+    char link[64], path[PATH_MAX];
+    if (fstat(fd, &file) || !(S_ISREG(file.st_mode) || S_ISDIR(file.st_mode)) || file.st_nlink == 0)
+        return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    path[length < 0 ? 0 : length] = 0;
+    return is_in_disk(path);
+}
+
+static void undo_log(char *path, ino_t inode)
+{
+    snprintf(path, PATH_MAX, "%s/undo/%ju", state, (uintmax_t)inode);
+}
+
+// Appends a record to the undo log of a file: the range from `from` to `to` is about to change, and then the file will
+// have `new_size` bytes.
+static void record(int fd, const struct stat *file, off_t from, off_t to, off_t new_size)
+{
+    struct record header = { from, to, file->st_size, new_size };
+    off_t length = (to < file->st_size ? to : file->st_size) - from;
+    length = length < 0 ? 0 : length;
+    char *bytes = malloc(sizeof header + length);
+    if (!bytes)
+        fail("malloc");
+    memcpy(bytes, &header, sizeof header);
+    if (pread(fd, bytes + sizeof header, length, from) != length)
+        fail("read the bytes that a write replaces");
+    char path[PATH_MAX];
+    undo_log(path, file->st_ino);
+    int log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (log < 0 || syscall(SYS_write, log, bytes, sizeof header + length) != (ssize_t)sizeof header + length)
+        fail(path);
+    close(log);
+    free(bytes);
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t count, off_t offset)
+{
+    if (!is_recorded(fd))
+        return syscall(SYS_pwrite64, fd, bytes, count, offset);
+    pthread_mutex_lock(&mutex);
+    struct stat file;
+    fstat(fd, &file);
+    off_t end = offset + count;
+    record(fd, &file, offset, end, end > file.st_size ? end : file.st_size);
+    ssize_t written = syscall(SYS_pwrite64, fd, bytes, count, offset);
+    pthread_mutex_unlock(&mutex);
+    return written;
+}
+
+int ftruncate(int fd, off_t size)
+{
+    if (!is_recorded(fd))
+        return syscall(SYS_ftruncate, fd, size);
+    pthread_mutex_lock(&mutex);
+    struct stat file;
+    fstat(fd, &file);
+    record(fd, &file, size, size < file.st_size ? file.st_size : size, size);
+    int result = syscall(SYS_ftruncate, fd, size);
+    pthread_mutex_unlock(&mutex);
+    return result;
+}
+
+// Calls `visit` for each file of a folder.
+static void for_each_file(const char *folder, void (*visit)(const char *name, ino_t inode, void *), void *with)
+{
+    DIR *open = opendir(folder);
+    if (!open)
+        fail(folder);
+    for (struct dirent *entry; (entry = readdir(open));)
+        if (entry->d_type == DT_REG)
+            visit(entry->d_name, entry->d_ino, with);
+    closedir(open);
+}
+
+static void write_name(const char *name, ino_t inode, void *names)
+{
+    if (!is_shared_memory(name))
+        fprintf(names, "%ju %s\n", (uintmax_t)inode, name);
+}
+
+static void delete_removed(const char *name, ino_t inode, void *unused)
+{
+    (void)unused;
+    char path[PATH_MAX];
+    undo_log(path, inode);
+    syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+    snprintf(path, sizeof path, "%s/removed/%s", state, name);
+    syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+}
+
+// Makes the names in the folder durable, and the removal of files.
+static void sync_names(void)
+{
+    char path[PATH_MAX], new_path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/names", state);
+    snprintf(new_path, sizeof new_path, "%s/names.new", state);
+    FILE *names = fopen(new_path, "we");
+    if (!names)
+        fail(new_path);
+    for_each_file(disk, write_name, names);
+    // Replace the file in one step, so that a kill leaves the old or the new names.
+    if (fclose(names) || rename(new_path, path))
+        fail(path);
+    snprintf(path, sizeof path, "%s/removed", state);
+    for_each_file(path, delete_removed, NULL);
+}
+
+int fsync(int fd)
+{
+    if (!is_recorded(fd))
+        return syscall(SYS_fsync, fd);
+    pthread_mutex_lock(&mutex);
+    usleep(SYNC_MICROSECONDS);
+    struct stat file;
+    fstat(fd, &file);
+    char path[PATH_MAX];
+    undo_log(path, file.st_ino);
+    if (control->ignores_sync)
+        ;
+    else if (S_ISDIR(file.st_mode))
+        sync_names();
+    else
+        // No real sync follows, because the machine keeps its power.
+        syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+    pthread_mutex_unlock(&mutex);
+    return 0;
+}
+
+// Moves a file away instead of removing it, because the file appears again if the power is cut before the folder is
+// synced.
+int unlink(const char *path)
+{
+    struct stat file;
+    if (!is_in_disk(path) || stat(path, &file) || !S_ISREG(file.st_mode))
+        return syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+    char removed[PATH_MAX];
+    snprintf(removed, sizeof removed, "%s/removed/%ju", state, (uintmax_t)file.st_ino);
+    pthread_mutex_lock(&mutex);
+    int result = rename(path, removed);
+    pthread_mutex_unlock(&mutex);
+    return result;
+}
+
+// The other names of the functions above.
+ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t offset) __attribute__((alias("pwrite")));
+int ftruncate64(int fd, off64_t size) __attribute__((alias("ftruncate")));
+int fdatasync(int fd) __attribute__((alias("fsync")));

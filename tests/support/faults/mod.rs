@@ -1,0 +1,91 @@
+//! A server with a preloaded library, which makes the server's disk forget what was not synced in a power cut.
+//! `faults.c` describes the library.
+
+mod power_cut;
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+pub use self::power_cut::{Loss, Survivors, undo};
+use super::binary::{self, Binary};
+
+/// Size of `struct control` in `faults.c`: one switch of 8 bytes.
+const CONTROL_BYTES: u64 = 8;
+/// Offset of the switch `ignores_sync`.
+const IGNORES_SYNC: u64 = 0;
+
+/// A folder for a database, and the faults of its disk.
+pub struct Faults {
+    /// The folder with the database.
+    disk: PathBuf,
+    /// The folder in which the library keeps its records.
+    state: PathBuf,
+    control: File,
+}
+
+impl Faults {
+    /// Creates the folders in an empty folder.
+    pub fn new(folder: &Path) -> Self {
+        // The library compares paths without symbolic links.
+        let folder = folder.canonicalize().unwrap();
+        let (disk, state) = (folder.join("disk"), folder.join("state"));
+        fs::create_dir(&disk).unwrap();
+        for folder in ["undo", "removed"] {
+            fs::create_dir_all(state.join(folder)).unwrap();
+        }
+        let control = File::options().create_new(true).write(true).open(state.join("control")).unwrap();
+        control.set_len(CONTROL_BYTES).unwrap();
+        fs::write(state.join("names"), "").unwrap();
+        Self { disk, state, control }
+    }
+
+    pub fn db(&self) -> PathBuf {
+        self.disk.join("runhub.db")
+    }
+
+    /// Starts a server on the database and waits until it listens.
+    pub fn start(&self) -> Binary {
+        Binary::spawn(self.command())
+    }
+
+    /// Returns the command that starts a server on the database. The server does not log the faults.
+    pub fn command(&self) -> Command {
+        let mut command = binary::serve("127.0.0.1:0", &self.db());
+        command.args(["--log", "off"]);
+        command.env("LD_PRELOAD", library());
+        command.env("FAULTS_DISK", &self.disk).env("FAULTS_STATE", &self.state);
+        command
+    }
+
+    /// From now on, a sync of the server does nothing.
+    pub fn ignore_syncs(&self) {
+        self.set(IGNORES_SYNC, 1);
+    }
+
+    fn set(&self, switch: u64, value: i64) {
+        self.control.write_all_at(&value.to_ne_bytes(), switch).unwrap();
+    }
+}
+
+/// Compiles the library once, and returns its path.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let compiled = folder.join(format!("faults-{}.so", std::process::id()));
+        let source = super::root().join("tests/support/faults/faults.c");
+        let compiler = std::env::var_os("CC").unwrap_or("cc".into());
+        let mut command = Command::new(compiler);
+        command.args(["-shared", "-fPIC", "-pthread", "-O1", "-U_FORTIFY_SOURCE", "-Wall", "-Wextra", "-o"]);
+        let compiles = command.args([compiled.as_os_str(), OsStr::new(&source)]).status().unwrap().success();
+        assert!(compiles, "{command:?} failed");
+        // Replace an older library in one step, because another test process may start a server at the same time.
+        let path = folder.join("faults.so");
+        fs::rename(compiled, &path).unwrap();
+        path
+    })
+}
