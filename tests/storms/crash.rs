@@ -1,4 +1,5 @@
-//! `kill -9` under load: every acknowledged write is there, and the log has no gap.
+//! `kill -9` under load, with steps of the clock: every acknowledged write is there, the log has no gap, and no lease
+//! expires.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,12 +10,15 @@ use runhub_client::Client;
 use runhub_client::v1::*;
 use tokio::task::JoinHandle;
 
-use crate::support::binary::Binary;
 use crate::support::calls::*;
 use crate::support::dump::integrity;
+use crate::support::faults::{Faults, KEEP_REQUESTS_FOR};
+use crate::support::random::Random;
 
 const CYCLES: usize = 20;
 const WRITERS: usize = 4;
+/// Duration in seconds of the lease that its holder extends after each restart.
+const LEASE: i64 = 60;
 
 /// The seq and the position of each acknowledged kind.
 type Acknowledged = BTreeMap<String, (i64, i64)>;
@@ -29,9 +33,11 @@ struct Report {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_acknowledged_write_survives_kill_9() {
     let folder = tempfile::tempdir().unwrap();
-    let db = folder.path().join("runhub.db");
-    let mut server = Binary::start(&db, &[]);
+    let mut faults = Faults::new(folder.path());
+    let mut random = Random::new(6);
+    let mut server = faults.start_with(&["--keep-requests-for", KEEP_REQUESTS_FOR]);
     let run_id = new_run(&server.connect().await).await.id;
+    let held = hold_lease(&server.connect().await).await;
     let mut acknowledged = Acknowledged::new();
     let mut completed = Vec::new();
     for cycle in 0..CYCLES {
@@ -42,6 +48,9 @@ async fn every_acknowledged_write_survives_kill_9() {
             writers.push(write(server.connect().await, run_id.clone(), name, Arc::clone(&acks)));
         }
         let worker = work(server.connect().await, run_id.clone(), Arc::clone(&acks));
+        if random.percent(50) {
+            faults.step_clock_and_wait(&mut random).await;
+        }
         // Kill the server a little later in each cycle.
         while acks.load(Ordering::SeqCst) < 40 + 13 * cycle {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -54,9 +63,13 @@ async fn every_acknowledged_write_survives_kill_9() {
             unanswered.push(report.unanswered);
         }
         completed.extend(worker.await.unwrap());
-        assert_eq!(integrity(&db), "ok");
-        server = Binary::start(&db, &[]);
+        assert_eq!(integrity(&faults.db()), "ok");
+        if random.percent(50) {
+            faults.step_clock_at_random(&mut random);
+        }
+        server = faults.start_with(&["--keep-requests-for", KEEP_REQUESTS_FOR]);
         let client = server.connect().await;
+        extend_lease(&client, &held).await;
         // Repeated with its request_id, an unanswered request takes effect once, whether it was committed or not.
         for request in unanswered {
             let kind = request.events[0].kind.clone();
@@ -67,6 +80,23 @@ async fn every_acknowledged_write_survives_kill_9() {
     }
     assert!(acknowledged.len() > CYCLES * 40, "too few acknowledged events: {}", acknowledged.len());
     assert!(completed.len() > CYCLES, "too few completed tasks: {}", completed.len());
+}
+
+/// Claims the task of a run of its own.
+async fn hold_lease(client: &Client) -> Claim {
+    let run_id = new_run(client).await.id;
+    add_task(client, &run_id, draft("held")).await;
+    claim_for(client, &run_id, "holder", LEASE).await.unwrap()
+}
+
+/// Extends the lease. Fails if the lease has ever expired, or lasts longer than its duration.
+async fn extend_lease(client: &Client, held: &Claim) {
+    assert_eq!(beat(client, held).await.state(), LeaseState::Extended);
+    let task = get_task(client, &task_id(held)).await;
+    let now = client.get_server_info(GetServerInfoRequest {}).await.unwrap().server_time.unwrap();
+    let remaining = task.lease_expire_time.unwrap().seconds - now.seconds;
+    assert!((1..=LEASE + 1).contains(&remaining), "the lease lasts another {remaining} s");
+    assert!(!kinds(client, &task.run_id).await.contains(&"lease_expired".to_owned()));
 }
 
 /// Appends events one by one until the server is killed.

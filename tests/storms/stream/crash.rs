@@ -1,4 +1,4 @@
-//! `kill -9` under watchers: events that were seen stay in the log, and acknowledged events reach the watchers.
+//! `kill -9` under watchers, with steps of the clock: events that were seen stay in the log, and acknowledged events reach the watchers.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::support::binary::Binary;
 use crate::support::calls::*;
+use crate::support::faults::Faults;
 use crate::support::oracle::{PartEnd, assert_no_violations, position};
 use crate::support::random::Random;
 use crate::support::record::{Recorder, committed_log};
@@ -22,8 +23,9 @@ const WATCHERS: usize = 6;
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_loses_no_seen_and_no_acknowledged_event() {
     let folder = tempfile::tempdir().unwrap();
-    let db = folder.path().join("runhub.db");
-    let mut server = Binary::start(&db, &[]);
+    let mut faults = Faults::new(folder.path());
+    let db = faults.db();
+    let mut server = faults.start();
     let runs = [new_run(&server.connect().await).await.id, new_run(&server.connect().await).await.id];
     let mut watchers: Vec<Recorder> = (0..WATCHERS).map(|at| Recorder::new(&db, request(at, &runs))).collect();
     let mut acknowledged = BTreeSet::new();
@@ -34,11 +36,17 @@ async fn kill_9_loses_no_seen_and_no_acknowledged_event() {
             writing.spawn(write(server.connect().await, runs[writer % runs.len()].clone()));
         }
         let watching = watch_until_killed(std::mem::take(&mut watchers), &server).await;
+        if random.percent(20) {
+            faults.step_clock_and_wait(&mut random).await;
+        }
         tokio::time::sleep(Duration::from_millis(20 + random.below(60) as u64)).await;
         server.kill();
         acknowledged.extend(writing.join_all().await.into_iter().flatten());
         watchers = watching.join_all().await;
-        server = Binary::start(&db, &[]);
+        if random.percent(20) {
+            faults.step_clock_at_random(&mut random);
+        }
+        server = faults.start();
     }
     finish(&server, &db, &runs, watchers, &acknowledged).await;
 }

@@ -1,5 +1,5 @@
-// A library that is preloaded into the server (LD_PRELOAD) and makes the files of one folder forget, in a power cut, the
-// writes that were not synced.
+// A library that is preloaded into the server (LD_PRELOAD). The library sets the wall clock of the server, and makes the
+// files of one folder forget, in a power cut, the writes that were not synced.
 //
 // Before each change of a file, the library appends the bytes that the change replaces to the file's undo log. A sync of
 // the file deletes the undo log. After the test has killed the server, the test applies the undo logs: see power_cut.rs.
@@ -15,6 +15,8 @@
 //
 // The library replaces the functions with which SQLite writes on Linux: pwrite, ftruncate, fsync, fdatasync and unlink.
 // If SQLite used other functions, the control run of the test would lose nothing and fail.
+//
+// The server reads the wall clock with clock_gettime, which the library replaces too.
 //
 // The library must not open and close a file of the database, because closing any descriptor of a file releases SQLite's
 // locks. Inside the library, `syscall` replaces the calls that would lead back into the library.
@@ -33,15 +35,19 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 // How long a sync takes. Without this time, a kill would rarely find a write that is not synced.
 #define SYNC_MICROSECONDS 1000
+#define NANOSECONDS 1000000000LL
 
 // The switches. The test writes the file `control`, which the library maps. mod.rs has the same layout.
 struct control {
     // If not 0, a sync does nothing.
     _Atomic int64_t ignores_sync;
+    // Nanoseconds by which the wall clock of the server differs from that of the machine.
+    _Atomic int64_t clock_offset;
 };
 
 // The header of an undo record. The replaced bytes follow: those of the range that lie before `size`.
@@ -242,6 +248,19 @@ int unlink(const char *path)
     int result = rename(path, removed);
     pthread_mutex_unlock(&mutex);
     return result;
+}
+
+// Returns the time of a clock. Only the wall clock can be set: the monotonic clock never jumps.
+int clock_gettime(clockid_t clock, struct timespec *time)
+{
+    int result = syscall(SYS_clock_gettime, clock, time);
+    // The loader may ask for the time before `start` has run.
+    if (result || !control || (clock != CLOCK_REALTIME && clock != CLOCK_REALTIME_COARSE))
+        return result;
+    int64_t nanoseconds = time->tv_sec * NANOSECONDS + time->tv_nsec + control->clock_offset;
+    time->tv_sec = nanoseconds / NANOSECONDS;
+    time->tv_nsec = nanoseconds % NANOSECONDS;
+    return 0;
 }
 
 // The other names of the functions above.

@@ -1,6 +1,8 @@
-//! A server with a preloaded library, which makes the server's disk forget what was not synced in a power cut.
+//! A server with a preloaded library, which sets the server's clock, and makes the server's disk forget what was not
+//! synced in a power cut.
 //! `faults.c` describes the library.
 
+mod clock;
 mod power_cut;
 
 use std::ffi::OsStr;
@@ -10,13 +12,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+pub use self::clock::KEEP_REQUESTS_FOR;
 pub use self::power_cut::{Loss, Survivors, undo};
 use super::binary::{self, Binary};
 
-/// Size of `struct control` in `faults.c`: one switch of 8 bytes.
-const CONTROL_BYTES: u64 = 8;
+/// Size of `struct control` in `faults.c`: switches of 8 bytes.
+const CONTROL_BYTES: u64 = 16;
 /// Offset of the switch `ignores_sync`.
 const IGNORES_SYNC: u64 = 0;
+/// Offset of the switch `clock_offset`.
+const CLOCK_OFFSET: u64 = 8;
 
 /// A folder for a database, and the faults of its disk.
 pub struct Faults {
@@ -25,6 +30,8 @@ pub struct Faults {
     /// The folder in which the library keeps its records.
     state: PathBuf,
     control: File,
+    /// Seconds by which the server's clock differs from that of the machine.
+    clock_offset: i64,
 }
 
 impl Faults {
@@ -40,7 +47,7 @@ impl Faults {
         let control = File::options().create_new(true).write(true).open(state.join("control")).unwrap();
         control.set_len(CONTROL_BYTES).unwrap();
         fs::write(state.join("names"), "").unwrap();
-        Self { disk, state, control }
+        Self { disk, state, control, clock_offset: 0 }
     }
 
     pub fn db(&self) -> PathBuf {
@@ -49,7 +56,14 @@ impl Faults {
 
     /// Starts a server on the database and waits until it listens.
     pub fn start(&self) -> Binary {
-        Binary::spawn(self.command())
+        self.start_with(&[])
+    }
+
+    /// Starts a server with further arguments.
+    pub fn start_with(&self, args: &[&str]) -> Binary {
+        let mut command = self.command();
+        command.args(args);
+        Binary::spawn(command)
     }
 
     /// Returns the command that starts a server on the database. The server does not log the faults.
@@ -64,6 +78,13 @@ impl Faults {
     /// From now on, a sync of the server does nothing.
     pub fn ignore_syncs(&self) {
         self.set(IGNORES_SYNC, 1);
+    }
+
+    /// Sets the wall clock of the server forward by a number of seconds, or back if the number is negative. The clock of
+    /// servers that are started later has the same difference to the clock of the machine.
+    pub fn step_clock(&mut self, seconds: i64) {
+        self.clock_offset += seconds;
+        self.set(CLOCK_OFFSET, self.clock_offset * 1_000_000_000);
     }
 
     fn set(&self, switch: u64, value: i64) {
