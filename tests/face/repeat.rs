@@ -1,6 +1,7 @@
 //! C5: a request_id seen before gets the same answer.
 
 mod every_rpc;
+mod large_values;
 
 use std::time::Duration;
 

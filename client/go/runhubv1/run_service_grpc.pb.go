@@ -112,7 +112,8 @@ const (
 // The server stores each response for 24 hours by default (`runhub serve --keep-requests-for`). The server stores no
 // response to a request that has an empty `request_id` or changes nothing. The server stores the error of a rejected
 // stale write, because the rejection appends an event. A duplicate of the rejected write returns the stored error and
-// appends no second event.
+// appends no second event. If the run of a checkpoint, an artifact or an approval was deleted, a duplicate of a request
+// that returned the resource gets NOT_FOUND / RUN_NOT_FOUND, because the server stores the JSON value only once.
 //
 // A list RPC with `page_size` and `page_token` returns a `next_page_token` with every page except the last page. A page
 // token is valid only for the query that returned the token: the same RPC with the same filters.
@@ -447,7 +448,8 @@ func (c *runServiceClient) GetRunSnapshot(ctx context.Context, in *GetRunSnapsho
 // The server stores each response for 24 hours by default (`runhub serve --keep-requests-for`). The server stores no
 // response to a request that has an empty `request_id` or changes nothing. The server stores the error of a rejected
 // stale write, because the rejection appends an event. A duplicate of the rejected write returns the stored error and
-// appends no second event.
+// appends no second event. If the run of a checkpoint, an artifact or an approval was deleted, a duplicate of a request
+// that returned the resource gets NOT_FOUND / RUN_NOT_FOUND, because the server stores the JSON value only once.
 //
 // A list RPC with `page_size` and `page_token` returns a `next_page_token` with every page except the last page. A page
 // token is valid only for the query that returned the token: the same RPC with the same filters.

@@ -24,6 +24,7 @@ mod run;
 mod server;
 pub mod snapshot;
 mod status;
+mod stored_response;
 mod subscribe;
 mod task;
 mod trace;

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
 use tonic_types::pb;
 
+use super::stored_response::{self, StoredResponse};
 use super::{Hub, Reply};
 use crate::actions::paths::Undecided;
 use crate::actions::{Outcome, Postponed};
@@ -92,7 +93,7 @@ impl Hub {
     where
         R: Mutation,
         A: Send + 'static,
-        P: Message + Default + 'static,
+        P: StoredResponse + 'static,
     {
         let act = move |tx: &mut dyn Tx, args: &A| act(tx, args).map(Outcome::Done);
         self.write_or_reject(request, parse, act, reply).await
@@ -110,7 +111,7 @@ impl Hub {
     where
         R: Mutation,
         A: Send + 'static,
-        P: Message + Default + 'static,
+        P: StoredResponse + 'static,
     {
         let request = request.into_inner();
         let call = Call::new(&request)?;
@@ -134,19 +135,19 @@ impl Hub {
         body: impl Fn(&mut dyn Tx) -> Result<Outcome<P>> + Send + 'static,
     ) -> Result<Answer<P>>
     where
-        P: Message + Default + 'static,
+        P: StoredResponse + 'static,
     {
         let options = call.options;
         let transaction = move |tx: &mut dyn Tx| {
             if let Some(result) = find_stored_answer(tx, &call, &check_repeat)? {
                 return Ok(Outcome::Done(Answer { result, is_duplicate: true }));
             }
-            let result = match body(tx)? {
+            let mut result = match body(tx)? {
                 Outcome::Done(response) => Ok(response),
                 Outcome::Rejected(error) => Err(Status::from(error)),
                 Outcome::Postponed(work) => return Ok(Outcome::Postponed(work)),
             };
-            store_answer(tx, &call, &result)?;
+            store_answer(tx, &call, &mut result)?;
             Ok(Outcome::Done(Answer { result, is_duplicate: false }))
         };
         self.transact(options, transaction).await
@@ -212,7 +213,7 @@ impl Hub {
 
 /// Returns the stored response to an earlier call with the same request_id, or None if no response is stored. Fails if
 /// the earlier call had different content, or if `check_repeat` does not allow the stored response to be repeated.
-pub fn find_stored_answer<P: Message + Default>(
+pub fn find_stored_answer<P: StoredResponse>(
     tx: &mut dyn Tx,
     call: &Call,
     check_repeat: &impl Fn(&mut dyn Tx, &P) -> Result<()>,
@@ -226,20 +227,20 @@ pub fn find_stored_answer<P: Message + Default>(
     if stored.refused {
         return Ok(Some(Err(decode_status(bytes)?)));
     }
-    let response = P::decode(bytes).map_err(Error::internal)?;
+    let response = stored_response::decode(tx, bytes)?;
     check_repeat(tx, &response)?;
     Ok(Some(Ok(response)))
 }
 
 /// Stores a response for duplicate requests. If the call changed nothing, the response is not stored, so a repeated
 /// call runs again.
-fn store_answer<P: Message>(tx: &mut dyn Tx, call: &Call, result: &Result<P, Status>) -> Result<()> {
+fn store_answer<P: StoredResponse>(tx: &mut dyn Tx, call: &Call, result: &mut Result<P, Status>) -> Result<()> {
     let Some(RequestKey { request_id, fingerprint }) = &call.key else { return Ok(()) };
     if !tx.has_written() {
         return Ok(());
     }
     let (refused, answer) = match result {
-        Ok(response) => (false, response.encode_to_vec()),
+        Ok(response) => (false, stored_response::encode(response)),
         // Store only the details, because the details are an encoded google.rpc.Status that also contains the code and
         // the message.
         Err(status) => (true, status.details().to_vec()),

@@ -18,8 +18,12 @@ table! {
 
 /// Returns the approval with the id `id`. Fails with NotFound if no approval has this id.
 pub fn get(tx: &mut dyn Tx, id: &str) -> Result<Approval> {
-    let found = first(tx, select!("WHERE a.id = $1"), params![id], read_row)?;
-    found.ok_or_else(|| Error::not_found(Resource::Approval, id))
+    find(tx, id)?.ok_or_else(|| Error::not_found(Resource::Approval, id))
+}
+
+/// Returns the approval with the id `id`, or None if no approval has this id.
+pub fn find(tx: &mut dyn Tx, id: &str) -> Result<Option<Approval>> {
+    first(tx, select!("WHERE a.id = $1"), params![id], read_row)
 }
 
 /// Returns the approval with the key `key`, or None if the approval's run was deleted.

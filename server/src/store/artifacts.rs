@@ -18,6 +18,11 @@ pub fn insert(tx: &mut dyn Tx, run_key: Key, task_key: Option<Key>, artifact: &A
     insert_row(tx, run_key, task_key, artifact)
 }
 
+/// Returns the artifact with the id `id`, or None if no artifact has this id.
+pub fn find(tx: &mut dyn Tx, id: &str) -> Result<Option<Artifact>> {
+    first(tx, select!("WHERE a.id = $1"), params![id], read_row)
+}
+
 /// Returns a page of the artifacts of a run that have a key greater than `after`, oldest first. If `role` is set, the
 /// page contains only artifacts of this role.
 pub fn list(tx: &mut dyn Tx, run_key: Key, role: Option<&str>, after: Key, limit: Limit) -> Result<Page<Artifact>> {

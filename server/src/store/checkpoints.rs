@@ -20,8 +20,12 @@ pub fn insert(tx: &mut dyn Tx, run_key: Key, checkpoint: &Checkpoint) -> Result<
 
 /// Returns the checkpoint with the id `id`. Fails with NotFound if no checkpoint has this id.
 pub fn get(tx: &mut dyn Tx, id: &str) -> Result<Checkpoint> {
-    let found = first(tx, select!("WHERE c.id = $1"), params![id], read_row)?;
-    found.ok_or_else(|| Error::not_found(Resource::Checkpoint, id))
+    find(tx, id)?.ok_or_else(|| Error::not_found(Resource::Checkpoint, id))
+}
+
+/// Returns the checkpoint with the id `id`, or None if no checkpoint has this id.
+pub fn find(tx: &mut dyn Tx, id: &str) -> Result<Option<Checkpoint>> {
+    first(tx, select!("WHERE c.id = $1"), params![id], read_row)
 }
 
 /// Returns the newest checkpoint of a run, or None if the run has no checkpoints.

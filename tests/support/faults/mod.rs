@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+// The binary of the face tests contains this module too, and does not use everything.
+#[allow(unused_imports)]
 pub use self::clock::KEEP_REQUESTS_FOR;
+#[allow(unused_imports)]
 pub use self::power_cut::{Loss, Survivors, undo};
 use super::binary::{self, Binary};
 
