@@ -10,6 +10,7 @@ mod bad_input;
 mod broken_snapshot;
 mod cli;
 mod cli_people;
+mod cli_pipe;
 mod cli_watch;
 mod client;
 mod clock;

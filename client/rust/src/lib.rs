@@ -23,4 +23,4 @@ pub use error::{Error, Reason};
 pub use lease::{LeaseKeeper, LeaseLost};
 pub use repeat::repeat_for;
 pub use runhub_api::{Json, v1};
-pub use subscription::{Subscription, Update};
+pub use subscription::{Interruption, Subscription, Update};

@@ -32,6 +32,20 @@ pub enum Update {
     End(EndReason, i64),
 }
 
+/// An interruption of a subscription, which the subscription reports to the handler of
+/// [`on_interruption`](Subscription::on_interruption).
+#[derive(Debug, Clone, Copy)]
+pub enum Interruption<'a> {
+    /// The stream has ended or can't be opened, and the subscription tries to open another stream. Contains the error
+    /// of the stream. If the server has ended the stream without an error, for example because the server shuts down,
+    /// the value is None.
+    Began(Option<&'a Error>),
+    /// The subscription receives messages again. No message was missed.
+    Ended,
+}
+
+type InterruptionHandler = Box<dyn FnMut(Interruption<'_>) + Send>;
+
 /// A stream of events without a gap or a duplicate. The stream resumes after broken connections and restarts of the
 /// server.
 pub struct Subscription {
@@ -51,6 +65,9 @@ pub struct Subscription {
     snapshot: Option<RunSnapshot>,
     caught_up: bool,
     ended: bool,
+    /// If the subscription has received no message since a stream ended or could not be opened, the value is true.
+    is_interrupted: bool,
+    on_interruption: Option<InterruptionHandler>,
 }
 
 impl Client {
@@ -69,6 +86,8 @@ impl Client {
             snapshot: None,
             caught_up: false,
             ended: false,
+            is_interrupted: false,
+            on_interruption: None,
         }
     }
 }
@@ -95,6 +114,14 @@ impl Subscription {
         self
     }
 
+    /// Calls `handler` when an interruption begins and when it ends, once each, however many times the subscription
+    /// tries to open a stream in between. The subscription resumes by itself. The handler lets a program tell a person
+    /// why no events arrive. If the subscription ends during an interruption, [`Interruption::Ended`] is not reported.
+    pub fn on_interruption(mut self, handler: impl FnMut(Interruption<'_>) + Send + 'static) -> Self {
+        self.on_interruption = Some(Box::new(handler));
+        self
+    }
+
     /// Returns the next update. An error that is not temporary is the last item. After the last item, the function
     /// returns None.
     pub async fn next(&mut self) -> Option<Result<Update, Error>> {
@@ -106,12 +133,9 @@ impl Subscription {
                 return None;
             }
             match self.receive().await {
-                Ok(()) if self.stream.is_some() || self.ended => {}
+                Ok(()) if self.stream.is_some() || self.ended => self.report_interruption_end(),
                 Ok(()) => self.wait_before_retry(None).await,
-                Err(error) if error.is_temporary() => {
-                    self.stream = None;
-                    self.wait_before_retry(error.retry_delay()).await;
-                }
+                Err(error) if error.is_temporary() => self.wait_before_retry(Some(error)).await,
                 Err(error) => {
                     self.ended = true;
                     return Some(Err(error));
@@ -128,10 +152,28 @@ impl Subscription {
         })
     }
 
-    /// Waits before the next retry. The delay is at least the server's retry delay.
-    async fn wait_before_retry(&mut self, retry_delay: Option<Duration>) {
+    /// Reports the interruption if it has just begun, and waits before the next stream is opened. If the stream has
+    /// failed, `error` is the error of the stream, and the delay is at least the retry delay of the server.
+    async fn wait_before_retry(&mut self, error: Option<Error>) {
+        self.stream = None;
+        if !std::mem::replace(&mut self.is_interrupted, true) {
+            self.report(Interruption::Began(error.as_ref()));
+        }
         let delay = self.delays.next().unwrap_or(LONGEST_DELAY);
-        tokio::time::sleep(delay.max(retry_delay.unwrap_or_default())).await;
+        let retry_delay = error.and_then(|error| error.retry_delay()).unwrap_or_default();
+        tokio::time::sleep(delay.max(retry_delay)).await;
+    }
+
+    fn report_interruption_end(&mut self) {
+        if std::mem::take(&mut self.is_interrupted) {
+            self.report(Interruption::Ended);
+        }
+    }
+
+    fn report(&mut self, interruption: Interruption<'_>) {
+        if let Some(handler) = &mut self.on_interruption {
+            handler(interruption);
+        }
     }
 
     /// Receives one message. If no stream is open, first opens a stream. Fails if the stream can't be opened or breaks.

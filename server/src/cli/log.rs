@@ -25,7 +25,9 @@ pub enum LogFormat {
 /// Starts the log. Fails if `filter` is invalid.
 pub fn start(format: LogFormat, filter: &str) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(filter).map_err(|error| Failure::usage(format!("--log: {error}")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // If the program that reads the log has ended or the disk is full, ignore the error. By default, the library would
+    // print the error to standard error with `eprintln!`, which panics, and the panic would end the writer thread.
+    let log = tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(filter).with_writer(io::stderr);
     match format {
         LogFormat::Text => {
             let is_colored = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;

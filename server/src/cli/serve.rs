@@ -101,7 +101,7 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     // The server must handle signals before it prints the server's address, because a program that reads the address
     // may send a signal immediately.
     let shutdown = shutdown_signal()?;
-    print_address(&server.listen_address(), &db)?;
+    print_address(&server.listen_address(), &db);
     server.run(shutdown).await.map_err(|error| Failure::failed(error.to_string()))?;
     tracing::info!("stopped");
     Ok(())
@@ -212,19 +212,21 @@ fn parse_lease_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Prints the server's address to standard output, for people and for programs that requested port 0. Fails if standard
-/// output can't be written.
-fn print_address(listen: &Listen, db: &str) -> Result<(), Failure> {
+/// Prints the server's address to standard output, for people and for programs that requested port 0. The log contains
+/// the address too.
+fn print_address(listen: &Listen, db: &str) {
     let call = "runhub.v1.ServerService/GetServerInfo";
     let grpcurl = match listen {
         Listen::Tcp(address) => format!("grpcurl -plaintext {address} {call}"),
         Listen::Unix(path) => format!("grpcurl -plaintext -unix {} {call}", path.display()),
     };
     let mut out = Out::stdout();
-    out.print_text(format_args!("runhub {} listens on {listen}, data in {db}", env!("CARGO_PKG_VERSION")))?;
-    out.print_text(format_args!("try:  {grpcurl}"))?;
+    let version = env!("CARGO_PKG_VERSION");
+    // If nobody reads the standard output, the server serves nevertheless. An error would end
+    // the server of `runhub serve | head -1`.
+    let _ = out.print_text(format_args!("runhub {version} listens on {listen}, data in {db}"));
+    let _ = out.print_text(format_args!("try:  {grpcurl}"));
     tracing::info!(%listen, db, "listening");
-    Ok(())
 }
 
 /// Returns a future that completes with the first SIGTERM or SIGINT. Fails if the signals can't be handled.

@@ -3,9 +3,9 @@
 use anstyle::{AnsiColor, Style};
 use clap::Args;
 use runhub_api::v1;
-use runhub_client::Update;
+use runhub_client::{Client, Interruption, Subscription, Update};
 
-use super::out::{DIM, Line, Out};
+use super::out::{self, DIM, Line, Out};
 use super::{Failure, ServerArgs, json, table};
 
 #[derive(Args)]
@@ -57,22 +57,34 @@ impl WatchArgs {
 
 pub async fn run(args: WatchArgs) -> Result<(), Failure> {
     let client = args.server.connect().await?;
-    let all_runs = args.run.is_none();
-    let start = args.subscribe_start();
-    let mut subscription = client.subscribe(v1::SubscribeEventsRequest {
-        run_id: args.run.unwrap_or_default(),
+    tokio::select! {
+        result = show_events(subscribe(&client, &args), &args) => result,
+        // Without this branch, `watch RUN | head -2` would not end before the next event.
+        error = out::stdout_closed() => Err(error.into()),
+    }
+}
+
+fn subscribe(client: &Client, args: &WatchArgs) -> Subscription {
+    let request = v1::SubscribeEventsRequest {
+        run_id: args.run.clone().unwrap_or_default(),
         after_position: args.since,
-        start: start.into(),
-        kinds: args.kinds,
+        start: args.subscribe_start().into(),
+        kinds: args.kinds.clone(),
         ..v1::SubscribeEventsRequest::default()
-    });
+    };
+    client.subscribe(request).on_interruption(report_interruption)
+}
+
+/// Prints the events of a subscription until the subscription ends. Fails if the server refuses the subscription or the
+/// standard output can't be written.
+async fn show_events(mut subscription: Subscription, args: &WatchArgs) -> Result<(), Failure> {
     let mut out = Out::stdout();
     while let Some(update) = subscription.next().await {
         match update? {
-            Update::Event(event) => match (args.json, all_runs) {
+            Update::Event(event) => match (args.json, &args.run) {
                 (true, _) => json::print("Event", event.as_ref())?,
-                (false, true) => out.print(format_event(&event).text(format_args!("  {}", event.run_id)))?,
-                (false, false) => out.print(format_event(&event))?,
+                (false, None) => out.print(format_event(&event).text(format_args!("  {}", event.run_id)))?,
+                (false, Some(_)) => out.print(format_event(&event))?,
             },
             Update::CaughtUp(_) if args.no_follow => return Ok(()),
             Update::End(v1::EndReason::RunDeleted, _) => Out::stderr().print_text("The run was deleted.")?,
@@ -80,6 +92,19 @@ pub async fn run(args: WatchArgs) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Tells the person on standard error why no events arrive. The standard output has only events.
+fn report_interruption(interruption: Interruption<'_>) {
+    let notice = match interruption {
+        Interruption::Began(Some(error)) if error.reason().is_some() => {
+            format!("no events arrive for now ({error}): trying again until the server accepts the subscription")
+        }
+        Interruption::Began(_) => "the connection to the server is lost: trying to connect again".to_owned(),
+        Interruption::Ended => "connected to the server again".to_owned(),
+    };
+    // The notice is not part of the output, so the command continues if standard error is closed.
+    let _ = Out::stderr().print_text(notice);
 }
 
 /// Returns an event as one line.

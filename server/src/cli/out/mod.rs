@@ -2,6 +2,7 @@
 //! this module replace the characters of a text that could control the reader's terminal or hide something, so a command
 //! can't forget to replace the characters. A test checks that the commands print in no other way.
 
+mod closed;
 pub mod printable;
 mod table;
 
@@ -10,6 +11,7 @@ use std::io::{self, IsTerminal, Write};
 
 use anstyle::Style;
 
+pub use self::closed::stdout_closed;
 use self::printable::{escape_json, printable};
 pub use self::table::{Cell, Color, Table};
 
