@@ -18,5 +18,6 @@ impl RunSnapshot {
         self.approvals.extend(part.approvals);
         self.artifacts.extend(part.artifacts);
         self.position = part.position;
+        self.log_id = part.log_id;
     }
 }

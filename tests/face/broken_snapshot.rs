@@ -50,7 +50,7 @@ impl EventService for Breaking {
             _ => vec![
                 part("first", 0),
                 part("second", POSITION),
-                Ok(response(Message::CaughtUp(CaughtUp { position: POSITION }))),
+                Ok(response(Message::CaughtUp(CaughtUp { position: POSITION, ..unset() }))),
             ],
         };
         Ok(Response::new(Box::pin(stream::iter(messages))))

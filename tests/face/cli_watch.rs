@@ -46,6 +46,25 @@ async fn watch_since_starts_after_the_position() {
     assert_eq!(kinds, ["b", "run_updated"], "{shown}");
 }
 
+/// `show --json` prints a position with its log_id. `watch` starts at this position only in the same log.
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_since_with_a_log_id_refuses_another_log() {
+    let server = TestServer::start().await;
+    let id = new_run(&server.client).await.id;
+    let shown: Value = serde_json::from_str(&cli_output(&server, &["show", &id, "--json"]).await).unwrap();
+    let (since, log_id) = (shown["position"].as_str().unwrap(), shown["logId"].as_str().unwrap());
+    append(&server.client, &id, vec![event("later")]).await;
+    let args = ["watch", &id, "--no-follow", "--json", "--since", since, "--log-id"];
+    let watched = cli_output(&server, &[&args[..], &[log_id]].concat()).await;
+    assert_eq!(kinds_of(&watched), ["later"]);
+    let other = TestServer::start().await;
+    let args = [&args[..], &[log_id, "--server", &other.url]].concat();
+    let refused = tokio::task::block_in_place(|| run(&args));
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && refused.stdout.is_empty(), "{error}");
+    assert!(error.contains("read a snapshot of the run again"), "{error}");
+}
+
 /// Returns the kind of each line that `--json` printed.
 fn kinds_of(lines: &str) -> Vec<String> {
     let kind = |line| serde_json::from_str::<Value>(line).unwrap()["kind"].as_str().unwrap().to_owned();

@@ -22,6 +22,7 @@ mod event_wait;
 mod house;
 mod import;
 mod lease_keeper;
+mod log_id;
 mod malformed;
 mod oracle;
 mod overload;

@@ -47,7 +47,7 @@ fn events<const N: usize>(positions: [i64; N]) -> Vec<Message> {
 }
 
 fn caught_up(position: i64) -> Message {
-    Message::CaughtUp(CaughtUp { position })
+    Message::CaughtUp(CaughtUp { position, ..unset() })
 }
 
 fn bookmark(position: i64) -> Message {

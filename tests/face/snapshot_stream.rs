@@ -3,7 +3,7 @@
 use prost::Message as _;
 use runhub_client::v1::subscribe_events_response::Message;
 use runhub_client::v1::*;
-use runhub_client::{Client, Error, Json, Reason, Update};
+use runhub_client::{Client, Json, Reason, Update};
 
 use crate::support::TestServer;
 use crate::support::calls::*;
@@ -44,12 +44,15 @@ async fn cursor_is_the_snapshot_position_once_the_snapshot_is_returned() {
     let Update::Snapshot(snapshot) = watcher.next().await.unwrap().unwrap() else { panic!("a snapshot first") };
     append(client, &run.id, vec![event("behind it")]).await;
     assert_eq!(watcher.position(), Some(snapshot.position));
-    let rest = SubscribeEventsRequest { run_id: run.id, after_position: watcher.position(), ..unset() };
-    let mut rest = client.subscribe(rest).in_log(watcher.log_id().unwrap());
+    let log_id = Some(snapshot.log_id.clone());
+    assert_eq!(watcher.log_id(), log_id.as_deref());
+    let rest = SubscribeEventsRequest { run_id: run.id, after_position: watcher.position(), log_id, ..unset() };
+    let mut rest = client.subscribe(rest);
     let Update::Event(first) = rest.next().await.unwrap().unwrap() else { panic!("an event first") };
     assert_eq!(first.kind, "behind it");
-    let mut elsewhere = client.subscribe(from_snapshot(&snapshot.run.unwrap().id)).in_log("another");
-    assert!(matches!(elsewhere.next().await.unwrap(), Err(Error::OtherLog)));
+    let elsewhere = from_snapshot(&snapshot.run.unwrap().id);
+    let mut elsewhere = client.subscribe(SubscribeEventsRequest { log_id: Some("another".into()), ..elsewhere });
+    assert_eq!(reason(elsewhere.next().await.unwrap()), Reason::LogChanged);
     assert!(elsewhere.next().await.is_none());
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use runhub_client::v1::event_service_client::EventServiceClient;
 use runhub_client::v1::subscribe_events_response::Message;
 use runhub_client::v1::*;
-use runhub_client::{Client, Error, Json, Subscription, Update};
+use runhub_client::{Client, Error, Json, Reason, Subscription, Update};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 use tonic::transport::Channel;
 
@@ -221,8 +221,8 @@ impl Watcher {
         let next = self.subscription.next().await;
         match &next {
             Some(Ok(update)) => self.part.messages.push(message(update)),
-            // No server sent this: the client found another log.
-            Some(Err(Error::OtherLog)) => {}
+            // The server of another log sent this error, and the oracle knows only one log.
+            Some(Err(error)) if error.reason() == Some(&Reason::LogChanged) => {}
             Some(Err(error)) => self.part.end_with(Err(error.clone())),
             None if matches!(self.part.messages.last(), Some(Message::End(_))) => self.part.end_with(Ok(())),
             None => {}
@@ -268,7 +268,7 @@ fn message(update: &Update) -> Message {
     match update {
         Update::Snapshot(snapshot) => Message::Snapshot((**snapshot).clone()),
         Update::Event(event) => Message::Event((**event).clone()),
-        Update::CaughtUp(position) => Message::CaughtUp(CaughtUp { position: *position }),
+        Update::CaughtUp(position) => Message::CaughtUp(CaughtUp { position: *position, ..CaughtUp::default() }),
         Update::Bookmark(position) => Message::Bookmark(Bookmark { position: *position }),
         Update::End(reason, position) => Message::End(End { reason: (*reason).into(), position: *position }),
     }

@@ -213,7 +213,9 @@ type AppendEventsResponse struct {
 	// The `seq` of the last appended event.
 	LastSeq int64 `protobuf:"varint,2,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
 	// The `position` of the last appended event. This position is a cursor for the run.
-	LastPosition  int64 `protobuf:"varint,3,opt,name=last_position,json=lastPosition,proto3" json:"last_position,omitempty"`
+	LastPosition int64 `protobuf:"varint,3,opt,name=last_position,json=lastPosition,proto3" json:"last_position,omitempty"`
+	// The id of the log in which `last_position` is valid.
+	LogId         string `protobuf:"bytes,4,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -269,6 +271,13 @@ func (x *AppendEventsResponse) GetLastPosition() int64 {
 	return 0
 }
 
+func (x *AppendEventsResponse) GetLogId() string {
+	if x != nil {
+		return x.LogId
+	}
+	return ""
+}
+
 // Request message for EventService.ListEvents.
 type ListEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -294,7 +303,10 @@ type ListEventsRequest struct {
 	Sources []string `protobuf:"bytes,7,rep,name=sources,proto3" json:"sources,omitempty"`
 	// The id of the task that the events are about. If `task_id` is unset, the call lists events about any task or no
 	// task.
-	TaskId        *string `protobuf:"bytes,8,opt,name=task_id,json=taskId,proto3,oneof" json:"task_id,omitempty"`
+	TaskId *string `protobuf:"bytes,8,opt,name=task_id,json=taskId,proto3,oneof" json:"task_id,omitempty"`
+	// The `log_id` of the log in which `after_position` and `before_position` are valid (1 to 128 bytes). If the server's
+	// log has another `log_id`, the call fails with LOG_CHANGED. If `log_id` is unset, the server does not check the log.
+	LogId         *string `protobuf:"bytes,9,opt,name=log_id,json=logId,proto3,oneof" json:"log_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -385,6 +397,13 @@ func (x *ListEventsRequest) GetTaskId() string {
 	return ""
 }
 
+func (x *ListEventsRequest) GetLogId() string {
+	if x != nil && x.LogId != nil {
+		return *x.LogId
+	}
+	return ""
+}
+
 // Response message for EventService.ListEvents.
 type ListEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -392,7 +411,9 @@ type ListEventsResponse struct {
 	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	// The position up to which the server has searched the log. Even if `events` is empty, use `next_position` as the
 	// next `after_position`.
-	NextPosition  int64 `protobuf:"varint,2,opt,name=next_position,json=nextPosition,proto3" json:"next_position,omitempty"`
+	NextPosition int64 `protobuf:"varint,2,opt,name=next_position,json=nextPosition,proto3" json:"next_position,omitempty"`
+	// The id of the log in which `next_position` is valid. Use `log_id` as the next `log_id`.
+	LogId         string `protobuf:"bytes,3,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -441,6 +462,13 @@ func (x *ListEventsResponse) GetNextPosition() int64 {
 	return 0
 }
 
+func (x *ListEventsResponse) GetLogId() string {
+	if x != nil {
+		return x.LogId
+	}
+	return ""
+}
+
 // Request message for EventService.SubscribeEvents.
 type SubscribeEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -476,6 +504,10 @@ type SubscribeEventsRequest struct {
 	ApprovalLimit int32 `protobuf:"varint,11,opt,name=approval_limit,json=approvalLimit,proto3" json:"approval_limit,omitempty"`
 	// The maximum number of artifacts in the snapshot: see GetRunSnapshotRequest.artifact_limit.
 	ArtifactLimit int32 `protobuf:"varint,12,opt,name=artifact_limit,json=artifactLimit,proto3" json:"artifact_limit,omitempty"`
+	// The `log_id` of the log in which `after_position` is valid (1 to 128 bytes). If the server's log has another
+	// `log_id`, the stream fails with LOG_CHANGED before the first message, even if the request has no `after_position`.
+	// If `log_id` is unset, the server does not check the log.
+	LogId         *string `protobuf:"bytes,13,opt,name=log_id,json=logId,proto3,oneof" json:"log_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -594,6 +626,13 @@ func (x *SubscribeEventsRequest) GetArtifactLimit() int32 {
 	return 0
 }
 
+func (x *SubscribeEventsRequest) GetLogId() string {
+	if x != nil && x.LogId != nil {
+		return *x.LogId
+	}
+	return ""
+}
+
 // One message of a stream. The position in the message is a cursor. If the server sends a snapshot in several messages,
 // only the last of these messages has a position.
 type SubscribeEventsResponse struct {
@@ -704,8 +743,8 @@ type SubscribeEventsResponse_Snapshot struct {
 	// server sends the snapshot in parts. A part ends with the entry with which the part reaches 32 KiB, so a part with
 	// a large entry is larger. The lists in each part continue the lists in the previous part.
 	//
-	// The first part of the snapshot has `run`, and only the last part has `position`. If the stream breaks before the
-	// last part, the watcher has no cursor, and the next stream starts with a new snapshot.
+	// The first part of the snapshot has `run`, and only the last part has `position` and `log_id`. If the stream breaks
+	// before the last part, the watcher has no cursor, and the next stream starts with a new snapshot.
 	Snapshot *RunSnapshot `protobuf:"bytes,1,opt,name=snapshot,proto3,oneof"`
 }
 
@@ -744,7 +783,9 @@ func (*SubscribeEventsResponse_End) isSubscribeEventsResponse_Message() {}
 type CaughtUp struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The cursor with which the watcher can resume. The server has sent every matching event up to this position.
-	Position      int64 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`
+	Position int64 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`
+	// The id of the log in which every position of the stream is valid.
+	LogId         string `protobuf:"bytes,2,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -784,6 +825,13 @@ func (x *CaughtUp) GetPosition() int64 {
 		return x.Position
 	}
 	return 0
+}
+
+func (x *CaughtUp) GetLogId() string {
+	if x != nil {
+		return x.LogId
+	}
+	return ""
 }
 
 // A new cursor, which the server sends although no event matched the request.
@@ -896,11 +944,12 @@ const file_runhub_v1_event_service_proto_rawDesc = "" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12-\n" +
 	"\x06events\x18\x02 \x03(\v2\x15.runhub.v1.EventDraftR\x06events\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tR\trequestId\"s\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\"\x8a\x01\n" +
 	"\x14AppendEventsResponse\x12\x1b\n" +
 	"\tfirst_seq\x18\x01 \x01(\x03R\bfirstSeq\x12\x19\n" +
 	"\blast_seq\x18\x02 \x01(\x03R\alastSeq\x12#\n" +
-	"\rlast_position\x18\x03 \x01(\x03R\flastPosition\"\xca\x02\n" +
+	"\rlast_position\x18\x03 \x01(\x03R\flastPosition\x12\x15\n" +
+	"\x06log_id\x18\x04 \x01(\tR\x05logId\"\xf1\x02\n" +
 	"\x11ListEventsRequest\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x05R\x05limit\x12*\n" +
@@ -909,14 +958,17 @@ const file_runhub_v1_event_service_proto_rawDesc = "" +
 	"\x04wait\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12\x14\n" +
 	"\x05kinds\x18\x06 \x03(\tR\x05kinds\x12\x18\n" +
 	"\asources\x18\a \x03(\tR\asources\x12\x1c\n" +
-	"\atask_id\x18\b \x01(\tH\x02R\x06taskId\x88\x01\x01B\x11\n" +
+	"\atask_id\x18\b \x01(\tH\x02R\x06taskId\x88\x01\x01\x12\x1a\n" +
+	"\x06log_id\x18\t \x01(\tH\x03R\x05logId\x88\x01\x01B\x11\n" +
 	"\x0f_after_positionB\x12\n" +
 	"\x10_before_positionB\n" +
 	"\n" +
-	"\b_task_id\"c\n" +
+	"\b_task_idB\t\n" +
+	"\a_log_id\"z\n" +
 	"\x12ListEventsResponse\x12(\n" +
 	"\x06events\x18\x01 \x03(\v2\x10.runhub.v1.EventR\x06events\x12#\n" +
-	"\rnext_position\x18\x02 \x01(\x03R\fnextPosition\"\xf4\x03\n" +
+	"\rnext_position\x18\x02 \x01(\x03R\fnextPosition\x12\x15\n" +
+	"\x06log_id\x18\x03 \x01(\tR\x05logId\"\x9b\x04\n" +
 	"\x16SubscribeEventsRequest\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12*\n" +
 	"\x0eafter_position\x18\x02 \x01(\x03H\x00R\rafterPosition\x88\x01\x01\x12/\n" +
@@ -932,19 +984,22 @@ const file_runhub_v1_event_service_proto_rawDesc = "" +
 	"task_limit\x18\n" +
 	" \x01(\x05R\ttaskLimit\x12%\n" +
 	"\x0eapproval_limit\x18\v \x01(\x05R\rapprovalLimit\x12%\n" +
-	"\x0eartifact_limit\x18\f \x01(\x05R\rartifactLimitB\x11\n" +
+	"\x0eartifact_limit\x18\f \x01(\x05R\rartifactLimit\x12\x1a\n" +
+	"\x06log_id\x18\r \x01(\tH\x02R\x05logId\x88\x01\x01B\x11\n" +
 	"\x0f_after_positionB\n" +
 	"\n" +
-	"\b_task_id\"\x8f\x02\n" +
+	"\b_task_idB\t\n" +
+	"\a_log_id\"\x8f\x02\n" +
 	"\x17SubscribeEventsResponse\x124\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x16.runhub.v1.RunSnapshotH\x00R\bsnapshot\x12(\n" +
 	"\x05event\x18\x02 \x01(\v2\x10.runhub.v1.EventH\x00R\x05event\x122\n" +
 	"\tcaught_up\x18\x03 \x01(\v2\x13.runhub.v1.CaughtUpH\x00R\bcaughtUp\x121\n" +
 	"\bbookmark\x18\x04 \x01(\v2\x13.runhub.v1.BookmarkH\x00R\bbookmark\x12\"\n" +
 	"\x03end\x18\x05 \x01(\v2\x0e.runhub.v1.EndH\x00R\x03endB\t\n" +
-	"\amessage\"&\n" +
+	"\amessage\"=\n" +
 	"\bCaughtUp\x12\x1a\n" +
-	"\bposition\x18\x01 \x01(\x03R\bposition\"&\n" +
+	"\bposition\x18\x01 \x01(\x03R\bposition\x12\x15\n" +
+	"\x06log_id\x18\x02 \x01(\tR\x05logId\"&\n" +
 	"\bBookmark\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x03R\bposition\"O\n" +
 	"\x03End\x12,\n" +

@@ -51,7 +51,9 @@ type RunSnapshot struct {
 	Artifacts []*Artifact `protobuf:"bytes,10,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
 	// The position of the log at which the snapshot was taken. The snapshot reflects every event up to this position and
 	// no later event. If a subscription uses this position as the cursor, the subscription misses no event.
-	Position      int64 `protobuf:"varint,11,opt,name=position,proto3" json:"position,omitempty"`
+	Position int64 `protobuf:"varint,11,opt,name=position,proto3" json:"position,omitempty"`
+	// The id of the log in which `position` is valid.
+	LogId         string `protobuf:"bytes,12,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -163,11 +165,18 @@ func (x *RunSnapshot) GetPosition() int64 {
 	return 0
 }
 
+func (x *RunSnapshot) GetLogId() string {
+	if x != nil {
+		return x.LogId
+	}
+	return ""
+}
+
 var File_runhub_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_runhub_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x18runhub/v1/snapshot.proto\x12\trunhub.v1\x1a\x15runhub/v1/agent.proto\x1a\x18runhub/v1/approval.proto\x1a\x18runhub/v1/artifact.proto\x1a\x15runhub/v1/event.proto\x1a\x13runhub/v1/run.proto\x1a\x14runhub/v1/task.proto\"\xbb\x04\n" +
+	"\x18runhub/v1/snapshot.proto\x12\trunhub.v1\x1a\x15runhub/v1/agent.proto\x1a\x18runhub/v1/approval.proto\x1a\x18runhub/v1/artifact.proto\x1a\x15runhub/v1/event.proto\x1a\x13runhub/v1/run.proto\x1a\x14runhub/v1/task.proto\"\xd2\x04\n" +
 	"\vRunSnapshot\x12 \n" +
 	"\x03run\x18\x01 \x01(\v2\x0e.runhub.v1.RunR\x03run\x12-\n" +
 	"\x06agents\x18\x02 \x03(\v2\x15.runhub.v1.AgentStateR\x06agents\x124\n" +
@@ -180,7 +189,8 @@ const file_runhub_v1_snapshot_proto_rawDesc = "" +
 	"\tapprovals\x18\t \x03(\v2\x13.runhub.v1.ApprovalR\tapprovals\x121\n" +
 	"\tartifacts\x18\n" +
 	" \x03(\v2\x13.runhub.v1.ArtifactR\tartifacts\x12\x1a\n" +
-	"\bposition\x18\v \x01(\x03R\bpositionB\x99\x01\n" +
+	"\bposition\x18\v \x01(\x03R\bposition\x12\x15\n" +
+	"\x06log_id\x18\f \x01(\tR\x05logIdB\x99\x01\n" +
 	"\rcom.runhub.v1B\rSnapshotProtoP\x01Z4github.com/runhub/runhub/client/go/runhubv1;runhubv1\xa2\x02\x03RXX\xaa\x02\tRunhub.V1\xca\x02\tRunhub\\V1\xe2\x02\x15Runhub\\V1\\GPBMetadata\xea\x02\n" +
 	"Runhub::V1b\x06proto3"
 

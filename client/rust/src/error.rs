@@ -47,10 +47,6 @@ pub enum Error {
     /// The server address is not valid. The variant contains the address.
     #[error("{0:?} is not a valid server address: use http://HOST:PORT, HOST:PORT or unix:PATH")]
     Address(String),
-    /// The server's log is not the log that the subscription follows. The subscription's cursor is not valid in the
-    /// server's log.
-    #[error("the server's log_id has changed, so the subscription's cursor is not valid: subscribe without a cursor")]
-    OtherLog,
 }
 
 /// Declares [`Reason`] with a variant for each value of [`ErrorReason`]. If the list of values is incomplete,
@@ -160,7 +156,6 @@ impl Error {
             Self::Refused { code, .. } | Self::Lost { code, .. } => *code,
             Self::Unreachable(_) => Code::Unavailable,
             Self::Address(_) => Code::InvalidArgument,
-            Self::OtherLog => Code::FailedPrecondition,
         }
     }
 
@@ -184,7 +179,7 @@ impl Error {
                 matches!(code, Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::Aborted)
             }
             Self::Unreachable(_) => true,
-            Self::Address(_) | Self::OtherLog => false,
+            Self::Address(_) => false,
         }
     }
 }

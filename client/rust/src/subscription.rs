@@ -50,14 +50,12 @@ type InterruptionHandler = Box<dyn FnMut(Interruption<'_>) + Send>;
 /// server.
 pub struct Subscription {
     client: Client,
+    /// The request for the next stream. Its `after_position` is the cursor, and its `log_id` names the cursor's log.
     request: SubscribeEventsRequest,
     stream: Option<OpenStream>,
     delays: ExponentialBackoff,
     /// Time limit of the call that reads the server's log_id.
     deadline: Duration,
-    /// The log_id of the log that the subscription follows. Before the first stream, the value is None unless `in_log`
-    /// has set the log.
-    log_id: Option<String>,
     /// Updates that have been received but not yielded.
     received: VecDeque<Update>,
     /// Snapshot parts that have been received, joined into one snapshot. If no snapshot is being received, the value is
@@ -73,6 +71,10 @@ pub struct Subscription {
 impl Client {
     /// Returns a subscription to the events that match the request. The first call of `next` opens a stream. If a
     /// stream breaks, the subscription opens another stream.
+    ///
+    /// To continue an earlier subscription, set `after_position` and `log_id` to the earlier subscription's
+    /// [`position`](Subscription::position) and [`log_id`](Subscription::log_id). If the server has another log, the
+    /// subscription yields only an error with [`Reason::LogChanged`](crate::Reason::LogChanged).
     pub fn subscribe(&self, request: SubscribeEventsRequest) -> Subscription {
         Subscription {
             // The subscription retries calls itself and without a deadline, so the client must not retry calls.
@@ -81,7 +83,6 @@ impl Client {
             stream: None,
             delays: build_delays().build(),
             deadline: self.deadline.unwrap_or(DEADLINE),
-            log_id: None,
             received: VecDeque::new(),
             snapshot: None,
             caught_up: false,
@@ -101,17 +102,10 @@ impl Subscription {
         self.request.after_position
     }
 
-    /// Returns the log_id of the log in which the cursor is valid. Returns None before the first message if
-    /// [`in_log`](Self::in_log) has not set the log.
+    /// Returns the log_id of the log in which the cursor is valid. Before the first message, returns the request's
+    /// log_id, or None if the request has no log_id.
     pub fn log_id(&self) -> Option<&str> {
-        self.log_id.as_deref()
-    }
-
-    /// Limits the subscription to the log with this log_id. If the server has another log, the subscription yields only
-    /// [`Error::OtherLog`].
-    pub fn in_log(mut self, log_id: impl Into<String>) -> Self {
-        self.log_id = Some(log_id.into());
-        self
+        self.request.log_id.as_deref()
     }
 
     /// Calls `handler` when an interruption begins and when it ends, once each, however many times the subscription
@@ -181,7 +175,7 @@ impl Subscription {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             None => {
-                self.check_log().await?;
+                self.read_log_id().await?;
                 // If the last stream broke during the snapshot, the server sends the snapshot again from its first
                 // part. Without the reset, the parts of the last stream would appear twice.
                 self.snapshot = None;
@@ -199,21 +193,18 @@ impl Subscription {
         Ok(())
     }
 
-    /// Checks that the server has the log that the subscription follows. Fails with [`Error::OtherLog`] if the server
-    /// has another log. A cursor is valid in one log only. In another log, for example after a restore, the cursor
-    /// would skip or repeat events.
-    async fn check_log(&mut self) -> Result<(), Error> {
-        let info = tokio::time::timeout(self.deadline, self.client.get_server_info(GetServerInfoRequest {})).await;
-        let log_id = info
-            .unwrap_or_else(|_| Err(Error::unanswered("the server did not answer before the deadline of the call")))?
-            .log_id;
-        match &self.log_id {
-            Some(known) if *known != log_id => Err(Error::OtherLog),
-            _ => {
-                self.log_id = Some(log_id);
-                Ok(())
-            }
+    /// Reads the server's log_id for the first stream if the request has no log_id. A cursor is valid in one log only.
+    /// In another log, for example after a restore, the cursor would skip or repeat events. Every stream therefore names
+    /// the log of the first stream, and the server refuses the stream if the server has another log.
+    async fn read_log_id(&mut self) -> Result<(), Error> {
+        if self.request.log_id.is_some() {
+            return Ok(());
         }
+        let info = tokio::time::timeout(self.deadline, self.client.get_server_info(GetServerInfoRequest {})).await;
+        let info = info
+            .unwrap_or_else(|_| Err(Error::unanswered("the server did not answer before the deadline of the call")))?;
+        self.request.log_id = Some(info.log_id);
+        Ok(())
     }
 
     fn apply(&mut self, response: v1::SubscribeEventsResponse) {
@@ -228,7 +219,7 @@ impl Subscription {
                 self.move_cursor_to(position);
                 self.received.push_back(Update::Bookmark(position));
             }
-            Some(Message::CaughtUp(CaughtUp { position })) => {
+            Some(Message::CaughtUp(CaughtUp { position, .. })) => {
                 self.move_cursor_to(position);
                 if !self.caught_up {
                     self.caught_up = true;

@@ -26,6 +26,11 @@ pub struct WatchArgs {
     #[arg(long, value_name = "POSITION", value_parser = clap::value_parser!(i64).range(0..))]
     since: Option<i64>,
 
+    /// The log_id of the log in which the position of --since is valid, as `runhub show RUN --json` prints it. If the
+    /// server has another log, for example after a restore, the command fails. Default: the server's log.
+    #[arg(long, value_name = "LOG_ID", requires = "since")]
+    log_id: Option<String>,
+
     /// Show only events of this kind. KIND* selects all kinds that start with KIND. The option can be repeated.
     #[arg(long = "kind", value_name = "KIND")]
     kinds: Vec<String>,
@@ -68,6 +73,7 @@ fn subscribe(client: &Client, args: &WatchArgs) -> Subscription {
     let request = v1::SubscribeEventsRequest {
         run_id: args.run.clone().unwrap_or_default(),
         after_position: args.since,
+        log_id: args.log_id.clone(),
         start: args.subscribe_start().into(),
         kinds: args.kinds.clone(),
         ..v1::SubscribeEventsRequest::default()

@@ -17,7 +17,7 @@ use crate::store::events::AppendResult;
 #[tonic::async_trait]
 impl EventService for Hub {
     async fn append_events(&self, request: Request<v1::AppendEventsRequest>) -> Reply<v1::AppendEventsResponse> {
-        self.write(
+        let appended = self.write(
             request,
             |request| Ok((field::id("run_id", &request.run_id)?, parse_events(&request.events)?)),
             |tx, (run_id, events)| event::append(tx, run_id, events),
@@ -25,9 +25,14 @@ impl EventService for Hub {
                 first_seq,
                 last_seq,
                 last_position,
+                log_id: String::new(),
             },
-        )
-        .await
+        );
+        let mut response = appended.await?;
+        // The stored answer has no log_id. After a restore, the event of a stored answer is in the log that the server
+        // has now, and no longer in the log that the server had at the first call.
+        response.get_mut().log_id = self.store.log_id().to_owned();
+        Ok(response)
     }
 
     async fn list_events(&self, request: Request<v1::ListEventsRequest>) -> Reply<v1::ListEventsResponse> {

@@ -16,6 +16,8 @@ use crate::watch::{GrowthWaiter, TAIL_PART_BYTES};
 /// A parsed ListEvents call.
 #[derive(Clone)]
 pub struct ListEvents {
+    /// The log_id of the cursor's log. If the caller has named no log, the value is None.
+    log_id: Option<String>,
     query: EventQuery,
     limit: Limit,
     /// The maximum time that the server holds the call while the list is empty.
@@ -32,13 +34,15 @@ impl ListEvents {
             filter: field::event_filter(&request.kinds, &request.sources, request.task_id.as_deref())?,
         };
         let limit = page::parse_newest_limit("limit", request.limit, limits::DEFAULT_EVENTS)?;
-        Ok(Self { query, limit, wait: field::wait(request.wait.as_ref())? })
+        let log_id = field::optional_id("log_id", request.log_id.as_deref())?;
+        Ok(Self { log_id, query, limit, wait: field::wait(request.wait.as_ref())? })
     }
 
-    /// Returns the response: the events that fit into a message, and the position after which the next call continues.
-    fn answer(&self, found: Vec<Event>, end: ScanEnd, last: i64) -> v1::ListEventsResponse {
+    /// Returns the response: the events that fit into a message, and the position in the log `log_id` after which the
+    /// next call continues.
+    fn answer(&self, found: Vec<Event>, end: ScanEnd, last: i64, log_id: String) -> v1::ListEventsResponse {
         if self.query.after.is_none() {
-            return v1::ListEventsResponse { events: page::take_newest_fitting(found), next_position: last };
+            return v1::ListEventsResponse { events: page::take_newest_fitting(found), next_position: last, log_id };
         }
         let found_count = found.len();
         let events: Vec<v1::Event> = page::take_fitting(found);
@@ -47,7 +51,7 @@ impl ListEvents {
             (ScanEnd::Exhausted, _) => last,
             (ScanEnd::Full(at) | ScanEnd::Checked(at), _) => at,
         };
-        v1::ListEventsResponse { events, next_position }
+        v1::ListEventsResponse { events, next_position, log_id }
     }
 
     /// Returns whether the call may wait. If the call has a cursor and a `wait`, and events that commit later can be in
@@ -60,9 +64,10 @@ impl ListEvents {
 
 impl Hub {
     /// Returns a list of events. If the list has a cursor and is empty, holds the call until an event of the list
-    /// commits or the time `wait` has passed. Fails if the run does not exist, if the cursor is invalid, or if the
-    /// server shuts down while the call is held.
+    /// commits or the time `wait` has passed. Fails if the cursor belongs to another log, if the run does not exist, if
+    /// the cursor is invalid, or if the server shuts down while the call is held.
     pub async fn list(&self, list: ListEvents) -> Result<v1::ListEventsResponse> {
+        self.check_log(list.log_id.as_deref())?;
         let query = list.query.clone();
         let (scan, last) = self.store.read(move |tx| log::start_list(tx, &query)).await?;
         let answer = self.scan_list(&list, scan, last).await?;
@@ -126,7 +131,7 @@ impl Hub {
                 ScanEnd::Checked(at) if events.len() < list.limit.rows && bytes < list.limit.bytes => {
                     scan.continue_from(at);
                 }
-                end => return Ok(list.answer(events, end, last)),
+                end => return Ok(list.answer(events, end, last, self.store.log_id().to_owned())),
             }
         }
     }

@@ -129,9 +129,10 @@ impl RunService for Hub {
         let run_id = field::id("run_id", &request.run_id)?;
         let limits = snapshot::parse_limits(&(&request).into())?;
         let reading = self.snapshots.start().await?;
+        let log_id = self.store.log_id().to_owned();
         let read = move |tx: &mut dyn Tx| {
             let _reading = &reading;
-            snapshot::read_whole(tx, &run_id, &limits)
+            snapshot::read_whole(tx, &run_id, &log_id, &limits)
         };
         let snapshot = self.store.read(read).await?;
         Ok(Response::new(v1::GetRunSnapshotResponse { snapshot: Some(snapshot) }))

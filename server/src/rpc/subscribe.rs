@@ -24,6 +24,8 @@ const BOOKMARK_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_mi
 
 /// A parsed SubscribeEvents call.
 pub struct Subscription {
+    /// The log_id of the cursor's log. If the caller has named no log, the value is None.
+    log_id: Option<String>,
     /// The id of the run whose snapshot is sent first, and the limits of the snapshot. If no snapshot is sent, the
     /// value is None.
     snapshot: Option<(String, SnapshotLimits)>,
@@ -50,7 +52,8 @@ impl Subscription {
         };
         let filter = field::event_filter(&request.kinds, &request.sources, request.task_id.as_deref())?;
         let bookmark_interval = parse_interval(request)?;
-        Ok(Self { snapshot, watch: WatchRequest { run_id, filter, start, bookmark_interval } })
+        let log_id = field::optional_id("log_id", request.log_id.as_deref())?;
+        Ok(Self { log_id, snapshot, watch: WatchRequest { run_id, filter, start, bookmark_interval } })
     }
 }
 
@@ -65,13 +68,14 @@ fn parse_interval(request: &v1::SubscribeEventsRequest) -> Result<Duration> {
 }
 
 impl Hub {
-    /// Starts a subscription and returns the stream of messages. Fails before the first message if the run does not
-    /// exist or the position is invalid.
+    /// Starts a subscription and returns the stream of messages. Fails before the first message if the cursor belongs to
+    /// another log, the run does not exist, or the position is invalid.
     pub async fn subscribe(
         &self,
         subscription: Subscription,
     ) -> Result<impl Stream<Item = Result<EncodedResponse, Status>> + use<>> {
-        let Subscription { snapshot, mut watch } = subscription;
+        let Subscription { log_id, snapshot, mut watch } = subscription;
+        self.check_log(log_id.as_deref())?;
         let mut parts = SpooledParts::default();
         if let Some((run_id, requested)) = snapshot {
             let (snapshot, position) = self.take_snapshot(run_id, requested).await?;
@@ -87,7 +91,8 @@ impl Hub {
         });
         let messages = stream::unfold(watcher, |mut watcher| async {
             let next = watcher.next().await?;
-            Some((next.map(to_proto).map_err(Status::from), watcher))
+            let next = next.map(|message| to_proto(message, watcher.log_id()));
+            Some((next.map_err(Status::from), watcher))
         });
         Ok(parts.chain(messages))
     }
@@ -97,12 +102,24 @@ impl Hub {
     async fn take_snapshot(&self, run_id: String, requested: SnapshotLimits) -> Result<(SpooledParts, i64)> {
         let reading = self.snapshots.start().await?;
         let spool = Arc::clone(&self.spool);
+        let log_id = self.store.log_id().to_owned();
         let read = move |tx: &mut dyn Tx| {
             let _reading = &reading;
             let deadline = Instant::now() + limits::SNAPSHOT_TIME;
-            snapshot::spool_parts(tx, &run_id, &requested, &spool, deadline)
+            snapshot::spool_parts(tx, &run_id, &log_id, &requested, &spool, deadline)
         };
         self.store.read(read).await
+    }
+
+    /// Fails if the caller has named another log than the server's log. A cursor would skip or repeat events in another
+    /// log.
+    pub fn check_log(&self, log_id: Option<&str>) -> Result<()> {
+        match log_id {
+            Some(log_id) if log_id != self.store.log_id() => {
+                Err(Error::LogChanged { log_id: log_id.to_owned(), actual: self.store.log_id().to_owned() })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -120,10 +137,12 @@ impl WatcherEvent for EncodedEvent {
     }
 }
 
-fn to_proto(message: Message<EncodedEvent>) -> EncodedResponse {
+fn to_proto(message: Message<EncodedEvent>, log_id: &str) -> EncodedResponse {
     match message {
         Message::Event(event) => event,
-        Message::CaughtUp(position) => encode(ProtoMessage::CaughtUp(v1::CaughtUp { position })),
+        Message::CaughtUp(position) => {
+            encode(ProtoMessage::CaughtUp(v1::CaughtUp { position, log_id: log_id.to_owned() }))
+        }
         Message::Bookmark(position) => encode(ProtoMessage::Bookmark(v1::Bookmark { position })),
         Message::End(reason, position) => {
             encode(ProtoMessage::End(v1::End { reason: to_proto_reason(reason).into(), position }))

@@ -154,6 +154,11 @@ impl<T: WatcherEvent> Watcher<T> {
         })
     }
 
+    /// Returns the log_id of the log in which the positions of the messages are valid.
+    pub fn log_id(&self) -> &str {
+        self.store.log_id()
+    }
+
     /// Returns the next message or the error that ends the stream, or None after the end of the stream.
     pub async fn next(&mut self) -> Option<Result<Message<T>>> {
         loop {

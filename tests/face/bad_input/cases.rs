@@ -260,6 +260,10 @@ fn events(world: &World) -> Vec<Case> {
     case!(cases, client, list_events, "a negative position", request, field("after_position"));
     let request = ListEventsRequest { before_position: Some(-1), ..list() };
     case!(cases, client, list_events, "a negative position", request, field("before_position"));
+    let request = ListEventsRequest { log_id: Some("another".into()), ..list() };
+    case!(cases, client, list_events, "a cursor of another log", request, refused(Reason::LogChanged));
+    let request = ListEventsRequest { log_id: Some(String::new()), ..list() };
+    case!(cases, client, list_events, "an empty log_id", request, field("log_id"));
     let request = ListEventsRequest { after_position: Some(1 << 40), ..list() };
     case!(cases, client, list_events, "a position never assigned", request, refused(Reason::PositionInFuture));
     let wait = Some(prost_types::Duration { seconds: -1, nanos: 0 });

@@ -21,6 +21,8 @@ fn subscriptions(world: &World) -> Vec<Case> {
         (SubscribeEventsRequest { start: 9, ..subscribe() }, field("start")),
         (SubscribeEventsRequest { after_position: Some(-1), ..subscribe() }, field("after_position")),
         (SubscribeEventsRequest { after_position: Some(i64::MAX), ..subscribe() }, refused(Reason::PositionInFuture)),
+        (SubscribeEventsRequest { log_id: Some("another".into()), ..subscribe() }, refused(Reason::LogChanged)),
+        (SubscribeEventsRequest { log_id: Some(String::new()), ..subscribe() }, field("log_id")),
         (SubscribeEventsRequest { start: SubscribeStart::FromSnapshot.into(), ..unset() }, field("run_id")),
         (SubscribeEventsRequest { task_id: Some(NOTHING.into()), ..subscribe() }, refused(Reason::TaskNotFound)),
         (SubscribeEventsRequest { task_id: Some(world.run.clone()), ..unset() }, refused(Reason::TaskNotFound)),

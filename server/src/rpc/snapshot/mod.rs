@@ -24,6 +24,8 @@ use crate::store::Tx;
 const PART_BYTES: usize = 32 * 1024;
 /// Maximum size of the tag and the length before an entry of a snapshot, or before a snapshot in a response, in bytes.
 const OVERHEAD: usize = 8;
+/// Maximum size of the encoded position and log_id of a snapshot, in bytes. A log_id is a UUID.
+const CURSOR_BYTES: usize = 64;
 
 /// The fields of a request that limit a snapshot.
 pub struct RequestedLimits {
@@ -71,8 +73,9 @@ fn parse_limit(field: &str, value: i32) -> Result<Option<usize>> {
 
 /// Reads the snapshot of a run and returns the snapshot as one message. Runs on a reader's thread, because the
 /// conversion of a large snapshot is slow. Fails as soon as the response would be larger than `limits::SNAPSHOT_BYTES`.
-pub fn read_whole(tx: &mut dyn Tx, run_id: &str, requested: &SnapshotLimits) -> Result<v1::RunSnapshot> {
-    let mut whole = Part::default();
+/// `log_id` is the log_id of the store.
+pub fn read_whole(tx: &mut dyn Tx, run_id: &str, log_id: &str, requested: &SnapshotLimits) -> Result<v1::RunSnapshot> {
+    let mut whole = Part { bytes: CURSOR_BYTES, ..Part::default() };
     let position = snapshot::read(tx, run_id, requested, &mut |entry| {
         whole.add(entry);
         if whole.bytes > limits::SNAPSHOT_BYTES {
@@ -80,15 +83,17 @@ pub fn read_whole(tx: &mut dyn Tx, run_id: &str, requested: &SnapshotLimits) -> 
         }
         Ok(())
     })?;
-    Ok(v1::RunSnapshot { position, ..whole.snapshot })
+    Ok(v1::RunSnapshot { position, log_id: log_id.to_owned(), ..whole.snapshot })
 }
 
 /// Reads the snapshot of a run, and returns its encoded parts and its position. Runs on a reader's thread. The first
-/// part contains the run, and the last part contains the position. Fails with `Error::Overloaded` if the spool is full,
-/// and with `Error::SnapshotTooSlow` if the read does not end before `deadline`.
+/// part contains the run, and the last part contains the position and `log_id`, the log_id of the store. Fails with
+/// `Error::Overloaded` if the spool is full, and with `Error::SnapshotTooSlow` if the read does not end before
+/// `deadline`.
 pub fn spool_parts(
     tx: &mut dyn Tx,
     run_id: &str,
+    log_id: &str,
     requested: &SnapshotLimits,
     spool: &Arc<Spool>,
     deadline: Instant,
@@ -105,7 +110,7 @@ pub fn spool_parts(
         part.add(entry);
         Ok(())
     })?;
-    parts.write(&encode(v1::RunSnapshot { position, ..part.snapshot }))?;
+    parts.write(&encode(v1::RunSnapshot { position, log_id: log_id.to_owned(), ..part.snapshot }))?;
     Ok((parts.finish()?, position))
 }
 
@@ -182,7 +187,7 @@ mod tests {
             let read = move |tx: &mut dyn Tx| {
                 let requested = v1::SubscribeEventsRequest::default();
                 let requested = parse_limits(&RequestedLimits::from(&requested))?;
-                spool_parts(tx, "run", &requested, &spool, deadline).map(|(_, position)| position)
+                spool_parts(tx, "run", "log", &requested, &spool, deadline).map(|(_, position)| position)
             };
             let expected = if is_in_time { Ok(1) } else { Err(Error::SnapshotTooSlow { run_id: "run".to_owned() }) };
             assert_eq!(store.read(read).await, expected);

@@ -28,7 +28,7 @@ from runhub.v1 import options_pb2 as runhub_dot_v1_dot_options__pb2
 from runhub.v1 import snapshot_pb2 as runhub_dot_v1_dot_snapshot__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drunhub/v1/event_service.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x15runhub/v1/event.proto\x1a\x17runhub/v1/options.proto\x1a\x18runhub/v1/snapshot.proto\"`\n\x13\x41ppendEventsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12%\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x15.runhub.v1.EventDraft\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"R\n\x14\x41ppendEventsResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12\x15\n\rlast_position\x18\x03 \x01(\x03\"\xff\x01\n\x11ListEventsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x1b\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x1c\n\x0f\x62\x65\x66ore_position\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\'\n\x04wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05kinds\x18\x06 \x03(\t\x12\x0f\n\x07sources\x18\x07 \x03(\t\x12\x14\n\x07task_id\x18\x08 \x01(\tH\x02\x88\x01\x01\x42\x11\n\x0f_after_positionB\x12\n\x10_before_positionB\n\n\x08_task_id\"M\n\x12ListEventsResponse\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.runhub.v1.Event\x12\x15\n\rnext_position\x18\x02 \x01(\x03\"\xea\x02\n\x16SubscribeEventsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x1b\n\x0e\x61\x66ter_position\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12(\n\x05start\x18\x03 \x01(\x0e\x32\x19.runhub.v1.SubscribeStart\x12\r\n\x05kinds\x18\x04 \x03(\t\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12\x14\n\x07task_id\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x34\n\x11\x62ookmark_interval\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x65vent_limit\x18\x08 \x01(\x05\x12\x15\n\rattempt_limit\x18\t \x01(\x05\x12\x12\n\ntask_limit\x18\n \x01(\x05\x12\x16\n\x0e\x61pproval_limit\x18\x0b \x01(\x05\x12\x16\n\x0e\x61rtifact_limit\x18\x0c \x01(\x05\x42\x11\n\x0f_after_positionB\n\n\x08_task_id\"\xe5\x01\n\x17SubscribeEventsResponse\x12*\n\x08snapshot\x18\x01 \x01(\x0b\x32\x16.runhub.v1.RunSnapshotH\x00\x12!\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x10.runhub.v1.EventH\x00\x12(\n\tcaught_up\x18\x03 \x01(\x0b\x32\x13.runhub.v1.CaughtUpH\x00\x12\'\n\x08\x62ookmark\x18\x04 \x01(\x0b\x32\x13.runhub.v1.BookmarkH\x00\x12\x1d\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x0e.runhub.v1.EndH\x00\x42\t\n\x07message\"\x1c\n\x08\x43\x61ughtUp\x12\x10\n\x08position\x18\x01 \x01(\x03\"\x1c\n\x08\x42ookmark\x12\x10\n\x08position\x18\x01 \x01(\x03\"=\n\x03\x45nd\x12$\n\x06reason\x18\x01 \x01(\x0e\x32\x14.runhub.v1.EndReason\x12\x10\n\x08position\x18\x02 \x01(\x03*\x96\x01\n\x0eSubscribeStart\x12\x1f\n\x1bSUBSCRIBE_START_UNSPECIFIED\x10\x00\x12\"\n\x1eSUBSCRIBE_START_FROM_BEGINNING\x10\x01\x12\x1c\n\x18SUBSCRIBE_START_FROM_NOW\x10\x02\x12!\n\x1dSUBSCRIBE_START_FROM_SNAPSHOT\x10\x03*v\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45ND_REASON_RUN_ENDED\x10\x01\x12\x1a\n\x16\x45ND_REASON_RUN_DELETED\x10\x02\x12\x17\n\x13\x45ND_REASON_DRAINING\x10\x03\x32\xa0\x02\n\x0c\x45ventService\x12Y\n\x0c\x41ppendEvents\x12\x1e.runhub.v1.AppendEventsRequest\x1a\x1f.runhub.v1.AppendEventsResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x03\x12Q\n\nListEvents\x12\x1c.runhub.v1.ListEventsRequest\x1a\x1d.runhub.v1.ListEventsResponse\"\x06\xca\xf3\x18\x02\x10\x02\x12\x62\n\x0fSubscribeEvents\x12!.runhub.v1.SubscribeEventsRequest\x1a\".runhub.v1.SubscribeEventsResponse\"\x06\xca\xf3\x18\x02\x10\x02\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drunhub/v1/event_service.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x15runhub/v1/event.proto\x1a\x17runhub/v1/options.proto\x1a\x18runhub/v1/snapshot.proto\"`\n\x13\x41ppendEventsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12%\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x15.runhub.v1.EventDraft\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"b\n\x14\x41ppendEventsResponse\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\x12\x15\n\rlast_position\x18\x03 \x01(\x03\x12\x0e\n\x06log_id\x18\x04 \x01(\t\"\x9f\x02\n\x11ListEventsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x1b\n\x0e\x61\x66ter_position\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x1c\n\x0f\x62\x65\x66ore_position\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\'\n\x04wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05kinds\x18\x06 \x03(\t\x12\x0f\n\x07sources\x18\x07 \x03(\t\x12\x14\n\x07task_id\x18\x08 \x01(\tH\x02\x88\x01\x01\x12\x13\n\x06log_id\x18\t \x01(\tH\x03\x88\x01\x01\x42\x11\n\x0f_after_positionB\x12\n\x10_before_positionB\n\n\x08_task_idB\t\n\x07_log_id\"]\n\x12ListEventsResponse\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.runhub.v1.Event\x12\x15\n\rnext_position\x18\x02 \x01(\x03\x12\x0e\n\x06log_id\x18\x03 \x01(\t\"\x8a\x03\n\x16SubscribeEventsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x1b\n\x0e\x61\x66ter_position\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12(\n\x05start\x18\x03 \x01(\x0e\x32\x19.runhub.v1.SubscribeStart\x12\r\n\x05kinds\x18\x04 \x03(\t\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12\x14\n\x07task_id\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x34\n\x11\x62ookmark_interval\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x65vent_limit\x18\x08 \x01(\x05\x12\x15\n\rattempt_limit\x18\t \x01(\x05\x12\x12\n\ntask_limit\x18\n \x01(\x05\x12\x16\n\x0e\x61pproval_limit\x18\x0b \x01(\x05\x12\x16\n\x0e\x61rtifact_limit\x18\x0c \x01(\x05\x12\x13\n\x06log_id\x18\r \x01(\tH\x02\x88\x01\x01\x42\x11\n\x0f_after_positionB\n\n\x08_task_idB\t\n\x07_log_id\"\xe5\x01\n\x17SubscribeEventsResponse\x12*\n\x08snapshot\x18\x01 \x01(\x0b\x32\x16.runhub.v1.RunSnapshotH\x00\x12!\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x10.runhub.v1.EventH\x00\x12(\n\tcaught_up\x18\x03 \x01(\x0b\x32\x13.runhub.v1.CaughtUpH\x00\x12\'\n\x08\x62ookmark\x18\x04 \x01(\x0b\x32\x13.runhub.v1.BookmarkH\x00\x12\x1d\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x0e.runhub.v1.EndH\x00\x42\t\n\x07message\",\n\x08\x43\x61ughtUp\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x0e\n\x06log_id\x18\x02 \x01(\t\"\x1c\n\x08\x42ookmark\x12\x10\n\x08position\x18\x01 \x01(\x03\"=\n\x03\x45nd\x12$\n\x06reason\x18\x01 \x01(\x0e\x32\x14.runhub.v1.EndReason\x12\x10\n\x08position\x18\x02 \x01(\x03*\x96\x01\n\x0eSubscribeStart\x12\x1f\n\x1bSUBSCRIBE_START_UNSPECIFIED\x10\x00\x12\"\n\x1eSUBSCRIBE_START_FROM_BEGINNING\x10\x01\x12\x1c\n\x18SUBSCRIBE_START_FROM_NOW\x10\x02\x12!\n\x1dSUBSCRIBE_START_FROM_SNAPSHOT\x10\x03*v\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45ND_REASON_RUN_ENDED\x10\x01\x12\x1a\n\x16\x45ND_REASON_RUN_DELETED\x10\x02\x12\x17\n\x13\x45ND_REASON_DRAINING\x10\x03\x32\xa0\x02\n\x0c\x45ventService\x12Y\n\x0c\x41ppendEvents\x12\x1e.runhub.v1.AppendEventsRequest\x1a\x1f.runhub.v1.AppendEventsResponse\"\x08\xca\xf3\x18\x04\x08\x01\x10\x03\x12Q\n\nListEvents\x12\x1c.runhub.v1.ListEventsRequest\x1a\x1d.runhub.v1.ListEventsResponse\"\x06\xca\xf3\x18\x02\x10\x02\x12\x62\n\x0fSubscribeEvents\x12!.runhub.v1.SubscribeEventsRequest\x1a\".runhub.v1.SubscribeEventsResponse\"\x06\xca\xf3\x18\x02\x10\x02\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,28 +41,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._serialized_options = b'\312\363\030\002\020\002'
   _globals['_EVENTSERVICE'].methods_by_name['SubscribeEvents']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['SubscribeEvents']._serialized_options = b'\312\363\030\002\020\002'
-  _globals['_SUBSCRIBESTART']._serialized_start=1390
-  _globals['_SUBSCRIBESTART']._serialized_end=1540
-  _globals['_ENDREASON']._serialized_start=1542
-  _globals['_ENDREASON']._serialized_end=1660
+  _globals['_SUBSCRIBESTART']._serialized_start=1502
+  _globals['_SUBSCRIBESTART']._serialized_end=1652
+  _globals['_ENDREASON']._serialized_start=1654
+  _globals['_ENDREASON']._serialized_end=1772
   _globals['_APPENDEVENTSREQUEST']._serialized_start=150
   _globals['_APPENDEVENTSREQUEST']._serialized_end=246
   _globals['_APPENDEVENTSRESPONSE']._serialized_start=248
-  _globals['_APPENDEVENTSRESPONSE']._serialized_end=330
-  _globals['_LISTEVENTSREQUEST']._serialized_start=333
-  _globals['_LISTEVENTSREQUEST']._serialized_end=588
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=590
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=667
-  _globals['_SUBSCRIBEEVENTSREQUEST']._serialized_start=670
-  _globals['_SUBSCRIBEEVENTSREQUEST']._serialized_end=1032
-  _globals['_SUBSCRIBEEVENTSRESPONSE']._serialized_start=1035
-  _globals['_SUBSCRIBEEVENTSRESPONSE']._serialized_end=1264
-  _globals['_CAUGHTUP']._serialized_start=1266
-  _globals['_CAUGHTUP']._serialized_end=1294
-  _globals['_BOOKMARK']._serialized_start=1296
-  _globals['_BOOKMARK']._serialized_end=1324
-  _globals['_END']._serialized_start=1326
-  _globals['_END']._serialized_end=1387
-  _globals['_EVENTSERVICE']._serialized_start=1663
-  _globals['_EVENTSERVICE']._serialized_end=1951
+  _globals['_APPENDEVENTSRESPONSE']._serialized_end=346
+  _globals['_LISTEVENTSREQUEST']._serialized_start=349
+  _globals['_LISTEVENTSREQUEST']._serialized_end=636
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=638
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=731
+  _globals['_SUBSCRIBEEVENTSREQUEST']._serialized_start=734
+  _globals['_SUBSCRIBEEVENTSREQUEST']._serialized_end=1128
+  _globals['_SUBSCRIBEEVENTSRESPONSE']._serialized_start=1131
+  _globals['_SUBSCRIBEEVENTSRESPONSE']._serialized_end=1360
+  _globals['_CAUGHTUP']._serialized_start=1362
+  _globals['_CAUGHTUP']._serialized_end=1406
+  _globals['_BOOKMARK']._serialized_start=1408
+  _globals['_BOOKMARK']._serialized_end=1436
+  _globals['_END']._serialized_start=1438
+  _globals['_END']._serialized_end=1499
+  _globals['_EVENTSERVICE']._serialized_start=1775
+  _globals['_EVENTSERVICE']._serialized_end=2063
 # @@protoc_insertion_point(module_scope)

@@ -46,17 +46,19 @@ class AppendEventsRequest(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., events: _Optional[_Iterable[_Union[_event_pb2.EventDraft, _Mapping]]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class AppendEventsResponse(_message.Message):
-    __slots__ = ("first_seq", "last_seq", "last_position")
+    __slots__ = ("first_seq", "last_seq", "last_position", "log_id")
     FIRST_SEQ_FIELD_NUMBER: _ClassVar[int]
     LAST_SEQ_FIELD_NUMBER: _ClassVar[int]
     LAST_POSITION_FIELD_NUMBER: _ClassVar[int]
+    LOG_ID_FIELD_NUMBER: _ClassVar[int]
     first_seq: int
     last_seq: int
     last_position: int
-    def __init__(self, first_seq: _Optional[int] = ..., last_seq: _Optional[int] = ..., last_position: _Optional[int] = ...) -> None: ...
+    log_id: str
+    def __init__(self, first_seq: _Optional[int] = ..., last_seq: _Optional[int] = ..., last_position: _Optional[int] = ..., log_id: _Optional[str] = ...) -> None: ...
 
 class ListEventsRequest(_message.Message):
-    __slots__ = ("run_id", "limit", "after_position", "before_position", "wait", "kinds", "sources", "task_id")
+    __slots__ = ("run_id", "limit", "after_position", "before_position", "wait", "kinds", "sources", "task_id", "log_id")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     AFTER_POSITION_FIELD_NUMBER: _ClassVar[int]
@@ -65,6 +67,7 @@ class ListEventsRequest(_message.Message):
     KINDS_FIELD_NUMBER: _ClassVar[int]
     SOURCES_FIELD_NUMBER: _ClassVar[int]
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    LOG_ID_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     limit: int
     after_position: int
@@ -73,18 +76,21 @@ class ListEventsRequest(_message.Message):
     kinds: _containers.RepeatedScalarFieldContainer[str]
     sources: _containers.RepeatedScalarFieldContainer[str]
     task_id: str
-    def __init__(self, run_id: _Optional[str] = ..., limit: _Optional[int] = ..., after_position: _Optional[int] = ..., before_position: _Optional[int] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., kinds: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., task_id: _Optional[str] = ...) -> None: ...
+    log_id: str
+    def __init__(self, run_id: _Optional[str] = ..., limit: _Optional[int] = ..., after_position: _Optional[int] = ..., before_position: _Optional[int] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., kinds: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., task_id: _Optional[str] = ..., log_id: _Optional[str] = ...) -> None: ...
 
 class ListEventsResponse(_message.Message):
-    __slots__ = ("events", "next_position")
+    __slots__ = ("events", "next_position", "log_id")
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     NEXT_POSITION_FIELD_NUMBER: _ClassVar[int]
+    LOG_ID_FIELD_NUMBER: _ClassVar[int]
     events: _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]
     next_position: int
-    def __init__(self, events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ..., next_position: _Optional[int] = ...) -> None: ...
+    log_id: str
+    def __init__(self, events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ..., next_position: _Optional[int] = ..., log_id: _Optional[str] = ...) -> None: ...
 
 class SubscribeEventsRequest(_message.Message):
-    __slots__ = ("run_id", "after_position", "start", "kinds", "sources", "task_id", "bookmark_interval", "event_limit", "attempt_limit", "task_limit", "approval_limit", "artifact_limit")
+    __slots__ = ("run_id", "after_position", "start", "kinds", "sources", "task_id", "bookmark_interval", "event_limit", "attempt_limit", "task_limit", "approval_limit", "artifact_limit", "log_id")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     AFTER_POSITION_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
@@ -97,6 +103,7 @@ class SubscribeEventsRequest(_message.Message):
     TASK_LIMIT_FIELD_NUMBER: _ClassVar[int]
     APPROVAL_LIMIT_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    LOG_ID_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     after_position: int
     start: SubscribeStart
@@ -109,7 +116,8 @@ class SubscribeEventsRequest(_message.Message):
     task_limit: int
     approval_limit: int
     artifact_limit: int
-    def __init__(self, run_id: _Optional[str] = ..., after_position: _Optional[int] = ..., start: _Optional[_Union[SubscribeStart, str]] = ..., kinds: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., task_id: _Optional[str] = ..., bookmark_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., event_limit: _Optional[int] = ..., attempt_limit: _Optional[int] = ..., task_limit: _Optional[int] = ..., approval_limit: _Optional[int] = ..., artifact_limit: _Optional[int] = ...) -> None: ...
+    log_id: str
+    def __init__(self, run_id: _Optional[str] = ..., after_position: _Optional[int] = ..., start: _Optional[_Union[SubscribeStart, str]] = ..., kinds: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., task_id: _Optional[str] = ..., bookmark_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., event_limit: _Optional[int] = ..., attempt_limit: _Optional[int] = ..., task_limit: _Optional[int] = ..., approval_limit: _Optional[int] = ..., artifact_limit: _Optional[int] = ..., log_id: _Optional[str] = ...) -> None: ...
 
 class SubscribeEventsResponse(_message.Message):
     __slots__ = ("snapshot", "event", "caught_up", "bookmark", "end")
@@ -126,10 +134,12 @@ class SubscribeEventsResponse(_message.Message):
     def __init__(self, snapshot: _Optional[_Union[_snapshot_pb2.RunSnapshot, _Mapping]] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ..., caught_up: _Optional[_Union[CaughtUp, _Mapping]] = ..., bookmark: _Optional[_Union[Bookmark, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ...) -> None: ...
 
 class CaughtUp(_message.Message):
-    __slots__ = ("position",)
+    __slots__ = ("position", "log_id")
     POSITION_FIELD_NUMBER: _ClassVar[int]
+    LOG_ID_FIELD_NUMBER: _ClassVar[int]
     position: int
-    def __init__(self, position: _Optional[int] = ...) -> None: ...
+    log_id: str
+    def __init__(self, position: _Optional[int] = ..., log_id: _Optional[str] = ...) -> None: ...
 
 class Bookmark(_message.Message):
     __slots__ = ("position",)

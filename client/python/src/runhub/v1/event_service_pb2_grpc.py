@@ -32,7 +32,13 @@ class EventServiceStub(object):
     A cursor is the position of the last event that a reader or watcher has received. The server continues with the first
     event after the cursor. A cursor is valid for the scope (one run, or all runs) of the call that returned the cursor.
     A cursor for all runs is also valid for each single run. The `last_position` of AppendEvents is a cursor for the run
-    of the request. Every cursor is valid only for one `log_id` (see ServerService.GetServerInfo).
+    of the request.
+
+    Every cursor is valid only in one log. Each response that contains a cursor also contains the `log_id` of the cursor's
+    log, except the messages of a stream: they have the `log_id` of the stream's `caught_up`. After the database was
+    restored from a backup, the server's log has another `log_id`. Store the `log_id` with the cursor, and pass both in
+    the next request. If the server then has another log, the server refuses the cursor with LOG_CHANGED instead of
+    skipping events.
 
     By default, the server stores events forever. If `runhub serve` runs with `--keep-events-for`, retention removes each
     event that is older than the configured duration. If retention has removed an event of the scope after a cursor, the
@@ -75,7 +81,13 @@ class EventServiceServicer(object):
     A cursor is the position of the last event that a reader or watcher has received. The server continues with the first
     event after the cursor. A cursor is valid for the scope (one run, or all runs) of the call that returned the cursor.
     A cursor for all runs is also valid for each single run. The `last_position` of AppendEvents is a cursor for the run
-    of the request. Every cursor is valid only for one `log_id` (see ServerService.GetServerInfo).
+    of the request.
+
+    Every cursor is valid only in one log. Each response that contains a cursor also contains the `log_id` of the cursor's
+    log, except the messages of a stream: they have the `log_id` of the stream's `caught_up`. After the database was
+    restored from a backup, the server's log has another `log_id`. Store the `log_id` with the cursor, and pass both in
+    the next request. If the server then has another log, the server refuses the cursor with LOG_CHANGED instead of
+    skipping events.
 
     By default, the server stores events forever. If `runhub serve` runs with `--keep-events-for`, retention removes each
     event that is older than the configured duration. If retention has removed an event of the scope after a cursor, the
@@ -206,7 +218,13 @@ class EventService(object):
     A cursor is the position of the last event that a reader or watcher has received. The server continues with the first
     event after the cursor. A cursor is valid for the scope (one run, or all runs) of the call that returned the cursor.
     A cursor for all runs is also valid for each single run. The `last_position` of AppendEvents is a cursor for the run
-    of the request. Every cursor is valid only for one `log_id` (see ServerService.GetServerInfo).
+    of the request.
+
+    Every cursor is valid only in one log. Each response that contains a cursor also contains the `log_id` of the cursor's
+    log, except the messages of a stream: they have the `log_id` of the stream's `caught_up`. After the database was
+    restored from a backup, the server's log has another `log_id`. Store the `log_id` with the cursor, and pass both in
+    the next request. If the server then has another log, the server refuses the cursor with LOG_CHANGED instead of
+    skipping events.
 
     By default, the server stores events forever. If `runhub serve` runs with `--keep-events-for`, retention removes each
     event that is older than the configured duration. If retention has removed an event of the scope after a cursor, the

@@ -30,7 +30,7 @@ from runhub.v1 import run_pb2 as runhub_dot_v1_dot_run__pb2
 from runhub.v1 import task_pb2 as runhub_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18runhub/v1/snapshot.proto\x12\trunhub.v1\x1a\x15runhub/v1/agent.proto\x1a\x18runhub/v1/approval.proto\x1a\x18runhub/v1/artifact.proto\x1a\x15runhub/v1/event.proto\x1a\x13runhub/v1/run.proto\x1a\x14runhub/v1/task.proto\"\xb3\x03\n\x0bRunSnapshot\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.runhub.v1.Run\x12%\n\x06\x61gents\x18\x02 \x03(\x0b\x32\x15.runhub.v1.AgentState\x12&\n\rpending_tasks\x18\x03 \x03(\x0b\x32\x0f.runhub.v1.Task\x12*\n\x11in_progress_tasks\x18\x04 \x03(\x0b\x32\x0f.runhub.v1.Task\x12(\n\x0f\x63ompleted_tasks\x18\x05 \x03(\x0b\x32\x0f.runhub.v1.Task\x12&\n\rblocked_tasks\x18\x06 \x03(\x0b\x32\x0f.runhub.v1.Task\x12/\n\x0frecent_attempts\x18\x07 \x03(\x0b\x32\x16.runhub.v1.TaskAttempt\x12\'\n\rrecent_events\x18\x08 \x03(\x0b\x32\x10.runhub.v1.Event\x12&\n\tapprovals\x18\t \x03(\x0b\x32\x13.runhub.v1.Approval\x12&\n\tartifacts\x18\n \x03(\x0b\x32\x13.runhub.v1.Artifact\x12\x10\n\x08position\x18\x0b \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18runhub/v1/snapshot.proto\x12\trunhub.v1\x1a\x15runhub/v1/agent.proto\x1a\x18runhub/v1/approval.proto\x1a\x18runhub/v1/artifact.proto\x1a\x15runhub/v1/event.proto\x1a\x13runhub/v1/run.proto\x1a\x14runhub/v1/task.proto\"\xc3\x03\n\x0bRunSnapshot\x12\x1b\n\x03run\x18\x01 \x01(\x0b\x32\x0e.runhub.v1.Run\x12%\n\x06\x61gents\x18\x02 \x03(\x0b\x32\x15.runhub.v1.AgentState\x12&\n\rpending_tasks\x18\x03 \x03(\x0b\x32\x0f.runhub.v1.Task\x12*\n\x11in_progress_tasks\x18\x04 \x03(\x0b\x32\x0f.runhub.v1.Task\x12(\n\x0f\x63ompleted_tasks\x18\x05 \x03(\x0b\x32\x0f.runhub.v1.Task\x12&\n\rblocked_tasks\x18\x06 \x03(\x0b\x32\x0f.runhub.v1.Task\x12/\n\x0frecent_attempts\x18\x07 \x03(\x0b\x32\x16.runhub.v1.TaskAttempt\x12\'\n\rrecent_events\x18\x08 \x03(\x0b\x32\x10.runhub.v1.Event\x12&\n\tapprovals\x18\t \x03(\x0b\x32\x13.runhub.v1.Approval\x12&\n\tartifacts\x18\n \x03(\x0b\x32\x13.runhub.v1.Artifact\x12\x10\n\x08position\x18\x0b \x01(\x03\x12\x0e\n\x06log_id\x18\x0c \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,5 +38,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runhub.v1.snapshot_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RUNSNAPSHOT']._serialized_start=181
-  _globals['_RUNSNAPSHOT']._serialized_end=616
+  _globals['_RUNSNAPSHOT']._serialized_end=632
 # @@protoc_insertion_point(module_scope)

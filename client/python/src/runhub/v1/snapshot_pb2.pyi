@@ -13,7 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RunSnapshot(_message.Message):
-    __slots__ = ("run", "agents", "pending_tasks", "in_progress_tasks", "completed_tasks", "blocked_tasks", "recent_attempts", "recent_events", "approvals", "artifacts", "position")
+    __slots__ = ("run", "agents", "pending_tasks", "in_progress_tasks", "completed_tasks", "blocked_tasks", "recent_attempts", "recent_events", "approvals", "artifacts", "position", "log_id")
     RUN_FIELD_NUMBER: _ClassVar[int]
     AGENTS_FIELD_NUMBER: _ClassVar[int]
     PENDING_TASKS_FIELD_NUMBER: _ClassVar[int]
@@ -25,6 +25,7 @@ class RunSnapshot(_message.Message):
     APPROVALS_FIELD_NUMBER: _ClassVar[int]
     ARTIFACTS_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
+    LOG_ID_FIELD_NUMBER: _ClassVar[int]
     run: _run_pb2.Run
     agents: _containers.RepeatedCompositeFieldContainer[_agent_pb2.AgentState]
     pending_tasks: _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]
@@ -36,4 +37,5 @@ class RunSnapshot(_message.Message):
     approvals: _containers.RepeatedCompositeFieldContainer[_approval_pb2.Approval]
     artifacts: _containers.RepeatedCompositeFieldContainer[_artifact_pb2.Artifact]
     position: int
-    def __init__(self, run: _Optional[_Union[_run_pb2.Run, _Mapping]] = ..., agents: _Optional[_Iterable[_Union[_agent_pb2.AgentState, _Mapping]]] = ..., pending_tasks: _Optional[_Iterable[_Union[_task_pb2.Task, _Mapping]]] = ..., in_progress_tasks: _Optional[_Iterable[_Union[_task_pb2.Task, _Mapping]]] = ..., completed_tasks: _Optional[_Iterable[_Union[_task_pb2.Task, _Mapping]]] = ..., blocked_tasks: _Optional[_Iterable[_Union[_task_pb2.Task, _Mapping]]] = ..., recent_attempts: _Optional[_Iterable[_Union[_task_pb2.TaskAttempt, _Mapping]]] = ..., recent_events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ..., approvals: _Optional[_Iterable[_Union[_approval_pb2.Approval, _Mapping]]] = ..., artifacts: _Optional[_Iterable[_Union[_artifact_pb2.Artifact, _Mapping]]] = ..., position: _Optional[int] = ...) -> None: ...
+    log_id: str
+    def __init__(self, run: _Optional[_Union[_run_pb2.Run, _Mapping]] = ..., agents: _Optional[_Iterable[_Union[_agent_pb2.AgentState, _Mapping]]] = ..., pending_tasks: _Optional[_Iterable[_Union[_task_pb2.Task, _Mapping]]] = ..., in_progress_tasks: _Optional[_Iterable[_Union[_task_pb2.Task, _Mapping]]] = ..., completed_tasks: _Optional[_Iterable[_Union[_task_pb2.Task, _Mapping]]] = ..., blocked_tasks: _Optional[_Iterable[_Union[_task_pb2.Task, _Mapping]]] = ..., recent_attempts: _Optional[_Iterable[_Union[_task_pb2.TaskAttempt, _Mapping]]] = ..., recent_events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ..., approvals: _Optional[_Iterable[_Union[_approval_pb2.Approval, _Mapping]]] = ..., artifacts: _Optional[_Iterable[_Union[_artifact_pb2.Artifact, _Mapping]]] = ..., position: _Optional[int] = ..., log_id: _Optional[str] = ...) -> None: ...

@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runhub/v1/event_service.proto.
  */
 export const file_runhub_v1_event_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch1ydW5odWIvdjEvZXZlbnRfc2VydmljZS5wcm90bxIJcnVuaHViLnYxImAKE0FwcGVuZEV2ZW50c1JlcXVlc3QSDgoGcnVuX2lkGAEgASgJEiUKBmV2ZW50cxgCIAMoCzIVLnJ1bmh1Yi52MS5FdmVudERyYWZ0EhIKCnJlcXVlc3RfaWQYAyABKAkiUgoUQXBwZW5kRXZlbnRzUmVzcG9uc2USEQoJZmlyc3Rfc2VxGAEgASgDEhAKCGxhc3Rfc2VxGAIgASgDEhUKDWxhc3RfcG9zaXRpb24YAyABKAMi/wEKEUxpc3RFdmVudHNSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRINCgVsaW1pdBgCIAEoBRIbCg5hZnRlcl9wb3NpdGlvbhgDIAEoA0gAiAEBEhwKD2JlZm9yZV9wb3NpdGlvbhgEIAEoA0gBiAEBEicKBHdhaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDQoFa2luZHMYBiADKAkSDwoHc291cmNlcxgHIAMoCRIUCgd0YXNrX2lkGAggASgJSAKIAQFCEQoPX2FmdGVyX3Bvc2l0aW9uQhIKEF9iZWZvcmVfcG9zaXRpb25CCgoIX3Rhc2tfaWQiTQoSTGlzdEV2ZW50c1Jlc3BvbnNlEiAKBmV2ZW50cxgBIAMoCzIQLnJ1bmh1Yi52MS5FdmVudBIVCg1uZXh0X3Bvc2l0aW9uGAIgASgDIuoCChZTdWJzY3JpYmVFdmVudHNSZXF1ZXN0Eg4KBnJ1bl9pZBgBIAEoCRIbCg5hZnRlcl9wb3NpdGlvbhgCIAEoA0gAiAEBEigKBXN0YXJ0GAMgASgOMhkucnVuaHViLnYxLlN1YnNjcmliZVN0YXJ0Eg0KBWtpbmRzGAQgAygJEg8KB3NvdXJjZXMYBSADKAkSFAoHdGFza19pZBgGIAEoCUgBiAEBEjQKEWJvb2ttYXJrX2ludGVydmFsGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhMKC2V2ZW50X2xpbWl0GAggASgFEhUKDWF0dGVtcHRfbGltaXQYCSABKAUSEgoKdGFza19saW1pdBgKIAEoBRIWCg5hcHByb3ZhbF9saW1pdBgLIAEoBRIWCg5hcnRpZmFjdF9saW1pdBgMIAEoBUIRCg9fYWZ0ZXJfcG9zaXRpb25CCgoIX3Rhc2tfaWQi5QEKF1N1YnNjcmliZUV2ZW50c1Jlc3BvbnNlEioKCHNuYXBzaG90GAEgASgLMhYucnVuaHViLnYxLlJ1blNuYXBzaG90SAASIQoFZXZlbnQYAiABKAsyEC5ydW5odWIudjEuRXZlbnRIABIoCgljYXVnaHRfdXAYAyABKAsyEy5ydW5odWIudjEuQ2F1Z2h0VXBIABInCghib29rbWFyaxgEIAEoCzITLnJ1bmh1Yi52MS5Cb29rbWFya0gAEh0KA2VuZBgFIAEoCzIOLnJ1bmh1Yi52MS5FbmRIAEIJCgdtZXNzYWdlIhwKCENhdWdodFVwEhAKCHBvc2l0aW9uGAEgASgDIhwKCEJvb2ttYXJrEhAKCHBvc2l0aW9uGAEgASgDIj0KA0VuZBIkCgZyZWFzb24YASABKA4yFC5ydW5odWIudjEuRW5kUmVhc29uEhAKCHBvc2l0aW9uGAIgASgDKpYBCg5TdWJzY3JpYmVTdGFydBIfChtTVUJTQ1JJQkVfU1RBUlRfVU5TUEVDSUZJRUQQABIiCh5TVUJTQ1JJQkVfU1RBUlRfRlJPTV9CRUdJTk5JTkcQARIcChhTVUJTQ1JJQkVfU1RBUlRfRlJPTV9OT1cQAhIhCh1TVUJTQ1JJQkVfU1RBUlRfRlJPTV9TTkFQU0hPVBADKnYKCUVuZFJlYXNvbhIaChZFTkRfUkVBU09OX1VOU1BFQ0lGSUVEEAASGAoURU5EX1JFQVNPTl9SVU5fRU5ERUQQARIaChZFTkRfUkVBU09OX1JVTl9ERUxFVEVEEAISFwoTRU5EX1JFQVNPTl9EUkFJTklORxADMqACCgxFdmVudFNlcnZpY2USWQoMQXBwZW5kRXZlbnRzEh4ucnVuaHViLnYxLkFwcGVuZEV2ZW50c1JlcXVlc3QaHy5ydW5odWIudjEuQXBwZW5kRXZlbnRzUmVzcG9uc2UiCMrzGAQIARADElEKCkxpc3RFdmVudHMSHC5ydW5odWIudjEuTGlzdEV2ZW50c1JlcXVlc3QaHS5ydW5odWIudjEuTGlzdEV2ZW50c1Jlc3BvbnNlIgbK8xgCEAISYgoPU3Vic2NyaWJlRXZlbnRzEiEucnVuaHViLnYxLlN1YnNjcmliZUV2ZW50c1JlcXVlc3QaIi5ydW5odWIudjEuU3Vic2NyaWJlRXZlbnRzUmVzcG9uc2UiBsrzGAIQAjABQp0BCg1jb20ucnVuaHViLnYxQhFFdmVudFNlcnZpY2VQcm90b1ABWjRnaXRodWIuY29tL3J1bmh1Yi9ydW5odWIvY2xpZW50L2dvL3J1bmh1YnYxO3J1bmh1YnYxogIDUlhYqgIJUnVuaHViLlYxygIJUnVuaHViXFYx4gIVUnVuaHViXFYxXEdQQk1ldGFkYXRh6gIKUnVuaHViOjpWMWIGcHJvdG8z", [file_google_protobuf_duration, file_runhub_v1_event, file_runhub_v1_options, file_runhub_v1_snapshot]);
+  fileDesc("Ch1ydW5odWIvdjEvZXZlbnRfc2VydmljZS5wcm90bxIJcnVuaHViLnYxImAKE0FwcGVuZEV2ZW50c1JlcXVlc3QSDgoGcnVuX2lkGAEgASgJEiUKBmV2ZW50cxgCIAMoCzIVLnJ1bmh1Yi52MS5FdmVudERyYWZ0EhIKCnJlcXVlc3RfaWQYAyABKAkiYgoUQXBwZW5kRXZlbnRzUmVzcG9uc2USEQoJZmlyc3Rfc2VxGAEgASgDEhAKCGxhc3Rfc2VxGAIgASgDEhUKDWxhc3RfcG9zaXRpb24YAyABKAMSDgoGbG9nX2lkGAQgASgJIp8CChFMaXN0RXZlbnRzUmVxdWVzdBIOCgZydW5faWQYASABKAkSDQoFbGltaXQYAiABKAUSGwoOYWZ0ZXJfcG9zaXRpb24YAyABKANIAIgBARIcCg9iZWZvcmVfcG9zaXRpb24YBCABKANIAYgBARInCgR3YWl0GAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg0KBWtpbmRzGAYgAygJEg8KB3NvdXJjZXMYByADKAkSFAoHdGFza19pZBgIIAEoCUgCiAEBEhMKBmxvZ19pZBgJIAEoCUgDiAEBQhEKD19hZnRlcl9wb3NpdGlvbkISChBfYmVmb3JlX3Bvc2l0aW9uQgoKCF90YXNrX2lkQgkKB19sb2dfaWQiXQoSTGlzdEV2ZW50c1Jlc3BvbnNlEiAKBmV2ZW50cxgBIAMoCzIQLnJ1bmh1Yi52MS5FdmVudBIVCg1uZXh0X3Bvc2l0aW9uGAIgASgDEg4KBmxvZ19pZBgDIAEoCSKKAwoWU3Vic2NyaWJlRXZlbnRzUmVxdWVzdBIOCgZydW5faWQYASABKAkSGwoOYWZ0ZXJfcG9zaXRpb24YAiABKANIAIgBARIoCgVzdGFydBgDIAEoDjIZLnJ1bmh1Yi52MS5TdWJzY3JpYmVTdGFydBINCgVraW5kcxgEIAMoCRIPCgdzb3VyY2VzGAUgAygJEhQKB3Rhc2tfaWQYBiABKAlIAYgBARI0ChFib29rbWFya19pbnRlcnZhbBgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhITCgtldmVudF9saW1pdBgIIAEoBRIVCg1hdHRlbXB0X2xpbWl0GAkgASgFEhIKCnRhc2tfbGltaXQYCiABKAUSFgoOYXBwcm92YWxfbGltaXQYCyABKAUSFgoOYXJ0aWZhY3RfbGltaXQYDCABKAUSEwoGbG9nX2lkGA0gASgJSAKIAQFCEQoPX2FmdGVyX3Bvc2l0aW9uQgoKCF90YXNrX2lkQgkKB19sb2dfaWQi5QEKF1N1YnNjcmliZUV2ZW50c1Jlc3BvbnNlEioKCHNuYXBzaG90GAEgASgLMhYucnVuaHViLnYxLlJ1blNuYXBzaG90SAASIQoFZXZlbnQYAiABKAsyEC5ydW5odWIudjEuRXZlbnRIABIoCgljYXVnaHRfdXAYAyABKAsyEy5ydW5odWIudjEuQ2F1Z2h0VXBIABInCghib29rbWFyaxgEIAEoCzITLnJ1bmh1Yi52MS5Cb29rbWFya0gAEh0KA2VuZBgFIAEoCzIOLnJ1bmh1Yi52MS5FbmRIAEIJCgdtZXNzYWdlIiwKCENhdWdodFVwEhAKCHBvc2l0aW9uGAEgASgDEg4KBmxvZ19pZBgCIAEoCSIcCghCb29rbWFyaxIQCghwb3NpdGlvbhgBIAEoAyI9CgNFbmQSJAoGcmVhc29uGAEgASgOMhQucnVuaHViLnYxLkVuZFJlYXNvbhIQCghwb3NpdGlvbhgCIAEoAyqWAQoOU3Vic2NyaWJlU3RhcnQSHwobU1VCU0NSSUJFX1NUQVJUX1VOU1BFQ0lGSUVEEAASIgoeU1VCU0NSSUJFX1NUQVJUX0ZST01fQkVHSU5OSU5HEAESHAoYU1VCU0NSSUJFX1NUQVJUX0ZST01fTk9XEAISIQodU1VCU0NSSUJFX1NUQVJUX0ZST01fU05BUFNIT1QQAyp2CglFbmRSZWFzb24SGgoWRU5EX1JFQVNPTl9VTlNQRUNJRklFRBAAEhgKFEVORF9SRUFTT05fUlVOX0VOREVEEAESGgoWRU5EX1JFQVNPTl9SVU5fREVMRVRFRBACEhcKE0VORF9SRUFTT05fRFJBSU5JTkcQAzKgAgoMRXZlbnRTZXJ2aWNlElkKDEFwcGVuZEV2ZW50cxIeLnJ1bmh1Yi52MS5BcHBlbmRFdmVudHNSZXF1ZXN0Gh8ucnVuaHViLnYxLkFwcGVuZEV2ZW50c1Jlc3BvbnNlIgjK8xgECAEQAxJRCgpMaXN0RXZlbnRzEhwucnVuaHViLnYxLkxpc3RFdmVudHNSZXF1ZXN0Gh0ucnVuaHViLnYxLkxpc3RFdmVudHNSZXNwb25zZSIGyvMYAhACEmIKD1N1YnNjcmliZUV2ZW50cxIhLnJ1bmh1Yi52MS5TdWJzY3JpYmVFdmVudHNSZXF1ZXN0GiIucnVuaHViLnYxLlN1YnNjcmliZUV2ZW50c1Jlc3BvbnNlIgbK8xgCEAIwAUKdAQoNY29tLnJ1bmh1Yi52MUIRRXZlbnRTZXJ2aWNlUHJvdG9QAVo0Z2l0aHViLmNvbS9ydW5odWIvcnVuaHViL2NsaWVudC9nby9ydW5odWJ2MTtydW5odWJ2MaICA1JYWKoCCVJ1bmh1Yi5WMcoCCVJ1bmh1YlxWMeICFVJ1bmh1YlxWMVxHUEJNZXRhZGF0YeoCClJ1bmh1Yjo6VjFiBnByb3RvMw", [file_google_protobuf_duration, file_runhub_v1_event, file_runhub_v1_options, file_runhub_v1_snapshot]);
 
 /**
  * Request message for EventService.AppendEvents.
@@ -83,6 +83,13 @@ export type AppendEventsResponse = Message<"runhub.v1.AppendEventsResponse"> & {
    * @generated from field: int64 last_position = 3;
    */
   lastPosition: bigint;
+
+  /**
+   * The id of the log in which `last_position` is valid.
+   *
+   * @generated from field: string log_id = 4;
+   */
+  logId: string;
 };
 
 /**
@@ -160,6 +167,14 @@ export type ListEventsRequest = Message<"runhub.v1.ListEventsRequest"> & {
    * @generated from field: optional string task_id = 8;
    */
   taskId?: string | undefined;
+
+  /**
+   * The `log_id` of the log in which `after_position` and `before_position` are valid (1 to 128 bytes). If the server's
+   * log has another `log_id`, the call fails with LOG_CHANGED. If `log_id` is unset, the server does not check the log.
+   *
+   * @generated from field: optional string log_id = 9;
+   */
+  logId?: string | undefined;
 };
 
 /**
@@ -189,6 +204,13 @@ export type ListEventsResponse = Message<"runhub.v1.ListEventsResponse"> & {
    * @generated from field: int64 next_position = 2;
    */
   nextPosition: bigint;
+
+  /**
+   * The id of the log in which `next_position` is valid. Use `log_id` as the next `log_id`.
+   *
+   * @generated from field: string log_id = 3;
+   */
+  logId: string;
 };
 
 /**
@@ -295,6 +317,15 @@ export type SubscribeEventsRequest = Message<"runhub.v1.SubscribeEventsRequest">
    * @generated from field: int32 artifact_limit = 12;
    */
   artifactLimit: number;
+
+  /**
+   * The `log_id` of the log in which `after_position` is valid (1 to 128 bytes). If the server's log has another
+   * `log_id`, the stream fails with LOG_CHANGED before the first message, even if the request has no `after_position`.
+   * If `log_id` is unset, the server does not check the log.
+   *
+   * @generated from field: optional string log_id = 13;
+   */
+  logId?: string | undefined;
 };
 
 /**
@@ -323,8 +354,8 @@ export type SubscribeEventsResponse = Message<"runhub.v1.SubscribeEventsResponse
      * server sends the snapshot in parts. A part ends with the entry with which the part reaches 32 KiB, so a part with
      * a large entry is larger. The lists in each part continue the lists in the previous part.
      *
-     * The first part of the snapshot has `run`, and only the last part has `position`. If the stream breaks before the
-     * last part, the watcher has no cursor, and the next stream starts with a new snapshot.
+     * The first part of the snapshot has `run`, and only the last part has `position` and `log_id`. If the stream breaks
+     * before the last part, the watcher has no cursor, and the next stream starts with a new snapshot.
      *
      * @generated from field: runhub.v1.RunSnapshot snapshot = 1;
      */
@@ -385,6 +416,13 @@ export type CaughtUp = Message<"runhub.v1.CaughtUp"> & {
    * @generated from field: int64 position = 1;
    */
   position: bigint;
+
+  /**
+   * The id of the log in which every position of the stream is valid.
+   *
+   * @generated from field: string log_id = 2;
+   */
+  logId: string;
 };
 
 /**
@@ -534,7 +572,13 @@ export const EndReasonSchema: GenEnum<EndReason> = /*@__PURE__*/
  * A cursor is the position of the last event that a reader or watcher has received. The server continues with the first
  * event after the cursor. A cursor is valid for the scope (one run, or all runs) of the call that returned the cursor.
  * A cursor for all runs is also valid for each single run. The `last_position` of AppendEvents is a cursor for the run
- * of the request. Every cursor is valid only for one `log_id` (see ServerService.GetServerInfo).
+ * of the request.
+ *
+ * Every cursor is valid only in one log. Each response that contains a cursor also contains the `log_id` of the cursor's
+ * log, except the messages of a stream: they have the `log_id` of the stream's `caught_up`. After the database was
+ * restored from a backup, the server's log has another `log_id`. Store the `log_id` with the cursor, and pass both in
+ * the next request. If the server then has another log, the server refuses the cursor with LOG_CHANGED instead of
+ * skipping events.
  *
  * By default, the server stores events forever. If `runhub serve` runs with `--keep-events-for`, retention removes each
  * event that is older than the configured duration. If retention has removed an event of the scope after a cursor, the

@@ -24,7 +24,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runhub/v1/snapshot.proto.
  */
 export const file_runhub_v1_snapshot: GenFile = /*@__PURE__*/
-  fileDesc("ChhydW5odWIvdjEvc25hcHNob3QucHJvdG8SCXJ1bmh1Yi52MSKzAwoLUnVuU25hcHNob3QSGwoDcnVuGAEgASgLMg4ucnVuaHViLnYxLlJ1bhIlCgZhZ2VudHMYAiADKAsyFS5ydW5odWIudjEuQWdlbnRTdGF0ZRImCg1wZW5kaW5nX3Rhc2tzGAMgAygLMg8ucnVuaHViLnYxLlRhc2sSKgoRaW5fcHJvZ3Jlc3NfdGFza3MYBCADKAsyDy5ydW5odWIudjEuVGFzaxIoCg9jb21wbGV0ZWRfdGFza3MYBSADKAsyDy5ydW5odWIudjEuVGFzaxImCg1ibG9ja2VkX3Rhc2tzGAYgAygLMg8ucnVuaHViLnYxLlRhc2sSLwoPcmVjZW50X2F0dGVtcHRzGAcgAygLMhYucnVuaHViLnYxLlRhc2tBdHRlbXB0EicKDXJlY2VudF9ldmVudHMYCCADKAsyEC5ydW5odWIudjEuRXZlbnQSJgoJYXBwcm92YWxzGAkgAygLMhMucnVuaHViLnYxLkFwcHJvdmFsEiYKCWFydGlmYWN0cxgKIAMoCzITLnJ1bmh1Yi52MS5BcnRpZmFjdBIQCghwb3NpdGlvbhgLIAEoA0KZAQoNY29tLnJ1bmh1Yi52MUINU25hcHNob3RQcm90b1ABWjRnaXRodWIuY29tL3J1bmh1Yi9ydW5odWIvY2xpZW50L2dvL3J1bmh1YnYxO3J1bmh1YnYxogIDUlhYqgIJUnVuaHViLlYxygIJUnVuaHViXFYx4gIVUnVuaHViXFYxXEdQQk1ldGFkYXRh6gIKUnVuaHViOjpWMWIGcHJvdG8z", [file_runhub_v1_agent, file_runhub_v1_approval, file_runhub_v1_artifact, file_runhub_v1_event, file_runhub_v1_run, file_runhub_v1_task]);
+  fileDesc("ChhydW5odWIvdjEvc25hcHNob3QucHJvdG8SCXJ1bmh1Yi52MSLDAwoLUnVuU25hcHNob3QSGwoDcnVuGAEgASgLMg4ucnVuaHViLnYxLlJ1bhIlCgZhZ2VudHMYAiADKAsyFS5ydW5odWIudjEuQWdlbnRTdGF0ZRImCg1wZW5kaW5nX3Rhc2tzGAMgAygLMg8ucnVuaHViLnYxLlRhc2sSKgoRaW5fcHJvZ3Jlc3NfdGFza3MYBCADKAsyDy5ydW5odWIudjEuVGFzaxIoCg9jb21wbGV0ZWRfdGFza3MYBSADKAsyDy5ydW5odWIudjEuVGFzaxImCg1ibG9ja2VkX3Rhc2tzGAYgAygLMg8ucnVuaHViLnYxLlRhc2sSLwoPcmVjZW50X2F0dGVtcHRzGAcgAygLMhYucnVuaHViLnYxLlRhc2tBdHRlbXB0EicKDXJlY2VudF9ldmVudHMYCCADKAsyEC5ydW5odWIudjEuRXZlbnQSJgoJYXBwcm92YWxzGAkgAygLMhMucnVuaHViLnYxLkFwcHJvdmFsEiYKCWFydGlmYWN0cxgKIAMoCzITLnJ1bmh1Yi52MS5BcnRpZmFjdBIQCghwb3NpdGlvbhgLIAEoAxIOCgZsb2dfaWQYDCABKAlCmQEKDWNvbS5ydW5odWIudjFCDVNuYXBzaG90UHJvdG9QAVo0Z2l0aHViLmNvbS9ydW5odWIvcnVuaHViL2NsaWVudC9nby9ydW5odWJ2MTtydW5odWJ2MaICA1JYWKoCCVJ1bmh1Yi5WMcoCCVJ1bmh1YlxWMeICFVJ1bmh1YlxWMVxHUEJNZXRhZGF0YeoCClJ1bmh1Yjo6VjFiBnByb3RvMw", [file_runhub_v1_agent, file_runhub_v1_approval, file_runhub_v1_artifact, file_runhub_v1_event, file_runhub_v1_run, file_runhub_v1_task]);
 
 /**
  * A snapshot contains a run with the run's agent states, tasks, attempts, events, approvals and artifacts, all from one
@@ -112,6 +112,13 @@ export type RunSnapshot = Message<"runhub.v1.RunSnapshot"> & {
    * @generated from field: int64 position = 11;
    */
   position: bigint;
+
+  /**
+   * The id of the log in which `position` is valid.
+   *
+   * @generated from field: string log_id = 12;
+   */
+  logId: string;
 };
 
 /**
