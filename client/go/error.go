@@ -14,14 +14,8 @@ import (
 // domain is the ErrorInfo domain of every error that a Runhub server returns.
 const domain = "runhub"
 
-var (
-	// ErrClosed is the cause of every error that a closed client returns.
-	ErrClosed = errors.New("the client is closed: create a new client")
-	// If the server's log is not the log that a subscription follows or that [InLog] names, the subscription fails with
-	// ErrOtherLog. The subscription's cursor is not valid in another log.
-	ErrOtherLog = errors.New(
-		"the server's log_id has changed, so the subscription's cursor is not valid: subscribe without a cursor")
-)
+// ErrClosed is the cause of every error that a closed client returns.
+var ErrClosed = errors.New("the client is closed: create a new client")
 
 // Error is the error of a failed call.
 //

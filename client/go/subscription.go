@@ -23,39 +23,30 @@ type Subscription struct {
 	state  subscriptionState
 }
 
-// SubscribeOption changes a default setting of [Client.Subscribe].
-type SubscribeOption func(*Subscription)
-
-// InLog sets the log in which the request's position is valid. Pass the [Subscription.LogID] of the subscription that
-// returned the position. If the server has another log, the subscription yields only [ErrOtherLog].
-func InLog(id string) SubscribeOption {
-	return func(subscription *Subscription) { subscription.state.logID = id }
-}
-
 // Subscribe returns a subscription to the events that match the request. When the caller ranges over
 // [Subscription.Updates], the subscription opens a stream.
-func (c *Client) Subscribe(request *v1.SubscribeEventsRequest, options ...SubscribeOption) *Subscription {
-	subscription := &Subscription{
+//
+// To continue an earlier subscription, set AfterPosition and LogId of the request to the [Subscription.Position] and the
+// [Subscription.LogID] of the earlier subscription. If the server has another log, the subscription yields only an error
+// with the reason [LogChanged].
+func (c *Client) Subscribe(request *v1.SubscribeEventsRequest) *Subscription {
+	return &Subscription{
 		events: c.Events,
 		server: c.Server,
 		conn:   c.single,
 		state:  subscriptionState{request: proto.CloneOf(request)},
 	}
-	for _, option := range options {
-		option(subscription)
-	}
-	return subscription
 }
 
-// LogID returns the log_id of the log in which the position is valid. If [InLog] has not set the log, LogID returns an
-// empty string before the first message.
+// LogID returns the log_id of the log in which the position is valid. Before the first message, LogID returns the
+// request's log_id, or an empty string if the request has no log_id.
 func (s *Subscription) LogID() string {
-	return s.state.logID
+	return s.state.request.GetLogId()
 }
 
 // Position returns the cursor, which is the last position received or, before the first message, the request's cursor.
-// Another process can continue the subscription with the cursor and [InLog]. Position returns false if there is no
-// cursor yet.
+// Another process can continue the subscription with the cursor and [Subscription.LogID]. Position returns false if
+// there is no cursor yet.
 func (s *Subscription) Position() (int64, bool) {
 	return s.state.request.GetAfterPosition(), s.state.request.AfterPosition != nil
 }
@@ -67,8 +58,8 @@ func (s *Subscription) Position() (int64, bool) {
 // message. The reason for the end is RUN_ENDED or RUN_DELETED.
 //
 // While the server is down, the loop waits for the server until the context ends. An error is the last item of the
-// loop. The error is the context's error, [ErrClosed], [ErrOtherLog], or another error that is not temporary, such as
-// [RunNotFound] or [PositionCompacted].
+// loop. The error is the context's error, [ErrClosed], or another error that is not temporary, such as [RunNotFound],
+// [PositionCompacted] or [LogChanged].
 //
 // If the caller leaves the loop, the stream is closed. A later loop resumes after the last position.
 func (s *Subscription) Updates(ctx context.Context) iter.Seq2[*v1.SubscribeEventsResponse, error] {
@@ -135,15 +126,14 @@ func (r *reader) receiveOnce(ctx context.Context) (*v1.SubscribeEventsResponse, 
 	return response, err
 }
 
-func (r *reader) open(ctx context.Context) error {
-	info, err := r.server.GetServerInfo(ctx, &v1.GetServerInfoRequest{})
-	if err != nil {
-		return err
+func (r *reader) open(ctx context.Context) (err error) {
+	if !r.state.hasLog() {
+		info, err := r.server.GetServerInfo(ctx, &v1.GetServerInfoRequest{})
+		if err != nil {
+			return err
+		}
+		r.state.setLog(info.GetLogId())
 	}
-	request, err := r.state.nextRequest(info.GetLogId())
-	if err != nil {
-		return err
-	}
-	r.stream, err = r.events.SubscribeEvents(ctx, request)
+	r.stream, err = r.events.SubscribeEvents(ctx, r.state.nextRequest())
 	return err
 }

@@ -8,11 +8,9 @@ import (
 
 // subscriptionState is the state of a subscription across all its streams.
 type subscriptionState struct {
-	// Request for the next stream. Its `after_position` is the cursor.
+	// Request for the next stream. Its `after_position` is the cursor, and its `log_id` names the log in which the cursor
+	// is valid.
 	request *v1.SubscribeEventsRequest
-	// ID of the log in which the cursor is valid. If InLog has not set the log, the ID is empty before the first
-	// stream.
-	logID string
 	// Snapshot parts that have been received, merged into one snapshot. If no snapshot is being received, the value is
 	// nil.
 	snapshot   *v1.RunSnapshot
@@ -21,18 +19,24 @@ type subscriptionState struct {
 	hasEnded bool
 }
 
-// nextRequest returns the request for the next stream. The parameter logID is the log_id of the server's current log.
-// nextRequest fails with ErrOtherLog if the subscription follows another log. A cursor is valid in one log only. In
-// another log, for example after a restore, the cursor would skip or repeat events.
-func (s *subscriptionState) nextRequest(logID string) (*v1.SubscribeEventsRequest, error) {
-	if s.logID != "" && s.logID != logID {
-		return nil, ErrOtherLog
-	}
-	s.logID = logID
+// hasLog reports whether the request names the log that the subscription follows.
+func (s *subscriptionState) hasLog() bool {
+	return s.request.LogId != nil
+}
+
+// setLog sets the log that the subscription follows to the log of the first stream. A cursor is valid in one log only. In
+// another log, for example after a restore, the cursor would skip or repeat events. Every request therefore names the
+// log, and the server refuses the request if the server has another log.
+func (s *subscriptionState) setLog(id string) {
+	s.request.LogId = &id
+}
+
+// nextRequest returns the request for the next stream.
+func (s *subscriptionState) nextRequest() *v1.SubscribeEventsRequest {
 	// If the last stream broke during the snapshot, the server sends the snapshot again from its first part. Without
 	// the reset, the parts of the last stream would appear twice.
 	s.snapshot = nil
-	return s.request, nil
+	return s.request
 }
 
 // receive records a message of the server and returns the message that the subscription yields. receive returns nil if

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	v1 "github.com/runhub/runhub/client/go/runhubv1"
 )
@@ -204,22 +205,32 @@ func TestPermanentErrorEndsTheSubscription(t *testing.T) {
 	})
 }
 
+// requestedLogs returns the log_ids of the received requests. An empty log_id means that the request has no log_id.
+func requestedLogs(server *fakeServer) (logs []string) {
+	for _, request := range server.subscribed {
+		logs = append(logs, request.GetLogId())
+	}
+	return logs
+}
+
+// The log of the first stream is in each later request, so that the server of another log refuses the request.
 func TestAnotherLogEndsTheSubscription(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &fakeServer{subscribe: sendScripts(
 			streamScript{[]*update{eventMessage(3)}, down},
-			streamScript{[]*update{eventMessage(4)}, down},
+			streamScript{[]*update{eventMessage(4)}, refusal(codes.Unavailable, StoreFull)},
+			streamScript{nil, refusal(codes.FailedPrecondition, LogChanged)},
 		)}
 		server.logID = func(_ context.Context, call int) string {
-			if call <= 2 {
-				return "old"
-			}
-			return "new"
+			return []string{"old", "new"}[call-1]
 		}
 		updates, err := readAll(t.Context(), server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}))
 		checkUpdates(t, updates, eventMessage(3), eventMessage(4))
-		if !errors.Is(err, ErrOtherLog) || len(server.subscribed) != 2 {
-			t.Error(err, len(server.subscribed))
+		if !errors.Is(err, LogChanged) {
+			t.Error(err)
+		}
+		if logs := requestedLogs(server); !slices.Equal(logs, []string{"old", "old", "old"}) {
+			t.Error(logs)
 		}
 	})
 }
@@ -242,25 +253,29 @@ func TestNewSubscriptionContinuesInTheSameLog(t *testing.T) {
 			t.Error(before.LogID())
 		}
 		position, _ := before.Position()
-		after := client.Subscribe(&v1.SubscribeEventsRequest{AfterPosition: &position}, InLog(before.LogID()))
+		request := &v1.SubscribeEventsRequest{AfterPosition: &position, LogId: proto.String(before.LogID())}
+		after := client.Subscribe(request)
 		updates, err := readAll(t.Context(), after)
 		if err != nil || after.LogID() != "log" {
 			t.Error(after.LogID(), err)
 		}
 		checkUpdates(t, updates, runEndedMessage(4))
+		if logs := requestedLogs(server); !slices.Equal(logs, []string{"log", "log"}) {
+			t.Error(logs)
+		}
 	})
 }
 
 func TestNewSubscriptionYieldsNothingInAnotherLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &fakeServer{subscribe: sendScripts(streamScript{[]*update{eventMessage(3)}, nil})}
-		subscription := server.serve(t).Subscribe(&v1.SubscribeEventsRequest{}, InLog("old"))
+		server := &fakeServer{subscribe: sendScripts(streamScript{nil, refusal(codes.FailedPrecondition, LogChanged)})}
+		subscription := server.serve(t).Subscribe(&v1.SubscribeEventsRequest{LogId: proto.String("old")})
 		updates, err := readAll(t.Context(), subscription)
-		if !errors.Is(err, ErrOtherLog) || len(updates) != 0 || len(server.subscribed) != 0 {
-			t.Error(err, updates, server.subscribed)
+		if !errors.Is(err, LogChanged) || len(updates) != 0 {
+			t.Error(err, updates)
 		}
-		if subscription.LogID() != "old" {
-			t.Error(subscription.LogID())
+		if logs := requestedLogs(server); subscription.LogID() != "old" || !slices.Equal(logs, []string{"old"}) {
+			t.Error(subscription.LogID(), logs)
 		}
 	})
 }

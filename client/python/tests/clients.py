@@ -31,7 +31,7 @@ class AnyClient(Protocol):
 
     async def call(self, service: str, method: str, request: Any, **options: Any) -> Any: ...
 
-    def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> AnySubscription: ...
+    def subscribe(self, request: SubscribeEventsRequest) -> AnySubscription: ...
 
     async def close(self) -> None: ...
 
@@ -45,8 +45,8 @@ class BlockingClient:
     async def call(self, service: str, method: str, request: Any, **options: Any) -> Any:
         return await asyncio.to_thread(getattr(getattr(self._client, service), method), request, **options)
 
-    def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> AnySubscription:
-        return _BlockingSubscription(self._client.subscribe(request, log_id))
+    def subscribe(self, request: SubscribeEventsRequest) -> AnySubscription:
+        return _BlockingSubscription(self._client.subscribe(request))
 
     async def close(self) -> None:
         self._client.close()
@@ -80,8 +80,8 @@ class AsyncioClient:
     async def call(self, service: str, method: str, request: Any, **options: Any) -> Any:
         return await getattr(getattr(self._client, service), method)(request, **options)
 
-    def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> AnySubscription:
-        return _AsyncioSubscription(self._client.subscribe(request, log_id))
+    def subscribe(self, request: SubscribeEventsRequest) -> AnySubscription:
+        return _AsyncioSubscription(self._client.subscribe(request))
 
     async def close(self) -> None:
         await self._client.close()

@@ -36,7 +36,7 @@ def test_every_reason_has_a_public_class(fake: FakeServer, reason: str) -> None:
 
 def test_every_class_has_a_reason() -> None:
     classes = {cls.__name__ for cls in runhub.Error.__subclasses__() if cls.__module__ == "runhub.errors"}
-    without_reason = {"Cancelled", "OtherLog"}
+    without_reason = {"Cancelled"}
     assert classes - without_reason == {reason.title().replace("_", "") for reason in REASONS}
 
 
@@ -50,10 +50,6 @@ def test_error_without_reason_is_temporary_if_the_connection_may_have_broken(cod
 
 
 def test_error_of_a_call_that_the_caller_has_ended_is_not_temporary() -> None:
-    for error in (
-        Closed(),
-        Cancelled(grpc.StatusCode.CANCELLED, "the caller has cancelled the call"),
-        runhub.OtherLog(),
-    ):
+    for error in (Closed(), Cancelled(grpc.StatusCode.CANCELLED, "the caller has cancelled the call")):
         assert not error.is_temporary
         assert not pickle.loads(pickle.dumps(error)).is_temporary

@@ -18,6 +18,7 @@ ALL = SubscribeEventsRequest()
 ENDED = new_end(EndReason.END_REASON_RUN_ENDED, 9)
 BROKEN = refuse(grpc.StatusCode.UNAVAILABLE)
 DRAINING = refuse(grpc.StatusCode.UNAVAILABLE, "DRAINING", retry_delay=0.2)
+LOG_CHANGED = refuse(grpc.StatusCode.FAILED_PRECONDITION, "LOG_CHANGED")
 
 
 @pytest.mark.parametrize(
@@ -38,8 +39,8 @@ async def test_subscription_resumes_after_a_break(
         assert await subscription.next() == expected
     assert subscription.position == 9
     requests = [call.request for call in fake.wait_for_calls("SubscribeEvents", 3)]
-    resumed = SubscribeEventsRequest(run_id="a", after_position=resumed_after)
-    assert requests == [SubscribeEventsRequest(run_id="a"), resumed, resumed]
+    resumed = SubscribeEventsRequest(run_id="a", after_position=resumed_after, log_id="log")
+    assert requests == [SubscribeEventsRequest(run_id="a", log_id="log"), resumed, resumed]
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED])
@@ -76,27 +77,32 @@ async def test_permanent_error_ends_the_subscription(fake: FakeServer, connect: 
 
 async def test_another_log_ends_the_subscription(fake: FakeServer, connect: Connect) -> None:
     fake.set_handlers("GetServerInfo", *(reply(GetServerInfoResponse(log_id=log)) for log in ("one", "two")))
-    fake.set_handlers("SubscribeEvents", send_stream(new_event(3)))
+    store_full = refuse(grpc.StatusCode.UNAVAILABLE, "STORE_FULL", retry_delay=0.01)
+    fake.set_handlers("SubscribeEvents", send_stream(new_event(3), then=store_full), LOG_CHANGED)
     subscription = connect(fake.address).subscribe(ALL)
-    await subscription.next()
-    with pytest.raises(runhub.OtherLog):
+    assert await subscription.next() == new_event(3)
+    with pytest.raises(runhub.LogChanged):
         await subscription.next()
-    assert fake.count_calls("SubscribeEvents") == 1
+    # Each stream names the log of the first stream, so that the server of another log refuses the stream.
+    requests = [call.request for call in fake.wait_for_calls("SubscribeEvents", 2)]
+    assert requests == [SubscribeEventsRequest(log_id="one"), SubscribeEventsRequest(after_position=3, log_id="one")]
 
 
 async def test_new_subscription_continues_only_in_the_same_log(fake: FakeServer, connect: Connect) -> None:
-    fake.set_handlers("SubscribeEvents", send_stream(new_event(3)), send_stream(ENDED))
+    fake.set_handlers("SubscribeEvents", send_stream(new_event(3)), send_stream(ENDED), LOG_CHANGED)
     client = connect(fake.address)
     subscription = client.subscribe(ALL)
     assert subscription.log_id is None
     await subscription.next()
     assert subscription.log_id == "log"
-    assert await client.subscribe(SubscribeEventsRequest(after_position=3), subscription.log_id).next() == ENDED
-    other = client.subscribe(SubscribeEventsRequest(after_position=3), "other")
+    same = SubscribeEventsRequest(after_position=subscription.position, log_id=subscription.log_id)
+    assert await client.subscribe(same).next() == ENDED
+    other = client.subscribe(SubscribeEventsRequest(after_position=3, log_id="other"))
     assert other.log_id == "other"
-    with pytest.raises(runhub.OtherLog):
+    with pytest.raises(runhub.LogChanged):
         await other.next()
-    assert fake.count_calls("SubscribeEvents") == 2
+    logs = [call.request.log_id for call in fake.wait_for_calls("SubscribeEvents", 3)[-2:]]
+    assert logs == ["log", "other"]
 
 
 async def test_subscription_has_no_deadline_even_if_the_server_hangs(fake: FakeServer, connect: Connect) -> None:

@@ -36,7 +36,8 @@ def new_end(reason: EndReason, position: int) -> SubscribeEventsResponse:
 def test_subscription_resumes_after_last_position_of_any_message() -> None:
     state = SubscriptionState(SubscribeEventsRequest(run_id="a"))
     assert state.position is None
-    assert not state.next_request("log").HasField("after_position")
+    state.set_log("log")
+    assert not state.next_request().HasField("after_position")
     for response, position in (
         (new_event(3), 3),
         (new_caught_up(5), 5),
@@ -45,7 +46,7 @@ def test_subscription_resumes_after_last_position_of_any_message() -> None:
     ):
         state.receive(response)
         assert state.position == position
-        assert state.next_request("log") == SubscribeEventsRequest(run_id="a", after_position=position)
+        assert state.next_request() == SubscribeEventsRequest(run_id="a", after_position=position, log_id="log")
 
 
 def test_position_0_is_a_cursor_and_callers_request_is_unchanged() -> None:
@@ -79,7 +80,7 @@ def test_snapshot_parts_are_joined_and_broken_snapshot_starts_again() -> None:
 
     for _ in range(2):
         # In the first iteration, the stream breaks after the first part of the snapshot.
-        state.next_request("log")
+        state.next_request()
         assert receive_part(RunSnapshot(run=Run(id="a"), pending_tasks=[Task(id="1")])) is None
         assert state.position is None
     assert receive_part(RunSnapshot(pending_tasks=[Task(id="2")])) is None
@@ -90,12 +91,13 @@ def test_snapshot_parts_are_joined_and_broken_snapshot_starts_again() -> None:
     assert state.position == 7
 
 
-def test_subscription_does_not_resume_in_another_log() -> None:
+def test_log_of_the_request_or_of_the_first_stream_is_in_every_request() -> None:
+    assert SubscriptionState(SubscribeEventsRequest(log_id="one")).log_id == "one"
     state = SubscriptionState(SubscribeEventsRequest())
-    state.next_request("one")
-    state.next_request("one")
-    with pytest.raises(runhub.OtherLog):
-        state.next_request("two")
+    assert state.log_id is None
+    state.set_log("one")
+    state.receive(new_event(3))
+    assert state.next_request() == SubscribeEventsRequest(after_position=3, log_id="one")
 
 
 def test_unknown_message_is_not_yielded() -> None:

@@ -88,6 +88,10 @@ export class Client implements AsyncDisposable {
   /**
    * Returns a subscription to events. When a loop iterates over the subscription, the subscription connects. If the
    * connection breaks, the subscription resumes after the last received position.
+   *
+   * To continue an earlier subscription, set `afterPosition` and `logId` of the request to the earlier subscription's
+   * `position` and `logId`. If the server has another log, the new subscription throws a RunhubError with the reason
+   * LOG_CHANGED.
    */
   subscribe(
     request: MessageInitShape<typeof SubscribeEventsRequestSchema> = {},

@@ -108,22 +108,6 @@ export class RunhubError extends Error {
   }
 }
 
-/**
- * The error of a subscription whose cursor is not valid in the server's log. A cursor is valid in only one log, so the
- * subscription can't resume.
- */
-export class OtherLog extends RunhubError {
-  override readonly name = "OtherLog";
-
-  /** @internal */
-  constructor() {
-    super(
-      "the server's log_id has changed, so the subscription's cursor is not valid: subscribe without a cursor",
-      Code.FailedPrecondition,
-    );
-  }
-}
-
 function convertRefusal(error: ConnectError, reason: string, metadata: Record<string, string>): RunhubError {
   const violations = error.findDetails(BadRequestSchema).flatMap((bad) => bad.fieldViolations);
   const delay = error.findDetails(RetryInfoSchema)[0]?.retryDelay;

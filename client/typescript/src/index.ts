@@ -14,7 +14,7 @@
 
 export { Code } from "@connectrpc/connect";
 export { type Client, type ConnectOptions, connect } from "./client.js";
-export { type FieldProblem, OtherLog, type Reason, RunhubError } from "./errors.js";
+export { type FieldProblem, type Reason, RunhubError } from "./errors.js";
 export { type LeaseKeeper, LeaseLost } from "./lease.js";
 export type { Subscription, SubscriptionOptions } from "./subscription.js";
 export { json, seconds, value } from "./values.js";

@@ -5,7 +5,6 @@
 
 import { create, type MessageInitShape, merge } from "@bufbuild/protobuf";
 
-import { OtherLog } from "./errors.js";
 import { copyMessage } from "./messages.js";
 import {
   EndReason,
@@ -18,9 +17,11 @@ import {
 
 /** The state of a subscription across all of its streams. */
 export class SubscriptionState {
-  /** The request for the next stream, whose `afterPosition` is the cursor. */
+  /**
+   * The request for the next stream. Its `afterPosition` is the cursor, and its `logId` names the log in which the
+   * cursor is valid.
+   */
   readonly #request: SubscribeEventsRequest;
-  #logId: string | undefined;
   /**
    * The snapshot, merged from the parts that the subscription has received. If `#snapshot` is undefined, the
    * subscription is not receiving a snapshot.
@@ -29,13 +30,8 @@ export class SubscriptionState {
   #isCaughtUp = false;
   #hasEnded = false;
 
-  /**
-   * Creates the state of a subscription that follows the log `logId`. If `logId` is undefined, the subscription follows
-   * the log of the first stream.
-   */
-  constructor(request: MessageInitShape<typeof SubscribeEventsRequestSchema>, logId: string | undefined) {
+  constructor(request: MessageInitShape<typeof SubscribeEventsRequestSchema>) {
     this.#request = copyMessage(SubscribeEventsRequestSchema, request);
-    this.#logId = logId;
   }
 
   /**
@@ -46,9 +42,22 @@ export class SubscriptionState {
     return this.#request.afterPosition;
   }
 
-  /** The id of the log in which `position` is valid. If `logId` is undefined, no stream has been opened. */
+  /**
+   * The id of the log in which `position` is valid. If the request has no `logId`, the value is undefined until `setLog`
+   * is called.
+   */
   get logId(): string | undefined {
-    return this.#logId;
+    return this.#request.logId;
+  }
+
+  /**
+   * Sets the log that the subscription follows. `logId` is the id of the server's log at the first stream. A cursor is
+   * valid in only one log. In another log, for example after a restore of the database, the cursor would skip or repeat
+   * events. Every request therefore contains the `logId`, and the server refuses the request if the server has another
+   * log.
+   */
+  setLog(logId: string): void {
+    this.#request.logId = logId;
   }
 
   /** Returns whether the subscription has received its last message. */
@@ -56,17 +65,8 @@ export class SubscriptionState {
     return this.#hasEnded;
   }
 
-  /**
-   * Returns the request for the next stream. `logId` is the id of the server's current log.
-   *
-   * @throws OtherLog if `logId` is not the id of the log that the subscription follows. A cursor is valid in only one
-   *   log. In a different log, for example after a restore of the database, the cursor would skip or repeat events.
-   */
-  nextRequest(logId: string): SubscribeEventsRequest {
-    this.#logId ??= logId;
-    if (this.#logId !== logId) {
-      throw new OtherLog();
-    }
+  /** Returns the request for the next stream. */
+  nextRequest(): SubscribeEventsRequest {
     // If the last stream broke during the snapshot, the server sends the whole snapshot again. Without this reset, the
     // lists would contain entries twice.
     this.#snapshot = undefined;

@@ -17,11 +17,6 @@ export interface SubscriptionOptions {
    * RunhubError with CANCELLED.
    */
   signal?: AbortSignal;
-  /**
-   * The `logId` of the subscription that received the request's cursor. If the server has another log, the subscription
-   * throws OtherLog. If `logId` is undefined, the subscription accepts any log.
-   */
-  logId?: string | undefined;
 }
 
 /**
@@ -38,7 +33,7 @@ export interface SubscriptionOptions {
  * - `end`: The run has ended or was deleted. This update is the last.
  *
  * If an error is not temporary (for example POSITION_COMPACTED or RUN_NOT_FOUND), the loop throws a RunhubError. If the
- * server has another log, the loop throws OtherLog.
+ * server has another log than the log of the cursor, the reason is LOG_CHANGED.
  */
 export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
   readonly #closed: AbortSignal;
@@ -53,19 +48,19 @@ export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
     single: NoRetryTransport,
     deadlineMs: number,
     request: MessageInitShape<typeof SubscribeEventsRequestSchema>,
-    { signal, logId }: SubscriptionOptions,
+    { signal }: SubscriptionOptions,
   ) {
     this.#closed = single.closed;
     this.#deadlineMs = deadlineMs;
     this.#events = createClient(EventService, single);
     this.#server = createClient(ServerService, single);
     this.#signal = signal;
-    this.#state = new SubscriptionState(request, logId);
+    this.#state = new SubscriptionState(request);
   }
 
   /**
    * The id of the log in which `position` is valid. Before the first stream is opened, `logId` has the value from the
-   * options, or is undefined.
+   * request, or is undefined.
    */
   get logId(): string | undefined {
     return this.#state.logId;
@@ -109,7 +104,10 @@ export class Subscription implements AsyncIterable<SubscribeEventsResponse> {
     const closing = new AbortController();
     const streamSignal = AbortSignal.any([signal, closing.signal]);
     try {
-      const request = this.#state.nextRequest(await this.#readLogId(streamSignal));
+      if (this.#state.logId === undefined) {
+        this.#state.setLog(await this.#readLogId(streamSignal));
+      }
+      const request = this.#state.nextRequest();
       for await (const response of this.#events.subscribeEvents(request, { signal: streamSignal })) {
         yield response;
         if (response.message.case === "end") {

@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 
-import { OtherLog, RunhubError } from "../src/index.js";
+import { RunhubError } from "../src/index.js";
 import {
   EndReason,
   EventService,
@@ -71,6 +71,10 @@ function sendThenEnd(responses: Response[], error?: ConnectError): StreamScript 
 /** Returns the kind and the position of an update. */
 const summary = ({ message }: SubscribeEventsResponse) =>
   message.case === undefined ? "no message" : `${message.case} ${message.value.position}`;
+
+const logAndCursor = ({ logId, afterPosition }: SubscribeEventsRequest) => [logId, afterPosition];
+
+const isLogChanged = (error: unknown) => error instanceof RunhubError && error.reason === "LOG_CHANGED";
 
 /** Reads a subscription until the subscription ends, and returns a summary of each update. */
 async function readAll(updates: AsyncIterable<SubscribeEventsResponse>): Promise<string[]> {
@@ -186,11 +190,22 @@ describe("a subscription", () => {
     assert.equal(fake.requests.length, 1);
   });
 
-  it("throws OtherLog if the server's log changes", async () => {
-    await using fake = await serveStreams([sendThenEnd([event(5)], broken())], ["log", "another"]);
+  it("names the log of the first stream in every request and throws LOG_CHANGED", async () => {
+    await using fake = await serveStreams(
+      [
+        sendThenEnd([event(5)], newRefusal(Code.Unavailable, "STORE_FULL", { retryDelayMs: 1 })),
+        sendThenEnd([], newRefusal(Code.FailedPrecondition, "LOG_CHANGED")),
+      ],
+      ["log", "another"],
+    );
     await using client = fake.server.connect();
-    await assert.rejects(readAll(client.subscribe()), OtherLog);
-    assert.equal(fake.requests.length, 1);
+    const subscription = client.subscribe();
+    await assert.rejects(readAll(subscription), isLogChanged);
+    assert.equal(subscription.position, 5n);
+    assert.deepEqual(fake.requests.map(logAndCursor), [
+      ["log", undefined],
+      ["log", 5n],
+    ]);
   });
 
   it("has a logId and a position with which another subscription continues", async () => {
@@ -200,16 +215,20 @@ describe("a subscription", () => {
     assert.equal(first.logId, undefined);
     await readAll(first);
     assert.equal(first.logId, "log");
-    const second = client.subscribe({ afterPosition: first.position ?? 0n }, { logId: first.logId });
+    const second = client.subscribe({ afterPosition: first.position, logId: first.logId });
     assert.equal(second.logId, "log");
     assert.deepEqual(await readAll(second), ["end 7"]);
+    assert.deepEqual(fake.requests.map(logAndCursor), [
+      ["log", undefined],
+      ["log", 6n],
+    ]);
   });
 
-  it("throws OtherLog before any update if its logId is not the server's", async () => {
-    await using fake = await serveStreams([]);
+  it("throws LOG_CHANGED before any update if the logId of the request is not the server's", async () => {
+    await using fake = await serveStreams([sendThenEnd([], newRefusal(Code.FailedPrecondition, "LOG_CHANGED"))]);
     await using client = fake.server.connect();
-    await assert.rejects(readAll(client.subscribe({ afterPosition: 5n }, { logId: "another" })), OtherLog);
-    assert.equal(fake.requests.length, 0);
+    await assert.rejects(readAll(client.subscribe({ afterPosition: 5n, logId: "another" })), isLogChanged);
+    assert.deepEqual(fake.requests.map(logAndCursor), [["another", 5n]]);
   });
 
   it("reads the log_id again if the first call reaches the client's deadline", async () => {

@@ -233,17 +233,6 @@ class LogChanged(Error, reason=ErrorReason.ERROR_REASON_LOG_CHANGED):
     `metadata` contains the `log_id` of the server's log."""
 
 
-class OtherLog(Error):
-    """The server's log is not the log that the subscription follows, so the subscription's cursor is not valid."""
-
-    def __init__(self) -> None:
-        text = "the server's log_id has changed, so the subscription's cursor is not valid: subscribe without a cursor"
-        super().__init__(grpc.StatusCode.FAILED_PRECONDITION, text)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), ()
-
-
 class Cancelled(Error):
     """The caller has cancelled the call. Callers receive an `Error` with the gRPC code CANCELLED and without a
     reason."""

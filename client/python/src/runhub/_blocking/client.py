@@ -67,14 +67,14 @@ class Client:
         `with client.keep_lease(claim) as lease:`."""
         return Lease(self._heartbeat_stub, claim, self._closing)
 
-    def subscribe(self, request: SubscribeEventsRequest, log_id: str | None = None) -> Subscription:
+    def subscribe(self, request: SubscribeEventsRequest) -> Subscription:
         """Returns a Subscription, which yields the events of the log: `for update in client.subscribe(request):`.
 
-        If the connection breaks, the subscription reconnects. If the request has the cursor of an earlier subscription,
-        also pass the earlier subscription's `log_id`. If the server's log has a different id, the new subscription
-        raises OtherLog.
+        If the connection breaks, the subscription reconnects. To continue an earlier subscription, set `after_position`
+        and `log_id` of the request to the earlier subscription's `position` and `log_id`. If the server's log has a
+        different id, the new subscription raises LogChanged.
         """
-        return Subscription(self._subscription_stubs, SubscriptionState(request, log_id), self._closing)
+        return Subscription(self._subscription_stubs, SubscriptionState(request), self._closing)
 
     def close(self) -> None:
         """Closes all connections. Running calls and later calls fail with CANCELLED. Each lease of the client is lost

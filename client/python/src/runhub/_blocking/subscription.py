@@ -26,7 +26,7 @@ class Subscription:
 
     With FROM_SNAPSHOT, the subscription first yields one complete `snapshot`. Then the subscription yields `event` and
     `bookmark` messages, one `caught_up`, and last an `end` with RUN_ENDED or RUN_DELETED. The subscription raises any
-    error that is not temporary, such as RunNotFound, PositionCompacted or OtherLog.
+    error that is not temporary, such as RunNotFound, PositionCompacted or LogChanged.
     """
 
     def __init__(self, stubs: SubscriptionStubs, state: SubscriptionState, closing: CloseSignal) -> None:
@@ -46,7 +46,7 @@ class Subscription:
     def log_id(self) -> str | None:
         """Returns the id of the server's log in which the cursor is valid.
 
-        Before the first message, returns the `log_id` that was passed to `subscribe`, which may be None.
+        Before the first message, returns the `log_id` of the request, or None if the request has no `log_id`.
         """
         return self._state.log_id
 
@@ -148,9 +148,10 @@ def _yield_updates(
 def _read_stream(
     stubs: SubscriptionStubs, state: SubscriptionState, current: _CurrentCall
 ) -> Iterator[SubscribeEventsResponse]:
-    """Opens one stream and yields the stream's updates. Raises OtherLog if the server has a different log."""
-    info = current.start_call(stubs.get_server_info).result()
-    request = state.next_request(info.log_id)
+    """Opens one stream and yields the stream's updates."""
+    if state.log_id is None:
+        state.set_log(current.start_call(stubs.get_server_info).result().log_id)
+    request = state.next_request()
     stream = current.start_call(lambda: stubs.subscribe_events(request))
     try:
         for response in stream:

@@ -4,7 +4,7 @@ resumes."""
 from __future__ import annotations
 
 from runhub._rules.calls import Backoff, is_retried_without_deadline
-from runhub.errors import Error, OtherLog
+from runhub.errors import Error
 from runhub.v1 import EndReason, RunSnapshot, SubscribeEventsRequest, SubscribeEventsResponse
 
 
@@ -14,18 +14,9 @@ class SubscriptionState:
     ended: bool
     """True if the subscription has received the last message, False otherwise."""
 
-    log_id: str | None
-    """The id of the server's log in which `position` is valid. Before the first stream, the value is the id that the
-    caller passed, or None."""
-
-    def __init__(self, request: SubscribeEventsRequest, log_id: str | None = None) -> None:
-        """Starts at the cursor of the request.
-
-        `log_id` is the id of the log in which the cursor is valid. If `log_id` is None, the subscription accepts any
-        log.
-        """
+    def __init__(self, request: SubscribeEventsRequest) -> None:
+        """Starts at the cursor of the request. If the request has no `log_id`, the subscription accepts any log."""
         self.ended = False
-        self.log_id = log_id or None
         self._request = SubscribeEventsRequest()
         self._request.CopyFrom(request)
         self._backoff = Backoff()
@@ -39,16 +30,21 @@ class SubscriptionState:
         None."""
         return self._request.after_position if self._request.HasField("after_position") else None
 
-    def next_request(self, log_id: str) -> SubscribeEventsRequest:
-        """Returns the request for the next stream. `log_id` is the id of the server's current log.
+    @property
+    def log_id(self) -> str | None:
+        """Returns the id of the log in which `position` is valid. Before `set_log`, returns the request's `log_id`,
+        which may be None."""
+        return self._request.log_id if self._request.HasField("log_id") else None
 
-        Raises OtherLog if the subscription follows a different log.
-        """
+    def set_log(self, log_id: str) -> None:
+        """Sets the log that the subscription follows. `log_id` is the id of the server's log at the first stream."""
         # A cursor is valid in only one log. In a different log, for example after the server was restored from a
-        # backup, the cursor would skip or repeat events.
-        if self.log_id not in (None, log_id):
-            raise OtherLog
-        self.log_id = log_id
+        # backup, the cursor would skip or repeat events. Every request therefore contains the log_id, and the server
+        # refuses the request if the server has a different log.
+        self._request.log_id = log_id
+
+    def next_request(self) -> SubscribeEventsRequest:
+        """Returns the request for the next stream."""
         # Discard an incomplete snapshot, because the new stream sends the snapshot again from its first part.
         self._snapshot = None
         return self._request

@@ -23,7 +23,7 @@ class AsyncSubscription:
 
     With FROM_SNAPSHOT, the subscription first yields one complete `snapshot`. Then the subscription yields `event` and
     `bookmark` messages, one `caught_up`, and last an `end` with RUN_ENDED or RUN_DELETED. The subscription raises any
-    error that is not temporary, such as RunNotFound, PositionCompacted or OtherLog.
+    error that is not temporary, such as RunNotFound, PositionCompacted or LogChanged.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class AsyncSubscription:
     def log_id(self) -> str | None:
         """Returns the id of the server's log in which the cursor is valid.
 
-        Before the first message, returns the `log_id` that was passed to `subscribe`, which may be None.
+        Before the first message, returns the `log_id` of the request, or None if the request has no `log_id`.
         """
         return self._state.log_id
 
@@ -80,8 +80,9 @@ async def _yield_updates(
 ) -> AsyncGenerator[SubscribeEventsResponse, None]:
     while True:
         try:
-            info = await server.GetServerInfo(GetServerInfoRequest())
-            stream = events.SubscribeEvents(state.next_request(info.log_id))
+            if state.log_id is None:
+                state.set_log((await server.GetServerInfo(GetServerInfoRequest())).log_id)
+            stream = events.SubscribeEvents(state.next_request())
             try:
                 async for response in stream:
                     update = state.receive(response)
