@@ -62,3 +62,37 @@ pub fn newest_position(tx: &mut dyn Tx) -> Result<i64> {
     let position = first(tx, "SELECT last_position FROM counters", &[], |row| row.take())?;
     Ok(position.unwrap_or(0))
 }
+
+/// Distance from the last position of a database to the positions that follow once the database gets a new log_id. The
+/// database is then a copy, and the original may have assigned the positions after the last position of the copy. No
+/// original assigns 2^32 positions in the lifetime of a copy, so the copy assigns no position again.
+pub(super) const POSITION_JUMP: i64 = 1 << 32;
+
+/// Identifies the log of a database, and states how far the log has grown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEnd {
+    /// Identifier of the log. A cursor is valid only for one log_id.
+    pub log_id: String,
+    /// Last position that the database has assigned. The next event gets the next position.
+    pub last_position: i64,
+}
+
+/// Returns the log_id and the last position of a database of any schema version, or None if the database is new.
+pub(super) fn find_log_end(tx: &mut dyn Tx) -> Result<Option<LogEnd>> {
+    first(tx, "SELECT log_id, last_position FROM counters", &[], |row| {
+        Ok(LogEnd { log_id: row.take()?, last_position: row.take()? })
+    })
+}
+
+/// Gives a database of any schema version a new log_id, and lets its positions continue `POSITION_JUMP` (2^32) higher.
+/// Returns the new log_id and the position after which the positions continue. Fails if the positions would exceed the
+/// largest 64-bit integer.
+pub(super) fn start_new_log(tx: &mut dyn Tx, old: &LogEnd) -> Result<LogEnd> {
+    let newest_event = "SELECT position FROM events ORDER BY position DESC LIMIT 1";
+    let newest_event = first(tx, newest_event, &[], |row| row.take())?.unwrap_or(0);
+    let last_position = old.last_position.max(newest_event).checked_add(POSITION_JUMP);
+    let last_position = last_position.ok_or_else(|| Error::internal("the database has used all positions"))?;
+    let log_id = tx.new_id();
+    tx.write("UPDATE counters SET log_id = $1, last_position = $2", params![log_id, last_position])?;
+    Ok(LogEnd { log_id, last_position })
+}

@@ -10,7 +10,7 @@
 //! - `queue`, `writer` and `notifications` commit transactions in groups, and notify waiters and watchers. These three
 //!   modules contain no code for a specific database.
 //! - `session` defines the interface between the writer and a database, and `sqlite` contains all code that is specific
-//!   to SQLite.
+//!   to SQLite. `maintenance`, a part of `sqlite`, backs up, restores and shrinks database files.
 //!
 //! The SQL statements are written for both SQLite and PostgreSQL. The statements use numbered parameters (`$1`, `$2`),
 //! use no arrays, and never let the database generate ids or times.
@@ -56,6 +56,7 @@ pub use self::column::{AsParam, Columns, Row, SqlValue};
 pub use self::notifications::{Listener, Signal};
 pub use self::queue::{JobOptions, Lane};
 use self::session::WriteDatabase;
+pub use self::sqlite::maintenance;
 #[cfg(test)]
 pub use self::sqlite::query_plans;
 pub use self::sqlite::{OpenError, version};

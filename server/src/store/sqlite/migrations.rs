@@ -38,6 +38,15 @@ pub fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
     })
 }
 
+/// Fails if a newer version of Runhub has migrated the database. The function changes nothing.
+pub fn check_version(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    match build_migrations().pending_migrations(conn) {
+        Ok(0..) => Ok(()),
+        Ok(_) => Err(OpenError::TooNew(path.to_owned())),
+        Err(cause) => Err(OpenError::unreadable(path, cause)),
+    }
+}
+
 /// Inserts path sets for the tasks of schema version 1, and capability sets for the tasks of schema versions before 6.
 /// The sets are inserted in a later step than the step that created their tables, because the statements of the store
 /// need the newest columns of the tables that they use. If a later step adds a column to one of these tables, move the

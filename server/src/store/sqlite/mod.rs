@@ -4,6 +4,7 @@
 mod checkpoint;
 mod file;
 mod header;
+pub mod maintenance;
 mod migrations;
 mod open;
 #[cfg(test)]
