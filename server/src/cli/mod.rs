@@ -1,21 +1,26 @@
 //! This module implements the command line, with one module for each command or group of related commands.
 
 mod approvals;
+mod backup;
 mod bench;
 mod decide;
 mod exit;
 mod import;
 mod json;
 mod log;
+mod maintenance;
 mod out;
 mod pages;
 mod progress;
+mod reset_log_id;
+mod restore;
 mod run_control;
 mod runs;
 mod serve;
 mod show;
 mod table;
 mod tasks;
+mod vacuum;
 mod watch;
 mod why;
 
@@ -51,6 +56,8 @@ Examples:
   runhub pause RUN                        lease no more tasks of a run; also: resume, cancel
   runhub why TASK                         explain why no agent can claim a task now
   runhub import beads issues.jsonl        import a beads ledger as a run (stop the server first)
+  runhub backup backup.db                 back up the database, also while the server runs
+  runhub restore backup.db --db new.db    create a database from a backup
 
 Exit codes:
   0  success
@@ -91,6 +98,30 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Import the runs and tasks of another tool into a database that no server has open.
     Import(import::ImportArgs),
+    /// Copy the database into a new file, also while a server has the database open.
+    ///
+    /// The backup is one complete file, which contains every write that was acknowledged before the command started. The
+    /// command checks the backup, and shows its progress on a terminal. If the command fails or is interrupted, it leaves
+    /// no file.
+    Backup(backup::BackupArgs),
+    /// Create a new database from a backup.
+    ///
+    /// The restored database gets a new log_id, and its positions continue 2^32 higher, so that no position is given
+    /// twice. The database file must not exist. The command checks the backup. If the command fails or is interrupted,
+    /// it leaves no database.
+    Restore(restore::RestoreArgs),
+    /// Give a copied database a new log_id, if the original is still in use or was in use after the copy.
+    ///
+    /// A copy that was made by hand has the log_id of its original and assigns the same positions to other events, so a
+    /// watcher of the original could resume in the copy and miss events. The copy's positions continue 2^32 higher. Stop
+    /// the server first. `runhub restore` has the same effect.
+    ResetLogId(reset_log_id::ResetLogIdArgs),
+    /// Return the unused space of a database to the file system, while no server has the database open.
+    ///
+    /// The command also converts a database of an older version of Runhub, so that the server can return the space of
+    /// removed rows while it runs. The command needs free space beside the database, up to twice the size of the rows. If
+    /// the command fails or is interrupted, the database stays as it was.
+    Vacuum(vacuum::VacuumArgs),
 }
 
 /// Contains the option `--server`, which every command that calls a server accepts.
@@ -155,6 +186,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Delete(args)) => run_control::delete(args).await,
         Some(Command::Bench(args)) => bench::run(args).await,
         Some(Command::Import(args)) => import::run(args).await,
+        Some(Command::Backup(args)) => backup::run(args).await,
+        Some(Command::Restore(args)) => restore::run(args).await,
+        Some(Command::ResetLogId(args)) => reset_log_id::run(args).await,
+        Some(Command::Vacuum(args)) => vacuum::run(args).await,
     }
 }
 
