@@ -23,6 +23,7 @@ mod house;
 mod import;
 mod lease_keeper;
 mod log_id;
+mod maintenance;
 mod malformed;
 mod oracle;
 mod overload;

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backup;
 mod claim_index;
 mod concurrency;
 mod coordination;

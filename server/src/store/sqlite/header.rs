@@ -111,7 +111,8 @@ fn unchanged_uri(path: &Path) -> String {
     uri + "?immutable=1"
 }
 
-fn is_runhub(conn: &Connection) -> rusqlite::Result<bool> {
+/// Returns whether a database has the tables of Runhub.
+pub fn is_runhub(conn: &Connection) -> rusqlite::Result<bool> {
     let mut statement = conn.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = $1")?;
     for table in TABLES {
         if !statement.exists([table])? {
@@ -134,6 +135,14 @@ fn read_is_open(conn: &Connection) -> rusqlite::Result<bool> {
     }
     let is_open = conn.query_row("SELECT is_open FROM counters", [], |row| row.get(0)).optional()?;
     Ok(is_open.unwrap_or(false))
+}
+
+/// Stores in a database of any schema version that no server has the database open.
+pub fn store_closed(conn: &Connection) -> rusqlite::Result<()> {
+    if read_is_open(conn)? {
+        conn.execute("UPDATE counters SET is_open = 0", [])?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

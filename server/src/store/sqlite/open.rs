@@ -179,7 +179,7 @@ fn writer_flags() -> OpenFlags {
     OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX
 }
 
-fn check_sqlite(version: i32) -> Result<(), OpenError> {
+pub(super) fn check_sqlite(version: i32) -> Result<(), OpenError> {
     if version < OLDEST_SQLITE {
         return Err(OpenError::OldSqlite(rusqlite::version()));
     }

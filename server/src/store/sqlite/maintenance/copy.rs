@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
+use super::super::header;
 use super::existing::Existing;
 use super::{Control, MaintenanceError, Progress};
 use crate::store::counters::LogEnd;
@@ -30,6 +31,8 @@ pub fn copy(source: &Existing, target: &Path, control: &Control) -> Result<LogEn
     let mut copy = open_copy(target).map_err(|error| MaintenanceError::from_write(target, &error))?;
     copy_pages(source, &mut copy, target, control)?;
     drop(snapshot);
+    let closed = header::store_closed(&copy);
+    closed.map_err(|error| MaintenanceError::from_write(target, &error))?;
     // The source's header asks for a write-ahead log. A copy without one is a single file, which SQLite can also read
     // from a folder that is not writable.
     let set_mode = copy.pragma_update(None, "journal_mode", "DELETE");

@@ -1,21 +1,16 @@
 //! This module opens a database file that exists, and checks that the file is a database of Runhub.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::super::{BUSY_TIMEOUT, OpenError, SqliteTx, check_sqlite, lock, migrations};
+use super::super::file::{DatabaseFile, WalFile, wal_path};
+use super::super::open::check_sqlite;
+use super::super::{BUSY_TIMEOUT, OpenError, SqliteTx, header, migrations};
 use super::MaintenanceError;
 use crate::clock::{IdGenerator, SystemClock};
 use crate::store::counters::{self, LogEnd};
-
-/// Number of the tables in `RUNHUB_TABLES`.
-const TABLE_COUNT: i64 = 6;
-
-/// Counts the tables that a database of Runhub has in every schema version.
-const RUNHUB_TABLES: &str = "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table'
-    AND name IN ('counters', 'runs', 'run_counters', 'tasks', 'task_attempts', 'events')";
 
 /// A database file that exists.
 pub struct Existing {
@@ -41,15 +36,14 @@ impl Existing {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(&path, flags);
         let conn = conn.map_err(|error| MaintenanceError::from_read(&path, &error))?;
-        conn.busy_timeout(BUSY_TIMEOUT).map_err(|error| MaintenanceError::from_read(&path, &error))?;
+        prepare(&conn, &path).map_err(|error| MaintenanceError::from_read(&path, &error))?;
         Ok(Self { conn, path })
     }
 
     /// Returns the end of the database's log. Fails if the file is not a database of Runhub, or if a newer version of
     /// Runhub has migrated the database.
     pub fn identify(&self) -> Result<LogEnd, MaintenanceError> {
-        let tables: rusqlite::Result<i64> = self.conn.query_row(RUNHUB_TABLES, [], |row| row.get(0));
-        if tables.map_err(|error| MaintenanceError::from_read(&self.path, &error))? != TABLE_COUNT {
+        if !header::is_runhub(&self.conn).map_err(|error| MaintenanceError::from_read(&self.path, &error))? {
             return Err(MaintenanceError::NotRunhub(self.path.clone()));
         }
         migrations::check_version(&self.conn, &self.path)?;
@@ -60,25 +54,35 @@ impl Existing {
     }
 }
 
+/// Prepares a connection. If the write-ahead log has commits, closing the connection must not remove the log: the next
+/// server would report the log as lost.
+fn prepare(conn: &Connection, path: &Path) -> rusqlite::Result<()> {
+    let has_log = wal_path(path).metadata().is_ok_and(|log| log.len() > 0);
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
+    conn.busy_timeout(BUSY_TIMEOUT)
+}
+
 /// A database that no server has open, and that no server can open as long as this value exists.
 pub struct Exclusive {
-    /// Connection to the database. SQLite must close the file before the lock is released, so this field stands before
-    /// the lock.
+    /// Connection to the database. SQLite must close the files before the locks are released, so this field stands before
+    /// the locks.
     pub database: Existing,
     /// End of the log when the database was opened.
     pub log_end: LogEnd,
-    _lock: File,
+    _wal: Option<WalFile>,
+    _file: DatabaseFile,
 }
 
 impl Exclusive {
     /// Locks and opens a database. Fails if the file does not exist, if the file is not a database of Runhub, or if a
     /// server has the database open.
     pub fn open(path: &Path) -> Result<Self, MaintenanceError> {
-        // Identify the database first, so that the command creates no lock for the file of another program.
+        // Identify the database first, because opening the locked file would create a missing file.
         Existing::open(path)?.identify()?;
-        let lock = lock(path)?;
+        let file = DatabaseFile::open(path)?;
+        let wal = WalFile::open(&file)?;
         let database = Existing::open(path)?;
         let log_end = database.identify()?;
-        Ok(Self { database, log_end, _lock: lock })
+        Ok(Self { database, log_end, _wal: wal, _file: file })
     }
 }

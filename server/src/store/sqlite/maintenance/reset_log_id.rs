@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::super::header;
 use super::MaintenanceError;
 use super::existing::{Exclusive, Existing};
 use crate::clock::{IdGenerator, SystemClock};
@@ -30,6 +31,8 @@ pub(super) fn start_new_log(database: &Existing, old: LogEnd) -> Result<LogReset
     let ids = IdGenerator::new();
     let new = counters::start_new_log(&mut SqliteTx::new(&database.conn, &SystemClock::new(), &ids, None), &old);
     let new = new.map_err(|error| MaintenanceError::not_written(&database.path, error))?;
+    // The operator knows now that commits were lost, so the next server does not report the loss again.
+    header::store_closed(&transaction).map_err(failed)?;
     transaction.commit().map_err(failed)?;
     Ok(LogReset { old, new })
 }
