@@ -38,9 +38,11 @@ impl Fixture {
             CREATE TABLE filler (bytes BLOB)",
         )
         .unwrap();
+        let transaction = conn.unchecked_transaction().unwrap();
         for _ in 0..PAGES {
-            conn.execute("INSERT INTO filler VALUES (randomblob(3500))", []).unwrap();
+            transaction.execute("INSERT INTO filler VALUES (randomblob(3500))", []).unwrap();
         }
+        transaction.commit().unwrap();
         Self { folder, db }
     }
 
