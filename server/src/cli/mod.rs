@@ -77,6 +77,9 @@ enum Command {
     /// List the tasks of a run, in the order of the plan.
     Tasks(tasks::TasksArgs),
     /// Show events live, and continue after a restart of the server.
+    ///
+    /// While the server is away, the command says so on standard error. The command ends as soon as the program that
+    /// reads its output ends.
     Watch(watch::WatchArgs),
     /// Explain why a task can't be claimed now.
     Why(why::WhyArgs),
