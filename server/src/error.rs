@@ -1,5 +1,7 @@
 //! This module defines the errors of calls. Only `rpc/status.rs` converts these errors to a gRPC status.
 
+use std::io;
+
 use crate::domain::code::short_name;
 use crate::domain::limits;
 
@@ -98,6 +100,10 @@ pub enum Error {
          request_id after the delay in RetryInfo"
     )]
     ResponseDropped,
+    /// The database file can't be read or written, or is damaged. The value is the cause and the way out. If the writer
+    /// fails with this error, the server ends. The server logs the cause and never sends the cause to the caller.
+    #[error("{0}")]
+    StoreFailed(String),
     /// A failure that only a bug or a failing machine can cause. The server logs the cause and never sends the cause to
     /// the caller.
     #[error("{0}")]
@@ -178,6 +184,12 @@ impl std::fmt::Display for StaleToken {
     }
 }
 
+/// Returns whether an error of the operating system means that the disk is full (ENOSPC), that a quota is used up
+/// (EDQUOT), or that a file has reached the limit of its size (EFBIG).
+pub fn is_full_disk(cause: io::ErrorKind) -> bool {
+    matches!(cause, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
 impl Error {
     /// Returns the error for a field with an invalid value. `problem` describes why the value is invalid.
     pub fn field(field: impl Into<String>, problem: impl Into<String>) -> Self {
@@ -187,6 +199,11 @@ impl Error {
     /// Returns the error for an id that identifies no resource of the kind `what`.
     pub fn not_found(what: Resource, id: &str) -> Self {
         Self::NotFound { what, id: id.to_owned() }
+    }
+
+    /// Returns the error for a failure of the operating system: `StoreFull` if the disk is full, and `Internal` otherwise.
+    pub fn from_io(cause: &io::Error) -> Self {
+        if is_full_disk(cause.kind()) { Self::StoreFull } else { Self::internal(cause) }
     }
 
     /// Returns the error for a failure that only a bug or a failing machine can cause.

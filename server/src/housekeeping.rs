@@ -44,7 +44,9 @@ pub async fn run(store: Store, clock: Arc<dyn Clock>, keep: RetentionTimes, mut 
         past.record(clock.as_ref(), keep);
         match clean_up(&store, &past, keep).await {
             Ok(()) => {}
-            Err(Error::Draining) => return,
+            Err(Error::Draining | Error::StoreFailed(_)) => return,
+            // The server logs the start and the end of the time in which the disk is full.
+            Err(Error::StoreFull) => {}
             Err(error) => tracing::warn!(%error, "retention failed"),
         }
         tokio::select! {

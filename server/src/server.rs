@@ -1,6 +1,8 @@
 //! This module starts the server, serves calls, and shuts the server down. Even if clients keep calls open, a shutdown
 //! ends within the drain time.
 
+mod health;
+
 use std::fs::Permissions;
 use std::future::Future;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -18,11 +20,12 @@ use tonic_health::server::HealthReporter;
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
 use crate::connections;
+use crate::error::Error;
 use crate::housekeeping;
 use crate::rpc::calls::{Calls, REFLECTION_BYTES};
 use crate::rpc::snapshot::spool::Spool;
 use crate::rpc::{self, EncodedEvent, Hub};
-use crate::store::{OpenError, Store};
+use crate::store::{OpenError, Store, StoreFailure, StoreState};
 use crate::sweeper::{self, Sweeper};
 use crate::wake::Waiters;
 use crate::watch::Tail;
@@ -36,6 +39,8 @@ const SOCKET_MODE: u32 = 0o600;
 
 /// Maximum number of connections to the unix socket that wait until the server accepts them.
 const SOCKET_BACKLOG: u32 = 1_024;
+/// Maximum time in which open calls and streams can get their last answers after the store has failed.
+const FAILED_CLOSE: Duration = Duration::from_secs(1);
 
 /// The reason why a server did not start or stopped serving.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +50,8 @@ pub enum ServeError {
     Open(#[from] OpenError),
     #[error("can't listen on {listen}: {cause} (pass another address with --listen)")]
     Listen { listen: Listen, cause: std::io::Error },
+    #[error("the server ended because the database {} can't be used any more: {cause}", db.display())]
+    Store { db: PathBuf, cause: StoreFailure },
     #[error("{0}")]
     Broken(String),
 }
@@ -57,6 +64,8 @@ pub struct Server {
     tail: Arc<Tail<EncodedEvent>>,
     listener: Listener,
     config: Config,
+    /// If the disk was full when the server started, so that the leases have not been extended yet, the value is false.
+    has_extended_leases: bool,
 }
 
 enum Listener {
@@ -75,7 +84,8 @@ impl Drop for SocketFile {
 }
 
 impl Server {
-    /// Opens the database, extends the leases, listens on the configured address, and returns the server.
+    /// Opens the database, extends the leases, listens on the configured address, and returns the server. If the disk is
+    /// full, the server serves reads, and extends the leases when the disk has space.
     ///
     /// # Errors
     /// Fails if the database can't be opened or written, or if the server can't listen on the address.
@@ -83,11 +93,20 @@ impl Server {
         let waiters = Arc::new(Waiters::default());
         let store = Store::open(&config.db, Arc::clone(&clock), waiters.listener())?;
         // Extend the leases before the sweeper expires any lease.
-        sweeper::extend_live_leases(&store).await.map_err(|cause| ServeError::Broken(cause.to_string()))?;
+        let has_extended_leases = match sweeper::extend_live_leases(&store).await {
+            Ok(_) => true,
+            Err(Error::StoreFull) => false,
+            Err(cause) => {
+                return Err(ServeError::Broken(format!(
+                    "can't extend the leases in the database {}: {cause}",
+                    config.db.display()
+                )));
+            }
+        };
         let listener = listen(&config.listen).await;
         let listener = listener.map_err(|cause| ServeError::Listen { listen: config.listen.clone(), cause })?;
         let tail = Arc::new(rpc::new_tail(&store));
-        Ok(Self { store, clock, waiters, tail, listener, config })
+        Ok(Self { store, clock, waiters, tail, listener, config, has_extended_leases })
     }
 
     /// Returns the address that the server listens on. If the configured port is 0, the address has the port that the
@@ -114,20 +133,24 @@ impl Server {
         self.store.clone()
     }
 
-    /// Serves calls until `shutdown` completes. Then waits at most the drain time for open calls and streams to end.
+    /// Serves calls until `shutdown` completes. Then waits at most the drain time for open calls and streams to end. If
+    /// the store fails, the server refuses all calls and ends within two seconds.
     ///
     /// # Errors
-    /// Fails if the listener fails.
+    /// Fails if the store has failed.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { store, clock, waiters, tail, listener, config } = self;
+        let Self { store, clock, waiters, tail, listener, config, has_extended_leases } = self;
         let (drain, draining) = watch::channel(false);
-        let sweeper = Sweeper::new(store.clone(), Arc::clone(&clock), Arc::clone(&waiters));
+        let mut sweeper = Sweeper::new(store.clone(), Arc::clone(&clock), Arc::clone(&waiters));
+        if !has_extended_leases {
+            sweeper = sweeper.extending_leases_since(sweeper::ALL_LEASES);
+        }
         let housekeeping = housekeeping::run(store.clone(), Arc::clone(&clock), config.keep, draining.clone());
         let following = Arc::clone(&tail).follow(store.clone(), draining.clone());
         let spool = Arc::new(Spool::new(folder_of(&config.db), config.max_spool, config.max_spool_files));
         let hub =
             Hub::new(store.clone(), clock, waiters, tail, Arc::clone(&spool), config.default_lease, draining.clone());
-        let (health, routes) = build_routes(&hub).await?;
+        let (health, routes) = build_routes(&hub, &store).await?;
         let mut in_background = JoinSet::new();
         in_background.spawn(sweeper.run(draining.clone()));
         in_background.spawn(housekeeping);
@@ -136,8 +159,13 @@ impl Server {
         let mut serving = Box::pin(listener.serve(calls, config.max_connections, draining));
         tokio::select! {
             () = &mut serving => {}
+            _ = health::follow(&health, &store, &config.db) => {
+                drain.send_replace(true);
+                // Ignore the result, because connections that are still open after this time are closed.
+                let _ = tokio::time::timeout(FAILED_CLOSE, &mut serving).await;
+            }
             () = shutdown => {
-                set_health(&health, ServingStatus::NotServing).await;
+                health::set(&health, ServingStatus::NotServing).await;
                 drain.send_replace(true);
                 let in_time = tokio::time::timeout(compute_drain_time_for_calls(config.drain), &mut serving).await;
                 if in_time.is_err() {
@@ -156,7 +184,15 @@ impl Server {
         // The background Tokio tasks must not delay the shutdown. The next server process performs the remaining
         // actions.
         in_background.abort_all();
-        Ok(())
+        check_state(&store, config.db)
+    }
+}
+
+/// Fails if the store has failed.
+fn check_state(store: &Store, db: PathBuf) -> Result<(), ServeError> {
+    match store.state().borrow().clone() {
+        StoreState::Failed(cause) => Err(ServeError::Store { db, cause }),
+        StoreState::Writable | StoreState::Full { .. } => Ok(()),
     }
 }
 
@@ -175,9 +211,10 @@ fn compute_drain_time_for_calls(drain: Duration) -> Duration {
 
 /// Returns the health reporter and the routes of all services, including health and the versions v1 and v1alpha of
 /// reflection.
-async fn build_routes(hub: &Hub) -> Result<(HealthReporter, Routes), ServeError> {
+async fn build_routes(hub: &Hub, store: &Store) -> Result<(HealthReporter, Routes), ServeError> {
     let (health, health_service) = tonic_health::server::health_reporter();
-    set_health(&health, ServingStatus::Serving).await;
+    let status = health::status_of(&store.state().borrow());
+    health::set(&health, status).await;
     let mut routes = RoutesBuilder::default();
     hub.add_to(&mut routes);
     routes.add_service(health_service);
@@ -196,12 +233,6 @@ fn new_reflection_service() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(runhub_api::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-}
-
-async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for service in Hub::SERVICES.iter().chain([&""]) {
-        health.set_service_status(*service, status).await;
-    }
 }
 
 impl Listener {

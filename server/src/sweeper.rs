@@ -31,14 +31,17 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Minimum difference from the wall clock that the sweeper corrects. A smaller difference can be an inexact reading.
 const SMALLEST_DIFFERENCE: Duration = Duration::from_millis(10);
 
+/// Time before which no lease has ended. An extension of the leases that were live at this time extends all leases.
+pub const ALL_LEASES: Timestamp = Timestamp::from_micros(0);
+
 /// The sweeper of a server. Each server runs exactly one sweeper.
 pub struct Sweeper {
     store: Store,
     clock: Arc<dyn Clock>,
     waiters: Arc<Waiters>,
     last_clock_check: ClockCheck,
-    /// The start of a stall or a clock step after which the leases have not been extended yet. If no lease must be
-    /// extended, the value is None.
+    /// The start of a stall, a clock step or a full disk after which the leases have not been extended yet. If no lease
+    /// must be extended, the value is None.
     stalled_since: Option<Timestamp>,
     /// The uptime before which the sweeper must not try again after a failure.
     retry_at: Duration,
@@ -58,9 +61,16 @@ impl Sweeper {
         Self { store, clock, waiters, last_clock_check, stalled_since: None, retry_at: Duration::ZERO }
     }
 
+    /// Returns the sweeper with the task to extend the leases that were live at `live_at`, before the sweeper expires any
+    /// lease.
+    pub fn extending_leases_since(self, live_at: Timestamp) -> Self {
+        Self { stalled_since: Some(live_at), ..self }
+    }
+
     /// Sweeps whenever an action is due, until the server shuts down or the store is closed.
     pub async fn run(mut self, mut draining: watch::Receiver<bool>) {
         let mut next = self.clock.now();
+        let mut store_state = self.store.state();
         loop {
             let now = self.check_clock();
             let is_due = now >= next || self.stalled_since.is_some();
@@ -75,6 +85,8 @@ impl Sweeper {
                 () = self.waiters.due_timer.wait_until_brought_forward() => {
                     next = self.waiters.due_timer.next_time().unwrap_or(next).min(next);
                 }
+                // The loop checks for a full disk. If the store is dropped, the server is shutting down.
+                changed = store_state.changed() => if changed.is_err() { return },
                 _ = draining.wait_for(|draining| *draining) => return,
             }
         }
@@ -84,9 +96,12 @@ impl Sweeper {
     async fn sweep_or_retry(&mut self) -> Option<Timestamp> {
         match self.sweep().await {
             Ok(next) => Some(next.unwrap_or_else(|| self.clock.now().plus(LONGEST_SLEEP))),
-            Err(Error::Draining) => None,
+            Err(Error::Draining | Error::StoreFailed(_)) => None,
             Err(error) => {
-                tracing::warn!(%error, retry_seconds = RETRY.as_secs(), "sweep failed");
+                // The server logs the start and the end of the time in which the disk is full.
+                if error != Error::StoreFull {
+                    tracing::warn!(%error, retry_seconds = RETRY.as_secs(), "sweep failed");
+                }
                 self.retry_at = self.clock.uptime() + RETRY;
                 Some(self.clock.now())
             }
@@ -117,7 +132,7 @@ impl Sweeper {
         Ok(self.waiters.due_timer.next_time())
     }
 
-    /// Reads the clock and returns the time. Records a stall or a step of the clock since the last check.
+    /// Reads the clock and returns the time. Records a stall or a step of the clock since the last check, and a full disk.
     fn check_clock(&mut self) -> Timestamp {
         let uptime = self.clock.uptime();
         let last = self.last_clock_check;
@@ -129,9 +144,21 @@ impl Sweeper {
         if is_stepped || self.clock.has_stalled(last.uptime, uptime) {
             self.stalled_since.get_or_insert(last.time);
         }
+        if let Some(full_since) = self.store.full_since() {
+            self.record_full_disk(full_since);
+        }
         let now = self.clock.now();
         self.last_clock_check = ClockCheck { uptime, time: now };
         now
+    }
+
+    /// Records that the server has written nothing since `full_since`. If the sweeper learns this now, the first attempt
+    /// to write follows after `RETRY`.
+    fn record_full_disk(&mut self, full_since: Timestamp) {
+        if self.stalled_since.is_none_or(|stalled_since| full_since < stalled_since) {
+            self.stalled_since = Some(full_since);
+            self.retry_at = self.clock.uptime() + RETRY;
+        }
     }
 
     /// Returns the uptime of the next clock check: after `pause`, but at most `CLOCK_CHECK_INTERVAL` after the last check.
@@ -152,17 +179,26 @@ impl Sweeper {
         }
     }
 
-    /// After a stall or a step of the clock, extends the leases and follows the clock. Fails if the store can't be
-    /// written.
+    /// After a stall, a step of the clock or a full disk, extends the leases and follows the clock. Fails if the store
+    /// can't be written.
     async fn recover_from_stall(&mut self) -> Result<()> {
         let Some(live_at) = self.stalled_since else { return Ok(()) };
         let step = Some(self.clock.step()).filter(|step| step.size() >= SMALLEST_STEP).unwrap_or(ClockStep::NONE);
         let store = self.store.clone();
-        let recovery = store.transact_with(JobOptions::SERVER_FIRST, move |tx| lease::recover(tx, live_at, step));
+        let recovery = store.transact_with(JobOptions::recovering_since(live_at), move |tx| {
+            // Assign a key, so that the transaction writes even if no agent holds a lease. Otherwise the commit would
+            // succeed on a full disk.
+            tx.next_key()?;
+            lease::recover(tx, live_at, step)
+        });
         let extended = self.watch_clock_during(recovery).await?;
         self.stalled_since = None;
         let step_ms = step.micros() / 1_000;
-        tracing::warn!(extended, step_ms, "stall or clock step detected: leases and grace periods extended");
+        tracing::warn!(
+            extended,
+            step_ms,
+            "leases and grace periods extended after a stall, a clock step or a full disk"
+        );
         Ok(())
     }
 }
@@ -217,7 +253,7 @@ where
 /// # Errors
 /// Fails if the store can't be written.
 pub async fn extend_live_leases(store: &Store) -> Result<u64> {
-    let live_at = Timestamp::from_micros(0);
+    let live_at = ALL_LEASES;
     store.transact_with(JobOptions::SERVER_FIRST, move |tx| lease::recover(tx, live_at, ClockStep::NONE)).await
 }
 

@@ -17,6 +17,7 @@ mod clock;
 mod coordination;
 mod database_file;
 mod deletion;
+mod disk;
 mod event;
 mod event_wait;
 mod house;

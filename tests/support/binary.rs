@@ -133,8 +133,13 @@ impl Binary {
     }
 
     /// Waits until the server has ended, and returns whether it succeeded. Clients of the test go on meanwhile.
-    pub async fn wait(mut self) -> bool {
-        tokio::task::spawn_blocking(move || self.child.wait().unwrap().success()).await.unwrap()
+    pub async fn wait(self) -> bool {
+        self.exit_code().await == Some(0)
+    }
+
+    /// Waits until the server has ended, and returns its exit code, or None if a signal ended the server.
+    pub async fn exit_code(mut self) -> Option<i32> {
+        tokio::task::spawn_blocking(move || self.child.wait().unwrap().code()).await.unwrap()
     }
 }
 

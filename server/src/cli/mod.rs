@@ -28,6 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use runhub_client::Client;
+use tokio::signal::unix::{SignalKind, signal};
 
 pub use self::exit::Failure;
 
@@ -172,6 +173,7 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<(), Failure> {
+    handle_file_size_signal()?;
     match cli.command {
         None => serve::run(cli.serve).await,
         Some(Command::Serve(args)) => serve::run(args).await,
@@ -194,6 +196,13 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::ResetLogId(args)) => reset_log_id::run(args).await,
         Some(Command::Vacuum(args)) => vacuum::run(args).await,
     }
+}
+
+/// Handles the signal SIGXFSZ and does nothing. The signal would otherwise end the process when a write exceeds the
+/// limit of the file size. With the handler, the write fails with EFBIG, which the store handles as a full disk.
+fn handle_file_size_signal() -> Result<(), Failure> {
+    // Tokio keeps the handler after the receiver is dropped.
+    signal(SignalKind::from_raw(libc::SIGXFSZ)).map(drop).map_err(Failure::from)
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ pub fn job_options<R: ApiRequest>(request: &R) -> JobOptions {
         Admission::First => Lane::First,
         Admission::Open | Admission::Limited | Admission::Unspecified => Lane::Normal,
     };
-    JobOptions { lane, is_exempt: false, bytes: request.encoded_len() }
+    JobOptions { lane, is_exempt: false, bytes: request.encoded_len(), ..JobOptions::default() }
 }
 
 /// The response to a mutating call: a message or a status.

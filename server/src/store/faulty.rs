@@ -23,8 +23,16 @@ pub enum Fault {
     FullDisk,
     /// The disk is full at commit time. Statements succeed, but each commit fails.
     FullDiskAtCommit,
+    /// The disk is full at the checkpoint. Commits succeed.
+    FullDiskAtCheckpoint,
     /// Every statement and every commit fails.
     Broken,
+    /// The operating system can't access the database file. Every statement and every commit fails.
+    IoError,
+    /// The operating system can't write the database file at the checkpoint. Commits succeed.
+    IoErrorAtCheckpoint,
+    /// The session panics at each commit, outside of a transaction body.
+    PanicAtCommit,
     /// Each commit succeeds, but the database's response to the commit is dropped.
     LostSuccess,
     /// Each commit fails, and the database's response to the commit is dropped.
@@ -97,6 +105,7 @@ impl Faults {
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 Err(broken_database_error())
             }
+            Some(Fault::IoError) => Err(io_error()),
             _ => Ok(()),
         }
     }
@@ -110,9 +119,14 @@ pub fn open(path: &Path, clock: Arc<dyn Clock>, listener: Listener) -> (Store, F
     (store, faults)
 }
 
-/// Returns the error that the faults `FullDisk` and `FullDiskAtCommit` cause.
+/// Returns the error that the faults `FullDisk`, `FullDiskAtCommit` and `FullDiskAtCheckpoint` cause.
 pub fn full_disk_error() -> Error {
-    Error::internal("the disk of the test database is full: clear the fault with `Faults::clear`")
+    Error::StoreFull
+}
+
+/// Returns the error that the faults `IoError` and `IoErrorAtCheckpoint` cause.
+pub fn io_error() -> Error {
+    Error::StoreFailed("the disk of the test database fails: clear the fault with `Faults::clear`".into())
 }
 
 /// Returns the error that the fault `Broken` causes.
@@ -181,7 +195,10 @@ impl<S: WriteSession> WriteSession for FaultySession<S> {
     fn commit(&mut self, last_assigned: LastAssigned, has_written: bool) -> CommitOutcome {
         self.faults.lock_steps().taken.push(Step::Commit);
         match self.faults.get() {
-            None | Some(Fault::FullDisk | Fault::SlowCheckpoint(_)) => self.inner.commit(last_assigned, has_written),
+            None
+            | Some(
+                Fault::FullDisk | Fault::SlowCheckpoint(_) | Fault::FullDiskAtCheckpoint | Fault::IoErrorAtCheckpoint,
+            ) => self.inner.commit(last_assigned, has_written),
             Some(Fault::SlowCommit(barrier)) => {
                 barrier.wait();
                 barrier.wait();
@@ -189,6 +206,8 @@ impl<S: WriteSession> WriteSession for FaultySession<S> {
             }
             Some(Fault::FullDiskAtCommit) => CommitOutcome::Failed(full_disk_error()),
             Some(Fault::Broken) => CommitOutcome::Failed(broken_database_error()),
+            Some(Fault::IoError) => CommitOutcome::Failed(io_error()),
+            Some(Fault::PanicAtCommit) => panic!("the session of this test panics on purpose"),
             Some(Fault::LostSuccess) => {
                 self.inner.commit(last_assigned, has_written);
                 CommitOutcome::Unknown
@@ -209,15 +228,21 @@ impl<S: WriteSession> WriteSession for FaultySession<S> {
         self.faults.lock_steps().is_checkpoint_due || self.inner.is_checkpoint_due()
     }
 
-    fn checkpoint(&mut self) {
-        if let Some(Fault::SlowCheckpoint(barrier)) = self.faults.get() {
-            barrier.wait();
+    fn checkpoint(&mut self) -> Result<()> {
+        match self.faults.get() {
+            Some(Fault::SlowCheckpoint(barrier)) => drop(barrier.wait()),
+            Some(Fault::FullDiskAtCheckpoint) => {
+                self.faults.lock_steps().taken.push(Step::Checkpoint);
+                return Err(full_disk_error());
+            }
+            Some(Fault::IoErrorAtCheckpoint) => return Err(io_error()),
+            _ => {}
         }
         let mut steps = self.faults.lock_steps();
         steps.is_checkpoint_due = false;
         steps.taken.push(Step::Checkpoint);
         drop(steps);
-        self.inner.checkpoint();
+        self.inner.checkpoint()
     }
 }
 

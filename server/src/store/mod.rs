@@ -42,6 +42,7 @@ pub mod requests;
 pub mod runs;
 mod session;
 mod sqlite;
+mod state;
 mod table;
 pub mod tasks;
 mod tx;
@@ -61,10 +62,12 @@ pub use self::sqlite::maintenance;
 pub use self::sqlite::query_plans;
 pub use self::sqlite::{OpenError, version};
 use self::sqlite::{Readers, SqliteWriter};
+pub use self::state::{StoreFailure, StoreState};
 pub(crate) use self::tx::params;
 pub use self::tx::{Limit, Page, RowHandler, Transaction, Tx, VersionCursor, all, any, first, page, row_limit};
 use self::writer::Writer;
 use crate::clock::Clock;
+use crate::domain::time::Timestamp;
 use crate::error::Result;
 
 /// Provides access to the server's only database. All clones of a `Store` share the writer and the connections.
@@ -100,7 +103,7 @@ impl Store {
         wrap: impl FnOnce(SqliteWriter) -> D,
     ) -> Result<Self, OpenError> {
         let database = sqlite::open(path, &clock)?;
-        let writer = Writer::start(wrap(database.writer), database.last_assigned, listener)
+        let writer = Writer::start(wrap(database.writer), database.last_assigned, clock, listener)
             .map_err(|cause| OpenError::unreadable("the writer thread".as_ref(), cause))?;
         let inner = Inner { writer, readers: database.readers, log_id: database.log_id };
         Ok(Self { inner: Arc::new(inner) })
@@ -108,7 +111,8 @@ impl Store {
 
     /// Runs a transaction body that writes, and commits the changes of the body in one group with other calls. Returns
     /// the result of the body. When this function returns Ok, the changes are on disk. Fails if the body or the commit
-    /// fails, with `Overloaded` if the call's lane of the queue is full, and with `Draining` if the store is closed.
+    /// fails, with `StoreFull` if the disk is full, with `Overloaded` if the call's lane of the queue is full, and with
+    /// `Draining` if the store is closed or has failed.
     ///
     /// The transaction body may run more than once, so the body must have no effects except through `tx`. If the body
     /// returns Err, the writer rolls back the changes of the body.
@@ -177,6 +181,17 @@ impl Store {
     /// Returns the number of calls that wait in the writer's queue.
     pub fn queued_calls(&self) -> usize {
         self.inner.writer.queued_calls()
+    }
+
+    /// Returns a receiver of the state of the store: whether the store can write, the disk is full, or the store has
+    /// failed.
+    pub fn state(&self) -> watch::Receiver<StoreState> {
+        self.inner.writer.state()
+    }
+
+    /// Returns the start of the time without writes, or None if the disk is not known to be full.
+    pub fn full_since(&self) -> Option<Timestamp> {
+        self.inner.writer.full_since()
     }
 
     /// Returns the log_id, which identifies this database. A cursor is valid only for one log_id.

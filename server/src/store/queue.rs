@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::Limit;
+use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 
 /// Maximum number of queued calls per lane. Further calls are refused with OVERLOADED.
@@ -27,6 +28,10 @@ pub struct JobOptions {
     /// Size in bytes of the request, which stays in memory while the transaction waits. The value is 0 for the server's
     /// own transactions.
     pub bytes: usize,
+    /// Start of the time without writes after which the transaction extends the leases. After a full disk, the writer
+    /// runs no transaction before one whose time without writes starts early enough. If the transaction extends no
+    /// leases, the value is None.
+    pub recovers_since: Option<Timestamp>,
 }
 
 /// Specifies a lane of the writer's queue.
@@ -42,9 +47,15 @@ pub enum Lane {
 
 impl JobOptions {
     /// Options for the server's own transactions that agents wait for, such as the expiry of leases.
-    pub const SERVER_FIRST: Self = Self { lane: Lane::First, is_exempt: true, bytes: 0 };
+    pub const SERVER_FIRST: Self = Self { lane: Lane::First, is_exempt: true, bytes: 0, recovers_since: None };
     /// Options for the server's own transactions that no agent waits for, such as retention.
-    pub const SERVER: Self = Self { lane: Lane::Normal, is_exempt: true, bytes: 0 };
+    pub const SERVER: Self = Self { lane: Lane::Normal, is_exempt: true, bytes: 0, recovers_since: None };
+
+    /// Returns the options for the transaction that extends the leases after the server has written nothing since
+    /// `since`.
+    pub fn recovering_since(since: Timestamp) -> Self {
+        Self { recovers_since: Some(since), ..Self::SERVER_FIRST }
+    }
 }
 
 /// Holds items that producer threads push and one consumer thread takes.
@@ -202,7 +213,7 @@ impl<T> Queue<T> {
 mod tests {
     use super::*;
 
-    const FIRST: JobOptions = JobOptions { lane: Lane::First, is_exempt: false, bytes: 1 };
+    const FIRST: JobOptions = JobOptions { lane: Lane::First, is_exempt: false, bytes: 1, recovers_since: None };
     const NORMAL: JobOptions = JobOptions { lane: Lane::Normal, ..FIRST };
 
     fn create_row_limit(rows: usize) -> Limit {

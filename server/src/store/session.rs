@@ -58,7 +58,8 @@ pub(super) trait WriteSession {
     fn is_checkpoint_due(&mut self) -> bool;
 
     /// Copies committed changes from the database's log to their final place. Call this function outside a transaction.
-    fn checkpoint(&mut self);
+    /// A failure loses no commit.
+    fn checkpoint(&mut self) -> Result<()>;
 }
 
 /// Holds the last position, key and claim version that the writer has assigned.

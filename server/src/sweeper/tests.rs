@@ -7,11 +7,14 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::actions::{plan, run};
+use crate::actions::claim::{self, Claim, ClaimRequest};
+use crate::actions::claim_index::{ClaimIndex, Loading};
+use crate::actions::{Outcome, plan, run};
 use crate::clock::ManualClock;
 use crate::domain::run::RunDraft;
 use crate::domain::task::{TaskDraft, TaskSpec};
 use crate::store::faulty::{self, Fault, Faults};
+use crate::store::{StoreState, tasks};
 
 /// Maximum time that a test waits for the sweeper.
 const SOON: Duration = Duration::from_secs(20);
@@ -58,6 +61,45 @@ impl Swept {
             plan::add(tx, &run.id, &[TaskDraft { key: "t".into(), spec, depends_on: vec![] }]).map(drop)
         });
         added.await.unwrap();
+    }
+
+    /// Claims a task with the given lease duration and returns the task.
+    async fn claim_task(&self, lease_duration: Duration) -> Task {
+        self.add_task(self.clock.now()).await;
+        let index = ClaimIndex::default();
+        let claimed = self.store.transact(move |tx| {
+            let mut loading = Loading::default();
+            while !index.load_page(tx, &mut loading)? {}
+            let (agent_id, capabilities) = ("agent".into(), vec![]);
+            let request = ClaimRequest { run_id: None, agent_id, capabilities, lease_duration };
+            match claim::claim(tx, &request, &index, 0)? {
+                Outcome::Done(Some(Claim { task, .. })) => Ok(task),
+                _ => Err(Error::internal("the claim must find the task")),
+            }
+        });
+        claimed.await.unwrap()
+    }
+
+    /// Returns the time when the lease of a task expires, or None if no agent holds a lease.
+    async fn lease_end(&self, task_id: &str) -> Option<Timestamp> {
+        let id = task_id.to_owned();
+        let task = self.store.read(move |tx| tasks::get(tx, &id)).await.unwrap();
+        task.lease.clone().filter(|_| task.is_held()).map(|lease| lease.expire_time)
+    }
+
+    /// Fails a write on a full disk, which tells the store that the disk is full.
+    async fn fill_disk(&self) {
+        self.faults.set(Fault::FullDiskAtCommit);
+        let written = self.store.transact(|tx| tx.next_key().map(drop)).await;
+        assert_eq!(written, Err(Error::StoreFull));
+    }
+
+    /// Moves the clock forward in steps of a second, which the sweeper does not take for a stall.
+    async fn pass_seconds(&self, seconds: u32) {
+        for _ in 0..seconds {
+            self.clock.advance(RETRY);
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn has_delayed_task(&self) -> bool {
@@ -120,4 +162,49 @@ async fn task_that_became_due_during_its_commit_is_announced() {
     tokio::join!(swept.add_task(time), release);
     let announced = async { while swept.has_delayed_task().await {} };
     timeout(SOON, announced).await.expect("the sweeper must end the delay");
+}
+
+/// The disk is full for ten times the duration of a lease, and holders can't send heartbeats meanwhile.
+#[tokio::test]
+async fn no_lease_expires_for_the_time_of_a_full_disk() {
+    const LEASE: Duration = Duration::from_secs(60);
+    let swept = Swept::start();
+    let task = swept.claim_task(LEASE).await;
+    swept.fill_disk().await;
+    swept.pass_seconds(600).await;
+    assert!(swept.lease_end(&task.id).await.is_some_and(|end| end < swept.clock.now()));
+    swept.faults.clear();
+    swept
+        .until(|swept| {
+            swept.clock.advance(RETRY);
+            *swept.store.state().borrow() == StoreState::Writable
+        })
+        .await;
+    let end = swept.lease_end(&task.id).await.expect("the lease must not expire");
+    assert!(end > swept.clock.now(), "the holder has time to send a heartbeat");
+    // Without a heartbeat, the lease expires as usual.
+    swept.clock.advance(LEASE);
+    let expired = async { while swept.lease_end(&task.id).await.is_some() {} };
+    timeout(SOON, expired).await.expect("the lease must expire");
+}
+
+/// The lease has expired before the disk becomes full, and the sweeper could not expire the lease in time.
+#[tokio::test]
+async fn full_disk_extends_no_lease_that_had_expired_before() {
+    const LEASE: Duration = Duration::from_secs(60);
+    let swept = Swept::start();
+    let task = swept.claim_task(LEASE).await;
+    swept.faults.set(Fault::FullDiskAtCommit);
+    // The sweeper fails to expire the lease, which tells the store that the disk is full.
+    swept.clock.advance(LEASE + RETRY);
+    swept.until(|swept| swept.store.full_since().is_some()).await;
+    swept.faults.clear();
+    swept
+        .until(|swept| {
+            swept.clock.advance(RETRY);
+            *swept.store.state().borrow() == StoreState::Writable
+        })
+        .await;
+    let expired = async { while swept.lease_end(&task.id).await.is_some() {} };
+    timeout(SOON, expired).await.expect("the lease must expire");
 }

@@ -103,6 +103,11 @@ fn record_import(tx: &mut dyn Tx, digest: &str, kind: &str, run_count: usize) ->
 fn import_failure(file: &Path, error: Error) -> Failure {
     let problem = match error {
         Error::InvalidField { field, problem } if field == "file" => problem,
+        Error::StoreFull => {
+            "the disk of the database is full, so nothing was imported: free disk space, or pass another \
+                             database with --db"
+                .to_owned()
+        }
         other => other.to_string(),
     };
     Failure::failed(format!("{}: {problem}", file.display()))

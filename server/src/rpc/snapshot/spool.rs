@@ -43,17 +43,18 @@ struct SpoolFile {
 impl SpoolFile {
     fn create(spool: Arc<Spool>) -> Result<Self> {
         let permit = Arc::clone(&spool.files).try_acquire_owned().map_err(|_| Error::Overloaded)?;
-        let file = tempfile::tempfile_in(&spool.folder).map_err(Error::internal)?;
+        let file = tempfile::tempfile_in(&spool.folder).map_err(|cause| Error::from_io(&cause))?;
         Ok(Self { spool, bytes: 0, file: BufWriter::new(file), _permit: permit })
     }
 
-    /// Writes bytes to the end of the file. Fails with `Error::Overloaded` if the spool would exceed its size.
+    /// Writes bytes to the end of the file. Fails with `Error::Overloaded` if the spool would exceed its size,
+    /// and with `Error::StoreFull` if the disk is full.
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let length = bytes.len() as u64;
         let add = |used: u64| used.checked_add(length).filter(|used| *used <= self.spool.max_bytes);
         self.spool.used_bytes.fetch_update(Relaxed, Relaxed, add).map_err(|_| Error::Overloaded)?;
         self.bytes += length;
-        self.file.write_all(bytes).map_err(Error::internal)
+        self.file.write_all(bytes).map_err(|cause| Error::from_io(&cause))
     }
 
     /// Reads the next `length` bytes of the file.
@@ -113,7 +114,7 @@ impl PartsWriter {
         parts.lengths.reverse();
         if let Some(file) = &mut parts.file {
             // Seeking writes the buffered bytes first.
-            file.file.rewind().map_err(Error::internal)?;
+            file.file.rewind().map_err(|cause| Error::from_io(&cause))?;
         }
         Ok(parts)
     }

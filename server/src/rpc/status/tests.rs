@@ -64,6 +64,7 @@ fn errors(text: &str) -> Vec<Error> {
         Error::Draining,
         Error::StoreBusy,
         Error::StoreFull,
+        Error::StoreFailed(text()),
         Error::RequestIncomplete,
         Error::DeadlineExceeded,
         Error::ResponseDropped,

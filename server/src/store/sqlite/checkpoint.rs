@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::sql_error;
+use crate::error::Result;
+
 /// Minimum number of pages in the write-ahead log at which a checkpoint is due. 4,000 pages are 16 MiB. A checkpoint
 /// writes each page once, even if many commits have changed the page, so fewer checkpoints write less. With SQLite's
 /// default of 1,000 pages, 64 agents would claim and complete 3 % fewer tasks. With more than 4,062 pages, SQLite would
@@ -55,21 +58,21 @@ pub fn is_due(conn: &Connection) -> rusqlite::Result<bool> {
     Ok(pages >= CHECKPOINT_PAGES && copied < pages)
 }
 
-/// Copies as many pages as possible without waiting for readers. If the checkpoint fails, the function only logs a
-/// warning, because all commits are durable in the write-ahead log.
-pub fn checkpoint(conn: &Connection) {
+/// Copies as many pages as possible without waiting for readers. Fails if the database file can't be written. A failure
+/// loses nothing, because all commits are durable in the write-ahead log.
+pub fn checkpoint(conn: &Connection) -> Result<()> {
     let begun = Instant::now();
-    let result = run(conn, "PRAGMA wal_checkpoint(PASSIVE)");
+    let result = run(conn, "PRAGMA wal_checkpoint(PASSIVE)").map_err(sql_error)?;
     let duration = begun.elapsed();
     let duration_ms = duration.as_millis();
     match result {
-        Ok(Checkpoint { is_busy: true, .. }) => tracing::warn!("checkpoint failed: another program runs a checkpoint"),
-        Ok(Checkpoint { pages, copied, .. }) if duration >= SLOW_CHECKPOINT => {
+        Checkpoint { is_busy: true, .. } => tracing::warn!("checkpoint failed: another program runs a checkpoint"),
+        Checkpoint { pages, copied, .. } if duration >= SLOW_CHECKPOINT => {
             tracing::warn!(pages, copied, duration_ms, "slow checkpoint");
         }
-        Ok(Checkpoint { pages, copied, .. }) => tracing::debug!(pages, copied, duration_ms, "checkpoint"),
-        Err(error) => tracing::warn!(%error, "checkpoint failed"),
+        Checkpoint { pages, copied, .. } => tracing::debug!(pages, copied, duration_ms, "checkpoint"),
     }
+    Ok(())
 }
 
 /// Copies all pages into the database file and empties the log. Fails with `DatabaseBusy` if another program reads the
@@ -103,7 +106,7 @@ mod tests {
         conn.execute_batch("INSERT INTO filled VALUES (zeroblob(20000000))").unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().len(), size_before, "no checkpoint runs inside a commit");
         assert!(is_due(&conn).unwrap());
-        checkpoint(&conn);
+        checkpoint(&conn).unwrap();
         assert!(std::fs::metadata(&path).unwrap().len() > size_before + 19_000_000);
         assert!(!is_due(&conn).unwrap());
     }
@@ -117,10 +120,10 @@ mod tests {
         let reading = reader.transaction().unwrap();
         reading.query_row("SELECT COUNT(*) FROM runs", [], |row| row.get::<_, i64>(0)).unwrap();
         conn.execute_batch("CREATE TABLE filled (bytes BLOB); INSERT INTO filled VALUES (zeroblob(20000000))").unwrap();
-        checkpoint(&conn);
+        checkpoint(&conn).unwrap();
         assert!(is_due(&conn).unwrap());
         drop(reading);
-        checkpoint(&conn);
+        checkpoint(&conn).unwrap();
         assert!(!is_due(&conn).unwrap());
     }
 }

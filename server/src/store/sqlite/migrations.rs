@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, Transaction};
 use rusqlite_migration::{HookError, HookResult, M, MigrationDefinitionError, Migrations};
 
-use super::{OpenError, SqliteTx};
+use super::{OpenError, SqliteTx, is_full_disk};
 use crate::clock::{IdGenerator, SystemClock};
 use crate::error::Error;
 use crate::store::{capability_sets, counters, path_sets};
@@ -33,6 +33,9 @@ pub fn migrate(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {
     build_migrations().to_latest(conn).map_err(|cause| match cause {
         rusqlite_migration::Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
             OpenError::TooNew(path.to_owned())
+        }
+        rusqlite_migration::Error::RusqliteError { err, .. } if is_full_disk(&err) => {
+            OpenError::FullDisk(path.to_owned())
         }
         other => OpenError::unreadable(path, other),
     })

@@ -2,6 +2,7 @@
 //! and owns the connections that read and write.
 
 mod checkpoint;
+mod errors;
 mod file;
 mod header;
 pub mod maintenance;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use self::errors::{is_full_disk, sql_error};
 pub use self::open::OpenError;
 pub(super) use self::open::open;
 #[cfg(test)]
@@ -27,7 +29,6 @@ use self::open::open_writer;
 pub(super) use self::readers::Readers;
 pub(super) use self::session::SqliteWriter;
 use self::tx::SqliteTx;
-use crate::error::Error;
 
 /// Maximum number of statements in the cache of a connection. The server has fewer than 256 statements, so a reader
 /// prepares each statement once. The writer keeps its statements in `KeptStatements`, and uses the cache only at the
@@ -59,15 +60,6 @@ fn prepare_statements(conn: &Connection) -> rusqlite::Result<()> {
 /// Returns the flags that open a connection for reading only.
 fn reader_flags() -> OpenFlags {
     OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX
-}
-
-/// Converts an SQLite error to the store's error type. If another program holds a lock, the function returns
-/// `StoreBusy`, which tells the caller to retry.
-fn sql_error(error: rusqlite::Error) -> Error {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => Error::StoreBusy,
-        _ => Error::internal(format!("SQLite: {error}")),
-    }
 }
 
 #[cfg(test)]

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::errors::{is_full_disk, sql_error};
 use super::file::{DatabaseFile, WalFile};
 use super::header::{self, APPLICATION_ID, Inspection};
 use super::session::{OpenFiles, SqliteWriter};
 use super::tx::SqliteTx;
 use super::wal::{self, WalState};
-use super::{BUSY_TIMEOUT, Readers, checkpoint, migrations, prepare_statements, sql_error};
+use super::{BUSY_TIMEOUT, Readers, checkpoint, migrations, prepare_statements};
 use crate::clock::{Clock, IdGenerator};
 use crate::domain::time::ClockStep;
 use crate::error::Error;
@@ -40,11 +41,23 @@ pub enum OpenError {
     SeveralLinks { path: PathBuf, links: u64 },
     #[error("this runhub contains SQLite {0}, which can lose commits: use a runhub with SQLite 3.51.3 or newer")]
     OldSqlite(&'static str),
+    #[error("can't open the database {}: its disk is full: free space, or pass another --db", .0.display())]
+    FullDisk(PathBuf),
     #[error("can't open the database {}: {cause}: check the file and its folder, or pass another --db", path.display())]
     Unreadable { path: PathBuf, cause: String },
 }
 
 impl OpenError {
+    /// Returns the reason why the store can't read or write a database file. Call this function directly after the
+    /// SQLite call, as `sql_error`.
+    pub(super) fn from_sqlite(path: &Path, cause: &rusqlite::Error) -> Self {
+        if is_full_disk(cause) { Self::FullDisk(path.to_owned()) } else { Self::unreadable(path, cause) }
+    }
+
+    pub(super) fn from_store(path: &Path, cause: &Error) -> Self {
+        if *cause == Error::StoreFull { Self::FullDisk(path.to_owned()) } else { Self::unreadable(path, cause) }
+    }
+
     pub(in crate::store) fn unreadable(path: &Path, cause: impl std::fmt::Display) -> Self {
         Self::Unreadable { path: path.to_owned(), cause: cause.to_string() }
     }
@@ -71,7 +84,7 @@ pub(in crate::store) fn open(path: &Path, clock: &Arc<dyn Clock>) -> Result<Data
     let inspection = header::inspect(&file)?;
     report_lost_commits(&file, inspection)?;
     let conn = open_writer(file.path())?;
-    let unreadable = |cause: Error| OpenError::unreadable(file.path(), cause);
+    let unreadable = |cause: Error| OpenError::from_store(file.path(), &cause);
     let ids = IdGenerator::new();
     let counters = prepare_rows(&conn, clock.as_ref(), &ids).map_err(unreadable)?;
     mark_open(&conn, inspection).map_err(unreadable)?;
@@ -120,8 +133,11 @@ fn prepare_rows(conn: &Connection, clock: &dyn Clock, ids: &IdGenerator) -> Resu
 /// the write-ahead log can be lost.
 fn mark_open(conn: &Connection, inspection: Inspection) -> Result<(), Error> {
     conn.pragma_update(None, "application_id", APPLICATION_ID).map_err(sql_error)?;
-    if !inspection.is_open {
-        checkpoint::checkpoint(conn);
+    if !inspection.is_open
+        && let Err(error) = checkpoint::checkpoint(conn)
+    {
+        // The server can run without the mark, which only makes the loss of the write-ahead log visible.
+        tracing::warn!(%error, "checkpoint failed");
     }
     Ok(())
 }
@@ -153,7 +169,7 @@ fn follow_clock_set_back(
 /// database file can't be read or written.
 pub(in crate::store) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     check_sqlite(rusqlite::version_number())?;
-    let unreadable = |cause: rusqlite::Error| OpenError::unreadable(path, cause);
+    let unreadable = |cause: rusqlite::Error| OpenError::from_sqlite(path, &cause);
     let mut conn = Connection::open_with_flags(path, writer_flags()).map_err(unreadable)?;
     conn.busy_timeout(BUSY_TIMEOUT).map_err(unreadable)?;
     // Closing the connection must not touch the write-ahead log, unless `close` has checked that the log still belongs

@@ -128,8 +128,15 @@ fn read_once<T>(
     let conn = pool.get().map_err(Error::internal)?;
     // When `_snapshot` is dropped, SQLite rolls back the transaction. The rollback loses nothing, because the
     // transaction body only reads.
-    let _snapshot = conn.unchecked_transaction().map_err(sql_error)?;
-    body(&mut SqliteTx::new(&*conn, clock, &IdGenerator::new(), None))
+    let read = || {
+        let _snapshot = conn.unchecked_transaction().map_err(sql_error)?;
+        body(&mut SqliteTx::new(&*conn, clock, &IdGenerator::new(), None))
+    };
+    read().map_err(|error| match error {
+        // A failed read fails only its call. The server ends if the writer meets the failure.
+        Error::StoreFailed(cause) => Error::Internal(cause),
+        other => other,
+    })
 }
 
 #[cfg(test)]

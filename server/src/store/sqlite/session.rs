@@ -33,7 +33,10 @@ impl OpenFiles {
 
 /// Returns the error after which the server must not commit anything more.
 fn lost_database(path: &Path, cause: impl Display) -> Error {
-    Error::internal(format!("the database {} is not safe any more: {cause}", path.display()))
+    Error::StoreFailed(format!(
+        "{cause}: find out who changes the files of {}, and start the server again on the right file",
+        path.display()
+    ))
 }
 
 /// Owns the only connection that writes to the database file. The locks of the files prevent other servers from opening
@@ -242,7 +245,7 @@ impl WriteSession for SqliteSession<'_> {
         checkpoint::is_due(self.conn).unwrap_or(true)
     }
 
-    fn checkpoint(&mut self) {
-        checkpoint::checkpoint(self.conn);
+    fn checkpoint(&mut self) -> Result<()> {
+        checkpoint::checkpoint(self.conn)
     }
 }

@@ -1,17 +1,22 @@
 //! This module commits calls in groups. The transaction bodies of up to 128 calls run in one transaction and share one
 //! disk sync.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::checkpoints::Checkpoints;
 use super::group_size::{BodyTimes, GroupSize};
 use super::job::Job;
+use crate::clock::Clock;
+use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::store::Signal;
 use crate::store::notifications::Notifications;
 use crate::store::queue::Queue;
 use crate::store::session::{CommitOutcome, LastAssigned, WriteSession};
+use crate::store::state::{StateReporter, StoreFailure};
 
 /// Minimum duration of a commit that is logged as a warning. A slow commit means that the disk is too slow for the load
 /// or that another program uses the disk.
@@ -19,12 +24,12 @@ const SLOW_COMMIT: Duration = Duration::from_secs(1);
 
 /// Specifies why a group was not committed.
 enum Failure {
-    /// The database rolled back the whole transaction after a statement of a transaction body failed, for example on a
-    /// full disk.
+    /// The database rolled back the whole transaction after a statement of a transaction body failed.
     RolledBack,
     /// A transaction body failed after writing, and no savepoint was set before the body.
     FailedAfterWrite,
-    /// A statement of the writer itself failed, such as BEGIN or COMMIT.
+    /// A statement of the writer itself failed, such as BEGIN or COMMIT; or a statement of a transaction body failed with
+    /// an error that concerns the whole store, such as a full disk.
     Writer(Error),
     /// The outcome of the commit is unknown. The value holds the signals of the group.
     Unknown(Vec<Signal>),
@@ -56,8 +61,9 @@ pub(super) struct GroupCommitter<S> {
     last_assigned: LastAssigned,
     notifications: Notifications,
     size: GroupSize,
-    /// If a checkpoint was due after the previous group and has not run, the value is true.
-    has_postponed_checkpoint: bool,
+    checkpoints: Checkpoints,
+    clock: Arc<dyn Clock>,
+    state: StateReporter,
     /// Channel that sends finished groups to `answer_all`, which answers the calls.
     answers: mpsc::UnboundedSender<Vec<Box<dyn Job>>>,
 }
@@ -67,44 +73,81 @@ impl<S: WriteSession> GroupCommitter<S> {
         session: S,
         last_assigned: LastAssigned,
         notifications: Notifications,
+        clock: Arc<dyn Clock>,
+        state: StateReporter,
         answers: mpsc::UnboundedSender<Vec<Box<dyn Job>>>,
     ) -> Self {
-        let size = GroupSize::default();
-        Self { session, last_assigned, notifications, size, has_postponed_checkpoint: false, answers }
+        let (size, checkpoints) = (GroupSize::default(), Checkpoints::default());
+        Self { session, last_assigned, notifications, size, checkpoints, clock, state, answers }
     }
 
-    /// Commits the queued calls in groups until the queue is closed and empty.
+    /// Commits the queued calls in groups until the queue is closed and empty, or until the store fails.
     pub fn serve(mut self, queue: &Queue<Box<dyn Job>>) {
         while queue.wait().is_some() {
             // Yield first, so that callers that are about to queue a call can join the next group. Under load, yielding
             // saves a third of the commits. Without load, yielding causes no delay.
             std::thread::yield_now();
-            self.commit(queue.take(self.size.limit()));
-            self.checkpoint_if_due(queue.len() > 0);
+            let group = queue.take(self.size.limit());
+            let served = match self.state.full_since() {
+                None => self.commit(group),
+                Some(since) => self.recover(group, since),
+            };
+            let served = served.and_then(|()| self.checkpoints.run_if_due(&mut self.session, queue.len() > 0));
+            if let Err(cause) = served {
+                self.state.report_failure(StoreFailure::Database(cause.to_string()));
+                return;
+            }
         }
     }
 
-    /// Runs a due checkpoint. If calls are queued, the checkpoint waits until the next group is committed. Otherwise,
-    /// calls that have waited for a long transaction would also wait until all pages of this transaction are copied.
-    fn checkpoint_if_due(&mut self, has_queued_calls: bool) {
-        let is_due = self.session.is_checkpoint_due();
-        if is_due && (self.has_postponed_checkpoint || !has_queued_calls) {
-            self.session.checkpoint();
-            self.has_postponed_checkpoint = false;
-        } else {
-            self.has_postponed_checkpoint = is_due;
-        }
+    /// Commits a group and answers its calls. Fails if the store has failed.
+    fn commit(&mut self, mut group: Vec<Box<dyn Job>>) -> Result<()> {
+        let committed = self.commit_unanswered(&mut group);
+        self.answer(group);
+        committed
     }
 
-    fn commit(&mut self, mut group: Vec<Box<dyn Job>>) {
-        match self.run_group(&mut group) {
+    /// Refuses the calls of a group, because the disk has been full since `since`. If the group contains the transaction
+    /// that extends the leases, tries this transaction. If the transaction succeeds, the time without writes has ended.
+    /// No other transaction may be the first, because it could expire a lease whose holder could send no heartbeat.
+    /// Fails if the store has failed.
+    fn recover(&mut self, group: Vec<Box<dyn Job>>, since: Timestamp) -> Result<()> {
+        let extends_leases = |job: &Box<dyn Job>| job.recovers_since().is_some_and(|start| start <= since);
+        let (mut recovery, mut refused): (Vec<_>, Vec<_>) = group.into_iter().partition(extends_leases);
+        fail_all(&mut refused, &Error::StoreFull);
+        self.answer(refused);
+        let committed = self.commit_unanswered(&mut recovery);
+        // Report the end before the answer, because the sweeper would otherwise extend the leases a second time.
+        if recovery.iter().any(|job| job.has_succeeded()) {
+            self.state.report_writable();
+        }
+        self.answer(recovery);
+        committed
+    }
+
+    /// Commits a group and stores the results in the jobs. If the disk is full, reports the start of the time without
+    /// writes. Fails if the store has failed.
+    fn commit_unanswered(&mut self, group: &mut [Box<dyn Job>]) -> Result<()> {
+        let begun = self.clock.now();
+        match self.run_group(group) {
             Ok(()) => {}
-            // Fail all calls of the group, because another program holds the lock on the database. If the writer ran
-            // the transaction bodies one by one, each body would only wait for the lock again.
-            Err(Failure::Writer(Error::StoreBusy)) => fail_all(&mut group, &Error::StoreBusy),
-            Err(Failure::Unknown(signals)) => self.fail_after_unknown_commit(&mut group, &signals),
-            Err(_) => self.run_one_by_one(&mut group),
+            // Fail all calls of the group, because the failure concerns each of them. If the writer ran the transaction
+            // bodies one by one, each body would wait for the lock of the other program, or fail, again.
+            Err(Failure::Writer(error)) if error == Error::StoreBusy || is_store_error(&error) => {
+                fail_all(group, &error);
+            }
+            Err(Failure::Unknown(signals)) => self.fail_after_unknown_commit(group, &signals),
+            Err(_) => self.run_one_by_one(group),
         }
+        match group.iter().find_map(|job| job.store_error()) {
+            Some(failed @ Error::StoreFailed(_)) => return Err(failed),
+            Some(_) => self.state.report_full(begun),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn answer(&self, group: Vec<Box<dyn Job>>) {
         if let Err(unsent) = self.answers.send(group) {
             // Answer the calls here, because `answer_all` has ended together with the runtime that opened the store.
             // Callers in another runtime still wait for responses.
@@ -122,10 +165,13 @@ impl<S: WriteSession> GroupCommitter<S> {
         }
     }
 
-    /// Runs each transaction body in a separate transaction, so that a failing body does not affect the other calls.
+    /// Runs each transaction body in a separate transaction, so that a failing body does not affect the other calls. If
+    /// a body fails with an error that concerns the whole store, the remaining calls fail with this error too.
     fn run_one_by_one(&mut self, group: &mut [Box<dyn Job>]) {
-        for job in group.chunks_mut(1) {
+        for index in 0..group.len() {
+            let job = &mut group[index..=index];
             match self.run_together(job, Savepoints::Off) {
+                Err(Failure::Writer(error)) if is_store_error(&error) => return fail_all(&mut group[index..], &error),
                 Err(Failure::Writer(error)) => fail_all(job, &error),
                 Err(Failure::Unknown(signals)) => self.fail_after_unknown_commit(job, &signals),
                 // The job already holds the result of the transaction body, or the error that `run_body` has set.
@@ -221,12 +267,15 @@ impl<S: WriteSession> GroupCommitter<S> {
     }
 
     /// Runs a transaction body. Returns false if the body has failed and the changes of the body must be rolled back.
-    /// Fails if the database has rolled back the transaction.
+    /// Fails if the database has rolled back the transaction, and if the disk is full or the database has failed.
     fn run_body(&mut self, job: &mut dyn Job, effects: &mut Effects) -> Result<bool, Failure> {
         let before = self.last_assigned;
         let body_effects = self.session.run(before, |tx| job.run(tx));
         self.last_assigned.key = body_effects.last_assigned.key;
         self.last_assigned.claim_version = body_effects.last_assigned.claim_version;
+        if let Some(error) = job.store_error() {
+            return Err(Failure::Writer(error));
+        }
         // The database has rolled back all changes of the group, so the transaction body must not report success.
         if !self.session.can_commit() {
             if body_effects.is_done {
@@ -244,6 +293,11 @@ impl<S: WriteSession> GroupCommitter<S> {
         effects.signals.extend(body_effects.signals);
         Ok(true)
     }
+}
+
+/// Returns whether an error concerns the whole store, and not only one call.
+fn is_store_error(error: &Error) -> bool {
+    matches!(error, Error::StoreFull | Error::StoreFailed(_))
 }
 
 fn fail_all(jobs: &mut [Box<dyn Job>], error: &Error) {

@@ -4,8 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokio::sync::oneshot;
 
+use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
-use crate::store::Tx;
+use crate::store::{JobOptions, Tx};
 
 /// Represents a queued call with any type of result.
 pub(super) trait Job: Send {
@@ -13,6 +14,14 @@ pub(super) trait Job: Send {
     fn has_waiting_caller(&self) -> bool;
     /// Runs the transaction body and stores the result of the body. Returns whether the body succeeded.
     fn run(&mut self, tx: &mut dyn Tx) -> bool;
+    /// Returns whether the transaction body has run and succeeded.
+    fn has_succeeded(&self) -> bool;
+    /// Returns the error of the transaction body if the whole store has failed, and not only this call: `StoreFull` or
+    /// `StoreFailed`.
+    fn store_error(&self) -> Option<Error>;
+    /// Returns the start of the time without writes after which the transaction body extends the leases, or None if the
+    /// body extends no leases.
+    fn recovers_since(&self) -> Option<Timestamp>;
     /// Replaces the result of the transaction body with an error.
     fn fail(&mut self, error: Error);
     /// Sends the result to the caller.
@@ -22,13 +31,14 @@ pub(super) trait Job: Send {
 /// Holds a transaction body and the channel that sends the body's result to the caller.
 pub(super) struct Call<T, F> {
     body: F,
+    options: JobOptions,
     result: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
 }
 
 impl<T, F> Call<T, F> {
-    pub fn new(body: F, reply: oneshot::Sender<Result<T>>) -> Self {
-        Self { body, result: None, reply }
+    pub fn new(body: F, options: JobOptions, reply: oneshot::Sender<Result<T>>) -> Self {
+        Self { body, options, result: None, reply }
     }
 }
 
@@ -51,6 +61,19 @@ where
             ))
         });
         self.result.insert(result).is_ok()
+    }
+
+    fn has_succeeded(&self) -> bool {
+        matches!(self.result, Some(Ok(_)))
+    }
+
+    fn store_error(&self) -> Option<Error> {
+        let error = self.result.as_ref()?.as_ref().err()?;
+        matches!(error, Error::StoreFull | Error::StoreFailed(_)).then(|| error.clone())
+    }
+
+    fn recovers_since(&self) -> Option<Timestamp> {
+        self.options.recovers_since
     }
 
     fn fail(&mut self, error: Error) {

@@ -1,5 +1,6 @@
 //! This module runs the writer, a thread that owns the writing session and commits the queued calls in groups.
 
+mod checkpoints;
 mod group;
 mod group_size;
 mod job;
@@ -17,7 +18,10 @@ use self::job::{Call, Job};
 use super::notifications::Notifications;
 use super::queue::Queue;
 use super::session::{LastAssigned, WriteDatabase};
+use super::state::{StateReporter, StoreFailure, StoreState};
 use super::{JobOptions, Listener, Tx};
+use crate::clock::Clock;
+use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 
 /// Closes the database after the writer thread has ended.
@@ -28,19 +32,21 @@ pub(super) struct Writer {
     queue: Arc<Queue<Box<dyn Job>>>,
     growth: watch::Receiver<i64>,
     claim_version: Arc<AtomicI64>,
+    state: StateReporter,
     /// Join handle of the writer thread. After `close` has started to wait for the thread, the value is None.
     thread: Mutex<Option<JoinHandle<CloseDatabase>>>,
 }
 
 impl Writer {
     /// Starts the writer thread and returns the writer. `last_assigned` holds the last numbers that the database
-    /// has committed. Fails if the operating system can't start a thread.
+    /// has committed. `clock` tells the start of a time without writes. Fails if the operating system can't start a thread.
     ///
     /// # Panics
     /// Panics if the caller is outside a tokio runtime.
     pub fn start(
         database: impl WriteDatabase,
         last_assigned: LastAssigned,
+        clock: Arc<dyn Clock>,
         listener: Listener,
     ) -> std::io::Result<Self> {
         let notifications = Notifications::new(last_assigned, listener);
@@ -50,17 +56,20 @@ impl Writer {
         tokio::spawn(answer_all(answerable));
         let queue = Arc::new(Queue::new());
         let served = Arc::clone(&queue);
+        let state = StateReporter::new();
+        let reporter = state.clone();
         let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
-            let _on_exit = QueueGuard(&served);
-            GroupCommitter::new(database.session(), last_assigned, notifications, answers).serve(&served);
+            let _on_exit = ExitGuard { queue: &served, state: &reporter };
+            let session = database.session();
+            GroupCommitter::new(session, last_assigned, notifications, clock, reporter.clone(), answers).serve(&served);
             let close_database: CloseDatabase = Box::new(move || database.close());
             close_database
         })?;
-        Ok(Self { queue, growth, claim_version, thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue, growth, claim_version, state, thread: Mutex::new(Some(thread)) })
     }
 
     /// Queues a transaction body, waits until the body's group is committed, and returns the result of the body. Fails
-    /// if the body or the commit fails, with `Overloaded` if the call's lane of the queue is full, and with `Draining`
+    /// if the body or the commit fails, with `StoreFull` if the disk is full, with `Overloaded` if the call's lane of the queue is full, and with `Draining`
     /// if the writer has ended.
     pub async fn transact<T, F>(&self, options: JobOptions, body: F) -> Result<T>
     where
@@ -68,7 +77,7 @@ impl Writer {
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.queue.push(Box::new(Call::new(body, reply)), options)?;
+        self.queue.push(Box::new(Call::new(body, options, reply)), options)?;
         // If the writer thread or the runtime has ended, the channel closes without a response, and the call fails with
         // `Draining`.
         answer.await.unwrap_or(Err(Error::Draining))
@@ -89,6 +98,16 @@ impl Writer {
         self.claim_version.load(Ordering::Acquire)
     }
 
+    /// Returns a receiver of the state of the writer.
+    pub fn state(&self) -> watch::Receiver<StoreState> {
+        self.state.subscribe()
+    }
+
+    /// Returns the start of the time without writes, or None if the disk is not known to be full.
+    pub fn full_since(&self) -> Option<Timestamp> {
+        self.state.full_since()
+    }
+
     /// Closes the queue and waits until all queued calls are committed. Returns the function that closes the database, or
     /// None if the queue was closed before or if the writer thread has panicked.
     pub async fn close(&self) -> Option<CloseDatabase> {
@@ -104,15 +123,19 @@ impl Drop for Writer {
     }
 }
 
-/// Fails the queued calls when the writer thread ends or panics. Otherwise the callers would wait forever.
-struct QueueGuard<'a>(&'a Queue<Box<dyn Job>>);
+/// Fails the queued calls when the writer thread ends or panics, because otherwise the callers would wait forever.
+/// Reports a panic, so that the server ends.
+struct ExitGuard<'a> {
+    queue: &'a Queue<Box<dyn Job>>,
+    state: &'a StateReporter,
+}
 
-impl Drop for QueueGuard<'_> {
+impl Drop for ExitGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!("the writer thread panicked: no write succeeds until the server is restarted");
+            self.state.report_failure(StoreFailure::Panicked);
         }
-        self.0.abandon();
+        self.queue.abandon();
     }
 }
 

@@ -1,5 +1,6 @@
 //! Each test in this module checks one guarantee of the writer.
 
+mod disk;
 mod faults;
 
 use std::path::Path;
@@ -64,13 +65,6 @@ impl HeldWriter {
     async fn release(self) {
         self.release.send(()).unwrap();
         self.body.await.unwrap().unwrap();
-    }
-
-    /// Releases the writer and checks that the commit of the group that was queued while the writer was held fails with
-    /// `error`.
-    async fn release_and_expect_error(self, error: &Error) {
-        self.release.send(()).unwrap();
-        assert_eq!(self.body.await.unwrap().as_ref(), Err(error));
     }
 }
 

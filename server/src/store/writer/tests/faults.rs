@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::domain::time::{ClockStep, Timestamp};
-use crate::store::faulty::{self, Fault, Faults, Step, broken_database_error, full_disk_error};
+use crate::store::faulty::{self, Fault, Faults, Step, broken_database_error};
 
-fn open_faulty(folder: &TempDir) -> (Store, Faults) {
+pub(super) fn open_faulty(folder: &TempDir) -> (Store, Faults) {
     open_faulty_with(folder, |_| {})
 }
 
@@ -17,7 +17,7 @@ fn open_faulty_with(folder: &TempDir, listener: impl Fn(&[Signal]) + Send + Sync
 }
 
 /// Adds a run and assigns an event position, as most writing calls do.
-fn add_run_and_event(tx: &mut dyn Tx, id: &str) -> Result<i64> {
+pub(super) fn add_run_and_event(tx: &mut dyn Tx, id: &str) -> Result<i64> {
     add_run(tx, id)?;
     tx.next_position()
 }
@@ -98,49 +98,6 @@ async fn due_checkpoint_runs_at_once_if_no_call_is_queued() {
     assert_eq!(store.transact(|tx| add_run(tx, "only")).await, Ok(()));
     store.close().await;
     assert_eq!(faults.take_steps(), [Step::Commit, Step::Checkpoint]);
-}
-
-/// The disk becomes full in the middle of a group, after the first transaction body of the group has written.
-#[tokio::test]
-async fn full_disk_fails_writes_of_group_and_changes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, faults) = open_faulty(&folder);
-    let held = HeldWriter::hold(&store).await;
-    let first = send(&store, |tx| add_run_and_event(tx, "first").map(drop)).await;
-    let filling = {
-        let faults = faults.clone();
-        send(&store, move |tx| {
-            faults.set(Fault::FullDisk);
-            add_run(tx, "filling")
-        })
-    };
-    let filling = filling.await;
-    let reading = send(&store, |tx| runs::find(tx, "first").map(drop)).await;
-    held.release().await;
-    assert_eq!((first.await.unwrap(), filling.await.unwrap()), (Err(full_disk_error()), Err(full_disk_error())));
-    assert_eq!(reading.await.unwrap(), Ok(()), "a call that only reads succeeds");
-    faults.clear();
-    assert!(!exists(&store, "first").await && !exists(&store, "filling").await);
-    assert_eq!(store.transact(|tx| add_run_and_event(tx, "next")).await, Ok(1));
-    assert!(exists(&store, "next").await);
-}
-
-#[tokio::test]
-async fn full_disk_at_commit_fails_group_and_next_group_succeeds() {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, faults) = open_faulty(&folder);
-    let growth = store.log_growth();
-    let held = HeldWriter::hold(&store).await;
-    let good = send(&store, |tx| add_run_and_event(tx, "good").map(drop)).await;
-    let rejected = send(&store, |_| Err(create_failure())).await;
-    faults.set(Fault::FullDiskAtCommit);
-    held.release_and_expect_error(&full_disk_error()).await;
-    assert_eq!(good.await.unwrap(), Err(full_disk_error()));
-    assert!(rejected.await.unwrap().is_err());
-    faults.clear();
-    assert!(!exists(&store, "good").await);
-    assert!(!growth.has_changed().unwrap());
-    assert_eq!(store.transact(|tx| add_run_and_event(tx, "next")).await, Ok(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -249,8 +206,8 @@ async fn server_follows_a_clock_step_only_after_the_commit() {
         tx.step_clock(step)?;
         tx.next_key().map(drop)
     };
-    faults.set(Fault::FullDiskAtCommit);
-    assert_eq!(store.transact(follow).await, Err(full_disk_error()));
+    faults.set(Fault::Broken);
+    assert_eq!(store.transact(follow).await, Err(broken_database_error()));
     assert_eq!((clock.now(), clock.step()), (before, step));
     faults.clear();
     // A later body of the group already uses the new time.

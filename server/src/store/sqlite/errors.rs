@@ -1,0 +1,136 @@
+//! This module converts SQLite's errors to the store's errors.
+
+use std::io;
+
+use rusqlite::ErrorCode;
+use rusqlite::ffi::{self, SQLITE_IOERR_GETTEMPPATH, SQLITE_IOERR_NOMEM, SQLITE_IOERR_SHORT_READ};
+
+use crate::error::{self, Error};
+
+/// Converts the error of an SQLite call to the store's error type. Call this function directly after the SQLite call and
+/// on the same thread, because the function reads the error of the last system call. Returns:
+///
+/// - `StoreBusy` if another program holds a lock;
+/// - `StoreFull` if the disk is full;
+/// - `StoreFailed` if the database file can't be read or written, or is damaged;
+/// - `Internal` for any other error.
+pub(super) fn sql_error(error: rusqlite::Error) -> Error {
+    match find_cause(&error) {
+        Cause::Busy => Error::StoreBusy,
+        Cause::FullDisk => Error::StoreFull,
+        Cause::BrokenDatabase => Error::StoreFailed(format!(
+            "SQLite: {error}: check the disk, the file and the log of the operating system, then start the server again"
+        )),
+        Cause::Other => internal(&error),
+    }
+}
+
+/// Returns whether the cause of an SQLite error is a full disk. Call this function as `sql_error`.
+pub(super) fn is_full_disk(error: &rusqlite::Error) -> bool {
+    find_cause(error) == Cause::FullDisk
+}
+
+fn find_cause(error: &rusqlite::Error) -> Cause {
+    // SQLite's error codes do not contain the error of the system call. SQLite's function sqlite3_system_errno returns
+    // this error, but is unsafe to call from Rust. The error can still be read here, because system calls that succeed
+    // do not change it.
+    let system_error = io::Error::last_os_error().kind();
+    error.sqlite_error().map_or(Cause::Other, |code| classify(*code, system_error))
+}
+
+fn internal(error: &rusqlite::Error) -> Error {
+    Error::internal(format!("SQLite: {error}"))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Busy,
+    FullDisk,
+    BrokenDatabase,
+    Other,
+}
+
+/// Returns the cause of an SQLite error. `system_error` is the error of the last system call that failed.
+fn classify(code: ffi::Error, system_error: io::ErrorKind) -> Cause {
+    match code.code {
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Cause::Busy,
+        ErrorCode::DiskFull => Cause::FullDisk,
+        // SQLite returns DiskFull only if a write fails with ENOSPC. An exhausted quota (EDQUOT), a limit of the file
+        // size (EFBIG), and a full disk in any other system call are I/O errors.
+        ErrorCode::SystemIoFailure if !is_without_system_call(code) && error::is_full_disk(system_error) => {
+            Cause::FullDisk
+        }
+        ErrorCode::CannotOpen if error::is_full_disk(system_error) => Cause::FullDisk,
+        // The process has no memory, or can't create a temporary file, for example because it has no free file
+        // descriptor (CannotOpen). The database file is not affected.
+        ErrorCode::SystemIoFailure if matches!(code.extended_code, SQLITE_IOERR_NOMEM | SQLITE_IOERR_GETTEMPPATH) => {
+            Cause::Other
+        }
+        ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ReadOnly => {
+            Cause::BrokenDatabase
+        }
+        _ => Cause::Other,
+    }
+}
+
+/// Returns whether SQLite can report the I/O error although no system call has failed. The error of the last system call
+/// can then be old.
+fn is_without_system_call(error: ffi::Error) -> bool {
+    matches!(error.extended_code, SQLITE_IOERR_NOMEM | SQLITE_IOERR_SHORT_READ)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use rusqlite::ffi::{Error as SqliteError, *};
+
+    use super::{Cause, classify};
+
+    const ENOSPC: io::ErrorKind = io::ErrorKind::StorageFull;
+    const EDQUOT: io::ErrorKind = io::ErrorKind::QuotaExceeded;
+    const EFBIG: io::ErrorKind = io::ErrorKind::FileTooLarge;
+    const OTHER: io::ErrorKind = io::ErrorKind::Other;
+
+    #[test]
+    fn full_disk_is_recognized_under_every_sqlite_code() {
+        for (code, system_error) in [
+            (SQLITE_FULL, ENOSPC),
+            // A partial write sets no error.
+            (SQLITE_FULL, OTHER),
+            (SQLITE_IOERR_WRITE, EDQUOT),
+            (SQLITE_IOERR_WRITE, EFBIG),
+            (SQLITE_IOERR_FSYNC, ENOSPC),
+            (SQLITE_IOERR_FSYNC, EDQUOT),
+            (SQLITE_IOERR_SHMSIZE, ENOSPC),
+            (SQLITE_IOERR_SHMSIZE, EFBIG),
+            (SQLITE_IOERR_TRUNCATE, EFBIG),
+            (SQLITE_CANTOPEN, ENOSPC),
+        ] {
+            assert_eq!(classify(SqliteError::new(code), system_error), Cause::FullDisk, "{code} {system_error:?}");
+        }
+    }
+
+    #[test]
+    fn other_failures_of_the_file_break_the_database() {
+        for code in [
+            SQLITE_IOERR_WRITE,
+            SQLITE_IOERR_READ,
+            SQLITE_IOERR_FSYNC,
+            SQLITE_IOERR_SHORT_READ,
+            SQLITE_CORRUPT,
+            SQLITE_NOTADB,
+            SQLITE_READONLY,
+        ] {
+            assert_eq!(classify(SqliteError::new(code), OTHER), Cause::BrokenDatabase, "{code}");
+        }
+        // The error of the last system call is old, because these errors come without a system call.
+        assert_eq!(classify(SqliteError::new(SQLITE_IOERR_SHORT_READ), ENOSPC), Cause::BrokenDatabase);
+        assert_eq!(classify(SqliteError::new(SQLITE_CORRUPT), ENOSPC), Cause::BrokenDatabase);
+        assert_eq!(classify(SqliteError::new(SQLITE_IOERR_NOMEM), ENOSPC), Cause::Other);
+        for code in [SQLITE_IOERR_GETTEMPPATH, SQLITE_CANTOPEN, SQLITE_CONSTRAINT] {
+            assert_eq!(classify(SqliteError::new(code), OTHER), Cause::Other, "{code}");
+        }
+        assert_eq!(classify(SqliteError::new(SQLITE_BUSY), ENOSPC), Cause::Busy);
+    }
+}

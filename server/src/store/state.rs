@@ -1,0 +1,89 @@
+//! This module describes whether the store can write: the writer reports a full disk and a failure, and the server reacts.
+
+use tokio::sync::watch;
+
+use crate::domain::time::Timestamp;
+
+/// The state of the store's writer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreState {
+    /// The store writes.
+    Writable,
+    /// The disk is full. The store refuses every write with `StoreFull` until a transaction that recovers the leases
+    /// (`JobOptions::recovering_since`) is committed. Reads continue.
+    Full {
+        /// The start of the first transaction that the full disk failed.
+        since: Timestamp,
+    },
+    /// The store never writes again, and refuses every write with `Draining`. The server must end.
+    Failed(StoreFailure),
+}
+
+/// The reason why a store can't write any more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreFailure {
+    /// The database file can't be used any more. For example, the operating system failed to read or write the file, or
+    /// the content of the file is damaged. The value is the cause and the way out.
+    #[error("{0}")]
+    Database(String),
+    /// The writer thread panicked outside the body of a transaction.
+    #[error("the writer thread panicked: start the server again, and report the bug with the last log lines")]
+    Panicked,
+}
+
+/// Reports the state of the writer to the server. All clones report to the same receivers.
+#[derive(Debug, Clone)]
+pub(super) struct StateReporter(watch::Sender<StoreState>);
+
+impl StateReporter {
+    /// Returns the reporter of a store that can write.
+    pub fn new() -> Self {
+        Self(watch::Sender::new(StoreState::Writable))
+    }
+
+    /// Returns a receiver of the state.
+    pub fn subscribe(&self) -> watch::Receiver<StoreState> {
+        self.0.subscribe()
+    }
+
+    /// Returns the start of the time without writes, or None if the disk is not known to be full.
+    pub fn full_since(&self) -> Option<Timestamp> {
+        match *self.0.borrow() {
+            StoreState::Full { since } => Some(since),
+            StoreState::Writable | StoreState::Failed(_) => None,
+        }
+    }
+
+    /// Reports that the disk is full. A time without writes that has begun earlier keeps its start.
+    pub fn report_full(&self, since: Timestamp) {
+        self.0.send_if_modified(|state| {
+            let is_new = *state == StoreState::Writable;
+            if is_new {
+                *state = StoreState::Full { since };
+            }
+            is_new
+        });
+    }
+
+    /// Reports that the store can write again after a full disk.
+    pub fn report_writable(&self) {
+        self.0.send_if_modified(|state| {
+            let was_full = matches!(state, StoreState::Full { .. });
+            if was_full {
+                *state = StoreState::Writable;
+            }
+            was_full
+        });
+    }
+
+    /// Reports that the store never writes again. Later reports change nothing.
+    pub fn report_failure(&self, failure: StoreFailure) {
+        self.0.send_if_modified(|state| {
+            let is_new = !matches!(state, StoreState::Failed(_));
+            if is_new {
+                *state = StoreState::Failed(failure);
+            }
+            is_new
+        });
+    }
+}
