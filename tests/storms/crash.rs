@@ -1,5 +1,5 @@
-//! `kill -9` under load, with steps of the clock: every acknowledged write is there, the log has no gap, and no lease
-//! expires.
+//! `kill -9` under load, with steps of the clock and a full disk: every acknowledged write is there, the log has no gap,
+//! and no lease expires.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::support::calls::*;
 use crate::support::dump::integrity;
-use crate::support::faults::{Faults, KEEP_REQUESTS_FOR};
+use crate::support::faults::{Faults, KEEP_REQUESTS_FOR, Refusals};
 use crate::support::random::Random;
 
 const CYCLES: usize = 20;
@@ -35,6 +35,7 @@ async fn every_acknowledged_write_survives_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let mut faults = Faults::new(folder.path());
     let mut random = Random::new(6);
+    let refusals = Arc::new(Refusals::default());
     let mut server = faults.start_with(&["--keep-requests-for", KEEP_REQUESTS_FOR]);
     let run_id = new_run(&server.connect().await).await.id;
     let held = hold_lease(&server.connect().await).await;
@@ -45,17 +46,26 @@ async fn every_acknowledged_write_survives_kill_9() {
         let mut writers = Vec::new();
         for writer in 0..WRITERS {
             let name = format!("{cycle}.{writer}");
-            writers.push(write(server.connect().await, run_id.clone(), name, Arc::clone(&acks)));
+            let client = server.connect().await;
+            writers.push(write(client, run_id.clone(), name, Arc::clone(&acks), Arc::clone(&refusals)));
         }
-        let worker = work(server.connect().await, run_id.clone(), Arc::clone(&acks));
-        if random.percent(50) {
-            faults.step_clock_and_wait(&mut random).await;
+        let worker = work(server.connect().await, run_id.clone(), Arc::clone(&acks), Arc::clone(&refusals));
+        match random.below(3) {
+            0 => faults.step_clock_and_wait(&mut random).await,
+            1 => faults.fill_disk_and_wait(&server.connect().await, &mut random, &refusals).await,
+            _ => {}
         }
         // Kill the server a little later in each cycle.
         while acks.load(Ordering::SeqCst) < 40 + 13 * cycle {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        if random.percent(25) {
+            // The disk is full when the server is killed.
+            faults.fill_disk(&mut random);
+            tokio::time::sleep(Duration::from_millis(random.below(50) as u64)).await;
+        }
         server.kill();
+        faults.free_disk();
         let mut unanswered = Vec::new();
         for writer in writers {
             let report = writer.await.unwrap();
@@ -80,6 +90,7 @@ async fn every_acknowledged_write_survives_kill_9() {
     }
     assert!(acknowledged.len() > CYCLES * 40, "too few acknowledged events: {}", acknowledged.len());
     assert!(completed.len() > CYCLES, "too few completed tasks: {}", completed.len());
+    assert!(refusals.count() > CYCLES, "the disk was full too rarely: {} refusals", refusals.count());
 }
 
 /// Claims the task of a run of its own.
@@ -100,14 +111,20 @@ async fn extend_lease(client: &Client, held: &Claim) {
 }
 
 /// Appends events one by one until the server is killed.
-fn write(client: Client, run_id: String, name: String, acks: Arc<AtomicUsize>) -> JoinHandle<Report> {
+fn write(
+    client: Client,
+    run_id: String,
+    name: String,
+    acks: Arc<AtomicUsize>,
+    refusals: Arc<Refusals>,
+) -> JoinHandle<Report> {
     tokio::spawn(async move {
         let mut acknowledged = Acknowledged::new();
         for at in 0.. {
             let kind = format!("{name}.{at}");
             let events = vec![event(&kind)];
             let request = AppendEventsRequest { run_id: run_id.clone(), events, request_id: kind.clone() };
-            match client.append_events(request.clone()).await {
+            match refusals.retry(|| client.append_events(request.clone())).await {
                 Ok(answer) => acknowledged.insert(kind, (answer.first_seq, answer.last_position)),
                 Err(_) => return Report { acknowledged, unanswered: request },
             };
@@ -118,10 +135,10 @@ fn write(client: Client, run_id: String, name: String, acks: Arc<AtomicUsize>) -
 }
 
 /// Adds, claims and completes tasks until the server is killed. Returns the acknowledged completions.
-fn work(client: Client, run_id: String, acks: Arc<AtomicUsize>) -> JoinHandle<Vec<String>> {
+fn work(client: Client, run_id: String, acks: Arc<AtomicUsize>, refusals: Arc<Refusals>) -> JoinHandle<Vec<String>> {
     tokio::spawn(async move {
         let mut completed = Vec::new();
-        while let Ok(task) = one_task(&client, &run_id).await {
+        while let Ok(task) = one_task(&client, &run_id, &refusals).await {
             completed.push(task);
             acks.fetch_add(1, Ordering::SeqCst);
         }
@@ -129,10 +146,13 @@ fn work(client: Client, run_id: String, acks: Arc<AtomicUsize>) -> JoinHandle<Ve
     })
 }
 
-async fn one_task(client: &Client, run_id: &str) -> Result<String, runhub_client::Error> {
-    client.add_tasks(AddTasksRequest { run_id: run_id.into(), tasks: vec![draft("t")], ..unset() }).await?;
-    let claim = client.claim_task(claim_request(run_id, "agent")).await?.claim.unwrap();
-    Ok(client.complete_task(completion(&claim)).await?.task.unwrap().id)
+async fn one_task(client: &Client, run_id: &str, refusals: &Refusals) -> Result<String, runhub_client::Error> {
+    let request = AddTasksRequest { run_id: run_id.into(), tasks: vec![draft("t")], ..unset() };
+    refusals.retry(|| client.add_tasks(request.clone())).await?;
+    let request = claim_request(run_id, "agent");
+    let claim = refusals.retry(|| client.claim_task(request.clone())).await?.claim.unwrap();
+    let request = completion(&claim);
+    Ok(refusals.retry(|| client.complete_task(request.clone())).await?.task.unwrap().id)
 }
 
 async fn check(client: &Client, run_id: &str, acknowledged: &Acknowledged, completed: &[String]) {

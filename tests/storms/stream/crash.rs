@@ -1,7 +1,8 @@
-//! `kill -9` under watchers, with steps of the clock: events that were seen stay in the log, and acknowledged events reach the watchers.
+//! `kill -9` under watchers, with steps of the clock and a full disk: events that were seen stay in the log, and acknowledged events reach the watchers.
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use runhub_client::Client;
@@ -10,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::support::binary::Binary;
 use crate::support::calls::*;
-use crate::support::faults::Faults;
+use crate::support::faults::{Faults, Refusals};
 use crate::support::oracle::{PartEnd, assert_no_violations, position};
 use crate::support::random::Random;
 use crate::support::record::{Recorder, committed_log};
@@ -30,17 +31,22 @@ async fn kill_9_loses_no_seen_and_no_acknowledged_event() {
     let mut watchers: Vec<Recorder> = (0..WATCHERS).map(|at| Recorder::new(&db, request(at, &runs))).collect();
     let mut acknowledged = BTreeSet::new();
     let mut random = Random::new(5);
+    let refusals = Arc::new(Refusals::default());
     for _ in 0..CYCLES {
         let mut writing = JoinSet::new();
         for writer in 0..WRITERS {
-            writing.spawn(write(server.connect().await, runs[writer % runs.len()].clone()));
+            writing.spawn(write(server.connect().await, runs[writer % runs.len()].clone(), Arc::clone(&refusals)));
         }
         let watching = watch_until_killed(std::mem::take(&mut watchers), &server).await;
-        if random.percent(20) {
-            faults.step_clock_and_wait(&mut random).await;
+        match random.below(100) {
+            0..20 => faults.step_clock_and_wait(&mut random).await,
+            20..25 => faults.fill_disk_and_wait(&server.connect().await, &mut random, &refusals).await,
+            25..50 => faults.fill_disk(&mut random),
+            _ => {}
         }
         tokio::time::sleep(Duration::from_millis(20 + random.below(60) as u64)).await;
         server.kill();
+        faults.free_disk();
         acknowledged.extend(writing.join_all().await.into_iter().flatten());
         watchers = watching.join_all().await;
         if random.percent(20) {
@@ -48,6 +54,7 @@ async fn kill_9_loses_no_seen_and_no_acknowledged_event() {
         }
         server = faults.start();
     }
+    assert!(refusals.count() > CYCLES, "the disk was full too rarely: {} refusals", refusals.count());
     finish(&server, &db, &runs, watchers, &acknowledged).await;
 }
 
@@ -61,11 +68,12 @@ fn request(at: usize, runs: &[String; 2]) -> SubscribeEventsRequest {
 }
 
 /// Appends until the server is killed. Returns the positions that were acknowledged.
-async fn write(client: Client, run_id: String) -> Vec<i64> {
+async fn write(client: Client, run_id: String, refusals: Arc<Refusals>) -> Vec<i64> {
     let mut positions = Vec::new();
     loop {
         let events = vec![event("a"), event("b")];
-        match client.append_events(AppendEventsRequest { run_id: run_id.clone(), events, ..unset() }).await {
+        let request = AppendEventsRequest { run_id: run_id.clone(), events, ..unset() };
+        match refusals.retry(|| client.append_events(request.clone())).await {
             Ok(answer) => positions.extend([answer.last_position - 1, answer.last_position]),
             Err(_) => return positions,
         }

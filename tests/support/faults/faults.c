@@ -1,5 +1,5 @@
-// A library that is preloaded into the server (LD_PRELOAD). The library sets the wall clock of the server, and makes the
-// files of one folder forget, in a power cut, the writes that were not synced.
+// A library that is preloaded into the server (LD_PRELOAD). The library sets the wall clock of the server, fills the disk
+// on which one folder is, and makes the files of this folder forget, in a power cut, the writes that were not synced.
 //
 // Before each change of a file, the library appends the bytes that the change replaces to the file's undo log. A sync of
 // the file deletes the undo log. After the test has killed the server, the test applies the undo logs: see power_cut.rs.
@@ -48,6 +48,9 @@ struct control {
     _Atomic int64_t ignores_sync;
     // Nanoseconds by which the wall clock of the server differs from that of the machine.
     _Atomic int64_t clock_offset;
+    // 1: a write that makes a file longer fails with ENOSPC. 2: every write fails, as on a file system that never writes
+    // in place.
+    _Atomic int64_t fullness;
 };
 
 // The header of an undo record. The replaced bytes follow: those of the range that lie before `size`.
@@ -115,6 +118,15 @@ static int is_recorded(int fd)
     return is_in_disk(path);
 }
 
+// Returns whether the disk has no space for a write up to `end`, and sets errno.
+static int is_full(const struct stat *file, off_t end)
+{
+    if (control->fullness < 2 && (control->fullness < 1 || end <= file->st_size))
+        return 0;
+    errno = ENOSPC;
+    return 1;
+}
+
 static void undo_log(char *path, ino_t inode)
 {
     snprintf(path, PATH_MAX, "%s/undo/%ju", state, (uintmax_t)inode);
@@ -150,8 +162,11 @@ ssize_t pwrite(int fd, const void *bytes, size_t count, off_t offset)
     struct stat file;
     fstat(fd, &file);
     off_t end = offset + count;
-    record(fd, &file, offset, end, end > file.st_size ? end : file.st_size);
-    ssize_t written = syscall(SYS_pwrite64, fd, bytes, count, offset);
+    ssize_t written = -1;
+    if (!is_full(&file, end)) {
+        record(fd, &file, offset, end, end > file.st_size ? end : file.st_size);
+        written = syscall(SYS_pwrite64, fd, bytes, count, offset);
+    }
     pthread_mutex_unlock(&mutex);
     return written;
 }

@@ -1,8 +1,9 @@
-//! A server with a preloaded library, which sets the server's clock, and makes the server's disk forget what was not
-//! synced in a power cut.
+//! A server with a preloaded library, which sets the server's clock, fills the server's disk, and makes the disk forget
+//! what was not synced in a power cut.
 //! `faults.c` describes the library.
 
 mod clock;
+mod full_disk;
 mod power_cut;
 
 use std::ffi::OsStr;
@@ -16,15 +17,19 @@ use std::sync::OnceLock;
 #[allow(unused_imports)]
 pub use self::clock::KEEP_REQUESTS_FOR;
 #[allow(unused_imports)]
+pub use self::full_disk::Refusals;
+#[allow(unused_imports)]
 pub use self::power_cut::{Loss, Survivors, undo};
 use super::binary::{self, Binary};
 
 /// Size of `struct control` in `faults.c`: switches of 8 bytes.
-const CONTROL_BYTES: u64 = 16;
+const CONTROL_BYTES: u64 = 24;
 /// Offset of the switch `ignores_sync`.
 const IGNORES_SYNC: u64 = 0;
 /// Offset of the switch `clock_offset`.
 const CLOCK_OFFSET: u64 = 8;
+/// Offset of the switch `fullness`.
+const FULLNESS: u64 = 16;
 
 /// A folder for a database, and the faults of its disk.
 pub struct Faults {
