@@ -26,10 +26,10 @@ impl From<MaintenanceError> for Failure {
     }
 }
 
-/// Runs an operation on database files, shows a progress bar on standard error, and returns the result of the operation.
-/// Interrupts the operation on SIGINT, SIGTERM and SIGHUP, so that the operation removes its unfinished files. Some steps
-/// can't be interrupted, so a second signal ends the command at once. Fails if the operation fails or the signals can't be
-/// handled.
+/// Runs an operation on database files, shows a progress bar on standard error, and returns the result of the
+/// operation. Interrupts the operation on SIGINT, SIGTERM and SIGHUP, so that the operation removes its unfinished
+/// files. Some steps can't be interrupted, so a second signal ends the command at once. Fails if the operation fails or
+/// the signals can't be handled.
 pub async fn run<T: Send + 'static>(
     operation: impl FnOnce(&Control) -> Result<T, MaintenanceError> + Send + 'static,
 ) -> Result<T, Failure> {

@@ -104,9 +104,9 @@ enum Command {
     Import(import::ImportArgs),
     /// Copy the database into a new file, also while a server has the database open.
     ///
-    /// The backup is one complete file, which contains every write that was acknowledged before the command started. The
-    /// command checks the backup, and shows its progress on a terminal. If the command fails or is interrupted, it leaves
-    /// no file.
+    /// The backup is one complete file, which contains every write that was acknowledged before the command started.
+    /// The command checks the backup, and shows its progress on a terminal. If the command fails or is interrupted, it
+    /// leaves no file.
     Backup(backup::BackupArgs),
     /// Create a new database from a backup.
     ///
@@ -117,14 +117,14 @@ enum Command {
     /// Give a copied database a new log_id, if the original is still in use or was in use after the copy.
     ///
     /// A copy that was made by hand has the log_id of its original and assigns the same positions to other events, so a
-    /// watcher of the original could resume in the copy and miss events. The copy's positions continue 2^32 higher. Stop
-    /// the server first. `runhub restore` has the same effect.
+    /// watcher of the original could resume in the copy and miss events. The copy's positions continue 2^32 higher.
+    /// Stop the server first. `runhub restore` has the same effect.
     ResetLogId(reset_log_id::ResetLogIdArgs),
     /// Return the unused space of a database to the file system, while no server has the database open.
     ///
     /// The command also converts a database of an older version of Runhub, so that the server can return the space of
-    /// removed rows while it runs. The command needs free space beside the database, up to twice the size of the rows. If
-    /// the command fails or is interrupted, the database stays as it was.
+    /// removed rows while it runs. The command needs free space beside the database, up to twice the size of the rows.
+    /// If the command fails or is interrupted, the database stays as it was.
     Vacuum(vacuum::VacuumArgs),
 }
 

@@ -7,8 +7,8 @@ use rusqlite::Connection;
 
 use super::MaintenanceError;
 
-/// Number of SQLite's virtual instructions between two checks whether a statement must stop. With rows of a page each, the
-/// instructions copy about 1 MiB.
+/// Number of SQLite's virtual instructions between two checks whether a statement must stop. With rows of a page each,
+/// the instructions copy about 1 MiB.
 const INSTRUCTIONS: i32 = 1_000;
 
 /// The step that an operation has reached.

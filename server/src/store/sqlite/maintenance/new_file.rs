@@ -43,8 +43,8 @@ impl NewFile {
         self.temporary.path()
     }
 
-    /// Makes the content durable, gives the file its name, and returns the size of the file in bytes. Fails if a file of
-    /// this name has appeared, or if the disk can't be written.
+    /// Makes the content durable, gives the file its name, and returns the size of the file in bytes. Fails if a file
+    /// of this name has appeared, or if the disk can't be written.
     pub fn publish(self) -> Result<u64, MaintenanceError> {
         let Self { temporary, folder, target } = self;
         let failed = |cause: std::io::Error| MaintenanceError::not_written(&target, cause);

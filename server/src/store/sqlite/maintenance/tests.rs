@@ -89,8 +89,8 @@ fn execute(db: &Path, sql: &str) {
     Connection::open(db).unwrap().execute_batch(sql).unwrap();
 }
 
-/// Each report of the progress is followed by a commit of another connection. Without the read transaction, SQLite would
-/// begin again after each commit.
+/// Each report of the progress is followed by a commit of another connection. Without the read transaction, SQLite
+/// would begin again after each commit.
 #[test]
 fn backup_beside_a_writer_is_the_state_at_its_start() {
     let fixture = Fixture::new();
