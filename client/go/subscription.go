@@ -26,9 +26,9 @@ type Subscription struct {
 // Subscribe returns a subscription to the events that match the request. When the caller ranges over
 // [Subscription.Updates], the subscription opens a stream.
 //
-// To continue an earlier subscription, set AfterPosition and LogId of the request to the [Subscription.Position] and the
-// [Subscription.LogID] of the earlier subscription. If the server has another log, the subscription yields only an error
-// with the reason [LogChanged].
+// To continue an earlier subscription, set AfterPosition and LogId of the request to the [Subscription.Position] and
+// the [Subscription.LogID] of the earlier subscription. If the server has another log, the subscription yields only an
+// error with the reason [LogChanged].
 func (c *Client) Subscribe(request *v1.SubscribeEventsRequest) *Subscription {
 	return &Subscription{
 		events: c.Events,

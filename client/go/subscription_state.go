@@ -24,9 +24,9 @@ func (s *subscriptionState) hasLog() bool {
 	return s.request.LogId != nil
 }
 
-// setLog sets the log that the subscription follows to the log of the first stream. A cursor is valid in one log only. In
-// another log, for example after a restore, the cursor would skip or repeat events. Every request therefore names the
-// log, and the server refuses the request if the server has another log.
+// setLog sets the log that the subscription follows to the log of the first stream. A cursor is valid in one log only.
+// In another log, for example after a restore, the cursor would skip or repeat events. Every request therefore names
+// the log, and the server refuses the request if the server has another log.
 func (s *subscriptionState) setLog(id string) {
 	s.request.LogId = &id
 }

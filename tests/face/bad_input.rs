@@ -243,6 +243,7 @@ fn code_of(reason: &Reason) -> tonic::Code {
             Code::FailedPrecondition
         }
         Reason::StaleLease | Reason::LeaseRequired | Reason::WrongStatus | Reason::RunEnded => Code::FailedPrecondition,
+        Reason::LogChanged => Code::FailedPrecondition,
         Reason::RevisionMismatch | Reason::PlanVersionMismatch => Code::Aborted,
         Reason::PositionInFuture => Code::OutOfRange,
         other => panic!("no test expects {other}"),

@@ -29,8 +29,8 @@ impl EventService for Hub {
             },
         );
         let mut response = appended.await?;
-        // The stored answer has no log_id. After a restore, the event of a stored answer is in the log that the server
-        // has now, and no longer in the log that the server had at the first call.
+        // The store keeps the answer without a log_id. A restored database has a new log_id, and contains the event of
+        // every stored answer, so a repeated call must get the new log_id with the same position.
         response.get_mut().log_id = self.store.log_id().to_owned();
         Ok(response)
     }
