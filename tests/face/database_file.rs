@@ -10,7 +10,8 @@ use runhub_client::v1::*;
 
 use crate::support::binary::{self, Binary};
 use crate::support::calls::*;
-use crate::support::dump::dump;
+use crate::support::dump::{dump, integrity};
+use crate::support::until;
 
 fn with_suffix(db: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(format!("{}{suffix}", db.display()))
@@ -123,6 +124,67 @@ fn database_of_another_program_is_refused_without_a_change() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
 }
 
+/// What someone does to the files of a running server.
+type Intervention = fn(&Path);
+
+fn move_database(db: &Path) {
+    fs::rename(db, db.with_extension("moved")).unwrap();
+}
+
+fn replace_database(db: &Path) {
+    let copy = db.with_extension("copy");
+    fs::copy(db, &copy).unwrap();
+    fs::rename(copy, db).unwrap();
+}
+
+fn remove_log(db: &Path) {
+    fs::remove_file(with_suffix(db, "-wal")).unwrap();
+}
+
+fn write_from_outside(db: &Path) {
+    rusqlite::Connection::open(db).unwrap().execute("UPDATE runs SET goal = 'other'", []).unwrap();
+}
+
+/// In each case, commits of the server would be lost or would destroy the commits of another program.
+#[tokio::test]
+async fn server_stops_when_someone_else_changes_the_files_of_the_database() {
+    let interventions: [(&str, Intervention); 4] = [
+        ("move", move_database),
+        ("replace", replace_database),
+        ("remove the log", remove_log),
+        ("write", write_from_outside),
+    ];
+    for (name, intervene) in interventions {
+        let folder = tempfile::tempdir().unwrap();
+        let db = folder.path().join("runhub.db");
+        let messages = folder.path().join("messages");
+        let server = Binary::start_with_messages(&db, &messages);
+        let client = server.connect().await;
+        let run = fill(&client).await;
+        intervene(&db);
+        let request = AppendEventsRequest { run_id: run.id.clone(), events: vec![event("late")], ..unset() };
+        assert!(client.append_events(request).await.is_err(), "{name}: nothing more is acknowledged");
+        assert!(!server.wait().await, "{name}: the server must fail");
+        let messages = fs::read_to_string(&messages).unwrap();
+        assert!(messages.contains("runhub.db"), "{name}: {messages}");
+    }
+}
+
+/// A server without calls notices too, so that a second server can't be started on the new file meanwhile.
+#[tokio::test]
+async fn idle_server_stops_when_its_database_is_moved() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("runhub.db");
+    let server = Binary::start_with_messages(&db, &folder.path().join("messages"));
+    let run = fill(&server.connect().await).await;
+    move_database(&db);
+    assert!(!server.wait().await);
+    // The moved file needs its log, which has still the old name.
+    fs::rename(with_suffix(&db, "-wal"), with_suffix(&db.with_extension("moved"), "-wal")).unwrap();
+    let server = Binary::start(&db.with_extension("moved"), &[]);
+    assert_eq!(log(&server.connect().await, &run.id).await.len(), 21);
+}
+
 /// Returns what the server reports at its start on a database.
 fn report_of_start(db: &Path) -> String {
     let messages = db.with_extension("messages");
@@ -166,4 +228,26 @@ async fn positions_continue_after_the_newest_event() {
     let client = server.connect().await;
     append(&client, &run.id, vec![event("next")]).await;
     assert_eq!(log(&client, &run.id).await.last().unwrap().position, 1001);
+}
+
+/// The file system gets the space of a deleted run back, without a command and while the server runs.
+#[tokio::test]
+async fn space_of_a_deleted_run_is_returned() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("runhub.db");
+    let server = Binary::start(&db, &[]);
+    let client = server.connect().await;
+    let run = new_run(&client).await;
+    let payload = value(serde_json::json!("x".repeat(1_000_000)));
+    for _ in 0..30 {
+        append(&client, &run.id, vec![EventDraft { payload: payload.clone(), ..event("large") }]).await;
+    }
+    set_status(&client, &run.id, RunStatus::Completed).await;
+    until(|| async { fs::metadata(&db).unwrap().len() > 14_000_000 }).await;
+    client.delete_run(DeleteRunRequest { run_id: run.id, ..unset() }).await.unwrap();
+    until(|| async { fs::metadata(&db).unwrap().len() < 8_000_000 }).await;
+    fill(&client).await;
+    server.terminate();
+    assert!(server.wait().await);
+    assert_eq!(integrity(&db), "ok");
 }

@@ -244,6 +244,10 @@ impl<S: WriteSession> WriteSession for FaultySession<S> {
         drop(steps);
         self.inner.checkpoint()
     }
+
+    fn maintain(&mut self) -> Result<bool> {
+        self.inner.maintain()
+    }
 }
 
 struct FaultyTx<'a> {

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::Limit;
 use crate::domain::time::Timestamp;
@@ -43,6 +44,17 @@ pub enum Lane {
     /// Lane for all calls that do not belong to `Lane::First`.
     #[default]
     Normal,
+}
+
+/// The result of waiting for an item of the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// The queue holds an item.
+    Filled,
+    /// The queue is empty, and the time has passed.
+    Idle,
+    /// The queue is closed and empty.
+    Closed,
 }
 
 impl JobOptions {
@@ -177,18 +189,20 @@ impl<T> Queue<T> {
         drop(normal);
     }
 
-    /// Waits until the queue holds an item, and then returns `Some(())`. Returns None if the queue is closed and empty.
-    pub fn wait(&self) -> Option<()> {
+    /// Waits until the queue holds an item or is closed, but at most for the time `at_most`.
+    pub fn wait(&self, at_most: Duration) -> Waited {
         let mut lanes = self.lock();
-        while lanes.len() == 0 {
-            if lanes.is_closed {
-                return None;
-            }
+        if lanes.len() == 0 && !lanes.is_closed {
             lanes.is_awaited = true;
-            lanes = self.filled.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+            let waited = self.filled.wait_timeout_while(lanes, at_most, |lanes| lanes.len() == 0 && !lanes.is_closed);
+            lanes = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         lanes.is_awaited = false;
-        Some(())
+        match (lanes.len(), lanes.is_closed) {
+            (1.., _) => Waited::Filled,
+            (0, true) => Waited::Closed,
+            (0, false) => Waited::Idle,
+        }
     }
 
     /// Takes items up to the limit `most`. Returns the items of `Lane::First` before the items of `Lane::Normal`, and
@@ -291,6 +305,8 @@ mod tests {
         queue.push(1, NORMAL).unwrap();
         queue.close();
         assert_eq!(queue.push(2, FIRST), Err(Error::Draining));
-        assert_eq!((queue.wait(), queue.take(create_row_limit(9)), queue.wait()), (Some(()), vec![1], None));
+        assert_eq!(queue.wait(Duration::ZERO), Waited::Filled);
+        assert_eq!(queue.take(create_row_limit(9)), [1]);
+        assert_eq!(queue.wait(Duration::from_secs(60)), Waited::Closed);
     }
 }

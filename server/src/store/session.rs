@@ -60,6 +60,11 @@ pub(super) trait WriteSession {
     /// Copies committed changes from the database's log to their final place. Call this function outside a transaction.
     /// A failure loses no commit.
     fn checkpoint(&mut self) -> Result<()>;
+
+    /// Does a short part of the work for which no call waits: checks that the files of the database are in place, and
+    /// returns unused space to the file system. Returns whether more work can be done now. Fails if the database can't be
+    /// used any more. Call this function outside a transaction.
+    fn maintain(&mut self) -> Result<bool>;
 }
 
 /// Holds the last position, key and claim version that the writer has assigned.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::read_gate::ReadGate;
 use super::sql_error;
 use crate::error::Result;
 
@@ -17,6 +18,17 @@ const CHECKPOINT_PAGES: i64 = 4_000;
 
 /// Minimum duration of a checkpoint that is logged as a warning. The writer can't commit during a checkpoint.
 const SLOW_CHECKPOINT: Duration = Duration::from_secs(1);
+
+/// Number of pages by which the write-ahead log must grow until the next checkpoint, if a checkpoint could not copy all
+/// pages or the log could not begin again, because of a read.
+const NEXT_PAGES: i64 = 1_000;
+
+/// Number of pages in the write-ahead log at which the writer holds back new reads, so that the log can begin again.
+/// 16,000 pages are 63 MiB.
+const LONG_LOG_PAGES: i64 = 16_000;
+
+/// Maximum size of the file of the write-ahead log after the log has begun again (64 MiB).
+const KEPT_LOG_BYTES: i64 = 64 * 1024 * 1024;
 
 thread_local! {
     /// Number of pages in the write-ahead log after the newest commit of this thread. SQLite reports the number to the
@@ -35,10 +47,12 @@ struct Checkpoint {
     copied: i64,
 }
 
-/// Turns off the automatic checkpoints of the connection that writes. SQLite would run them inside a commit, before the
-/// calls of the commit are answered. The thread that commits must call `is_due` and `checkpoint`.
-pub fn disable_automatic_checkpoints(conn: &Connection) -> rusqlite::Result<()> {
+/// Turns off the automatic checkpoints of the connection that writes, and limits the file of the write-ahead log. SQLite
+/// would run the checkpoints inside a commit, before the calls of the commit are answered. The thread that commits must
+/// use a `Checkpointer`.
+pub fn configure(conn: &Connection) -> rusqlite::Result<()> {
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    conn.pragma_update(None, "journal_size_limit", KEPT_LOG_BYTES)?;
     conn.wal_hook(Some(|_, pages| {
         LOG_PAGES.set(i64::from(pages));
         Ok(())
@@ -46,16 +60,51 @@ pub fn disable_automatic_checkpoints(conn: &Connection) -> rusqlite::Result<()> 
     Ok(())
 }
 
-/// Returns whether the write-ahead log has at least `CHECKPOINT_PAGES` pages, not all of which are copied.
-pub fn is_due(conn: &Connection) -> rusqlite::Result<bool> {
-    // Do not run the statement below after each group, because SQLite prepares a checkpoint statement again for each
-    // execution.
-    if LOG_PAGES.get() < CHECKPOINT_PAGES {
-        return Ok(false);
+/// Decides when the writer runs a checkpoint.
+#[derive(Debug)]
+pub struct Checkpointer {
+    /// Number of pages at which the next checkpoint is due.
+    next_pages: i64,
+    /// Number of pages at which the next checkpoint waits until no read is running.
+    next_long_pages: i64,
+    /// Number of pages at the last call of `is_due`.
+    last_pages: i64,
+}
+
+impl Checkpointer {
+    pub fn new() -> Self {
+        Self { next_pages: CHECKPOINT_PAGES, next_long_pages: LONG_LOG_PAGES, last_pages: 0 }
     }
-    // A checkpoint in the mode NOOP copies nothing and only returns the numbers.
-    let Checkpoint { pages, copied, .. } = run(conn, "PRAGMA wal_checkpoint(NOOP)")?;
-    Ok(pages >= CHECKPOINT_PAGES && copied < pages)
+
+    /// Returns whether the write-ahead log is so long that `run` should run.
+    pub fn is_due(&mut self) -> bool {
+        let pages = LOG_PAGES.get();
+        if pages < self.last_pages {
+            // The log has begun again.
+            *self = Self::new();
+        }
+        self.last_pages = pages;
+        pages >= self.next_pages
+    }
+
+    /// Runs a checkpoint. After the next commit, SQLite writes over the log from its beginning if the checkpoint has
+    /// copied all pages and no read needs the log. If the log is long, holds back new reads and waits for the running
+    /// reads: the function then returns without a checkpoint until no read is running. Fails if the database file can't
+    /// be written.
+    pub fn run(&mut self, conn: &Connection, gate: &ReadGate) -> Result<()> {
+        let is_long = self.last_pages >= self.next_long_pages;
+        if is_long && !gate.close() {
+            return Ok(());
+        }
+        let result = checkpoint(conn);
+        gate.open();
+        self.next_pages = self.last_pages + NEXT_PAGES;
+        if is_long {
+            // A read of another program, such as a backup, is not held back, and can need the log for long.
+            self.next_long_pages = self.last_pages + LONG_LOG_PAGES;
+        }
+        result
+    }
 }
 
 /// Copies as many pages as possible without waiting for readers. Fails if the database file can't be written. A failure
@@ -90,40 +139,4 @@ fn run(conn: &Connection, pragma: &str) -> rusqlite::Result<Checkpoint> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::open_writer;
-    use super::*;
-
-    #[test]
-    fn long_write_ahead_log_is_checkpointed_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("db");
-        let conn = open_writer(&path).unwrap();
-        conn.execute_batch("CREATE TABLE filled (bytes BLOB)").unwrap();
-        assert!(!is_due(&conn).unwrap());
-        let size_before = std::fs::metadata(&path).unwrap().len();
-        // Write more than `CHECKPOINT_PAGES` pages in this commit.
-        conn.execute_batch("INSERT INTO filled VALUES (zeroblob(20000000))").unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().len(), size_before, "no checkpoint runs inside a commit");
-        assert!(is_due(&conn).unwrap());
-        checkpoint(&conn).unwrap();
-        assert!(std::fs::metadata(&path).unwrap().len() > size_before + 19_000_000);
-        assert!(!is_due(&conn).unwrap());
-    }
-
-    #[test]
-    fn checkpoint_stays_due_while_a_reader_needs_the_log() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("db");
-        let conn = open_writer(&path).unwrap();
-        let mut reader = Connection::open(&path).unwrap();
-        let reading = reader.transaction().unwrap();
-        reading.query_row("SELECT COUNT(*) FROM runs", [], |row| row.get::<_, i64>(0)).unwrap();
-        conn.execute_batch("CREATE TABLE filled (bytes BLOB); INSERT INTO filled VALUES (zeroblob(20000000))").unwrap();
-        checkpoint(&conn).unwrap();
-        assert!(is_due(&conn).unwrap());
-        drop(reading);
-        checkpoint(&conn).unwrap();
-        assert!(!is_due(&conn).unwrap());
-    }
-}
+mod tests;

@@ -10,8 +10,10 @@ mod migrations;
 mod open;
 #[cfg(test)]
 pub mod query_plans;
+mod read_gate;
 mod readers;
 mod session;
+mod space;
 mod statements;
 mod tx;
 mod wal;

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::errors::{is_full_disk, sql_error};
 use super::file::{DatabaseFile, WalFile};
 use super::header::{self, APPLICATION_ID, Inspection};
+use super::read_gate::ReadGate;
 use super::session::{OpenFiles, SqliteWriter};
 use super::tx::SqliteTx;
 use super::wal::{self, WalState};
@@ -89,8 +90,9 @@ pub(in crate::store) fn open(path: &Path, clock: &Arc<dyn Clock>) -> Result<Data
     let counters = prepare_rows(&conn, clock.as_ref(), &ids).map_err(unreadable)?;
     mark_open(&conn, inspection).map_err(unreadable)?;
     let wal = WalFile::open(&file)?.ok_or_else(|| OpenError::unreadable(file.path(), "it has no write-ahead log"))?;
-    let readers = Readers::open(Arc::clone(&file), Arc::clone(clock))?;
-    let files = OpenFiles { wal, database: Arc::clone(&file) };
+    let gate = Arc::<ReadGate>::default();
+    let readers = Readers::open(Arc::clone(&file), Arc::clone(&gate), Arc::clone(clock))?;
+    let files = OpenFiles { wal, database: Arc::clone(&file), gate };
     let writer = SqliteWriter::new(conn, files, Arc::clone(clock), ids, counters.last_assigned).map_err(unreadable)?;
     Ok(Database { writer, readers, last_assigned: counters.last_assigned, log_id: counters.log_id })
 }
@@ -175,6 +177,8 @@ pub(in crate::store) fn open_writer(path: &Path) -> Result<Connection, OpenError
     // Closing the connection must not touch the write-ahead log, unless `close` has checked that the log still belongs
     // to the database.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(unreadable)?;
+    // SQLite accepts this only in a new database. `runhub vacuum` converts older databases.
+    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(unreadable)?;
     let mode: String =
         conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(unreadable)?;
     if mode != "wal" {
@@ -185,7 +189,7 @@ pub(in crate::store) fn open_writer(path: &Path) -> Result<Connection, OpenError
     prepare_statements(&conn).map_err(unreadable)?;
     migrations::migrate(&mut conn, path)?;
     // Migrate first, so that a large migration is copied into the database file before the server answers calls.
-    checkpoint::disable_automatic_checkpoints(&conn).map_err(unreadable)?;
+    checkpoint::configure(&conn).map_err(unreadable)?;
     Ok(conn)
 }
 

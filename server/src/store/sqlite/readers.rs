@@ -6,6 +6,7 @@ use r2d2_sqlite::SqliteConnectionManager;
 use tokio::sync::Semaphore;
 
 use super::file::DatabaseFile;
+use super::read_gate::ReadGate;
 use super::{OpenError, SqliteTx, sql_error};
 use crate::clock::{Clock, IdGenerator};
 use crate::error::{Error, Result};
@@ -33,12 +34,14 @@ pub(in crate::store) struct Readers {
     server_connection: Arc<Semaphore>,
     /// One permit for each running or waiting read that is not exempt.
     admitted: Semaphore,
+    /// Lets the writer hold back new reads.
+    gate: Arc<ReadGate>,
     clock: Arc<dyn Clock>,
 }
 
 impl Readers {
     /// Opens and returns the pool of read-only connections. Fails if the database file can't be opened.
-    pub fn open(file: Arc<DatabaseFile>, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+    pub fn open(file: Arc<DatabaseFile>, gate: Arc<ReadGate>, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let manager = SqliteConnectionManager::file(file.path())
             .with_flags(super::reader_flags())
             .with_init(super::prepare_reader);
@@ -54,6 +57,7 @@ impl Readers {
             connections: Arc::new(Semaphore::new(READERS as usize)),
             server_connection: Arc::new(Semaphore::new(1)),
             admitted: Semaphore::new(READERS as usize + MAX_WAITING),
+            gate,
             clock,
         })
     }
@@ -97,10 +101,12 @@ impl Readers {
         let permit = Arc::clone(permits).acquire_owned().await.map_err(|_| Error::Draining)?;
         let pool = self.lock_pool().clone().ok_or(Error::Draining)?;
         let clock = Arc::clone(&self.clock);
+        let running = self.gate.enter().await;
         let done = tokio::task::spawn_blocking(move || {
             // Drop the permit after the pool, because `close` must not end before all connections are closed.
             let _permit = permit;
             let pool = pool;
+            let _running = running;
             read_once(&pool.connections, clock.as_ref(), &body)
         });
         done.await.map_err(Error::internal)?
@@ -155,7 +161,7 @@ mod tests {
         let path = folder.path().join("db");
         drop(super::super::open_writer(&path).unwrap());
         let file = Arc::new(DatabaseFile::open(&path).unwrap());
-        let readers = Readers::open(file, Arc::new(SystemClock::new())).unwrap();
+        let readers = Readers::open(file, Arc::default(), Arc::new(SystemClock::new())).unwrap();
         let gate = Arc::new(Barrier::new(READERS as usize + 1));
         let running = (0..READERS).map(|_| {
             let gate = Arc::clone(&gate);

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::checkpoint::Checkpointer;
 use super::file::{DatabaseFile, WalFile};
+use super::read_gate::ReadGate;
 use super::statements::{KeptStatements, Statements};
-use super::{SqliteTx, checkpoint, sql_error};
+use super::{SqliteTx, checkpoint, space, sql_error};
 use crate::clock::{Clock, IdGenerator};
 use crate::domain::time::ClockStep;
 use crate::error::{Error, Result};
@@ -20,6 +22,8 @@ use crate::store::{Transaction, Tx, counters};
 pub(in crate::store) struct OpenFiles {
     pub wal: WalFile,
     pub database: Arc<DatabaseFile>,
+    /// Holds back the reads of the database.
+    pub gate: Arc<ReadGate>,
 }
 
 impl OpenFiles {
@@ -105,6 +109,8 @@ impl WriteDatabase for SqliteWriter {
             clock_step: ClockStep::NONE,
             data_version: Some(self.data_version),
             has_begun: false,
+            checkpointer: Checkpointer::new(),
+            has_returned_space: false,
         }
     }
 
@@ -136,6 +142,17 @@ pub(in crate::store) struct SqliteSession<'a> {
     /// If `begin` has opened a transaction that has not ended, the value is true. SQLite can end the transaction itself
     /// after an error.
     has_begun: bool,
+    checkpointer: Checkpointer,
+    /// If pages were returned since the last checkpoint, and the database file has not become smaller yet, the value is
+    /// true.
+    has_returned_space: bool,
+}
+
+/// Lets the reads continue that wait for the writer.
+impl Drop for SqliteSession<'_> {
+    fn drop(&mut self) {
+        self.files.gate.open();
+    }
 }
 
 impl SqliteSession<'_> {
@@ -156,6 +173,24 @@ impl SqliteSession<'_> {
         // Check after the commit and before the answers: the answers must not acknowledge commits in a file that was
         // moved away before the commit.
         self.files.check_in_place()
+    }
+
+    /// Returns some unused pages to the file system. Returns whether more pages can be returned now.
+    fn return_space(&mut self) -> Result<bool> {
+        let can_continue = space::return_step(self.conn).map_err(sql_error)?;
+        if can_continue {
+            self.has_returned_space = true;
+        } else if std::mem::take(&mut self.has_returned_space) {
+            // The checkpoint makes the database file smaller.
+            checkpoint::checkpoint(self.conn)?;
+        }
+        Ok(can_continue)
+    }
+
+    fn forget_data_version_after<T>(&mut self, result: &Result<T>) {
+        if result.is_err() {
+            self.data_version = None;
+        }
     }
 
     /// Fails if another program has written to the database since the last transaction. The numbers that this server
@@ -241,11 +276,19 @@ impl WriteSession for SqliteSession<'_> {
     }
 
     fn is_checkpoint_due(&mut self) -> bool {
-        // If the size of the log can't be read, try a checkpoint, which logs the cause of the failure.
-        checkpoint::is_due(self.conn).unwrap_or(true)
+        self.checkpointer.is_due()
     }
 
     fn checkpoint(&mut self) -> Result<()> {
-        checkpoint::checkpoint(self.conn)
+        let result = self.checkpointer.run(self.conn, &self.files.gate);
+        self.forget_data_version_after(&result);
+        result
+    }
+
+    fn maintain(&mut self) -> Result<bool> {
+        self.files.check_in_place()?;
+        let result = self.return_space();
+        self.forget_data_version_after(&result);
+        result
     }
 }

@@ -9,6 +9,12 @@ use crate::store::session::WriteSession;
 /// so a checkpoint after each group would take most of the writer's time while the disk is full.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Time without calls after which the writer does the work for which no call waits.
+pub(super) const IDLE: Duration = Duration::from_secs(1);
+
+/// Time after which the writer tries a due checkpoint again that waits until no read is running.
+const READS: Duration = Duration::from_millis(5);
+
 /// Runs the checkpoints of a session.
 #[derive(Debug, Default)]
 pub(super) struct Checkpoints {
@@ -35,6 +41,11 @@ impl Checkpoints {
         let result = session.checkpoint();
         self.is_postponed = false;
         self.record(result)
+    }
+
+    /// Returns the time after which the writer must look for work again if no call is queued before.
+    pub fn pause(&self, session: &mut impl WriteSession) -> Duration {
+        if self.retry_at.is_none() && session.is_checkpoint_due() { READS } else { IDLE }
     }
 
     fn record(&mut self, result: Result<()>) -> Result<()> {
