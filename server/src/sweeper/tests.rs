@@ -52,6 +52,22 @@ impl Swept {
         timeout(SOON, wait).await.expect("the condition must become true");
     }
 
+    /// Lets the sweeper try again until the store can write. Waits for each try, because the clock would otherwise run
+    /// far ahead of the writer.
+    async fn until_writable(&self) {
+        let mut state = self.store.state();
+        let tries = async {
+            loop {
+                self.clock.advance(RETRY);
+                let writable = state.wait_for(|state| *state == StoreState::Writable);
+                if timeout(Duration::from_millis(500), writable).await.is_ok() {
+                    return;
+                }
+            }
+        };
+        timeout(SOON, tries).await.expect("the store must become writable");
+    }
+
     /// Adds a run with a task whose `not_before_time` is `not_before_time`.
     async fn add_task(&self, not_before_time: Timestamp) {
         let added = self.store.transact(move |tx| {
@@ -174,12 +190,7 @@ async fn no_lease_expires_for_the_time_of_a_full_disk() {
     swept.pass_seconds(600).await;
     assert!(swept.lease_end(&task.id).await.is_some_and(|end| end < swept.clock.now()));
     swept.faults.clear();
-    swept
-        .until(|swept| {
-            swept.clock.advance(RETRY);
-            *swept.store.state().borrow() == StoreState::Writable
-        })
-        .await;
+    swept.until_writable().await;
     let end = swept.lease_end(&task.id).await.expect("the lease must not expire");
     assert!(end > swept.clock.now(), "the holder has time to send a heartbeat");
     // Without a heartbeat, the lease expires as usual.
@@ -199,12 +210,7 @@ async fn full_disk_extends_no_lease_that_had_expired_before() {
     swept.clock.advance(LEASE + RETRY);
     swept.until(|swept| swept.store.full_since().is_some()).await;
     swept.faults.clear();
-    swept
-        .until(|swept| {
-            swept.clock.advance(RETRY);
-            *swept.store.state().borrow() == StoreState::Writable
-        })
-        .await;
+    swept.until_writable().await;
     let expired = async { while swept.lease_end(&task.id).await.is_some() {} };
     timeout(SOON, expired).await.expect("the lease must expire");
 }

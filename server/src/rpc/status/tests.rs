@@ -112,7 +112,8 @@ proptest! {
             prop_assert!(details.error_info().is_some());
             let is_cut = status.message().contains('…');
             let may_be_whole = !error.to_string().contains(&text) || text.len() <= size::TEXT_BYTES;
-            prop_assert!(is_cut || may_be_whole || status.code() == Code::Internal, "{status:?}");
+            let hides_text = matches!(error, Error::Internal(_) | Error::StoreFailed(_));
+            prop_assert!(is_cut || may_be_whole || hides_text, "{status:?}");
             let bytes = header_bytes(status);
             prop_assert!(bytes <= 7 * 1024, "{bytes} bytes: {error:?}");
         }

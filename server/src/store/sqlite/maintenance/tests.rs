@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use tempfile::TempDir;
 
@@ -43,6 +44,8 @@ impl Fixture {
             transaction.execute("INSERT INTO filler VALUES (randomblob(3500))", []).unwrap();
         }
         transaction.commit().unwrap();
+        // Let SQLite copy and remove the write-ahead log when the connection is closed.
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).unwrap();
         Self { folder, db }
     }
 
@@ -53,15 +56,10 @@ impl Fixture {
     /// Returns the names of all files in the folder.
     fn files(&self) -> Vec<String> {
         let files = std::fs::read_dir(self.folder.path()).unwrap();
-        let mut names: Vec<String> =
-            files.map(|file| file.unwrap().file_name().into_string().unwrap()).filter(|name| !is_lock(name)).collect();
+        let mut names: Vec<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
-}
-
-fn is_lock(name: &str) -> bool {
-    name.ends_with(".lock")
 }
 
 fn control() -> Control {

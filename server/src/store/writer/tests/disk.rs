@@ -172,7 +172,9 @@ async fn panic_of_the_writer_thread_fails_the_store() {
     let (store, faults) = open_faulty(&folder);
     faults.set(Fault::PanicAtCommit);
     assert_eq!(store.transact(|tx| add_run(tx, "lost")).await, Err(Error::Draining));
-    assert_eq!(state(&store), StoreState::Failed(StoreFailure::Panicked));
+    let mut states = store.state();
+    let failed = states.wait_for(|state| *state != StoreState::Writable).await.unwrap().clone();
+    assert_eq!(failed, StoreState::Failed(StoreFailure::Panicked));
     assert_eq!(store.transact(|tx| add_run(tx, "late")).await, Err(Error::Draining));
     assert!(!exists(&store, "lost").await);
 }
