@@ -46,11 +46,6 @@ pub(super) fn save(tx: &mut dyn Tx, last_assigned: LastAssigned) -> Result<()> {
     tx.write(sql, params![last_assigned.position, last_assigned.key, last_assigned.claim_version, tx.now()])
 }
 
-/// Stores whether a server has the database open.
-pub(super) fn set_open(tx: &mut dyn Tx, is_open: bool) -> Result<()> {
-    tx.write("UPDATE counters SET is_open = $1", params![is_open])
-}
-
 /// Returns the claim version of the newest committed change that can affect which tasks are claimable.
 pub(super) fn claim_version(tx: &mut dyn Tx) -> Result<i64> {
     let version = first(tx, "SELECT claim_version FROM counters", &[], |row| row.take())?;

@@ -122,6 +122,11 @@ pub fn is_runhub(conn: &Connection) -> rusqlite::Result<bool> {
     conn.prepare("SELECT 1 FROM pragma_table_info('counters') WHERE name = 'log_id'")?.exists([])
 }
 
+/// Returns the application_id that the open database has, including the write-ahead log.
+pub fn read_application_id(conn: &Connection) -> rusqlite::Result<i32> {
+    conn.pragma_query_value(None, "application_id", |row| row.get(0))
+}
+
 fn count_tables(conn: &Connection) -> rusqlite::Result<i64> {
     conn.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))
 }

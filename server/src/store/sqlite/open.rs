@@ -120,28 +120,35 @@ fn report_lost_commits(file: &DatabaseFile, inspection: Inspection) -> Result<()
     Ok(())
 }
 
-/// Creates the row of the table `counters` in a new database, stores that a server has the database open, removes unused
-/// path sets, and follows the clock. Returns the counters.
+/// Creates the row of the table `counters` in a new database, removes unused path sets, and follows the clock. Returns
+/// the counters.
 fn prepare_rows(conn: &Connection, clock: &dyn Clock, ids: &IdGenerator) -> Result<Counters, Error> {
     let mut tx = SqliteTx::new(conn, clock, ids, None);
     let mut counters = counters::load_or_create(&mut tx)?;
     path_sets::remove_unused(&mut tx)?;
-    counters::set_open(&mut tx, true)?;
     follow_clock_set_back(conn, clock, ids, &mut counters)?;
     Ok(counters)
 }
 
 /// Marks the database file as a database of Runhub that a server has open. The mark must be in the database file, because
-/// the write-ahead log can be lost.
+/// the write-ahead log can be lost. On a full disk, the function only logs a warning, because the server can serve reads
+/// without the mark.
 fn mark_open(conn: &Connection, inspection: Inspection) -> Result<(), Error> {
-    conn.pragma_update(None, "application_id", APPLICATION_ID).map_err(sql_error)?;
-    if !inspection.is_open
-        && let Err(error) = checkpoint::checkpoint(conn)
-    {
-        // The server can run without the mark, which only makes the loss of the write-ahead log visible.
-        tracing::warn!(%error, "checkpoint failed");
+    match try_mark_open(conn, inspection) {
+        Err(error @ Error::StoreFull) => {
+            tracing::warn!(%error, "can't mark the database as open");
+            Ok(())
+        }
+        marked => marked,
     }
-    Ok(())
+}
+
+fn try_mark_open(conn: &Connection, inspection: Inspection) -> Result<(), Error> {
+    if header::read_application_id(conn).map_err(sql_error)? != APPLICATION_ID {
+        conn.pragma_update(None, "application_id", APPLICATION_ID).map_err(sql_error)?;
+    }
+    conn.execute("UPDATE counters SET is_open = 1 WHERE is_open = 0", []).map_err(sql_error)?;
+    if inspection.is_open { Ok(()) } else { checkpoint::checkpoint(conn) }
 }
 
 /// Moves the ends of all durations if the clock was set back while no server ran. Otherwise a lease or a retry delay

@@ -11,7 +11,7 @@ use super::checkpoint::Checkpointer;
 use super::file::{DatabaseFile, WalFile};
 use super::read_gate::ReadGate;
 use super::statements::{KeptStatements, Statements};
-use super::{SqliteTx, checkpoint, space, sql_error};
+use super::{SqliteTx, checkpoint, header, space, sql_error};
 use crate::clock::{Clock, IdGenerator};
 use crate::domain::time::ClockStep;
 use crate::error::{Error, Result};
@@ -73,8 +73,7 @@ impl SqliteWriter {
     /// Stores that no server has the database open, and copies the write-ahead log into the database file.
     fn complete_file(&self) -> Result<()> {
         self.files.check_in_place()?;
-        let mut tx = SqliteTx::new(&self.conn, self.clock.as_ref(), &self.ids, None);
-        counters::set_open(&mut tx, false)?;
+        header::store_closed(&self.conn).map_err(sql_error)?;
         checkpoint::empty_log(&self.conn).map_err(sql_error)?;
         // From here on, let SQLite remove the empty log.
         self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop).map_err(sql_error)
