@@ -94,8 +94,7 @@ async fn run_deleted_event_survives_a_restart_and_positions_continue() {
 
 #[tokio::test]
 async fn run_watcher_gets_an_end_and_all_runs_watcher_gets_run_deleted() {
-    let server = TestServer::start().await;
-    server.archive_events();
+    let server = TestServer::start_archiving(None).await;
     let client = &server.client;
     let run = new_run(client).await;
     let watch = |run_id: &str| server.watch(SubscribeEventsRequest { run_id: run_id.into(), ..unset() });
@@ -141,8 +140,7 @@ async fn end_and_delete_concurrently(client: &Client, run_id: &str) {
 /// The watcher has not read its stream to the end when the run is deleted.
 #[tokio::test]
 async fn lagging_watcher_gets_the_end_instead_of_unread_events() {
-    let server = TestServer::start().await;
-    server.archive_events();
+    let server = TestServer::start_archiving(None).await;
     let client = &server.client;
     let run = new_run(client).await;
     let payload = value(serde_json::json!("x".repeat(500_000)));
@@ -296,8 +294,7 @@ async fn large_run(client: &Client) -> (Run, Claim) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_run_is_invisible_at_once_and_deleted_in_parts() {
-    let server = TestServer::start().await;
-    server.archive_events();
+    let server = TestServer::start_archiving(None).await;
     let client = &server.client;
     let other = new_run(client).await;
     let waiting = new_run(client).await;

@@ -165,8 +165,9 @@ fn server_that_can_not_open_its_database_on_a_full_disk_names_the_file() {
 fn import_on_a_full_disk_fails_with_the_cause() {
     let folder = tempfile::tempdir().unwrap();
     let (ledger, db) = (folder.path().join("issues.jsonl"), db_in(&folder));
-    let long = "long ".repeat(100_000);
-    std::fs::write(&ledger, format!(r#"{{"id":"a","title":"t","description":"{long}","status":"open"}}"#)).unwrap();
+    let long = "long ".repeat(10_000);
+    let issue = |id| format!(r#"{{"id":"a-{id}","title":"t","description":"{long}","status":"open"}}"#);
+    std::fs::write(&ledger, (0..20).map(issue).collect::<Vec<_>>().join("\n")).unwrap();
     let mut command = Command::new("prlimit");
     command.args(["--fsize=200000", "--", env!("CARGO_BIN_EXE_runhub"), "import", "beads", "--repo-path", "r"]);
     let refused = command.arg(&ledger).arg("--db").arg(&db).output().unwrap();

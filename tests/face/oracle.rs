@@ -8,7 +8,7 @@ use runhub_client::v1::*;
 
 use crate::support::calls::*;
 use crate::support::oracle::{Log, Part, PartEnd, Rule, violations};
-use crate::support::record::{Recorder, archive_events, committed_log};
+use crate::support::record::{Recorder, committed_log};
 use crate::support::{TestServer, channel};
 
 /// Position, run, seq, task, source and kind.
@@ -321,10 +321,9 @@ fn gap_in_the_log_is_detected() {
 /// Records the stream of a real server, interrupted and resumed, and compares it with the log in the database.
 #[tokio::test]
 async fn recorder_records_what_the_server_sent() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_archiving(None).await;
     let client = server.client.clone();
     let run = new_run(&client).await;
-    archive_events(&server.db());
     let task = add_task(&client, &run.id, draft("t")).await;
     let payload = value(serde_json::json!({"a": [1, 2.5, null]}));
     append(&client, &run.id, vec![EventDraft { payload, task_id: Some(task.id), ..event("x") }, event("y")]).await;

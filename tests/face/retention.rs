@@ -34,7 +34,6 @@ fn compacted<T: std::fmt::Debug>(result: Result<T, Error>) -> (i64, i64) {
 /// Creates a quiet run with old events and a busy run with old and recent ones, and waits until retention has removed
 /// the old events. Returns each run's id and the position of its last old event.
 async fn aged(server: &TestServer) -> ((String, i64), (String, i64)) {
-    server.archive_events();
     let client = &server.client;
     let quiet = new_run(client).await.id;
     let busy = new_run(client).await.id;
@@ -125,7 +124,6 @@ async fn from_beginning_starts_at_the_oldest_kept_event() {
 async fn watcher_overtaken_by_retention_gets_position_compacted() {
     for request in [watch_after("", 0), unset()] {
         let server = TestServer::start_keeping(HOUR).await;
-        server.archive_events();
         let run = new_run(&server.client).await;
         let payload = value(serde_json::json!("x".repeat(500_000)));
         for _ in 0..30 {

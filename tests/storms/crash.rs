@@ -10,6 +10,7 @@ use runhub_client::Client;
 use runhub_client::v1::*;
 use tokio::task::JoinHandle;
 
+use crate::support::binary::Binary;
 use crate::support::calls::*;
 use crate::support::dump::integrity;
 use crate::support::faults::{Faults, KEEP_REQUESTS_FOR, Refusals};
@@ -50,11 +51,7 @@ async fn every_acknowledged_write_survives_kill_9() {
             writers.push(write(client, run_id.clone(), name, Arc::clone(&acks), Arc::clone(&refusals)));
         }
         let worker = work(server.connect().await, run_id.clone(), Arc::clone(&acks), Arc::clone(&refusals));
-        match random.below(3) {
-            0 => faults.step_clock_and_wait(&mut random).await,
-            1 => faults.fill_disk_and_wait(&server.connect().await, &mut random, &refusals).await,
-            _ => {}
-        }
+        disturb(&mut faults, &server, &mut random, &refusals).await;
         // Kill the server a little later in each cycle.
         while acks.load(Ordering::SeqCst) < 40 + 13 * cycle {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -91,6 +88,15 @@ async fn every_acknowledged_write_survives_kill_9() {
     assert!(acknowledged.len() > CYCLES * 40, "too few acknowledged events: {}", acknowledged.len());
     assert!(completed.len() > CYCLES, "too few completed tasks: {}", completed.len());
     assert!(refusals.count() > CYCLES, "the disk was full too rarely: {} refusals", refusals.count());
+}
+
+/// Steps the clock, or fills the disk for a while, or does nothing.
+async fn disturb(faults: &mut Faults, server: &Binary, random: &mut Random, refusals: &Refusals) {
+    match random.below(3) {
+        0 => faults.step_clock_and_wait(random).await,
+        1 => faults.fill_disk_and_wait(&server.connect().await, random, refusals).await,
+        _ => {}
+    }
 }
 
 /// Claims the task of a run of its own.

@@ -68,7 +68,8 @@ async fn repeated_claim_returns_the_same_lease_after_kill_9() {
 
 /// Returns how many claims the database file of the killed server holds.
 fn claims_in(db: &Path, run_id: &str) -> usize {
-    let conn = rusqlite::Connection::open(db).unwrap();
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let conn = rusqlite::Connection::open_with_flags(db, flags).unwrap();
     let sql = "SELECT COUNT(*) FROM tasks t JOIN runs r ON r.key = t.run_key WHERE r.id = $1 AND t.status = 2";
     let count: i64 = conn.query_row(sql, [run_id], |row| row.get(0)).unwrap();
     usize::try_from(count).unwrap()

@@ -67,9 +67,16 @@ impl TestServer {
         Self::start_in(tempfile::tempdir().unwrap(), Self::clock()).await
     }
 
-    /// Starts a server that removes events after `events_for`.
+    /// Starts a server that removes events after `events_for`, and archives all events for the oracle.
     pub async fn start_keeping(events_for: Duration) -> Self {
-        Self::start_with(tempfile::tempdir().unwrap(), Self::clock(), Some(events_for)).await
+        Self::start_archiving(Some(events_for)).await
+    }
+
+    /// Starts a server, and archives for the oracle all events, also those that retention and deletions remove.
+    pub async fn start_archiving(events_for: Option<Duration>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        record::archive_events(&folder.path().join("runhub.db")).await;
+        Self::start_with(folder, Self::clock(), events_for).await
     }
 
     fn clock() -> ManualClock {
@@ -140,11 +147,6 @@ impl TestServer {
     /// Subscribes with a watcher that hands its messages to the oracle when it is dropped.
     pub fn watch(&self, request: SubscribeEventsRequest) -> Watcher {
         Watcher::new(&self.client, &self.db(), request)
-    }
-
-    /// Archives for the oracle the events that retention and deletions remove from now on.
-    pub fn archive_events(&self) {
-        record::archive_events(&self.db());
     }
 
     /// Opens another connection, for tests in which a shared one would be a bottleneck.

@@ -1,12 +1,15 @@
 //! Input for the oracle: the committed events, read from the database, and the messages that a watcher got.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use runhub_client::v1::event_service_client::EventServiceClient;
 use runhub_client::v1::subscribe_events_response::Message;
 use runhub_client::v1::*;
 use runhub_client::{Client, Error, Json, Reason, Subscription, Update};
+use runhub_server::clock::SystemClock;
+use runhub_server::store::Store;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 use tonic::transport::Channel;
 
@@ -17,8 +20,11 @@ const EVENTS: &str = "SELECT e.position, e.seq, COALESCE(r.id, e.deleted_run_id)
     e.payload, e.create_time
     FROM events e LEFT JOIN runs r ON r.key = e.run_key LEFT JOIN tasks t ON t.key = e.task_key";
 
-/// Copies each event that is inserted from now on, for `committed_log`, because retention and deletions may remove it.
-pub fn archive_events(db: &Path) {
+/// Creates a database, and lets the database copy each event that is inserted, for `committed_log`, because retention and
+/// deletions may remove it. No server may have the database open.
+pub async fn archive_events(db: &Path) {
+    let store = Store::open(db, Arc::new(SystemClock::new()), Box::new(|_| {})).unwrap();
+    store.close().await;
     let batch = format!(
         "BEGIN IMMEDIATE;
         CREATE TABLE every_event AS {EVENTS};

@@ -50,8 +50,8 @@ impl World {
 async fn watchers_that_reconnect_at_random_miss_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path().join("runhub.db");
+    archive_events(&db).await;
     let server = Binary::start(&db, &["--keep-events-for", RETENTION]);
-    archive_events(&db);
     let client = server.connect().await;
     let mut runs = Vec::new();
     for _ in 0..RUNS {
