@@ -203,12 +203,13 @@ async fn damaged_database_ends_the_server_with_a_message() {
     command.stderr(File::create(&log).unwrap());
     let server = Binary::spawn(command);
     let client = server.connect().await;
+    // An open stream must not keep the server from ending.
     let mut stream = Watcher::new(&client, &db, SubscribeEventsRequest { run_id: run.id.clone(), ..bookmarks_often() });
+    assert!(stream.next().await.is_some_and(|update| update.is_ok()));
     damage(&db);
     let lost = try_append(&client, &run.id).await.unwrap_err();
     assert_eq!(lost.reason(), Some(&Reason::Draining), "the caller repeats the call after the restart: {lost}");
     assert_eq!(soon(server.exit_code()).await, Some(1));
-    while let Some(Ok(_)) = soon(stream.next()).await {}
     let log = std::fs::read_to_string(log).unwrap();
     assert!(log.contains(db.to_str().unwrap()) && log.contains("malformed"), "{log}");
 }
