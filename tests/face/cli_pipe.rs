@@ -22,9 +22,28 @@ fn closed_pipe() -> Stdio {
     writer.into()
 }
 
+/// A process that is killed at the end of the test, also if the test fails.
+struct Process(Child);
+
+impl Process {
+    /// Waits until the process has ended, and returns its exit status.
+    async fn end(&mut self) -> ExitStatus {
+        until(async || self.0.try_wait().unwrap().is_some()).await;
+        self.0.wait().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // The process may have ended already. Then there is nothing to do.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A running `runhub watch` whose output the test reads.
 struct Watch {
-    child: Child,
+    process: Process,
     events: Lines<BufReader<ChildStdout>>,
     notices: Lines<BufReader<ChildStderr>>,
 }
@@ -35,7 +54,7 @@ impl Watch {
         let mut child = runhub(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let events = BufReader::new(child.stdout.take().unwrap()).lines();
         let notices = BufReader::new(child.stderr.take().unwrap()).lines();
-        Self { child, events, notices }
+        Self { process: Process(child), events, notices }
     }
 
     fn next_event(&mut self) -> Option<String> {
@@ -49,9 +68,9 @@ impl Watch {
     /// Closes the pipe from which the test reads the events, as `head` does after its last line. Returns the exit
     /// status of the command and the lines that the command has printed to standard error.
     async fn close_pipe(self) -> (ExitStatus, Vec<String>) {
-        let Self { mut child, events, notices } = self;
+        let Self { mut process, events, notices } = self;
         drop(events);
-        let status = soon(tokio::task::spawn_blocking(move || child.wait().unwrap())).await.unwrap();
+        let status = process.end().await;
         (status, notices.map(Result::unwrap).collect())
     }
 }
@@ -140,20 +159,18 @@ async fn watch_reports_on_standard_error_that_the_server_is_away_and_back() {
         set_status(&server.connect().await, &run.id, RunStatus::Completed).await;
         assert!(watch.next_event().unwrap().contains("run_updated"));
         assert_eq!((watch.next_event(), watch.next_notice()), (None, None));
-        assert!(watch.child.wait().unwrap().success());
+        assert!(watch.process.end().await.success());
     }
 }
 
 /// Runs a command whose standard output nobody reads. Returns the exit status and the standard error.
 async fn run_unread(args: &[&str], server: &str) -> (ExitStatus, String) {
     let args = if server.is_empty() { args.to_vec() } else { [args, &["--server", server]].concat() };
-    let mut child = runhub(&args).stdout(closed_pipe()).stderr(Stdio::piped()).spawn().unwrap();
-    let ended = tokio::task::spawn_blocking(move || {
-        let mut errors = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
-        (child.wait().unwrap(), errors)
-    });
-    soon(ended).await.unwrap()
+    let mut process = Process(runhub(&args).stdout(closed_pipe()).stderr(Stdio::piped()).spawn().unwrap());
+    let status = process.end().await;
+    let mut errors = String::new();
+    process.0.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    (status, errors)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,22 +216,12 @@ async fn every_command_succeeds_silently_if_its_output_is_not_read() {
 }
 
 /// Starts a server whose output nobody reads, and returns the process and a client.
-async fn serve_unread(folder: &Path, stdout: Stdio, stderr: Stdio) -> (Ended, Client) {
+async fn serve_unread(folder: &Path, stdout: Stdio, stderr: Stdio) -> (Process, Client) {
     let (address, db) = (format!("unix:{}/sock", folder.display()), folder.join("runhub.db"));
     let mut command = runhub(&["serve", "--listen", &address, "--db", db.to_str().unwrap(), "--log", "debug"]);
-    let child = Ended(command.stdout(stdout).stderr(stderr).spawn().unwrap());
+    let child = Process(command.stdout(stdout).stderr(stderr).spawn().unwrap());
     until(async || Client::connect(&address).await.is_ok()).await;
     (child, Client::connect(&address).await.unwrap().without_retry())
-}
-
-/// A process that is killed at the end of the test.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

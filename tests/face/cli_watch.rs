@@ -19,7 +19,8 @@ async fn watch_resumes_when_the_server_restarts() {
     let socket = format!("unix:{}/sock", folder.path().display());
     let server = Binary::start_on(&socket, &db, &[]);
     let run = new_run(&server.connect().await).await;
-    let mut watch = runhub(&["watch", &run.id, "--json", "--server", &socket]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut watch = runhub(&["watch", &run.id, "--json", "--server", &socket]);
+    let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
     let mut next = move || serde_json::from_str::<Value>(&lines.next()?.unwrap()).ok();
     assert_eq!(next().unwrap()["kind"], "run_created");
@@ -106,7 +107,7 @@ async fn watch_all_has_no_gap_across_crashes() {
     let mut server = Binary::start_on(&socket, &db, &[]);
     let run_id = new_run(&server.connect().await).await.id;
     let args = ["watch", "--all", "--follow", "--since", "0", "--json", "--server", &socket];
-    let mut watch = runhub(&args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut watch = runhub(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
     for _ in 0..3 {
         let client = server.connect().await;

@@ -24,6 +24,21 @@ use crate::support::calls::*;
 use crate::support::record::Watcher;
 use crate::support::{channel, soon, until};
 
+/// Starts a server whose log is a file, which is on the full disk too.
+fn start(folder: &TempDir) -> Binary {
+    let mut command = binary::runhub(&["serve", "--listen", "127.0.0.1:0", "--db", db_in(folder).to_str().unwrap()]);
+    command.stderr(File::create(log_in(folder)).unwrap());
+    Binary::spawn(command)
+}
+
+fn db_in(folder: &TempDir) -> PathBuf {
+    folder.path().join("runhub.db")
+}
+
+fn log_in(folder: &TempDir) -> PathBuf {
+    folder.path().join("log")
+}
+
 /// Sets the largest size of each file that the process may write.
 fn limit_file_size(server: &Binary, bytes: u64) {
     let pid = server.pid().try_into().unwrap();
@@ -63,14 +78,10 @@ async fn until_server_time(client: &Client, time: prost_types::Timestamp) {
     until(async || server_time().await > time.seconds + 1).await;
 }
 
-fn db_in(folder: &TempDir) -> PathBuf {
-    folder.path().join("runhub.db")
-}
-
 #[tokio::test]
 async fn full_disk_refuses_writes_with_store_full_and_serves_reads_until_it_has_space() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Binary::start(&db_in(&folder), &[]);
+    let server = start(&folder);
     let client = server.connect().await;
     let run = new_run(&client).await;
     let subscription = SubscribeEventsRequest { run_id: run.id.clone(), ..bookmarks_often() };
@@ -101,7 +112,7 @@ fn bookmarks_often() -> SubscribeEventsRequest {
 #[tokio::test]
 async fn lease_does_not_expire_while_the_disk_is_full() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Binary::start(&db_in(&folder), &[]);
+    let server = start(&folder);
     let client = server.connect().await;
     let run = new_run(&client).await;
     add_task(&client, &run.id, draft("t")).await;
@@ -130,7 +141,7 @@ fn serve_with_file_size(db: &Path, bytes: u64) -> Command {
 #[tokio::test]
 async fn server_that_starts_on_a_full_disk_serves_reads_and_expires_no_lease() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Binary::start(&db_in(&folder), &[]);
+    let server = start(&folder);
     let client = server.connect().await;
     let run = new_run(&client).await;
     add_task(&client, &run.id, draft("t")).await;
@@ -166,7 +177,7 @@ fn import_on_a_full_disk_fails_with_the_cause() {
     let folder = tempfile::tempdir().unwrap();
     let (ledger, db) = (folder.path().join("issues.jsonl"), db_in(&folder));
     let long = "long ".repeat(10_000);
-    let issue = |id| format!(r#"{{"id":"a-{id}","title":"t","description":"{long}","status":"open"}}"#);
+    let issue = |id| format!(r#"{{"id":"a{id}","title":"t","description":"{long}","status":"open"}}"#);
     std::fs::write(&ledger, (0..20).map(issue).collect::<Vec<_>>().join("\n")).unwrap();
     let mut command = Command::new("prlimit");
     command.args(["--fsize=200000", "--", env!("CARGO_BIN_EXE_runhub"), "import", "beads", "--repo-path", "r"]);
@@ -193,23 +204,22 @@ fn checkpoint(db: &Path) {
 async fn damaged_database_ends_the_server_with_a_message() {
     let folder = tempfile::tempdir().unwrap();
     let db = db_in(&folder);
-    let server = Binary::start(&db, &[]);
+    let server = start(&folder);
     let run = new_run(&server.connect().await).await;
     server.terminate();
     assert!(server.wait().await);
     checkpoint(&db);
-    let log = folder.path().join("log");
-    let mut command = binary::runhub(&["serve", "--listen", "127.0.0.1:0", "--db", db.to_str().unwrap()]);
-    command.stderr(File::create(&log).unwrap());
-    let server = Binary::spawn(command);
+    let server = start(&folder);
     let client = server.connect().await;
-    // An open stream must not keep the server from ending.
-    let mut stream = Watcher::new(&client, &db, SubscribeEventsRequest { run_id: run.id.clone(), ..bookmarks_often() });
-    assert!(stream.next().await.is_some_and(|update| update.is_ok()));
+    let mut stub = event_service_client::EventServiceClient::new(channel(&format!("http://{}", server.address)).await);
+    let subscription = SubscribeEventsRequest { run_id: run.id.clone(), ..unset() };
+    let mut stream = stub.subscribe_events(subscription).await.unwrap().into_inner();
     damage(&db);
     let lost = try_append(&client, &run.id).await.unwrap_err();
     assert_eq!(lost.reason(), Some(&Reason::Draining), "the caller repeats the call after the restart: {lost}");
+    while let Ok(Some(_)) = soon(stream.message()).await {}
     assert_eq!(soon(server.exit_code()).await, Some(1));
-    let log = std::fs::read_to_string(log).unwrap();
-    assert!(log.contains(db.to_str().unwrap()) && log.contains("malformed"), "{log}");
+    let log = std::fs::read_to_string(log_in(&folder)).unwrap();
+    assert!(log.contains(&format!("error: the server ended because the database {}", db.display())), "{log}");
+    assert!(log.contains("malformed"), "{log}");
 }

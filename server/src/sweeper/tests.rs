@@ -52,22 +52,6 @@ impl Swept {
         timeout(SOON, wait).await.expect("the condition must become true");
     }
 
-    /// Lets the sweeper try again until the store can write. Waits for each try, because the clock would otherwise run
-    /// far ahead of the writer.
-    async fn until_writable(&self) {
-        let mut state = self.store.state();
-        let tries = async {
-            loop {
-                self.clock.advance(RETRY);
-                let writable = state.wait_for(|state| *state == StoreState::Writable);
-                if timeout(Duration::from_millis(500), writable).await.is_ok() {
-                    return;
-                }
-            }
-        };
-        timeout(SOON, tries).await.expect("the store must become writable");
-    }
-
     /// Adds a run with a task whose `not_before_time` is `not_before_time`.
     async fn add_task(&self, not_before_time: Timestamp) {
         let added = self.store.transact(move |tx| {
@@ -108,6 +92,23 @@ impl Swept {
         self.faults.set(Fault::FullDiskAtCommit);
         let written = self.store.transact(|tx| tx.next_key().map(drop)).await;
         assert_eq!(written, Err(Error::StoreFull));
+    }
+
+    /// Ends the full disk, and waits until the sweeper has extended the leases.
+    async fn free_disk(&self) {
+        self.faults.clear();
+        let mut states = self.store.state();
+        let is_writable = |state: &StoreState| *state == StoreState::Writable;
+        // The sweeper tries once for each `RETRY` of its clock. The first try can have started before the disk was freed.
+        let advance = async {
+            loop {
+                self.clock.advance(RETRY);
+                if timeout(RETRY, states.wait_for(is_writable)).await.is_ok() {
+                    break;
+                }
+            }
+        };
+        timeout(SOON, advance).await.expect("the sweeper must extend the leases");
     }
 
     /// Moves the clock forward in steps of a second, which the sweeper does not take for a stall.
@@ -189,8 +190,7 @@ async fn no_lease_expires_for_the_time_of_a_full_disk() {
     swept.fill_disk().await;
     swept.pass_seconds(600).await;
     assert!(swept.lease_end(&task.id).await.is_some_and(|end| end < swept.clock.now()));
-    swept.faults.clear();
-    swept.until_writable().await;
+    swept.free_disk().await;
     let end = swept.lease_end(&task.id).await.expect("the lease must not expire");
     assert!(end > swept.clock.now(), "the holder has time to send a heartbeat");
     // Without a heartbeat, the lease expires as usual.
@@ -209,8 +209,7 @@ async fn full_disk_extends_no_lease_that_had_expired_before() {
     // The sweeper fails to expire the lease, which tells the store that the disk is full.
     swept.clock.advance(LEASE + RETRY);
     swept.until(|swept| swept.store.full_since().is_some()).await;
-    swept.faults.clear();
-    swept.until_writable().await;
+    swept.free_disk().await;
     let expired = async { while swept.lease_end(&task.id).await.is_some() {} };
     timeout(SOON, expired).await.expect("the lease must expire");
 }
