@@ -1,6 +1,9 @@
-//! The undo log of a file, without a server.
+//! The undo of a file's changes and of names, without a server.
 
-use crate::support::faults::undo;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use crate::support::faults::{Faults, Survivors, undo};
 use crate::support::random::Random;
 
 /// Writes a file and an undo log of two changes: the file had 1,500 bytes of 1, a write put bytes of 2 at 1,000 to 2,000,
@@ -8,12 +11,12 @@ use crate::support::random::Random;
 fn undone(percent: usize, cut_log_by: usize, seed: u64) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
-    std::fs::write(&path, [[1; 1_000].as_slice(), &[2; 200]].concat()).unwrap();
+    fs::write(&path, [[1; 1_000].as_slice(), &[2; 200]].concat()).unwrap();
     let mut log = record(1_000, 2_000, 1_500, 2_000, &[1; 500]);
     log.extend(record(1_200, 2_000, 2_000, 1_200, &[2; 800]));
     log.truncate(log.len() - cut_log_by);
     undo(&path, &log, percent, &mut Random::new(seed));
-    std::fs::read(&path).unwrap()
+    fs::read(&path).unwrap()
 }
 
 fn record(from: i64, to: i64, size: i64, new_size: i64, bytes: &[u8]) -> Vec<u8> {
@@ -49,4 +52,20 @@ fn each_sector_has_its_content_before_or_after_a_write() {
         seen.insert((content.len(), content[1_000]));
     }
     assert_eq!(seen.len(), 6, "{seen:?}");
+}
+
+/// A name that was not synced vanishes, and a file whose removal was not synced appears again.
+#[test]
+fn names_that_were_not_synced_are_undone() {
+    let folder = tempfile::tempdir().unwrap();
+    let faults = Faults::new(folder.path());
+    let (disk, state) = (folder.path().join("disk"), folder.path().join("state"));
+    fs::write(disk.join("removed"), "content").unwrap();
+    let inode = fs::metadata(disk.join("removed")).unwrap().ino();
+    fs::write(state.join("names"), format!("{inode} removed\n")).unwrap();
+    fs::rename(disk.join("removed"), state.join("removed").join(inode.to_string())).unwrap();
+    fs::write(disk.join("created"), "content").unwrap();
+    assert_eq!(faults.cut_power(Survivors::None, &mut Random::new(1)).names, 2);
+    assert!(!disk.join("created").exists());
+    assert_eq!(fs::read_to_string(disk.join("removed")).unwrap(), "content");
 }
