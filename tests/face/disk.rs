@@ -180,7 +180,7 @@ fn import_on_a_full_disk_fails_with_the_cause() {
     let issue = |id| format!(r#"{{"id":"a{id}","title":"t","description":"{long}","status":"open"}}"#);
     std::fs::write(&ledger, (0..20).map(issue).collect::<Vec<_>>().join("\n")).unwrap();
     let mut command = Command::new("prlimit");
-    command.args(["--fsize=200000", "--", env!("CARGO_BIN_EXE_runhub"), "import", "beads", "--repo-path", "r"]);
+    command.args(["--fsize=700000", "--", env!("CARGO_BIN_EXE_runhub"), "import", "beads", "--repo-path", "r"]);
     let refused = command.arg(&ledger).arg("--db").arg(&db).output().unwrap();
     let message = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1), "{message}");

@@ -13,7 +13,7 @@ use super::read_gate::ReadGate;
 use super::session::{OpenFiles, SqliteWriter};
 use super::tx::SqliteTx;
 use super::wal::{self, WalState};
-use super::{BUSY_TIMEOUT, Readers, checkpoint, migrations, prepare_statements};
+use super::{BUSY_TIMEOUT, Readers, checkpoint, migrations, prepare_statements, space};
 use crate::clock::{Clock, IdGenerator};
 use crate::domain::time::ClockStep;
 use crate::error::Error;
@@ -184,8 +184,7 @@ pub(in crate::store) fn open_writer(path: &Path) -> Result<Connection, OpenError
     // Closing the connection must not touch the write-ahead log, unless `close` has checked that the log still belongs
     // to the database.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(unreadable)?;
-    // SQLite accepts this only in a new database. `runhub vacuum` converts older databases.
-    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(unreadable)?;
+    space::prepare_new(&conn).map_err(unreadable)?;
     let mode: String =
         conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(unreadable)?;
     if mode != "wal" {
