@@ -140,6 +140,9 @@ impl<S: WriteSession> GroupCommitter<S> {
         let (mut recovery, mut refused): (Vec<_>, Vec<_>) = group.into_iter().partition(extends_leases);
         fail_all(&mut refused, &Error::StoreFull);
         self.answer(refused);
+        if recovery.is_empty() {
+            return Ok(());
+        }
         let committed = self.commit_unanswered(&mut recovery);
         // Report the end before the answer, because the sweeper would otherwise extend the leases a second time.
         if recovery.iter().any(|job| job.has_succeeded()) {
