@@ -102,6 +102,13 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Import the runs and tasks of another tool into a database that no server has open.
     Import(import::ImportArgs),
+    #[command(flatten)]
+    Database(DatabaseCommand),
+}
+
+/// The commands that work on a database file.
+#[derive(Subcommand)]
+enum DatabaseCommand {
     /// Copy the database into a new file, also while a server has the database open.
     ///
     /// The backup is one complete file, which contains every write that was acknowledged before the command started.
@@ -191,10 +198,16 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Delete(args)) => run_control::delete(args).await,
         Some(Command::Bench(args)) => bench::run(args).await,
         Some(Command::Import(args)) => import::run(args).await,
-        Some(Command::Backup(args)) => backup::run(args).await,
-        Some(Command::Restore(args)) => restore::run(args).await,
-        Some(Command::ResetLogId(args)) => reset_log_id::run(args).await,
-        Some(Command::Vacuum(args)) => vacuum::run(args).await,
+        Some(Command::Database(command)) => run_on_database(command).await,
+    }
+}
+
+async fn run_on_database(command: DatabaseCommand) -> Result<(), Failure> {
+    match command {
+        DatabaseCommand::Backup(args) => backup::run(args).await,
+        DatabaseCommand::Restore(args) => restore::run(args).await,
+        DatabaseCommand::ResetLogId(args) => reset_log_id::run(args).await,
+        DatabaseCommand::Vacuum(args) => vacuum::run(args).await,
     }
 }
 

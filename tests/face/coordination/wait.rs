@@ -330,7 +330,8 @@ async fn caller_that_disconnects_just_before_its_claim_runs_gets_no_lease() {
     call.abort();
     server.until_claims_wait(0).await;
     release.send(()).unwrap();
-    (held.await.unwrap(), held_again.await.unwrap());
+    held.await.unwrap();
+    held_again.await.unwrap();
     let claim = claim(&server.client, &run.id).await.unwrap();
     assert_eq!((task_id(&claim), claim.attempt_number), (task.id, 1));
 }

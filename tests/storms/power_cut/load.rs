@@ -108,9 +108,7 @@ impl Role {
             (Self::Worker, Some(Answer::Claimed(claim))) => {
                 Request::Complete(CompleteTaskRequest { request_id, ..completion(claim) })
             }
-            (Self::Worker, _) => {
-                Request::AddTasks(AddTasksRequest { run_id, tasks: vec![draft("t")], request_id, ..unset() })
-            }
+            (Self::Worker, _) => Request::AddTasks(AddTasksRequest { run_id, tasks: vec![draft("t")], request_id }),
         }
     }
 }

@@ -136,8 +136,8 @@ impl<S: WriteSession> GroupCommitter<S> {
     /// No other transaction may be the first, because it could expire a lease whose holder could send no heartbeat.
     /// Fails if the store has failed.
     fn recover(&mut self, group: Vec<Box<dyn Job>>, since: Timestamp) -> Result<()> {
-        let extends_leases = |job: &Box<dyn Job>| job.recovers_since().is_some_and(|start| start <= since);
-        let (mut recovery, mut refused): (Vec<_>, Vec<_>) = group.into_iter().partition(extends_leases);
+        let (mut recovery, mut refused): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|job| job.recovers_since().is_some_and(|start| start <= since));
         fail_all(&mut refused, &Error::StoreFull);
         self.answer(refused);
         if recovery.is_empty() {

@@ -30,9 +30,8 @@ fn files_of_other_programs_are_refused_without_a_change() {
         let sql = "PRAGMA journal_mode = WAL; CREATE TABLE runs (key); INSERT INTO runs VALUES (1)";
         Connection::open(path).unwrap().execute_batch(sql).unwrap();
     };
-    let programs: [(&str, fn(&Path)); 5] =
-        [("text", text), ("short", short), ("named", named), ("tables", tables), ("wal", wal)];
-    for (name, create) in programs {
+    let programs: [fn(&Path); 5] = [text, short, named, tables, wal];
+    for (name, create) in programs.into_iter().enumerate() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("what?is #this%41.db");
         create(&path);
