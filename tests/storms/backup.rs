@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use runhub_client::Client;
 use rusqlite::Connection;
@@ -45,7 +44,9 @@ async fn backup_under_load_has_every_acknowledged_write_and_is_restored_row_by_r
     let db = folder.path().join("runhub.db");
     let server = Binary::start(&db, &[]);
     let run_id = new_run(&server.connect().await).await.id;
+    server.kill();
     fill(&db);
+    let server = Binary::start(&db, &[]);
     let acknowledged = Arc::new(Acknowledged::default());
     let mut load = JoinSet::new();
     for writer in 0..WRITERS {
@@ -76,7 +77,6 @@ async fn backup_under_load_has_every_acknowledged_write_and_is_restored_row_by_r
 /// Enlarges the database, so that a backup takes longer than many commits.
 fn fill(db: &Path) {
     let conn = Connection::open(db).unwrap();
-    conn.busy_timeout(Duration::from_secs(10)).unwrap();
     conn.execute_batch("CREATE TABLE filler (bytes BLOB); INSERT INTO filler VALUES (zeroblob(64000000))").unwrap();
 }
 

@@ -64,29 +64,49 @@ pub struct Inspection {
 /// otherwise. A database of an old version of Runhub has the application_id 0 and is recognized by its tables.
 pub fn inspect(database: &DatabaseFile) -> Result<Inspection, OpenError> {
     let Some(header) = database.read_header()? else { return Ok(Inspection { is_new: true, is_open: false }) };
-    let other = || OpenError::OtherFile(database.path().to_owned());
-    if ![0, APPLICATION_ID].contains(&header.application_id) {
-        return Err(other());
+    match header.application_id {
+        APPLICATION_ID => {}
+        0 => check_tables(database)?,
+        _ => return Err(OpenError::OtherFile(database.path().to_owned())),
     }
-    let unreadable = |cause: rusqlite::Error| OpenError::unreadable(database.path(), cause);
-    let conn = open_unchanged(database.path()).map_err(unreadable)?;
-    if header.application_id == 0 && !is_runhub(&conn).map_err(unreadable)? {
-        return check_with_wal(database).map(|()| Inspection::default());
-    }
-    Ok(Inspection { is_new: false, is_open: read_is_open(&conn).map_err(unreadable)? })
+    // If a server ended during a checkpoint, the database file alone is damaged, and the write-ahead log repairs it.
+    let is_open = open_unchanged(database.path()).and_then(|conn| read_is_open(&conn));
+    Ok(Inspection { is_new: false, is_open: is_open.unwrap_or(false) })
 }
 
-/// Checks a database without tables of Runhub in the database file. The tables can be in the write-ahead log, if a
-/// server ended soon after it had created the database.
-fn check_with_wal(database: &DatabaseFile) -> Result<(), OpenError> {
-    let unreadable = |cause: rusqlite::Error| OpenError::unreadable(database.path(), cause);
-    let unchanged = open_unchanged(database.path()).map_err(unreadable)?;
-    if count_tables(&unchanged).map_err(unreadable)? > 0 {
-        return Err(OpenError::OtherFile(database.path().to_owned()));
+/// Checks that a database has the tables of Runhub or no table. The tables can be in the write-ahead log, if a server
+/// ended soon after it had created the database.
+fn check_tables(database: &DatabaseFile) -> Result<(), OpenError> {
+    let unchanged = open_unchanged(database.path()).and_then(|conn| find_owner(&conn));
+    let owner = match unchanged {
+        Ok(Owner::Nobody) | Err(_) => {
+            let conn = Connection::open_with_flags(database.path(), super::reader_flags());
+            let owner = conn.and_then(|conn| find_owner(&conn));
+            owner.map_err(|cause| OpenError::unreadable(database.path(), cause))?
+        }
+        Ok(owner) => owner,
+    };
+    match owner {
+        Owner::Runhub | Owner::Nobody => Ok(()),
+        Owner::OtherProgram => Err(OpenError::OtherFile(database.path().to_owned())),
     }
-    let conn = Connection::open_with_flags(database.path(), super::reader_flags()).map_err(unreadable)?;
-    let accepted = count_tables(&conn).map_err(unreadable)? == 0 || is_runhub(&conn).map_err(unreadable)?;
-    if accepted { Ok(()) } else { Err(OpenError::OtherFile(database.path().to_owned())) }
+}
+
+/// Tells whose tables a database has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Runhub,
+    OtherProgram,
+    /// The database has no table.
+    Nobody,
+}
+
+fn find_owner(conn: &Connection) -> rusqlite::Result<Owner> {
+    Ok(match (count_tables(conn)?, is_runhub(conn)?) {
+        (0, _) => Owner::Nobody,
+        (_, true) => Owner::Runhub,
+        (_, false) => Owner::OtherProgram,
+    })
 }
 
 /// Opens a connection that reads only the database file, and that neither reads nor creates any other file.

@@ -65,6 +65,21 @@ fn databases_of_runhub_are_accepted() {
     assert_eq!(inspect_path(&path).unwrap(), Inspection { is_new: false, is_open: false });
 }
 
+/// A server that ends during a checkpoint leaves such a file. The write-ahead log repairs the file.
+#[test]
+fn partly_written_database_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let conn = open_writer(&path).unwrap();
+    conn.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(conn);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[LENGTH..].fill(0xab);
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(inspect_path(&path).unwrap(), Inspection { is_new: false, is_open: false });
+}
+
 #[test]
 fn database_of_the_oldest_version_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
