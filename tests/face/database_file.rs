@@ -116,10 +116,10 @@ fn database_of_another_program_is_refused_without_a_change() {
     let db = folder.path().join("notes.db");
     rusqlite::Connection::open(&db).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap();
     let before = fs::read(&db).unwrap();
-    assert!(refuse(&db).contains("is not a database of runhub"));
+    assert!(refuse(&db).contains("is not a database of Runhub"));
     let text = folder.path().join("notes.txt");
     fs::write(&text, "my notes").unwrap();
-    assert!(refuse(&text).contains("is not a database of runhub"));
+    assert!(refuse(&text).contains("is not a database of Runhub"));
     assert_eq!((fs::read(&db).unwrap(), fs::read_to_string(&text).unwrap()), (before, "my notes".to_owned()));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
 }

@@ -33,7 +33,7 @@ pub enum OpenError {
     InUse(PathBuf),
     #[error("the database {} was written by a newer runhub: upgrade this runhub, or pass another --db", .0.display())]
     TooNew(PathBuf),
-    #[error("{} is not a database of runhub, and was not changed: pass another --db", .0.display())]
+    #[error("{} is not a database of Runhub, and was not changed: pass another --db", .0.display())]
     OtherFile(PathBuf),
     #[error(
         "the database {} has {links} hard links, and a second runhub could open it under another name: \
