@@ -178,11 +178,11 @@ async fn commands_that_change_a_database_are_refused_while_a_server_runs() {
         assert!(refuse(args, &files.db).await.contains("another runhub has the database"), "{args:?}");
     }
     assert!(refuse(&["restore", text(&files.backup)], &files.db).await.contains("never replaces a file"));
-    // If only the database file was removed, the write-ahead log of the running server remains.
-    std::fs::rename(&files.db, files.folder.path().join("moved.db")).unwrap();
-    assert!(refuse(&["restore", text(&files.backup)], &files.db).await.contains("runhub.db-wal exists"));
-    std::fs::rename(files.folder.path().join("moved.db"), &files.db).unwrap();
     append(&client, &run, vec![event("x")]).await;
+    // After a crash, the write-ahead log is a part of the database, also if somebody removes the database file.
+    server.kill();
+    std::fs::remove_file(&files.db).unwrap();
+    assert!(refuse(&["restore", text(&files.backup)], &files.db).await.contains("runhub.db-wal exists"));
 }
 
 /// A backup that ends before the signal arrives is repeated.

@@ -39,7 +39,7 @@
 #include <unistd.h>
 
 // How long a sync takes. Without this time, a kill would rarely find a write that is not synced.
-#define SYNC_MICROSECONDS 1000
+#define SYNC_MICROSECONDS 3000
 #define NANOSECONDS 1000000000LL
 
 // The switches. The test writes the file `control`, which the library maps. mod.rs has the same layout.

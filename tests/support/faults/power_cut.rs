@@ -121,6 +121,11 @@ pub fn undo(path: &Path, log: &[u8], percent: usize, random: &mut Random) -> usi
 }
 
 impl Faults {
+    /// Returns whether a file has a change that was not synced.
+    pub fn has_unsynced_changes(&self) -> bool {
+        fs::read_dir(self.state.join("undo")).unwrap().next().is_some()
+    }
+
     /// Cuts the power. The server must have been killed, and no process may have the database open.
     pub fn cut_power(&self, survivors: Survivors, random: &mut Random) -> Loss {
         let mut loss = Loss::default();
