@@ -29,7 +29,7 @@ impl Told {
                     let kind = request.events[0].kind.clone();
                     self.events.insert(answer.last_position, (answer.first_seq, kind));
                 }
-                (_, Some(Answer::Run(answer))) => self.runs.push(answer.run.as_ref().unwrap().id.clone()),
+                (_, Some(Answer::Created(run))) => self.runs.push(run.id.clone()),
                 (_, Some(Answer::Completed(task))) => self.completed.push(task.id.clone()),
                 _ => {}
             }

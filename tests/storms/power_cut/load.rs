@@ -22,7 +22,7 @@ pub enum Request {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    Run(CreateRunResponse),
+    Created(Box<Run>),
     Appended(AppendEventsResponse),
     Added(AddTasksResponse),
     Claimed(Box<Claim>),
@@ -32,7 +32,10 @@ pub enum Answer {
 impl Request {
     pub async fn send(&self, client: &Client) -> Result<Answer, Error> {
         Ok(match self.clone() {
-            Self::CreateRun(request) => Answer::Run(client.create_run(request).await?),
+            Self::CreateRun(request) => {
+                let run = client.create_run(request).await?.run;
+                Answer::Created(Box::new(run.unwrap()))
+            }
             Self::Append(request) => Answer::Appended(client.append_events(request).await?),
             Self::AddTasks(request) => Answer::Added(client.add_tasks(request).await?),
             Self::Claim(request) => {

@@ -96,7 +96,7 @@ impl Database {
     async fn create(faults: Faults, server: &Binary) -> Self {
         let request = create_run("run");
         let answer = request.send(&server.connect().await).await.unwrap();
-        let Answer::Run(CreateRunResponse { run: Some(run), .. }) = &answer else { panic!("{answer:?}") };
+        let Answer::Created(run) = &answer else { panic!("{answer:?}") };
         let run_id = run.id.clone();
         let requests = [String::new(), run_id.clone()].map(|run_id| SubscribeEventsRequest { run_id, ..unset() });
         let watchers = requests.map(|request| Recorder::new(&faults.db(), request)).into();
