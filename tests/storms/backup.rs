@@ -42,7 +42,9 @@ impl Acknowledged {
 async fn backup_under_load_has_every_acknowledged_write_and_is_restored_row_by_row() {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path().join("runhub.db");
-    Binary::start(&db, &[]).kill();
+    let server = Binary::start(&db, &[]);
+    server.terminate();
+    assert!(server.wait().await);
     fill(&db);
     let server = Binary::start(&db, &[]);
     let run_id = new_run(&server.connect().await).await.id;
