@@ -179,6 +179,9 @@ async fn idle_server_stops_when_its_database_is_moved() {
     let run = fill(&server.connect().await).await;
     move_database(&db);
     assert!(!server.wait().await);
+    // A new database with the old name would destroy the log of the moved database.
+    assert!(refuse(&db).contains("contains commits of a database that had this name"));
+    assert!(!db.exists());
     // The moved file needs its log, which has still the old name.
     fs::rename(with_suffix(&db, "-wal"), with_suffix(&db.with_extension("moved"), "-wal")).unwrap();
     let server = Binary::start(&db.with_extension("moved"), &[]);

@@ -2,6 +2,7 @@
 //! checkpoint copies the write-ahead log into the database file.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -26,6 +27,13 @@ const NEXT_PAGES: i64 = 1_000;
 /// Number of pages in the write-ahead log at which the writer holds back new reads, so that the log can begin again.
 /// 16,000 pages are 63 MiB.
 const LONG_LOG_PAGES: i64 = 16_000;
+
+/// Time for which the writer holds back new reads at first. Most reads end within a few milliseconds.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+
+/// Maximum time for which the writer holds back new reads, a little longer than the longest read
+/// (`limits::SNAPSHOT_TIME`).
+const LONGEST_WAIT: Duration = Duration::from_secs(12);
 
 /// Maximum size of the file of the write-ahead log after the log has begun again (64 MiB).
 const KEPT_LOG_BYTES: i64 = 64 * 1024 * 1024;
@@ -63,17 +71,37 @@ pub fn configure(conn: &Connection) -> rusqlite::Result<()> {
 /// Decides when the writer runs a checkpoint.
 #[derive(Debug)]
 pub struct Checkpointer {
+    gate: Arc<ReadGate>,
     /// Number of pages at which the next checkpoint is due.
     next_pages: i64,
     /// Number of pages at which the next checkpoint waits until no read is running.
     next_long_pages: i64,
     /// Number of pages at the last call of `is_due`.
     last_pages: i64,
+    /// Time since which the gate is closed. If the gate is open, the value is None.
+    closed_since: Option<Instant>,
+    /// Maximum time for which the gate stays closed.
+    longest_wait: Duration,
+}
+
+/// Lets the reads continue that wait for a checkpoint.
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        self.gate.open();
+    }
 }
 
 impl Checkpointer {
-    pub fn new() -> Self {
-        Self { next_pages: CHECKPOINT_PAGES, next_long_pages: LONG_LOG_PAGES, last_pages: 0 }
+    /// Returns the checkpointer of a database whose reads pass `gate`.
+    pub fn new(gate: Arc<ReadGate>) -> Self {
+        Self {
+            gate,
+            next_pages: CHECKPOINT_PAGES,
+            next_long_pages: LONG_LOG_PAGES,
+            last_pages: 0,
+            closed_since: None,
+            longest_wait: SHORTEST_WAIT,
+        }
     }
 
     /// Returns whether the write-ahead log is so long that `run` should run.
@@ -81,29 +109,48 @@ impl Checkpointer {
         let pages = LOG_PAGES.get();
         if pages < self.last_pages {
             // The log has begun again.
-            *self = Self::new();
+            self.next_pages = CHECKPOINT_PAGES;
+            self.next_long_pages = LONG_LOG_PAGES;
+            self.longest_wait = SHORTEST_WAIT;
+            self.open_gate();
         }
         self.last_pages = pages;
         pages >= self.next_pages
     }
 
     /// Runs a checkpoint. After the next commit, SQLite writes over the log from its beginning if the checkpoint has
-    /// copied all pages and no read needs the log. If the log is long, holds back new reads and waits for the running
-    /// reads: the function then returns without a checkpoint until no read is running. Fails if the database file can't
-    /// be written.
-    pub fn run(&mut self, conn: &Connection, gate: &ReadGate) -> Result<()> {
-        let is_long = self.last_pages >= self.next_long_pages;
-        if is_long && !gate.close() {
+    /// copied all pages and no read needs the log. If the log is long, first holds back new reads until no read is
+    /// running: until then, the function returns without a checkpoint. Fails if the database file can't be written.
+    pub fn run(&mut self, conn: &Connection) -> Result<()> {
+        if self.last_pages >= self.next_long_pages && self.must_wait_for_reads() {
             return Ok(());
         }
         let result = checkpoint(conn);
-        gate.open();
+        self.open_gate();
         self.next_pages = self.last_pages + NEXT_PAGES;
-        if is_long {
-            // A read of another program, such as a backup, is not held back, and can need the log for long.
-            self.next_long_pages = self.last_pages + LONG_LOG_PAGES;
-        }
         result
+    }
+
+    /// Holds back new reads, and returns whether the checkpoint must wait for a read. If the running reads take too
+    /// long, returns false: the checkpoint of the next `NEXT_PAGES` pages then waits twice as long.
+    fn must_wait_for_reads(&mut self) -> bool {
+        if self.gate.close() {
+            // A read of another program, such as a backup, is not held back, and can need the log until its end.
+            self.next_long_pages = self.last_pages + LONG_LOG_PAGES;
+            return false;
+        }
+        let closed_since = *self.closed_since.get_or_insert_with(Instant::now);
+        if closed_since.elapsed() < self.longest_wait {
+            return true;
+        }
+        self.longest_wait = (self.longest_wait * 2).min(LONGEST_WAIT);
+        self.next_long_pages = self.last_pages + NEXT_PAGES;
+        false
+    }
+
+    fn open_gate(&mut self) {
+        self.closed_since = None;
+        self.gate.open();
     }
 }
 

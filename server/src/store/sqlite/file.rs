@@ -37,6 +37,8 @@ pub struct DatabaseFile {
     path: PathBuf,
     id: FileId,
     file: File,
+    /// If the file did not exist before, the value is true.
+    was_created: bool,
 }
 
 impl DatabaseFile {
@@ -45,6 +47,7 @@ impl DatabaseFile {
     /// regular file, or has several hard links.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let unreadable = |cause: io::Error| OpenError::unreadable(path, cause);
+        let was_created = !path.exists();
         let file = open_or_create(path).map_err(unreadable)?;
         lock(&file, path)?;
         let metadata = file.metadata().map_err(unreadable)?;
@@ -57,9 +60,18 @@ impl DatabaseFile {
         }
         // Resolve the path after the file was created. Otherwise, a symbolic link to a missing file has no target.
         let path = path.canonicalize().map_err(unreadable)?;
-        let database = Self { path, id: FileId::of(&metadata), file };
+        let database = Self { path, id: FileId::of(&metadata), file, was_created };
         database.check_in_place().map_err(unreadable)?;
         Ok(database)
+    }
+
+    /// Removes the file if `open` has created it and it is still empty. Call this function if the database is refused.
+    pub fn remove_if_created(&self) {
+        let is_empty = self.file.metadata().is_ok_and(|metadata| metadata.len() == 0);
+        if self.was_created && is_empty && self.check_in_place().is_ok() {
+            // Ignore the error, because an empty file does no harm.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 
     /// Returns the absolute path without symbolic links.

@@ -54,6 +54,8 @@ fn prepare_reader(conn: &mut Connection) -> rusqlite::Result<()> {
 /// Configures how a connection prepares and caches its statements.
 fn prepare_statements(conn: &Connection) -> rusqlite::Result<()> {
     conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    // A temporary file could be on another disk, and a full disk there must not count as a full disk of the database.
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
     // Plan each statement once. Otherwise SQLite would plan a cached statement again for each execution in which a
     // parameter of a LIMIT clause, or of a comparison that an index can answer, has a different value.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)

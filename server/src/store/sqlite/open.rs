@@ -7,7 +7,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::errors::{is_full_disk, sql_error};
-use super::file::{DatabaseFile, WalFile};
+use super::file::{DatabaseFile, WalFile, wal_path};
 use super::header::{self, APPLICATION_ID, Inspection};
 use super::read_gate::ReadGate;
 use super::session::{OpenFiles, SqliteWriter};
@@ -40,6 +40,11 @@ pub enum OpenError {
         remove the other links (find them with `find -samefile`)", path.display()
     )]
     SeveralLinks { path: PathBuf, links: u64 },
+    #[error(
+        "the database {} does not exist or is empty, but {} contains commits of a database that had this name: move the \
+        log together with its database, or remove the log if its commits are not needed", db.display(), wal.display()
+    )]
+    LeftLog { db: PathBuf, wal: PathBuf },
     #[error("this runhub contains SQLite {0}, which can lose commits: use a runhub with SQLite 3.51.3 or newer")]
     OldSqlite(&'static str),
     #[error("can't open the database {}: its disk is full: free space, or pass another --db", .0.display())]
@@ -103,7 +108,13 @@ fn report_lost_commits(file: &DatabaseFile, inspection: Inspection) -> Result<()
     let db = file.path().display();
     let wal = WalFile::open(file)?;
     let state = wal.as_ref().map_or(Ok(WalState::Empty), |wal| wal::check(wal.file()));
-    match state.map_err(|cause| OpenError::unreadable(&super::file::wal_path(file.path()), cause))? {
+    let wal = wal_path(file.path());
+    match state.map_err(|cause| OpenError::unreadable(&wal, cause))? {
+        // SQLite would remove the log of an empty database.
+        WalState::Intact | WalState::Damaged if inspection.is_new => {
+            file.remove_if_created();
+            return Err(OpenError::LeftLog { db: file.path().to_owned(), wal });
+        }
         WalState::Empty if inspection.is_open => tracing::error!(
             %db,
             "the write-ahead log is missing, although no server has closed the database: the newest commits are lost, \

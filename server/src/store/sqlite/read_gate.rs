@@ -50,6 +50,12 @@ impl ReadGate {
         state.running == 0
     }
 
+    /// Returns whether new reads are held back.
+    #[cfg(test)]
+    pub fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
     /// Lets new reads begin.
     pub fn open(&self) {
         self.lock().is_closed = false;

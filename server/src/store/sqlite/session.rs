@@ -108,7 +108,7 @@ impl WriteDatabase for SqliteWriter {
             clock_step: ClockStep::NONE,
             data_version: Some(self.data_version),
             has_begun: false,
-            checkpointer: Checkpointer::new(),
+            checkpointer: Checkpointer::new(Arc::clone(&self.files.gate)),
             has_returned_space: false,
         }
     }
@@ -147,13 +147,6 @@ pub(in crate::store) struct SqliteSession<'a> {
     has_returned_space: bool,
 }
 
-/// Lets the reads continue that wait for the writer.
-impl Drop for SqliteSession<'_> {
-    fn drop(&mut self) {
-        self.files.gate.open();
-    }
-}
-
 impl SqliteSession<'_> {
     fn create_tx(&self, last_assigned: LastAssigned) -> SqliteTx<'_> {
         let tx = SqliteTx::new(&self.statements, self.clock, self.ids, Some(last_assigned));
@@ -179,9 +172,10 @@ impl SqliteSession<'_> {
         let can_continue = space::return_step(self.conn).map_err(sql_error)?;
         if can_continue {
             self.has_returned_space = true;
-        } else if std::mem::take(&mut self.has_returned_space) {
+        } else if self.has_returned_space {
             // The checkpoint makes the database file smaller.
             checkpoint::checkpoint(self.conn)?;
+            self.has_returned_space = false;
         }
         Ok(can_continue)
     }
@@ -211,7 +205,13 @@ impl SqliteSession<'_> {
 
 impl WriteSession for SqliteSession<'_> {
     fn begin(&mut self) -> Result<LastAssigned> {
-        self.run_sql("BEGIN IMMEDIATE")?;
+        if let Err(error) = self.run_sql("BEGIN IMMEDIATE") {
+            // After some errors, SQLite changes the value without a write of another program.
+            if error != Error::StoreBusy {
+                self.data_version = None;
+            }
+            return Err(error);
+        }
         self.has_begun = true;
         self.transaction.number += 1;
         self.check_sole_writer()?;
@@ -279,7 +279,7 @@ impl WriteSession for SqliteSession<'_> {
     }
 
     fn checkpoint(&mut self) -> Result<()> {
-        let result = self.checkpointer.run(self.conn, &self.files.gate);
+        let result = self.checkpointer.run(self.conn);
         self.forget_data_version_after(&result);
         result
     }

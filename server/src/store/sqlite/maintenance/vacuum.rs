@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use super::super::checkpoint::empty_log;
 use super::super::header;
 use super::control::stop_watching;
 use super::existing::{Exclusive, Existing};
@@ -60,11 +61,6 @@ pub(super) fn failure(path: &Path, needed: u64, error: &rusqlite::Error) -> Main
         Some(rusqlite::ErrorCode::DiskFull) => MaintenanceError::NoSpace { path: path.to_owned(), needed },
         _ => MaintenanceError::from_write(path, error),
     }
-}
-
-/// Copies the write-ahead log into the database file and empties the log.
-fn empty_log(conn: &Connection) -> rusqlite::Result<()> {
-    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
 /// Lets SQLite write the rewritten database into the folder of the database. SQLite would otherwise use the system's
