@@ -201,7 +201,8 @@ impl Error {
         Self::NotFound { what, id: id.to_owned() }
     }
 
-    /// Returns the error for a failure of the operating system: `StoreFull` if the disk is full, and `Internal` otherwise.
+    /// Returns the error for a failure of the operating system: `StoreFull` if the disk is full, and `Internal`
+    /// otherwise.
     pub fn from_io(cause: &io::Error) -> Self {
         if is_full_disk(cause.kind()) { Self::StoreFull } else { Self::internal(cause) }
     }

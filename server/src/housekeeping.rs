@@ -68,8 +68,8 @@ pub async fn clean_up(store: &Store, past: &PastTimes, keep: RetentionTimes) -> 
     remove_in_batches(store, move |tx| compaction::remove_before(tx, oldest_event)).await
 }
 
-/// The times that the server has shown in the past. If the clock is set forward by a day, a row that was stored a minute
-/// ago looks a day old. This history tells which rows are really old.
+/// The times that the server has shown in the past. If the clock is set forward by a day, a row that was stored a
+/// minute ago looks a day old. This history tells which rows are really old.
 #[derive(Debug)]
 pub struct PastTimes {
     /// The periods without a step of the clock, oldest first. The list is never empty.

@@ -34,7 +34,7 @@ use crate::watch::Tail;
 /// `--drain` is shorter than this minimum, the store gets a tenth of this minimum.
 const SHORTEST_CLOSE: Duration = Duration::from_secs(1);
 
-/// Access mode of the unix socket. Whoever can connect can do everything.
+/// Access mode of the unix socket. Only the owner may connect, because a program that connects may make every call.
 const SOCKET_MODE: u32 = 0o600;
 
 /// Maximum number of connections to the unix socket that wait until the server accepts them.
@@ -84,8 +84,8 @@ impl Drop for SocketFile {
 }
 
 impl Server {
-    /// Opens the database, extends the leases, listens on the configured address, and returns the server. If the disk is
-    /// full, the server serves reads, and extends the leases when the disk has space.
+    /// Opens the database, extends the leases, listens on the configured address, and returns the server. If the disk
+    /// is full, the server serves reads, and extends the leases when the disk has space.
     ///
     /// # Errors
     /// Fails if the database can't be opened or written, or if the server can't listen on the address.
@@ -103,8 +103,13 @@ impl Server {
                 )));
             }
         };
-        let listener = listen(&config.listen).await;
-        let listener = listener.map_err(|cause| ServeError::Listen { listen: config.listen.clone(), cause })?;
+        let listener = match listen(&config.listen).await {
+            Ok(listener) => listener,
+            Err(cause) => {
+                store.close().await;
+                return Err(ServeError::Listen { listen: config.listen, cause });
+            }
+        };
         let tail = Arc::new(rpc::new_tail(&store));
         Ok(Self { store, clock, waiters, tail, listener, config, has_extended_leases })
     }

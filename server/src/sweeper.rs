@@ -61,8 +61,8 @@ impl Sweeper {
         Self { store, clock, waiters, last_clock_check, stalled_since: None, retry_at: Duration::ZERO }
     }
 
-    /// Returns the sweeper with the task to extend the leases that were live at `live_at`, before the sweeper expires any
-    /// lease.
+    /// Returns the sweeper with the task to extend the leases that were live at `live_at`, before the sweeper expires
+    /// any lease.
     pub fn extending_leases_since(self, live_at: Timestamp) -> Self {
         Self { stalled_since: Some(live_at), ..self }
     }
@@ -132,7 +132,8 @@ impl Sweeper {
         Ok(self.waiters.due_timer.next_time())
     }
 
-    /// Reads the clock and returns the time. Records a stall or a step of the clock since the last check, and a full disk.
+    /// Reads the clock and returns the time. Records a stall or a step of the clock since the last check, and a full
+    /// disk.
     fn check_clock(&mut self) -> Timestamp {
         let uptime = self.clock.uptime();
         let last = self.last_clock_check;
@@ -152,8 +153,8 @@ impl Sweeper {
         now
     }
 
-    /// Records that the server has written nothing since `full_since`. If the sweeper learns this now, the first attempt
-    /// to write follows after `RETRY`.
+    /// Records that the server has written nothing since `full_since`. If the sweeper learns this now, the first
+    /// attempt to write follows after `RETRY`.
     fn record_full_disk(&mut self, full_since: Timestamp) {
         if self.stalled_since.is_none_or(|stalled_since| full_since < stalled_since) {
             self.stalled_since = Some(full_since);
@@ -161,7 +162,8 @@ impl Sweeper {
         }
     }
 
-    /// Returns the uptime of the next clock check: after `pause`, but at most `CLOCK_CHECK_INTERVAL` after the last check.
+    /// Returns the uptime of the next clock check: after `pause`, but at most `CLOCK_CHECK_INTERVAL` after the last
+    /// check.
     fn next_clock_check(&self, pause: Duration) -> Duration {
         self.last_clock_check.uptime + pause.min(CLOCK_CHECK_INTERVAL)
     }

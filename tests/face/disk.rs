@@ -1,7 +1,7 @@
 //! The disk of the server is full or damaged, in front of the real binary.
 //!
-//! A limit of the file size (RLIMIT_FSIZE) stands for the full disk: the tests can set and lift the limit while the server
-//! runs, and a write beyond the limit fails with EFBIG.
+//! A limit of the file size (RLIMIT_FSIZE) stands for the full disk: the tests can set and lift the limit while the
+//! server runs, and a write beyond the limit fails with EFBIG.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;

@@ -166,7 +166,8 @@ async fn removed_positions_are_known_after_a_restart() {
     assert_eq!(kept(&server.client, &quiet).await[0].seq, 5, "seq must continue");
 }
 
-/// After the clock was set back, an event can be dated later than its successors. Retention keeps the successors as long as that event.
+/// After the clock was set back, an event can be dated later than its successors. Retention keeps the successors as
+/// long as that event.
 #[tokio::test]
 async fn retention_removes_only_a_prefix_of_the_log() {
     use crate::support::binary::Binary;

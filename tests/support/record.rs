@@ -20,8 +20,8 @@ const EVENTS: &str = "SELECT e.position, e.seq, COALESCE(r.id, e.deleted_run_id)
     e.payload, e.create_time
     FROM events e LEFT JOIN runs r ON r.key = e.run_key LEFT JOIN tasks t ON t.key = e.task_key";
 
-/// Creates a database, and lets the database copy each event that is inserted, for `committed_log`, because retention and
-/// deletions may remove it. No server may have the database open.
+/// Creates a database, and lets the database copy each event that is inserted, for `committed_log`, because retention
+/// and deletions may remove it. No server may have the database open.
 pub async fn archive_events(db: &Path) {
     let store = Store::open(db, Arc::new(SystemClock::new()), Box::new(|_| {})).unwrap();
     store.close().await;

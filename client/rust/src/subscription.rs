@@ -194,8 +194,8 @@ impl Subscription {
     }
 
     /// Reads the server's log_id for the first stream if the request has no log_id. A cursor is valid in one log only.
-    /// In another log, for example after a restore, the cursor would skip or repeat events. Every stream therefore names
-    /// the log of the first stream, and the server refuses the stream if the server has another log.
+    /// In another log, for example after a restore, the cursor would skip or repeat events. Every stream therefore
+    /// names the log of the first stream, and the server refuses the stream if the server has another log.
     async fn read_log_id(&mut self) -> Result<(), Error> {
         if self.request.log_id.is_some() {
             return Ok(());

@@ -23,7 +23,8 @@ struct Args {
     /// The path of the runhub binary. Default: the binary that was built with this runner
     #[arg(long, env = "RUNHUB_BIN")]
     runhub: Option<PathBuf>,
-    /// The path of an nginx to run in front of each test server's proxy. Default: the client connects to the proxy itself
+    /// The path of an nginx to run in front of each test server's proxy. Default: the client connects to the proxy
+    /// itself
     #[arg(long, env = "RUNHUB_TEST_NGINX")]
     nginx: Option<PathBuf>,
     /// The scenario files to run

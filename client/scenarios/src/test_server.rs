@@ -1,6 +1,6 @@
 //! This module is the test server: a server behind a proxy. The test server can kill, stop and start the server, can
-//! make the server unreachable through the proxy, and can drop a response of the server. If the test server has an nginx
-//! in front of the proxy, the test server can also kill, stop, start and reload nginx.
+//! make the server unreachable through the proxy, and can drop a response of the server. If the test server has an
+//! nginx in front of the proxy, the test server can also kill, stop, start and reload nginx.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -30,8 +30,8 @@ pub struct TestServer {
 }
 
 impl TestServer {
-    /// Starts a server with this binary on an empty database, and a proxy in front of the server. If `nginx` is the path
-    /// of an nginx, also starts this nginx in front of the proxy. Returns the test server.
+    /// Starts a server with this binary on an empty database, and a proxy in front of the server. If `nginx` is the
+    /// path of an nginx, also starts this nginx in front of the proxy. Returns the test server.
     ///
     /// # Errors
     /// Fails if the server, the proxy or nginx can't be started.

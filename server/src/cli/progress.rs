@@ -25,8 +25,8 @@ pub fn new_byte_progress_bar() -> ProgressBar {
     bar
 }
 
-/// Shows a spinner with a message instead of the bar, for a step whose length is not known. If the spinner already shows
-/// the message, the function changes nothing.
+/// Shows a spinner with a message instead of the bar, for a step whose length is not known. If the spinner already
+/// shows the message, the function changes nothing.
 pub fn show_activity(bar: &ProgressBar, message: String) {
     if bar.message() == message {
         return;

@@ -68,8 +68,8 @@ fn parse_interval(request: &v1::SubscribeEventsRequest) -> Result<Duration> {
 }
 
 impl Hub {
-    /// Starts a subscription and returns the stream of messages. Fails before the first message if the cursor belongs to
-    /// another log, the run does not exist, or the position is invalid.
+    /// Starts a subscription and returns the stream of messages. Fails before the first message if the cursor belongs
+    /// to another log, the run does not exist, or the position is invalid.
     pub async fn subscribe(
         &self,
         subscription: Subscription,

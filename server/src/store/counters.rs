@@ -27,7 +27,10 @@ pub(super) fn load_or_create(tx: &mut dyn Tx) -> Result<Counters> {
         .ok_or_else(|| Error::internal("table `counters` has no row after the insertion of the row: report the bug"))?;
     // An event can be newer than the counters if another program has written to the database.
     let newest = first(tx, "SELECT MAX(position) FROM events", &[], |row| row.take::<Option<i64>>())?.flatten();
-    counters.last_assigned.position = counters.last_assigned.position.max(newest.unwrap_or(0));
+    if let Some(newest) = newest.filter(|newest| *newest > counters.last_assigned.position) {
+        tx.write("UPDATE counters SET last_position = $1", params![newest])?;
+        counters.last_assigned.position = newest;
+    }
     Ok(counters)
 }
 

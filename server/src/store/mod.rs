@@ -199,8 +199,8 @@ impl Store {
         &self.inner.log_id
     }
 
-    /// Closes the writer's queue, waits until all queued calls are committed and all running reads have ended, and closes
-    /// the database, which is then one complete file. Later calls are refused with `Draining`.
+    /// Closes the writer's queue, waits until all queued calls are committed and all running reads have ended, and
+    /// closes the database, which is then one complete file. Later calls are refused with `Draining`.
     pub async fn close(&self) {
         let Some(close_database) = self.inner.writer.close().await else { return };
         self.inner.readers.close().await;

@@ -15,8 +15,8 @@ pub(super) trait WriteDatabase: Send + 'static {
     /// Returns the session with which the writer thread uses the connection. The writer calls this function once.
     fn session(&self) -> Self::Session<'_>;
 
-    /// Closes the database, so that all commits are in one file. If this fails, the function only logs a warning, because
-    /// all commits are durable. Call this function after all connections that read are closed.
+    /// Closes the database, so that all commits are in one file. If this fails, the function only logs a warning,
+    /// because all commits are durable. Call this function after all connections that read are closed.
     fn close(self);
 }
 
@@ -62,8 +62,8 @@ pub(super) trait WriteSession {
     fn checkpoint(&mut self) -> Result<()>;
 
     /// Does a short part of the work for which no call waits: checks that the files of the database are in place, and
-    /// returns unused space to the file system. Returns whether more work can be done now. Fails if the database can't be
-    /// used any more. Call this function outside a transaction.
+    /// returns unused space to the file system. Returns whether more work can be done now. Fails if the database can't
+    /// be used any more. Call this function outside a transaction.
     fn maintain(&mut self) -> Result<bool>;
 }
 
@@ -96,7 +96,8 @@ pub(super) struct BodyEffects {
 pub(super) enum CommitOutcome {
     /// The transaction is durable.
     Committed,
-    /// The transaction failed and changed nothing. The value is the cause.
+    /// The transaction failed and changed nothing. The value is the cause. If the value is `StoreFailed`, the
+    /// transaction may be durable, because the files of the database are not in place any more.
     Failed(Error),
     /// The database's response to the commit was dropped, so the transaction may be durable or may have changed
     /// nothing. An embedded database always responds, so only tests create this variant. The response of a database

@@ -1,4 +1,5 @@
-//! This module describes whether the store can write: the writer reports a full disk and a failure, and the server reacts.
+//! This module describes whether the store can write: the writer reports a full disk and a failure, and the server
+//! reacts.
 
 use tokio::sync::watch;
 

@@ -99,7 +99,8 @@ impl Swept {
         self.faults.clear();
         let mut states = self.store.state();
         let is_writable = |state: &StoreState| *state == StoreState::Writable;
-        // The sweeper tries once for each `RETRY` of its clock. The first try can have started before the disk was freed.
+        // The sweeper tries once for each `RETRY` of its clock. The first try can have started before the disk was
+        // freed.
         let advance = async {
             loop {
                 self.clock.advance(RETRY);
@@ -124,8 +125,8 @@ impl Swept {
     }
 }
 
-/// The extension of the leases fails after a stall. The sweeper tries again once for each `RETRY`, even if other actions
-/// become due.
+/// The extension of the leases fails after a stall. The sweeper tries again once for each `RETRY`, even if other
+/// actions become due.
 #[tokio::test]
 async fn failed_recovery_is_retried_after_a_second() {
     /// The writer begins a failed transaction a second time, without the other calls of the group.

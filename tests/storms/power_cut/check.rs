@@ -12,7 +12,7 @@ use crate::support::channel;
 use crate::support::oracle::{Log, assert_no_violations, position};
 use crate::support::record::{Recorder, committed_log};
 
-/// What the answers to the clients say.
+/// The changes that the answers to the clients have acknowledged.
 #[derive(Debug, Default)]
 pub struct Told {
     /// The seq and the kind of each appended event, by its position.

@@ -68,8 +68,8 @@ enum Role {
     Planner,
 }
 
-/// Starts the clients of one round. Each client returns its calls when the server is killed. Only the last of them has no
-/// answer.
+/// Starts the clients of one round. Each client returns its calls when the server is killed. Only the last of them has
+/// no answer.
 pub async fn start(connect: impl AsyncFn() -> Client, run_id: &str, round: usize) -> JoinSet<Vec<Call>> {
     let mut roles = vec![Role::Writer { bytes: 10 }; SMALL_WRITERS];
     roles.extend([Role::Writer { bytes: LARGE }, Role::Worker, Role::Planner]);

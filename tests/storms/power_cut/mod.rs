@@ -1,5 +1,5 @@
-//! The power is cut under load: the disk forgets what was not synced, every acknowledged write is there, and the streams
-//! have no gap.
+//! The power is cut under load: the disk forgets what was not synced, every acknowledged write is there, and the
+//! streams have no gap.
 
 mod check;
 mod load;
@@ -48,8 +48,8 @@ async fn power_cut_loses_no_acknowledged_write_and_no_seen_event() {
     assert!(figures.checkpoints > 0, "no checkpoint ran");
 }
 
-/// The control run: without syncs, the same power cut must lose acknowledged writes. Otherwise the test above would prove
-/// nothing.
+/// The control run: without syncs, the same power cut must lose acknowledged writes. Otherwise the test above would
+/// prove nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn power_cut_without_syncs_loses_acknowledged_writes() {
     let folder = tempfile::tempdir().unwrap();

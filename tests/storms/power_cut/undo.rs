@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use crate::support::faults::{Faults, Survivors, undo};
 use crate::support::random::Random;
 
-/// Writes a file and an undo log of two changes: the file had 1,500 bytes of 1, a write put bytes of 2 at 1,000 to 2,000,
-/// and a truncation left 1,200 bytes. Returns the content of the file after the changes are undone.
+/// Writes a file and an undo log of two changes: the file had 1,500 bytes of 1, a write put bytes of 2 at 1,000 to
+/// 2,000, and a truncation left 1,200 bytes. Returns the content of the file after the changes are undone.
 fn undone(percent: usize, cut_log_by: usize, seed: u64) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
@@ -33,8 +33,8 @@ fn everything_survives_with_probability_100() {
     assert_eq!(undone(100, 0, 1), [[1; 1_000].as_slice(), &[2; 200]].concat());
 }
 
-/// The change of an incomplete record did not happen. The test's file has the change all the same, so only the sizes of the
-/// older change count.
+/// The change of an incomplete record did not happen. The test's file has the change all the same, so only the sizes of
+/// the older change count.
 #[test]
 fn incomplete_record_is_ignored() {
     assert_eq!(undone(0, 1, 1).len(), 1_500);

@@ -12,8 +12,8 @@ const STEPS: [i64; 4] = [-DAY, -HOUR, HOUR, DAY];
 /// Maximum time for which the server runs after a step. A server needs up to a quarter of a second to follow a step.
 const LONGEST_RUN: Duration = Duration::from_millis(500);
 
-/// A value of `--keep-requests-for` that is longer than all steps of a test. A step forward while no server runs counts as
-/// passed time, so that the server would otherwise remove the answers to requests that the test repeats.
+/// A value of `--keep-requests-for` that is longer than all steps of a test. A step forward while no server runs counts
+/// as passed time, so that the server would otherwise remove the answers to requests that the test repeats.
 pub const KEEP_REQUESTS_FOR: &str = "1000days";
 
 impl Faults {

@@ -1,9 +1,11 @@
-// A library that is preloaded into the server (LD_PRELOAD). The library sets the wall clock of the server, fills the disk
-// on which one folder is, and makes the files of this folder forget, in a power cut, the writes that were not synced.
+// A library that is preloaded into the server (LD_PRELOAD). The library sets the wall clock of the server, fills the
+// disk on which one folder is, and makes the files of this folder forget, in a power cut, the writes that were not
+// synced.
 //
-// Before each change of a file, the library appends the bytes that the change replaces to the file's undo log. A sync of
-// the file deletes the undo log. After the test has killed the server, the test applies the undo logs: see power_cut.rs.
-// A kill between the undo record and the change does no harm, because the record then restores the bytes that are there.
+// Before each change of a file, the library appends the bytes that the change replaces to the file's undo log. A sync
+// of the file deletes the undo log. After the test has killed the server, the test applies the undo logs: see
+// power_cut.rs. A kill between the undo record and the change does no harm, because the record then restores the bytes
+// that are there.
 //
 // Two environment variables name folders by absolute paths without symbolic links. Both must be on one filesystem:
 //   FAULTS_DISK   The folder with the database. Only the files in this folder are recorded.
@@ -18,8 +20,8 @@
 //
 // The server reads the wall clock with clock_gettime, which the library replaces too.
 //
-// The library must not open and close a file of the database, because closing any descriptor of a file releases SQLite's
-// locks. Inside the library, `syscall` replaces the calls that would lead back into the library.
+// The library must not open and close a file of the database, because closing any descriptor of a file releases
+// SQLite's locks. Inside the library, `syscall` replaces the calls that would lead back into the library.
 
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -48,8 +50,8 @@ struct control {
     _Atomic int64_t ignores_sync;
     // Nanoseconds by which the wall clock of the server differs from that of the machine.
     _Atomic int64_t clock_offset;
-    // 1: a write that makes a file longer fails with ENOSPC. 2: every write fails, as on a file system that never writes
-    // in place.
+    // 1: a write that makes a file longer fails with ENOSPC. 2: every write fails, as on a file system that never
+    // writes in place.
     _Atomic int64_t fullness;
 };
 

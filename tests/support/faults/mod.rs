@@ -88,8 +88,8 @@ impl Faults {
         self.set(IGNORES_SYNC, 1);
     }
 
-    /// Sets the wall clock of the server forward by a number of seconds, or back if the number is negative. The clock of
-    /// servers that are started later has the same difference to the clock of the machine.
+    /// Sets the wall clock of the server forward by a number of seconds, or back if the number is negative. The clock
+    /// of servers that are started later has the same difference to the clock of the machine.
     pub fn step_clock(&mut self, seconds: i64) {
         self.clock_offset += seconds;
         self.set(CLOCK_OFFSET, self.clock_offset * 1_000_000_000);

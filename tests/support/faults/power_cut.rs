@@ -37,7 +37,7 @@ impl Survivors {
     }
 }
 
-/// What a power cut has changed.
+/// Counts the changes that a power cut has undone.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Loss {
     /// Number of times that a sector was set back to its content before a write.

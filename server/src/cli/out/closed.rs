@@ -1,4 +1,5 @@
-//! This module notices that the program that reads the standard output has ended, even while the command prints nothing.
+//! This module notices that the program that reads the standard output has ended, even while the command prints
+//! nothing.
 
 use std::future::pending;
 use std::io;

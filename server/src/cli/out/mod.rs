@@ -1,6 +1,6 @@
-//! This module prints the output of the commands. Agents and imported files write most of the printed texts. The types of
-//! this module replace the characters of a text that could control the reader's terminal or hide something, so a command
-//! can't forget to replace the characters. A test checks that the commands print in no other way.
+//! This module prints the output of the commands. Agents and imported files write most of the printed texts. The types
+//! of this module replace the characters of a text that could control the reader's terminal or hide something, so a
+//! command can't forget to replace the characters. A test checks that the commands print in no other way.
 
 mod closed;
 pub mod printable;

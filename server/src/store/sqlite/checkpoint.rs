@@ -55,9 +55,9 @@ struct Checkpoint {
     copied: i64,
 }
 
-/// Turns off the automatic checkpoints of the connection that writes, and limits the file of the write-ahead log. SQLite
-/// would run the checkpoints inside a commit, before the calls of the commit are answered. The thread that commits must
-/// use a `Checkpointer`.
+/// Turns off the automatic checkpoints of the connection that writes, and limits the file of the write-ahead log.
+/// SQLite would run the checkpoints inside a commit, before the calls of the commit are answered. The thread that
+/// commits must use a `Checkpointer`.
 pub fn configure(conn: &Connection) -> rusqlite::Result<()> {
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     conn.pragma_update(None, "journal_size_limit", KEPT_LOG_BYTES)?;

@@ -7,8 +7,8 @@ use rusqlite::ffi::{self, SQLITE_IOERR_GETTEMPPATH, SQLITE_IOERR_NOMEM, SQLITE_I
 
 use crate::error::{self, Error};
 
-/// Converts the error of an SQLite call to the store's error type. Call this function directly after the SQLite call and
-/// on the same thread, because the function reads the error of the last system call. Returns:
+/// Converts the error of an SQLite call to the store's error type. Call this function directly after the SQLite call
+/// and on the same thread, because the function reads the error of the last system call. Returns:
 ///
 /// - `StoreBusy` if another program holds a lock;
 /// - `StoreFull` if the disk is full;
@@ -73,8 +73,8 @@ fn classify(code: ffi::Error, system_error: io::ErrorKind) -> Cause {
     }
 }
 
-/// Returns whether SQLite can report the I/O error although no system call has failed. The error of the last system call
-/// can then be old.
+/// Returns whether SQLite can report the I/O error although no system call has failed. The error of the last system
+/// call can then be old.
 fn is_without_system_call(error: ffi::Error) -> bool {
     matches!(error.extended_code, SQLITE_IOERR_NOMEM | SQLITE_IOERR_SHORT_READ)
 }

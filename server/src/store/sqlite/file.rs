@@ -24,6 +24,12 @@ impl FileId {
     fn of(metadata: &Metadata) -> Self {
         Self { device: metadata.dev(), inode: metadata.ino() }
     }
+
+    /// Fails if `path` does not lead to the file with this id.
+    fn check_at(self, path: &Path) -> io::Result<()> {
+        let found = std::fs::metadata(path)?;
+        if Self::of(&found) == self { Ok(()) } else { Err(io::Error::other("the path leads to another file")) }
+    }
 }
 
 /// A locked database file. The lock is on the file itself, because a file can have several names.
@@ -86,8 +92,7 @@ impl DatabaseFile {
 
     /// Fails if the path does not lead to this file any more, for example because the file was moved or replaced.
     pub fn check_in_place(&self) -> io::Result<()> {
-        let found = std::fs::metadata(&self.path)?;
-        if FileId::of(&found) == self.id { Ok(()) } else { Err(io::Error::other("the path leads to another file")) }
+        self.id.check_at(&self.path)
     }
 }
 
@@ -95,6 +100,8 @@ impl DatabaseFile {
 /// using the log of a database file that was moved away while another server has it open.
 #[derive(Debug)]
 pub struct WalFile {
+    path: PathBuf,
+    id: FileId,
     file: File,
 }
 
@@ -109,7 +116,8 @@ impl WalFile {
             Err(error) => return Err(OpenError::unreadable(&path, error)),
         };
         lock(&file, database.path())?;
-        Ok(Some(Self { file }))
+        let metadata = file.metadata().map_err(|error| OpenError::unreadable(&path, error))?;
+        Ok(Some(Self { path, id: FileId::of(&metadata), file }))
     }
 
     /// Returns the handle for reading the log.
@@ -117,12 +125,9 @@ impl WalFile {
         &self.file
     }
 
-    /// Fails if the log was removed. Commits that are only in a removed log are lost when the process ends.
+    /// Fails if the log was removed, moved or replaced. The next server does not find the commits in the log.
     pub fn check_in_place(&self) -> io::Result<()> {
-        match self.file.metadata()?.nlink() {
-            0 => Err(io::Error::other("the write-ahead log was removed")),
-            _ => Ok(()),
-        }
+        self.id.check_at(&self.path).map_err(|cause| io::Error::new(cause.kind(), format!("write-ahead log: {cause}")))
     }
 }
 

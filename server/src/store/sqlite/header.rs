@@ -50,7 +50,7 @@ impl Header {
     }
 }
 
-/// What the database file contains before SQLite applies the write-ahead log.
+/// Describes the content of the database file before SQLite applies the write-ahead log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Inspection {
     /// If the file is empty, the value is true.

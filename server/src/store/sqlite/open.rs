@@ -107,6 +107,7 @@ pub(in crate::store) fn open(path: &Path, clock: &Arc<dyn Clock>) -> Result<Data
 fn report_lost_commits(file: &DatabaseFile, inspection: Inspection) -> Result<(), OpenError> {
     let db = file.path().display();
     let wal = WalFile::open(file)?;
+    let is_missing = wal.is_none();
     let state = wal.as_ref().map_or(Ok(WalState::Empty), |wal| wal::check(wal.file()));
     let wal = wal_path(file.path());
     match state.map_err(|cause| OpenError::unreadable(&wal, cause))? {
@@ -115,7 +116,8 @@ fn report_lost_commits(file: &DatabaseFile, inspection: Inspection) -> Result<()
             file.remove_if_created();
             return Err(OpenError::LeftLog { db: file.path().to_owned(), wal });
         }
-        WalState::Empty if inspection.is_open => tracing::error!(
+        // A log that exists and is empty was copied into the database file before.
+        WalState::Empty if inspection.is_open && is_missing => tracing::error!(
             %db,
             "the write-ahead log is missing, although no server has closed the database: the newest commits are lost, \
             unless another program has opened the database since. If they are lost, run `runhub reset-log-id`, so that \
@@ -141,9 +143,9 @@ fn prepare_rows(conn: &Connection, clock: &dyn Clock, ids: &IdGenerator) -> Resu
     Ok(counters)
 }
 
-/// Marks the database file as a database of Runhub that a server has open. The mark must be in the database file, because
-/// the write-ahead log can be lost. On a full disk, the function only logs a warning, because the server can serve reads
-/// without the mark.
+/// Marks the database file as a database of Runhub that a server has open. The mark must be in the database file,
+/// because the write-ahead log can be lost. On a full disk, the function only logs a warning, because the server can
+/// serve reads without the mark.
 fn mark_open(conn: &Connection, inspection: Inspection) -> Result<(), Error> {
     match try_mark_open(conn, inspection) {
         Err(error @ Error::StoreFull) => {

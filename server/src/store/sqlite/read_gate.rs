@@ -1,5 +1,5 @@
-//! This module lets the writer hold back new reads for a moment. SQLite can write over the write-ahead log only when no
-//! read needs the log, and with enough reads there would never be such a moment.
+//! This module lets the writer hold back new reads until the running reads have ended. SQLite can write over the
+//! write-ahead log only when no read needs the log, and with enough reads there would never be such a moment.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

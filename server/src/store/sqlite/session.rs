@@ -27,8 +27,8 @@ pub(in crate::store) struct OpenFiles {
 }
 
 impl OpenFiles {
-    /// Fails if the path of the database does not lead to the open file any more, or if the write-ahead log was
-    /// removed. In both cases, other programs and the next server do not see what this server commits.
+    /// Fails if the path of the database or of its write-ahead log does not lead to the open file any more. Other
+    /// programs and the next server would not see what this server commits.
     fn check_in_place(&self) -> Result<()> {
         let checked = self.database.check_in_place().and_then(|()| self.wal.check_in_place());
         checked.map_err(|cause| lost_database(self.database.path(), cause))
@@ -73,8 +73,10 @@ impl SqliteWriter {
     /// Stores that no server has the database open, and copies the write-ahead log into the database file.
     fn complete_file(&self) -> Result<()> {
         self.files.check_in_place()?;
-        header::store_closed(&self.conn).map_err(sql_error)?;
+        let marked = header::store_closed(&self.conn).map_err(sql_error);
+        // On a full disk, the mark can fail, although the log can be copied.
         checkpoint::empty_log(&self.conn).map_err(sql_error)?;
+        marked?;
         // From here on, let SQLite remove the empty log.
         self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop).map_err(sql_error)
     }
@@ -128,8 +130,8 @@ pub(in crate::store) struct SqliteSession<'a> {
     statements: KeptStatements<'a>,
     clock: &'a dyn Clock,
     ids: &'a IdGenerator,
-    /// Last committed numbers. The copy in memory is always current, because no other process changes the table
-    /// `counters`.
+    /// Last committed numbers. The copy in memory is always current, because `check_sole_writer` fails if another
+    /// program has changed the database.
     committed: LastAssigned,
     /// The newest transaction of this session.
     transaction: Transaction,

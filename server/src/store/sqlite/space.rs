@@ -1,4 +1,5 @@
-//! This module returns the space of deleted rows to the file system, in small steps, so that calls never wait long.
+//! This module returns the space of deleted rows to the file system, in small steps, so that no call waits longer than
+//! for one step.
 
 use rusqlite::Connection;
 

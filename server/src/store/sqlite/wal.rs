@@ -1,6 +1,6 @@
 //! This module finds damage in a write-ahead log. After a crash, SQLite ignores everything behind the first frame that
-//! is not valid, because the frame can be the rest of a commit that was never acknowledged. SQLite does not tell whether
-//! acknowledged commits follow.
+//! is not valid, because the frame can be the rest of a commit that was never acknowledged. SQLite does not tell
+//! whether acknowledged commits follow.
 //!
 //! The format of the file is documented by SQLite ("WAL-Mode File Format"). Integers are big-endian.
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::store::session::WriteSession;
 
-/// Time from a checkpoint that failed until the next one. A checkpoint copies up to 16 MiB and can fail after each byte,
-/// so a checkpoint after each group would take most of the writer's time while the disk is full.
+/// Time from a checkpoint that failed until the next one. A checkpoint copies up to 16 MiB and can fail after each
+/// byte, so a checkpoint after each group would take most of the writer's time while the disk is full.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Time without calls after which the writer does the work for which no call waits.

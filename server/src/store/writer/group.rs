@@ -28,17 +28,17 @@ enum Failure {
     RolledBack,
     /// A transaction body failed after writing, and no savepoint was set before the body.
     FailedAfterWrite,
-    /// A statement of the writer itself failed, such as BEGIN or COMMIT; or a statement of a transaction body failed with
-    /// an error that concerns the whole store, such as a full disk.
+    /// A statement of the writer itself failed, such as BEGIN or COMMIT; or a statement of a transaction body failed
+    /// with an error that concerns the whole store, such as a full disk.
     Writer(Error),
     /// The outcome of the commit is unknown. The value holds the signals of the group.
     Unknown(Vec<Signal>),
 }
 
-/// Specifies whether the writer sets a savepoint before each transaction body. With savepoints, the writer can roll back
-/// a single body that fails after writing. Without savepoints, the writer must roll back the whole group. The first
-/// execution sets no savepoints, because bodies rarely fail after writing and savepoints cost a third of the writer
-/// thread's time.
+/// Specifies whether the writer sets a savepoint before each transaction body. With savepoints, the writer can roll
+/// back a single body that fails after writing. Without savepoints, the writer must roll back the whole group. The
+/// first execution sets no savepoints, because bodies rarely fail after writing and savepoints cost a third of the
+/// writer thread's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Savepoints {
     Off,
@@ -62,6 +62,8 @@ pub(super) struct GroupCommitter<S> {
     notifications: Notifications,
     size: GroupSize,
     checkpoints: Checkpoints,
+    /// Time at which `maintain` ran last.
+    maintained_at: Instant,
     clock: Arc<dyn Clock>,
     state: StateReporter,
     /// Channel that sends finished groups to `answer_all`, which answers the calls.
@@ -77,8 +79,17 @@ impl<S: WriteSession> GroupCommitter<S> {
         state: StateReporter,
         answers: mpsc::UnboundedSender<Vec<Box<dyn Job>>>,
     ) -> Self {
-        let (size, checkpoints) = (GroupSize::default(), Checkpoints::default());
-        Self { session, last_assigned, notifications, size, checkpoints, clock, state, answers }
+        Self {
+            session,
+            last_assigned,
+            notifications,
+            size: GroupSize::default(),
+            checkpoints: Checkpoints::default(),
+            maintained_at: Instant::now(),
+            clock,
+            state,
+            answers,
+        }
     }
 
     /// Commits the queued calls in groups until the queue is closed and empty, or until the store fails.
@@ -97,16 +108,20 @@ impl<S: WriteSession> GroupCommitter<S> {
         }
     }
 
-    /// Commits the next group, and runs a checkpoint if one is due. Returns the time after which `maintain` must run if
-    /// no call is queued before. Fails if the store has failed.
+    /// Commits the next group, and runs a checkpoint if one is due. If calls never stop, also runs `maintain` once in
+    /// `IDLE`. Returns the time after which `maintain` must run if no call is queued before. Fails if the store has
+    /// failed.
     fn serve_group(&mut self, queue: &Queue<Box<dyn Job>>) -> Result<Duration> {
-        // Yield first, so that callers that are about to queue a call can join the next group. Under load, yielding saves
-        // a third of the commits. Without load, yielding causes no delay.
+        // Yield first, so that callers that are about to queue a call can join the next group. Under load, yielding
+        // saves a third of the commits. Without load, yielding causes no delay.
         std::thread::yield_now();
         let group = queue.take(self.size.limit());
         match self.state.full_since() {
             None => self.commit(group)?,
             Some(since) => self.recover(group, since)?,
+        }
+        if queue.len() == 0 && self.maintained_at.elapsed() >= IDLE {
+            return self.maintain();
         }
         self.checkpoints.run_if_due(&mut self.session, queue.len() > 0)?;
         Ok(self.checkpoints.pause(&mut self.session))
@@ -115,11 +130,13 @@ impl<S: WriteSession> GroupCommitter<S> {
     /// Does the work for which no call waits. Returns the time after which this function must run again if no call is
     /// queued before. Fails if the store has failed.
     fn maintain(&mut self) -> Result<Duration> {
+        self.maintained_at = Instant::now();
         self.checkpoints.run_if_due(&mut self.session, false)?;
         match self.session.maintain() {
             Ok(true) => Ok(Duration::ZERO),
             Err(failed @ Error::StoreFailed(_)) => Err(failed),
-            // Without free space, or while another program has locked the database, this work has time.
+            // The work failed because the disk is full, or because another program has locked the database. Try again
+            // later.
             Ok(false) | Err(_) => Ok(self.checkpoints.pause(&mut self.session)),
         }
     }
@@ -131,10 +148,10 @@ impl<S: WriteSession> GroupCommitter<S> {
         committed
     }
 
-    /// Refuses the calls of a group, because the disk has been full since `since`. If the group contains the transaction
-    /// that extends the leases, tries this transaction. If the transaction succeeds, the time without writes has ended.
-    /// No other transaction may be the first, because it could expire a lease whose holder could send no heartbeat.
-    /// Fails if the store has failed.
+    /// Refuses the calls of a group, because the disk has been full since `since`. If the group contains the
+    /// transaction that extends the leases, tries this transaction. If the transaction succeeds, the time without
+    /// writes has ended. No other transaction may be the first, because it could expire a lease whose holder could send
+    /// no heartbeat. Fails if the store has failed.
     fn recover(&mut self, group: Vec<Box<dyn Job>>, since: Timestamp) -> Result<()> {
         let (mut recovery, mut refused): (Vec<_>, Vec<_>) =
             group.into_iter().partition(|job| job.recovers_since().is_some_and(|start| start <= since));

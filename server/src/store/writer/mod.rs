@@ -38,8 +38,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the writer thread and returns the writer. `last_assigned` holds the last numbers that the database
-    /// has committed. `clock` tells the start of a time without writes. Fails if the operating system can't start a thread.
+    /// Starts the writer thread and returns the writer. `last_assigned` holds the last numbers that the database has
+    /// committed. `clock` tells the start of a time without writes. Fails if the operating system can't start a thread.
     ///
     /// # Panics
     /// Panics if the caller is outside a tokio runtime.
@@ -69,8 +69,8 @@ impl Writer {
     }
 
     /// Queues a transaction body, waits until the body's group is committed, and returns the result of the body. Fails
-    /// if the body or the commit fails, with `StoreFull` if the disk is full, with `Overloaded` if the call's lane of the queue is full, and with `Draining`
-    /// if the writer has ended.
+    /// if the body or the commit fails, with `StoreFull` if the disk is full, with `Overloaded` if the call's lane of
+    /// the queue is full, and with `Draining` if the writer has ended.
     pub async fn transact<T, F>(&self, options: JobOptions, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -108,8 +108,8 @@ impl Writer {
         self.state.full_since()
     }
 
-    /// Closes the queue and waits until all queued calls are committed. Returns the function that closes the database, or
-    /// None if the queue was closed before or if the writer thread has panicked.
+    /// Closes the queue and waits until all queued calls are committed. Returns the function that closes the database,
+    /// or None if the queue was closed before or if the writer thread has panicked.
     pub async fn close(&self) -> Option<CloseDatabase> {
         self.queue.close();
         let thread = self.thread.lock().ok().and_then(|mut thread| thread.take())?;

@@ -73,6 +73,8 @@ fn log_of_a_moved_database_stays_locked() {
     let second = DatabaseFile::open(&path).unwrap();
     assert!(matches!(WalFile::open(&second), Err(OpenError::InUse(_))));
     wal.check_in_place().unwrap();
-    std::fs::remove_file(wal_path(&path)).unwrap();
+    std::fs::rename(wal_path(&path), folder.path().join("moved-wal")).unwrap();
+    assert!(wal.check_in_place().is_err());
+    std::fs::write(wal_path(&path), "another log").unwrap();
     assert!(wal.check_in_place().is_err());
 }

@@ -64,8 +64,8 @@ fn prepare(conn: &Connection, path: &Path) -> rusqlite::Result<()> {
 
 /// A database that no server has open, and that no server can open as long as this value exists.
 pub struct Exclusive {
-    /// Connection to the database. SQLite must close the files before the locks are released, so this field stands before
-    /// the locks.
+    /// Connection to the database. SQLite must close the files before the locks are released, so this field stands
+    /// before the locks.
     pub database: Existing,
     /// End of the log when the database was opened.
     pub log_end: LogEnd,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::super::checkpoint::empty_log;
 use super::super::header;
 use super::MaintenanceError;
 use super::existing::{Exclusive, Existing};
@@ -21,7 +22,11 @@ pub struct LogReset {
 /// not a database of Runhub, or can't be written, or if a server has `db` open.
 pub fn reset_log_id(db: &Path) -> Result<LogReset, MaintenanceError> {
     let exclusive = Exclusive::open(db)?;
-    start_new_log(&exclusive.database, exclusive.log_end.clone())
+    let reset = start_new_log(&exclusive.database, exclusive.log_end.clone())?;
+    // Empty the write-ahead log, because the next server would report a damaged log again.
+    let Existing { conn, path } = &exclusive.database;
+    empty_log(conn).map_err(|error| MaintenanceError::from_write(path, &error))?;
+    Ok(reset)
 }
 
 /// Changes the log_id and the positions of an open database in one transaction.

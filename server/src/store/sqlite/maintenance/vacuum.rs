@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::super::checkpoint::empty_log;
+use super::super::errors::is_full_disk;
 use super::super::header;
 use super::control::stop_watching;
 use super::existing::{Exclusive, Existing};
@@ -57,9 +58,10 @@ fn rewrite(database: &Existing, control: &Control) -> Result<Vacuumed, Maintenan
 
 /// Returns the error for a failed vacuum that needs up to `needed` bytes of free space.
 pub(super) fn failure(path: &Path, needed: u64, error: &rusqlite::Error) -> MaintenanceError {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => MaintenanceError::NoSpace { path: path.to_owned(), needed },
-        _ => MaintenanceError::from_write(path, error),
+    if is_full_disk(error) {
+        MaintenanceError::NoSpace { path: path.to_owned(), needed }
+    } else {
+        MaintenanceError::from_write(path, error)
     }
 }
 
