@@ -188,7 +188,7 @@ async fn idle_server_stops_when_its_database_is_moved() {
     move_database(&db);
     assert!(!server.wait().await);
     // A new database with the old name would destroy the log of the moved database.
-    assert!(refuse(&db).contains("contains commits of a database that had this name"));
+    assert!(refuse(&db).contains("do not belong to the database"));
     assert!(!db.exists());
     // The moved file needs its log, which has still the old name.
     fs::rename(with_suffix(&db, "-wal"), with_suffix(&db.with_extension("moved"), "-wal")).unwrap();
@@ -221,6 +221,74 @@ async fn lost_log_is_reported_at_the_start() {
     fs::copy(folder.path().join("copy.db"), &copy).unwrap();
     fs::write(with_suffix(&copy, "-wal"), damaged).unwrap();
     assert!(report_of_start(&copy).contains("the write-ahead log is damaged"));
+    assert_eq!(report_of_start(&copy), "", "the damage is reported once");
+}
+
+/// A subscription that continues with its old cursor would skip the events that get the positions of the lost events.
+#[tokio::test]
+async fn damaged_log_gets_a_new_log_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("runhub.db");
+    let server = Binary::start(&db, &[]);
+    let client = server.connect().await;
+    let run = fill(&client).await;
+    let before = list_log(&client, &run.id, None).await.unwrap();
+    server.kill();
+    let mut damaged = fs::read(with_suffix(&db, "-wal")).unwrap();
+    damaged[10_000] ^= 1;
+    fs::write(with_suffix(&db, "-wal"), damaged).unwrap();
+    let server = Binary::start(&db, &[]);
+    let client = server.connect().await;
+    assert_eq!(
+        reason(list_log(&client, &run.id, Some(before.log_id.clone())).await),
+        runhub_client::Reason::LogChanged
+    );
+    let other = new_run(&client).await;
+    append(&client, &other.id, vec![event("next")]).await;
+    assert!(log(&client, &other.id).await.last().unwrap().position > before.events.last().unwrap().position);
+}
+
+async fn list_log(
+    client: &Client,
+    run_id: &str,
+    log_id: Option<String>,
+) -> Result<ListEventsResponse, runhub_client::Error> {
+    let request = ListEventsRequest { run_id: run_id.to_owned(), log_id, ..unset() };
+    client.list_events(request).await
+}
+
+/// An operator replaces the file after a crash, and forgets the log. SQLite would write pages of the old database into
+/// the new one.
+#[tokio::test]
+async fn log_of_another_database_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, backup) = (folder.path().join("runhub.db"), folder.path().join("backup.db"));
+    let server = Binary::start(&db, &[]);
+    fill(&server.connect().await).await;
+    let copied = binary::run(&["backup", backup.to_str().unwrap(), "--db", db.to_str().unwrap()]);
+    assert!(copied.status.success());
+    fill(&server.connect().await).await;
+    server.kill();
+    let log = with_suffix(&db, "-wal");
+    for other in ["backup", "stopped"] {
+        let file = folder.path().join(other).with_extension("db");
+        if other == "stopped" {
+            let server = Binary::start(&file, &[]);
+            fill(&server.connect().await).await;
+            server.terminate();
+            assert!(server.wait().await);
+        }
+        fs::copy(&file, &db).unwrap();
+        let before = (fs::read(&db).unwrap(), fs::read(&log).unwrap());
+        assert!(refuse(&db).contains("do not belong to the database"), "{other}");
+        for command in [vec!["backup", "new.db"], vec!["vacuum"], vec!["reset-log-id"]] {
+            let refused = binary::run(&[command, vec!["--db", db.to_str().unwrap()]].concat());
+            assert!(String::from_utf8(refused.stderr).unwrap().contains("do not belong to the database"), "{other}");
+        }
+        assert!((fs::read(&db).unwrap(), fs::read(&log).unwrap()) == before, "{other}");
+    }
+    fs::remove_file(&log).unwrap();
+    assert_eq!(report_of_start(&db), "", "without the log, the file is complete");
 }
 
 /// The counters are only in memory until the commit, so another program that appends an event does not change them.

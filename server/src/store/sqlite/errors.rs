@@ -25,6 +25,11 @@ pub(super) fn sql_error(error: rusqlite::Error) -> Error {
     }
 }
 
+/// Converts the error of a system call on a file of the database to the store's error type.
+pub(super) fn file_error(error: io::Error) -> Error {
+    if error::is_full_disk(error.kind()) { Error::StoreFull } else { Error::StoreFailed(error.to_string()) }
+}
+
 /// Returns whether the cause of an SQLite error is a full disk. Call this function as `sql_error`.
 pub(super) fn is_full_disk(error: &rusqlite::Error) -> bool {
     find_cause(error) == Cause::FullDisk

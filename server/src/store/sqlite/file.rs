@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::OpenError;
-use super::header::Header;
+use super::header::{self, Header};
 
 /// Access mode of the files that the server creates. Only the owner may read the files, because the database contains
 /// lease tokens. SQLite creates the other files of the database with the access mode of the database file.
@@ -88,6 +88,16 @@ impl DatabaseFile {
     /// Returns the header of the file, or None if the file is empty.
     pub fn read_header(&self) -> Result<Option<Header>, OpenError> {
         Header::read(&self.file, &self.path)
+    }
+
+    /// Stores in the file that a server has the database open. Call this function before SQLite opens the file.
+    pub fn mark_open(&self) -> io::Result<()> {
+        Header::write_application_id(&self.file, header::OPEN_ID)
+    }
+
+    /// Stores in the file that all commits are in the file. Call this function when the write-ahead log is empty.
+    pub fn mark_closed(&self) -> io::Result<()> {
+        Header::write_application_id(&self.file, header::CLOSED_ID)
     }
 
     /// Fails if the path does not lead to this file any more, for example because the file was moved or replaced.

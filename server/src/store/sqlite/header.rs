@@ -5,13 +5,21 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OpenFlags};
 
 use super::OpenError;
 use super::file::DatabaseFile;
 
-/// Value of `PRAGMA application_id` in Runhub's databases: the letters `RHUB`.
-pub const APPLICATION_ID: i32 = 0x5248_5542;
+/// Value of `PRAGMA application_id` in a database that no server has open: the letters `RHUB`.
+pub const CLOSED_ID: i32 = 0x5248_5542;
+
+/// Value of `PRAGMA application_id` in a database that a server has opened and has not closed: the letters `RHUO`. The
+/// server writes the value into the database file before SQLite may write the log, so the value tells whether a log can
+/// belong to the file.
+pub const OPEN_ID: i32 = 0x5248_554f;
+
+/// First schema version whose servers write `OPEN_ID`.
+const FIRST_MARKED_VERSION: u32 = 10;
 
 /// Length of the header of an SQLite database.
 const LENGTH: usize = 100;
@@ -19,8 +27,17 @@ const LENGTH: usize = 100;
 /// First bytes of every SQLite database.
 const MAGIC: &[u8] = b"SQLite format 3\0";
 
+/// Offset of the number that tells which programs can read the file, a byte.
+const READ_VERSION_AT: usize = 19;
+
+/// The number of a database that has a write-ahead log.
+const READ_VERSION_OF_LOG: u8 = 2;
+
+/// Offset of the user_version, a big-endian integer of 4 bytes.
+const USER_VERSION_AT: usize = 60;
+
 /// Offset of the application_id, a big-endian integer of 4 bytes.
-const APPLICATION_ID_AT: u64 = 68;
+const APPLICATION_ID_AT: usize = 68;
 
 /// Tables that every version of Runhub has.
 const TABLES: [&str; 4] = ["counters", "runs", "tasks", "events"];
@@ -29,6 +46,8 @@ const TABLES: [&str; 4] = ["counters", "runs", "tasks", "events"];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     application_id: i32,
+    user_version: u32,
+    has_log: bool,
 }
 
 impl Header {
@@ -40,38 +59,76 @@ impl Header {
         if length == 0 {
             return Ok(None);
         }
-        let mut magic = [0; MAGIC.len()];
-        let mut application_id = [0; 4];
-        if length < LENGTH as u64 || file.read_exact_at(&mut magic, 0).is_err() || magic != MAGIC {
+        let mut bytes = [0; LENGTH];
+        if length < LENGTH as u64 {
             return Err(OpenError::OtherFile(path.to_owned()));
         }
-        file.read_exact_at(&mut application_id, APPLICATION_ID_AT).map_err(unreadable)?;
-        Ok(Some(Self { application_id: i32::from_be_bytes(application_id) }))
+        file.read_exact_at(&mut bytes, 0).map_err(unreadable)?;
+        if !bytes.starts_with(MAGIC) {
+            return Err(OpenError::OtherFile(path.to_owned()));
+        }
+        let integer = |at: usize| {
+            let mut integer = [0; 4];
+            integer.copy_from_slice(&bytes[at..at + 4]);
+            integer
+        };
+        Ok(Some(Self {
+            application_id: i32::from_be_bytes(integer(APPLICATION_ID_AT)),
+            user_version: u32::from_be_bytes(integer(USER_VERSION_AT)),
+            has_log: bytes[READ_VERSION_AT] == READ_VERSION_OF_LOG,
+        }))
+    }
+
+    /// Writes the application_id into a database file, and waits until the file is on disk. The write changes 4 bytes
+    /// in place, so it needs no free space on most file systems.
+    pub fn write_application_id(file: &File, id: i32) -> std::io::Result<()> {
+        file.write_all_at(&id.to_be_bytes(), APPLICATION_ID_AT as u64)?;
+        file.sync_data()
+    }
+
+    /// Returns what the header tells about the write-ahead log.
+    pub fn log_mark(self) -> LogMark {
+        match self.application_id {
+            OPEN_ID if self.has_log => LogMark::Open,
+            CLOSED_ID if self.user_version >= FIRST_MARKED_VERSION => LogMark::Closed,
+            _ => LogMark::Unknown,
+        }
     }
 }
 
-/// Describes the content of the database file before SQLite applies the write-ahead log.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Tells what a database file says about its write-ahead log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogMark {
+    /// The file is empty, or all commits are in the file. A log with commits is the log of another file.
+    Closed,
+    /// A server has opened the database and has not closed it. The newest commits are in the log.
+    Open,
+    /// An old version of Runhub has written the file, or the first start of a server has failed.
+    Unknown,
+}
+
+/// Describes a database file before SQLite opens the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inspection {
     /// If the file is empty, the value is true.
     pub is_new: bool,
-    /// If a server has opened the database and has not closed it, the value is true. In this case, the newest commits
-    /// are in the write-ahead log.
-    pub is_open: bool,
+    pub log_mark: LogMark,
+    /// The schema version, without the commits in the write-ahead log.
+    pub user_version: u32,
 }
 
 /// Checks that a database file is empty or belongs to Runhub, without changing any file. Fails with `OtherFile`
 /// otherwise. A database of an old version of Runhub has the application_id 0 and is recognized by its tables.
 pub fn inspect(database: &DatabaseFile) -> Result<Inspection, OpenError> {
-    let Some(header) = database.read_header()? else { return Ok(Inspection { is_new: true, is_open: false }) };
+    let Some(header) = database.read_header()? else {
+        return Ok(Inspection { is_new: true, log_mark: LogMark::Closed, user_version: 0 });
+    };
     match header.application_id {
-        APPLICATION_ID => {}
+        CLOSED_ID | OPEN_ID => {}
         0 => check_tables(database)?,
         _ => return Err(OpenError::OtherFile(database.path().to_owned())),
     }
-    // If a server ended during a checkpoint, the database file alone is damaged, and the write-ahead log repairs it.
-    let is_open = open_unchanged(database.path()).and_then(|conn| read_is_open(&conn));
-    Ok(Inspection { is_new: false, is_open: is_open.unwrap_or(false) })
+    Ok(Inspection { is_new: false, log_mark: header.log_mark(), user_version: header.user_version })
 }
 
 /// Checks that a database has the tables of Runhub or no table. The tables can be in the write-ahead log, if a server
@@ -142,32 +199,15 @@ pub fn is_runhub(conn: &Connection) -> rusqlite::Result<bool> {
     conn.prepare("SELECT 1 FROM pragma_table_info('counters') WHERE name = 'log_id'")?.exists([])
 }
 
-/// Returns the application_id that the open database has, including the write-ahead log.
-pub fn read_application_id(conn: &Connection) -> rusqlite::Result<i32> {
-    conn.pragma_query_value(None, "application_id", |row| row.get(0))
+/// Changes the application_id of an open database in a transaction. Changes nothing if the database has the
+/// application_id.
+pub fn set_application_id(conn: &Connection, id: i32) -> rusqlite::Result<()> {
+    let found: i32 = conn.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    if found == id { Ok(()) } else { conn.pragma_update(None, "application_id", id) }
 }
 
 fn count_tables(conn: &Connection) -> rusqlite::Result<i64> {
     conn.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))
-}
-
-/// Returns whether a server has opened the database and has not closed it. Databases of versions before 9 do not store
-/// this.
-fn read_is_open(conn: &Connection) -> rusqlite::Result<bool> {
-    let column = "SELECT 1 FROM pragma_table_info('counters') WHERE name = 'is_open'";
-    if !conn.prepare(column)?.exists([])? {
-        return Ok(false);
-    }
-    let is_open = conn.query_row("SELECT is_open FROM counters", [], |row| row.get(0)).optional()?;
-    Ok(is_open.unwrap_or(false))
-}
-
-/// Stores in a database of any schema version that no server has the database open.
-pub fn store_closed(conn: &Connection) -> rusqlite::Result<()> {
-    if read_is_open(conn)? {
-        conn.execute("UPDATE counters SET is_open = 0", [])?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

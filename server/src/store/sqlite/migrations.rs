@@ -13,8 +13,8 @@ use crate::store::{capability_sets, counters, path_sets};
 
 /// Returns all migration steps, oldest first. A released step must never change, because existing databases have
 /// already applied the step.
-fn build_migrations() -> Migrations<'static> {
-    Migrations::new(vec![
+fn list_steps() -> Vec<M<'static>> {
+    vec![
         M::up(include_str!("../../../migrations/sqlite/0001_initial.sql")),
         M::up(include_str!("../../../migrations/sqlite/0002_coordination.sql")),
         M::up(include_str!("../../../migrations/sqlite/0003_retention.sql")),
@@ -24,7 +24,12 @@ fn build_migrations() -> Migrations<'static> {
         M::up(include_str!("../../../migrations/sqlite/0007_deleted_runs.sql")),
         M::up_with_hook(include_str!("../../../migrations/sqlite/0008_clock_steps.sql"), insert_missing_sets),
         M::up(include_str!("../../../migrations/sqlite/0009_open_databases.sql")),
-    ])
+        M::up(include_str!("../../../migrations/sqlite/0010_closed_databases.sql")),
+    ]
+}
+
+fn build_migrations() -> Migrations<'static> {
+    Migrations::new(list_steps())
 }
 
 /// Applies all migration steps that the database has not applied yet. Fails if a newer version of Runhub has migrated
@@ -48,6 +53,15 @@ pub fn check_version(conn: &Connection, path: &Path) -> Result<(), OpenError> {
         Ok(_) => Err(OpenError::TooNew(path.to_owned())),
         Err(cause) => Err(OpenError::unreadable(path, cause)),
     }
+}
+
+/// Fails if `version`, the schema version in the header of a database file, is newer than this version of Runhub.
+pub fn check_version_number(version: u32, path: &Path) -> Result<(), OpenError> {
+    let newest = list_steps().len();
+    if usize::try_from(version).is_ok_and(|version| version <= newest) {
+        return Ok(());
+    }
+    Err(OpenError::TooNew(path.to_owned()))
 }
 
 /// Inserts path sets for the tasks of schema version 1, and capability sets for the tasks of schema versions before 6.
@@ -116,6 +130,9 @@ mod tests {
     /// version before the step as `fixtures/version_N.db`.
     const OLDEST_FIXTURE: i64 = 7;
 
+    /// Columns that a later step has removed.
+    const REMOVED: [(&str, &str); 1] = [("counters", "is_open")];
+
     fn read_columns(conn: &Connection, table: &str) -> Vec<String> {
         let mut statement = conn.prepare("SELECT name FROM pragma_table_info($1)").unwrap();
         statement.query_map([table], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
@@ -145,7 +162,8 @@ mod tests {
             std::fs::copy(&fixture, &path).unwrap_or_else(|error| panic!("{fixture}: {error}"));
             let old = Connection::open(&path).unwrap();
             let tables = list_tables(&old).into_iter().map(|table| {
-                let columns = read_columns(&old, &table);
+                let mut columns = read_columns(&old, &table);
+                columns.retain(|column| !REMOVED.contains(&(&table, column)));
                 let rows = read_rows(&old, &table, &columns);
                 (table, columns, rows)
             });

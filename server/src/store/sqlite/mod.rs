@@ -2,9 +2,11 @@
 //! and owns the connections that read and write.
 
 mod checkpoint;
+mod complete;
 mod errors;
 mod file;
 mod header;
+mod log_check;
 pub mod maintenance;
 mod migrations;
 mod open;

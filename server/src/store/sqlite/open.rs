@@ -6,18 +6,17 @@ use std::sync::Arc;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::errors::{is_full_disk, sql_error};
-use super::file::{DatabaseFile, WalFile, wal_path};
-use super::header::{self, APPLICATION_ID, Inspection};
+use super::errors::{file_error, is_full_disk, sql_error};
+use super::file::{DatabaseFile, WalFile};
+use super::log_check::{self, NewestCommits};
 use super::read_gate::ReadGate;
 use super::session::{OpenFiles, SqliteWriter};
 use super::tx::SqliteTx;
-use super::wal::{self, WalState};
-use super::{BUSY_TIMEOUT, Readers, checkpoint, migrations, prepare_statements, space};
+use super::{BUSY_TIMEOUT, Readers, checkpoint, header, migrations, prepare_statements};
 use crate::clock::{Clock, IdGenerator};
 use crate::domain::time::ClockStep;
 use crate::error::Error;
-use crate::store::counters::{self, Counters};
+use crate::store::counters::{self, Counters, LogEnd};
 use crate::store::session::LastAssigned;
 use crate::store::{due, path_sets};
 
@@ -41,10 +40,10 @@ pub enum OpenError {
     )]
     SeveralLinks { path: PathBuf, links: u64 },
     #[error(
-        "the database {} does not exist or is empty, but {} contains commits of a database that had this name: move the \
-        log together with its database, or remove the log if its commits are not needed", db.display(), wal.display()
+        "the commits in {} do not belong to the database {}, and were not applied: another database had this name before. \
+        Move the log back to its database, or remove the log if its commits are not needed", log.display(), db.display()
     )]
-    LeftLog { db: PathBuf, wal: PathBuf },
+    OtherLog { db: PathBuf, log: PathBuf },
     #[error("this runhub contains SQLite {0}, which can lose commits: use a runhub with SQLite 3.51.3 or newer")]
     OldSqlite(&'static str),
     #[error("can't open the database {}: its disk is full: free space, or pass another --db", .0.display())]
@@ -87,13 +86,14 @@ pub(in crate::store) struct Database {
 /// file can't be read or written.
 pub(in crate::store) fn open(path: &Path, clock: &Arc<dyn Clock>) -> Result<Database, OpenError> {
     let file = Arc::new(DatabaseFile::open(path)?);
-    let inspection = header::inspect(&file)?;
-    report_lost_commits(&file, inspection)?;
+    let commits = prepare_file(&file).inspect_err(|_| file.remove_if_created())?;
     let conn = open_writer(file.path())?;
     let unreadable = |cause: Error| OpenError::from_store(file.path(), &cause);
     let ids = IdGenerator::new();
-    let counters = prepare_rows(&conn, clock.as_ref(), &ids).map_err(unreadable)?;
-    mark_open(&conn, inspection).map_err(unreadable)?;
+    let mut counters = prepare_rows(&conn, clock.as_ref(), &ids).map_err(unreadable)?;
+    if commits == NewestCommits::DamagedLog {
+        counters = start_new_log(&conn, clock.as_ref(), &ids, &counters).map_err(unreadable)?;
+    }
     let wal = WalFile::open(&file)?.ok_or_else(|| OpenError::unreadable(file.path(), "it has no write-ahead log"))?;
     let gate = Arc::<ReadGate>::default();
     let readers = Readers::open(Arc::clone(&file), Arc::clone(&gate), Arc::clone(clock))?;
@@ -102,35 +102,54 @@ pub(in crate::store) fn open(path: &Path, clock: &Arc<dyn Clock>) -> Result<Data
     Ok(Database { writer, readers, last_assigned: counters.last_assigned, log_id: counters.log_id })
 }
 
-/// Logs an error if the write-ahead log is missing or damaged, and commits can therefore be lost. Fails if another
-/// server uses the write-ahead log.
-fn report_lost_commits(file: &DatabaseFile, inspection: Inspection) -> Result<(), OpenError> {
-    let db = file.path().display();
-    let wal = WalFile::open(file)?;
-    let is_missing = wal.is_none();
-    let state = wal.as_ref().map_or(Ok(WalState::Empty), |wal| wal::check(wal.file()));
-    let wal = wal_path(file.path());
-    match state.map_err(|cause| OpenError::unreadable(&wal, cause))? {
-        // SQLite would remove the log of an empty database.
-        WalState::Intact | WalState::Damaged if inspection.is_new => {
-            file.remove_if_created();
-            return Err(OpenError::LeftLog { db: file.path().to_owned(), wal });
-        }
-        // A log that exists and is empty was copied into the database file before.
-        WalState::Empty if inspection.is_open && is_missing => tracing::error!(
+/// Checks the files of a database without SQLite, marks an existing database file as open, and reports lost commits.
+/// Fails if the files do not belong together or to Runhub, and if another server uses the write-ahead log.
+fn prepare_file(file: &DatabaseFile) -> Result<NewestCommits, OpenError> {
+    check_sqlite(rusqlite::version_number())?;
+    let inspection = header::inspect(file)?;
+    let log = WalFile::open(file)?;
+    let commits = log_check::check(file.path(), inspection.log_mark, log.as_ref().map(WalFile::file))?;
+    report_lost_commits(file.path(), commits);
+    if !inspection.is_new {
+        migrations::check_version_number(inspection.user_version, file.path())?;
+        let marked = file.mark_open().map_err(file_error);
+        marked.map_err(|cause| OpenError::from_store(file.path(), &cause))?;
+    }
+    Ok(commits)
+}
+
+fn report_lost_commits(db: &Path, commits: NewestCommits) {
+    let db = db.display();
+    match commits {
+        NewestCommits::Present => {}
+        NewestCommits::MissingLog => tracing::error!(
             %db,
             "the write-ahead log is missing, although no server has closed the database: the newest commits are lost, \
             unless another program has opened the database since. If they are lost, run `runhub reset-log-id`, so that \
             clients do not miss events"
         ),
-        WalState::Damaged => tracing::error!(
-            %db,
-            "the write-ahead log is damaged: commits are lost. Run `runhub reset-log-id`, so that clients do not miss \
-            events"
+        NewestCommits::DamagedLog => tracing::error!(
+            %db, "the write-ahead log is damaged: commits are lost. The database gets a new log_id"
         ),
-        WalState::Empty | WalState::Intact => {}
     }
-    Ok(())
+}
+
+/// Gives the database a new log_id, because commits were lost: a cursor could otherwise skip the events that get the
+/// positions of the lost events. Removes the damaged log, so that the next start does not find the damage again.
+fn start_new_log(
+    conn: &Connection,
+    clock: &dyn Clock,
+    ids: &IdGenerator,
+    counters: &Counters,
+) -> Result<Counters, Error> {
+    let transaction = conn.unchecked_transaction().map_err(sql_error)?;
+    let mut tx = SqliteTx::new(conn, clock, ids, Some(counters.last_assigned));
+    let old = LogEnd { log_id: counters.log_id.clone(), last_position: counters.last_assigned.position };
+    counters::start_new_log(&mut tx, &old)?;
+    let counters = counters::load_or_create(&mut tx)?;
+    transaction.commit().map_err(sql_error)?;
+    checkpoint::empty_log(conn).map_err(sql_error)?;
+    Ok(counters)
 }
 
 /// Creates the row of the table `counters` in a new database, removes unused path sets, and follows the clock. Returns
@@ -141,27 +160,6 @@ fn prepare_rows(conn: &Connection, clock: &dyn Clock, ids: &IdGenerator) -> Resu
     path_sets::remove_unused(&mut tx)?;
     follow_clock_set_back(conn, clock, ids, &mut counters)?;
     Ok(counters)
-}
-
-/// Marks the database file as a database of Runhub that a server has open. The mark must be in the database file,
-/// because the write-ahead log can be lost. On a full disk, the function only logs a warning, because the server can
-/// serve reads without the mark.
-fn mark_open(conn: &Connection, inspection: Inspection) -> Result<(), Error> {
-    match try_mark_open(conn, inspection) {
-        Err(error @ Error::StoreFull) => {
-            tracing::warn!(%error, "can't mark the database as open");
-            Ok(())
-        }
-        marked => marked,
-    }
-}
-
-fn try_mark_open(conn: &Connection, inspection: Inspection) -> Result<(), Error> {
-    if header::read_application_id(conn).map_err(sql_error)? != APPLICATION_ID {
-        conn.pragma_update(None, "application_id", APPLICATION_ID).map_err(sql_error)?;
-    }
-    conn.execute("UPDATE counters SET is_open = 1 WHERE is_open = 0", []).map_err(sql_error)?;
-    if inspection.is_open { Ok(()) } else { checkpoint::checkpoint(conn) }
 }
 
 /// Moves the ends of all durations if the clock was set back while no server ran. Otherwise a lease or a retry delay
@@ -190,14 +188,13 @@ fn follow_clock_set_back(
 /// the linked SQLite version can lose commits, if a newer version of Runhub has migrated the database, or if the
 /// database file can't be read or written.
 pub(in crate::store) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
-    check_sqlite(rusqlite::version_number())?;
     let unreadable = |cause: rusqlite::Error| OpenError::from_sqlite(path, &cause);
     let mut conn = Connection::open_with_flags(path, writer_flags()).map_err(unreadable)?;
     conn.busy_timeout(BUSY_TIMEOUT).map_err(unreadable)?;
     // Closing the connection must not touch the write-ahead log, unless `close` has checked that the log still belongs
     // to the database.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(unreadable)?;
-    space::prepare_new(&conn).map_err(unreadable)?;
+    prepare_new(&conn).map_err(unreadable)?;
     let mode: String =
         conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(unreadable)?;
     if mode != "wal" {
@@ -207,9 +204,23 @@ pub(in crate::store) fn open_writer(path: &Path) -> Result<Connection, OpenError
     conn.pragma_update(None, "foreign_keys", "ON").map_err(unreadable)?;
     prepare_statements(&conn).map_err(unreadable)?;
     migrations::migrate(&mut conn, path)?;
+    // The database file has this mark, but its first page can also be in the write-ahead log of an old version.
+    header::set_application_id(&conn, header::OPEN_ID).map_err(unreadable)?;
     // Migrate first, so that a large migration is copied into the database file before the server answers calls.
     checkpoint::configure(&conn).map_err(unreadable)?;
     Ok(conn)
+}
+
+/// Writes the header of a new database. Changes nothing in an existing database, because a write would fail on a full
+/// disk.
+fn prepare_new(conn: &Connection) -> rusqlite::Result<()> {
+    let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    if pages > 0 {
+        return Ok(());
+    }
+    // Only `runhub vacuum` can change this value later.
+    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    header::set_application_id(conn, header::OPEN_ID)
 }
 
 /// Returns the flags of the connection that writes. SQLite must not read the path as a URI, because a URI can select

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
 
 use super::checkpoint::Checkpointer;
+use super::complete::complete_file;
 use super::file::{DatabaseFile, WalFile};
 use super::read_gate::ReadGate;
 use super::statements::{KeptStatements, Statements};
-use super::{SqliteTx, checkpoint, header, space, sql_error};
+use super::{SqliteTx, checkpoint, space, sql_error};
 use crate::clock::{Clock, IdGenerator};
 use crate::domain::time::ClockStep;
 use crate::error::{Error, Result};
@@ -70,15 +70,10 @@ impl SqliteWriter {
         Ok(Self { conn, files, clock, ids, last_assigned, data_version })
     }
 
-    /// Stores that no server has the database open, and copies the write-ahead log into the database file.
+    /// Copies the write-ahead log into the database file. Fails if the files are no longer in place.
     fn complete_file(&self) -> Result<()> {
         self.files.check_in_place()?;
-        let marked = header::store_closed(&self.conn).map_err(sql_error);
-        // On a full disk, the mark can fail, although the log can be copied.
-        checkpoint::empty_log(&self.conn).map_err(sql_error)?;
-        marked?;
-        // From here on, let SQLite remove the empty log.
-        self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop).map_err(sql_error)
+        complete_file(&self.conn, &self.files.database)
     }
 }
 

@@ -41,28 +41,94 @@ fn files_of_other_programs_are_refused_without_a_change() {
     }
 }
 
+/// Returns what the file of a database says about its log.
+fn mark_of(path: &Path) -> LogMark {
+    let inspection = inspect_path(path).unwrap();
+    assert!(!inspection.is_new);
+    inspection.log_mark
+}
+
+/// Creates a database as a server that is still running, and returns the connection.
+fn create(path: &Path) -> Connection {
+    let conn = open_writer(path).unwrap();
+    conn.execute("INSERT INTO counters (one, last_position, last_key, log_id) VALUES (1, 0, 0, 'log')", []).unwrap();
+    conn
+}
+
+fn empty_log(conn: &Connection) {
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+}
+
 #[test]
-fn databases_of_runhub_are_accepted() {
+fn new_database_is_open_before_its_first_commit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db");
-    assert_eq!(inspect_path(&path).unwrap(), Inspection { is_new: true, is_open: false });
-    let conn = open_writer(&path).unwrap();
-    conn.execute("INSERT INTO counters (one, last_position, last_key, log_id, is_open) VALUES (1, 0, 0, 'log', 1)", [])
-        .unwrap();
+    let new = Inspection { is_new: true, log_mark: LogMark::Closed, user_version: 0 };
+    assert_eq!(inspect_path(&path).unwrap(), new);
+    let conn = create(&path);
     // The tables are only in the write-ahead log until the checkpoint.
-    std::fs::copy(&path, folder.path().join("copy")).unwrap();
-    std::fs::copy(wal_path(&path), folder.path().join("copy-wal")).unwrap();
-    assert_eq!(inspect_path(&folder.path().join("copy")).unwrap(), Inspection::default());
-    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
-    drop(conn);
-    // A database of an old version has the application_id 0.
-    assert_eq!(inspect_path(&path).unwrap(), Inspection { is_new: false, is_open: true });
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 4_096);
+    assert_eq!(mark_of(&path), LogMark::Open);
+    empty_log(&conn);
+    assert_eq!(mark_of(&path), LogMark::Open);
+}
+
+/// The mark must not be in the write-ahead log, so a checkpoint must keep the mark.
+#[test]
+fn mark_of_the_file_outlives_checkpoints() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    empty_log(&create(&path));
+    let database = DatabaseFile::open(&path).unwrap();
+    for _ in 0..2 {
+        database.mark_closed().unwrap();
+        assert_eq!(inspect(&database).unwrap().log_mark, LogMark::Closed);
+        database.mark_open().unwrap();
+        let conn = open_writer(&path).unwrap();
+        conn.execute_batch("CREATE TABLE other (key); DROP TABLE other").unwrap();
+        empty_log(&conn);
+        assert_eq!(inspect(&database).unwrap().log_mark, LogMark::Open);
+    }
+}
+
+/// Versions before 10 did not mark an open database in the header, so their closed mark tells nothing about the log.
+#[test]
+fn mark_of_an_old_version_is_unknown() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    std::fs::write(&path, include_bytes!("../../../../migrations/sqlite/fixtures/version_9.db")).unwrap();
+    assert_eq!(mark_of(&path), LogMark::Unknown);
     let conn = open_writer(&path).unwrap();
-    conn.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
-    conn.execute("UPDATE counters SET is_open = 0", []).unwrap();
-    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    empty_log(&conn);
+    assert_eq!(mark_of(&path), LogMark::Open);
+}
+
+/// The log of an old version can contain the first page, with the mark of the old version.
+#[test]
+fn mark_of_an_old_log_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let conn = create(&path);
+    conn.pragma_update(None, "application_id", CLOSED_ID).unwrap();
     drop(conn);
-    assert_eq!(inspect_path(&path).unwrap(), Inspection { is_new: false, is_open: false });
+    assert!(std::fs::metadata(wal_path(&path)).unwrap().len() > 0);
+    empty_log(&open_writer(&path).unwrap());
+    assert_eq!(mark_of(&path), LogMark::Open);
+}
+
+#[test]
+fn database_with_the_application_id_0_is_recognized_by_its_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let conn = create(&path);
+    let copy = folder.path().join("copy");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[APPLICATION_ID_AT..APPLICATION_ID_AT + 4].fill(0);
+    std::fs::write(&copy, bytes).unwrap();
+    // The tables are only in the write-ahead log.
+    std::fs::copy(wal_path(&path), wal_path(&copy)).unwrap();
+    assert_eq!(mark_of(&copy), LogMark::Unknown);
+    drop(conn);
 }
 
 /// A server that ends during a checkpoint leaves such a file. The write-ahead log repairs the file.
@@ -70,14 +136,13 @@ fn databases_of_runhub_are_accepted() {
 fn partly_written_database_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db");
-    let conn = open_writer(&path).unwrap();
-    conn.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
-    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    let conn = create(&path);
+    empty_log(&conn);
     drop(conn);
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[LENGTH..].fill(0xab);
     std::fs::write(&path, bytes).unwrap();
-    assert_eq!(inspect_path(&path).unwrap(), Inspection { is_new: false, is_open: false });
+    assert_eq!(mark_of(&path), LogMark::Open);
 }
 
 #[test]
@@ -86,5 +151,5 @@ fn database_of_the_oldest_version_is_accepted() {
     let path = folder.path().join("db");
     let sql = include_str!("../../../../migrations/sqlite/0001_initial.sql");
     Connection::open(&path).unwrap().execute_batch(sql).unwrap();
-    assert_eq!(inspect_path(&path).unwrap(), Inspection::default());
+    assert_eq!(mark_of(&path), LogMark::Unknown);
 }

@@ -31,7 +31,8 @@ pub fn copy(source: &Existing, target: &Path, control: &Control) -> Result<LogEn
     let mut copy = open_copy(target).map_err(|error| MaintenanceError::from_write(target, &error))?;
     copy_pages(source, &mut copy, target, control)?;
     drop(snapshot);
-    let closed = header::store_closed(&copy);
+    // The copy has no log, so a log with its name is another one.
+    let closed = header::set_application_id(&copy, header::CLOSED_ID);
     closed.map_err(|error| MaintenanceError::from_write(target, &error))?;
     // The source's header asks for a write-ahead log. A copy without one is a single file, which SQLite can also read
     // from a folder that is not writable.

@@ -1,13 +1,16 @@
 //! This module opens a database file that exists, and checks that the file is a database of Runhub.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::super::file::{DatabaseFile, WalFile, wal_path};
+use super::super::header::{Header, LogMark};
 use super::super::open::check_sqlite;
-use super::super::{BUSY_TIMEOUT, OpenError, SqliteTx, header, migrations};
+use super::super::{BUSY_TIMEOUT, OpenError, SqliteTx, complete, header, log_check, migrations};
 use super::MaintenanceError;
 use crate::clock::{IdGenerator, SystemClock};
 use crate::store::counters::{self, LogEnd};
@@ -21,8 +24,8 @@ pub struct Existing {
 }
 
 impl Existing {
-    /// Opens a database file without a lock. Fails if the file does not exist or can't be opened. SQLite does not read
-    /// the file yet.
+    /// Opens a database file without a lock. Fails if the file does not exist or can't be opened, and if the
+    /// write-ahead log belongs to another file. SQLite does not read the file yet.
     ///
     /// The connection may write, because a connection that only reads would leave the files of an empty write-ahead log
     /// beside the database when the connection is closed.
@@ -33,6 +36,7 @@ impl Existing {
             std::io::ErrorKind::NotFound => MaintenanceError::Missing(path.to_owned()),
             _ => OpenError::unreadable(path, cause).into(),
         })?;
+        refuse_other_log(&path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(&path, flags);
         let conn = conn.map_err(|error| MaintenanceError::from_read(&path, &error))?;
@@ -54,6 +58,29 @@ impl Existing {
     }
 }
 
+/// Fails if the database file is not an SQLite database, and if the write-ahead log beside the file has commits that do
+/// not belong to the database.
+fn refuse_other_log(path: &Path) -> Result<(), MaintenanceError> {
+    let unreadable = |cause| OpenError::unreadable(path, cause);
+    let file = File::open(path).map_err(unreadable)?;
+    let find_mark = || match Header::read(&file, path) {
+        Ok(header) => Ok(header.map_or(LogMark::Closed, Header::log_mark)),
+        Err(OpenError::OtherFile(path)) => Err(MaintenanceError::NotRunhub(path)),
+        Err(other) => Err(other.into()),
+    };
+    // The log of an open database can be written by a server at this moment.
+    if find_mark()? != LogMark::Closed {
+        return Ok(());
+    }
+    let log = match File::open(wal_path(path)) {
+        Ok(log) => log,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(OpenError::unreadable(&wal_path(path), error).into()),
+    };
+    // A server can have opened the database after the first look.
+    log_check::check(path, find_mark()?, Some(&log)).map(drop).map_err(MaintenanceError::from)
+}
+
 /// Prepares a connection. If the write-ahead log has commits, closing the connection must not remove the log: the next
 /// server would report the log as lost.
 fn prepare(conn: &Connection, path: &Path) -> rusqlite::Result<()> {
@@ -69,20 +96,44 @@ pub struct Exclusive {
     pub database: Existing,
     /// End of the log when the database was opened.
     pub log_end: LogEnd,
+    /// If the write-ahead log is missing, and the next server must report this, the value is true.
+    misses_log: bool,
     _wal: Option<WalFile>,
-    _file: DatabaseFile,
+    file: DatabaseFile,
 }
 
 impl Exclusive {
-    /// Locks and opens a database. Fails if the file does not exist, if the file is not a database of Runhub, or if a
-    /// server has the database open.
+    /// Locks and opens a database, and marks it as open. Fails if the file does not exist, if the file is not a
+    /// database of Runhub, or if a server has the database open.
     pub fn open(path: &Path) -> Result<Self, MaintenanceError> {
         // Identify the database first, because opening the locked file would create a missing file.
         Existing::open(path)?.identify()?;
         let file = DatabaseFile::open(path)?;
         let wal = WalFile::open(&file)?;
+        let misses_log = wal.is_none() && header::inspect(&file)?.log_mark == LogMark::Open;
+        file.mark_open().map_err(|cause| MaintenanceError::not_written(path, cause))?;
         let database = Existing::open(path)?;
+        let marked = header::set_application_id(&database.conn, header::OPEN_ID);
+        marked.map_err(|cause| MaintenanceError::from_write(path, &cause))?;
         let log_end = database.identify()?;
-        Ok(Self { database, log_end, _wal: wal, _file: file })
+        Ok(Self { database, log_end, misses_log, _wal: wal, file })
+    }
+
+    /// Lets the next server accept that the write-ahead log is missing.
+    pub fn accept_missing_log(&mut self) {
+        self.misses_log = false;
+    }
+}
+
+/// Makes the database one complete file. If an operation has failed, SQLite has rolled back its changes.
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        if self.misses_log {
+            return;
+        }
+        if let Err(error) = complete::complete_file(&self.database.conn, &self.file) {
+            let db = self.file.path().display();
+            tracing::warn!(%error, %db, "the newest commits stay in the write-ahead log: keep the log with the database");
+        }
     }
 }

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use super::super::checkpoint::empty_log;
-use super::super::header;
 use super::MaintenanceError;
 use super::existing::{Exclusive, Existing};
 use crate::clock::{IdGenerator, SystemClock};
@@ -21,11 +20,13 @@ pub struct LogReset {
 /// Gives the database `db` a new log_id, and lets its positions continue 2^32 higher. Fails if `db` does not exist, is
 /// not a database of Runhub, or can't be written, or if a server has `db` open.
 pub fn reset_log_id(db: &Path) -> Result<LogReset, MaintenanceError> {
-    let exclusive = Exclusive::open(db)?;
+    let mut exclusive = Exclusive::open(db)?;
     let reset = start_new_log(&exclusive.database, exclusive.log_end.clone())?;
-    // Empty the write-ahead log, because the next server would report a damaged log again.
+    // Empty the write-ahead log, because the next server would find a damaged log again.
     let Existing { conn, path } = &exclusive.database;
     empty_log(conn).map_err(|error| MaintenanceError::from_write(path, &error))?;
+    // The operator knows now that commits were lost.
+    exclusive.accept_missing_log();
     Ok(reset)
 }
 
@@ -36,8 +37,6 @@ pub(super) fn start_new_log(database: &Existing, old: LogEnd) -> Result<LogReset
     let ids = IdGenerator::new();
     let new = counters::start_new_log(&mut SqliteTx::new(&database.conn, &SystemClock::new(), &ids, None), &old);
     let new = new.map_err(|error| MaintenanceError::not_written(&database.path, error))?;
-    // The operator knows now that commits were lost, so the next server does not report the loss again.
-    header::store_closed(&transaction).map_err(failed)?;
     transaction.commit().map_err(failed)?;
     Ok(LogReset { old, new })
 }

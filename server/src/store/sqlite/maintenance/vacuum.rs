@@ -6,7 +6,6 @@ use rusqlite::Connection;
 
 use super::super::checkpoint::empty_log;
 use super::super::errors::is_full_disk;
-use super::super::header;
 use super::control::stop_watching;
 use super::existing::{Exclusive, Existing};
 use super::{Control, MaintenanceError, Progress};
@@ -49,7 +48,6 @@ fn rewrite(database: &Existing, control: &Control) -> Result<Vacuumed, Maintenan
     conn.execute_batch("VACUUM").map_err(failed)?;
     // From here on the vacuum is committed, so an interruption would come too late.
     stop_watching(conn).map_err(failed)?;
-    header::store_closed(conn).map_err(failed)?;
     empty_log(conn).map_err(failed)?;
     let after = Space::read(conn).map_err(failed)?;
     let is_converted = before.auto_vacuum != INCREMENTAL && after.auto_vacuum == INCREMENTAL;
