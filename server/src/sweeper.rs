@@ -132,8 +132,8 @@ impl Sweeper {
         Ok(self.waiters.due_timer.next_time())
     }
 
-    /// Reads the clock and returns the time. Records a stall or a step of the clock since the last check, and a full
-    /// disk.
+    /// Reads the clock and returns the time. Records a stall of the process or of the writer, a step of the clock since
+    /// the last check, and a full disk.
     fn check_clock(&mut self) -> Timestamp {
         let uptime = self.clock.uptime();
         let last = self.last_clock_check;
@@ -147,6 +147,9 @@ impl Sweeper {
         }
         if let Some(full_since) = self.store.full_since() {
             self.record_full_disk(full_since);
+        }
+        if let Some(since) = self.store.stalled_since() {
+            self.stalled_since = Some(self.stalled_since.map_or(since, |earlier| earlier.min(since)));
         }
         let now = self.clock.now();
         self.last_clock_check = ClockCheck { uptime, time: now };
@@ -240,12 +243,20 @@ fn log_expired(task: &Task) {
 
 /// Runs one transaction for each key and returns the results in the order of the keys. Queues all transactions
 /// together, so that the transactions share commits. Fails with the first error after all transactions have run.
+///
+/// After a stall of the writer, a transaction changes nothing and returns the default, because the leases and the grace
+/// periods must be extended first.
 async fn transact_each<T, F>(store: &Store, keys: Vec<Key>, act: F) -> Result<Vec<T>>
 where
-    T: Send + 'static,
+    T: Default + Send + 'static,
     F: Fn(&mut dyn Tx, Key) -> Result<T> + Copy + Send + 'static,
 {
-    let acts = keys.into_iter().map(|key| store.transact_with(JobOptions::SERVER_FIRST, move |tx| act(tx, key)));
+    let acts = keys.into_iter().map(|key| {
+        let stalled = store.clone();
+        store.transact_with(JobOptions::SERVER_FIRST, move |tx| {
+            if stalled.stalled_since().is_some() { Ok(T::default()) } else { act(tx, key) }
+        })
+    });
     join_all(acts).await.into_iter().collect()
 }
 

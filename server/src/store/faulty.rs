@@ -19,6 +19,8 @@ pub enum Fault {
     SlowCommit(Arc<Barrier>),
     /// Each checkpoint waits at the barrier that this variant holds, until the test also waits at the barrier.
     SlowCheckpoint(Arc<Barrier>),
+    /// Another program has locked the database. No transaction can begin.
+    Locked,
     /// The disk is full. Each writing statement fails, and the database rolls back the transaction.
     FullDisk,
     /// The disk is full at commit time. Statements succeed, but each commit fails.
@@ -168,6 +170,9 @@ pub(super) struct FaultySession<S> {
 
 impl<S: WriteSession> WriteSession for FaultySession<S> {
     fn begin(&mut self) -> Result<LastAssigned> {
+        if let Some(Fault::Locked) = self.faults.get() {
+            return Err(Error::StoreBusy);
+        }
         self.faults.check_statement()?;
         self.inner.begin()
     }
@@ -197,7 +202,11 @@ impl<S: WriteSession> WriteSession for FaultySession<S> {
         match self.faults.get() {
             None
             | Some(
-                Fault::FullDisk | Fault::SlowCheckpoint(_) | Fault::FullDiskAtCheckpoint | Fault::IoErrorAtCheckpoint,
+                Fault::FullDisk
+                | Fault::Locked
+                | Fault::SlowCheckpoint(_)
+                | Fault::FullDiskAtCheckpoint
+                | Fault::IoErrorAtCheckpoint,
             ) => self.inner.commit(last_assigned, has_written),
             Some(Fault::SlowCommit(barrier)) => {
                 barrier.wait();

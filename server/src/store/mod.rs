@@ -194,6 +194,13 @@ impl Store {
         self.inner.writer.full_since()
     }
 
+    /// Returns the start of a stall of the writer after which the leases have not been extended yet, or None if there
+    /// was none. In a stall, no heartbeat could be stored. Until a transaction with `JobOptions::recovering_since` is
+    /// committed, no lease may expire.
+    pub fn stalled_since(&self) -> Option<Timestamp> {
+        self.inner.writer.stalled_since()
+    }
+
     /// Returns the log_id, which identifies this database. A cursor is valid only for one log_id.
     pub fn log_id(&self) -> &str {
         &self.inner.log_id

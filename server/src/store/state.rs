@@ -1,6 +1,8 @@
 //! This module describes whether the store can write: the writer reports a full disk and a failure, and the server
 //! reacts.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use tokio::sync::watch;
 
 use crate::domain::time::Timestamp;
@@ -34,22 +36,26 @@ pub enum StoreFailure {
 
 /// Reports the state of the writer to the server. All clones report to the same receivers.
 #[derive(Debug, Clone)]
-pub(super) struct StateReporter(watch::Sender<StoreState>);
+pub(super) struct StateReporter {
+    state: watch::Sender<StoreState>,
+    /// The start of a stall after which the leases have not been extended yet.
+    stalled_since: Arc<Mutex<Option<Timestamp>>>,
+}
 
 impl StateReporter {
     /// Returns the reporter of a store that can write.
     pub fn new() -> Self {
-        Self(watch::Sender::new(StoreState::Writable))
+        Self { state: watch::Sender::new(StoreState::Writable), stalled_since: Arc::default() }
     }
 
     /// Returns a receiver of the state.
     pub fn subscribe(&self) -> watch::Receiver<StoreState> {
-        self.0.subscribe()
+        self.state.subscribe()
     }
 
     /// Returns the start of the time without writes, or None if the disk is not known to be full.
     pub fn full_since(&self) -> Option<Timestamp> {
-        match *self.0.borrow() {
+        match *self.state.borrow() {
             StoreState::Full { since } => Some(since),
             StoreState::Writable | StoreState::Failed(_) => None,
         }
@@ -57,7 +63,7 @@ impl StateReporter {
 
     /// Reports that the disk is full. A time without writes that has begun earlier keeps its start.
     pub fn report_full(&self, since: Timestamp) {
-        self.0.send_if_modified(|state| {
+        self.state.send_if_modified(|state| {
             let is_new = *state == StoreState::Writable;
             if is_new {
                 *state = StoreState::Full { since };
@@ -68,7 +74,7 @@ impl StateReporter {
 
     /// Reports that the store can write again after a full disk.
     pub fn report_writable(&self) {
-        self.0.send_if_modified(|state| {
+        self.state.send_if_modified(|state| {
             let was_full = matches!(state, StoreState::Full { .. });
             if was_full {
                 *state = StoreState::Writable;
@@ -79,12 +85,34 @@ impl StateReporter {
 
     /// Reports that the store never writes again. Later reports change nothing.
     pub fn report_failure(&self, failure: StoreFailure) {
-        self.0.send_if_modified(|state| {
+        self.state.send_if_modified(|state| {
             let is_new = !matches!(state, StoreState::Failed(_));
             if is_new {
                 *state = StoreState::Failed(failure);
             }
             is_new
         });
+    }
+
+    /// Returns the start of a stall of the writer after which the leases have not been extended yet, or None if there
+    /// was none. In a stall, no heartbeat could be stored, because another program had locked the database, or because
+    /// a commit or a checkpoint took long.
+    pub fn stalled_since(&self) -> Option<Timestamp> {
+        *self.lock_stall()
+    }
+
+    /// Reports a stall. A stall that has begun earlier keeps its start.
+    pub fn report_stall(&self, since: Timestamp) {
+        let mut stalled_since = self.lock_stall();
+        *stalled_since = Some(stalled_since.map_or(since, |earlier| earlier.min(since)));
+    }
+
+    /// Reports that the leases that were live at `live_at` are extended.
+    pub fn report_recovery(&self, live_at: Timestamp) {
+        self.lock_stall().take_if(|since| live_at <= *since);
+    }
+
+    fn lock_stall(&self) -> MutexGuard<'_, Option<Timestamp>> {
+        self.stalled_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

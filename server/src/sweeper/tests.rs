@@ -214,3 +214,61 @@ async fn full_disk_extends_no_lease_that_had_expired_before() {
     let expired = async { while swept.lease_end(&task.id).await.is_some() {} };
     timeout(SOON, expired).await.expect("the lease must expire");
 }
+
+/// Another program has locked the database for ten times the duration of a lease.
+#[tokio::test]
+async fn no_lease_expires_while_another_program_has_locked_the_database() {
+    const LEASE: Duration = Duration::from_secs(60);
+    let swept = Swept::start();
+    let task = swept.claim_task(LEASE).await;
+    swept.faults.set(Fault::Locked);
+    assert_eq!(swept.store.transact(|tx| tx.next_key()).await, Err(Error::StoreBusy));
+    swept.pass_seconds(600).await;
+    swept.faults.clear();
+    let recovered = async {
+        while swept.store.stalled_since().is_some() {
+            swept.clock.advance(RETRY);
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, recovered).await.expect("the sweeper must extend the leases");
+    let end = swept.lease_end(&task.id).await.expect("the lease must not expire");
+    assert!(end > swept.clock.now(), "the holder has time to send a heartbeat");
+}
+
+/// The commit of another call takes longer than a lease. The expiry of the lease is queued before the commit ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_lease_expires_for_a_slow_commit() {
+    const LEASE: Duration = Duration::from_secs(60);
+    let swept = Swept::start();
+    swept.sweeping.abort();
+    let task = swept.claim_task(LEASE).await;
+    let begun = swept.clock.now();
+    let barrier = Arc::new(Barrier::new(2));
+    swept.faults.set(Fault::SlowCommit(Arc::clone(&barrier)));
+    let wait = || {
+        let barrier = Arc::clone(&barrier);
+        tokio::task::spawn_blocking(move || barrier.wait())
+    };
+    let stall = async {
+        wait().await.unwrap();
+        swept.clock.stall(2 * LEASE);
+        let now = swept.clock.now();
+        let due = swept.store.read_as_server(move |tx| due::find(tx, now)).await.unwrap();
+        let store = swept.store.clone();
+        let expiry = tokio::spawn(async move { process_due_rows(&store, due, now).await });
+        swept.until(|swept| swept.store.queued_calls() > 0).await;
+        swept.faults.clear();
+        wait().await.unwrap();
+        expiry.await.unwrap().unwrap();
+    };
+    let (written, ()) = tokio::join!(swept.store.transact(|tx| tx.next_key().map(drop)), stall);
+    assert_eq!(written, Ok(()));
+    assert_eq!(swept.store.stalled_since(), Some(begun));
+    assert!(swept.lease_end(&task.id).await.is_some(), "the lease must not expire");
+    // This sweeper has not seen the stall itself.
+    let clock = Arc::new(swept.clock.clone());
+    Sweeper::new(swept.store.clone(), clock, Arc::clone(&swept.waiters)).sweep().await.unwrap();
+    assert!(swept.lease_end(&task.id).await.is_some_and(|end| end > swept.clock.now()));
+    assert_eq!(swept.store.stalled_since(), None);
+}

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::checkpoints::{Checkpoints, IDLE};
 use super::group_size::{BodyTimes, GroupSize};
 use super::job::Job;
+use super::stalls::Stalls;
 use crate::clock::Clock;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
@@ -45,6 +46,13 @@ enum Savepoints {
     On,
 }
 
+/// The time at which a step of the writer has begun.
+#[derive(Debug, Clone, Copy)]
+struct StepBegin {
+    time: Timestamp,
+    uptime: Duration,
+}
+
 /// Holds the effects of all transaction bodies of a group.
 #[derive(Default)]
 struct Effects {
@@ -62,6 +70,7 @@ pub(super) struct GroupCommitter<S> {
     notifications: Notifications,
     size: GroupSize,
     checkpoints: Checkpoints,
+    stalls: Stalls,
     /// Time at which `maintain` ran last.
     maintained_at: Instant,
     clock: Arc<dyn Clock>,
@@ -85,6 +94,7 @@ impl<S: WriteSession> GroupCommitter<S> {
             notifications,
             size: GroupSize::default(),
             checkpoints: Checkpoints::default(),
+            stalls: Stalls::default(),
             maintained_at: Instant::now(),
             clock,
             state,
@@ -96,15 +106,29 @@ impl<S: WriteSession> GroupCommitter<S> {
     pub fn serve(mut self, queue: &Queue<Box<dyn Job>>) {
         let mut pause = IDLE;
         loop {
-            let served = match queue.wait(pause) {
+            let waited = queue.wait(pause);
+            let begun = self.begin_step();
+            let served = match waited {
                 Waited::Filled => self.serve_group(queue),
                 Waited::Idle => self.maintain(),
                 Waited::Closed => return,
             };
+            self.end_step(begun);
             match served {
                 Ok(next_pause) => pause = next_pause,
                 Err(cause) => return self.state.report_failure(StoreFailure::Database(cause.to_string())),
             }
+        }
+    }
+
+    fn begin_step(&self) -> StepBegin {
+        StepBegin { time: self.clock.now(), uptime: self.clock.uptime() }
+    }
+
+    /// Reports a stall if a step took so long that a lease could end before a heartbeat was stored.
+    fn end_step(&mut self, begun: StepBegin) {
+        if self.stalls.count(begun.uptime, self.clock.as_ref()) {
+            self.state.report_stall(begun.time);
         }
     }
 
@@ -169,8 +193,8 @@ impl<S: WriteSession> GroupCommitter<S> {
         committed
     }
 
-    /// Commits a group and stores the results in the jobs. If the disk is full, reports the start of the time without
-    /// writes. Fails if the store has failed.
+    /// Commits a group and stores the results in the jobs. If the disk is full, or if another program has locked the
+    /// database, reports the start of the time without writes. Fails if the store has failed.
     fn commit_unanswered(&mut self, group: &mut [Box<dyn Job>]) -> Result<()> {
         let begun = self.clock.now();
         match self.run_group(group) {
@@ -179,9 +203,16 @@ impl<S: WriteSession> GroupCommitter<S> {
             // bodies one by one, each body would wait for the lock of the other program, or fail, again.
             Err(Failure::Writer(error)) if error == Error::StoreBusy || is_store_error(&error) => {
                 fail_all(group, &error);
+                if error == Error::StoreBusy {
+                    self.state.report_stall(begun);
+                }
             }
             Err(Failure::Unknown(signals)) => self.fail_after_unknown_commit(group, &signals),
             Err(_) => self.run_one_by_one(group),
+        }
+        let recovered = group.iter().filter(|job| job.has_succeeded()).filter_map(|job| job.recovers_since()).min();
+        if let Some(live_at) = recovered {
+            self.state.report_recovery(live_at);
         }
         match group.iter().find_map(|job| job.store_error()) {
             Some(failed @ Error::StoreFailed(_)) => return Err(failed),
@@ -260,7 +291,10 @@ impl<S: WriteSession> GroupCommitter<S> {
     /// Runs the transaction bodies of `jobs` in one transaction and commits the transaction. Returns the signals of the
     /// bodies. Fails with the reason why the group was not committed.
     fn try_together(&mut self, jobs: &mut [Box<dyn Job>], savepoints: Savepoints) -> Result<Vec<Signal>, Failure> {
+        let begun = self.begin_step();
         let committed = self.session.begin().map_err(Failure::Writer)?;
+        // Report a stall before the transaction bodies run, because one of them can be the expiry of a lease.
+        self.end_step(begun);
         // Assign rolled-back positions again, because the log must have no gap. Do not assign rolled-back keys and
         // claim versions again, because caches in memory outlive a rollback and may contain these keys and versions.
         self.last_assigned = LastAssigned {

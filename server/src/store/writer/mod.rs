@@ -4,6 +4,7 @@ mod checkpoints;
 mod group;
 mod group_size;
 mod job;
+mod stalls;
 #[cfg(test)]
 mod tests;
 
@@ -106,6 +107,11 @@ impl Writer {
     /// Returns the start of the time without writes, or None if the disk is not known to be full.
     pub fn full_since(&self) -> Option<Timestamp> {
         self.state.full_since()
+    }
+
+    /// Returns the start of a stall after which the leases have not been extended yet, or None if there was none.
+    pub fn stalled_since(&self) -> Option<Timestamp> {
+        self.state.stalled_since()
     }
 
     /// Closes the queue and waits until all queued calls are committed. Returns the function that closes the database,
