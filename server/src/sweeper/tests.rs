@@ -226,9 +226,16 @@ async fn no_lease_expires_while_another_program_has_locked_the_database() {
     swept.pass_seconds(600).await;
     swept.faults.clear();
     let recovered = async {
-        while swept.store.stalled_since().is_some() {
+        let extended = async || {
+            while swept.store.stalled_since().is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        loop {
             swept.clock.advance(RETRY);
-            tokio::task::yield_now().await;
+            if timeout(RETRY, extended()).await.is_ok() {
+                break;
+            }
         }
     };
     timeout(SOON, recovered).await.expect("the sweeper must extend the leases");
