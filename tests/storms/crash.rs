@@ -85,6 +85,7 @@ async fn every_acknowledged_write_survives_kill_9() {
         }
         check(&client, &run_id, &acknowledged, &completed).await;
     }
+    faults.assert_no_reported_loss();
     assert!(acknowledged.len() > CYCLES * 40, "too few acknowledged events: {}", acknowledged.len());
     assert!(completed.len() > CYCLES, "too few completed tasks: {}", completed.len());
     assert!(refusals.count() > CYCLES, "the disk was full too rarely: {} refusals", refusals.count());

@@ -74,6 +74,24 @@ async fn power_cut_without_syncs_loses_acknowledged_writes() {
     assert_eq!(get_run(&server.connect().await, &run_id).await.id, run_id);
 }
 
+/// SQLite does not wait until the removal of the log is on disk. After the power cut, the log is there again.
+#[tokio::test(flavor = "multi_thread")]
+async fn power_cut_after_a_stop_loses_nothing() {
+    for survivors in [Survivors::None, Survivors::Random] {
+        let folder = tempfile::tempdir().unwrap();
+        let faults = Faults::new(folder.path());
+        let server = faults.start();
+        let run_id = new_run(&server.connect().await).await.id;
+        server.terminate();
+        assert!(server.wait().await);
+        faults.cut_power(survivors, &mut Random::new(random_seed() as u64));
+        assert_eq!(integrity(&faults.db()), "ok");
+        let server = faults.start();
+        assert_eq!(get_run(&server.connect().await, &run_id).await.id, run_id);
+        faults.assert_no_reported_loss();
+    }
+}
+
 #[derive(Debug, Default)]
 struct Figures {
     power_cuts: usize,
@@ -122,6 +140,7 @@ impl Database {
             check_after_restart(&client, &self.faults.db(), &calls, &mut self.told).await;
         }
         figures.checkpoints += checkpoints(&self.faults);
+        self.faults.assert_no_reported_loss();
         let url = format!("http://{}", server.address);
         figures.deliveries += check_streams(&url, &self.faults.db(), self.watchers, &self.told).await;
     }

@@ -55,6 +55,7 @@ async fn kill_9_loses_no_seen_and_no_acknowledged_event() {
         server = faults.start();
     }
     assert!(refusals.count() > CYCLES, "the disk was full too rarely: {} refusals", refusals.count());
+    faults.assert_no_reported_loss();
     finish(&server, &db, &runs, watchers, &acknowledged).await;
 }
 

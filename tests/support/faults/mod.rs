@@ -74,13 +74,23 @@ impl Faults {
         Binary::spawn(command)
     }
 
-    /// Returns the command that starts a server on the database. The server does not log the faults.
+    /// Returns the command that starts a server on the database. The server adds its errors to a file.
     pub fn command(&self) -> Command {
         let mut command = binary::serve("127.0.0.1:0", &self.db());
-        command.args(["--log", "off"]);
+        command.args(["--log", "error"]).stderr(File::options().append(true).create(true).open(self.errors()).unwrap());
         command.env("LD_PRELOAD", library());
         command.env("FAULTS_DISK", &self.disk).env("FAULTS_STATE", &self.state);
         command
+    }
+
+    fn errors(&self) -> PathBuf {
+        self.state.join("errors")
+    }
+
+    /// Fails if a server has reported that commits are lost, although none is.
+    pub fn assert_no_reported_loss(&self) {
+        let errors = fs::read_to_string(self.errors()).unwrap();
+        assert!(!errors.contains("commits are lost"), "{errors}");
     }
 
     /// From now on, a sync of the server does nothing.

@@ -90,7 +90,7 @@ impl DatabaseFile {
         Header::read(&self.file, &self.path)
     }
 
-    /// Stores in the file that a server has the database open. Call this function before SQLite opens the file.
+    /// Stores in the file that a server has the database open.
     pub fn mark_open(&self) -> io::Result<()> {
         Header::write_application_id(&self.file, header::OPEN_ID)
     }
@@ -128,6 +128,15 @@ impl WalFile {
         lock(&file, database.path())?;
         let metadata = file.metadata().map_err(|error| OpenError::unreadable(&path, error))?;
         Ok(Some(Self { path, id: FileId::of(&metadata), file }))
+    }
+
+    /// Creates an empty log if the log does not exist, and waits until the name of the log is on disk. Otherwise, after
+    /// a power loss, the log could seem to be lost.
+    pub fn create(database: &DatabaseFile) -> io::Result<()> {
+        let path = wal_path(database.path());
+        open_or_create(&path)?;
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        File::open(folder)?.sync_all()
     }
 
     /// Returns the handle for reading the log.

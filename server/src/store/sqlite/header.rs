@@ -14,8 +14,8 @@ use super::file::DatabaseFile;
 pub const CLOSED_ID: i32 = 0x5248_5542;
 
 /// Value of `PRAGMA application_id` in a database that a server has opened and has not closed: the letters `RHUO`. The
-/// server writes the value into the database file before SQLite may write the log, so the value tells whether a log can
-/// belong to the file.
+/// server writes the value into an existing database file before SQLite may write the log, so the value tells whether a
+/// log can belong to the file.
 pub const OPEN_ID: i32 = 0x5248_554f;
 
 /// First schema version whose servers write `OPEN_ID`.
@@ -113,6 +113,9 @@ pub struct Inspection {
     /// If the file is empty, the value is true.
     pub is_new: bool,
     pub log_mark: LogMark,
+    /// If SQLite keeps the newest commits in a write-ahead log, the value is true. A new database and a backup have no
+    /// log.
+    pub has_log: bool,
     /// The schema version, without the commits in the write-ahead log.
     pub user_version: u32,
 }
@@ -121,14 +124,15 @@ pub struct Inspection {
 /// otherwise. A database of an old version of Runhub has the application_id 0 and is recognized by its tables.
 pub fn inspect(database: &DatabaseFile) -> Result<Inspection, OpenError> {
     let Some(header) = database.read_header()? else {
-        return Ok(Inspection { is_new: true, log_mark: LogMark::Closed, user_version: 0 });
+        return Ok(Inspection { is_new: true, log_mark: LogMark::Closed, has_log: false, user_version: 0 });
     };
     match header.application_id {
         CLOSED_ID | OPEN_ID => {}
         0 => check_tables(database)?,
         _ => return Err(OpenError::OtherFile(database.path().to_owned())),
     }
-    Ok(Inspection { is_new: false, log_mark: header.log_mark(), user_version: header.user_version })
+    let Header { user_version, has_log, .. } = header;
+    Ok(Inspection { is_new: false, log_mark: header.log_mark(), has_log, user_version })
 }
 
 /// Checks that a database has the tables of Runhub or no table. The tables can be in the write-ahead log, if a server

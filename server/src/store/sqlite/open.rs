@@ -1,5 +1,6 @@
 //! This module opens a database: it checks, locks and migrates the database file, and opens the connections.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,11 +9,12 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::errors::{file_error, is_full_disk, sql_error};
 use super::file::{DatabaseFile, WalFile};
+use super::header::Inspection;
 use super::log_check::{self, NewestCommits};
 use super::read_gate::ReadGate;
 use super::session::{OpenFiles, SqliteWriter};
 use super::tx::SqliteTx;
-use super::{BUSY_TIMEOUT, Readers, checkpoint, header, migrations, prepare_statements};
+use super::{BUSY_TIMEOUT, Readers, checkpoint, header, migrations, prepare_statements, space};
 use crate::clock::{Clock, IdGenerator};
 use crate::domain::time::ClockStep;
 use crate::error::Error;
@@ -89,6 +91,8 @@ pub(in crate::store) fn open(path: &Path, clock: &Arc<dyn Clock>) -> Result<Data
     let commits = prepare_file(&file).inspect_err(|_| file.remove_if_created())?;
     let conn = open_writer(file.path())?;
     let unreadable = |cause: Error| OpenError::from_store(file.path(), &cause);
+    // Only a new database does not have the mark yet. Its first commit has made the log durable.
+    file.mark_open().map_err(file_error).map_err(unreadable)?;
     let ids = IdGenerator::new();
     let mut counters = prepare_rows(&conn, clock.as_ref(), &ids).map_err(unreadable)?;
     if commits == NewestCommits::DamagedLog {
@@ -112,10 +116,18 @@ fn prepare_file(file: &DatabaseFile) -> Result<NewestCommits, OpenError> {
     report_lost_commits(file.path(), commits);
     if !inspection.is_new {
         migrations::check_version_number(inspection.user_version, file.path())?;
-        let marked = file.mark_open().map_err(file_error);
-        marked.map_err(|cause| OpenError::from_store(file.path(), &cause))?;
+        mark_open(file, inspection).map_err(|cause| OpenError::from_store(file.path(), &file_error(cause)))?;
     }
     Ok(commits)
+}
+
+/// Marks an existing database as open. The log must be on disk before the mark, because the log of an open database
+/// must not be missing.
+fn mark_open(file: &DatabaseFile, inspection: Inspection) -> io::Result<()> {
+    if inspection.has_log {
+        WalFile::create(file)?;
+    }
+    file.mark_open()
 }
 
 fn report_lost_commits(db: &Path, commits: NewestCommits) {
@@ -194,7 +206,7 @@ pub(in crate::store) fn open_writer(path: &Path) -> Result<Connection, OpenError
     // Closing the connection must not touch the write-ahead log, unless `close` has checked that the log still belongs
     // to the database.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(unreadable)?;
-    prepare_new(&conn).map_err(unreadable)?;
+    space::prepare_new(&conn).map_err(unreadable)?;
     let mode: String =
         conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(unreadable)?;
     if mode != "wal" {
@@ -209,18 +221,6 @@ pub(in crate::store) fn open_writer(path: &Path) -> Result<Connection, OpenError
     // Migrate first, so that a large migration is copied into the database file before the server answers calls.
     checkpoint::configure(&conn).map_err(unreadable)?;
     Ok(conn)
-}
-
-/// Writes the header of a new database. Changes nothing in an existing database, because a write would fail on a full
-/// disk.
-fn prepare_new(conn: &Connection) -> rusqlite::Result<()> {
-    let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0))?;
-    if pages > 0 {
-        return Ok(());
-    }
-    // Only `runhub vacuum` can change this value later.
-    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    header::set_application_id(conn, header::OPEN_ID)
 }
 
 /// Returns the flags of the connection that writes. SQLite must not read the path as a URI, because a URI can select

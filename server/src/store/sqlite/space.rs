@@ -12,6 +12,14 @@ const STEP_PAGES: i64 = 256;
 /// The statement of a step. SQLite returns one page for each row of the result.
 const STEP: &str = "PRAGMA incremental_vacuum(256)";
 
+/// Lets a new database return unused pages. Changes nothing in an existing database, which only `runhub vacuum` can
+/// convert.
+pub fn prepare_new(conn: &Connection) -> rusqlite::Result<()> {
+    let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    // In an existing database, the statement would write, and would fail on a full disk.
+    if pages == 0 { conn.pragma_update(None, "auto_vacuum", "INCREMENTAL") } else { Ok(()) }
+}
+
 /// Returns up to `STEP_PAGES` unused pages, in one transaction, and returns whether another step can return pages. The
 /// file becomes smaller at the next checkpoint. A database that was created without incremental auto_vacuum keeps its
 /// pages until an operator runs `runhub vacuum`.

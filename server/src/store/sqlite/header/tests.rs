@@ -1,8 +1,11 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::super::file::wal_path;
 use super::super::open_writer;
 use super::*;
+use crate::clock::SystemClock;
+use crate::store::Store;
 
 /// Returns the content of all files in the folder of a database.
 fn read_folder(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
@@ -48,7 +51,7 @@ fn mark_of(path: &Path) -> LogMark {
     inspection.log_mark
 }
 
-/// Creates a database as a server that is still running, and returns the connection.
+/// Creates a database as a server that is still running, without a mark, and returns the connection.
 fn create(path: &Path) -> Connection {
     let conn = open_writer(path).unwrap();
     conn.execute("INSERT INTO counters (one, last_position, last_key, log_id) VALUES (1, 0, 0, 'log')", []).unwrap();
@@ -59,18 +62,19 @@ fn empty_log(conn: &Connection) {
     conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
 }
 
-#[test]
-fn new_database_is_open_before_its_first_commit() {
+#[tokio::test]
+async fn new_database_is_marked_before_its_first_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db");
-    let new = Inspection { is_new: true, log_mark: LogMark::Closed, user_version: 0 };
-    assert_eq!(inspect_path(&path).unwrap(), new);
-    let conn = create(&path);
-    // The tables are only in the write-ahead log until the checkpoint.
+    let new = inspect_path(&path).unwrap();
+    assert_eq!((new.is_new, new.log_mark), (true, LogMark::Closed));
+    let store = Store::open(&path, Arc::new(SystemClock::new()), Box::new(|_| {})).unwrap();
+    // The tables are only in the write-ahead log.
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 4_096);
-    assert_eq!(mark_of(&path), LogMark::Open);
-    empty_log(&conn);
-    assert_eq!(mark_of(&path), LogMark::Open);
+    let read_mark = || Header::read(&File::open(&path).unwrap(), &path).unwrap().unwrap().log_mark();
+    assert_eq!(read_mark(), LogMark::Open);
+    store.close().await;
+    assert_eq!(read_mark(), LogMark::Closed);
 }
 
 /// The mark must not be in the write-ahead log, so a checkpoint must keep the mark.
@@ -111,6 +115,7 @@ fn mark_of_an_old_log_is_replaced() {
     let conn = create(&path);
     conn.pragma_update(None, "application_id", CLOSED_ID).unwrap();
     drop(conn);
+    DatabaseFile::open(&path).unwrap().mark_open().unwrap();
     assert!(std::fs::metadata(wal_path(&path)).unwrap().len() > 0);
     empty_log(&open_writer(&path).unwrap());
     assert_eq!(mark_of(&path), LogMark::Open);
@@ -122,9 +127,7 @@ fn database_with_the_application_id_0_is_recognized_by_its_tables() {
     let path = folder.path().join("db");
     let conn = create(&path);
     let copy = folder.path().join("copy");
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes[APPLICATION_ID_AT..APPLICATION_ID_AT + 4].fill(0);
-    std::fs::write(&copy, bytes).unwrap();
+    std::fs::copy(&path, &copy).unwrap();
     // The tables are only in the write-ahead log.
     std::fs::copy(wal_path(&path), wal_path(&copy)).unwrap();
     assert_eq!(mark_of(&copy), LogMark::Unknown);
