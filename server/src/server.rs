@@ -39,6 +39,9 @@ const SOCKET_MODE: u32 = 0o600;
 
 /// Maximum number of connections to the unix socket that wait until the server accepts them.
 const SOCKET_BACKLOG: u32 = 1_024;
+/// Maximum time in which the server copies the write-ahead log into the database file at its end. The log has at most
+/// 64 MiB, unless a program reads it for a long time.
+const COMPLETION: Duration = Duration::from_secs(10);
 /// Maximum time in which open calls and streams can get their last answers after the store has failed.
 const FAILED_CLOSE: Duration = Duration::from_secs(1);
 
@@ -161,35 +164,56 @@ impl Server {
         in_background.spawn(housekeeping);
         in_background.spawn(following);
         let calls = Calls::new(routes, config.max_buffered, spool);
-        let mut serving = Box::pin(listener.serve(calls, config.max_connections, draining));
-        tokio::select! {
-            () = &mut serving => {}
-            _ = health::follow(&health, &store, &config.db) => {
-                drain.send_replace(true);
-                // Ignore the result, because connections that are still open after this time are closed.
-                let _ = tokio::time::timeout(FAILED_CLOSE, &mut serving).await;
-            }
-            () = shutdown => {
-                health::set(&health, ServingStatus::NotServing).await;
-                drain.send_replace(true);
-                let in_time = tokio::time::timeout(compute_drain_time_for_calls(config.drain), &mut serving).await;
-                if in_time.is_err() {
-                    tracing::warn!("drain time has passed: closing the connections that are still open");
-                }
-            }
-        }
-        // Dropping the future closes the connections.
-        drop(serving);
-        drain.send_replace(true);
-        // The server has not answered a call whose transaction is not committed within the close time, so no
-        // acknowledged write is lost.
-        if tokio::time::timeout(config.drain.max(SHORTEST_CLOSE) / 10, store.close()).await.is_err() {
-            tracing::warn!("drain time has passed: dropping the transactions that have not started");
-        }
+        let serving = listener.serve(calls, config.max_connections, draining);
+        let failing = health::follow(&health, &store, &config.db);
+        serve_until_end(serving, failing, shutdown, &health, &drain, config.drain).await;
+        close(&store, config.drain).await;
         // The background Tokio tasks must not delay the shutdown. The next server process performs the remaining
         // actions.
         in_background.abort_all();
         check_state(&store, config.db)
+    }
+}
+
+/// Serves calls until `shutdown` completes or the store fails, and then until all connections have ended, but at most
+/// for the part of the drain time for calls. Sets the health status and `drain` at the end.
+async fn serve_until_end(
+    serving: impl Future<Output = ()>,
+    failing: impl Future<Output = StoreFailure>,
+    shutdown: impl Future<Output = ()>,
+    health: &HealthReporter,
+    drain: &watch::Sender<bool>,
+    drain_time: Duration,
+) {
+    // Dropping the future closes the connections.
+    let mut serving = Box::pin(serving);
+    tokio::select! {
+        () = &mut serving => {}
+        _ = failing => {
+            drain.send_replace(true);
+            // Ignore the result, because connections that are still open after this time are closed.
+            let _ = tokio::time::timeout(FAILED_CLOSE, &mut serving).await;
+        }
+        () = shutdown => {
+            health::set(health, ServingStatus::NotServing).await;
+            drain.send_replace(true);
+            if tokio::time::timeout(compute_drain_time_for_calls(drain_time), &mut serving).await.is_err() {
+                tracing::warn!("drain time has passed: closing the connections that are still open");
+            }
+        }
+    }
+    drain.send_replace(true);
+}
+
+/// Closes the store. Stops after a time, so that a slow disk can't hold the process.
+async fn close(store: &Store, drain: Duration) {
+    // The server has not answered a call whose transaction is not committed within this time, so no acknowledged write
+    // is lost.
+    if tokio::time::timeout(drain.max(SHORTEST_CLOSE) / 10, store.close_queue()).await.is_err() {
+        tracing::warn!("drain time has passed: dropping the transactions that have not started");
+    }
+    if tokio::time::timeout(COMPLETION, store.close_database()).await.is_err() {
+        tracing::warn!("the newest commits stay in the write-ahead log: keep the log with the database");
     }
 }
 

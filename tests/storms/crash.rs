@@ -43,17 +43,10 @@ async fn every_acknowledged_write_survives_kill_9() {
     let mut acknowledged = Acknowledged::new();
     let mut completed = Vec::new();
     for cycle in 0..CYCLES {
-        let acks = Arc::new(AtomicUsize::new(0));
-        let mut writers = Vec::new();
-        for writer in 0..WRITERS {
-            let name = format!("{cycle}.{writer}");
-            let client = server.connect().await;
-            writers.push(write(client, run_id.clone(), name, Arc::clone(&acks), Arc::clone(&refusals)));
-        }
-        let worker = work(server.connect().await, run_id.clone(), Arc::clone(&acks), Arc::clone(&refusals));
+        let load = Load::start(&server, &run_id, cycle, &refusals).await;
         disturb(&mut faults, &server, &mut random, &refusals).await;
         // Kill the server a little later in each cycle.
-        while acks.load(Ordering::SeqCst) < 40 + 13 * cycle {
+        while load.acks.load(Ordering::SeqCst) < 40 + 13 * cycle {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         if random.percent(25) {
@@ -63,13 +56,7 @@ async fn every_acknowledged_write_survives_kill_9() {
         }
         server.kill();
         faults.free_disk();
-        let mut unanswered = Vec::new();
-        for writer in writers {
-            let report = writer.await.unwrap();
-            acknowledged.extend(report.acknowledged);
-            unanswered.push(report.unanswered);
-        }
-        completed.extend(worker.await.unwrap());
+        let unanswered = load.end(&mut acknowledged, &mut completed).await;
         assert_eq!(integrity(&faults.db()), "ok");
         if random.percent(50) {
             faults.step_clock_at_random(&mut random);
@@ -89,6 +76,41 @@ async fn every_acknowledged_write_survives_kill_9() {
     assert!(acknowledged.len() > CYCLES * 40, "too few acknowledged events: {}", acknowledged.len());
     assert!(completed.len() > CYCLES, "too few completed tasks: {}", completed.len());
     assert!(refusals.count() > CYCLES, "the disk was full too rarely: {} refusals", refusals.count());
+}
+
+/// The clients of one cycle.
+struct Load {
+    writers: Vec<JoinHandle<Report>>,
+    worker: JoinHandle<Vec<String>>,
+    /// Number of acknowledged changes.
+    acks: Arc<AtomicUsize>,
+}
+
+impl Load {
+    async fn start(server: &Binary, run_id: &str, cycle: usize, refusals: &Arc<Refusals>) -> Self {
+        let acks = Arc::new(AtomicUsize::new(0));
+        let mut writers = Vec::new();
+        for writer in 0..WRITERS {
+            let name = format!("{cycle}.{writer}");
+            let client = server.connect().await;
+            writers.push(write(client, run_id.to_owned(), name, Arc::clone(&acks), Arc::clone(refusals)));
+        }
+        let worker = work(server.connect().await, run_id.to_owned(), Arc::clone(&acks), Arc::clone(refusals));
+        Self { writers, worker, acks }
+    }
+
+    /// Waits until all clients have noticed that the server was killed. Adds what was acknowledged, and returns the
+    /// requests without an answer.
+    async fn end(self, acknowledged: &mut Acknowledged, completed: &mut Vec<String>) -> Vec<AppendEventsRequest> {
+        let mut unanswered = Vec::new();
+        for writer in self.writers {
+            let report = writer.await.unwrap();
+            acknowledged.extend(report.acknowledged);
+            unanswered.push(report.unanswered);
+        }
+        completed.extend(self.worker.await.unwrap());
+        unanswered
+    }
 }
 
 /// Steps the clock, or fills the disk for a while, or does nothing.

@@ -6,6 +6,7 @@ mod load;
 mod undo;
 
 use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -89,6 +90,26 @@ async fn power_cut_after_a_stop_loses_nothing() {
         let server = faults.start();
         assert_eq!(get_run(&server.connect().await, &run_id).await.id, run_id);
         faults.assert_no_reported_loss();
+    }
+}
+
+/// The commands for database files report success only when the new file is on disk under its name.
+#[tokio::test(flavor = "multi_thread")]
+async fn power_cut_after_a_backup_and_a_restore_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let faults = Faults::new(folder.path());
+    let server = faults.start();
+    let run_id = new_run(&server.connect().await).await.id;
+    let [db, backup, restored] =
+        ["runhub.db", "backup.db", "restored.db"].map(|name| faults.db().with_file_name(name).display().to_string());
+    faults.run(&["backup", &backup, "--db", &db]);
+    faults.run(&["restore", &backup, "--db", &restored]);
+    server.kill();
+    faults.cut_power(Survivors::None, &mut Random::new(1));
+    for file in [&backup, &restored] {
+        assert_eq!(integrity(Path::new(file)), "ok");
+        let server = Binary::start(Path::new(file), &[]);
+        assert_eq!(get_run(&server.connect().await, &run_id).await.id, run_id);
     }
 }
 

@@ -78,9 +78,20 @@ impl Faults {
     pub fn command(&self) -> Command {
         let mut command = binary::serve("127.0.0.1:0", &self.db());
         command.args(["--log", "error"]).stderr(File::options().append(true).create(true).open(self.errors()).unwrap());
+        self.preload(&mut command);
+        command
+    }
+
+    /// Runs `runhub` on the disk with the faults. Fails unless the command succeeds.
+    pub fn run(&self, args: &[&str]) {
+        let mut command = binary::runhub(args);
+        self.preload(&mut command);
+        assert!(command.status().unwrap().success(), "{args:?}");
+    }
+
+    fn preload(&self, command: &mut Command) {
         command.env("LD_PRELOAD", library());
         command.env("FAULTS_DISK", &self.disk).env("FAULTS_STATE", &self.state);
-        command
     }
 
     fn errors(&self) -> PathBuf {

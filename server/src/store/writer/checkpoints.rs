@@ -13,18 +13,18 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 
 /// Time after which the writer tries a due checkpoint again that waits until no read is running.
-const READS: Duration = Duration::from_millis(5);
+const READ_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Runs the checkpoints of a session.
+/// Decides when a session runs a checkpoint that is due.
 #[derive(Debug, Default)]
-pub(super) struct Checkpoints {
+pub(super) struct CheckpointScheduler {
     /// If a checkpoint was due after the previous group and has not run, the value is true.
     is_postponed: bool,
     /// Time before which the next checkpoint must not run. If the last checkpoint succeeded, the value is None.
     retry_at: Option<Instant>,
 }
 
-impl Checkpoints {
+impl CheckpointScheduler {
     /// Runs a due checkpoint. If calls are queued, the checkpoint waits until the next group is committed. Otherwise,
     /// calls that have waited for a long transaction would also wait until all pages of this transaction are copied.
     /// Fails only if the database file can't be used any more. After any other failure, the commits stay in the
@@ -45,7 +45,7 @@ impl Checkpoints {
 
     /// Returns the time after which the writer must look for work again if no call is queued before.
     pub fn pause(&self, session: &mut impl WriteSession) -> Duration {
-        if self.retry_at.is_none() && session.is_checkpoint_due() { READS } else { IDLE }
+        if self.retry_at.is_none() && session.is_checkpoint_due() { READ_CHECK_INTERVAL } else { IDLE }
     }
 
     fn record(&mut self, result: Result<()>) -> Result<()> {

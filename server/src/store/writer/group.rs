@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::checkpoints::{Checkpoints, IDLE};
+use super::checkpoints::{CheckpointScheduler, IDLE};
 use super::group_size::{BodyTimes, GroupSize};
 use super::job::Job;
 use super::stalls::Stalls;
@@ -69,7 +69,7 @@ pub(super) struct GroupCommitter<S> {
     last_assigned: LastAssigned,
     notifications: Notifications,
     size: GroupSize,
-    checkpoints: Checkpoints,
+    checkpoints: CheckpointScheduler,
     stalls: Stalls,
     /// Time at which `maintain` ran last.
     maintained_at: Instant,
@@ -93,7 +93,7 @@ impl<S: WriteSession> GroupCommitter<S> {
             last_assigned,
             notifications,
             size: GroupSize::default(),
-            checkpoints: Checkpoints::default(),
+            checkpoints: CheckpointScheduler::default(),
             stalls: Stalls::default(),
             maintained_at: Instant::now(),
             clock,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::existing::Existing;
+use super::database::ConnectedDatabase;
 use super::new_file::NewFile;
 use super::{Control, MaintenanceError, copy};
 use crate::store::counters::LogEnd;
@@ -21,10 +21,10 @@ pub struct Backup {
 /// not exist, is not a database of Runhub, or is damaged, or if the operation is interrupted. A failed backup leaves no
 /// file.
 pub fn backup(db: &Path, file: &Path, control: &Control) -> Result<Backup, MaintenanceError> {
-    let source = Existing::open(db)?;
+    let source = ConnectedDatabase::open(db)?;
     source.identify()?;
     let new = NewFile::create(file)?;
     let log_end = copy::copy(&source, new.path(), control)?;
-    copy::check(&Existing::open(new.path())?, db, control)?;
+    copy::check(&ConnectedDatabase::open(new.path())?, db, control)?;
     Ok(Backup { bytes: new.publish()?, log_end })
 }

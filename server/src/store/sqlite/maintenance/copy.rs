@@ -6,7 +6,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
 use super::super::header;
-use super::existing::Existing;
+use super::database::ConnectedDatabase;
 use super::{Control, MaintenanceError, Progress};
 use crate::store::counters::LogEnd;
 
@@ -23,7 +23,7 @@ const STEP_PAGES: i32 = 256;
 /// the server's writer. Until the copy ends, the server can't reuse the write-ahead log from its beginning, so the log
 /// grows by the commits of this time. Copying pages keeps that time short: VACUUM INTO would read every row and build
 /// every index again, which takes several times as long and competes with the server for the processors.
-pub fn copy(source: &Existing, target: &Path, control: &Control) -> Result<LogEnd, MaintenanceError> {
+pub fn copy(source: &ConnectedDatabase, target: &Path, control: &Control) -> Result<LogEnd, MaintenanceError> {
     let unreadable = |error| MaintenanceError::from_read(&source.path, &error);
     source.conn.pragma_update(None, "query_only", "ON").map_err(unreadable)?;
     let snapshot = source.conn.unchecked_transaction().map_err(unreadable)?;
@@ -54,7 +54,7 @@ fn open_copy(target: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn copy_pages(
-    source: &Existing,
+    source: &ConnectedDatabase,
     copy: &mut Connection,
     target: &Path,
     control: &Control,
@@ -78,7 +78,7 @@ fn copy_pages(
 }
 
 /// Returns the error for a failure of SQLite, which does not say whether the read or the write has failed.
-fn copy_failure(source: &Existing, target: &Path, error: &rusqlite::Error) -> MaintenanceError {
+fn copy_failure(source: &ConnectedDatabase, target: &Path, error: &rusqlite::Error) -> MaintenanceError {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DatabaseCorrupt) => MaintenanceError::from_read(&source.path, error),
         _ => MaintenanceError::from_write(target, error),
@@ -86,7 +86,7 @@ fn copy_failure(source: &Existing, target: &Path, error: &rusqlite::Error) -> Ma
 }
 
 /// Checks a copy of `source`. Fails if the copy is damaged or can't be read, or if the operation is interrupted.
-pub fn check(copy: &Existing, source: &Path, control: &Control) -> Result<(), MaintenanceError> {
+pub fn check(copy: &ConnectedDatabase, source: &Path, control: &Control) -> Result<(), MaintenanceError> {
     control.report(Progress::Checking);
     let watched = control.watch_statements(&copy.conn, Progress::Checking);
     let find = || copy.conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));

@@ -7,7 +7,7 @@
 mod backup;
 mod control;
 mod copy;
-mod existing;
+mod database;
 mod new_file;
 mod reset_log_id;
 mod restore;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::checkpoint::empty_log;
 use super::MaintenanceError;
-use super::existing::{Exclusive, Existing};
+use super::database::{ConnectedDatabase, LockedDatabase};
 use crate::clock::{IdGenerator, SystemClock};
 use crate::store::counters::{self, LogEnd};
 use crate::store::sqlite::SqliteTx;
@@ -20,18 +20,18 @@ pub struct LogReset {
 /// Gives the database `db` a new log_id, and lets its positions continue 2^32 higher. Fails if `db` does not exist, is
 /// not a database of Runhub, or can't be written, or if a server has `db` open.
 pub fn reset_log_id(db: &Path) -> Result<LogReset, MaintenanceError> {
-    let mut exclusive = Exclusive::open(db)?;
-    let reset = start_new_log(&exclusive.database, exclusive.log_end.clone())?;
+    let mut locked = LockedDatabase::open(db)?;
+    let reset = start_new_log(&locked.database, locked.log_end.clone())?;
     // Empty the write-ahead log, because the next server would find a damaged log again.
-    let Existing { conn, path } = &exclusive.database;
+    let ConnectedDatabase { conn, path } = &locked.database;
     empty_log(conn).map_err(|error| MaintenanceError::from_write(path, &error))?;
     // The operator knows now that commits were lost.
-    exclusive.accept_missing_log();
+    locked.accept_missing_log();
     Ok(reset)
 }
 
 /// Changes the log_id and the positions of an open database in one transaction.
-pub(super) fn start_new_log(database: &Existing, old: LogEnd) -> Result<LogReset, MaintenanceError> {
+pub(super) fn start_new_log(database: &ConnectedDatabase, old: LogEnd) -> Result<LogReset, MaintenanceError> {
     let failed = |error| MaintenanceError::from_write(&database.path, &error);
     let transaction = database.conn.unchecked_transaction().map_err(failed)?;
     let ids = IdGenerator::new();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::existing::Existing;
+use super::database::ConnectedDatabase;
 use super::new_file::NewFile;
 use super::{Control, LogReset, MaintenanceError, copy, reset_log_id};
 
@@ -22,11 +22,11 @@ pub struct Restored {
 ///
 /// The function needs no lock on `db`. If a server creates `db` in the meantime, the last step fails.
 pub fn restore(file: &Path, db: &Path, control: &Control) -> Result<Restored, MaintenanceError> {
-    let source = Existing::open(file)?;
+    let source = ConnectedDatabase::open(file)?;
     source.identify()?;
     let new = NewFile::create(db)?;
     let old = copy::copy(&source, new.path(), control)?;
-    let copy = Existing::open(new.path())?;
+    let copy = ConnectedDatabase::open(new.path())?;
     copy::check(&copy, file, control)?;
     let log = reset_log_id::start_new_log(&copy, old)?;
     drop(copy);

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use super::super::checkpoint::empty_log;
 use super::super::errors::is_full_disk;
 use super::control::stop_watching;
-use super::existing::{Exclusive, Existing};
+use super::database::{ConnectedDatabase, LockedDatabase};
 use super::{Control, MaintenanceError, Progress};
 
 /// Value of `PRAGMA auto_vacuum` for a database whose unused pages can be returned without a vacuum.
@@ -28,12 +28,12 @@ pub struct Vacuumed {
 /// not a database of Runhub, is damaged or can't be written, if a server has `db` open, if the folder has too little
 /// free space, or if the operation is interrupted. A failed vacuum leaves the database as it was.
 pub fn vacuum(db: &Path, control: &Control) -> Result<Vacuumed, MaintenanceError> {
-    let exclusive = Exclusive::open(db)?;
-    rewrite(&exclusive.database, control)
+    let locked = LockedDatabase::open(db)?;
+    rewrite(&locked.database, control)
 }
 
-fn rewrite(database: &Existing, control: &Control) -> Result<Vacuumed, MaintenanceError> {
-    let Existing { conn, path } = database;
+fn rewrite(database: &ConnectedDatabase, control: &Control) -> Result<Vacuumed, MaintenanceError> {
+    let ConnectedDatabase { conn, path } = database;
     let failed = |error| MaintenanceError::from_write(path, &error);
     empty_log(conn).map_err(failed)?;
     let before = Space::read(conn).map_err(failed)?;

@@ -15,15 +15,15 @@ use super::MaintenanceError;
 use crate::clock::{IdGenerator, SystemClock};
 use crate::store::counters::{self, LogEnd};
 
-/// A database file that exists.
-pub struct Existing {
+/// A connection to a database file that exists.
+pub struct ConnectedDatabase {
     /// Connection to the database.
     pub conn: Connection,
     /// Path without symbolic links.
     pub path: PathBuf,
 }
 
-impl Existing {
+impl ConnectedDatabase {
     /// Opens a database file without a lock. Fails if the file does not exist or can't be opened, and if the
     /// write-ahead log belongs to another file. SQLite does not read the file yet.
     ///
@@ -90,10 +90,10 @@ fn prepare(conn: &Connection, path: &Path) -> rusqlite::Result<()> {
 }
 
 /// A database that no server has open, and that no server can open as long as this value exists.
-pub struct Exclusive {
+pub struct LockedDatabase {
     /// Connection to the database. SQLite must close the files before the locks are released, so this field stands
     /// before the locks.
-    pub database: Existing,
+    pub database: ConnectedDatabase,
     /// End of the log when the database was opened.
     pub log_end: LogEnd,
     /// If the write-ahead log is missing, and the next server must report this, the value is true.
@@ -102,17 +102,17 @@ pub struct Exclusive {
     file: DatabaseFile,
 }
 
-impl Exclusive {
+impl LockedDatabase {
     /// Locks and opens a database, and marks it as open. Fails if the file does not exist, if the file is not a
     /// database of Runhub, or if a server has the database open.
     pub fn open(path: &Path) -> Result<Self, MaintenanceError> {
         // Identify the database first, because opening the locked file would create a missing file.
-        Existing::open(path)?.identify()?;
+        ConnectedDatabase::open(path)?.identify()?;
         let file = DatabaseFile::open(path)?;
         let wal = WalFile::open(&file)?;
         let misses_log = wal.is_none() && header::inspect(&file)?.log_mark == LogMark::Open;
         file.mark_open().map_err(|cause| MaintenanceError::not_written(path, cause))?;
-        let database = Existing::open(path)?;
+        let database = ConnectedDatabase::open(path)?;
         let marked = header::set_application_id(&database.conn, header::OPEN_ID);
         marked.map_err(|cause| MaintenanceError::from_write(path, &cause))?;
         let log_end = database.identify()?;
@@ -126,7 +126,7 @@ impl Exclusive {
 }
 
 /// Makes the database one complete file. If an operation has failed, SQLite has rolled back its changes.
-impl Drop for Exclusive {
+impl Drop for LockedDatabase {
     fn drop(&mut self) {
         if self.misses_log {
             return;
