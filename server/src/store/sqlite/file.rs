@@ -13,6 +13,9 @@ use super::header::{self, Header};
 /// lease tokens. SQLite creates the other files of the database with the access mode of the database file.
 const MODE: u32 = 0o600;
 
+/// Size of a page in a new database, in bytes.
+const PAGE: u64 = 4_096;
+
 /// Identifies a file of this machine, whatever the names of the file are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileId {
@@ -90,6 +93,13 @@ impl DatabaseFile {
         Header::read(&self.file, &self.path)
     }
 
+    /// Returns whether the creation of the database was interrupted, for example by a crash of the machine. SQLite then
+    /// empties the file when it opens the file for writing. A file of one page has no table.
+    pub fn is_unfinished(&self) -> bool {
+        let is_small = self.file.metadata().is_ok_and(|file| file.len() <= PAGE);
+        is_small && with_ending(&self.path, "-journal").metadata().is_ok_and(|journal| journal.len() > 0)
+    }
+
     /// Stores in the file that a server has the database open.
     pub fn mark_open(&self) -> io::Result<()> {
         Header::write_application_id(&self.file, header::OPEN_ID)
@@ -152,8 +162,13 @@ impl WalFile {
 
 /// Returns the path of the write-ahead log of a database.
 pub fn wal_path(database: &Path) -> PathBuf {
+    with_ending(database, "-wal")
+}
+
+/// Returns the path of a file that SQLite keeps beside a database.
+pub fn with_ending(database: &Path, ending: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
-    name.push("-wal");
+    name.push(ending);
     PathBuf::from(name)
 }
 

@@ -110,7 +110,7 @@ pub enum LogMark {
 /// Describes a database file before SQLite opens the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inspection {
-    /// If the file is empty, the value is true.
+    /// If the file is empty, or if its creation was interrupted, the value is true.
     pub is_new: bool,
     pub log_mark: LogMark,
     /// If SQLite keeps the newest commits in a write-ahead log, the value is true. A new database and a backup have no
@@ -123,9 +123,11 @@ pub struct Inspection {
 /// Checks that a database file is empty or belongs to Runhub, without changing any file. Fails with `OtherFile`
 /// otherwise. A database of an old version of Runhub has the application_id 0 and is recognized by its tables.
 pub fn inspect(database: &DatabaseFile) -> Result<Inspection, OpenError> {
-    let Some(header) = database.read_header()? else {
-        return Ok(Inspection { is_new: true, log_mark: LogMark::Closed, has_log: false, user_version: 0 });
-    };
+    let new = Inspection { is_new: true, log_mark: LogMark::Closed, has_log: false, user_version: 0 };
+    if database.is_unfinished() {
+        return Ok(new);
+    }
+    let Some(header) = database.read_header()? else { return Ok(new) };
     match header.application_id {
         CLOSED_ID | OPEN_ID => {}
         0 => check_tables(database)?,

@@ -77,6 +77,28 @@ async fn new_database_is_marked_before_its_first_checkpoint() {
     assert_eq!(read_mark(), LogMark::Closed);
 }
 
+/// The machine has crashed when SQLite had written the first page, and had not removed the journal of the transaction.
+#[tokio::test]
+async fn interrupted_creation_is_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA user_version = 0")
+        .unwrap();
+    let mut journal = vec![0; 512];
+    journal[..8].copy_from_slice(&[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7]);
+    journal[20..24].copy_from_slice(&512_u32.to_be_bytes());
+    journal[24..28].copy_from_slice(&4_096_u32.to_be_bytes());
+    for first_page in [std::fs::read(&path).unwrap(), vec![0; 4_096]] {
+        std::fs::write(&path, first_page).unwrap();
+        std::fs::write(folder.path().join("db-journal"), &journal).unwrap();
+        let store = Store::open(&path, Arc::new(SystemClock::new()), Box::new(|_| {})).unwrap();
+        store.close().await;
+        assert_eq!(mark_of(&path), LogMark::Closed);
+    }
+}
+
 /// The mark must not be in the write-ahead log, so a checkpoint must keep the mark.
 #[test]
 fn mark_of_the_file_outlives_checkpoints() {

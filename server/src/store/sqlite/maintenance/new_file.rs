@@ -1,12 +1,12 @@
 //! This module creates a file that appears under its name only when the file is complete.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
+use super::super::file::with_ending;
 use super::MaintenanceError;
 
 /// Endings of the files that SQLite keeps beside a database. SQLite would apply such a file to a new database of the
@@ -63,11 +63,7 @@ impl NewFile {
 
 /// Fails if a file with the name `target`, or a file that SQLite would apply to `target`, exists.
 fn check_is_free(target: &Path) -> Result<(), MaintenanceError> {
-    let companions = COMPANIONS.iter().map(|ending| {
-        let mut name = OsString::from(target);
-        name.push(ending);
-        PathBuf::from(name)
-    });
+    let companions = COMPANIONS.iter().map(|ending| with_ending(target, ending));
     for path in std::iter::once(target.to_owned()).chain(companions) {
         // Not `exists`, which is false for a symbolic link to a missing file.
         if path.symlink_metadata().is_ok() {
