@@ -100,10 +100,15 @@ pub enum Error {
          request_id after the delay in RetryInfo"
     )]
     ResponseDropped,
-    /// The database file can't be read or written, or is damaged. The value is the cause and the way out. If the writer
-    /// fails with this error, the server ends. The server logs the cause and never sends the cause to the caller.
+    /// The database file can't be read or written. The value is the cause and the way out. The server logs the cause,
+    /// never sends the cause to the caller, and ends.
     #[error("{0}")]
     StoreFailed(String),
+    /// The content of the database file is damaged. The value is the cause and the way out. If the writer fails with
+    /// this error, the server ends. A read that fails with this error fails only its call, because other rows may be
+    /// undamaged.
+    #[error("{0}")]
+    StoreDamaged(String),
     /// A failure that only a bug or a failing machine can cause. The server logs the cause and never sends the cause to
     /// the caller.
     #[error("{0}")]
@@ -205,6 +210,11 @@ impl Error {
     /// otherwise.
     pub fn from_io(cause: &io::Error) -> Self {
         if is_full_disk(cause.kind()) { Self::StoreFull } else { Self::internal(cause) }
+    }
+
+    /// Returns whether the store must not write after this error.
+    pub fn is_store_failure(&self) -> bool {
+        matches!(self, Self::StoreFailed(_) | Self::StoreDamaged(_))
     }
 
     /// Returns the error for a failure that only a bug or a failing machine can cause.

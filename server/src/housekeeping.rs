@@ -44,7 +44,7 @@ pub async fn run(store: Store, clock: Arc<dyn Clock>, keep: RetentionTimes, mut 
         past.record(clock.as_ref(), keep);
         match clean_up(&store, &past, keep).await {
             Ok(()) => {}
-            Err(Error::Draining | Error::StoreFailed(_)) => return,
+            Err(error) if error == Error::Draining || error.is_store_failure() => return,
             // The server logs the start and the end of the time in which the disk is full.
             Err(Error::StoreFull) => {}
             Err(error) => tracing::warn!(%error, "retention failed"),

@@ -96,7 +96,7 @@ impl Sweeper {
     async fn sweep_or_retry(&mut self) -> Option<Timestamp> {
         match self.sweep().await {
             Ok(next) => Some(next.unwrap_or_else(|| self.clock.now().plus(LONGEST_SLEEP))),
-            Err(Error::Draining | Error::StoreFailed(_)) => None,
+            Err(error) if error == Error::Draining || error.is_store_failure() => None,
             Err(error) => {
                 // The server logs the start and the end of the time in which the disk is full.
                 if error != Error::StoreFull {

@@ -21,6 +21,7 @@ use tonic_types::StatusExt;
 
 use crate::support::binary::{self, Binary};
 use crate::support::calls::*;
+use crate::support::faults::Faults;
 use crate::support::record::Watcher;
 use crate::support::{channel, soon, until};
 
@@ -198,6 +199,23 @@ fn damage(db: &Path) {
 fn checkpoint(db: &Path) {
     let conn = rusqlite::Connection::open(db).unwrap();
     conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+}
+
+/// The writer has everything that it needs in memory, so only a read meets the failure.
+#[tokio::test]
+async fn read_that_fails_ends_the_server_with_a_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let faults = Faults::new(folder.path());
+    let server = faults.start();
+    let client = server.connect().await;
+    let run = new_run(&client).await;
+    faults.fail_reads();
+    let failed = client.get_run(GetRunRequest { run_id: run.id }).await.unwrap_err();
+    assert_eq!(failed.reason(), Some(&Reason::Draining), "the caller repeats the call after the restart: {failed}");
+    assert_eq!(soon(server.exit_code()).await, Some(1));
+    let errors = faults.read_errors();
+    assert!(errors.contains(&format!("error: the server ended because the database {}", faults.db().display())));
+    assert!(errors.contains("disk I/O error"), "{errors}");
 }
 
 #[tokio::test]

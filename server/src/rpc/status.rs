@@ -54,7 +54,7 @@ fn to_status(error: &Error, retry_delay: Duration) -> Status {
     match error {
         Error::Internal(cause) => return log_internal_error(cause),
         // The server logs the cause once, when it ends.
-        Error::StoreFailed(_) => return to_status(&Error::Draining, retry_delay),
+        Error::StoreFailed(_) | Error::StoreDamaged(_) => return to_status(&Error::Draining, retry_delay),
         _ => {}
     }
     let (code, reason) = code_and_reason(error);
@@ -107,7 +107,7 @@ fn code_and_reason(error: &Error) -> (Code, ErrorReason) {
         Error::PositionCompacted { .. } => (Code::OutOfRange, ErrorReason::PositionCompacted),
         Error::LogChanged { .. } => (Code::FailedPrecondition, ErrorReason::LogChanged),
         Error::Overloaded => (Code::ResourceExhausted, ErrorReason::Overloaded),
-        Error::Draining | Error::StoreFailed(_) => (Code::Unavailable, ErrorReason::Draining),
+        Error::Draining | Error::StoreFailed(_) | Error::StoreDamaged(_) => (Code::Unavailable, ErrorReason::Draining),
         Error::StoreBusy => (Code::Unavailable, ErrorReason::StoreBusy),
         Error::StoreFull => (Code::Unavailable, ErrorReason::StoreFull),
         Error::RequestIncomplete => (Code::DeadlineExceeded, ErrorReason::RequestIncomplete),

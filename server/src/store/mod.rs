@@ -68,7 +68,7 @@ pub use self::tx::{Limit, Page, RowHandler, Transaction, Tx, VersionCursor, all,
 use self::writer::Writer;
 use crate::clock::Clock;
 use crate::domain::time::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Provides access to the server's only database. All clones of a `Store` share the writer and the connections.
 #[derive(Clone)]
@@ -142,7 +142,7 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
-        self.inner.readers.read(body).await
+        self.report(self.inner.readers.read(body).await)
     }
 
     /// Runs a transaction body as `read` does and returns the result of the body, but never fails with `Overloaded`.
@@ -153,7 +153,7 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
-        self.inner.readers.read_exempt(body).await
+        self.report(self.inner.readers.read_exempt(body).await)
     }
 
     /// Runs a read-only transaction body of the server itself, and returns the result of the body. The server's own
@@ -163,7 +163,16 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
-        self.inner.readers.read_as_server(body).await
+        self.report(self.inner.readers.read_as_server(body).await)
+    }
+
+    /// Reports to the server that a read has failed because the database file can't be read.
+    fn report<T>(&self, read: Result<T>) -> Result<T> {
+        read.inspect_err(|error| {
+            if let Error::StoreFailed(cause) = error {
+                self.inner.writer.fail(cause);
+            }
+        })
     }
 
     /// Returns a receiver of the newest committed position. A new position only shows that the log has grown, and the

@@ -15,7 +15,7 @@
 //     removed/INODE a removed file, until the folder is synced
 //     names         the names of the files when the folder was last synced: a line with inode and name for each file
 //
-// The library replaces the functions with which SQLite writes on Linux: pwrite, ftruncate, fsync, fdatasync and unlink.
+// The library replaces the functions with which SQLite reads and writes on Linux: pread, pwrite, ftruncate, fsync, fdatasync and unlink.
 // If SQLite used other functions, the control run of the test would lose nothing and fail.
 //
 // The server reads the wall clock with clock_gettime, which the library replaces too.
@@ -53,6 +53,8 @@ struct control {
     // 1: a write that makes a file longer fails with ENOSPC. 2: every write fails, as on a file system that never
     // writes in place.
     _Atomic int64_t fullness;
+    // If not 0, every read of a file fails with EIO.
+    _Atomic int64_t fails_reads;
 };
 
 // The header of an undo record. The replaced bytes follow: those of the range that lie before `size`.
@@ -145,7 +147,7 @@ static void record(int fd, const struct stat *file, off_t from, off_t to, off_t 
     if (!bytes)
         fail("malloc");
     memcpy(bytes, &header, sizeof header);
-    if (pread(fd, bytes + sizeof header, length, from) != length)
+    if (syscall(SYS_pread64, fd, bytes + sizeof header, length, from) != length)
         fail("read the bytes that a write replaces");
     char path[PATH_MAX];
     undo_log(path, file->st_ino);
@@ -154,6 +156,15 @@ static void record(int fd, const struct stat *file, off_t from, off_t to, off_t 
         fail(path);
     close(log);
     free(bytes);
+}
+
+ssize_t pread(int fd, void *bytes, size_t count, off_t offset)
+{
+    if (control->fails_reads && is_recorded(fd)) {
+        errno = EIO;
+        return -1;
+    }
+    return syscall(SYS_pread64, fd, bytes, count, offset);
 }
 
 ssize_t pwrite(int fd, const void *bytes, size_t count, off_t offset)
@@ -281,6 +292,7 @@ int clock_gettime(clockid_t clock, struct timespec *time)
 }
 
 // The other names of the functions above.
+ssize_t pread64(int fd, void *bytes, size_t count, off64_t offset) __attribute__((alias("pread")));
 ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t offset) __attribute__((alias("pwrite")));
 int ftruncate64(int fd, off64_t size) __attribute__((alias("ftruncate")));
 int fdatasync(int fd) __attribute__((alias("fsync")));

@@ -23,13 +23,15 @@ pub use self::power_cut::{Loss, Survivors, undo};
 use super::binary::{self, Binary};
 
 /// Size of `struct control` in `faults.c`: switches of 8 bytes.
-const CONTROL_BYTES: u64 = 24;
+const CONTROL_BYTES: u64 = 32;
 /// Offset of the switch `ignores_sync`.
 const IGNORES_SYNC: u64 = 0;
 /// Offset of the switch `clock_offset`.
 const CLOCK_OFFSET: u64 = 8;
 /// Offset of the switch `fullness`.
 const FULLNESS: u64 = 16;
+/// Offset of the switch `fails_reads`.
+const FAILS_READS: u64 = 24;
 
 /// A folder for a database, and the faults of its disk.
 pub struct Faults {
@@ -98,15 +100,25 @@ impl Faults {
         self.state.join("errors")
     }
 
+    /// Returns what the servers have written to their logs.
+    pub fn read_errors(&self) -> String {
+        fs::read_to_string(self.errors()).unwrap()
+    }
+
     /// Fails if a server has reported that commits are lost, although none is.
     pub fn assert_no_reported_loss(&self) {
-        let errors = fs::read_to_string(self.errors()).unwrap();
+        let errors = self.read_errors();
         assert!(!errors.contains("commits are lost"), "{errors}");
     }
 
     /// From now on, a sync of the server does nothing.
     pub fn ignore_syncs(&self) {
         self.set(IGNORES_SYNC, 1);
+    }
+
+    /// From now on, every read of a file on the disk fails.
+    pub fn fail_reads(&self) {
+        self.set(FAILS_READS, 1);
     }
 
     /// Sets the wall clock of the server forward by a number of seconds, or back if the number is negative. The clock

@@ -65,6 +65,7 @@ fn errors(text: &str) -> Vec<Error> {
         Error::StoreBusy,
         Error::StoreFull,
         Error::StoreFailed(text()),
+        Error::StoreDamaged(text()),
         Error::RequestIncomplete,
         Error::DeadlineExceeded,
         Error::ResponseDropped,
@@ -112,7 +113,7 @@ proptest! {
             prop_assert!(details.error_info().is_some());
             let is_cut = status.message().contains('…');
             let may_be_whole = !error.to_string().contains(&text) || text.len() <= size::TEXT_BYTES;
-            let hides_text = matches!(error, Error::Internal(_) | Error::StoreFailed(_));
+            let hides_text = matches!(error, Error::Internal(_)) || error.is_store_failure();
             prop_assert!(is_cut || may_be_whole || hides_text, "{status:?}");
             let bytes = header_bytes(status);
             prop_assert!(bytes <= 7 * 1024, "{bytes} bytes: {error:?}");

@@ -12,15 +12,15 @@ use crate::error::{self, Error};
 ///
 /// - `StoreBusy` if another program holds a lock;
 /// - `StoreFull` if the disk is full;
-/// - `StoreFailed` if the database file can't be read or written, or is damaged;
+/// - `StoreFailed` if the database file can't be read or written;
+/// - `StoreDamaged` if the content of the database file is damaged;
 /// - `Internal` for any other error.
 pub(super) fn sql_error(error: rusqlite::Error) -> Error {
     match find_cause(&error) {
         Cause::Busy => Error::StoreBusy,
         Cause::FullDisk => Error::StoreFull,
-        Cause::BrokenDatabase => Error::StoreFailed(format!(
-            "SQLite: {error}: check the disk, the file and the log of the operating system, then start the server again"
-        )),
+        Cause::FailedAccess => Error::StoreFailed(describe(&error)),
+        Cause::Damage => Error::StoreDamaged(describe(&error)),
         Cause::Other => internal(&error),
     }
 }
@@ -43,6 +43,12 @@ fn find_cause(error: &rusqlite::Error) -> Cause {
     error.sqlite_error().map_or(Cause::Other, |code| classify(*code, system_error))
 }
 
+fn describe(error: &rusqlite::Error) -> String {
+    format!(
+        "SQLite: {error}: check the disk, the file and the log of the operating system, then start the server again"
+    )
+}
+
 fn internal(error: &rusqlite::Error) -> Error {
     Error::internal(format!("SQLite: {error}"))
 }
@@ -51,7 +57,8 @@ fn internal(error: &rusqlite::Error) -> Error {
 enum Cause {
     Busy,
     FullDisk,
-    BrokenDatabase,
+    FailedAccess,
+    Damage,
     Other,
 }
 
@@ -71,9 +78,8 @@ fn classify(code: ffi::Error, system_error: io::ErrorKind) -> Cause {
         ErrorCode::SystemIoFailure if matches!(code.extended_code, SQLITE_IOERR_NOMEM | SQLITE_IOERR_GETTEMPPATH) => {
             Cause::Other
         }
-        ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ReadOnly => {
-            Cause::BrokenDatabase
-        }
+        ErrorCode::SystemIoFailure | ErrorCode::ReadOnly => Cause::FailedAccess,
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Cause::Damage,
         _ => Cause::Other,
     }
 }
@@ -118,20 +124,17 @@ mod tests {
 
     #[test]
     fn other_failures_of_the_file_break_the_database() {
-        for code in [
-            SQLITE_IOERR_WRITE,
-            SQLITE_IOERR_READ,
-            SQLITE_IOERR_FSYNC,
-            SQLITE_IOERR_SHORT_READ,
-            SQLITE_CORRUPT,
-            SQLITE_NOTADB,
-            SQLITE_READONLY,
-        ] {
-            assert_eq!(classify(SqliteError::new(code), OTHER), Cause::BrokenDatabase, "{code}");
+        for code in
+            [SQLITE_IOERR_WRITE, SQLITE_IOERR_READ, SQLITE_IOERR_FSYNC, SQLITE_IOERR_SHORT_READ, SQLITE_READONLY]
+        {
+            assert_eq!(classify(SqliteError::new(code), OTHER), Cause::FailedAccess, "{code}");
+        }
+        for code in [SQLITE_CORRUPT, SQLITE_NOTADB] {
+            assert_eq!(classify(SqliteError::new(code), OTHER), Cause::Damage, "{code}");
         }
         // The error of the last system call is old, because these errors come without a system call.
-        assert_eq!(classify(SqliteError::new(SQLITE_IOERR_SHORT_READ), ENOSPC), Cause::BrokenDatabase);
-        assert_eq!(classify(SqliteError::new(SQLITE_CORRUPT), ENOSPC), Cause::BrokenDatabase);
+        assert_eq!(classify(SqliteError::new(SQLITE_IOERR_SHORT_READ), ENOSPC), Cause::FailedAccess);
+        assert_eq!(classify(SqliteError::new(SQLITE_CORRUPT), ENOSPC), Cause::Damage);
         assert_eq!(classify(SqliteError::new(SQLITE_IOERR_NOMEM), ENOSPC), Cause::Other);
         for code in [SQLITE_IOERR_GETTEMPPATH, SQLITE_CANTOPEN, SQLITE_CONSTRAINT] {
             assert_eq!(classify(SqliteError::new(code), OTHER), Cause::Other, "{code}");

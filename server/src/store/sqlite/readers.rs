@@ -139,8 +139,7 @@ fn read_once<T>(
         body(&mut SqliteTx::new(&*conn, clock, &IdGenerator::new(), None))
     };
     read().map_err(|error| match error {
-        // A failed read fails only its call. The server ends if the writer meets the failure.
-        Error::StoreFailed(cause) => Error::Internal(cause),
+        Error::StoreDamaged(cause) => Error::Internal(cause),
         other => other,
     })
 }

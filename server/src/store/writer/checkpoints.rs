@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::store::session::WriteSession;
 
 /// Time from a checkpoint that failed until the next one. A checkpoint copies up to 16 MiB and can fail after each
@@ -51,7 +51,7 @@ impl CheckpointScheduler {
     fn record(&mut self, result: Result<()>) -> Result<()> {
         match result {
             Ok(()) => self.retry_at = None,
-            Err(failed @ Error::StoreFailed(_)) => return Err(failed),
+            Err(failed) if failed.is_store_failure() => return Err(failed),
             Err(error) => {
                 // A full disk lasts, so only the first of several failures is logged.
                 if self.retry_at.is_none() {

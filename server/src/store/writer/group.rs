@@ -158,7 +158,7 @@ impl<S: WriteSession> GroupCommitter<S> {
         self.checkpoints.run_if_due(&mut self.session, false)?;
         match self.session.maintain() {
             Ok(true) => Ok(Duration::ZERO),
-            Err(failed @ Error::StoreFailed(_)) => Err(failed),
+            Err(failed) if failed.is_store_failure() => Err(failed),
             // The work failed because the disk is full, or because another program has locked the database. Try again
             // later.
             Ok(false) | Err(_) => Ok(self.checkpoints.pause(&mut self.session)),
@@ -215,7 +215,7 @@ impl<S: WriteSession> GroupCommitter<S> {
             self.state.report_recovery(live_at);
         }
         match group.iter().find_map(|job| job.store_error()) {
-            Some(failed @ Error::StoreFailed(_)) => return Err(failed),
+            Some(failed) if failed.is_store_failure() => return Err(failed),
             Some(_) => self.state.report_full(begun),
             None => {}
         }
@@ -375,7 +375,7 @@ impl<S: WriteSession> GroupCommitter<S> {
 
 /// Returns whether an error concerns the whole store, and not only one call.
 fn is_store_error(error: &Error) -> bool {
-    matches!(error, Error::StoreFull | Error::StoreFailed(_))
+    *error == Error::StoreFull || error.is_store_failure()
 }
 
 fn fail_all(jobs: &mut [Box<dyn Job>], error: &Error) {

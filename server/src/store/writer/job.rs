@@ -16,8 +16,8 @@ pub(super) trait Job: Send {
     fn run(&mut self, tx: &mut dyn Tx) -> bool;
     /// Returns whether the transaction body has run and succeeded.
     fn has_succeeded(&self) -> bool;
-    /// Returns the error of the transaction body if the whole store has failed, and not only this call: `StoreFull` or
-    /// `StoreFailed`.
+    /// Returns the error of the transaction body if the whole store has failed, and not only this call: `StoreFull`,
+    /// `StoreFailed` or `StoreDamaged`.
     fn store_error(&self) -> Option<Error>;
     /// Returns the start of the time without writes after which the transaction body extends the leases, or None if the
     /// body extends no leases.
@@ -69,7 +69,7 @@ where
 
     fn store_error(&self) -> Option<Error> {
         let error = self.result.as_ref()?.as_ref().err()?;
-        matches!(error, Error::StoreFull | Error::StoreFailed(_)).then(|| error.clone())
+        (*error == Error::StoreFull || error.is_store_failure()).then(|| error.clone())
     }
 
     fn recovers_since(&self) -> Option<Timestamp> {

@@ -111,6 +111,11 @@ impl Writer {
         self.state.full_since()
     }
 
+    /// Reports that the database file can't be read, so the server must end.
+    pub fn fail(&self, cause: &str) {
+        self.state.report_failure(StoreFailure::Database(cause.to_owned()));
+    }
+
     /// Returns the start of a stall after which the leases have not been extended yet, or None if there was none.
     pub fn stalled_since(&self) -> Option<Timestamp> {
         self.state.stalled_since()
