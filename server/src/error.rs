@@ -104,9 +104,9 @@ pub enum Error {
     /// never sends the cause to the caller, and ends.
     #[error("{0}")]
     StoreFailed(String),
-    /// The content of the database file is damaged. The value is the cause and the way out. If the writer fails with
-    /// this error, the server ends. A read that fails with this error fails only its call, because other rows may be
-    /// undamaged.
+    /// The content of the database file is damaged, or the file is read-only. The value is the cause and the way out.
+    /// If the writer fails with this error, the server ends. A read that fails with this error fails only its call,
+    /// because other rows may be undamaged.
     #[error("{0}")]
     StoreDamaged(String),
     /// A failure that only a bug or a failing machine can cause. The server logs the cause and never sends the cause to

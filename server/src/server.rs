@@ -1,5 +1,5 @@
 //! This module starts the server, serves calls, and shuts the server down. Even if clients keep calls open, a shutdown
-//! ends within the drain time.
+//! ends within the drain time, unless the disk is slow.
 
 mod health;
 
@@ -39,8 +39,8 @@ const SOCKET_MODE: u32 = 0o600;
 
 /// Maximum number of connections to the unix socket that wait until the server accepts them.
 const SOCKET_BACKLOG: u32 = 1_024;
-/// Maximum time in which the server copies the write-ahead log into the database file at its end. The log has at most
-/// 64 MiB, unless a program reads it for a long time.
+/// Maximum time after the drain time in which the server completes the database file on a slow disk. The write-ahead
+/// log has at most 64 MiB, unless a program reads it for a long time.
 const COMPLETION: Duration = Duration::from_secs(10);
 /// Maximum time in which open calls and streams can get their last answers after the store has failed.
 const FAILED_CLOSE: Duration = Duration::from_secs(1);
@@ -167,10 +167,10 @@ impl Server {
         let serving = listener.serve(calls, config.max_connections, draining);
         let failing = health::follow(&health, &store, &config.db);
         serve_until_end(serving, failing, shutdown, &health, &drain, config.drain).await;
-        close(&store, config.drain).await;
         // The background Tokio tasks must not delay the shutdown. The next server process performs the remaining
         // actions.
         in_background.abort_all();
+        close(&store, config.drain).await;
         check_state(&store, config.db)
     }
 }
@@ -207,12 +207,17 @@ async fn serve_until_end(
 
 /// Closes the store. Stops after a time, so that a slow disk can't hold the process.
 async fn close(store: &Store, drain: Duration) {
-    // The server has not answered a call whose transaction is not committed within this time, so no acknowledged write
-    // is lost.
-    if tokio::time::timeout(drain.max(SHORTEST_CLOSE) / 10, store.close_queue()).await.is_err() {
-        tracing::warn!("drain time has passed: dropping the transactions that have not started");
+    let mut closing = Box::pin(store.close());
+    if tokio::time::timeout(drain.max(SHORTEST_CLOSE) / 10, &mut closing).await.is_ok() {
+        return;
     }
-    if tokio::time::timeout(COMPLETION, store.close_database()).await.is_err() {
+    if store.queued_calls() > 0 {
+        // The server has not answered a call whose transaction is not committed, so no acknowledged write is lost.
+        tracing::warn!("drain time has passed: dropping the transactions that have not started");
+        store.abandon_queue();
+    }
+    let has_failed = matches!(*store.state().borrow(), StoreState::Failed(_));
+    if has_failed || tokio::time::timeout(COMPLETION, closing).await.is_err() {
         tracing::warn!("the newest commits stay in the write-ahead log: keep the log with the database");
     }
 }

@@ -11,7 +11,7 @@ use runhub_client::v1::*;
 use crate::support::binary::{self, Binary};
 use crate::support::calls::*;
 use crate::support::dump::{dump, integrity};
-use crate::support::until;
+use crate::support::{root, until};
 
 fn with_suffix(db: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(format!("{}{suffix}", db.display()))
@@ -220,8 +220,30 @@ async fn lost_log_is_reported_at_the_start() {
     let copy = folder.path().join("damaged.db");
     fs::copy(folder.path().join("copy.db"), &copy).unwrap();
     fs::write(with_suffix(&copy, "-wal"), damaged).unwrap();
+    let refused = binary::run(&["vacuum", "--db", copy.to_str().unwrap()]);
+    assert!(
+        String::from_utf8(refused.stderr).unwrap().contains("log is missing or damaged"),
+        "the loss would be hidden"
+    );
     assert!(report_of_start(&copy).contains("the write-ahead log is damaged"));
     assert_eq!(report_of_start(&copy), "", "the damage is reported once");
+}
+
+/// The server has committed nothing since its start, so its log is empty.
+#[tokio::test]
+async fn commands_after_a_crash_cause_no_report_of_a_lost_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, backup) = (folder.path().join("runhub.db"), folder.path().join("backup.db"));
+    let server = Binary::start(&db, &[]);
+    fill(&server.connect().await).await;
+    server.terminate();
+    assert!(server.wait().await);
+    for command in [&["backup", backup.to_str().unwrap()][..], &["vacuum"], &["vacuum"]] {
+        Binary::start(&db, &[]).kill();
+        let done = binary::run(&[command, &["--db", db.to_str().unwrap()]].concat());
+        assert!(done.status.success(), "{command:?}");
+        assert_eq!(report_of_start(&db), "", "{command:?}");
+    }
 }
 
 /// A subscription that continues with its old cursor would skip the events that get the positions of the lost events.
@@ -270,7 +292,9 @@ async fn log_of_another_database_is_refused() {
     fill(&server.connect().await).await;
     server.kill();
     let log = with_suffix(&db, "-wal");
-    for other in ["backup", "stopped"] {
+    let fixture = root().join("server/migrations/sqlite/fixtures/version_9.db");
+    fs::copy(fixture, folder.path().join("backup_of_an_old_version.db")).unwrap();
+    for other in ["backup", "backup_of_an_old_version", "stopped"] {
         let file = folder.path().join(other).with_extension("db");
         if other == "stopped" {
             let server = Binary::start(&file, &[]);

@@ -21,8 +21,8 @@ use tower::{Service, ServiceExt};
 /// A stream is reset after this number of DATA frames.
 const FRAMES_PER_STREAM: usize = 2;
 
-/// A proxy that breaks calls. The proxy answers the first of three requests of a unary RPC without the server, drops the
-/// server's response to the second, and forwards the third. The proxy forwards and then resets each stream.
+/// A proxy that breaks calls. The proxy answers the first of three requests of a unary RPC without the server, drops
+/// the server's response to the second, and forwards the third. The proxy forwards and then resets each stream.
 pub struct BreakingProxy {
     pub address: String,
     resets: Arc<AtomicUsize>,

@@ -215,24 +215,17 @@ impl Store {
         &self.inner.log_id
     }
 
-    /// Closes the store as `close_queue` and `close_database` do.
+    /// Closes the writer's queue, waits until all queued calls are committed and all running reads have ended, and
+    /// closes the database, which is then one complete file. Later calls are refused with `Draining`.
     pub async fn close(&self) {
-        self.close_queue().await;
-        self.close_database().await;
-    }
-
-    /// Closes the writer's queue and waits until all queued calls are committed. Later calls are refused with
-    /// `Draining`.
-    pub async fn close_queue(&self) {
-        self.inner.writer.close().await;
-    }
-
-    /// Waits until all running reads have ended, and closes the database, which is then one complete file. Does nothing
-    /// if the writer still commits.
-    pub async fn close_database(&self) {
-        let Some(close_database) = self.inner.writer.take_database() else { return };
+        let Some(close_database) = self.inner.writer.close().await else { return };
         self.inner.readers.close().await;
         // Ignore the error, because a panic has already been logged, and all commits are durable.
         let _ = tokio::task::spawn_blocking(close_database).await;
+    }
+
+    /// Fails all queued calls with `Draining`, and closes the writer's queue.
+    pub fn abandon_queue(&self) {
+        self.inner.writer.abandon_queue();
     }
 }

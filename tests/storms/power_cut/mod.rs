@@ -108,9 +108,15 @@ async fn power_cut_after_a_backup_and_a_restore_loses_nothing() {
     faults.cut_power(Survivors::None, &mut Random::new(1));
     for file in [&backup, &restored] {
         assert_eq!(integrity(Path::new(file)), "ok");
-        let server = Binary::start(Path::new(file), &[]);
+        let server = faults.start_on(Path::new(file));
+        assert_eq!(get_run(&server.connect().await, &run_id).await.id, run_id);
+        server.kill();
+        // The first start has changed the files of the database, without a call.
+        faults.cut_power(Survivors::None, &mut Random::new(1));
+        let server = faults.start_on(Path::new(file));
         assert_eq!(get_run(&server.connect().await, &run_id).await.id, run_id);
     }
+    faults.assert_no_reported_loss();
 }
 
 #[derive(Debug, Default)]

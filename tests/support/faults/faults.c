@@ -15,8 +15,8 @@
 //     removed/INODE a removed file, until the folder is synced
 //     names         the names of the files when the folder was last synced: a line with inode and name for each file
 //
-// The library replaces the functions with which SQLite reads and writes on Linux: pread, pwrite, ftruncate, fsync, fdatasync and unlink.
-// If SQLite used other functions, the control run of the test would lose nothing and fail.
+// The library replaces the functions with which SQLite reads and writes on Linux: pread, pwrite, ftruncate, fsync,
+// fdatasync and unlink. If SQLite used other functions, the control run of the test would lose nothing and fail.
 //
 // The server reads the wall clock with clock_gettime, which the library replaces too.
 //

@@ -69,6 +69,11 @@ impl Faults {
         self.start_with(&[])
     }
 
+    /// Starts a server on another database of the disk.
+    pub fn start_on(&self, db: &Path) -> Binary {
+        Binary::spawn(self.command_on(db))
+    }
+
     /// Starts a server with further arguments.
     pub fn start_with(&self, args: &[&str]) -> Binary {
         let mut command = self.command();
@@ -78,7 +83,11 @@ impl Faults {
 
     /// Returns the command that starts a server on the database. The server adds its errors to a file.
     pub fn command(&self) -> Command {
-        let mut command = binary::serve("127.0.0.1:0", &self.db());
+        self.command_on(&self.db())
+    }
+
+    fn command_on(&self, db: &Path) -> Command {
+        let mut command = binary::serve("127.0.0.1:0", db);
         command.args(["--log", "error"]).stderr(File::options().append(true).create(true).open(self.errors()).unwrap());
         self.preload(&mut command);
         command

@@ -13,7 +13,7 @@ use crate::error::{self, Error};
 /// - `StoreBusy` if another program holds a lock;
 /// - `StoreFull` if the disk is full;
 /// - `StoreFailed` if the database file can't be read or written;
-/// - `StoreDamaged` if the content of the database file is damaged;
+/// - `StoreDamaged` if the content of the database file is damaged, or if the file is read-only;
 /// - `Internal` for any other error.
 pub(super) fn sql_error(error: rusqlite::Error) -> Error {
     match find_cause(&error) {
@@ -39,8 +39,8 @@ fn find_cause(error: &rusqlite::Error) -> Cause {
     // SQLite's error codes do not contain the error of the system call. SQLite's function sqlite3_system_errno returns
     // this error, but is unsafe to call from Rust. The error can still be read here, because system calls that succeed
     // do not change it.
-    let system_error = io::Error::last_os_error().kind();
-    error.sqlite_error().map_or(Cause::Other, |code| classify(*code, system_error))
+    let system_error = io::Error::last_os_error();
+    error.sqlite_error().map_or(Cause::Other, |code| classify(*code, &system_error))
 }
 
 fn describe(error: &rusqlite::Error) -> String {
@@ -63,23 +63,27 @@ enum Cause {
 }
 
 /// Returns the cause of an SQLite error. `system_error` is the error of the last system call that failed.
-fn classify(code: ffi::Error, system_error: io::ErrorKind) -> Cause {
+fn classify(code: ffi::Error, system_error: &io::Error) -> Cause {
+    let is_full_disk = error::is_full_disk(system_error.kind());
     match code.code {
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Cause::Busy,
         ErrorCode::DiskFull => Cause::FullDisk,
         // SQLite returns DiskFull only if a write fails with ENOSPC. An exhausted quota (EDQUOT), a limit of the file
         // size (EFBIG), and a full disk in any other system call are I/O errors.
-        ErrorCode::SystemIoFailure if !is_without_system_call(code) && error::is_full_disk(system_error) => {
-            Cause::FullDisk
-        }
-        ErrorCode::CannotOpen if error::is_full_disk(system_error) => Cause::FullDisk,
+        ErrorCode::SystemIoFailure if is_full_disk && !is_without_system_call(code) => Cause::FullDisk,
+        ErrorCode::CannotOpen if is_full_disk => Cause::FullDisk,
         // The process has no memory, or can't create a temporary file, for example because it has no free file
         // descriptor (CannotOpen). The database file is not affected.
         ErrorCode::SystemIoFailure if matches!(code.extended_code, SQLITE_IOERR_NOMEM | SQLITE_IOERR_GETTEMPPATH) => {
             Cause::Other
         }
-        ErrorCode::SystemIoFailure | ErrorCode::ReadOnly => Cause::FailedAccess,
-        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Cause::Damage,
+        ErrorCode::SystemIoFailure => Cause::FailedAccess,
+        // SQLite reports a read that fails with EIO or ENXIO as damage.
+        ErrorCode::DatabaseCorrupt if matches!(system_error.raw_os_error(), Some(libc::EIO | libc::ENXIO)) => {
+            Cause::FailedAccess
+        }
+        // A reader gets `ReadOnly` only if its code writes, which must not end the server.
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ReadOnly => Cause::Damage,
         _ => Cause::Other,
     }
 }
@@ -96,19 +100,20 @@ mod tests {
 
     use rusqlite::ffi::{Error as SqliteError, *};
 
-    use super::{Cause, classify};
+    use libc::{EDQUOT, EFBIG, EINVAL, EIO, ENOSPC};
 
-    const ENOSPC: io::ErrorKind = io::ErrorKind::StorageFull;
-    const EDQUOT: io::ErrorKind = io::ErrorKind::QuotaExceeded;
-    const EFBIG: io::ErrorKind = io::ErrorKind::FileTooLarge;
-    const OTHER: io::ErrorKind = io::ErrorKind::Other;
+    use super::Cause;
+
+    fn classify(code: SqliteError, system_error: i32) -> Cause {
+        super::classify(code, &io::Error::from_raw_os_error(system_error))
+    }
 
     #[test]
     fn full_disk_is_recognized_under_every_sqlite_code() {
         for (code, system_error) in [
             (SQLITE_FULL, ENOSPC),
             // A partial write sets no error.
-            (SQLITE_FULL, OTHER),
+            (SQLITE_FULL, EINVAL),
             (SQLITE_IOERR_WRITE, EDQUOT),
             (SQLITE_IOERR_WRITE, EFBIG),
             (SQLITE_IOERR_FSYNC, ENOSPC),
@@ -118,26 +123,25 @@ mod tests {
             (SQLITE_IOERR_TRUNCATE, EFBIG),
             (SQLITE_CANTOPEN, ENOSPC),
         ] {
-            assert_eq!(classify(SqliteError::new(code), system_error), Cause::FullDisk, "{code} {system_error:?}");
+            assert_eq!(classify(SqliteError::new(code), system_error), Cause::FullDisk, "{code} {system_error}");
         }
     }
 
     #[test]
     fn other_failures_of_the_file_break_the_database() {
-        for code in
-            [SQLITE_IOERR_WRITE, SQLITE_IOERR_READ, SQLITE_IOERR_FSYNC, SQLITE_IOERR_SHORT_READ, SQLITE_READONLY]
-        {
-            assert_eq!(classify(SqliteError::new(code), OTHER), Cause::FailedAccess, "{code}");
+        for code in [SQLITE_IOERR_WRITE, SQLITE_IOERR_READ, SQLITE_IOERR_FSYNC, SQLITE_IOERR_SHORT_READ] {
+            assert_eq!(classify(SqliteError::new(code), EINVAL), Cause::FailedAccess, "{code}");
         }
-        for code in [SQLITE_CORRUPT, SQLITE_NOTADB] {
-            assert_eq!(classify(SqliteError::new(code), OTHER), Cause::Damage, "{code}");
+        for code in [SQLITE_CORRUPT, SQLITE_NOTADB, SQLITE_READONLY] {
+            assert_eq!(classify(SqliteError::new(code), EINVAL), Cause::Damage, "{code}");
         }
+        assert_eq!(classify(SqliteError::new(SQLITE_CORRUPT), EIO), Cause::FailedAccess);
         // The error of the last system call is old, because these errors come without a system call.
         assert_eq!(classify(SqliteError::new(SQLITE_IOERR_SHORT_READ), ENOSPC), Cause::FailedAccess);
         assert_eq!(classify(SqliteError::new(SQLITE_CORRUPT), ENOSPC), Cause::Damage);
         assert_eq!(classify(SqliteError::new(SQLITE_IOERR_NOMEM), ENOSPC), Cause::Other);
         for code in [SQLITE_IOERR_GETTEMPPATH, SQLITE_CANTOPEN, SQLITE_CONSTRAINT] {
-            assert_eq!(classify(SqliteError::new(code), OTHER), Cause::Other, "{code}");
+            assert_eq!(classify(SqliteError::new(code), EINVAL), Cause::Other, "{code}");
         }
         assert_eq!(classify(SqliteError::new(SQLITE_BUSY), ENOSPC), Cause::Busy);
     }

@@ -3,18 +3,19 @@
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::OpenError;
-use super::header::{self, Header};
+use super::header::Header;
 
 /// Access mode of the files that the server creates. Only the owner may read the files, because the database contains
 /// lease tokens. SQLite creates the other files of the database with the access mode of the database file.
 const MODE: u32 = 0o600;
 
-/// Size of a page in a new database, in bytes.
-const PAGE: u64 = 4_096;
+/// First bytes of the journal of an SQLite transaction that has not ended. The big-endian number of pages of the
+/// database before the transaction is at offset 16.
+const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 
 /// Identifies a file of this machine, whatever the names of the file are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,21 +94,20 @@ impl DatabaseFile {
         Header::read(&self.file, &self.path)
     }
 
-    /// Returns whether the creation of the database was interrupted, for example by a crash of the machine. SQLite then
-    /// empties the file when it opens the file for writing. A file of one page has no table.
+    /// Returns whether the transaction that creates the database was interrupted, for example by a crash of the
+    /// machine. SQLite then empties the file when it opens the file for writing, because the journal of the transaction
+    /// tells that the file was empty.
     pub fn is_unfinished(&self) -> bool {
-        let is_small = self.file.metadata().is_ok_and(|file| file.len() <= PAGE);
-        is_small && with_ending(&self.path, "-journal").metadata().is_ok_and(|journal| journal.len() > 0)
+        let mut header = [0; 20];
+        let journal = File::open(with_ending(&self.path, "-journal"));
+        let is_read = journal.and_then(|journal| journal.read_exact_at(&mut header, 0)).is_ok();
+        let pages_before = &header[16..];
+        is_read && header.starts_with(&JOURNAL_MAGIC) && pages_before == [0; 4]
     }
 
-    /// Stores in the file that a server has the database open.
-    pub fn mark_open(&self) -> io::Result<()> {
-        Header::write_application_id(&self.file, header::OPEN_ID)
-    }
-
-    /// Stores in the file that all commits are in the file. Call this function when the write-ahead log is empty.
-    pub fn mark_closed(&self) -> io::Result<()> {
-        Header::write_application_id(&self.file, header::CLOSED_ID)
+    /// Stores one of the marks `OPEN_ID`, `CLOSED_ID` and `UNMARKED_ID` in the file, without SQLite.
+    pub fn write_mark(&self, mark: i32) -> io::Result<()> {
+        Header::write_application_id(&self.file, mark)
     }
 
     /// Fails if the path does not lead to this file any more, for example because the file was moved or replaced.

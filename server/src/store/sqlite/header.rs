@@ -18,6 +18,9 @@ pub const CLOSED_ID: i32 = 0x5248_5542;
 /// log can belong to the file.
 pub const OPEN_ID: i32 = 0x5248_554f;
 
+/// Value of `PRAGMA application_id` in a database without a mark. The database is recognized by its tables.
+pub const UNMARKED_ID: i32 = 0;
+
 /// First schema version whose servers write `OPEN_ID`.
 const FIRST_MARKED_VERSION: u32 = 10;
 
@@ -90,7 +93,8 @@ impl Header {
     pub fn log_mark(self) -> LogMark {
         match self.application_id {
             OPEN_ID if self.has_log => LogMark::Open,
-            CLOSED_ID if self.user_version >= FIRST_MARKED_VERSION => LogMark::Closed,
+            // Older servers did not write `OPEN_ID`. Their backups have no log.
+            CLOSED_ID if !self.has_log || self.user_version >= FIRST_MARKED_VERSION => LogMark::Closed,
             _ => LogMark::Unknown,
         }
     }
@@ -130,7 +134,7 @@ pub fn inspect(database: &DatabaseFile) -> Result<Inspection, OpenError> {
     let Some(header) = database.read_header()? else { return Ok(new) };
     match header.application_id {
         CLOSED_ID | OPEN_ID => {}
-        0 => check_tables(database)?,
+        UNMARKED_ID => check_tables(database)?,
         _ => return Err(OpenError::OtherFile(database.path().to_owned())),
     }
     let Header { user_version, has_log, .. } = header;

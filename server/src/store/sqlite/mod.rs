@@ -2,12 +2,12 @@
 //! and owns the connections that read and write.
 
 mod checkpoint;
-mod complete;
 mod errors;
 mod file;
 mod header;
 mod log_check;
 pub mod maintenance;
+mod mark;
 mod migrations;
 mod open;
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! This module opens a database: it checks, locks and migrates the database file, and opens the connections.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,12 +8,11 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::errors::{file_error, is_full_disk, sql_error};
 use super::file::{DatabaseFile, WalFile};
-use super::header::Inspection;
 use super::log_check::{self, NewestCommits};
 use super::read_gate::ReadGate;
 use super::session::{OpenFiles, SqliteWriter};
 use super::tx::SqliteTx;
-use super::{BUSY_TIMEOUT, Readers, checkpoint, header, migrations, prepare_statements, space};
+use super::{BUSY_TIMEOUT, Readers, checkpoint, header, mark, migrations, prepare_statements, space};
 use crate::clock::{Clock, IdGenerator};
 use crate::domain::time::ClockStep;
 use crate::error::Error;
@@ -42,8 +40,9 @@ pub enum OpenError {
     )]
     SeveralLinks { path: PathBuf, links: u64 },
     #[error(
-        "the commits in {} do not belong to the database {}, and were not applied: another database had this name before. \
-        Move the log back to its database, or remove the log if its commits are not needed", log.display(), db.display()
+        "the commits in {} do not belong to the database {}, or another program has written them: they were not applied. \
+        If another database had this name before, move the log back to that database. If another program has the database \
+        open, close that program", log.display(), db.display()
     )]
     OtherLog { db: PathBuf, log: PathBuf },
     #[error("this runhub contains SQLite {0}, which can lose commits: use a runhub with SQLite 3.51.3 or newer")]
@@ -91,8 +90,8 @@ pub(in crate::store) fn open(path: &Path, clock: &Arc<dyn Clock>) -> Result<Data
     let commits = prepare_file(&file).inspect_err(|_| file.remove_if_created())?;
     let conn = open_writer(file.path())?;
     let unreadable = |cause: Error| OpenError::from_store(file.path(), &cause);
-    // Only a new database does not have the mark yet. Its first commit has made the log durable.
-    file.mark_open().map_err(file_error).map_err(unreadable)?;
+    // A database that had no log does not have the mark yet. Its first commit has made the log durable.
+    file.write_mark(header::OPEN_ID).map_err(file_error).map_err(unreadable)?;
     let ids = IdGenerator::new();
     let mut counters = prepare_rows(&conn, clock.as_ref(), &ids).map_err(unreadable)?;
     if commits == NewestCommits::DamagedLog {
@@ -116,18 +115,9 @@ fn prepare_file(file: &DatabaseFile) -> Result<NewestCommits, OpenError> {
     report_lost_commits(file.path(), commits);
     if !inspection.is_new {
         migrations::check_version_number(inspection.user_version, file.path())?;
-        mark_open(file, inspection).map_err(|cause| OpenError::from_store(file.path(), &file_error(cause)))?;
+        mark::prepare(file, inspection).map_err(|cause| OpenError::from_store(file.path(), &file_error(cause)))?;
     }
     Ok(commits)
-}
-
-/// Marks an existing database as open. The log must be on disk before the mark, because the log of an open database
-/// must not be missing.
-fn mark_open(file: &DatabaseFile, inspection: Inspection) -> io::Result<()> {
-    if inspection.has_log {
-        WalFile::create(file)?;
-    }
-    file.mark_open()
 }
 
 fn report_lost_commits(db: &Path, commits: NewestCommits) {
@@ -160,7 +150,9 @@ fn start_new_log(
     counters::start_new_log(&mut tx, &old)?;
     let counters = counters::load_or_create(&mut tx)?;
     transaction.commit().map_err(sql_error)?;
-    checkpoint::empty_log(conn).map_err(sql_error)?;
+    if let Err(cause) = checkpoint::empty_log(conn) {
+        tracing::warn!(%cause, "can't remove the damaged write-ahead log: another program reads the log");
+    }
     Ok(counters)
 }
 
@@ -215,9 +207,9 @@ pub(in crate::store) fn open_writer(path: &Path) -> Result<Connection, OpenError
     conn.pragma_update(None, "synchronous", "FULL").map_err(unreadable)?;
     conn.pragma_update(None, "foreign_keys", "ON").map_err(unreadable)?;
     prepare_statements(&conn).map_err(unreadable)?;
-    migrations::migrate(&mut conn, path)?;
-    // The database file has this mark, but its first page can also be in the write-ahead log of an old version.
+    // The first page can be in the write-ahead log, with another mark. The next checkpoint must not copy that mark.
     header::set_application_id(&conn, header::OPEN_ID).map_err(unreadable)?;
+    migrations::migrate(&mut conn, path)?;
     // Migrate first, so that a large migration is copied into the database file before the server answers calls.
     checkpoint::configure(&conn).map_err(unreadable)?;
     Ok(conn)

@@ -1,6 +1,7 @@
 //! This module manages a pool of read-only database connections. Each read sees one consistent state of the database.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use r2d2_sqlite::SqliteConnectionManager;
 use tokio::sync::Semaphore;
@@ -18,6 +19,10 @@ const READERS: u32 = 8;
 /// Maximum number of reads that wait for a connection. Further reads are refused with OVERLOADED.
 const MAX_WAITING: usize = 4_096;
 
+/// Number of SQLite's virtual instructions after which a statement checks whether the readers are closed. A statement
+/// runs this number within a millisecond.
+const INSTRUCTIONS: i32 = 10_000;
+
 /// The open connections and the lock of the database file. The lock must be dropped after the connections.
 #[derive(Clone)]
 struct Pool {
@@ -34,6 +39,8 @@ pub(in crate::store) struct Readers {
     server_connection: Arc<Semaphore>,
     /// One permit for each running or waiting read that is not exempt.
     admitted: Semaphore,
+    /// If the value is true, the running statements fail.
+    is_closed: Arc<AtomicBool>,
     /// Lets the writer hold back new reads.
     gate: Arc<ReadGate>,
     clock: Arc<dyn Clock>,
@@ -42,9 +49,14 @@ pub(in crate::store) struct Readers {
 impl Readers {
     /// Opens and returns the pool of read-only connections. Fails if the database file can't be opened.
     pub fn open(file: Arc<DatabaseFile>, gate: Arc<ReadGate>, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let manager = SqliteConnectionManager::file(file.path())
-            .with_flags(super::reader_flags())
-            .with_init(super::prepare_reader);
+        let is_closed = Arc::<AtomicBool>::default();
+        let stop = Arc::clone(&is_closed);
+        let manager =
+            SqliteConnectionManager::file(file.path()).with_flags(super::reader_flags()).with_init(move |conn| {
+                let stop = Arc::clone(&stop);
+                conn.progress_handler(INSTRUCTIONS, Some(move || stop.load(Ordering::Relaxed)))?;
+                super::prepare_reader(conn)
+            });
         let connections = r2d2::Pool::builder()
             .max_size(READERS + 1)
             .min_idle(Some(1))
@@ -57,6 +69,7 @@ impl Readers {
             connections: Arc::new(Semaphore::new(READERS as usize)),
             server_connection: Arc::new(Semaphore::new(1)),
             admitted: Semaphore::new(READERS as usize + MAX_WAITING),
+            is_closed,
             gate,
             clock,
         })
@@ -112,8 +125,10 @@ impl Readers {
         done.await.map_err(Error::internal)?
     }
 
-    /// Waits for the running reads, and closes all connections. Later reads are refused with `Draining`.
+    /// Ends the running reads, and closes all connections. The reads fail, because nobody waits for their results any
+    /// more. Later reads are refused with `Draining`.
     pub async fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
         let _no_reads = self.connections.acquire_many(READERS).await;
         let _no_own_read = self.server_connection.acquire().await;
         self.connections.close();
@@ -121,7 +136,7 @@ impl Readers {
         drop(self.lock_pool().take());
     }
 
-    fn lock_pool(&self) -> std::sync::MutexGuard<'_, Option<Pool>> {
+    fn lock_pool(&self) -> MutexGuard<'_, Option<Pool>> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -182,5 +197,28 @@ mod tests {
         tokio::task::spawn_blocking(move || gate.wait()).await.unwrap();
         assert!(admitted.await.into_iter().all(|read| read.is_ok()));
         assert_eq!(exempt.await, Ok(2));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn close_ends_a_read_that_would_run_for_days() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        drop(super::super::open_writer(&path).unwrap());
+        let file = Arc::new(DatabaseFile::open(&path).unwrap());
+        let readers = Arc::new(Readers::open(file, Arc::default(), Arc::new(SystemClock::new())).unwrap());
+        let (begin, begun) = std::sync::mpsc::channel();
+        let endless = "WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers)
+            SELECT COUNT(*) FROM numbers";
+        let running = Arc::clone(&readers);
+        let read = tokio::spawn(async move {
+            let body = move |tx: &mut dyn Tx| {
+                begin.send(()).unwrap();
+                tx.query(endless, &[], &mut |_| Ok(std::ops::ControlFlow::Continue(())))
+            };
+            running.read(body).await
+        });
+        tokio::task::spawn_blocking(move || begun.recv()).await.unwrap().unwrap();
+        readers.close().await;
+        assert!(read.await.unwrap().is_err());
     }
 }

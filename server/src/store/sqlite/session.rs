@@ -7,8 +7,8 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::checkpoint::Checkpointer;
-use super::complete::complete_file;
 use super::file::{DatabaseFile, WalFile};
+use super::mark::complete_file;
 use super::read_gate::ReadGate;
 use super::statements::{KeptStatements, Statements};
 use super::{SqliteTx, checkpoint, space, sql_error};

@@ -21,7 +21,7 @@ const LARGEST_PAGE: usize = 65_536;
 /// The state of a write-ahead log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WalState {
-    /// The log has no frame.
+    /// The log has no commit.
     Empty,
     /// No damage was found.
     Intact,
@@ -62,23 +62,26 @@ fn check_frames(mut log: impl Read, header: &WalHeader) -> io::Result<WalState> 
     let mut frame = vec![0; FRAME_HEADER + header.page_size];
     let mut checksum = header.checksum;
     let mut is_broken = false;
+    let mut has_commit = false;
     let mut commits_behind = 0;
     while fill(&mut log, &mut frame)? {
         let stored = [read_u32(&frame, 16), read_u32(&frame, 20)];
         let is_valid = frame[8..16] == header.salt && sum_frame(header, checksum, &frame) == stored;
         // Continue from the stored checksum, so that the frames behind a damaged frame can be checked.
         checksum = stored;
+        let is_commit = is_valid && read_u32(&frame, 4) != 0;
         if !is_valid {
             is_broken = true;
             commits_behind = 0;
-        } else if is_broken && read_u32(&frame, 4) != 0 {
+        } else if is_commit && is_broken {
             commits_behind += 1;
             if commits_behind == 2 {
                 return Ok(WalState::Damaged);
             }
         }
+        has_commit |= is_commit;
     }
-    Ok(WalState::Intact)
+    Ok(if has_commit { WalState::Intact } else { WalState::Empty })
 }
 
 fn parse_header(bytes: &[u8; HEADER]) -> Option<WalHeader> {

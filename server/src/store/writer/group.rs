@@ -193,8 +193,8 @@ impl<S: WriteSession> GroupCommitter<S> {
         committed
     }
 
-    /// Commits a group and stores the results in the jobs. If the disk is full, or if another program has locked the
-    /// database, reports the start of the time without writes. Fails if the store has failed.
+    /// Commits a group and stores the results in the jobs. If the disk is full, reports the start of the time without
+    /// writes. Fails if the store has failed.
     fn commit_unanswered(&mut self, group: &mut [Box<dyn Job>]) -> Result<()> {
         let begun = self.clock.now();
         match self.run_group(group) {
@@ -203,9 +203,6 @@ impl<S: WriteSession> GroupCommitter<S> {
             // bodies one by one, each body would wait for the lock of the other program, or fail, again.
             Err(Failure::Writer(error)) if error == Error::StoreBusy || is_store_error(&error) => {
                 fail_all(group, &error);
-                if error == Error::StoreBusy {
-                    self.state.report_stall(begun);
-                }
             }
             Err(Failure::Unknown(signals)) => self.fail_after_unknown_commit(group, &signals),
             Err(_) => self.run_one_by_one(group),
@@ -292,7 +289,12 @@ impl<S: WriteSession> GroupCommitter<S> {
     /// bodies. Fails with the reason why the group was not committed.
     fn try_together(&mut self, jobs: &mut [Box<dyn Job>], savepoints: Savepoints) -> Result<Vec<Signal>, Failure> {
         let begun = self.begin_step();
-        let committed = self.session.begin().map_err(Failure::Writer)?;
+        let committed = self.session.begin().map_err(|error| {
+            if error == Error::StoreBusy {
+                self.state.report_stall(begun.time);
+            }
+            Failure::Writer(error)
+        })?;
         // Report a stall before the transaction bodies run, because one of them can be the expiry of a lease.
         self.end_step(begun);
         // Assign rolled-back positions again, because the log must have no gap. Do not assign rolled-back keys and

@@ -9,7 +9,7 @@ mod stalls;
 mod tests;
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -36,8 +36,6 @@ pub(super) struct Writer {
     state: StateReporter,
     /// Join handle of the writer thread. After `close` has started to wait for the thread, the value is None.
     thread: Mutex<Option<JoinHandle<CloseDatabase>>>,
-    /// Closes the database. Until `close` has ended, the value is None.
-    database: Mutex<Option<CloseDatabase>>,
 }
 
 impl Writer {
@@ -68,7 +66,7 @@ impl Writer {
             let close_database: CloseDatabase = Box::new(move || database.close());
             close_database
         })?;
-        Ok(Self { queue, growth, claim_version, state, thread: Mutex::new(Some(thread)), database: Mutex::default() })
+        Ok(Self { queue, growth, claim_version, state, thread: Mutex::new(Some(thread)) })
     }
 
     /// Queues a transaction body, waits until the body's group is committed, and returns the result of the body. Fails
@@ -121,24 +119,18 @@ impl Writer {
         self.state.stalled_since()
     }
 
-    /// Closes the queue and waits until all queued calls are committed.
-    pub async fn close(&self) {
+    /// Closes the queue and waits until all queued calls are committed. Returns the function that closes the database,
+    /// or None if the queue was closed before or if the writer thread has panicked.
+    pub async fn close(&self) -> Option<CloseDatabase> {
         self.queue.close();
-        let Some(thread) = lock(&self.thread).take() else { return };
-        // The result is None if the writer thread has panicked.
-        let database = tokio::task::spawn_blocking(move || thread.join()).await.ok().and_then(Result::ok);
-        *lock(&self.database) = database;
+        let thread = self.thread.lock().ok().and_then(|mut thread| thread.take())?;
+        tokio::task::spawn_blocking(move || thread.join()).await.ok()?.ok()
     }
 
-    /// Returns the function that closes the database. Returns None if `close` has not ended, if this function was
-    /// called before, or if the writer thread has panicked.
-    pub fn take_database(&self) -> Option<CloseDatabase> {
-        lock(&self.database).take()
+    /// Fails all queued calls with `Draining`, and closes the queue.
+    pub fn abandon_queue(&self) {
+        self.queue.abandon();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Writer {

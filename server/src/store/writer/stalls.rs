@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::clock::Clock;
 
 /// Time after a stall in which only a long stall counts. On a disk where each commit takes longer than a second, the
-/// leases would otherwise be extended again and again, and the lease of a dead agent would never expire. Heartbeats that
-/// wait for a slow commit run before an expiry that is queued later.
+/// leases would otherwise be extended again and again, and the lease of a dead agent would never expire. Heartbeats
+/// that wait for a slow commit run before an expiry that is queued later.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// Minimum duration of a long stall.

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::super::file::wal_path;
-use super::super::open_writer;
+use super::super::{mark, open_writer};
 use super::*;
 use crate::clock::SystemClock;
 use crate::store::Store;
@@ -107,9 +107,9 @@ fn mark_of_the_file_outlives_checkpoints() {
     empty_log(&create(&path));
     let database = DatabaseFile::open(&path).unwrap();
     for _ in 0..2 {
-        database.mark_closed().unwrap();
+        database.write_mark(CLOSED_ID).unwrap();
         assert_eq!(inspect(&database).unwrap().log_mark, LogMark::Closed);
-        database.mark_open().unwrap();
+        database.write_mark(OPEN_ID).unwrap();
         let conn = open_writer(&path).unwrap();
         conn.execute_batch("CREATE TABLE other (key); DROP TABLE other").unwrap();
         empty_log(&conn);
@@ -123,24 +123,32 @@ fn mark_of_an_old_version_is_unknown() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db");
     std::fs::write(&path, include_bytes!("../../../../migrations/sqlite/fixtures/version_9.db")).unwrap();
+    assert_eq!(mark_of(&path), LogMark::Closed, "a backup has no log");
+    let old = Connection::open(&path).unwrap();
+    old.pragma_update(None, "journal_mode", "WAL").unwrap();
+    drop(old);
     assert_eq!(mark_of(&path), LogMark::Unknown);
-    let conn = open_writer(&path).unwrap();
-    empty_log(&conn);
+    empty_log(&open_writer(&path).unwrap());
     assert_eq!(mark_of(&path), LogMark::Open);
 }
 
-/// The log of an old version can contain the first page, with the mark of the old version.
+/// The log of an old version can contain the first page, with the mark of the old version. A server that ends after its
+/// first commit must leave a database that the next server accepts.
 #[test]
 fn mark_of_an_old_log_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db");
-    let conn = create(&path);
-    conn.pragma_update(None, "application_id", CLOSED_ID).unwrap();
-    drop(conn);
-    DatabaseFile::open(&path).unwrap().mark_open().unwrap();
-    assert!(std::fs::metadata(wal_path(&path)).unwrap().len() > 0);
-    empty_log(&open_writer(&path).unwrap());
-    assert_eq!(mark_of(&path), LogMark::Open);
+    std::fs::write(&path, include_bytes!("../../../../migrations/sqlite/fixtures/version_9.db")).unwrap();
+    let old = Connection::open(&path).unwrap();
+    old.pragma_update(None, "journal_mode", "WAL").unwrap();
+    old.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+    old.execute_batch("CREATE TABLE large (bytes BLOB); INSERT INTO large VALUES (zeroblob(1000000))").unwrap();
+    drop(old);
+    let database = DatabaseFile::open(&path).unwrap();
+    mark::prepare(&database, inspect(&database).unwrap()).unwrap();
+    // The log is so long that SQLite's automatic checkpoint runs after the first commit.
+    drop(open_writer(&path).unwrap());
+    assert_eq!(inspect(&database).unwrap().log_mark, LogMark::Open);
 }
 
 #[test]

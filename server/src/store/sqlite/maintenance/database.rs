@@ -9,8 +9,9 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::super::file::{DatabaseFile, WalFile, wal_path};
 use super::super::header::{Header, LogMark};
+use super::super::log_check::NewestCommits;
 use super::super::open::check_sqlite;
-use super::super::{BUSY_TIMEOUT, OpenError, SqliteTx, complete, header, log_check, migrations};
+use super::super::{BUSY_TIMEOUT, OpenError, SqliteTx, header, log_check, mark, migrations};
 use super::MaintenanceError;
 use crate::clock::{IdGenerator, SystemClock};
 use crate::store::counters::{self, LogEnd};
@@ -36,11 +37,11 @@ impl ConnectedDatabase {
             std::io::ErrorKind::NotFound => MaintenanceError::Missing(path.to_owned()),
             _ => OpenError::unreadable(path, cause).into(),
         })?;
-        refuse_other_log(&path)?;
+        let mark = find_mark(&path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(&path, flags);
         let conn = conn.map_err(|error| MaintenanceError::from_read(&path, &error))?;
-        prepare(&conn, &path).map_err(|error| MaintenanceError::from_read(&path, &error))?;
+        prepare(&conn, &path, mark).map_err(|error| MaintenanceError::from_read(&path, &error))?;
         Ok(Self { conn, path })
     }
 
@@ -58,34 +59,37 @@ impl ConnectedDatabase {
     }
 }
 
-/// Fails if the database file is not an SQLite database, and if the write-ahead log beside the file has commits that do
-/// not belong to the database.
-fn refuse_other_log(path: &Path) -> Result<(), MaintenanceError> {
-    let unreadable = |cause| OpenError::unreadable(path, cause);
-    let file = File::open(path).map_err(unreadable)?;
-    let find_mark = || match Header::read(&file, path) {
+/// Returns the mark of a database file. Fails if the file is not an SQLite database, and if the write-ahead log beside
+/// the file has commits that do not belong to the database.
+fn find_mark(path: &Path) -> Result<LogMark, MaintenanceError> {
+    let file = File::open(path).map_err(|cause| OpenError::unreadable(path, cause))?;
+    let read_mark = || match Header::read(&file, path) {
         Ok(header) => Ok(header.map_or(LogMark::Closed, Header::log_mark)),
         Err(OpenError::OtherFile(path)) => Err(MaintenanceError::NotRunhub(path)),
         Err(other) => Err(other.into()),
     };
+    let mark = read_mark()?;
     // The log of an open database can be written by a server at this moment.
-    if find_mark()? != LogMark::Closed {
-        return Ok(());
+    if mark != LogMark::Closed {
+        return Ok(mark);
     }
     let log = match File::open(wal_path(path)) {
         Ok(log) => log,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(mark),
         Err(error) => return Err(OpenError::unreadable(&wal_path(path), error).into()),
     };
     // A server can have opened the database after the first look.
-    log_check::check(path, find_mark()?, Some(&log)).map(drop).map_err(MaintenanceError::from)
+    let mark = read_mark()?;
+    log_check::check(path, mark, Some(&log))?;
+    Ok(mark)
 }
 
-/// Prepares a connection. If the write-ahead log has commits, closing the connection must not remove the log: the next
-/// server would report the log as lost.
-fn prepare(conn: &Connection, path: &Path) -> rusqlite::Result<()> {
-    let has_log = wal_path(path).metadata().is_ok_and(|log| log.len() > 0);
-    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
+/// Prepares a connection. If the database has a write-ahead log and is open, or if the log has commits, closing the
+/// connection must not remove the log: the next server would report the log as lost. If the log is missing, closing the
+/// connection must remove the log that SQLite creates: the next server must report the loss.
+fn prepare(conn: &Connection, path: &Path, mark: LogMark) -> rusqlite::Result<()> {
+    let keeps_log = wal_path(path).metadata().is_ok_and(|log| mark == LogMark::Open || log.len() > 0);
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keeps_log)?;
     conn.busy_timeout(BUSY_TIMEOUT)
 }
 
@@ -96,42 +100,52 @@ pub struct LockedDatabase {
     pub database: ConnectedDatabase,
     /// End of the log when the database was opened.
     pub log_end: LogEnd,
-    /// If the write-ahead log is missing, and the next server must report this, the value is true.
-    misses_log: bool,
     _wal: Option<WalFile>,
     file: DatabaseFile,
 }
 
+/// Specifies whether a command accepts that the newest commits of a database are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LostCommits {
+    /// The command refuses the database, because the next server must find the loss.
+    Refused,
+    /// The command ends the loss: the next server does not find it again.
+    Accepted,
+}
+
 impl LockedDatabase {
     /// Locks and opens a database, and marks it as open. Fails if the file does not exist, if the file is not a
-    /// database of Runhub, or if a server has the database open.
-    pub fn open(path: &Path) -> Result<Self, MaintenanceError> {
-        // Identify the database first, because opening the locked file would create a missing file.
-        ConnectedDatabase::open(path)?.identify()?;
+    /// database of Runhub, if a server has the database open, or if commits are lost and `lost` does not accept this.
+    pub fn open(path: &Path, lost: LostCommits) -> Result<Self, MaintenanceError> {
+        // Look for the file first, because opening the locked file would create a missing file.
+        drop(ConnectedDatabase::open(path)?);
         let file = DatabaseFile::open(path)?;
+        let inspection = header::inspect(&file).map_err(|error| match error {
+            OpenError::OtherFile(path) => MaintenanceError::NotRunhub(path),
+            other => other.into(),
+        })?;
+        if inspection.is_new {
+            return Err(MaintenanceError::NotRunhub(path.to_owned()));
+        }
         let wal = WalFile::open(&file)?;
-        let misses_log = wal.is_none() && header::inspect(&file)?.log_mark == LogMark::Open;
-        file.mark_open().map_err(|cause| MaintenanceError::not_written(path, cause))?;
+        let commits = log_check::check(file.path(), inspection.log_mark, wal.as_ref().map(WalFile::file))?;
+        if commits != NewestCommits::Present && lost == LostCommits::Refused {
+            return Err(MaintenanceError::LostCommits(file.path().to_owned()));
+        }
+        ConnectedDatabase::open(path)?.identify()?;
+        mark::prepare(&file, inspection).map_err(|cause| MaintenanceError::not_written(path, cause))?;
         let database = ConnectedDatabase::open(path)?;
         let marked = header::set_application_id(&database.conn, header::OPEN_ID);
         marked.map_err(|cause| MaintenanceError::from_write(path, &cause))?;
         let log_end = database.identify()?;
-        Ok(Self { database, log_end, misses_log, _wal: wal, file })
-    }
-
-    /// Lets the next server accept that the write-ahead log is missing.
-    pub fn accept_missing_log(&mut self) {
-        self.misses_log = false;
+        Ok(Self { database, log_end, _wal: wal, file })
     }
 }
 
 /// Makes the database one complete file. If an operation has failed, SQLite has rolled back its changes.
 impl Drop for LockedDatabase {
     fn drop(&mut self) {
-        if self.misses_log {
-            return;
-        }
-        if let Err(error) = complete::complete_file(&self.database.conn, &self.file) {
+        if let Err(error) = mark::complete_file(&self.database.conn, &self.file) {
             let db = self.file.path().display();
             tracing::warn!(%error, %db, "the newest commits stay in the write-ahead log: keep the log with the database");
         }

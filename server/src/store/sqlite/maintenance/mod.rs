@@ -42,6 +42,11 @@ pub enum MaintenanceError {
     Exists(PathBuf),
     #[error("the database {} is damaged ({problem}): use an earlier backup", path.display())]
     Damaged { path: PathBuf, problem: String },
+    #[error(
+        "the newest commits of {} are lost, because its write-ahead log is missing or damaged: \
+        run `runhub reset-log-id` first, or restore a backup", .0.display()
+    )]
+    LostCommits(PathBuf),
     #[error("can't write {}: {cause}: check the folder, its permissions and its free space", path.display())]
     NotWritten { path: PathBuf, cause: String },
     #[error("vacuuming {} needs up to {} of free space in its folder: free space, or move the database to a larger disk",

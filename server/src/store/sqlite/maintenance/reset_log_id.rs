@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::checkpoint::empty_log;
 use super::MaintenanceError;
-use super::database::{ConnectedDatabase, LockedDatabase};
+use super::database::{ConnectedDatabase, LockedDatabase, LostCommits};
 use crate::clock::{IdGenerator, SystemClock};
 use crate::store::counters::{self, LogEnd};
 use crate::store::sqlite::SqliteTx;
@@ -20,13 +20,11 @@ pub struct LogReset {
 /// Gives the database `db` a new log_id, and lets its positions continue 2^32 higher. Fails if `db` does not exist, is
 /// not a database of Runhub, or can't be written, or if a server has `db` open.
 pub fn reset_log_id(db: &Path) -> Result<LogReset, MaintenanceError> {
-    let mut locked = LockedDatabase::open(db)?;
+    let locked = LockedDatabase::open(db, LostCommits::Accepted)?;
     let reset = start_new_log(&locked.database, locked.log_end.clone())?;
     // Empty the write-ahead log, because the next server would find a damaged log again.
     let ConnectedDatabase { conn, path } = &locked.database;
     empty_log(conn).map_err(|error| MaintenanceError::from_write(path, &error))?;
-    // The operator knows now that commits were lost.
-    locked.accept_missing_log();
     Ok(reset)
 }
 

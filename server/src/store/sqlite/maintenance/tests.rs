@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use tempfile::TempDir;
 
+use super::super::file::DatabaseFile;
+use super::super::{header, mark};
 use super::*;
 use crate::clock::SystemClock;
 use crate::store::counters::POSITION_JUMP;
@@ -44,9 +45,18 @@ impl Fixture {
             transaction.execute("INSERT INTO filler VALUES (randomblob(3500))", []).unwrap();
         }
         transaction.commit().unwrap();
-        // Let SQLite copy and remove the write-ahead log when the connection is closed.
-        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).unwrap();
+        let file = DatabaseFile::open(&db).unwrap();
+        mark::complete_file(&conn, &file).unwrap();
+        drop(conn);
         Self { folder, db }
+    }
+
+    /// Marks the database as open, and returns a connection that writes.
+    fn open_as_server(&self) -> Connection {
+        let file = DatabaseFile::open(&self.db).unwrap();
+        mark::prepare(&file, header::inspect(&file).unwrap()).unwrap();
+        drop(file);
+        open_writer(&self.db).unwrap()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -93,7 +103,7 @@ fn execute(db: &Path, sql: &str) {
 fn backup_beside_a_writer_is_the_state_at_its_start() {
     let fixture = Fixture::new();
     execute(&fixture.db, "CREATE TABLE late (number INTEGER)");
-    let writer = Mutex::new(open_writer(&fixture.db).unwrap());
+    let writer = Mutex::new(fixture.open_as_server());
     let copied = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&copied);
     let control = Control::new(move |progress| {
@@ -116,7 +126,7 @@ fn backup_beside_a_writer_is_the_state_at_its_start() {
 #[test]
 fn backup_is_one_complete_file_that_only_its_owner_can_read() {
     let fixture = Fixture::new();
-    let writer = open_writer(&fixture.db).unwrap();
+    let writer = fixture.open_as_server();
     writer.execute("UPDATE runs SET goal = 'only in the write-ahead log'", []).unwrap();
     let file = fixture.path("backup.db");
     backup(&fixture.db, &file, &control()).unwrap();

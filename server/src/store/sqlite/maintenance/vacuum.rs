@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use super::super::checkpoint::empty_log;
 use super::super::errors::is_full_disk;
 use super::control::stop_watching;
-use super::database::{ConnectedDatabase, LockedDatabase};
+use super::database::{ConnectedDatabase, LockedDatabase, LostCommits};
 use super::{Control, MaintenanceError, Progress};
 
 /// Value of `PRAGMA auto_vacuum` for a database whose unused pages can be returned without a vacuum.
@@ -28,7 +28,7 @@ pub struct Vacuumed {
 /// not a database of Runhub, is damaged or can't be written, if a server has `db` open, if the folder has too little
 /// free space, or if the operation is interrupted. A failed vacuum leaves the database as it was.
 pub fn vacuum(db: &Path, control: &Control) -> Result<Vacuumed, MaintenanceError> {
-    let locked = LockedDatabase::open(db)?;
+    let locked = LockedDatabase::open(db, LostCommits::Refused)?;
     rewrite(&locked.database, control)
 }
 

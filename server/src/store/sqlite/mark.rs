@@ -1,4 +1,4 @@
-//! This module makes a database one complete file, which can be copied without its write-ahead log.
+//! This module marks in the file of a database whether the newest commits can be in the write-ahead log.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -8,15 +8,27 @@ use rusqlite::config::DbConfig;
 
 use super::checkpoint;
 use super::errors::{file_error, sql_error};
-use super::file::{DatabaseFile, wal_path};
+use super::file::{DatabaseFile, WalFile, wal_path};
+use super::header::{CLOSED_ID, Inspection, OPEN_ID, UNMARKED_ID};
 use crate::error::Result;
+
+/// Marks an existing database before SQLite opens it. The log must be on disk before the mark `OPEN_ID`, because the
+/// log of an open database must not be missing. If the database has no log yet, the mark is removed until SQLite has
+/// made the log durable.
+pub fn prepare(database: &DatabaseFile, inspection: Inspection) -> io::Result<()> {
+    if !inspection.has_log {
+        return database.write_mark(UNMARKED_ID);
+    }
+    WalFile::create(database)?;
+    database.write_mark(OPEN_ID)
+}
 
 /// Copies the write-ahead log into the database file, empties the log, and marks the file as closed. Then closing the
 /// connection removes the log. The connection must be the last one. Fails if another program reads the log, or if a
 /// file can't be written. After a failure, the log must stay with the database file.
 pub fn complete_file(conn: &Connection, database: &DatabaseFile) -> Result<()> {
     checkpoint::empty_log(conn).map_err(sql_error)?;
-    let marked = sync_log(database).and_then(|()| database.mark_closed());
+    let marked = sync_log(database).and_then(|()| database.write_mark(CLOSED_ID));
     marked.map_err(file_error)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop).map_err(sql_error)
 }
