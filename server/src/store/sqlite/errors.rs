@@ -16,11 +16,13 @@ use crate::error::{self, Error};
 /// - `StoreDamaged` if the content of the database file is damaged, or if the file is read-only;
 /// - `Internal` for any other error.
 pub(super) fn sql_error(error: rusqlite::Error) -> Error {
+    let system_error = io::Error::last_os_error();
     match find_cause(&error) {
         Cause::Busy => Error::StoreBusy,
         Cause::FullDisk => Error::StoreFull,
-        Cause::FailedAccess => Error::StoreFailed(describe(&error)),
-        Cause::Damage => Error::StoreDamaged(describe(&error)),
+        // The error of the system call can be old, but usually it tells more than SQLite's text.
+        Cause::FailedAccess => Error::StoreFailed(describe(&format!("{error} ({system_error})"))),
+        Cause::Damage => Error::StoreDamaged(describe(&error.to_string())),
         Cause::Other => internal(&error),
     }
 }
@@ -43,7 +45,7 @@ fn find_cause(error: &rusqlite::Error) -> Cause {
     error.sqlite_error().map_or(Cause::Other, |code| classify(*code, &system_error))
 }
 
-fn describe(error: &rusqlite::Error) -> String {
+fn describe(error: &str) -> String {
     format!(
         "SQLite: {error}: check the disk, the file and the log of the operating system, then start the server again"
     )

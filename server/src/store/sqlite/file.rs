@@ -13,6 +13,9 @@ use super::header::Header;
 /// lease tokens. SQLite creates the other files of the database with the access mode of the database file.
 const MODE: u32 = 0o600;
 
+/// Largest page of an SQLite database, in bytes.
+const LARGEST_PAGE: u64 = 65_536;
+
 /// First bytes of the journal of an SQLite transaction that has not ended. The big-endian number of pages of the
 /// database before the transaction is at offset 16.
 const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
@@ -94,15 +97,16 @@ impl DatabaseFile {
         Header::read(&self.file, &self.path)
     }
 
-    /// Returns whether the transaction that creates the database was interrupted, for example by a crash of the
-    /// machine. SQLite then empties the file when it opens the file for writing, because the journal of the transaction
-    /// tells that the file was empty.
-    pub fn is_unfinished(&self) -> bool {
-        let mut header = [0; 20];
-        let journal = File::open(with_ending(&self.path, "-journal"));
-        let is_read = journal.and_then(|journal| journal.read_exact_at(&mut header, 0)).is_ok();
-        let pages_before = &header[16..];
-        is_read && header.starts_with(&JOURNAL_MAGIC) && pages_before == [0; 4]
+    /// Returns whether the transaction that creates the database was interrupted, for example by a crash of the machine.
+    /// SQLite then empties the file when it opens the file for writing, because the journal of the transaction tells
+    /// that the file was empty. Fails if the file has several pages, because the journal then belongs to another file.
+    pub fn is_unfinished(&self) -> Result<bool, OpenError> {
+        let journal = with_ending(&self.path, "-journal");
+        let length = self.file.metadata().map_err(|cause| OpenError::unreadable(&self.path, cause))?.len();
+        match is_journal_of_creation(&journal) {
+            true if length > LARGEST_PAGE => Err(OpenError::OtherLog { db: self.path.clone(), log: journal }),
+            is_unfinished => Ok(is_unfinished),
+        }
     }
 
     /// Stores one of the marks `OPEN_ID`, `CLOSED_ID` and `UNMARKED_ID` in the file, without SQLite.
@@ -114,6 +118,13 @@ impl DatabaseFile {
     pub fn check_in_place(&self) -> io::Result<()> {
         self.id.check_at(&self.path)
     }
+}
+
+fn is_journal_of_creation(journal: &Path) -> bool {
+    let mut header = [0; 20];
+    let is_read = File::open(journal).and_then(|journal| journal.read_exact_at(&mut header, 0)).is_ok();
+    let pages_before = &header[16..];
+    is_read && header.starts_with(&JOURNAL_MAGIC) && pages_before == [0; 4]
 }
 
 /// The locked write-ahead log of a database. Because SQLite finds the log by its name, the lock keeps a server from

@@ -14,11 +14,12 @@ use super::file::DatabaseFile;
 pub const CLOSED_ID: i32 = 0x5248_5542;
 
 /// Value of `PRAGMA application_id` in a database that a server has opened and has not closed: the letters `RHUO`. The
-/// server writes the value into an existing database file before SQLite may write the log, so the value tells whether a
-/// log can belong to the file.
+/// server writes the value before SQLite may write an existing log, so the value tells whether the log can belong to the
+/// file.
 pub const OPEN_ID: i32 = 0x5248_554f;
 
-/// Value of `PRAGMA application_id` in a database without a mark. The database is recognized by its tables.
+/// Value of `PRAGMA application_id` in a database without a mark: an old version of Runhub has written the database, or a
+/// server is creating its first log. The database is recognized by its tables.
 pub const UNMARKED_ID: i32 = 0;
 
 /// First schema version whose servers write `OPEN_ID`.
@@ -107,7 +108,7 @@ pub enum LogMark {
     Closed,
     /// A server has opened the database and has not closed it. The newest commits are in the log.
     Open,
-    /// An old version of Runhub has written the file, or the first start of a server has failed.
+    /// An old version of Runhub has written the file, or the first start of a server was interrupted.
     Unknown,
 }
 
@@ -125,10 +126,10 @@ pub struct Inspection {
 }
 
 /// Checks that a database file is empty or belongs to Runhub, without changing any file. Fails with `OtherFile`
-/// otherwise. A database of an old version of Runhub has the application_id 0 and is recognized by its tables.
+/// otherwise. A database without a mark is recognized by its tables.
 pub fn inspect(database: &DatabaseFile) -> Result<Inspection, OpenError> {
     let new = Inspection { is_new: true, log_mark: LogMark::Closed, has_log: false, user_version: 0 };
-    if database.is_unfinished() {
+    if database.is_unfinished()? {
         return Ok(new);
     }
     let Some(header) = database.read_header()? else { return Ok(new) };

@@ -41,8 +41,8 @@ pub enum OpenError {
     SeveralLinks { path: PathBuf, links: u64 },
     #[error(
         "the commits in {} do not belong to the database {}, or another program has written them: they were not applied. \
-        If another database had this name before, move the log back to that database. If another program has the database \
-        open, close that program", log.display(), db.display()
+        If another database had this name before, move the log back to that database. If another program has written to \
+        this database, close the program, or open and close the database with it", log.display(), db.display()
     )]
     OtherLog { db: PathBuf, log: PathBuf },
     #[error("this runhub contains SQLite {0}, which can lose commits: use a runhub with SQLite 3.51.3 or newer")]
@@ -90,7 +90,8 @@ pub(in crate::store) fn open(path: &Path, clock: &Arc<dyn Clock>) -> Result<Data
     let commits = prepare_file(&file).inspect_err(|_| file.remove_if_created())?;
     let conn = open_writer(file.path())?;
     let unreadable = |cause: Error| OpenError::from_store(file.path(), &cause);
-    // A database that had no log does not have the mark yet. Its first commit has made the log durable.
+    // A database that had no log does not have the mark yet.
+    WalFile::create(&file).map_err(file_error).map_err(unreadable)?;
     file.write_mark(header::OPEN_ID).map_err(file_error).map_err(unreadable)?;
     let ids = IdGenerator::new();
     let mut counters = prepare_rows(&conn, clock.as_ref(), &ids).map_err(unreadable)?;
@@ -113,11 +114,21 @@ fn prepare_file(file: &DatabaseFile) -> Result<NewestCommits, OpenError> {
     let log = WalFile::open(file)?;
     let commits = log_check::check(file.path(), inspection.log_mark, log.as_ref().map(WalFile::file))?;
     report_lost_commits(file.path(), commits);
-    if !inspection.is_new {
+    if inspection.is_new {
+        check_empty(file.path())?;
+    } else {
         migrations::check_version_number(inspection.user_version, file.path())?;
         mark::prepare(file, inspection).map_err(|cause| OpenError::from_store(file.path(), &file_error(cause)))?;
     }
     Ok(commits)
+}
+
+/// Lets SQLite undo an interrupted creation of the database. Fails if another program has finished its creation.
+fn check_empty(path: &Path) -> Result<(), OpenError> {
+    let unreadable = |cause: rusqlite::Error| OpenError::from_sqlite(path, &cause);
+    let conn = Connection::open_with_flags(path, writer_flags()).map_err(unreadable)?;
+    let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0)).map_err(unreadable)?;
+    if pages == 0 { Ok(()) } else { Err(OpenError::OtherFile(path.to_owned())) }
 }
 
 fn report_lost_commits(db: &Path, commits: NewestCommits) {
@@ -137,7 +148,8 @@ fn report_lost_commits(db: &Path, commits: NewestCommits) {
 }
 
 /// Gives the database a new log_id, because commits were lost: a cursor could otherwise skip the events that get the
-/// positions of the lost events. Removes the damaged log, so that the next start does not find the damage again.
+/// positions of the lost events. Removes the damaged log, so that the next start does not find the damage again. If another
+/// program reads the log, the damage stays.
 fn start_new_log(
     conn: &Connection,
     clock: &dyn Clock,
@@ -150,8 +162,11 @@ fn start_new_log(
     counters::start_new_log(&mut tx, &old)?;
     let counters = counters::load_or_create(&mut tx)?;
     transaction.commit().map_err(sql_error)?;
-    if let Err(cause) = checkpoint::empty_log(conn) {
-        tracing::warn!(%cause, "can't remove the damaged write-ahead log: another program reads the log");
+    match checkpoint::empty_log(conn).map_err(sql_error) {
+        Err(Error::StoreBusy) => {
+            tracing::warn!("can't remove the damaged write-ahead log, because another program reads the log");
+        }
+        other => other?,
     }
     Ok(counters)
 }

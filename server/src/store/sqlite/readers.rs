@@ -19,8 +19,7 @@ const READERS: u32 = 8;
 /// Maximum number of reads that wait for a connection. Further reads are refused with OVERLOADED.
 const MAX_WAITING: usize = 4_096;
 
-/// Number of SQLite's virtual instructions after which a statement checks whether the readers are closed. A statement
-/// runs this number within a millisecond.
+/// Number of SQLite's virtual instructions after which a statement checks whether the readers are closed.
 const INSTRUCTIONS: i32 = 10_000;
 
 /// The open connections and the lock of the database file. The lock must be dropped after the connections.
@@ -122,7 +121,9 @@ impl Readers {
             let _running = running;
             read_once(&pool.connections, clock.as_ref(), &body)
         });
-        done.await.map_err(Error::internal)?
+        let result = done.await.map_err(Error::internal)?;
+        // The statements of a read fail when the readers are closed.
+        result.map_err(|error| if self.is_closed.load(Ordering::Relaxed) { Error::Draining } else { error })
     }
 
     /// Ends the running reads, and closes all connections. The reads fail, because nobody waits for their results any
@@ -219,6 +220,6 @@ mod tests {
         });
         tokio::task::spawn_blocking(move || begun.recv()).await.unwrap().unwrap();
         readers.close().await;
-        assert!(read.await.unwrap().is_err());
+        assert_eq!(read.await.unwrap(), Err(Error::Draining));
     }
 }

@@ -109,9 +109,10 @@ impl Writer {
         self.state.full_since()
     }
 
-    /// Reports that the database file can't be read, so the server must end.
+    /// Reports that the database file can't be read, so the server must end, and fails all queued and later calls.
     pub fn fail(&self, cause: &str) {
         self.state.report_failure(StoreFailure::Database(cause.to_owned()));
+        self.queue.abandon();
     }
 
     /// Returns the start of a stall after which the leases have not been extended yet, or None if there was none.

@@ -77,6 +77,15 @@ async fn new_database_is_marked_before_its_first_checkpoint() {
     assert_eq!(read_mark(), LogMark::Closed);
 }
 
+/// Returns the journal of a transaction that creates a database.
+fn journal_of_creation() -> Vec<u8> {
+    let mut journal = vec![0; 512];
+    journal[..8].copy_from_slice(&[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7]);
+    journal[20..24].copy_from_slice(&512_u32.to_be_bytes());
+    journal[24..28].copy_from_slice(&4_096_u32.to_be_bytes());
+    journal
+}
+
 /// The machine has crashed when SQLite had written the first page, and had not removed the journal of the transaction.
 #[tokio::test]
 async fn interrupted_creation_is_repeated() {
@@ -86,17 +95,25 @@ async fn interrupted_creation_is_repeated() {
         .unwrap()
         .execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA user_version = 0")
         .unwrap();
-    let mut journal = vec![0; 512];
-    journal[..8].copy_from_slice(&[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7]);
-    journal[20..24].copy_from_slice(&512_u32.to_be_bytes());
-    journal[24..28].copy_from_slice(&4_096_u32.to_be_bytes());
     for first_page in [std::fs::read(&path).unwrap(), vec![0; 4_096]] {
         std::fs::write(&path, first_page).unwrap();
-        std::fs::write(folder.path().join("db-journal"), &journal).unwrap();
+        std::fs::write(folder.path().join("db-journal"), journal_of_creation()).unwrap();
         let store = Store::open(&path, Arc::new(SystemClock::new()), Box::new(|_| {})).unwrap();
         store.close().await;
         assert_eq!(mark_of(&path), LogMark::Closed);
     }
+}
+
+/// SQLite would empty the database that an operator has put beside the journal of another one.
+#[test]
+fn journal_of_a_creation_beside_a_complete_database_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    empty_log(&create(&path));
+    let before = std::fs::read(&path).unwrap();
+    std::fs::write(folder.path().join("db-journal"), journal_of_creation()).unwrap();
+    assert!(matches!(inspect_path(&path), Err(OpenError::OtherLog { .. })));
+    assert!(std::fs::read(&path).unwrap() == before);
 }
 
 /// The mark must not be in the write-ahead log, so a checkpoint must keep the mark.

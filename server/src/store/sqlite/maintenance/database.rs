@@ -59,6 +59,17 @@ impl ConnectedDatabase {
     }
 }
 
+impl Drop for ConnectedDatabase {
+    fn drop(&mut self) {
+        // A server can have opened the database, and ended in a crash, since this connection was opened. Its commits are
+        // in the log, so closing the connection must not remove the log.
+        if wal_path(&self.path).metadata().is_ok_and(|log| log.len() > 0) {
+            // Ignore the error, which is not possible with an open connection.
+            let _ = self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        }
+    }
+}
+
 /// Returns the mark of a database file. Fails if the file is not an SQLite database, and if the write-ahead log beside
 /// the file has commits that do not belong to the database.
 fn find_mark(path: &Path) -> Result<LogMark, MaintenanceError> {
@@ -100,6 +111,8 @@ pub struct LockedDatabase {
     pub database: ConnectedDatabase,
     /// End of the log when the database was opened.
     pub log_end: LogEnd,
+    /// If commits are lost, and the next server must find the loss, the value is true.
+    keeps_loss: bool,
     _wal: Option<WalFile>,
     file: DatabaseFile,
 }
@@ -109,13 +122,14 @@ pub struct LockedDatabase {
 pub enum LostCommits {
     /// The command refuses the database, because the next server must find the loss.
     Refused,
-    /// The command ends the loss: the next server does not find it again.
+    /// The command calls `accept_loss` when it has ended the loss.
     Accepted,
 }
 
 impl LockedDatabase {
-    /// Locks and opens a database, and marks it as open. Fails if the file does not exist, if the file is not a
-    /// database of Runhub, if a server has the database open, or if commits are lost and `lost` does not accept this.
+    /// Locks and opens a database, and marks it as open. If commits are lost, the database is marked already. Fails if
+    /// the file does not exist, if the file is not a database of Runhub, if a server has the database open, or if
+    /// commits are lost and `lost` does not accept this.
     pub fn open(path: &Path, lost: LostCommits) -> Result<Self, MaintenanceError> {
         // Look for the file first, because opening the locked file would create a missing file.
         drop(ConnectedDatabase::open(path)?);
@@ -133,18 +147,29 @@ impl LockedDatabase {
             return Err(MaintenanceError::LostCommits(file.path().to_owned()));
         }
         ConnectedDatabase::open(path)?.identify()?;
-        mark::prepare(&file, inspection).map_err(|cause| MaintenanceError::not_written(path, cause))?;
+        let keeps_loss = commits != NewestCommits::Present;
+        if !keeps_loss {
+            mark::prepare(&file, inspection).map_err(|cause| MaintenanceError::not_written(path, cause))?;
+        }
         let database = ConnectedDatabase::open(path)?;
         let marked = header::set_application_id(&database.conn, header::OPEN_ID);
         marked.map_err(|cause| MaintenanceError::from_write(path, &cause))?;
         let log_end = database.identify()?;
-        Ok(Self { database, log_end, _wal: wal, file })
+        Ok(Self { database, log_end, keeps_loss, _wal: wal, file })
+    }
+
+    /// Ends the loss of commits: the next server does not find the loss.
+    pub fn accept_loss(&mut self) {
+        self.keeps_loss = false;
     }
 }
 
 /// Makes the database one complete file. If an operation has failed, SQLite has rolled back its changes.
 impl Drop for LockedDatabase {
     fn drop(&mut self) {
+        if self.keeps_loss {
+            return;
+        }
         if let Err(error) = mark::complete_file(&self.database.conn, &self.file) {
             let db = self.file.path().display();
             tracing::warn!(%error, %db, "the newest commits stay in the write-ahead log: keep the log with the database");

@@ -43,8 +43,8 @@ pub enum MaintenanceError {
     #[error("the database {} is damaged ({problem}): use an earlier backup", path.display())]
     Damaged { path: PathBuf, problem: String },
     #[error(
-        "the newest commits of {} are lost, because its write-ahead log is missing or damaged: \
-        run `runhub reset-log-id` first, or restore a backup", .0.display()
+        "the write-ahead log of {} is missing or damaged, and a vacuum would hide this: start and stop a server on the \
+        database first, which reports whether commits are lost", .0.display()
     )]
     LostCommits(PathBuf),
     #[error("can't write {}: {cause}: check the folder, its permissions and its free space", path.display())]

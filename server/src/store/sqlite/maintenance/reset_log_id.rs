@@ -20,11 +20,12 @@ pub struct LogReset {
 /// Gives the database `db` a new log_id, and lets its positions continue 2^32 higher. Fails if `db` does not exist, is
 /// not a database of Runhub, or can't be written, or if a server has `db` open.
 pub fn reset_log_id(db: &Path) -> Result<LogReset, MaintenanceError> {
-    let locked = LockedDatabase::open(db, LostCommits::Accepted)?;
+    let mut locked = LockedDatabase::open(db, LostCommits::Accepted)?;
     let reset = start_new_log(&locked.database, locked.log_end.clone())?;
     // Empty the write-ahead log, because the next server would find a damaged log again.
     let ConnectedDatabase { conn, path } = &locked.database;
     empty_log(conn).map_err(|error| MaintenanceError::from_write(path, &error))?;
+    locked.accept_loss();
     Ok(reset)
 }
 
