@@ -17,7 +17,7 @@ use crate::error::{self, Error};
 /// - `Internal` for any other error.
 pub(super) fn sql_error(error: rusqlite::Error) -> Error {
     let system_error = io::Error::last_os_error();
-    match find_cause(&error) {
+    match find_cause(&error, &system_error) {
         Cause::Busy => Error::StoreBusy,
         Cause::FullDisk => Error::StoreFull,
         // The error of the system call can be old, but usually it tells more than SQLite's text.
@@ -34,15 +34,14 @@ pub(super) fn file_error(error: io::Error) -> Error {
 
 /// Returns whether the cause of an SQLite error is a full disk. Call this function as `sql_error`.
 pub(super) fn is_full_disk(error: &rusqlite::Error) -> bool {
-    find_cause(error) == Cause::FullDisk
+    find_cause(error, &io::Error::last_os_error()) == Cause::FullDisk
 }
 
-fn find_cause(error: &rusqlite::Error) -> Cause {
-    // SQLite's error codes do not contain the error of the system call. SQLite's function sqlite3_system_errno returns
-    // this error, but is unsafe to call from Rust. The error can still be read here, because system calls that succeed
-    // do not change it.
-    let system_error = io::Error::last_os_error();
-    error.sqlite_error().map_or(Cause::Other, |code| classify(*code, &system_error))
+/// Returns the cause of an error. SQLite's error codes do not contain the error of the system call. SQLite's function
+/// sqlite3_system_errno returns this error, but is unsafe to call from Rust. The caller can still read the error,
+/// because system calls that succeed do not change it.
+fn find_cause(error: &rusqlite::Error, system_error: &io::Error) -> Cause {
+    error.sqlite_error().map_or(Cause::Other, |code| classify(*code, system_error))
 }
 
 fn describe(error: &str) -> String {
@@ -100,9 +99,8 @@ fn is_without_system_call(error: ffi::Error) -> bool {
 mod tests {
     use std::io;
 
-    use rusqlite::ffi::{Error as SqliteError, *};
-
     use libc::{EDQUOT, EFBIG, EINVAL, EIO, ENOSPC};
+    use rusqlite::ffi::{Error as SqliteError, *};
 
     use super::Cause;
 

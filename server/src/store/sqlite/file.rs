@@ -8,13 +8,11 @@ use std::path::{Path, PathBuf};
 
 use super::OpenError;
 use super::header::Header;
+use super::wal::LARGEST_PAGE;
 
 /// Access mode of the files that the server creates. Only the owner may read the files, because the database contains
 /// lease tokens. SQLite creates the other files of the database with the access mode of the database file.
 const MODE: u32 = 0o600;
-
-/// Largest page of an SQLite database, in bytes.
-const LARGEST_PAGE: u64 = 65_536;
 
 /// First bytes of the journal of an SQLite transaction that has not ended. The big-endian number of pages of the
 /// database before the transaction is at offset 16.
@@ -97,14 +95,14 @@ impl DatabaseFile {
         Header::read(&self.file, &self.path)
     }
 
-    /// Returns whether the transaction that creates the database was interrupted, for example by a crash of the machine.
+    /// Returns whether the creation of the database was interrupted, for example by a crash of the machine.
     /// SQLite then empties the file when it opens the file for writing, because the journal of the transaction tells
     /// that the file was empty. Fails if the file has several pages, because the journal then belongs to another file.
     pub fn is_unfinished(&self) -> Result<bool, OpenError> {
         let journal = with_ending(&self.path, "-journal");
         let length = self.file.metadata().map_err(|cause| OpenError::unreadable(&self.path, cause))?.len();
         match is_journal_of_creation(&journal) {
-            true if length > LARGEST_PAGE => Err(OpenError::OtherLog { db: self.path.clone(), log: journal }),
+            true if length > LARGEST_PAGE as u64 => Err(OpenError::OtherLog { db: self.path.clone(), log: journal }),
             is_unfinished => Ok(is_unfinished),
         }
     }

@@ -9,17 +9,18 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::OpenError;
 use super::file::DatabaseFile;
+use super::wal::read_u32;
 
 /// Value of `PRAGMA application_id` in a database that no server has open: the letters `RHUB`.
 pub const CLOSED_ID: i32 = 0x5248_5542;
 
 /// Value of `PRAGMA application_id` in a database that a server has opened and has not closed: the letters `RHUO`. The
-/// server writes the value before SQLite may write an existing log, so the value tells whether the log can belong to the
-/// file.
+/// server writes the value before SQLite may write an existing log, so the value tells whether the log can belong to
+/// the file.
 pub const OPEN_ID: i32 = 0x5248_554f;
 
-/// Value of `PRAGMA application_id` in a database without a mark: an old version of Runhub has written the database, or a
-/// server is creating its first log. The database is recognized by its tables.
+/// Value of `PRAGMA application_id` in a database without a mark: an old version of Runhub has written the database, or
+/// a server is creating its first log. The database is recognized by its tables.
 pub const UNMARKED_ID: i32 = 0;
 
 /// First schema version whose servers write `OPEN_ID`.
@@ -71,14 +72,9 @@ impl Header {
         if !bytes.starts_with(MAGIC) {
             return Err(OpenError::OtherFile(path.to_owned()));
         }
-        let integer = |at: usize| {
-            let mut integer = [0; 4];
-            integer.copy_from_slice(&bytes[at..at + 4]);
-            integer
-        };
         Ok(Some(Self {
-            application_id: i32::from_be_bytes(integer(APPLICATION_ID_AT)),
-            user_version: u32::from_be_bytes(integer(USER_VERSION_AT)),
+            application_id: read_u32(&bytes, APPLICATION_ID_AT).cast_signed(),
+            user_version: read_u32(&bytes, USER_VERSION_AT),
             has_log: bytes[READ_VERSION_AT] == READ_VERSION_OF_LOG,
         }))
     }

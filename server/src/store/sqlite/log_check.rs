@@ -9,7 +9,7 @@ use super::file::wal_path;
 use super::header::LogMark;
 use super::wal::{self, WalState};
 
-/// What is known about the newest commits of a database before SQLite opens the database.
+/// Specifies what is known about the newest commits of a database before SQLite opens the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewestCommits {
     /// No loss was found.

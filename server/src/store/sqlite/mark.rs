@@ -10,7 +10,7 @@ use super::checkpoint;
 use super::errors::{file_error, sql_error};
 use super::file::{DatabaseFile, WalFile, wal_path};
 use super::header::{CLOSED_ID, Inspection, OPEN_ID, UNMARKED_ID};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Marks an existing database before SQLite opens it. The log must be on disk before the mark `OPEN_ID`, because the
 /// log of an open database must not be missing. If the database has no log yet, the mark is removed until SQLite has
@@ -31,6 +31,12 @@ pub fn complete_file(conn: &Connection, database: &DatabaseFile) -> Result<()> {
     let marked = sync_log(database).and_then(|()| database.write_mark(CLOSED_ID));
     marked.map_err(file_error)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop).map_err(sql_error)
+}
+
+/// Logs that `complete_file` has failed.
+pub fn warn_incomplete(database: &DatabaseFile, error: &Error) {
+    let db = database.path().display();
+    tracing::warn!(%error, %db, "the newest commits stay in the write-ahead log: keep the log with the database");
 }
 
 /// Waits until the length of the log is on disk. Otherwise a power loss could bring the commits of the log back, and

@@ -148,8 +148,8 @@ fn report_lost_commits(db: &Path, commits: NewestCommits) {
 }
 
 /// Gives the database a new log_id, because commits were lost: a cursor could otherwise skip the events that get the
-/// positions of the lost events. Removes the damaged log, so that the next start does not find the damage again. If another
-/// program reads the log, the damage stays.
+/// positions of the lost events. Removes the damaged log, so that the next start does not find the damage again. If
+/// another program reads the log, the damage stays.
 fn start_new_log(
     conn: &Connection,
     clock: &dyn Clock,

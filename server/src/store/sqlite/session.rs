@@ -8,10 +8,9 @@ use rusqlite::Connection;
 
 use super::checkpoint::Checkpointer;
 use super::file::{DatabaseFile, WalFile};
-use super::mark::complete_file;
 use super::read_gate::ReadGate;
 use super::statements::{KeptStatements, Statements};
-use super::{SqliteTx, checkpoint, space, sql_error};
+use super::{SqliteTx, checkpoint, mark, space, sql_error};
 use crate::clock::{Clock, IdGenerator};
 use crate::domain::time::ClockStep;
 use crate::error::{Error, Result};
@@ -73,7 +72,7 @@ impl SqliteWriter {
     /// Copies the write-ahead log into the database file. Fails if the files are no longer in place.
     fn complete_file(&self) -> Result<()> {
         self.files.check_in_place()?;
-        complete_file(&self.conn, &self.files.database)
+        mark::complete_file(&self.conn, &self.files.database)
     }
 }
 
@@ -112,8 +111,7 @@ impl WriteDatabase for SqliteWriter {
 
     fn close(self) {
         if let Err(error) = self.complete_file() {
-            let db = self.files.database.path().display();
-            tracing::warn!(%error, %db, "the newest commits stay in the write-ahead log: keep the log with the database");
+            mark::warn_incomplete(&self.files.database, &error);
         }
     }
 }

@@ -15,8 +15,8 @@ const FRAME_HEADER: usize = 24;
 /// First 4 bytes of a log. The last bit tells whether the checksums read big-endian integers.
 const MAGIC: u32 = 0x377f_0682;
 
-/// Largest page of an SQLite database.
-const LARGEST_PAGE: usize = 65_536;
+/// Largest page of an SQLite database, in bytes.
+pub const LARGEST_PAGE: usize = 65_536;
 
 /// The state of a write-ahead log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +114,8 @@ fn sum([mut first, mut second]: Checksum, bytes: &[u8], is_big_endian: bool) -> 
     [first, second]
 }
 
-fn read_u32(bytes: &[u8], at: usize) -> u32 {
+/// Returns the big-endian integer at an offset. Every caller reads within a buffer of a fixed length.
+pub fn read_u32(bytes: &[u8], at: usize) -> u32 {
     let mut integer = [0; 4];
     integer.copy_from_slice(&bytes[at..at + 4]);
     u32::from_be_bytes(integer)

@@ -61,8 +61,8 @@ impl ConnectedDatabase {
 
 impl Drop for ConnectedDatabase {
     fn drop(&mut self) {
-        // A server can have opened the database, and ended in a crash, since this connection was opened. Its commits are
-        // in the log, so closing the connection must not remove the log.
+        // A server can have opened the database, and ended in a crash, since this connection was opened. Its commits
+        // are in the log, so closing the connection must not remove the log.
         if wal_path(&self.path).metadata().is_ok_and(|log| log.len() > 0) {
             // Ignore the error, which is not possible with an open connection.
             let _ = self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
@@ -171,8 +171,7 @@ impl Drop for LockedDatabase {
             return;
         }
         if let Err(error) = mark::complete_file(&self.database.conn, &self.file) {
-            let db = self.file.path().display();
-            tracing::warn!(%error, %db, "the newest commits stay in the write-ahead log: keep the log with the database");
+            mark::warn_incomplete(&self.file, &error);
         }
     }
 }
