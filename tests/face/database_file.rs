@@ -17,11 +17,9 @@ fn with_suffix(db: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(format!("{}{suffix}", db.display()))
 }
 
-/// Runs `runhub serve`, which must refuse the database, and returns the error message.
+/// Starts a server, which must refuse the database, and returns the error message.
 fn refuse(db: &Path) -> String {
-    let refused = binary::run(&["serve", "--listen", "127.0.0.1:0", "--db", db.to_str().unwrap(), "--log", "off"]);
-    assert_eq!(refused.status.code(), Some(1), "{}", db.display());
-    String::from_utf8(refused.stderr).unwrap()
+    binary::refuse_to_start("127.0.0.1:0", db)
 }
 
 /// Creates a run with some events.

@@ -33,6 +33,23 @@ pub fn stdout(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Runs `runhub serve`, which must refuse to start, and returns the error message. Fails if the server starts. Otherwise,
+/// the test would wait for the end of the server.
+pub fn refuse_to_start(listen: &str, db: &Path) -> String {
+    let mut command = serve(listen, db);
+    let mut child = command.args(["--log", "off"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    if !line.is_empty() {
+        child.kill().unwrap();
+        child.wait().unwrap();
+        panic!("{}: the server started: {line}", db.display());
+    }
+    let refused = child.wait_with_output().unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{}", db.display());
+    String::from_utf8(refused.stderr).unwrap()
+}
+
 /// Sends a signal to a process.
 pub fn signal(name: &str, pid: u32) {
     let sent = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();

@@ -137,6 +137,43 @@ fn backup_is_one_complete_file_that_only_its_owner_can_read() {
     assert_eq!(fixture.files(), ["backup.db", "runhub.db", "runhub.db-shm", "runhub.db-wal"]);
 }
 
+/// The server opens the database after the backup has begun, and crashes before the backup ends.
+#[test]
+fn backup_keeps_the_log_of_a_crashed_server() {
+    let fixture = Arc::new(Fixture::new());
+    let server = Arc::clone(&fixture);
+    let control = Control::new(move |progress| {
+        if matches!(progress, Progress::Copying { bytes, .. } if bytes < 2 * 1024 * 1024) {
+            // Because the backup still has the database open, SQLite keeps the log when this connection is closed.
+            let writer = server.open_as_server();
+            writer.execute("UPDATE runs SET goal = 'only in the write-ahead log'", []).unwrap();
+        }
+    });
+    backup(&fixture.db, &fixture.path("backup.db"), &control).unwrap();
+    assert_eq!(fixture.files(), ["backup.db", "runhub.db", "runhub.db-shm", "runhub.db-wal"]);
+    vacuum(&fixture.db, &self::control()).unwrap();
+    assert_eq!(read(&fixture.db, "SELECT goal FROM runs"), Value::Text("only in the write-ahead log".to_owned()));
+}
+
+#[test]
+fn failed_reset_of_the_log_id_keeps_the_loss_of_commits() {
+    let fixture = Fixture::new();
+    let writer = fixture.open_as_server();
+    writer.execute("UPDATE counters SET last_position = 9223372036854775800", []).unwrap();
+    // SQLite removes the log of the last connection, although the database is marked as open.
+    drop(writer);
+    let assert_lost = || {
+        let refused = vacuum(&fixture.db, &control());
+        assert!(matches!(refused, Err(MaintenanceError::LostCommits(_))), "{refused:?}");
+    };
+    assert_lost();
+    assert!(reset_log_id(&fixture.db).unwrap_err().to_string().contains("has used all positions"));
+    assert_lost();
+    execute(&fixture.db, "UPDATE counters SET last_position = 5");
+    reset_log_id(&fixture.db).unwrap();
+    vacuum(&fixture.db, &control()).unwrap();
+}
+
 #[test]
 fn interrupted_operation_leaves_no_file() {
     let fixture = Fixture::new();
