@@ -91,13 +91,24 @@ impl Binary {
     }
 
     /// Starts a server with a command, and waits until the server listens.
-    pub fn spawn(mut command: Command) -> Self {
+    pub fn spawn(command: Command) -> Self {
+        Self::try_spawn(command).unwrap_or_else(|line| panic!("the server printed {line:?}"))
+    }
+
+    /// Starts a server with a command, and waits until the server listens. Returns what the server has printed instead
+    /// of its address.
+    pub fn try_spawn(mut command: Command) -> Result<Self, String> {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split(" listens on ").nth(1).and_then(|rest| rest.split(',').next());
-        let address = address.unwrap_or_else(|| panic!("the server printed {line:?}")).to_owned();
-        Self { child, address }
+        let address = line.split(" listens on ").nth(1).and_then(|rest| rest.split(',').next()).map(str::to_owned);
+        match address {
+            Some(address) => Ok(Self { child, address }),
+            None => {
+                child.wait().unwrap();
+                Err(line)
+            }
+        }
     }
 
     pub async fn connect(&self) -> Client {

@@ -71,14 +71,19 @@ impl Faults {
 
     /// Starts a server on another database of the disk.
     pub fn start_on(&self, db: &Path) -> Binary {
-        Binary::spawn(self.command_on(db))
+        self.spawn(self.command_on(db))
     }
 
     /// Starts a server with further arguments.
     pub fn start_with(&self, args: &[&str]) -> Binary {
         let mut command = self.command();
         command.args(args);
-        Binary::spawn(command)
+        self.spawn(command)
+    }
+
+    /// Starts a server with a command. If the server does not start, fails with the messages of all servers.
+    fn spawn(&self, command: Command) -> Binary {
+        Binary::try_spawn(command).unwrap_or_else(|line| panic!("the server printed {line:?}: {}", self.read_errors()))
     }
 
     /// Returns the command that starts a server on the database. The server adds its errors to a file.
