@@ -11,15 +11,18 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 
 use super::OpenError;
 use super::header::Header;
-use super::wal::LARGEST_PAGE;
+use super::wal::{LARGEST_PAGE, read_u32};
 
 /// Access mode of the files that the server creates. Only the owner may read the files, because the database contains
 /// lease tokens. SQLite creates the other files of the database with the access mode of the database file.
 const MODE: u32 = 0o600;
 
-/// First bytes of the journal of an SQLite transaction that has not ended. The big-endian number of pages of the
-/// database before the transaction is at offset 16.
+/// First bytes of the journal of an SQLite transaction that has not ended.
 const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+
+/// Offset, in a journal, of the number of pages of the database before the transaction, a big-endian integer of 4
+/// bytes.
+const PAGES_BEFORE_AT: usize = 16;
 
 /// Identifies a file of this machine, whatever the names of the file are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,8 +118,8 @@ impl DatabaseFile {
     }
 
     /// Returns whether the creation of the database was interrupted, for example by a crash of the machine.
-    /// SQLite then empties the file when it opens the file for writing, because the journal of the transaction tells
-    /// that the file was empty. Fails if the file has several pages, because the journal then belongs to another file.
+    /// SQLite then undoes the interrupted transaction when it opens the file for writing. Fails if the file has several
+    /// pages, because the journal then belongs to another file, and SQLite would remove the pages.
     pub fn is_unfinished(&self) -> Result<bool, OpenError> {
         let journal = with_ending(&self.path, "-journal");
         let length = self.file.metadata().map_err(|cause| OpenError::unreadable(&self.path, cause))?.len();
@@ -137,11 +140,13 @@ impl DatabaseFile {
     }
 }
 
+/// Returns whether a file is the journal of one of the two transactions in which SQLite creates a database. The first
+/// one writes the first page, and the second one changes the database to use a write-ahead log. A database of one page
+/// has no table.
 fn is_journal_of_creation(journal: &Path) -> bool {
     let mut header = [0; 20];
     let is_read = File::open(journal).and_then(|journal| journal.read_exact_at(&mut header, 0)).is_ok();
-    let pages_before = &header[16..];
-    is_read && header.starts_with(&JOURNAL_MAGIC) && pages_before == [0; 4]
+    is_read && header.starts_with(&JOURNAL_MAGIC) && read_u32(&header, PAGES_BEFORE_AT) <= 1
 }
 
 /// The locked write-ahead log of a database. Because SQLite finds the log by its name, the lock keeps a server from

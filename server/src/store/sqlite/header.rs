@@ -213,6 +213,12 @@ pub fn set_application_id(conn: &Connection, id: i32) -> rusqlite::Result<()> {
     if found == id { Ok(()) } else { conn.pragma_update(None, "application_id", id) }
 }
 
+/// Returns whether a database has no table and no application_id.
+pub fn is_empty(conn: &Connection) -> rusqlite::Result<bool> {
+    let id: i32 = conn.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    Ok(id == UNMARKED_ID && count_tables(conn)? == 0)
+}
+
 fn count_tables(conn: &Connection) -> rusqlite::Result<i64> {
     conn.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))
 }

@@ -123,12 +123,12 @@ fn prepare_file(file: &DatabaseFile) -> Result<NewestCommits, OpenError> {
     Ok(commits)
 }
 
-/// Lets SQLite undo an interrupted creation of the database. Fails if another program has finished its creation.
+/// Lets SQLite undo an interrupted transaction of the creation of a database. Fails if the file is then the database of
+/// another program.
 fn check_empty(path: &Path) -> Result<(), OpenError> {
     let unreadable = |cause: rusqlite::Error| OpenError::from_sqlite(path, &cause);
     let conn = Connection::open_with_flags(path, writer_flags()).map_err(unreadable)?;
-    let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0)).map_err(unreadable)?;
-    if pages == 0 { Ok(()) } else { Err(OpenError::OtherFile(path.to_owned())) }
+    if header::is_empty(&conn).map_err(unreadable)? { Ok(()) } else { Err(OpenError::OtherFile(path.to_owned())) }
 }
 
 fn report_lost_commits(db: &Path, commits: NewestCommits) {

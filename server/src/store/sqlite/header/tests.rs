@@ -77,7 +77,14 @@ async fn new_database_is_marked_before_its_first_checkpoint() {
     assert_eq!(read_mark(), LogMark::Closed);
 }
 
-/// Returns the journal of a transaction that creates a database.
+/// Creates a database that has only the first page, and returns the page.
+fn create_first_page(path: &Path) -> Vec<u8> {
+    let sql = "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA user_version = 0";
+    Connection::open(path).unwrap().execute_batch(sql).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+/// Returns the header of the journal of a transaction that creates a database.
 fn journal_of_creation() -> Vec<u8> {
     let mut journal = vec![0; 512];
     journal[..8].copy_from_slice(&[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7]);
@@ -91,17 +98,39 @@ fn journal_of_creation() -> Vec<u8> {
 async fn interrupted_creation_is_repeated() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db");
-    Connection::open(&path)
-        .unwrap()
-        .execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA user_version = 0")
-        .unwrap();
-    for first_page in [std::fs::read(&path).unwrap(), vec![0; 4_096]] {
+    for first_page in [create_first_page(&path), vec![0; 4_096]] {
         std::fs::write(&path, first_page).unwrap();
         std::fs::write(folder.path().join("db-journal"), journal_of_creation()).unwrap();
         let store = Store::open(&path, Arc::new(SystemClock::new()), Box::new(|_| {})).unwrap();
         store.close().await;
         assert_eq!(mark_of(&path), LogMark::Closed);
     }
+}
+
+/// Returns the journal of a transaction that changes the only page of a database. `page` is the page before the
+/// transaction. The checksum of the page is the sum of every 200th byte, from the end of the page.
+fn journal_of_change(page: &[u8]) -> Vec<u8> {
+    let mut journal = journal_of_creation();
+    journal[8..12].copy_from_slice(&1_u32.to_be_bytes());
+    journal[16..20].copy_from_slice(&1_u32.to_be_bytes());
+    journal.extend(1_u32.to_be_bytes());
+    journal.extend(page);
+    let checksum: u32 = page[1..].iter().rev().skip(199).step_by(200).map(|byte| u32::from(*byte)).sum();
+    journal.extend(checksum.to_be_bytes());
+    journal
+}
+
+/// The machine has crashed when SQLite was changing the new database to use a write-ahead log.
+#[tokio::test]
+async fn interrupted_second_step_of_the_creation_is_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let first_page = create_first_page(&path);
+    std::fs::write(&path, vec![0xab; first_page.len()]).unwrap();
+    std::fs::write(folder.path().join("db-journal"), journal_of_change(&first_page)).unwrap();
+    let store = Store::open(&path, Arc::new(SystemClock::new()), Box::new(|_| {})).unwrap();
+    store.close().await;
+    assert_eq!(mark_of(&path), LogMark::Closed);
 }
 
 /// SQLite would empty the database that an operator has put beside the journal of another one.
