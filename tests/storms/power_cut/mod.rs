@@ -38,7 +38,7 @@ async fn power_cut_loses_no_acknowledged_write_and_no_seen_event() {
     for first in (0..rounds).step_by(ROUNDS_PER_DATABASE) {
         let folder = tempfile::tempdir().unwrap();
         let faults = Faults::new(folder.path());
-        cut_power_during_start(&faults, &mut random, &mut figures);
+        cut_power_during_start(&faults, &faults.db(), &mut random, &mut figures);
         let server = faults.start();
         let database = Database::create(faults, &server).await;
         database.live(server, ROUNDS_PER_DATABASE.min(rounds - first), &mut random, &mut figures).await;
@@ -73,6 +73,33 @@ async fn power_cut_without_syncs_loses_acknowledged_writes() {
     assert!(!lost.is_empty(), "the library does not see what SQLite writes, or does not undo it");
     // The run was acknowledged before the syncs were ignored.
     assert_eq!(get_run(&server.connect().await, &run_id).await.id, run_id);
+}
+
+/// At its first start, a server creates a database, or changes a restored database so that it uses a write-ahead log.
+#[tokio::test(flavor = "multi_thread")]
+async fn power_cut_during_the_first_start_is_harmless() {
+    let rounds = number("RUNHUB_POWER_CUTS").unwrap_or(DEFAULT_ROUNDS);
+    let seed = number("RUNHUB_POWER_CUT_SEED").unwrap_or_else(random_seed);
+    print_figures(&format!("power cut during the first start: {rounds} rounds, RUNHUB_POWER_CUT_SEED={seed}"));
+    let mut random = Random::new(seed as u64);
+    let mut figures = Figures::default();
+    for _ in 0..rounds {
+        let folder = tempfile::tempdir().unwrap();
+        let faults = Faults::new(folder.path());
+        let [backup, restored] = ["backup.db", "restored.db"].map(|name| faults.db().with_file_name(name));
+        cut_power_during_start(&faults, &faults.db(), &mut random, &mut figures);
+        let server = faults.start();
+        let run_id = new_run(&server.connect().await).await.id;
+        faults.run(&["backup", backup.to_str().unwrap(), "--db", faults.db().to_str().unwrap()]);
+        faults.run(&["restore", backup.to_str().unwrap(), "--db", restored.to_str().unwrap()]);
+        server.kill();
+        cut_power_during_start(&faults, &restored, &mut random, &mut figures);
+        let server = faults.start_on(&restored);
+        assert_eq!(get_run(&server.connect().await, &run_id).await.id, run_id);
+        faults.assert_no_reported_loss();
+    }
+    print_figures(&format!("power cut during the first start: {figures:?}"));
+    assert!(figures.lost_sectors > 0, "no power cut lost anything");
 }
 
 /// SQLite does not wait until the removal of the log is on disk. After the power cut, the log is there again.
@@ -155,7 +182,7 @@ impl Database {
         for round in 0..rounds {
             let calls = self.work_until_power_cut(server, round, random, figures).await;
             if random.percent(30) {
-                cut_power_during_start(&self.faults, random, figures);
+                cut_power_during_start(&self.faults, &self.faults.db(), random, figures);
             }
             assert_eq!(integrity(&self.faults.db()), "ok");
             server = self.faults.start();
@@ -215,8 +242,8 @@ impl Figures {
 }
 
 /// Starts a server, and cuts the power at a random moment, usually before the server listens.
-fn cut_power_during_start(faults: &Faults, random: &mut Random, figures: &mut Figures) {
-    let mut server = faults.command().stdout(Stdio::null()).spawn().unwrap();
+fn cut_power_during_start(faults: &Faults, db: &Path, random: &mut Random, figures: &mut Figures) {
+    let mut server = faults.command_on(db).stdout(Stdio::null()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(random.below(80) as u64));
     server.kill().unwrap();
     server.wait().unwrap();

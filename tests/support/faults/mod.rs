@@ -86,12 +86,13 @@ impl Faults {
         Binary::try_spawn(command).unwrap_or_else(|line| panic!("the server printed {line:?}: {}", self.read_errors()))
     }
 
-    /// Returns the command that starts a server on the database. The server adds its errors to a file.
+    /// Returns the command that starts a server on the database.
     pub fn command(&self) -> Command {
         self.command_on(&self.db())
     }
 
-    fn command_on(&self, db: &Path) -> Command {
+    /// Returns the command that starts a server on a database of the disk. The server adds its errors to a file.
+    pub fn command_on(&self, db: &Path) -> Command {
         let mut command = binary::serve("127.0.0.1:0", db);
         command.args(["--log", "error"]).stderr(File::options().append(true).create(true).open(self.errors()).unwrap());
         self.preload(&mut command);
