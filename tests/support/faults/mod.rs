@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 // The binary of the face tests contains this module too, and does not use everything.
@@ -103,7 +103,7 @@ impl Faults {
     pub fn run(&self, args: &[&str]) {
         let mut command = binary::runhub(args);
         self.preload(&mut command);
-        assert!(command.status().unwrap().success(), "{args:?}");
+        assert!(command.stdout(Stdio::null()).status().unwrap().success(), "{args:?}");
     }
 
     fn preload(&self, command: &mut Command) {
