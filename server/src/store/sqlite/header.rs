@@ -5,7 +5,6 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rusqlite::ffi::SQLITE_READONLY_ROLLBACK;
 use rusqlite::{Connection, OpenFlags};
 
 use super::OpenError;
@@ -145,25 +144,15 @@ fn check_tables(database: &DatabaseFile) -> Result<(), OpenError> {
     let unchanged = open_unchanged(database.path()).and_then(|conn| find_owner(&conn));
     let owner = match unchanged {
         Ok(Owner::Nobody) | Err(_) => {
-            find_owner_in_all_files(database.path()).map_err(|cause| OpenError::unreadable(database.path(), cause))?
+            let conn = Connection::open_with_flags(database.path(), super::reader_flags());
+            let owner = conn.and_then(|conn| find_owner(&conn));
+            owner.map_err(|cause| OpenError::unreadable(database.path(), cause))?
         }
         Ok(owner) => owner,
     };
     match owner {
         Owner::Runhub | Owner::Nobody => Ok(()),
         Owner::OtherProgram => Err(OpenError::OtherFile(database.path().to_owned())),
-    }
-}
-
-/// Returns whose tables a database has, with its write-ahead log. If a crash has interrupted a transaction of a
-/// database without a log, lets SQLite undo the transaction: without this change, nobody can read the tables.
-fn find_owner_in_all_files(path: &Path) -> rusqlite::Result<Owner> {
-    let find = |flags| Connection::open_with_flags(path, flags).and_then(|conn| find_owner(&conn));
-    let found = find(super::reader_flags());
-    let is_interrupted = |error: &rusqlite::ffi::Error| error.extended_code == SQLITE_READONLY_ROLLBACK;
-    match &found {
-        Err(error) if error.sqlite_error().is_some_and(is_interrupted) => find(super::writer_flags()),
-        _ => found,
     }
 }
 

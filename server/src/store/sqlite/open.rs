@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::Connection;
 use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
 
 use super::errors::{file_error, is_full_disk, sql_error};
 use super::file::{DatabaseFile, WalFile};
@@ -12,7 +12,7 @@ use super::log_check::{self, NewestCommits};
 use super::read_gate::ReadGate;
 use super::session::{OpenFiles, SqliteWriter};
 use super::tx::SqliteTx;
-use super::{BUSY_TIMEOUT, Readers, checkpoint, header, mark, migrations, prepare_statements, space, writer_flags};
+use super::{BUSY_TIMEOUT, Readers, checkpoint, header, mark, migrations, prepare_statements, space};
 use crate::clock::{Clock, IdGenerator};
 use crate::domain::time::ClockStep;
 use crate::error::Error;
@@ -228,6 +228,12 @@ pub(in crate::store) fn open_writer(path: &Path) -> Result<Connection, OpenError
     // Migrate first, so that a large migration is copied into the database file before the server answers calls.
     checkpoint::configure(&conn).map_err(unreadable)?;
     Ok(conn)
+}
+
+/// Returns the flags of the connection that writes. SQLite must not read the path as a URI, because a URI can select
+/// another file or turn off the locks.
+fn writer_flags() -> OpenFlags {
+    OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX
 }
 
 pub(super) fn check_sqlite(version: i32) -> Result<(), OpenError> {
