@@ -33,19 +33,12 @@ pub fn stdout(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs `runhub serve`, which must refuse to start, and returns the error message. Fails if the server starts. Otherwise,
-/// the test would wait for the end of the server.
+/// Runs `runhub serve`, which must refuse to start, and returns the error message. Fails if the server starts.
 pub fn refuse_to_start(listen: &str, db: &Path) -> String {
     let mut command = serve(listen, db);
-    let mut child = command.args(["--log", "off"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    if !line.is_empty() {
-        child.kill().unwrap();
-        child.wait().unwrap();
-        panic!("{}: the server started: {line}", db.display());
-    }
-    let refused = child.wait_with_output().unwrap();
+    command.args(["--log", "off"]).stderr(Stdio::piped());
+    let Err(server) = Binary::try_spawn(command) else { panic!("{}: the server started", db.display()) };
+    let refused = server.wait_with_output().unwrap();
     assert_eq!(refused.status.code(), Some(1), "{}", db.display());
     String::from_utf8(refused.stderr).unwrap()
 }
@@ -92,22 +85,18 @@ impl Binary {
 
     /// Starts a server with a command, and waits until the server listens.
     pub fn spawn(command: Command) -> Self {
-        Self::try_spawn(command).unwrap_or_else(|line| panic!("the server printed {line:?}"))
+        Self::try_spawn(command).unwrap_or_else(|_| panic!("the server did not start"))
     }
 
-    /// Starts a server with a command, and waits until the server listens. Returns what the server has printed instead
-    /// of its address.
-    pub fn try_spawn(mut command: Command) -> Result<Self, String> {
+    /// Starts a server with a command, and waits until the server listens. Returns the process if it does not print an
+    /// address.
+    pub fn try_spawn(mut command: Command) -> Result<Self, Child> {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split(" listens on ").nth(1).and_then(|rest| rest.split(',').next()).map(str::to_owned);
-        match address {
-            Some(address) => Ok(Self { child, address }),
-            None => {
-                child.wait().unwrap();
-                Err(line)
-            }
+        match line.split(" listens on ").nth(1).and_then(|rest| rest.split(',').next()) {
+            Some(address) => Ok(Self { child, address: address.to_owned() }),
+            None => Err(child),
         }
     }
 

@@ -32,10 +32,7 @@ const ROUNDS_PER_DATABASE: usize = 10;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn power_cut_loses_no_acknowledged_write_and_no_seen_event() {
-    let rounds = number("RUNHUB_POWER_CUTS").unwrap_or(DEFAULT_ROUNDS);
-    let seed = number("RUNHUB_POWER_CUT_SEED").unwrap_or_else(random_seed);
-    print_figures(&format!("power cut: {rounds} rounds, RUNHUB_POWER_CUT_SEED={seed}"));
-    let mut random = Random::new(seed as u64);
+    let (rounds, mut random) = begin("power cut", DEFAULT_ROUNDS);
     let mut figures = Figures::default();
     for first in (0..rounds).step_by(ROUNDS_PER_DATABASE) {
         let folder = tempfile::tempdir().unwrap();
@@ -80,10 +77,7 @@ async fn power_cut_without_syncs_loses_acknowledged_writes() {
 /// At its first start, a server creates a database, or changes a restored database so that it uses a write-ahead log.
 #[tokio::test(flavor = "multi_thread")]
 async fn power_cut_during_the_first_start_is_harmless() {
-    let rounds = number("RUNHUB_POWER_CUTS").unwrap_or(DEFAULT_FIRST_STARTS);
-    let seed = number("RUNHUB_POWER_CUT_SEED").unwrap_or_else(random_seed);
-    print_figures(&format!("power cut during the first start: {rounds} rounds, RUNHUB_POWER_CUT_SEED={seed}"));
-    let mut random = Random::new(seed as u64);
+    let (rounds, mut random) = begin("power cut during the first start", DEFAULT_FIRST_STARTS);
     let mut figures = Figures::default();
     for _ in 0..rounds {
         let folder = tempfile::tempdir().unwrap();
@@ -257,6 +251,14 @@ fn cut_power_during_start(faults: &Faults, db: &Path, random: &mut Random, figur
 fn checkpoints(faults: &Faults) -> usize {
     let log = std::fs::read(faults.db().with_extension("db-wal")).unwrap();
     log.get(12..16).map_or(0, |number| u32::from_be_bytes(number.try_into().unwrap()) as usize)
+}
+
+/// Returns the number of rounds and the random numbers of a test, and prints how to repeat the test.
+fn begin(test: &str, default_rounds: usize) -> (usize, Random) {
+    let rounds = number("RUNHUB_POWER_CUTS").unwrap_or(default_rounds);
+    let seed = number("RUNHUB_POWER_CUT_SEED").unwrap_or_else(random_seed);
+    print_figures(&format!("{test}: {rounds} rounds, RUNHUB_POWER_CUT_SEED={seed}"));
+    (rounds, Random::new(seed as u64))
 }
 
 fn number(variable: &str) -> Option<usize> {

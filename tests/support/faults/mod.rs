@@ -83,7 +83,7 @@ impl Faults {
 
     /// Starts a server with a command. If the server does not start, fails with the messages of all servers.
     fn spawn(&self, command: Command) -> Binary {
-        Binary::try_spawn(command).unwrap_or_else(|line| panic!("the server printed {line:?}: {}", self.read_errors()))
+        Binary::try_spawn(command).unwrap_or_else(|_| panic!("the server did not start: {}", self.read_errors()))
     }
 
     /// Returns the command that starts a server on the database.
