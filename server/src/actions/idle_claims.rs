@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::claim::ClaimRequest;
 use super::obstacle::Unclaimable;
 use crate::domain::time::Timestamp;
+use crate::store::ClaimVersion;
 
 /// Maximum number of cached claims. A full cache is cleared.
 const MAX_CLAIMS: usize = 10_000;
@@ -38,40 +39,40 @@ pub fn digest(names: &[String]) -> Digest {
 #[derive(Debug, Clone, Copy, Default)]
 struct IdleClaim {
     /// The state of the store in which no task was claimable. If no such state is cached, the value is None.
-    no_task: Option<Validity>,
+    no_task: Option<Validity<ClaimVersion>>,
     /// The state of the store in which the obstacles were counted, and the counts. If no counts are cached, the value
     /// is None.
-    counted: Option<(Validity, Unclaimable)>,
+    counted: Option<(Validity<i64>, Unclaimable)>,
 }
 
-/// The state of the store for which a result is valid.
+/// The state of the store for which a result is valid. `V` is the type of the version of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Validity {
-    /// The claim version or the position of the newest event. The result is valid only for this number.
-    pub number: i64,
+pub struct Validity<V> {
+    /// The claim version or the position of the newest event. The result is valid only for this version.
+    pub version: V,
     /// The earliest `not_before_time` of a delayed task. At this time, the result becomes invalid.
     pub until: Option<Timestamp>,
 }
 
-impl Validity {
-    fn includes(&self, number: i64, now: Timestamp) -> bool {
-        self.number == number && self.until.is_none_or(|until| now < until)
+impl<V: PartialEq> Validity<V> {
+    fn includes(&self, version: V, now: Timestamp) -> bool {
+        self.version == version && self.until.is_none_or(|until| now < until)
     }
 }
 
 impl IdleClaims {
     /// Caches that a claim found no task.
-    pub fn cache_no_task(&self, request: &ClaimRequest, validity: Validity) {
+    pub fn cache_no_task(&self, request: &ClaimRequest, validity: Validity<ClaimVersion>) {
         self.change(request, |claim| claim.no_task = Some(validity));
     }
 
     /// Returns whether the claim would find no task. `claim_version` is the newest committed claim version.
-    pub fn finds_no_task(&self, request: &ClaimRequest, claim_version: i64, now: Timestamp) -> bool {
+    pub fn finds_no_task(&self, request: &ClaimRequest, claim_version: ClaimVersion, now: Timestamp) -> bool {
         self.get(request).no_task.is_some_and(|validity| validity.includes(claim_version, now))
     }
 
     /// Caches the obstacles to a claim.
-    pub fn cache_obstacles(&self, request: &ClaimRequest, validity: Validity, counted: Unclaimable) {
+    pub fn cache_obstacles(&self, request: &ClaimRequest, validity: Validity<i64>, counted: Unclaimable) {
         self.change(request, |claim| claim.counted = Some((validity, counted)));
     }
 
@@ -112,6 +113,7 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_micros(1_000_000);
+    const VERSION: ClaimVersion = ClaimVersion { number: 7, rollbacks: 0 };
 
     fn request(run_id: &str, capabilities: &[&str]) -> ClaimRequest {
         ClaimRequest {
@@ -126,30 +128,33 @@ mod tests {
     fn result_is_valid_for_one_version_and_until_next_task_is_due() {
         let idle = IdleClaims::default();
         let later = NOW.plus(Duration::from_secs(5));
-        idle.cache_no_task(&request("a", &[]), Validity { number: 7, until: Some(later) });
-        assert!(idle.finds_no_task(&request("a", &[]), 7, NOW));
-        assert!(!idle.finds_no_task(&request("a", &[]), 8, NOW));
-        assert!(!idle.finds_no_task(&request("a", &[]), 7, later));
+        idle.cache_no_task(&request("a", &[]), Validity { version: VERSION, until: Some(later) });
+        assert!(idle.finds_no_task(&request("a", &[]), VERSION, NOW));
+        for other in [ClaimVersion { number: 8, ..VERSION }, ClaimVersion { rollbacks: 1, ..VERSION }] {
+            assert!(!idle.finds_no_task(&request("a", &[]), other, NOW));
+        }
+        assert!(!idle.finds_no_task(&request("a", &[]), VERSION, later));
     }
 
     #[test]
     fn result_is_valid_only_for_equal_run_and_capabilities() {
         let idle = IdleClaims::default();
-        let validity = Validity { number: 7, until: None };
+        let validity = Validity { version: VERSION, until: None };
         idle.cache_no_task(&request("a", &["x"]), validity);
-        assert!(!idle.finds_no_task(&request("b", &["x"]), 7, NOW));
-        assert!(!idle.finds_no_task(&request("a", &["x", "y"]), 7, NOW));
-        assert_eq!(idle.find_obstacles(&request("a", &["x"]), 7, NOW), None);
+        assert!(!idle.finds_no_task(&request("b", &["x"]), VERSION, NOW));
+        assert!(!idle.finds_no_task(&request("a", &["x", "y"]), VERSION, NOW));
+        assert_eq!(idle.find_obstacles(&request("a", &["x"]), 9, NOW), None);
+        let validity = Validity { version: 9, until: None };
         idle.cache_obstacles(&request("a", &["x"]), validity, Unclaimable { pending: 3, ..Unclaimable::default() });
-        assert!(idle.finds_no_task(&request("a", &["x"]), 7, NOW));
-        assert_eq!(idle.find_obstacles(&request("a", &["x"]), 7, NOW).map(|counted| counted.pending), Some(3));
+        assert!(idle.finds_no_task(&request("a", &["x"]), VERSION, NOW));
+        assert_eq!(idle.find_obstacles(&request("a", &["x"]), 9, NOW).map(|counted| counted.pending), Some(3));
     }
 
     #[test]
     fn full_cache_is_cleared() {
         let idle = IdleClaims::default();
         for number in 0..=MAX_CLAIMS {
-            idle.cache_no_task(&request(&number.to_string(), &[]), Validity { number: 1, until: None });
+            idle.cache_no_task(&request(&number.to_string(), &[]), Validity { version: VERSION, until: None });
         }
         assert_eq!(idle.lock().len(), 1);
     }

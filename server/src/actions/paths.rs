@@ -132,7 +132,7 @@ impl Overlaps {
         if one.pattern_bytes.max(other.pattern_bytes) > SMALL_SET_BYTES {
             return Ok(None);
         }
-        Ok(Some(self.compare((a, &one), (b, &other))))
+        Ok(Some(self.compare(tx, (a, &one), (b, &other))))
     }
 
     /// Returns the decision about two path sets. The decision can take several milliseconds, so the function must only
@@ -143,7 +143,7 @@ impl Overlaps {
         }
         // A path set that no longer exists belongs to no task.
         let (Some(one), Some(other)) = (self.load(tx, a)?, self.load(tx, b)?) else { return Ok(DISJOINT) };
-        Ok(self.compare((a, &one), (b, &other)))
+        Ok(self.compare(tx, (a, &one), (b, &other)))
     }
 
     /// Returns whether the decision about two path sets is cached.
@@ -151,10 +151,12 @@ impl Overlaps {
         self.find_decision(a, b).is_some()
     }
 
-    fn compare(&self, (a, one): (Key, &ParsedSet), (b, other): (Key, &ParsedSet)) -> Decision {
+    fn compare(&self, tx: &dyn Tx, (a, one): (Key, &ParsedSet), (b, other): (Key, &ParsedSet)) -> Decision {
         let overlap = one.globs.find_overlap(&other.globs);
         let decision = Decision { overlaps: overlap != Overlap::None, is_cut: matches!(overlap, Overlap::Cut(..)) };
-        self.lock().insert_decision(a, b, decision);
+        if is_permanent(tx, a.max(b)) {
+            self.lock().insert_decision(a, b, decision);
+        }
         decision
     }
 
@@ -190,7 +192,9 @@ impl Overlaps {
         let pattern_bytes = paths.iter().map(String::len).sum();
         let globs = GlobSet::new(paths.iter().filter_map(|path| Glob::parse(path).ok()).collect());
         let parsed = ParsedSet { globs: Arc::new(globs), pattern_bytes };
-        self.lock().insert_set(set, parsed.clone());
+        if is_permanent(tx, set) {
+            self.lock().insert_set(set, parsed.clone());
+        }
         Ok(Some(parsed))
     }
 
@@ -199,6 +203,11 @@ impl Overlaps {
         // entry is valid by itself.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns whether a key can be cached: the row with the key is committed, so the key never gets another meaning.
+fn is_permanent(tx: &dyn Tx, key: Key) -> bool {
+    key <= tx.transaction().committed_key
 }
 
 impl Cache {

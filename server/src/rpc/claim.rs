@@ -47,7 +47,7 @@ impl Hub {
         self.answer(call, check_repeat, move |tx| {
             let outcome = claim::claim(tx, &request, &index, tries.fetch_add(1, Ordering::Relaxed))?;
             if matches!(outcome, Outcome::Done(None)) {
-                let validity = Validity { number: tx.claim_version()?, until: index.next_delay_end() };
+                let validity = Validity { version: tx.claim_version()?, until: index.next_delay_end() };
                 idle.cache_no_task(&request, validity);
             }
             Ok(outcome.map(|claim| v1::ClaimTaskResponse { claim: claim.map(to_proto), unclaimable: None }))
@@ -134,7 +134,7 @@ impl Hub {
             let mut paths = paths.lock().unwrap_or_else(PoisonError::into_inner);
             let outcome = obstacle::count(tx, request.run_id.as_deref(), &request.capabilities, &overlaps, &mut paths)?;
             if let Outcome::Done(counted) = &outcome {
-                let validity = Validity { number: counters::newest_position(tx)?, until: due::next_delay_end(tx)? };
+                let validity = Validity { version: counters::newest_position(tx)?, until: due::next_delay_end(tx)? };
                 idle.cache_obstacles(&request, validity, *counted);
             }
             Ok(outcome)

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 
 use super::session::{BodyEffects, CommitOutcome, LastAssigned, WriteDatabase, WriteSession};
-use super::{Listener, RowHandler, Signal, SqlValue, Store, Transaction, Tx};
+use super::{ClaimVersion, Listener, RowHandler, Signal, SqlValue, Store, Transaction, Tx};
 use crate::clock::Clock;
 use crate::domain::Key;
 use crate::domain::time::{ClockStep, Timestamp};
@@ -193,6 +193,10 @@ impl<S: WriteSession> WriteSession for FaultySession<S> {
         self.inner.end_savepoint(keeps_changes)
     }
 
+    fn transaction(&self) -> Transaction {
+        self.inner.transaction()
+    }
+
     fn can_commit(&self) -> bool {
         !self.is_rolled_back && self.inner.can_commit()
     }
@@ -304,7 +308,7 @@ impl Tx for FaultyTx<'_> {
         self.tx.next_claim_version()
     }
 
-    fn claim_version(&mut self) -> Result<i64> {
+    fn claim_version(&mut self) -> Result<ClaimVersion> {
         self.tx.claim_version()
     }
 

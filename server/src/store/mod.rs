@@ -64,7 +64,9 @@ pub use self::sqlite::{OpenError, version};
 use self::sqlite::{Readers, SqliteWriter};
 pub use self::state::{StoreFailure, StoreState};
 pub(crate) use self::tx::params;
-pub use self::tx::{Limit, Page, RowHandler, Transaction, Tx, VersionCursor, all, any, first, page, row_limit};
+pub use self::tx::{
+    ClaimVersion, Limit, Page, RowHandler, Transaction, Tx, VersionCursor, all, any, first, page, row_limit,
+};
 use self::writer::Writer;
 use crate::clock::Clock;
 use crate::domain::time::Timestamp;
@@ -183,7 +185,7 @@ impl Store {
 
     /// Returns the newest committed claim version. A claim that found no task at this version finds no task until the
     /// version changes or a delayed task is due.
-    pub fn claim_version(&self) -> i64 {
+    pub fn claim_version(&self) -> ClaimVersion {
         self.inner.writer.claim_version()
     }
 

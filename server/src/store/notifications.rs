@@ -3,11 +3,11 @@
 //! Notifications are sent after the commit. A notification only tells a waiter or watcher to read the store again,
 //! because all data comes from the store.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use super::ClaimVersion;
 use super::session::LastAssigned;
 use crate::domain::Key;
 use crate::domain::time::Timestamp;
@@ -52,7 +52,7 @@ pub(super) struct Notifications {
     /// Channel that sends the newest committed position to watchers.
     growth: watch::Sender<i64>,
     /// Newest committed claim version.
-    claim_version: Arc<AtomicI64>,
+    claim_version: Mutex<ClaimVersion>,
     listener: Listener,
 }
 
@@ -60,19 +60,19 @@ impl Notifications {
     /// Creates the `Notifications` of a database with the last assigned numbers `last_assigned`. `listener` receives
     /// the signals of each commit.
     pub fn new(last_assigned: LastAssigned, listener: Listener) -> Self {
-        let claim_version = Arc::new(AtomicI64::new(last_assigned.claim_version));
-        Self { growth: watch::Sender::new(last_assigned.position), claim_version, listener }
+        let claim_version = ClaimVersion { number: last_assigned.claim_version, rollbacks: 0 };
+        Self { growth: watch::Sender::new(last_assigned.position), claim_version: Mutex::new(claim_version), listener }
     }
 
-    /// Returns the shared counter that holds the newest committed claim version.
-    pub fn claim_version(&self) -> Arc<AtomicI64> {
-        Arc::clone(&self.claim_version)
+    /// Returns the newest committed claim version.
+    pub fn claim_version(&self) -> ClaimVersion {
+        *self.claim_version.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets the newest committed claim version. Call this function before `signal`, because a notified claim compares
     /// the version before it reads the store.
-    pub fn set_claim_version(&self, version: i64) {
-        self.claim_version.store(version, Ordering::Release);
+    pub fn set_claim_version(&self, version: ClaimVersion) {
+        *self.claim_version.lock().unwrap_or_else(PoisonError::into_inner) = version;
     }
 
     /// Returns a receiver of the newest committed position.

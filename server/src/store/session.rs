@@ -1,6 +1,6 @@
 //! This module defines the interface between the writer and a database.
 
-use super::{Signal, Tx};
+use super::{Signal, Transaction, Tx};
 use crate::domain::Key;
 use crate::error::{Error, Result};
 
@@ -42,6 +42,9 @@ pub(super) trait WriteSession {
     /// savepoint.
     fn end_savepoint(&mut self, keeps_changes: bool) -> Result<()>;
 
+    /// Returns the newest transaction of the session.
+    fn transaction(&self) -> Transaction;
+
     /// Returns whether the open transaction can still be committed. Returns false if the database has rolled back the
     /// whole transaction after an error, such as a full disk.
     fn can_commit(&self) -> bool;
@@ -67,7 +70,7 @@ pub(super) trait WriteSession {
     fn maintain(&mut self) -> Result<bool>;
 }
 
-/// Holds the last position, key and claim version that the writer has assigned.
+/// Holds the last position, key and claim version that a transaction has assigned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LastAssigned {
     /// Position of the newest event, or 0 if no event was ever appended.

@@ -229,7 +229,7 @@ mod tests {
     use crate::domain::Key;
     use crate::domain::time::{ClockStep, Timestamp};
     use crate::error::Result;
-    use crate::store::{Columns, RowHandler, Signal, SqlValue, Transaction, Tx};
+    use crate::store::{ClaimVersion, Columns, RowHandler, Signal, SqlValue, Transaction, Tx};
 
     struct Widget {
         key: Key,
@@ -312,8 +312,8 @@ mod tests {
             Ok(1)
         }
 
-        fn claim_version(&mut self) -> Result<i64> {
-            Ok(1)
+        fn claim_version(&mut self) -> Result<ClaimVersion> {
+            Ok(ClaimVersion { number: 1, rollbacks: 0 })
         }
 
         fn transaction(&self) -> Transaction {

@@ -31,11 +31,11 @@ pub trait Tx {
     fn next_key(&mut self) -> Result<Key>;
     /// Assigns the position for a new event. Fails if the transaction only reads.
     fn next_position(&mut self) -> Result<i64>;
-    /// Assigns the claim version for a change that can affect which tasks are claimable. A server never assigns a claim
-    /// version twice, not even after a rollback. Fails if the transaction only reads.
+    /// Assigns the claim version for a change that can affect which tasks are claimable. After a rollback, the claim
+    /// version is assigned again. Fails if the transaction only reads.
     fn next_claim_version(&mut self) -> Result<i64>;
     /// Returns the claim version of the newest change that this transaction sees.
-    fn claim_version(&mut self) -> Result<i64>;
+    fn claim_version(&mut self) -> Result<ClaimVersion>;
     /// Returns the writer's open transaction, which all transaction bodies of a group share. A transaction that only
     /// reads returns the default value.
     fn transaction(&self) -> Transaction;
@@ -117,11 +117,30 @@ pub fn page<T>(
 }
 
 /// Identifies a transaction of the writer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transaction {
     /// Number of the transaction. The number grows with each transaction and with each rollback to a savepoint.
     pub number: u64,
     /// Number of times that the writer has rolled back a transaction, completely or to a savepoint.
+    pub rollbacks: u64,
+    /// Key of the newest row that was committed before this transaction. After a rollback, larger keys are assigned
+    /// again, possibly by another server. Therefore, a cache that outlives the transaction must not contain larger keys.
+    pub committed_key: Key,
+}
+
+/// A transaction that only reads sees only committed keys.
+impl Default for Transaction {
+    fn default() -> Self {
+        Self { number: 0, rollbacks: 0, committed_key: Key::MAX }
+    }
+}
+
+/// Identifies a state of the store in which the same tasks are claimable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClaimVersion {
+    /// Claim version of the newest change that can affect which tasks are claimable.
+    pub number: i64,
+    /// Number of rollbacks of this server's writer. After a rollback, a claim version is assigned again.
     pub rollbacks: u64,
 }
 

@@ -32,13 +32,22 @@ struct Covered {
 }
 
 impl Capabilities {
-    /// Adds the capability set with the key `key`.
-    pub fn add(&mut self, tx: &mut dyn Tx, key: Key) -> Result<()> {
-        if key != capability_sets::NONE && !self.known.contains(&key) {
-            self.sets.push((key, capability_sets::get(tx, key)?));
-            self.known.insert(key);
+    /// Adds the capability set with the key `key`. Returns whether the set is new.
+    pub fn add(&mut self, tx: &mut dyn Tx, key: Key) -> Result<bool> {
+        if key == capability_sets::NONE || self.known.contains(&key) {
+            return Ok(false);
         }
-        Ok(())
+        self.sets.push((key, capability_sets::get(tx, key)?));
+        self.known.insert(key);
+        Ok(true)
+    }
+
+    /// Removes capability sets whose insertion was rolled back, and all cached results.
+    pub fn remove(&mut self, keys: &HashSet<Key>) {
+        self.sets.retain(|(key, _)| !keys.contains(key));
+        self.known.retain(|key| !keys.contains(key));
+        self.covered.clear();
+        self.cached = 0;
     }
 
     /// Returns the keys of the sets that contain only capabilities in `capabilities`.

@@ -57,6 +57,8 @@ pub(super) struct Uncertain {
     classes: HashMap<TaskClass, Rank>,
     /// The runs whose classes the index has read.
     read_runs: HashSet<Key>,
+    /// The capability sets that the index has added.
+    capability_sets: HashSet<Key>,
     /// The cursors before the transaction.
     cursors: Cursors,
 }
@@ -102,13 +104,15 @@ impl Loading {
         let mut index = self.index;
         let runs = std::mem::take(&mut index.uncertain.runs);
         index.remove_ended(&runs);
+        // The pages were read from committed rows, and the cursors start after them.
+        index.uncertain.capability_sets.clear();
         index
     }
 }
 
 impl Index {
     fn start(&mut self, tx: &mut dyn Tx) -> Result<()> {
-        let version = tx.claim_version()?;
+        let version = tx.claim_version()?.number;
         self.cursors = Cursors::after(version);
         self.uncertain.cursors = self.cursors;
         // The first claim must read the delays, even if nothing has changed since the load.
@@ -131,7 +135,7 @@ impl Index {
             self.next_delay_end = due::next_delay_end(tx)?;
             return Ok(false);
         }
-        let version = tx.claim_version()?;
+        let version = tx.claim_version()?.number;
         if version == self.synced_version {
             return Ok(true);
         }
@@ -186,6 +190,8 @@ impl Index {
     fn undo(&mut self, tx: &mut dyn Tx) -> Result<()> {
         self.cursors = self.uncertain.cursors;
         self.synced_version = NEVER_SYNCED;
+        // The index adds a capability set again with the next task that needs it.
+        self.capabilities.remove(&std::mem::take(&mut self.uncertain.capability_sets));
         for run_key in self.uncertain.read_runs.clone() {
             self.add_unread_run(run_key);
         }
@@ -277,7 +283,10 @@ impl Index {
         }
         let is_active = self.classes.run_status(run_key).is_some_and(RunStatus::is_active);
         if is_active {
-            self.capabilities.add(tx, ready.class.capability_set_key)?;
+            let capability_set_key = ready.class.capability_set_key;
+            if self.capabilities.add(tx, capability_set_key)? {
+                self.uncertain.capability_sets.insert(capability_set_key);
+            }
             self.classes.add(ready);
         }
         Ok(is_active)

@@ -10,7 +10,7 @@ use crate::clock::{Clock, IdGenerator};
 use crate::domain::Key;
 use crate::domain::time::{ClockStep, Timestamp};
 use crate::error::{Error, Result};
-use crate::store::{RowHandler, Signal, SqlValue, Transaction, Tx, counters};
+use crate::store::{ClaimVersion, RowHandler, Signal, SqlValue, Transaction, Tx, counters};
 
 /// Maps each statement to the steps of the statement's query plan.
 pub type Plans = BTreeMap<&'static str, Vec<String>>;
@@ -159,7 +159,7 @@ impl Tx for ExplainingTx<'_> {
         self.tx.next_claim_version()
     }
 
-    fn claim_version(&mut self) -> Result<i64> {
+    fn claim_version(&mut self) -> Result<ClaimVersion> {
         self.tx.claim_version()
     }
 

@@ -209,6 +209,7 @@ impl WriteSession for SqliteSession<'_> {
         }
         self.has_begun = true;
         self.transaction.number += 1;
+        self.transaction.committed_key = self.committed.key;
         self.check_sole_writer()?;
         Ok(self.committed)
     }
@@ -235,6 +236,10 @@ impl WriteSession for SqliteSession<'_> {
             self.transaction.rollbacks += 1;
         }
         self.run_sql("RELEASE body")
+    }
+
+    fn transaction(&self) -> Transaction {
+        self.transaction
     }
 
     fn can_commit(&self) -> bool {

@@ -10,7 +10,7 @@ use crate::domain::Key;
 use crate::domain::time::{ClockStep, Timestamp};
 use crate::error::{Error, Result};
 use crate::store::session::LastAssigned;
-use crate::store::{Columns, Row, RowHandler, Signal, SqlValue, Transaction, Tx, counters};
+use crate::store::{ClaimVersion, Columns, Row, RowHandler, Signal, SqlValue, Transaction, Tx, counters};
 
 /// Represents the open transaction of a connection. The owner of the connection opens, commits and rolls back the
 /// transaction.
@@ -115,11 +115,12 @@ impl Tx for SqliteTx<'_> {
         Ok(last_assigned.claim_version)
     }
 
-    fn claim_version(&mut self) -> Result<i64> {
-        match self.last_assigned {
-            Some(last_assigned) => Ok(last_assigned.claim_version),
-            None => counters::claim_version(self),
-        }
+    fn claim_version(&mut self) -> Result<ClaimVersion> {
+        let number = match self.last_assigned {
+            Some(last_assigned) => last_assigned.claim_version,
+            None => counters::claim_version(self)?,
+        };
+        Ok(ClaimVersion { number, rollbacks: self.transaction.rollbacks })
     }
 
     fn transaction(&self) -> Transaction {

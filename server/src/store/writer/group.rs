@@ -13,11 +13,11 @@ use super::stalls::Stalls;
 use crate::clock::Clock;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
-use crate::store::Signal;
 use crate::store::notifications::Notifications;
 use crate::store::queue::{Queue, Waited};
 use crate::store::session::{CommitOutcome, LastAssigned, WriteSession};
 use crate::store::state::{StateReporter, StoreFailure};
+use crate::store::{ClaimVersion, Signal};
 
 /// Minimum duration of a commit that is logged as a warning. A slow commit means that the disk is too slow for the load
 /// or that another program uses the disk.
@@ -67,7 +67,7 @@ pub(super) struct GroupCommitter<S> {
     session: S,
     /// Last assigned numbers, including those that the open transaction has assigned.
     last_assigned: LastAssigned,
-    notifications: Notifications,
+    notifications: Arc<Notifications>,
     size: GroupSize,
     checkpoints: CheckpointScheduler,
     stalls: Stalls,
@@ -83,7 +83,7 @@ impl<S: WriteSession> GroupCommitter<S> {
     pub fn new(
         session: S,
         last_assigned: LastAssigned,
-        notifications: Notifications,
+        notifications: Arc<Notifications>,
         clock: Arc<dyn Clock>,
         state: StateReporter,
         answers: mpsc::UnboundedSender<Vec<Box<dyn Job>>>,
@@ -258,7 +258,7 @@ impl<S: WriteSession> GroupCommitter<S> {
     fn fail_after_unknown_commit(&mut self, group: &mut [Box<dyn Job>], signals: &[Signal]) {
         tracing::error!("the outcome of a commit is unknown");
         fail_all(group, &Error::StoreBusy);
-        self.notifications.set_claim_version(self.last_assigned.claim_version);
+        self.publish_claim_version(self.last_assigned.claim_version);
         self.notifications.signal(signals);
         if let Ok(committed) = self.session.begin() {
             self.notifications.notify_growth(committed.position);
@@ -269,7 +269,7 @@ impl<S: WriteSession> GroupCommitter<S> {
     fn run_together(&mut self, jobs: &mut [Box<dyn Job>], savepoints: Savepoints) -> Result<(), Failure> {
         match self.try_together(jobs, savepoints) {
             Ok(signals) => {
-                self.notifications.set_claim_version(self.last_assigned.claim_version);
+                self.publish_claim_version(self.last_assigned.claim_version);
                 self.notifications.signal(&signals);
                 self.notifications.notify_growth(self.last_assigned.position);
                 Ok(())
@@ -277,12 +277,16 @@ impl<S: WriteSession> GroupCommitter<S> {
             Err(failure) => {
                 self.session.rollback();
                 // A claim of the group may have cached that the claim found no task, because of a change that is now
-                // rolled back. A new claim version makes the cached result invalid.
-                self.last_assigned.claim_version += 1;
-                self.notifications.set_claim_version(self.last_assigned.claim_version);
+                // rolled back. The new number of rollbacks makes the cached result invalid.
+                self.publish_claim_version(self.notifications.claim_version().number);
                 Err(failure)
             }
         }
+    }
+
+    fn publish_claim_version(&self, number: i64) {
+        let rollbacks = self.session.transaction().rollbacks;
+        self.notifications.set_claim_version(ClaimVersion { number, rollbacks });
     }
 
     /// Runs the transaction bodies of `jobs` in one transaction and commits the transaction. Returns the signals of the
@@ -297,13 +301,9 @@ impl<S: WriteSession> GroupCommitter<S> {
         })?;
         // Report a stall before the transaction bodies run, because one of them can be the expiry of a lease.
         self.end_step(begun);
-        // Assign rolled-back positions again, because the log must have no gap. Do not assign rolled-back keys and
-        // claim versions again, because caches in memory outlive a rollback and may contain these keys and versions.
-        self.last_assigned = LastAssigned {
-            position: committed.position,
-            key: self.last_assigned.key.max(committed.key),
-            claim_version: self.last_assigned.claim_version.max(committed.claim_version),
-        };
+        // Assign rolled-back numbers again: the log must have no gap, and another server may have assigned the numbers
+        // since. `Transaction` tells caches in memory which numbers are committed.
+        self.last_assigned = committed;
         let mut effects = Effects::default();
         for job in jobs.iter_mut() {
             // Skip the job of a disconnected caller. A claim would lease a task to an agent that never learns the lease

@@ -8,7 +8,6 @@ mod stalls;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -20,7 +19,7 @@ use super::notifications::Notifications;
 use super::queue::Queue;
 use super::session::{LastAssigned, WriteDatabase};
 use super::state::{StateReporter, StoreFailure, StoreState};
-use super::{JobOptions, Listener, Tx};
+use super::{ClaimVersion, JobOptions, Listener, Tx};
 use crate::clock::Clock;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
@@ -31,8 +30,7 @@ pub(super) type CloseDatabase = Box<dyn FnOnce() + Send>;
 /// Owns the writer thread. After this value is dropped, the thread serves the remaining queued calls and ends.
 pub(super) struct Writer {
     queue: Arc<Queue<Box<dyn Job>>>,
-    growth: watch::Receiver<i64>,
-    claim_version: Arc<AtomicI64>,
+    notifications: Arc<Notifications>,
     state: StateReporter,
     /// Join handle of the writer thread. After `close` has started to wait for the thread, the value is None.
     thread: Mutex<Option<JoinHandle<CloseDatabase>>>,
@@ -50,9 +48,8 @@ impl Writer {
         clock: Arc<dyn Clock>,
         listener: Listener,
     ) -> std::io::Result<Self> {
-        let notifications = Notifications::new(last_assigned, listener);
-        let growth = notifications.log_growth();
-        let claim_version = notifications.claim_version();
+        let notifications = Arc::new(Notifications::new(last_assigned, listener));
+        let notified = Arc::clone(&notifications);
         let (answers, answerable) = mpsc::unbounded_channel();
         tokio::spawn(answer_all(answerable));
         let queue = Arc::new(Queue::new());
@@ -62,11 +59,11 @@ impl Writer {
         let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
             let _on_exit = ExitGuard { queue: &served, state: &reporter };
             let session = database.session();
-            GroupCommitter::new(session, last_assigned, notifications, clock, reporter.clone(), answers).serve(&served);
+            GroupCommitter::new(session, last_assigned, notified, clock, reporter.clone(), answers).serve(&served);
             let close_database: CloseDatabase = Box::new(move || database.close());
             close_database
         })?;
-        Ok(Self { queue, growth, claim_version, state, thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue, notifications, state, thread: Mutex::new(Some(thread)) })
     }
 
     /// Queues a transaction body, waits until the body's group is committed, and returns the result of the body. Fails
@@ -91,12 +88,12 @@ impl Writer {
 
     /// Returns a receiver of the newest committed position.
     pub fn log_growth(&self) -> watch::Receiver<i64> {
-        self.growth.clone()
+        self.notifications.log_growth()
     }
 
     /// Returns the newest committed claim version.
-    pub fn claim_version(&self) -> i64 {
-        self.claim_version.load(Ordering::Acquire)
+    pub fn claim_version(&self) -> ClaimVersion {
+        self.notifications.claim_version()
     }
 
     /// Returns a receiver of the state of the writer.

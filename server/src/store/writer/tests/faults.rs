@@ -159,13 +159,17 @@ async fn dropped_response_of_failed_commit_fails_call_and_reuses_position() {
     let (store, faults) = open_faulty(&folder);
     let growth = store.log_growth();
     let before = store.transact(|tx| tx.next_key()).await.unwrap();
+    let version = store.claim_version();
     faults.set(Fault::LostFailure);
     assert_eq!(store.transact(|tx| add_run_and_event(tx, "lost")).await, Err(Error::StoreBusy));
     faults.clear();
     assert!(!exists(&store, "lost").await && !growth.has_changed().unwrap());
-    let (key, position) = store.transact(|tx| Ok((tx.next_key()?, tx.next_position()?))).await.unwrap();
-    assert_eq!(position, 1);
-    assert!(key > before + 1, "a key that a body has used is not assigned again");
+    assert_ne!(store.claim_version(), version, "a cached result of a rolled-back claim is invalid");
+    let assigned = store.transact(move |tx| {
+        assert_eq!(tx.transaction().committed_key, before);
+        Ok((tx.next_key()?, tx.next_position()?))
+    });
+    assert_eq!(assigned.await, Ok((before + 1, 1)));
 }
 
 #[tokio::test]
