@@ -7,14 +7,17 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::housekeeping::RetentionTimes;
+use crate::store::Location;
 
 /// The settings of `runhub serve`.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The address that the server listens on.
     pub listen: Listen,
-    /// The path of the database file.
-    pub db: PathBuf,
+    /// The location of the database.
+    pub store: Location,
+    /// The address at which clients and other servers reach the server, for the list of servers.
+    pub advertise: Option<String>,
     /// Maximum time that a shutdown waits for open calls and streams to end.
     pub drain: Duration,
     /// The retention times of stored responses and of events.

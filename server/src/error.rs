@@ -79,7 +79,8 @@ pub enum Error {
     #[error("the server is shutting down: retry the call with the same request_id")]
     Draining,
     #[error(
-        "another program has locked the database: retry the call with the same request_id after the delay in RetryInfo"
+        "another program has locked the database, or the server can't reach the database: retry the call with the same \
+         request_id after the delay in RetryInfo"
     )]
     StoreBusy,
     #[error(

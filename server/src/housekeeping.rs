@@ -42,7 +42,8 @@ pub async fn run(store: Store, clock: Arc<dyn Clock>, keep: RetentionTimes, mut 
     loop {
         let next = clock.uptime() + keep.period();
         past.record(clock.as_ref(), keep);
-        match clean_up(&store, &past, keep).await {
+        let cleaned = if store.has_sweeper_role() { clean_up(&store, &past, keep).await } else { Ok(()) };
+        match cleaned {
             Ok(()) => {}
             Err(error) if error == Error::Draining || error.is_store_failure() => return,
             // The server logs the start and the end of the time in which the disk is full.

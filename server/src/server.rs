@@ -24,8 +24,8 @@ use crate::error::Error;
 use crate::housekeeping;
 use crate::rpc::calls::{Calls, REFLECTION_BYTES};
 use crate::rpc::snapshot::spool::Spool;
-use crate::rpc::{self, EncodedEvent, Hub};
-use crate::store::{OpenError, Store, StoreFailure, StoreState};
+use crate::rpc::{self, EncodedEvent, Hub, Settings};
+use crate::store::{Location, OpenError, RoleClaim, Store, StoreFailure, StoreState};
 use crate::sweeper::{self, Sweeper};
 use crate::wake::Waiters;
 use crate::watch::Tail;
@@ -53,8 +53,8 @@ pub enum ServeError {
     Open(#[from] OpenError),
     #[error("can't listen on {listen}: {cause} (pass another address with --listen)")]
     Listen { listen: Listen, cause: std::io::Error },
-    #[error("the server ended because the database {} can't be used any more: {cause}", db.display())]
-    Store { db: PathBuf, cause: StoreFailure },
+    #[error("the server ended because the database {store} can't be used any more: {cause}")]
+    Store { store: String, cause: StoreFailure },
     #[error("{0}")]
     Broken(String),
 }
@@ -94,15 +94,16 @@ impl Server {
     /// Fails if the database can't be opened or written, or if the server can't listen on the address.
     pub async fn bind(config: Config, clock: Arc<dyn Clock>) -> Result<Self, ServeError> {
         let waiters = Arc::new(Waiters::default());
-        let store = Store::open(&config.db, Arc::clone(&clock), waiters.listener())?;
+        let store = Store::open_at(&config.store, Arc::clone(&clock), waiters.listener())?;
+        store.until_listening().await;
         // Extend the leases before the sweeper expires any lease.
-        let has_extended_leases = match sweeper::extend_live_leases(&store).await {
+        let has_extended_leases = match sweeper::take_role(&store).await {
             Ok(_) => true,
             Err(Error::StoreFull) => false,
             Err(cause) => {
                 return Err(ServeError::Broken(format!(
                     "can't extend the leases in the database {}: {cause}",
-                    config.db.display()
+                    config.store
                 )));
             }
         };
@@ -151,27 +152,32 @@ impl Server {
         let (drain, draining) = watch::channel(false);
         let mut sweeper = Sweeper::new(store.clone(), Arc::clone(&clock), Arc::clone(&waiters));
         if !has_extended_leases {
-            sweeper = sweeper.extending_leases_since(sweeper::ALL_LEASES);
+            sweeper = sweeper.extending_leases_since(RoleClaim::ALL_TIMES);
         }
         let housekeeping = housekeeping::run(store.clone(), Arc::clone(&clock), config.keep, draining.clone());
         let following = Arc::clone(&tail).follow(store.clone(), draining.clone());
-        let spool = Arc::new(Spool::new(folder_of(&config.db), config.max_spool, config.max_spool_files));
-        let hub =
-            Hub::new(store.clone(), clock, waiters, tail, Arc::clone(&spool), config.default_lease, draining.clone());
+        let spool = Arc::new(Spool::new(spool_folder(&config.store), config.max_spool, config.max_spool_files));
+        if let Some(address) = config.advertise.clone() {
+            // Ignore the failure: the address is only for people, and the database can be away for a moment.
+            let _ = store.advertise(address).await;
+        }
+        let settings = Settings { default_lease: config.default_lease, advertised: config.advertise };
+        let hub = Hub::new(store.clone(), clock, waiters, tail, Arc::clone(&spool), settings, draining.clone());
         let (health, routes) = build_routes(&hub, &store).await?;
         let mut in_background = JoinSet::new();
+        in_background.spawn(store.clone().keep_sweeper_role(draining.clone()));
         in_background.spawn(sweeper.run(draining.clone()));
         in_background.spawn(housekeeping);
         in_background.spawn(following);
         let calls = Calls::new(routes, config.max_buffered, spool);
         let serving = listener.serve(calls, config.max_connections, draining);
-        let failing = health::follow(&health, &store, &config.db);
+        let failing = health::follow(&health, &store, &config.store);
         serve_until_end(serving, failing, shutdown, &health, &drain, config.drain).await;
         // The background Tokio tasks must not delay the shutdown. The next server process performs the remaining
         // actions.
         in_background.abort_all();
         close(&store, config.drain).await;
-        check_state(&store, config.db)
+        check_state(&store, &config.store)
     }
 }
 
@@ -223,18 +229,22 @@ async fn close(store: &Store, drain: Duration) {
 }
 
 /// Fails if the store has failed.
-fn check_state(store: &Store, db: PathBuf) -> Result<(), ServeError> {
+fn check_state(store: &Store, location: &Location) -> Result<(), ServeError> {
     match store.state().borrow().clone() {
-        StoreState::Failed(cause) => Err(ServeError::Store { db, cause }),
-        StoreState::Writable | StoreState::Full { .. } => Ok(()),
+        StoreState::Failed(cause) => Err(ServeError::Store { store: location.to_string(), cause }),
+        StoreState::Writable | StoreState::Full { .. } | StoreState::Unreachable => Ok(()),
     }
 }
 
-/// Returns the folder that contains the database file.
-fn folder_of(db: &Path) -> PathBuf {
-    match db.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
+/// Returns the folder for temporary files: the folder of the database file, or the folder for temporary files of the
+/// system if the database is not a file.
+fn spool_folder(store: &Location) -> PathBuf {
+    match store {
+        Location::Postgres(_) => std::env::temp_dir(),
+        Location::File(db) => match db.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        },
     }
 }
 

@@ -18,7 +18,7 @@ use crate::domain::task::Task;
 use crate::domain::time::{ClockStep, Timestamp};
 use crate::error::{Error, Result};
 use crate::store::due::{self, DueRows};
-use crate::store::{JobOptions, Store, Tx};
+use crate::store::{JobOptions, RoleClaim, Store, Tx};
 use crate::wake::Waiters;
 
 /// Time that the sweeper waits after an error, such as a full disk.
@@ -31,10 +31,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Minimum difference from the wall clock that the sweeper corrects. A smaller difference can be an inexact reading.
 const SMALLEST_DIFFERENCE: Duration = Duration::from_millis(10);
 
-/// Time before which no lease has ended. An extension of the leases that were live at this time extends all leases.
-pub const ALL_LEASES: Timestamp = Timestamp::from_micros(0);
-
-/// The sweeper of a server. Each server runs exactly one sweeper.
+/// The sweeper of a server. Each server runs exactly one sweeper, but of several servers on one database only the sweeper
+/// with the role sweeps.
 pub struct Sweeper {
     store: Store,
     clock: Arc<dyn Clock>,
@@ -71,20 +69,24 @@ impl Sweeper {
     pub async fn run(mut self, mut draining: watch::Receiver<bool>) {
         let mut next = self.clock.now();
         let mut store_state = self.store.state();
+        let mut role = self.store.sweeper_role();
         loop {
             let now = self.check_clock();
-            let is_due = now >= next || self.stalled_since.is_some();
+            let is_due = self.stalled_since.is_some() || (now >= next && self.store.has_sweeper_role());
             if is_due && self.clock.uptime() >= self.retry_at {
                 let Some(next_sweep) = self.sweep_or_retry().await else { return };
                 next = next_sweep;
                 continue;
             }
-            let pause = if is_due { CLOCK_CHECK_INTERVAL } else { next.duration_since(now) };
+            let can_wait = !is_due && self.store.has_sweeper_role();
+            let pause = if can_wait { next.duration_since(now) } else { CLOCK_CHECK_INTERVAL };
             tokio::select! {
                 () = self.clock.sleep_until(self.next_clock_check(pause)) => {}
                 () = self.waiters.due_timer.wait_until_brought_forward() => {
                     next = self.waiters.due_timer.next_time().unwrap_or(next).min(next);
                 }
+                // The previous sweeper may have left due rows.
+                _ = role.changed() => next = self.clock.now(),
                 // The loop checks for a full disk. If the store is dropped, the server is shutting down.
                 changed = store_state.changed() => if changed.is_err() { return },
                 _ = draining.wait_for(|draining| *draining) => return,
@@ -119,6 +121,9 @@ impl Sweeper {
             self.waiters.due_timer.reset();
             self.check_clock();
             self.recover_from_stall().await?;
+            if !self.store.has_sweeper_role() {
+                return Ok(None);
+            }
             let now = self.clock.now();
             let due = self.watch_clock_during(store.read_as_server(move |tx| due::find(tx, now))).await?;
             if due.is_empty() {
@@ -260,14 +265,22 @@ where
     join_all(acts).await.into_iter().collect()
 }
 
-/// Extends all leases and grace periods at the start of a server, because agents could not send heartbeats while no
-/// server ran.
+/// Takes the role of the sweeper at the start of a server, if no other server has it. If no server swept for some time,
+/// extends the leases and grace periods that were live then, because agents could not send heartbeats. Returns the start
+/// of that time.
 ///
 /// # Errors
 /// Fails if the store can't be written.
-pub async fn extend_live_leases(store: &Store) -> Result<u64> {
-    let live_at = ALL_LEASES;
-    store.transact_with(JobOptions::SERVER_FIRST, move |tx| lease::recover(tx, live_at, ClockStep::NONE)).await
+pub async fn take_role(store: &Store) -> Result<Option<Timestamp>> {
+    let live_at = match store.claim_sweeper_role().await? {
+        RoleClaim::HeldByOther | RoleClaim::TakenAfter(None) => return Ok(None),
+        RoleClaim::TakenAfter(Some(live_at)) => live_at,
+        // A server on SQLite is alone, so no server swept before its start.
+        RoleClaim::Renewed => RoleClaim::ALL_TIMES,
+    };
+    let recovery = JobOptions::recovering_since(live_at);
+    store.transact_with(recovery, move |tx| lease::recover(tx, live_at, ClockStep::NONE)).await?;
+    Ok(Some(live_at))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! wake-up carries no result: a woken call reads the store again. A call registers and enables its notification before
 //! the call reads the store, so a change that commits after the read wakes the call.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::pin::Pin;
@@ -67,7 +68,7 @@ impl WaitKey for ClaimCriteria {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CallIdentity {
     /// Name of the RPC.
-    pub rpc: &'static str,
+    pub rpc: Cow<'static, str>,
     /// The request_id of the call.
     pub request_id: String,
 }
@@ -110,10 +111,16 @@ impl Waiters {
             }
             Signal::RunEnded(key) => self.claims.notify(&ClaimGroup::Run(*key), usize::MAX),
             Signal::Answered { rpc, request_id } => {
-                self.duplicates.notify(&CallIdentity { rpc, request_id: request_id.clone() }, usize::MAX);
+                self.duplicates.notify(&CallIdentity { rpc: rpc.clone(), request_id: request_id.clone() }, usize::MAX);
             }
             Signal::Decided(key) => self.approvals.notify(key, usize::MAX),
             Signal::Due(time) => self.due_timer.bring_forward(*time),
+            Signal::Anything => {
+                self.claims.notify_all();
+                self.duplicates.notify_all();
+                self.approvals.notify_all();
+                self.due_timer.bring_forward(Timestamp::from_micros(0));
+            }
         }
     }
 }
@@ -176,6 +183,19 @@ impl<K: WaitKey> WaitLists<K> {
                 list.notify.notify_one();
             }
         }
+    }
+}
+
+impl<K: WaitKey> WaitLists<K> {
+    /// Wakes all calls.
+    fn notify_all(&self) {
+        self.lock().by_key.values().for_each(|list| list.notify_all());
+    }
+}
+
+impl WaitList {
+    fn notify_all(&self) {
+        (0..self.waiters).for_each(|_| self.notify.notify_one());
     }
 }
 

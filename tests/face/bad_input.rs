@@ -172,11 +172,14 @@ impl World {
     }
 }
 
+/// The RPCs whose requests have no fields.
+const WITHOUT_FIELDS: [&str; 2] = ["get_server_info", "list_servers"];
+
 #[tokio::test]
 async fn bad_input_is_refused_with_its_reason_and_changes_nothing() {
     let server = TestServer::start().await;
     let world = World::make(&server.client).await;
-    let before = dump(&server.db());
+    let before = dump(server.db());
     let cases = [cases::all(&world), records::all(&world), limits::all(&world), coordination::all(&world)]
         .into_iter()
         .flatten();
@@ -184,10 +187,10 @@ async fn bad_input_is_refused_with_its_reason_and_changes_nothing() {
     for Case { rpc, what, call, expected } in cases {
         let refused = call.await.unwrap_or_else(|| panic!("{rpc} accepted {what}"));
         assert_eq!(refusal(&refused, &expected), Some(expected), "{rpc} with {what}: {refused:?}");
-        assert_eq!(dump(&server.db()), before, "{rpc} with {what} changed something");
+        assert_eq!(dump(server.db()), before, "{rpc} with {what} changed something");
         seen.insert(rpc.to_owned());
     }
-    let all: BTreeSet<String> = rpcs().into_iter().filter(|rpc| rpc != "get_server_info").collect();
+    let all: BTreeSet<String> = rpcs().into_iter().filter(|rpc| !WITHOUT_FIELDS.contains(&rpc.as_str())).collect();
     assert_eq!(seen, all, "every RPC has a case");
 }
 
@@ -196,7 +199,7 @@ async fn bad_input_is_refused_with_its_reason_and_changes_nothing() {
 async fn every_rpc_refuses_five_mib_as_out_of_range() {
     let server = TestServer::start().await;
     let channel = tonic::transport::Channel::from_shared(server.url.clone()).unwrap().connect().await.unwrap();
-    let before = dump(&server.db());
+    let before = dump(server.db());
     for path in paths() {
         let mut grpc = tonic::client::Grpc::new(channel.clone());
         grpc.ready().await.unwrap();
@@ -205,7 +208,7 @@ async fn every_rpc_refuses_five_mib_as_out_of_range() {
         let refused = grpc.unary(request, path.parse().unwrap(), codec).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::OutOfRange, "{path}: {refused:?}");
     }
-    assert_eq!(dump(&server.db()), before);
+    assert_eq!(dump(server.db()), before);
 }
 
 fn paths() -> Vec<String> {

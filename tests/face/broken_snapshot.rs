@@ -73,6 +73,10 @@ impl ServerService for Breaking {
     ) -> Result<Response<GetServerInfoResponse>, Status> {
         Ok(Response::new(GetServerInfoResponse { log_id: "log".into(), ..unset() }))
     }
+
+    async fn list_servers(&self, _: Request<ListServersRequest>) -> Result<Response<ListServersResponse>, Status> {
+        Err(Status::unimplemented("not used by this test"))
+    }
 }
 
 #[tokio::test]

@@ -287,7 +287,7 @@ async fn log_of_another_database_is_refused() {
     fill(&server.connect().await).await;
     server.kill();
     let log = with_suffix(&db, "-wal");
-    let fixture = root().join("server/migrations/sqlite/fixtures/version_9.db");
+    let fixture = root().join("server/migrations/fixtures/version_9.db");
     fs::copy(fixture, folder.path().join("backup_of_an_old_version.db")).unwrap();
     for other in ["backup", "backup_of_an_old_version", "stopped"] {
         let file = folder.path().join(other).with_extension("db");

@@ -6,6 +6,7 @@ use runhub_client::v1::*;
 use runhub_client::{Client, Reason, Update};
 
 use crate::support::calls::*;
+use crate::support::database::TestDatabase;
 use crate::support::dump::dump;
 use crate::support::record::Watcher;
 use crate::support::{TestServer, soon, until};
@@ -46,7 +47,7 @@ async fn deleted_run_leaves_only_its_run_deleted_event() {
     let client = &server.client;
     let other = new_run(client).await;
     add_task(client, &other.id, TaskDraft { allowed_paths: vec!["docs".into()], ..draft("t") }).await;
-    let rows = || dump(&server.db()).into_iter().filter(|row| !row.starts_with("counters")).collect::<BTreeSet<_>>();
+    let rows = || dump(server.db()).into_iter().filter(|row| !row.starts_with("counters")).collect::<BTreeSet<_>>();
     let before = rows();
     let (run, _) = full_run(client).await;
     let tables = |rows: &BTreeSet<String>| rows.iter().map(|row| row.split(':').next().unwrap().to_owned()).collect();
@@ -84,7 +85,7 @@ async fn run_deleted_event_survives_a_restart_and_positions_continue() {
     let last = log(&server.client, "").await.last().unwrap().clone();
     let server = server.restart().await;
     assert!(
-        dump(&server.db()).iter().all(|row| !row.starts_with("path_sets: ")),
+        dump(server.db()).iter().all(|row| !row.starts_with("path_sets: ")),
         "the restart removes unused path sets"
     );
     assert_eq!(log(&server.client, "").await, std::slice::from_ref(&last));
@@ -149,7 +150,7 @@ async fn lagging_watcher_gets_the_end_instead_of_unread_events() {
     }
     set_status(client, &run.id, RunStatus::Completed).await;
     let request = SubscribeEventsRequest { run_id: run.id.clone(), ..unset() };
-    let mut behind = Watcher::new(&server.connect().await, &server.db(), request);
+    let mut behind = Watcher::new(&server.connect().await, server.db(), request);
     assert_eq!(behind.next_event().await.seq, 1);
     delete(client, &run.id).await;
     let mut seq = 1;
@@ -229,8 +230,8 @@ async fn stale_due_list_changes_nothing_after_a_deletion() {
     set_status(client, &expiring.id, RunStatus::Completed).await;
     let clock = server.clock.clone();
     let folder = server.stop().await;
-    let path = folder.path().join("runhub.db");
-    let store = Store::open(&path, std::sync::Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
+    let db = TestDatabase::in_folder(folder.path());
+    let store = Store::open_at(&db.location(), std::sync::Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
     clock.advance(std::time::Duration::from_secs(3_600));
     use runhub_server::clock::Clock;
     let now = clock.now();
@@ -239,9 +240,9 @@ async fn stale_due_list_changes_nothing_after_a_deletion() {
     for id in [run.id, expiring.id] {
         store.transact(move |tx| runhub_server::actions::deletion::delete(tx, &id, None)).await.unwrap();
     }
-    let before = dump(&path);
+    let before = dump(&db);
     sweeper::process_due_rows(&store, due, now).await.unwrap();
-    assert_eq!(dump(&path), before);
+    assert_eq!(dump(&db), before);
 }
 
 /// A long poll on a run ends when the run is deleted.
@@ -341,7 +342,7 @@ async fn large_run_is_invisible_at_once_and_deleted_in_parts() {
     assert!(kinds.len() <= 2, "{kinds:?}");
     let left = log(client, "").await;
     assert_eq!(left.iter().filter(|event| event.run_id == run.id).count(), 1, "only run_deleted remains");
-    let rows = dump(&server.db());
+    let rows = dump(server.db());
     assert!(!rows.iter().any(|row| row.starts_with("deleted_runs: ")), "the deletion is complete");
     assert_eq!(rows.iter().filter(|row| row.starts_with("tasks: ")).count(), 1);
 }
@@ -356,8 +357,8 @@ async fn deletion_in_parts_continues_after_a_restart() {
     let (run, _) = large_run(&server.client).await;
     let clock = server.clock.clone();
     let folder = server.stop().await;
-    let store = runhub_server::store::Store::open(
-        &folder.path().join("runhub.db"),
+    let store = runhub_server::store::Store::open_at(
+        &TestDatabase::in_folder(folder.path()).location(),
         std::sync::Arc::new(clock.clone()),
         Box::new(|_| {}),
     )

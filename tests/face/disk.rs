@@ -86,7 +86,7 @@ async fn full_disk_refuses_writes_with_store_full_and_serves_reads_until_it_has_
     let client = server.connect().await;
     let run = new_run(&client).await;
     let subscription = SubscribeEventsRequest { run_id: run.id.clone(), ..bookmarks_often() };
-    let mut watcher = Watcher::new(&client, &db_in(&folder), subscription);
+    let mut watcher = Watcher::new(&client, db_in(&folder), subscription);
     watcher.next_event().await;
     fill_disk(&server);
     assert_eq!(reason(try_append(&client, &run.id).await), Reason::StoreFull);

@@ -96,7 +96,7 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 #[tokio::test]
 async fn undecodable_request_is_an_invalid_field_for_every_kind_of_rpc() {
     let server = TestServer::start().await;
-    let before = dump(&server.db());
+    let before = dump(server.db());
     for path in [UNARY, STREAM, HEALTH, HEALTH_STREAM, REFLECTION, OLD_REFLECTION] {
         for (what, bytes, _) in malformed() {
             let answer = send(&server.address(), path, &HEADERS, bytes).await;
@@ -107,7 +107,7 @@ async fn undecodable_request_is_an_invalid_field_for_every_kind_of_rpc() {
             assert_eq!(details.bad_request().unwrap().field_violations[0].field, "request", "{path} with {what}");
         }
     }
-    assert_eq!(dump(&server.db()), before);
+    assert_eq!(dump(server.db()), before);
 }
 
 #[tokio::test]
@@ -143,7 +143,7 @@ async fn unknown_compression_is_refused_with_the_known_one() {
 #[tokio::test]
 async fn other_content_type_is_refused_with_an_explanation() {
     let server = TestServer::start().await;
-    let before = dump(&server.db());
+    let before = dump(server.db());
     let create = CreateRunRequest { goal: "goal".into(), repo_path: "/repo".into(), ..unset() }.encode_to_vec();
     for path in [UNARY, STREAM, HEALTH, REFLECTION] {
         for content_type in ["text/html", "application/json", "application/grpc-web+proto"] {
@@ -152,7 +152,7 @@ async fn other_content_type_is_refused_with_an_explanation() {
             assert!(String::from_utf8(answer.bytes).unwrap().contains("application/grpc"), "{path}");
         }
     }
-    assert_eq!(dump(&server.db()), before);
+    assert_eq!(dump(server.db()), before);
     let with_suffix = [("content-type", "application/grpc+proto"), ("te", "trailers")];
     assert_eq!(send(&server.address(), UNARY, &with_suffix, frame(&create)).await.status().code(), Code::Ok);
 }

@@ -327,9 +327,9 @@ async fn recorder_records_what_the_server_sent() {
     let task = add_task(&client, &run.id, draft("t")).await;
     let payload = value(serde_json::json!({"a": [1, 2.5, null]}));
     append(&client, &run.id, vec![EventDraft { payload, task_id: Some(task.id), ..event("x") }, event("y")]).await;
-    assert_eq!(committed_log(&server.db()).events(), crate::support::calls::log(&client, &run.id).await);
+    assert_eq!(committed_log(server.db()).events(), crate::support::calls::log(&client, &run.id).await);
 
-    let mut recorder = Recorder::new(&server.db(), scope(&run.id));
+    let mut recorder = Recorder::new(server.db(), scope(&run.id));
     recorder.record(channel(&server.url).await, |message| matches!(message, Message::Event(two) if two.seq == 2)).await;
     drop(client);
     // The stream resumes under the next server.
@@ -339,7 +339,7 @@ async fn recorder_records_what_the_server_sent() {
     assert_eq!((rest.messages.len(), &rest.end), (5, &PartEnd::Finished));
     recorder.check();
     // The archive still has the events that are removed from now on.
-    rusqlite::Connection::open(server.db()).unwrap().execute("DELETE FROM events WHERE seq < 3", []).unwrap();
-    assert_eq!(committed_log(&server.db()).events().len(), 5);
+    server.db().execute("DELETE FROM events WHERE seq < 3");
+    assert_eq!(committed_log(server.db()).events().len(), 5);
     recorder.check();
 }

@@ -10,6 +10,7 @@ use runhub_client::{Client, Reason};
 
 use crate::support::TestServer;
 use crate::support::calls::*;
+use crate::support::database::TestDatabase;
 use crate::support::dump::dump;
 
 fn create(request_id: &str, goal: &str) -> CreateRunRequest {
@@ -133,8 +134,8 @@ async fn answers_are_kept_for_24_hours() {
     let clock = server.clock.clone();
     let first = server.client.create_run(create("id", "g")).await.unwrap();
     let folder = server.stop().await;
-    let db = folder.path().join("runhub.db");
-    let store = Store::open(&db, std::sync::Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
+    let db = TestDatabase::in_folder(folder.path());
+    let store = Store::open_at(&db.location(), std::sync::Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
     let answers = || dump(&db).iter().filter(|row| row.starts_with("requests: ")).count();
     let day = RetentionTimes { requests_for: Duration::from_secs(24 * 3600), events_for: None };
     let mut past = PastTimes::new(&clock);

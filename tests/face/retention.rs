@@ -129,7 +129,7 @@ async fn watcher_overtaken_by_retention_gets_position_compacted() {
         for _ in 0..30 {
             append(&server.client, &run.id, vec![EventDraft { payload: payload.clone(), ..event("large") }]).await;
         }
-        let mut behind = Watcher::new(&server.connect().await, &server.db(), request);
+        let mut behind = Watcher::new(&server.connect().await, server.db(), request);
         assert_eq!(behind.next_event().await.seq, 1);
         server.clock.advance(HOUR * 2);
         until(|| async { kept(&server.client, "").await.is_empty() }).await;

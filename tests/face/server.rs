@@ -157,7 +157,7 @@ fn file_that_is_not_a_socket_is_left_alone() {
 async fn locked_database_answers_store_busy() {
     let server = TestServer::start().await;
     let run = new_run(&server.client).await;
-    let other = rusqlite::Connection::open(server.db()).unwrap();
+    let other = rusqlite::Connection::open(server.db_file()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let request = AppendEventsRequest { run_id: run.id.clone(), events: vec![event("x")], ..unset() };
     assert_eq!(reason(server.client.append_events(request.clone()).await), Reason::StoreBusy);

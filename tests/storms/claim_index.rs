@@ -18,6 +18,7 @@ use runhub_server::domain::time::Timestamp;
 use runhub_server::error::{Error, Result};
 use runhub_server::store::{Limit, Store, Tx, due, runs, tasks};
 
+use crate::support::database::TestDatabase;
 use crate::support::random::Random;
 
 const START: Timestamp = Timestamp::from_micros(1_000_000_000_000_000);
@@ -45,7 +46,12 @@ impl World {
     async fn new(seed: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::starting_at(START);
-        let store = Store::open(&folder.path().join("db"), Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
+        let store = Store::open_at(
+            &TestDatabase::in_folder(folder.path()).location(),
+            Arc::new(clock.clone()),
+            Box::new(|_| {}),
+        )
+        .unwrap();
         let overlaps = Arc::<Overlaps>::default();
         let index = Arc::new(ClaimIndex::new(Arc::clone(&overlaps)));
         let random = Random::new(seed);
@@ -330,8 +336,12 @@ fn end_and_delete(tx: &mut dyn Tx, run_id: &str) -> Result<()> {
 #[tokio::test]
 async fn runs_that_are_deleted_between_claims_leave_the_index() {
     let folder = tempfile::tempdir().unwrap();
-    let store =
-        Store::open(&folder.path().join("db"), Arc::new(ManualClock::starting_at(START)), Box::new(|_| {})).unwrap();
+    let store = Store::open_at(
+        &TestDatabase::in_folder(folder.path()).location(),
+        Arc::new(ManualClock::starting_at(START)),
+        Box::new(|_| {}),
+    )
+    .unwrap();
     let index = Arc::new(ClaimIndex::default());
     let loaded = Arc::clone(&index);
     let add_and_load = move |tx: &mut dyn Tx| {

@@ -239,7 +239,7 @@ async fn tasks_of(client: &Client, run_id: &str) -> BTreeMap<String, Task> {
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_and_late_agents_break_no_promise() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Binary::start(&folder.path().join("db"), &[]);
+    let server = Binary::start_in(folder.path(), &[]);
     let client = server.connect().await;
     let run_id = new_run(&client).await.id;
     add_plan(&client, &run_id, plan(&mut Random::new(1))).await;

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+/// Whether the servers of these tests use PostgreSQL.
+const ON_POSTGRES: bool = false;
+
 #[path = "../support/mod.rs"]
 mod support;
 

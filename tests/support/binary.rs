@@ -6,6 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use runhub_client::Client;
 
+use super::database::TestDatabase;
+
 /// Returns a `runhub` command that sees none of the caller's RUNHUB_ variables.
 pub fn runhub(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_runhub"));
@@ -60,6 +62,17 @@ impl Binary {
     /// Starts `runhub serve` on a database and waits until it listens.
     pub fn start(db: &Path, args: &[&str]) -> Self {
         Self::start_on("127.0.0.1:0", db, args)
+    }
+
+    /// Starts `runhub serve` on the database in a folder, which is a PostgreSQL database if the tests use PostgreSQL.
+    pub fn start_in(folder: &Path, args: &[&str]) -> Self {
+        let location = match TestDatabase::in_folder(folder) {
+            TestDatabase::File(file) => ["--db".to_owned(), file.to_str().unwrap().to_owned()],
+            TestDatabase::Postgres(url) => ["--store".to_owned(), url],
+        };
+        let mut command = runhub(&["serve", "--listen", "127.0.0.1:0", "--log", "warn"]);
+        command.args(location).args(args);
+        Self::spawn(command)
     }
 
     pub fn start_on(listen: &str, db: &Path, args: &[&str]) -> Self {

@@ -5,6 +5,7 @@
 pub mod binary;
 pub mod breaking_proxy;
 pub mod calls;
+pub mod database;
 pub mod dump;
 pub mod faults;
 pub mod oracle;
@@ -31,6 +32,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use self::database::TestDatabase;
 use self::record::Watcher;
 use tonic::transport::Channel;
 
@@ -75,7 +77,7 @@ impl TestServer {
     /// Starts a server, and archives for the oracle all events, also those that retention and deletions remove.
     pub async fn start_archiving(events_for: Option<Duration>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        record::archive_events(&folder.path().join("runhub.db")).await;
+        record::archive_events(&TestDatabase::in_folder(folder.path())).await;
         Self::start_with(folder, Self::clock(), events_for).await
     }
 
@@ -90,7 +92,8 @@ impl TestServer {
     async fn start_with(folder: TempDir, clock: ManualClock, events_for: Option<Duration>) -> Self {
         let config = Config {
             listen: "127.0.0.1:0".parse().unwrap(),
-            db: folder.path().join("runhub.db"),
+            store: TestDatabase::in_folder(folder.path()).location(),
+            advertise: None,
             drain: Duration::from_secs(5),
             keep: RetentionTimes { requests_for: Duration::from_secs(24 * 3600), events_for },
             default_lease: Duration::from_secs(600),
@@ -139,14 +142,19 @@ impl TestServer {
         self.store.clone()
     }
 
-    /// Returns the path of the database file.
-    pub fn db(&self) -> PathBuf {
+    /// Returns the server's database.
+    pub fn db(&self) -> TestDatabase {
+        TestDatabase::in_folder(self.folder.path())
+    }
+
+    /// Returns the path of the server's database file.
+    pub fn db_file(&self) -> PathBuf {
         self.folder.path().join("runhub.db")
     }
 
     /// Subscribes with a watcher that hands its messages to the oracle when it is dropped.
     pub fn watch(&self, request: SubscribeEventsRequest) -> Watcher {
-        Watcher::new(&self.client, &self.db(), request)
+        Watcher::new(&self.client, self.db(), request)
     }
 
     /// Opens another connection, for tests in which a shared one would be a bottleneck.

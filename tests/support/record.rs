@@ -1,6 +1,5 @@
 //! Input for the oracle: the committed events, read from the database, and the messages that a watcher got.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +9,9 @@ use runhub_client::v1::*;
 use runhub_client::{Client, Error, Json, Reason, Subscription, Update};
 use runhub_server::clock::SystemClock;
 use runhub_server::store::Store;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 use tonic::transport::Channel;
 
+use super::database::{TestDatabase, TextRow};
 use super::oracle::{Log, Part, PartEnd, assert_no_violations};
 
 /// Query for the log as stored in the server's tables.
@@ -22,72 +21,71 @@ const EVENTS: &str = "SELECT e.position, e.seq, COALESCE(r.id, e.deleted_run_id)
 
 /// Creates a database, and lets the database copy each event that is inserted, for `committed_log`, because retention
 /// and deletions may remove it. No server may have the database open.
-pub async fn archive_events(db: &Path) {
-    let store = Store::open(db, Arc::new(SystemClock::new()), Box::new(|_| {})).unwrap();
+pub async fn archive_events(db: &TestDatabase) {
+    let store = Store::open_at(&db.location(), Arc::new(SystemClock::new()), Box::new(|_| {})).unwrap();
     store.close().await;
-    let batch = format!(
-        "BEGIN IMMEDIATE;
-        CREATE TABLE every_event AS {EVENTS};
-        CREATE TRIGGER keep_every_event AFTER INSERT ON events BEGIN
-            INSERT INTO every_event {EVENTS} WHERE e.position = NEW.position;
-        END;
-        COMMIT;"
-    );
-    open(db, OpenFlags::SQLITE_OPEN_READ_WRITE).execute_batch(&batch).unwrap();
+    let trigger = match db {
+        TestDatabase::File(_) => format!(
+            "CREATE TRIGGER keep_every_event AFTER INSERT ON events BEGIN
+                INSERT INTO every_event {EVENTS} WHERE e.position = NEW.position;
+            END;"
+        ),
+        TestDatabase::Postgres(_) => format!(
+            "CREATE FUNCTION keep_event() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                INSERT INTO every_event {EVENTS} WHERE e.position = NEW.position;
+                RETURN NULL;
+            END $$;
+            CREATE TRIGGER keep_every_event AFTER INSERT ON events FOR EACH ROW EXECUTE FUNCTION keep_event();"
+        ),
+    };
+    db.execute(&format!("BEGIN; CREATE TABLE every_event AS {EVENTS}; {trigger} COMMIT;"));
 }
 
 /// Returns the committed events: all since `archive_events`, or else those that are stored.
-pub fn committed_log(db: &Path) -> Log {
-    let conn = open(db, OpenFlags::SQLITE_OPEN_READ_ONLY);
+pub fn committed_log(db: impl Into<TestDatabase>) -> Log {
+    let database = db.into();
+    let is_kept = database.tables().iter().any(|table| table == "every_event");
     // Read in one transaction, so that the newest position belongs to these events.
-    conn.execute_batch("BEGIN").unwrap();
-    let sql = "SELECT 1 FROM sqlite_master WHERE name = 'every_event'";
-    let is_kept = conn.query_row(sql, [], |_| Ok(())).optional().unwrap().is_some();
-    let mut statement = conn.prepare(if is_kept { "SELECT * FROM every_event" } else { EVENTS }).unwrap();
-    let events = statement.query_map([], event).unwrap().map(Result::unwrap).collect();
-    Log::new(events, newest(&conn))
+    let events = if is_kept { "SELECT * FROM every_event" } else { EVENTS };
+    let [events, newest] = database.query_together([events, NEWEST]);
+    Log::new(events.into_iter().map(event).collect(), number(&newest).unwrap_or(0))
 }
 
-fn event(row: &Row) -> rusqlite::Result<Event> {
-    let (payload, micros): (String, i64) = (row.get("payload")?, row.get("create_time")?);
+fn event(row: TextRow) -> Event {
+    let mut columns = row.into_iter();
+    let mut next = || columns.next().unwrap();
+    let position = next().unwrap().parse().unwrap();
+    let seq = next().unwrap().parse().unwrap();
+    let run_id = next().unwrap();
+    let task_id = next();
+    let source = next().unwrap();
+    let kind = next().unwrap();
+    let message = next().unwrap();
+    let payload = Some(Json::parse(&next().unwrap()).unwrap());
+    let micros: i64 = next().unwrap().parse().unwrap();
     let nanos = (micros.rem_euclid(1_000_000) * 1_000) as i32;
-    Ok(Event {
-        position: row.get("position")?,
-        seq: row.get("seq")?,
-        run_id: row.get("run_id")?,
-        task_id: row.get("task_id")?,
-        source: row.get("source")?,
-        kind: row.get("kind")?,
-        message: row.get("message")?,
-        payload: Some(Json::parse(&payload).unwrap()),
-        create_time: Some(prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos }),
-    })
+    let create_time = Some(prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos });
+    Event { position, seq, run_id, task_id, source, kind, message, payload, create_time }
 }
 
-fn open(db: &Path, flags: OpenFlags) -> Connection {
-    let conn = Connection::open_with_flags(db, flags).unwrap();
-    conn.busy_timeout(Duration::from_secs(10)).unwrap();
-    conn
-}
+/// Query for the newest committed position.
+const NEWEST: &str = "SELECT last_position FROM counters";
 
-/// Returns the newest committed position.
-fn newest(conn: &Connection) -> i64 {
-    let position = conn.query_row("SELECT last_position FROM counters", [], |row| row.get(0));
-    position.optional().unwrap().unwrap_or(0)
+/// Returns the number in the first column of the first row.
+fn number(rows: &[TextRow]) -> Option<i64> {
+    rows.first()?.first()?.as_ref()?.parse().ok()
 }
 
 /// Returns the newest position, and the position up to which everything was removed.
-pub fn newest_and_removed(db: &Path) -> (i64, i64) {
-    let conn = open(db, OpenFlags::SQLITE_OPEN_READ_ONLY);
-    conn.execute_batch("BEGIN").unwrap();
-    let oldest: Option<i64> = conn.query_row("SELECT min(position) FROM events", [], |row| row.get(0)).unwrap();
-    let newest = newest(&conn);
-    (newest, oldest.map_or(newest, |oldest| oldest - 1))
+pub fn newest_and_removed(db: impl Into<TestDatabase>) -> (i64, i64) {
+    let [oldest, newest] = db.into().query_together(["SELECT min(position) FROM events", NEWEST]);
+    let newest = number(&newest).unwrap_or(0);
+    (newest, number(&oldest).map_or(newest, |oldest| oldest - 1))
 }
 
 impl Part {
     /// Creates a part that is about to start.
-    fn before(db: &Path, request: SubscribeEventsRequest) -> Self {
+    fn before(db: &TestDatabase, request: SubscribeEventsRequest) -> Self {
         let (newest_before, removed_before) = newest_and_removed(db);
         let messages = Vec::new();
         let removed_after = removed_before;
@@ -130,14 +128,14 @@ impl ReadLimits {
 
 /// Records a chain of subscriptions with the bare stub, without the Rust client in between.
 pub struct Recorder {
-    db: PathBuf,
+    db: TestDatabase,
     request: SubscribeEventsRequest,
     pub parts: Vec<Part>,
 }
 
 impl Recorder {
-    pub fn new(db: &Path, request: SubscribeEventsRequest) -> Self {
-        Self { db: db.to_owned(), request, parts: Vec::new() }
+    pub fn new(db: impl Into<TestDatabase>, request: SubscribeEventsRequest) -> Self {
+        Self { db: db.into(), request, parts: Vec::new() }
     }
 
     /// Subscribes from where the previous part ended, until `stop_at` accepts a message or the stream ends. An `end`
@@ -209,14 +207,15 @@ async fn receive(
 /// itself, so everything is one part.
 pub struct Watcher {
     subscription: Subscription,
-    db: PathBuf,
+    db: TestDatabase,
     part: Part,
 }
 
 impl Watcher {
-    pub fn new(client: &Client, db: &Path, request: SubscribeEventsRequest) -> Self {
-        let part = Part::before(db, request.clone());
-        Self { subscription: client.subscribe(request), db: db.to_owned(), part }
+    pub fn new(client: &Client, db: impl Into<TestDatabase>, request: SubscribeEventsRequest) -> Self {
+        let db = db.into();
+        let part = Part::before(&db, request.clone());
+        Self { subscription: client.subscribe(request), db, part }
     }
 
     pub fn position(&self) -> Option<i64> {

@@ -102,8 +102,8 @@ const (
 	// UNAVAILABLE: the server is shutting down. Repeat the call with the same request_id after the delay in
 	// `google.rpc.RetryInfo`, so that the restarted server can answer the call.
 	ErrorReason_ERROR_REASON_DRAINING ErrorReason = 22
-	// UNAVAILABLE: another program has locked the database. Repeat the call with the same request_id after the delay in
-	// `google.rpc.RetryInfo`.
+	// UNAVAILABLE: another program has locked the database, or the server can't reach the database. The call may have
+	// changed state. Repeat the call with the same request_id after the delay in `google.rpc.RetryInfo`.
 	ErrorReason_ERROR_REASON_STORE_BUSY ErrorReason = 23
 	// INTERNAL: the server has a bug, or the server's disk is failing. The text of the error contains an id. The server's
 	// log contains the cause of the error under the same id.

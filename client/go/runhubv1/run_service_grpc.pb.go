@@ -51,7 +51,7 @@ const (
 //   - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls, or its
 //     memory or temporary files for requests, responses and streams are used up.
 //   - UNAVAILABLE / DRAINING: the server is shutting down.
-//   - UNAVAILABLE / STORE_BUSY: another program has locked the database.
+//   - UNAVAILABLE / STORE_BUSY: another program has locked the database, or the server can't reach the database.
 //   - UNAVAILABLE / STORE_FULL: the disk of the server is full, or the quota of the server's disk space is used up. The
 //     call has changed nothing.
 //   - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the client did not send the whole request in time. The server waits at most
@@ -387,7 +387,7 @@ func (c *runServiceClient) GetRunSnapshot(ctx context.Context, in *GetRunSnapsho
 //   - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls, or its
 //     memory or temporary files for requests, responses and streams are used up.
 //   - UNAVAILABLE / DRAINING: the server is shutting down.
-//   - UNAVAILABLE / STORE_BUSY: another program has locked the database.
+//   - UNAVAILABLE / STORE_BUSY: another program has locked the database, or the server can't reach the database.
 //   - UNAVAILABLE / STORE_FULL: the disk of the server is full, or the quota of the server's disk space is used up. The
 //     call has changed nothing.
 //   - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the client did not send the whole request in time. The server waits at most

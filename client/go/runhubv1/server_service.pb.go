@@ -66,7 +66,8 @@ type GetServerInfoResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The version of the server.
 	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	// The name and version of the database that stores the server's data, such as "sqlite 3.53.2".
+	// The name and version of the database that stores the server's data, such as "sqlite 3.53.2". For PostgreSQL, the
+	// address of the database follows without the password, such as "postgresql 15.18, postgres://ann@db.example:5432/work".
 	Store string `protobuf:"bytes,2,opt,name=store,proto3" json:"store,omitempty"`
 	// The id of the log, which the server generated when the server created the database. A cursor is valid only for one
 	// `log_id`.
@@ -153,6 +154,89 @@ func (x *GetServerInfoResponse) GetLimits() *Limits {
 	return nil
 }
 
+// Request message for ServerService.ListServers. The message has no fields.
+type ListServersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListServersRequest) Reset() {
+	*x = ListServersRequest{}
+	mi := &file_runhub_v1_server_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListServersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListServersRequest) ProtoMessage() {}
+
+func (x *ListServersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_runhub_v1_server_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListServersRequest.ProtoReflect.Descriptor instead.
+func (*ListServersRequest) Descriptor() ([]byte, []int) {
+	return file_runhub_v1_server_service_proto_rawDescGZIP(), []int{2}
+}
+
+// Response message for ServerService.ListServers.
+type ListServersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The living servers.
+	Servers       []*Server `protobuf:"bytes,1,rep,name=servers,proto3" json:"servers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListServersResponse) Reset() {
+	*x = ListServersResponse{}
+	mi := &file_runhub_v1_server_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListServersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListServersResponse) ProtoMessage() {}
+
+func (x *ListServersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_runhub_v1_server_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListServersResponse.ProtoReflect.Descriptor instead.
+func (*ListServersResponse) Descriptor() ([]byte, []int) {
+	return file_runhub_v1_server_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListServersResponse) GetServers() []*Server {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
 var File_runhub_v1_server_service_proto protoreflect.FileDescriptor
 
 const file_runhub_v1_server_service_proto_rawDesc = "" +
@@ -167,9 +251,13 @@ const file_runhub_v1_server_service_proto_rawDesc = "" +
 	"start_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12;\n" +
 	"\vserver_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"serverTime\x12)\n" +
-	"\x06limits\x18\x06 \x01(\v2\x11.runhub.v1.LimitsR\x06limits2k\n" +
+	"\x06limits\x18\x06 \x01(\v2\x11.runhub.v1.LimitsR\x06limits\"\x14\n" +
+	"\x12ListServersRequest\"B\n" +
+	"\x13ListServersResponse\x12+\n" +
+	"\aservers\x18\x01 \x03(\v2\x11.runhub.v1.ServerR\aservers2\xc1\x01\n" +
 	"\rServerService\x12Z\n" +
-	"\rGetServerInfo\x12\x1f.runhub.v1.GetServerInfoRequest\x1a .runhub.v1.GetServerInfoResponse\"\x06\xca\xf3\x18\x02\x10\x02B\x9e\x01\n" +
+	"\rGetServerInfo\x12\x1f.runhub.v1.GetServerInfoRequest\x1a .runhub.v1.GetServerInfoResponse\"\x06\xca\xf3\x18\x02\x10\x02\x12T\n" +
+	"\vListServers\x12\x1d.runhub.v1.ListServersRequest\x1a\x1e.runhub.v1.ListServersResponse\"\x06\xca\xf3\x18\x02\x10\x03B\x9e\x01\n" +
 	"\rcom.runhub.v1B\x12ServerServiceProtoP\x01Z4github.com/runhub/runhub/client/go/runhubv1;runhubv1\xa2\x02\x03RXX\xaa\x02\tRunhub.V1\xca\x02\tRunhub\\V1\xe2\x02\x15Runhub\\V1\\GPBMetadata\xea\x02\n" +
 	"Runhub::V1b\x06proto3"
 
@@ -185,24 +273,30 @@ func file_runhub_v1_server_service_proto_rawDescGZIP() []byte {
 	return file_runhub_v1_server_service_proto_rawDescData
 }
 
-var file_runhub_v1_server_service_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_runhub_v1_server_service_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_runhub_v1_server_service_proto_goTypes = []any{
 	(*GetServerInfoRequest)(nil),  // 0: runhub.v1.GetServerInfoRequest
 	(*GetServerInfoResponse)(nil), // 1: runhub.v1.GetServerInfoResponse
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
-	(*Limits)(nil),                // 3: runhub.v1.Limits
+	(*ListServersRequest)(nil),    // 2: runhub.v1.ListServersRequest
+	(*ListServersResponse)(nil),   // 3: runhub.v1.ListServersResponse
+	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(*Limits)(nil),                // 5: runhub.v1.Limits
+	(*Server)(nil),                // 6: runhub.v1.Server
 }
 var file_runhub_v1_server_service_proto_depIdxs = []int32{
-	2, // 0: runhub.v1.GetServerInfoResponse.start_time:type_name -> google.protobuf.Timestamp
-	2, // 1: runhub.v1.GetServerInfoResponse.server_time:type_name -> google.protobuf.Timestamp
-	3, // 2: runhub.v1.GetServerInfoResponse.limits:type_name -> runhub.v1.Limits
-	0, // 3: runhub.v1.ServerService.GetServerInfo:input_type -> runhub.v1.GetServerInfoRequest
-	1, // 4: runhub.v1.ServerService.GetServerInfo:output_type -> runhub.v1.GetServerInfoResponse
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 0: runhub.v1.GetServerInfoResponse.start_time:type_name -> google.protobuf.Timestamp
+	4, // 1: runhub.v1.GetServerInfoResponse.server_time:type_name -> google.protobuf.Timestamp
+	5, // 2: runhub.v1.GetServerInfoResponse.limits:type_name -> runhub.v1.Limits
+	6, // 3: runhub.v1.ListServersResponse.servers:type_name -> runhub.v1.Server
+	0, // 4: runhub.v1.ServerService.GetServerInfo:input_type -> runhub.v1.GetServerInfoRequest
+	2, // 5: runhub.v1.ServerService.ListServers:input_type -> runhub.v1.ListServersRequest
+	1, // 6: runhub.v1.ServerService.GetServerInfo:output_type -> runhub.v1.GetServerInfoResponse
+	3, // 7: runhub.v1.ServerService.ListServers:output_type -> runhub.v1.ListServersResponse
+	6, // [6:8] is the sub-list for method output_type
+	4, // [4:6] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_runhub_v1_server_service_proto_init() }
@@ -218,7 +312,7 @@ func file_runhub_v1_server_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_runhub_v1_server_service_proto_rawDesc), len(file_runhub_v1_server_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -62,9 +62,10 @@ fn find_next_claimable(
 ) -> Result<Outcome<Option<Key>>> {
     let mut run_key = None;
     if let Some(run_id) = &request.run_id {
-        let run = runs::get(tx, run_id)?;
-        run.check_active()?;
-        if !run.status.allows_claims() {
+        let run = runs::get_state(tx, run_id)?;
+        let status = run.status.status;
+        status.check_active(run_id)?;
+        if !status.allows_claims() {
             return Ok(Outcome::Done(None));
         }
         run_key = Some(run.key);

@@ -56,7 +56,11 @@ pub struct Validity<V> {
 
 impl<V: PartialEq> Validity<V> {
     fn includes(&self, version: V, now: Timestamp) -> bool {
-        self.version == version && self.until.is_none_or(|until| now < until)
+        self.version == version && self.is_before_end(now)
+    }
+
+    fn is_before_end(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
     }
 }
 
@@ -66,9 +70,9 @@ impl IdleClaims {
         self.change(request, |claim| claim.no_task = Some(validity));
     }
 
-    /// Returns whether the claim would find no task. `claim_version` is the newest committed claim version.
-    pub fn finds_no_task(&self, request: &ClaimRequest, claim_version: ClaimVersion, now: Timestamp) -> bool {
-        self.get(request).no_task.is_some_and(|validity| validity.includes(claim_version, now))
+    /// Returns the version at which the claim finds no task, or None if no such version is cached.
+    pub fn find_version_without_task(&self, request: &ClaimRequest, now: Timestamp) -> Option<ClaimVersion> {
+        self.get(request).no_task.filter(|validity| validity.is_before_end(now)).map(|validity| validity.version)
     }
 
     /// Caches the obstacles to a claim.
@@ -125,15 +129,12 @@ mod tests {
     }
 
     #[test]
-    fn result_is_valid_for_one_version_and_until_next_task_is_due() {
+    fn result_is_valid_until_next_task_is_due() {
         let idle = IdleClaims::default();
         let later = NOW.plus(Duration::from_secs(5));
         idle.cache_no_task(&request("a", &[]), Validity { version: VERSION, until: Some(later) });
-        assert!(idle.finds_no_task(&request("a", &[]), VERSION, NOW));
-        for other in [ClaimVersion { number: 8, ..VERSION }, ClaimVersion { rollbacks: 1, ..VERSION }] {
-            assert!(!idle.finds_no_task(&request("a", &[]), other, NOW));
-        }
-        assert!(!idle.finds_no_task(&request("a", &[]), VERSION, later));
+        assert_eq!(idle.find_version_without_task(&request("a", &[]), NOW), Some(VERSION));
+        assert_eq!(idle.find_version_without_task(&request("a", &[]), later), None);
     }
 
     #[test]
@@ -141,12 +142,12 @@ mod tests {
         let idle = IdleClaims::default();
         let validity = Validity { version: VERSION, until: None };
         idle.cache_no_task(&request("a", &["x"]), validity);
-        assert!(!idle.finds_no_task(&request("b", &["x"]), VERSION, NOW));
-        assert!(!idle.finds_no_task(&request("a", &["x", "y"]), VERSION, NOW));
+        assert_eq!(idle.find_version_without_task(&request("b", &["x"]), NOW), None);
+        assert_eq!(idle.find_version_without_task(&request("a", &["x", "y"]), NOW), None);
         assert_eq!(idle.find_obstacles(&request("a", &["x"]), 9, NOW), None);
         let validity = Validity { version: 9, until: None };
         idle.cache_obstacles(&request("a", &["x"]), validity, Unclaimable { pending: 3, ..Unclaimable::default() });
-        assert!(idle.finds_no_task(&request("a", &["x"]), VERSION, NOW));
+        assert_eq!(idle.find_version_without_task(&request("a", &["x"]), NOW), Some(VERSION));
         assert_eq!(idle.find_obstacles(&request("a", &["x"]), 9, NOW).map(|counted| counted.pending), Some(3));
     }
 

@@ -31,26 +31,39 @@ use crate::domain::time::ClockStep;
 use crate::error::Result;
 use crate::store::events::Scan;
 use crate::store::requests::{self, StoredAnswer};
-use crate::store::{Limit, Tx, approvals, checkpoints, compaction, due, query_plans, runs, tasks};
+use crate::store::{Limit, Tx, approvals, checkpoints, compaction, due, postgres_plans, runs, sqlite_plans, tasks};
 
 const PAGE: Limit = Limit { rows: 10, bytes: 10_000 };
+
+/// Runs every action, and so every statement of the store.
+fn run_all_actions(tx: &mut dyn Tx) -> Result<()> {
+    let run = new_run(tx)?;
+    run_task_actions(tx, &run)?;
+    run_record_actions(tx, &run)?;
+    run_approval_actions(tx, &run)?;
+    run_read_actions(tx, &run)?;
+    run_control_actions(tx, &run)?;
+    run_sweep_actions(tx, &run)
+}
 
 #[test]
 fn every_statement_finds_its_rows_by_an_index() {
     let folder = tempfile::tempdir().unwrap();
-    let plans = query_plans::explain(&folder.path().join("db"), &SystemClock::new(), |tx| {
-        let run = new_run(tx)?;
-        run_task_actions(tx, &run)?;
-        run_record_actions(tx, &run)?;
-        run_approval_actions(tx, &run)?;
-        run_read_actions(tx, &run)?;
-        run_control_actions(tx, &run)?;
-        run_sweep_actions(tx, &run)
-    });
-    let slow = query_plans::find_slow_statements(&plans);
+    let plans = sqlite_plans::explain(&folder.path().join("db"), &SystemClock::new(), run_all_actions);
+    let slow = sqlite_plans::find_slow(&plans);
     assert!(slow.is_empty(), "these statements need an index: {slow:#?}");
     let (_, leased) = plans.iter().find(|(sql, _)| sql.contains("repo_path = (SELECT")).unwrap();
     assert!(leased[0].contains("tasks_leased_paths"), "the statement reads all tasks with paths: {leased:?}");
+    assert!(plans.len() > 105, "only {} statements ran: call the missing actions", plans.len());
+}
+
+#[test]
+fn every_statement_finds_its_rows_by_an_index_on_postgresql() {
+    let Some(postgres) = runhub_test_postgres::shared() else { return };
+    let address = postgres.create_database().parse().unwrap();
+    let plans = postgres_plans::explain(&address, &SystemClock::new(), run_all_actions);
+    let slow = postgres_plans::find_slow(&plans);
+    assert!(slow.is_empty(), "these statements need an index: {slow:#?}");
     assert!(plans.len() > 105, "only {} statements ran: call the missing actions", plans.len());
 }
 

@@ -17,6 +17,7 @@ mod restore;
 mod run_control;
 mod runs;
 mod serve;
+mod servers;
 mod show;
 mod table;
 mod tasks;
@@ -98,6 +99,8 @@ enum Command {
     Cancel(run_control::CancelArgs),
     /// Permanently delete a run that has ended, with its plan and its log.
     Delete(run_control::DeleteArgs),
+    /// List the living servers that share the database.
+    Servers(servers::ServersArgs),
     /// Measure the performance of the server on this machine.
     Bench(bench::BenchArgs),
     /// Import the runs and tasks of another tool into a database that no server has open.
@@ -185,6 +188,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         None => serve::run(cli.serve).await,
         Some(Command::Serve(args)) => serve::run(args).await,
         Some(Command::Runs(args)) => runs::run(args).await,
+        Some(Command::Servers(args)) => servers::run(args).await,
         Some(Command::Show(args)) => show::run(args).await,
         Some(Command::Tasks(args)) => tasks::run(args).await,
         Some(Command::Watch(args)) => watch::run(args).await,

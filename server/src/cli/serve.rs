@@ -18,6 +18,7 @@ use crate::config::{self, Config, Listen};
 use crate::domain::lease;
 use crate::housekeeping::RetentionTimes;
 use crate::server::Server;
+use crate::store::{Location, PostgresAddress};
 
 #[derive(Args)]
 pub struct ServeArgs {
@@ -28,6 +29,16 @@ pub struct ServeArgs {
     /// The database file. If the file does not exist, the server creates it.
     #[arg(long, env = "RUNHUB_DB", value_name = "FILE", default_value = "runhub.db")]
     db: PathBuf,
+
+    /// The PostgreSQL database to use instead of a file, as postgres://USER@HOST/DB. Several servers can use one
+    /// database. The parameters of the URL are those of libpq, such as sslmode. Set the variable instead of the option if
+    /// the URL contains a password, because other users of the machine can read the options.
+    #[arg(long, env = "RUNHUB_STORE", value_name = "URL", conflicts_with = "db", hide_env_values = true, value_parser = parse_store)]
+    store: Option<PostgresAddress>,
+
+    /// The address at which clients reach this server, for the list of servers that `runhub servers` prints.
+    #[arg(long, env = "RUNHUB_ADVERTISE", value_name = "ADDRESS")]
+    advertise: Option<String>,
 
     /// The maximum time after SIGTERM or SIGINT in which open calls and streams can end. Then the server stops.
     #[arg(long, env = "RUNHUB_DRAIN", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
@@ -83,7 +94,8 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     let max_connections = limit_connections(args.max_connections, max_spool_files, max_files);
     let config = Config {
         listen: args.listen,
-        db: args.db,
+        store: args.store.map_or(Location::File(args.db), Location::Postgres),
+        advertise: args.advertise,
         drain: args.drain,
         keep: RetentionTimes { requests_for: args.keep_requests_for, events_for: args.keep_events_for },
         default_lease: args.default_lease,
@@ -92,7 +104,7 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
         max_spool: args.max_spool,
         max_spool_files,
     };
-    let db = config.db.display().to_string();
+    let db = config.store.to_string();
     let server = Server::bind(config, Arc::new(SystemClock::new())).await;
     let server = server.map_err(|error| {
         tracing::error!(%error, db, "start refused");
@@ -164,6 +176,13 @@ fn check_reachability(args: &ServeArgs) -> Result<(), Failure> {
     );
     tracing::error!(error, "start refused");
     Err(Failure::usage(error))
+}
+
+fn parse_store(url: &str) -> Result<PostgresAddress, String> {
+    if !PostgresAddress::is_url(url) {
+        return Err("it must begin with postgres://. Pass a database file with --db".to_owned());
+    }
+    url.parse()
 }
 
 /// The minimum time for which the server keeps events. A shorter time would remove events before live watchers

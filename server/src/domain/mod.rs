@@ -18,6 +18,7 @@ pub mod limits;
 pub mod obstacle;
 pub mod plan;
 pub mod run;
+pub mod server;
 pub mod system_event;
 pub mod task;
 pub mod time;

@@ -34,6 +34,15 @@ impl RunStatus {
         !self.is_terminal() && self != Self::Cancelling
     }
 
+    /// Checks that the run `run_id`, which has this status, is active. Fails with RunEnded otherwise.
+    pub fn check_active(self, run_id: &str) -> Result<()> {
+        if self.is_active() { Ok(()) } else { Err(self.run_ended_error(run_id)) }
+    }
+
+    fn run_ended_error(self, run_id: &str) -> Error {
+        Error::RunEnded { run_id: run_id.to_owned(), current_status: self.name() }
+    }
+
     /// Returns whether agents can claim tasks of a run with this status.
     pub fn allows_claims(self) -> bool {
         matches!(self, Self::Planning | Self::Running | Self::Blocked)
@@ -222,7 +231,7 @@ impl Run {
         let mut next = self.clone();
         let end = now.plus(grace);
         match (self.status, self.grace_end_time) {
-            (RunStatus::Completed | RunStatus::Failed, _) => return Err(self.run_ended_error()),
+            (RunStatus::Completed | RunStatus::Failed, _) => return Err(self.status.run_ended_error(&self.id)),
             (RunStatus::Cancelled, _) => return Ok(next),
             (RunStatus::Cancelling, Some(before)) if before <= end => return Ok(next),
             (RunStatus::Cancelling, _) => {}
@@ -280,15 +289,11 @@ impl Run {
 
     /// Checks that the run is active. Fails if the run has ended or is being cancelled.
     pub fn check_active(&self) -> Result<()> {
-        if self.status.is_active() { Ok(()) } else { Err(self.run_ended_error()) }
+        self.status.check_active(&self.id)
     }
 
     fn check_revision(&self, expected: Option<i64>) -> Result<()> {
         check_revision(format_args!("run {}", self.id), expected, self.revision)
-    }
-
-    fn run_ended_error(&self) -> Error {
-        Error::RunEnded { run_id: self.id.clone(), current_status: self.status.name() }
     }
 
     fn wrong_status_error(&self, consequence: &str) -> Error {

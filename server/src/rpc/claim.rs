@@ -38,7 +38,8 @@ impl Hub {
     }
 
     async fn try_claim(&self, call: Call, request: ClaimRequest) -> Result<Answer<v1::ClaimTaskResponse>> {
-        if self.idle_claims.finds_no_task(&request, self.store.claim_version(), self.clock.now()) {
+        let known = self.idle_claims.find_version_without_task(&request, self.clock.now());
+        if known.is_some() && known == Some(self.store.claim_version().await?) {
             return self.answer_without_task(call).await;
         }
         let index = Arc::clone(&self.claim_index);

@@ -53,7 +53,7 @@ use self::snapshot::spool::Spool;
 use crate::actions::claim_index::{ClaimIndex, Loading};
 use crate::actions::idle_claims::IdleClaims;
 use crate::actions::paths::Overlaps;
-use crate::clock::Clock;
+use crate::clock::{Clock, IdGenerator};
 use crate::domain::limits as domain_limits;
 use crate::domain::time::Timestamp;
 use crate::store::Store;
@@ -84,9 +84,22 @@ pub struct Hub {
     snapshots: Arc<SnapshotReads>,
     /// The lease duration of a claim that requests none.
     default_lease: Duration,
+    /// The id of a server that has the database for itself.
+    server_id: String,
+    /// The address at which clients reach the server. If the operator has set no address, the value is None.
+    advertised: Option<String>,
     start_time: Timestamp,
     /// A flag that becomes true when the server starts to shut down.
     draining: watch::Receiver<bool>,
+}
+
+/// The settings that the services use.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The lease duration of a claim that requests none.
+    pub default_lease: Duration,
+    /// The address at which clients reach the server. If the operator has set no address, the value is None.
+    pub advertised: Option<String>,
 }
 
 /// An encoded event. Each event is encoded once, and all watchers receive the same bytes.
@@ -105,10 +118,12 @@ impl Hub {
         waiters: Arc<Waiters>,
         tail: Arc<Tail<EncodedEvent>>,
         spool: Arc<Spool>,
-        default_lease: Duration,
+        settings: Settings,
         draining: watch::Receiver<bool>,
     ) -> Self {
         let start_time = clock.now();
+        let server_id = IdGenerator::new().next(start_time);
+        let Settings { default_lease, advertised } = settings;
         let overlaps = Arc::<Overlaps>::default();
         let claim_index = Arc::new(ClaimIndex::new(Arc::clone(&overlaps)));
         Self {
@@ -124,6 +139,8 @@ impl Hub {
             spool,
             snapshots: Arc::default(),
             default_lease,
+            server_id,
+            advertised,
             start_time,
             draining,
         }

@@ -8,20 +8,53 @@ use tonic::{Request, Response};
 
 use super::convert::{count_to_proto, duration_to_proto};
 use super::{Hub, Reply};
+use crate::domain::server::Server;
 use crate::domain::{lease, limits};
-use crate::store;
 
 #[tonic::async_trait]
 impl ServerService for Hub {
     async fn get_server_info(&self, _: Request<v1::GetServerInfoRequest>) -> Reply<v1::GetServerInfoResponse> {
         Ok(Response::new(v1::GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            store: store::version(),
+            store: self.store.version().to_owned(),
             log_id: self.store.log_id().to_owned(),
             start_time: Some(self.start_time.into()),
             server_time: Some(self.clock.now().into()),
             limits: Some(list_limits(self.default_lease)),
         }))
+    }
+
+    async fn list_servers(&self, _: Request<v1::ListServersRequest>) -> Reply<v1::ListServersResponse> {
+        let servers = self.store.list_servers().await?.unwrap_or_else(|| vec![self.describe_itself()]);
+        let servers = servers.into_iter().map(Into::into).collect();
+        Ok(Response::new(v1::ListServersResponse { servers }))
+    }
+}
+
+impl Hub {
+    /// Returns the entry of a server that has the database for itself.
+    fn describe_itself(&self) -> Server {
+        Server {
+            id: self.server_id.clone(),
+            address: self.advertised.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            start_time: self.start_time,
+            alive_time: self.clock.now(),
+            is_sweeper: true,
+        }
+    }
+}
+
+impl From<Server> for v1::Server {
+    fn from(server: Server) -> Self {
+        Self {
+            id: server.id,
+            address: server.address.unwrap_or_default(),
+            version: server.version,
+            start_time: Some(server.start_time.into()),
+            alive_time: Some(server.alive_time.into()),
+            is_sweeper: server.is_sweeper,
+        }
     }
 }
 

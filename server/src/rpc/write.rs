@@ -52,7 +52,7 @@ impl Call {
 
     /// Returns the RPC and the request_id, or None if the call has no request_id.
     pub fn identity(&self) -> Option<CallIdentity> {
-        self.key.as_ref().map(|key| CallIdentity { rpc: self.rpc, request_id: key.request_id.clone() })
+        self.key.as_ref().map(|key| CallIdentity { rpc: self.rpc.into(), request_id: key.request_id.clone() })
     }
 
     /// Returns the call, exempt from the limits of the writer's queue. Use this function for a call that has already
@@ -245,7 +245,7 @@ fn store_answer<P: StoredResponse>(tx: &mut dyn Tx, call: &Call, result: &mut Re
         // the message.
         Err(status) => (true, status.details().to_vec()),
     };
-    tx.signal(Signal::Answered { rpc: call.rpc, request_id: request_id.clone() });
+    tx.signal(Signal::Answered { rpc: call.rpc.into(), request_id: request_id.clone() });
     requests::insert(tx, call.rpc, request_id, &StoredAnswer { fingerprint: fingerprint.clone(), refused, answer })
 }
 

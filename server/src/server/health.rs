@@ -1,14 +1,13 @@
 //! This module keeps the health status of the server up to date with the state of the store.
 
 use std::future::pending;
-use std::path::Path;
 use std::time::Instant;
 
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::rpc::Hub;
-use crate::store::{Store, StoreFailure, StoreState};
+use crate::store::{Location, Store, StoreFailure, StoreState};
 
 /// Sets the status of every service, and of the whole server, whose name is the empty string.
 pub async fn set(health: &HealthReporter, status: ServingStatus) {
@@ -21,25 +20,32 @@ pub async fn set(health: &HealthReporter, status: ServingStatus) {
 pub fn status_of(state: &StoreState) -> ServingStatus {
     match state {
         StoreState::Writable => ServingStatus::Serving,
-        StoreState::Full { .. } | StoreState::Failed(_) => ServingStatus::NotServing,
+        StoreState::Full { .. } | StoreState::Unreachable | StoreState::Failed(_) => ServingStatus::NotServing,
     }
 }
 
 /// Follows the state of the store until the store fails, and returns the failure. Sets the health status, and logs the
-/// start and the end of the time in which the disk is full.
-pub async fn follow(health: &HealthReporter, store: &Store, db: &Path) -> StoreFailure {
+/// start and the end of the time in which the store can't write.
+pub async fn follow(health: &HealthReporter, store: &Store, db: &Location) -> StoreFailure {
     let mut states = store.state();
     let mut full_since: Option<Instant> = None;
-    let db = db.display();
+    let mut is_unreachable = false;
     loop {
         let state = states.borrow_and_update().clone();
         set(health, status_of(&state)).await;
         match state {
             StoreState::Writable => {
+                if std::mem::take(&mut is_unreachable) {
+                    tracing::warn!(%db, "the database can be written again");
+                }
                 if let Some(since) = full_since.take() {
                     let seconds = since.elapsed().as_secs();
                     tracing::warn!(%db, seconds, "the disk has space again: the server accepts writes");
                 }
+            }
+            StoreState::Unreachable => {
+                is_unreachable = true;
+                tracing::error!(%db, "the database is locked or can't be reached: the server refuses writes meanwhile");
             }
             StoreState::Full { .. } => {
                 full_since = Some(Instant::now());

@@ -71,6 +71,14 @@ pub fn list_pending_keys(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<Key>> {
     all(tx, sql, params![run_key], |row| row.take())
 }
 
+/// Expands to the condition that the verdict of the approval `a` is one of the verdicts in the parameter `$3`. PostgreSQL
+/// needs the casts, because the number of bits to shift has another type than the shifted number.
+macro_rules! has_verdict {
+    () => {
+        "((CAST(1 AS BIGINT) << CAST(a.verdict AS INTEGER)) & $3) <> 0"
+    };
+}
+
 /// Specifies which approvals `list` returns.
 #[derive(Debug, Clone)]
 pub struct Filter {
@@ -85,17 +93,18 @@ pub struct Filter {
 /// Returns a page of the approvals that match `filter` and have a key greater than `after`, oldest first.
 pub fn list(tx: &mut dyn Tx, filter: &Filter, after: Key, limit: Limit) -> Result<Page<Approval>> {
     let of_run = select!(
-        "WHERE a.key > $1 AND ($2 = '' OR a.source = $2) AND ((1 << a.verdict) & $3) <> 0 AND a.run_key = $4
-        ORDER BY a.key"
+        "WHERE a.key > $1 AND ($2 = '' OR a.source = $2) AND ",
+        has_verdict!(),
+        " AND a.run_key = $4 ORDER BY a.key LIMIT $5"
     );
     // If the verdict were a parameter instead of a literal, SQLite could not use the partial index `approvals_pending`.
     let pending = select!(
         "WHERE a.verdict = ",
         verdict!(PENDING),
-        " AND a.key > $1 AND ($2 = '' OR a.source = $2) ORDER BY a.key"
+        " AND a.key > $1 AND ($2 = '' OR a.source = $2) ORDER BY a.key LIMIT $3"
     );
     let of_all_runs =
-        select!("WHERE a.key > $1 AND ($2 = '' OR a.source = $2) AND ((1 << a.verdict) & $3) <> 0 ORDER BY a.key");
+        select!("WHERE a.key > $1 AND ($2 = '' OR a.source = $2) AND ", has_verdict!(), " ORDER BY a.key LIMIT $4");
     let source = filter.source.as_deref().unwrap_or_default();
     let verdicts = filter.verdicts;
     match filter.run_key {

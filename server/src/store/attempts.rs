@@ -90,9 +90,9 @@ pub fn end_without_report(tx: &mut dyn Tx, task: &Task, status: AttemptStatus) -
 /// has ended, because a report must not reopen an ended attempt.
 pub fn update_claimed(tx: &mut dyn Tx, task_key: Key, report: &AttemptReport) -> Result<Option<TaskAttempt>> {
     let sql = "UPDATE task_attempts SET status = $3, summary = $4, blocker_signature = $5, result = $6,
-            end_time = CASE WHEN $7 IS NULL THEN NULL ELSE COALESCE(end_time, $7) END
+            end_time = CASE WHEN CAST($7 AS BIGINT) IS NULL THEN NULL ELSE COALESCE(end_time, $7) END
         WHERE task_key = $1 AND attempt_number = $2 AND lease_token IS NOT NULL
-            AND ($7 IS NOT NULL OR end_time IS NULL)
+            AND (CAST($7 AS BIGINT) IS NOT NULL OR end_time IS NULL)
         RETURNING key";
     let end_time = report.end_time(tx.now());
     let bound = params![
@@ -148,10 +148,10 @@ fn get_by_key(tx: &mut dyn Tx, key: Key) -> Result<TaskAttempt> {
 
 /// Returns a page of the attempts of a task, newest first.
 pub fn list_newest_of_task(tx: &mut dyn Tx, task_key: Key, limit: Limit) -> Result<Page<TaskAttempt>> {
-    page(tx, select!("WHERE a.task_key = $1 ORDER BY a.key DESC"), params![task_key], limit, read_row)
+    page(tx, select!("WHERE a.task_key = $1 ORDER BY a.key DESC LIMIT $2"), params![task_key], limit, read_row)
 }
 
 /// Returns a page of the attempts of a run, newest first.
 pub fn list_newest_of_run(tx: &mut dyn Tx, run_key: Key, limit: Limit) -> Result<Page<TaskAttempt>> {
-    page(tx, select!("WHERE a.run_key = $1 ORDER BY a.key DESC"), params![run_key], limit, read_row)
+    page(tx, select!("WHERE a.run_key = $1 ORDER BY a.key DESC LIMIT $2"), params![run_key], limit, read_row)
 }

@@ -46,8 +46,10 @@ const EVENTS: OwnedRows = OwnedRows {
         (SELECT position FROM events WHERE run_key = $1 AND deleted_run_id IS NULL LIMIT $2)",
 };
 
-const COUNT_DEPENDENCIES: &str = "SELECT COUNT(*) FROM
-    (SELECT 1 FROM tasks t JOIN task_dependencies d ON d.task_key = t.key WHERE t.run_key = $1 LIMIT $2) counted";
+/// The order makes PostgreSQL read the tasks of the run first.
+const COUNT_DEPENDENCIES: &str =
+    "SELECT COUNT(*) FROM (SELECT 1 FROM tasks t JOIN task_dependencies d ON d.task_key = t.key
+    WHERE t.run_key = $1 ORDER BY t.ordinal LIMIT $2) counted";
 
 /// Number of rows that one statement deletes. A row can be 3 MiB large, so a statement for more rows could take too
 /// long.
@@ -79,6 +81,7 @@ pub fn hide(tx: &mut dyn Tx, run_key: Key) -> Result<()> {
         task_status!(IN_PROGRESS)
     );
     tx.write(end_leases, params![run_key])?;
+    tx.cache().forget_state(run_key);
     tx.write("INSERT INTO deleted_runs (run_key) VALUES ($1)", params![run_key])
 }
 
@@ -138,6 +141,8 @@ fn delete_path_set(tx: &mut dyn Tx, key: Key) -> Result<()> {
 /// remains.
 pub fn finish(tx: &mut dyn Tx, run: &Run, last_position: i64) -> Result<()> {
     show_event(tx, run, last_position)?;
+    tx.cache().forget_state(run.key);
+    tx.cache().forget_last_seq(run.key);
     tx.write("DELETE FROM events WHERE run_key = $1 AND position < $2", params![run.key, last_position])?;
     for sql in [
         "DELETE FROM deleted_runs WHERE run_key = $1",

@@ -68,12 +68,13 @@ pub fn find(tx: &mut dyn Tx, now: Timestamp) -> Result<DueRows> {
     let cancellations = concat!(
         "SELECT key FROM runs WHERE ",
         in_grace!(),
-        " AND grace_end_time IS NOT NULL AND (grace_end_time <= $1 OR EXISTS
-            (SELECT 1 FROM tasks t WHERE t.run_key = runs.key AND t.status = ",
+        // PostgreSQL could answer an EXISTS by reading all pending tasks.
+        " AND grace_end_time IS NOT NULL AND (grace_end_time <= $1 OR
+            (SELECT t.key FROM tasks t WHERE t.run_key = runs.key AND t.status = ",
         task_status!(PENDING),
-        ") OR NOT EXISTS (SELECT 1 FROM tasks t WHERE t.run_key = runs.key AND t.status = ",
+        " LIMIT 1) IS NOT NULL OR (SELECT t.key FROM tasks t WHERE t.run_key = runs.key AND t.status = ",
         task_status!(IN_PROGRESS),
-        ")) LIMIT 100"
+        " LIMIT 1) IS NULL) LIMIT 100"
     );
     let approvals = concat!(
         "SELECT key FROM approvals WHERE ",
@@ -172,6 +173,7 @@ pub fn move_durations(tx: &mut dyn Tx, step: ClockStep) -> Result<()> {
         undecided!(),
         " AND expire_time IS NOT NULL AND has_ttl = 1"
     );
+    tx.cache().forget_all_states();
     for sql in [leases, graces, retries, approvals] {
         tx.write(sql, params![step.micros()])?;
     }
@@ -192,18 +194,19 @@ pub fn recover(tx: &mut dyn Tx, live_at: Timestamp, now: Timestamp) -> Result<u6
             AND lease_expire_time < $2 + lease_duration"
     );
     let long_leases = concat!(
-        "UPDATE tasks SET lease_expire_time = $2 + $3
+        "UPDATE tasks SET lease_expire_time = CAST($2 AS BIGINT) + $3
         WHERE ",
         leased!(),
-        " AND lease_duration >= $3 AND lease_expire_time > $1 AND lease_expire_time < $2 + $3"
+        " AND lease_duration >= $3 AND lease_expire_time > $1 AND lease_expire_time < CAST($2 AS BIGINT) + $3"
     );
     let graces = concat!(
-        "UPDATE runs SET grace_end_time = $2 + $3
+        "UPDATE runs SET grace_end_time = CAST($2 AS BIGINT) + $3
         WHERE ",
         in_grace!(),
-        " AND grace_end_time > $1 AND grace_end_time < $2 + $3"
+        " AND grace_end_time > $1 AND grace_end_time < CAST($2 AS BIGINT) + $3"
     );
     let recovery: Duration = lease::RECOVERY;
+    tx.cache().forget_all_states();
     let mut extended = 0;
     for sql in [short_leases, long_leases, graces] {
         extended += tx.execute(sql, params![live_at, now, recovery])?;

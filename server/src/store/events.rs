@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::table::{select, table};
-use super::{Columns, Limit, Tx, compaction, first, params, runs};
+use super::{Columns, Limit, Tx, compaction, first, params, row_limit, runs};
 use crate::domain::Key;
 use crate::domain::event::{Event, EventDraft, EventFilter};
 use crate::domain::time::Timestamp;
@@ -189,54 +189,89 @@ pub enum ScanEnd {
 /// database connection until the scan has read the whole log.
 const MAX_CHECKED: usize = 5_000;
 
+/// Maximum number of events that one statement reads. PostgreSQL sends all rows of a statement, even if the scan stops at
+/// the first row.
+const PORTION: usize = 128;
+
 /// Scans events and returns the events that match the filter of the scan. If the result reaches `limit`, if the
 /// scan has checked `MAX_CHECKED` (5,000) events, or if no events remain, the scan stops.
 pub fn scan(tx: &mut dyn Tx, scan: &Scan, limit: Limit) -> Result<ScanResult> {
-    let mut found = ScanResult::default();
-    let mut checked = 0;
-    let mut bytes = 0;
-    let mut last = scan.after;
-    let each = &mut |row: &mut Columns| -> Result<ControlFlow<()>> {
-        if checked == MAX_CHECKED {
-            found.end = ScanEnd::Checked(last);
+    let mut progress = Progress { scan: scan.clone(), limit, found: ScanResult::default(), checked: 0, bytes: 0 };
+    while progress.read_portion(tx)? {}
+    Ok(progress.found)
+}
+
+/// A scan that reads one portion of the events after the other.
+struct Progress {
+    /// The events that remain.
+    scan: Scan,
+    limit: Limit,
+    found: ScanResult,
+    checked: usize,
+    /// Total size of the found events, in bytes.
+    bytes: usize,
+}
+
+impl Progress {
+    /// Checks the next portion of the events. Returns whether the scan must continue.
+    fn read_portion(&mut self, tx: &mut dyn Tx) -> Result<bool> {
+        let Scan { run_key, after, before, newest_first, .. } = self.scan;
+        let before = before.unwrap_or(i64::MAX);
+        let portion = row_limit(PORTION.min(self.limit.rows.saturating_add(1)));
+        let checked_before = self.checked;
+        let each = &mut |row: &mut Columns| self.check(row);
+        match run_key {
+            Some(run_key) => {
+                tx.query(select_scan_of_run(newest_first), params![after, before, portion, run_key], each)?;
+            }
+            None => tx.query(select_scan_of_all_runs(newest_first), params![after, before, portion], each)?,
+        }
+        let is_full = row_limit(self.checked - checked_before) == portion;
+        Ok(is_full && self.found.end == ScanEnd::Exhausted)
+    }
+
+    fn check(&mut self, row: &mut Columns) -> Result<ControlFlow<()>> {
+        if self.checked == MAX_CHECKED {
+            self.found.end = ScanEnd::Checked(self.last_position());
             return Ok(ControlFlow::Break(()));
         }
-        let (position, event) = read_if_matching(row, &scan.filter)?;
+        let (position, event) = read_if_matching(row, &self.scan.filter)?;
         if let Some(event) = event {
-            bytes += row.bytes();
-            if found.events.len() == limit.rows || (bytes > limit.bytes && !found.events.is_empty()) {
-                found.end = ScanEnd::Full(last);
+            self.bytes += row.bytes();
+            let is_full = self.found.events.len() == self.limit.rows
+                || (self.bytes > self.limit.bytes && !self.found.events.is_empty());
+            if is_full {
+                self.found.end = ScanEnd::Full(self.last_position());
                 return Ok(ControlFlow::Break(()));
             }
-            found.events.push(event);
+            self.found.events.push(event);
         }
-        checked += 1;
-        last = position;
+        self.checked += 1;
+        self.scan.continue_from(position);
         Ok(ControlFlow::Continue(()))
-    };
-    let before = scan.before.unwrap_or(i64::MAX);
-    match scan.run_key {
-        Some(run_key) => tx.query(select_scan_of_run(scan.newest_first), params![scan.after, before, run_key], each)?,
-        None => tx.query(select_scan_of_all_runs(scan.newest_first), params![scan.after, before], each)?,
     }
-    Ok(found)
+
+    /// Returns the position of the last checked event.
+    fn last_position(&self) -> i64 {
+        if self.scan.newest_first { self.scan.before.unwrap_or(i64::MAX) } else { self.scan.after }
+    }
 }
 
 /// Returns the statement that scans the events of one run.
 fn select_scan_of_run(newest_first: bool) -> &'static str {
     if newest_first {
-        select!("WHERE e.position > $1 AND e.position < $2 AND e.run_key = $3 ORDER BY e.position DESC")
+        select!("WHERE e.position > $1 AND e.position < $2 AND e.run_key = $4 ORDER BY e.position DESC LIMIT $3")
     } else {
-        select!("WHERE e.position > $1 AND e.position < $2 AND e.run_key = $3 ORDER BY e.position")
+        select!("WHERE e.position > $1 AND e.position < $2 AND e.run_key = $4 ORDER BY e.position LIMIT $3")
     }
 }
 
 /// Returns the statement that scans the events of all runs.
 fn select_scan_of_all_runs(newest_first: bool) -> &'static str {
     if newest_first {
-        select!("WHERE e.position > $1 AND e.position < $2 ORDER BY e.position DESC")
+        select!("WHERE e.position > $1 AND e.position < $2 ORDER BY e.position DESC LIMIT $3")
     } else {
-        select!("WHERE e.position > $1 AND e.position < $2 ORDER BY e.position")
+        select!("WHERE e.position > $1 AND e.position < $2 ORDER BY e.position LIMIT $3")
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 
 use super::session::{BodyEffects, CommitOutcome, LastAssigned, WriteDatabase, WriteSession};
-use super::{ClaimVersion, Listener, RowHandler, Signal, SqlValue, Store, Transaction, Tx};
+use super::{ClaimVersion, Listener, RowHandler, Signal, SqlValue, Store, Transaction, Tx, TxCache};
 use crate::clock::Clock;
 use crate::domain::Key;
 use crate::domain::time::{ClockStep, Timestamp};
@@ -197,11 +197,15 @@ impl<S: WriteSession> WriteSession for FaultySession<S> {
         self.inner.transaction()
     }
 
+    fn is_connected(&self) -> bool {
+        self.inner.is_connected()
+    }
+
     fn can_commit(&self) -> bool {
         !self.is_rolled_back && self.inner.can_commit()
     }
 
-    fn commit(&mut self, last_assigned: LastAssigned, has_written: bool) -> CommitOutcome {
+    fn commit(&mut self, last_assigned: LastAssigned, has_written: bool, signals: &[Signal]) -> CommitOutcome {
         self.faults.lock_steps().taken.push(Step::Commit);
         match self.faults.get() {
             None
@@ -211,18 +215,18 @@ impl<S: WriteSession> WriteSession for FaultySession<S> {
                 | Fault::SlowCheckpoint(_)
                 | Fault::FullDiskAtCheckpoint
                 | Fault::IoErrorAtCheckpoint,
-            ) => self.inner.commit(last_assigned, has_written),
+            ) => self.inner.commit(last_assigned, has_written, signals),
             Some(Fault::SlowCommit(barrier)) => {
                 barrier.wait();
                 barrier.wait();
-                self.inner.commit(last_assigned, has_written)
+                self.inner.commit(last_assigned, has_written, signals)
             }
             Some(Fault::FullDiskAtCommit) => CommitOutcome::Failed(full_disk_error()),
             Some(Fault::Broken) => CommitOutcome::Failed(broken_database_error()),
             Some(Fault::IoError) => CommitOutcome::Failed(io_error()),
             Some(Fault::PanicAtCommit) => panic!("the session of this test panics on purpose"),
             Some(Fault::LostSuccess) => {
-                self.inner.commit(last_assigned, has_written);
+                self.inner.commit(last_assigned, has_written, signals);
                 CommitOutcome::Unknown
             }
             Some(Fault::LostFailure) => {
@@ -314,6 +318,10 @@ impl Tx for FaultyTx<'_> {
 
     fn transaction(&self) -> Transaction {
         self.tx.transaction()
+    }
+
+    fn cache(&mut self) -> &mut TxCache {
+        self.tx.cache()
     }
 
     fn signal(&mut self, signal: Signal) {

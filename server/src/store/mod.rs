@@ -19,6 +19,7 @@ pub mod agents;
 pub mod approvals;
 pub mod artifacts;
 pub mod attempts;
+mod body_tx;
 pub mod capability_sets;
 pub mod checkpoints;
 mod column;
@@ -31,14 +32,23 @@ pub mod events;
 #[cfg(test)]
 pub mod faulty;
 pub mod imports;
+mod location;
 pub mod many_tasks;
+mod migrations;
 mod names;
 mod notifications;
+mod open_error;
 pub mod path_sets;
 pub mod pending;
+mod postgres;
+#[cfg(test)]
+mod query_plans;
 mod queue;
+mod read_gate;
+mod readers;
 pub mod ready;
 pub mod requests;
+mod role;
 pub mod runs;
 mod session;
 mod sqlite;
@@ -46,27 +56,37 @@ mod state;
 mod table;
 pub mod tasks;
 mod tx;
+mod tx_cache;
 mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 pub use self::column::{AsParam, Columns, Row, SqlValue};
+pub use self::location::Location;
+use self::notifications::Notifications;
 pub use self::notifications::{Listener, Signal};
+pub use self::open_error::OpenError;
+pub use self::postgres::PostgresAddress;
+#[cfg(test)]
+pub use self::postgres::query_plans as postgres_plans;
 pub use self::queue::{JobOptions, Lane};
-use self::session::WriteDatabase;
+use self::readers::Readers;
+pub use self::role::RoleClaim;
+use self::session::{LastAssigned, WriteDatabase};
+use self::sqlite::SqliteWriter;
 pub use self::sqlite::maintenance;
 #[cfg(test)]
-pub use self::sqlite::query_plans;
-pub use self::sqlite::{OpenError, version};
-use self::sqlite::{Readers, SqliteWriter};
+pub use self::sqlite::query_plans as sqlite_plans;
 pub use self::state::{StoreFailure, StoreState};
 pub(crate) use self::tx::params;
 pub use self::tx::{
     ClaimVersion, Limit, Page, RowHandler, Transaction, Tx, VersionCursor, all, any, first, page, row_limit,
 };
+pub use self::tx_cache::TxCache;
 use self::writer::Writer;
 use crate::clock::Clock;
 use crate::domain::time::Timestamp;
@@ -82,9 +102,38 @@ struct Inner {
     writer: Writer,
     readers: Readers,
     log_id: String,
+    version: String,
+    /// Id of this server in the table `servers`. If no other server can use the database, the value is None.
+    server_id: Option<String>,
+    /// Whether this server has the role of the sweeper.
+    has_sweeper_role: watch::Sender<bool>,
+    /// The tasks that run until the store is dropped.
+    #[allow(dead_code)]
+    background: JoinSet<()>,
+}
+
+fn start_writer(
+    database: impl WriteDatabase,
+    last_assigned: LastAssigned,
+    notifications: Arc<Notifications>,
+    clock: Arc<dyn Clock>,
+) -> Result<Writer, OpenError> {
+    Writer::start(database, last_assigned, notifications, clock)
+        .map_err(|cause| OpenError::unreadable("the writer thread".as_ref(), cause))
 }
 
 impl Store {
+    /// Opens the database at a location, as `open` and `open_postgres` do.
+    ///
+    /// # Panics
+    /// Panics if the caller is outside a tokio runtime.
+    pub fn open_at(location: &Location, clock: Arc<dyn Clock>, listener: Listener) -> Result<Self, OpenError> {
+        match location {
+            Location::File(path) => Self::open(path, clock, listener),
+            Location::Postgres(address) => Self::open_postgres(address, clock, listener),
+        }
+    }
+
     /// Opens the database file, creates or migrates the database schema, starts the writer thread, and returns the
     /// store. `listener` receives the signals of each commit. Fails if another server has the database file open, if a
     /// newer version of Runhub has migrated the database, if the linked SQLite version can lose commits, or if the
@@ -105,10 +154,30 @@ impl Store {
         wrap: impl FnOnce(SqliteWriter) -> D,
     ) -> Result<Self, OpenError> {
         let database = sqlite::open(path, &clock)?;
-        let writer = Writer::start(wrap(database.writer), database.last_assigned, clock, listener)
-            .map_err(|cause| OpenError::unreadable("the writer thread".as_ref(), cause))?;
-        let inner = Inner { writer, readers: database.readers, log_id: database.log_id };
+        let notifications = Arc::new(Notifications::new(database.last_assigned, listener));
+        let writer = start_writer(wrap(database.writer), database.last_assigned, notifications, clock)?;
+        let (readers, log_id) = (database.readers, database.log_id);
+        let background = JoinSet::new();
+        let (version, has_sweeper_role) = (sqlite::version(), watch::Sender::new(true));
+        let inner = Inner { writer, readers, log_id, version, server_id: None, has_sweeper_role, background };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    fn open_postgres(address: &PostgresAddress, clock: Arc<dyn Clock>, listener: Listener) -> Result<Self, OpenError> {
+        let database = postgres::open(address.clone(), &clock)?;
+        let notifications = Arc::new(Notifications::new(database.last_assigned, listener));
+        let mut background = JoinSet::new();
+        background.spawn(database.listen(Arc::clone(&notifications)));
+        let postgres::Database { writer, readers, last_assigned, log_id, version, server_id, .. } = database;
+        let writer = start_writer(writer, last_assigned, notifications, clock)?;
+        let (server_id, has_sweeper_role) = (Some(server_id), watch::Sender::new(false));
+        let inner = Inner { writer, readers, log_id, version, server_id, has_sweeper_role, background };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Returns the name, the version and the address of the database, without secrets.
+    pub fn version(&self) -> &str {
+        &self.inner.version
     }
 
     /// Runs a transaction body that writes, and commits the changes of the body in one group with other calls. Returns
@@ -185,8 +254,17 @@ impl Store {
 
     /// Returns the newest committed claim version. A claim that found no task at this version finds no task until the
     /// version changes or a delayed task is due.
-    pub fn claim_version(&self) -> ClaimVersion {
-        self.inner.writer.claim_version()
+    ///
+    /// # Errors
+    /// Fails if the store can't be read.
+    pub async fn claim_version(&self) -> Result<ClaimVersion> {
+        let own = self.inner.writer.claim_version();
+        if !self.is_shared() {
+            return Ok(own);
+        }
+        // The notification about the commit of another server can arrive after the answer of that server.
+        let newest = self.read_exempt(|tx| tx.claim_version()).await?;
+        Ok(ClaimVersion { rollbacks: self.inner.writer.claim_version().rollbacks, ..newest })
     }
 
     /// Returns the number of calls that wait in the writer's queue.

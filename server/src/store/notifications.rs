@@ -3,6 +3,7 @@
 //! Notifications are sent after the commit. A notification only tells a waiter or watcher to read the store again,
 //! because all data comes from the store.
 
+use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -32,7 +33,7 @@ pub enum Signal {
     /// A call with a request_id was answered, so duplicate requests can return the stored response.
     Answered {
         /// Name of the RPC that was answered.
-        rpc: &'static str,
+        rpc: Cow<'static, str>,
         /// The request_id of the call that was answered.
         request_id: String,
     },
@@ -42,6 +43,8 @@ pub enum Signal {
     /// A transaction has set the time at which a lease or an approval expires, a grace period ends, or a task becomes
     /// ready. The sweeper must run at this time. The value is this time.
     Due(Timestamp),
+    /// Another server may have committed any change: this server has missed notifications.
+    Anything,
 }
 
 /// Receives the signals of each commit.
@@ -53,6 +56,8 @@ pub(super) struct Notifications {
     growth: watch::Sender<i64>,
     /// Newest committed claim version.
     claim_version: Mutex<ClaimVersion>,
+    /// Whether the server has begun to receive the notifications of other servers.
+    is_listening: watch::Sender<bool>,
     listener: Listener,
 }
 
@@ -61,7 +66,23 @@ impl Notifications {
     /// the signals of each commit.
     pub fn new(last_assigned: LastAssigned, listener: Listener) -> Self {
         let claim_version = ClaimVersion { number: last_assigned.claim_version, rollbacks: 0 };
-        Self { growth: watch::Sender::new(last_assigned.position), claim_version: Mutex::new(claim_version), listener }
+        Self {
+            growth: watch::Sender::new(last_assigned.position),
+            claim_version: Mutex::new(claim_version),
+            is_listening: watch::Sender::new(false),
+            listener,
+        }
+    }
+
+    /// Records that the server has begun to receive the notifications of other servers.
+    pub fn set_listening(&self) {
+        self.is_listening.send_replace(true);
+    }
+
+    /// Waits until the server has begun to receive the notifications of other servers.
+    pub async fn until_listening(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.is_listening.subscribe().wait_for(|is_listening| *is_listening).await;
     }
 
     /// Returns the newest committed claim version.
@@ -85,9 +106,13 @@ impl Notifications {
         (self.listener)(signals);
     }
 
-    /// Notifies the watchers that the newest position in the log is `newest`. If `newest` was already sent, the
-    /// function does nothing.
-    pub fn notify_growth(&self, newest: i64) {
-        self.growth.send_if_modified(|position| std::mem::replace(position, newest) != newest);
+    /// Notifies the watchers that the newest position in the log is `newest`. If `newest` or a later position was
+    /// already sent, the function does nothing. Returns whether `newest` is new.
+    pub fn notify_growth(&self, newest: i64) -> bool {
+        self.growth.send_if_modified(|position| {
+            let is_new = newest > *position;
+            *position = newest.max(*position);
+            is_new
+        })
     }
 }

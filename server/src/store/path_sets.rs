@@ -97,9 +97,10 @@ pub struct PathSetLease {
 macro_rules! is_leased {
     () => {
         concat!(
-            "EXISTS (SELECT 1 FROM tasks t WHERE t.path_set_key = s.key AND t.status = ",
+            // PostgreSQL could answer an EXISTS by reading all leased tasks.
+            "(SELECT t.key FROM tasks t WHERE t.path_set_key = s.key AND t.status = ",
             task_status!(IN_PROGRESS),
-            " AND t.lease_token IS NOT NULL)"
+            " AND t.lease_token IS NOT NULL LIMIT 1) IS NOT NULL"
         )
     };
 }

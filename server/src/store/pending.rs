@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::names::{allows_claims, run_status, task_status};
-use super::{Columns, Tx, all, params};
+use super::{Columns, Tx, all, params, row_limit};
 use crate::domain::Key;
 use crate::domain::limits;
 use crate::domain::run::RunStatus;
@@ -67,9 +67,9 @@ fn merge(tx: &mut dyn Tx, run_key: Key, last_served: i64, found: &mut BTreeMap<C
         FROM tasks t JOIN live_runs r ON r.key = t.run_key
         WHERE t.run_key = $1 AND t.status = ",
         task_status!(PENDING),
-        " ORDER BY t.priority DESC, t.ordinal"
+        " ORDER BY t.priority DESC, t.ordinal LIMIT $2"
     );
-    tx.query(sql, params![run_key], &mut |row| {
+    tx.query(sql, params![run_key, row_limit(limits::UNCLAIMABLE_TASKS)], &mut |row| {
         let (rank, pending) = read_ranked_task(row, run_key, last_served)?;
         if found.len() == limits::UNCLAIMABLE_TASKS {
             if found.last_key_value().is_some_and(|(last, _)| rank > *last) {

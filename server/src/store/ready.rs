@@ -117,7 +117,7 @@ macro_rules! next_path_set {
     () => {
         first_ready!(
             "run_key = $1 AND capability_set_key = $2 AND path_set_key > $3",
-            "path_set_key, priority DESC, ordinal"
+            "path_set_key NULLS FIRST, priority DESC, ordinal"
         )
     };
 }
@@ -126,14 +126,14 @@ macro_rules! next_capability_set {
     () => {
         first_ready!(
             "run_key = $1 AND capability_set_key > $2",
-            "capability_set_key, path_set_key, priority DESC, ordinal"
+            "capability_set_key, path_set_key NULLS FIRST, priority DESC, ordinal"
         )
     };
 }
 
 macro_rules! next_run {
     () => {
-        first_ready!("run_key > $1", "run_key, capability_set_key, path_set_key, priority DESC, ordinal")
+        first_ready!("run_key > $1", "run_key, capability_set_key, path_set_key NULLS FIRST, priority DESC, ordinal")
     };
 }
 /// Returns the first class after the class `after` that has a ready task, with the rank of the first ready task. The
@@ -163,10 +163,11 @@ pub fn count_of_run(tx: &mut dyn Tx, run_key: Key, limit: usize) -> Result<usize
 
 /// Returns the number of ready tasks that depend on the completed task `completed_key`.
 pub fn count_dependents(tx: &mut dyn Tx, completed_key: Key) -> Result<usize> {
+    // With the condition in a WHERE clause, PostgreSQL could read all ready tasks.
     let sql = concat!(
-        "SELECT COUNT(*) FROM task_dependencies d JOIN tasks t ON t.key = d.task_key
-        WHERE d.depends_on_key = $1 AND ",
-        ready!("t.")
+        "SELECT COUNT(CASE WHEN ",
+        ready!("t."),
+        " THEN 1 END) FROM task_dependencies d JOIN tasks t ON t.key = d.task_key WHERE d.depends_on_key = $1"
     );
     count(tx, sql, params![completed_key])
 }

@@ -48,8 +48,7 @@ pub fn get_by_key(tx: &mut dyn Tx, key: Key) -> Result<Run> {
 
 /// Returns the key of the run with the id `id`. Fails with NotFound if no run has this id.
 pub fn get_key(tx: &mut dyn Tx, id: &str) -> Result<Key> {
-    let key = first(tx, "SELECT key FROM live_runs WHERE id = $1", params![id], |row| row.take())?;
-    key.ok_or_else(|| Error::not_found(Resource::Run, id))
+    get_state(tx, id).map(|state| state.key)
 }
 
 /// Holds the columns of a run that most changes to the run's tasks depend on.
@@ -61,11 +60,41 @@ pub struct StatusAndGrace {
     pub grace_end_time: Option<Timestamp>,
 }
 
+/// The key of a run, and the columns in `StatusAndGrace`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct RunState {
+    pub key: Key,
+    pub status: StatusAndGrace,
+}
+
+fn read_state(row: &mut Columns) -> Result<RunState> {
+    let key = row.take()?;
+    Ok(RunState { key, status: StatusAndGrace { status: row.take()?, grace_end_time: row.take()? } })
+}
+
+/// Returns the state of the run with the id `id`. A transaction reads the state of each run once. Fails with NotFound if
+/// no run has this id.
+pub fn get_state(tx: &mut dyn Tx, id: &str) -> Result<RunState> {
+    if let Some(state) = tx.cache().find_state(id) {
+        return Ok(state);
+    }
+    let sql = "SELECT key, status, grace_end_time FROM live_runs WHERE id = $1";
+    let state = first(tx, sql, params![id], read_state)?.ok_or_else(|| Error::not_found(Resource::Run, id))?;
+    tx.cache().add_state(Some(id), state);
+    Ok(state)
+}
+
 /// Returns the status of the run with the key `key` and the time at which the run's grace period ends, or None if the
 /// run was deleted.
 pub fn find_status_and_grace(tx: &mut dyn Tx, key: Key) -> Result<Option<StatusAndGrace>> {
-    let sql = "SELECT status, grace_end_time FROM live_runs WHERE key = $1";
-    first(tx, sql, params![key], |row| Ok(StatusAndGrace { status: row.take()?, grace_end_time: row.take()? }))
+    if let Some(state) = tx.cache().find_state_by_key(key) {
+        return Ok(Some(state.status));
+    }
+    let sql = "SELECT key, status, grace_end_time FROM live_runs WHERE key = $1";
+    let Some(state) = first(tx, sql, params![key], read_state)? else { return Ok(None) };
+    tx.cache().add_state(None, state);
+    Ok(Some(state.status))
 }
 
 /// Returns the status of the run with the key `key` and the time at which the run's grace period ends. Fails with an
@@ -84,6 +113,7 @@ pub fn insert(tx: &mut dyn Tx, run: &Run) -> Result<()> {
 
 /// Updates the mutable columns of a run.
 pub fn save(tx: &mut dyn Tx, run: &Run) -> Result<()> {
+    tx.cache().forget_state(run.key);
     save_row(tx, run)
 }
 
@@ -148,28 +178,42 @@ pub fn list_status_changes(
 /// Returns a page of the runs that have one of the `statuses` and a key less than `before`, newest first. `statuses` is
 /// the bitwise OR of `RunStatus::bit` values.
 pub fn list(tx: &mut dyn Tx, statuses: i64, before: Key, limit: Limit) -> Result<Page<Run>> {
-    let sql = select!("WHERE r.key < $1 AND ((1 << r.status) & $2) <> 0 AND ", live!(), " ORDER BY r.key DESC");
+    let sql = select!(
+        "WHERE r.key < $1 AND ((CAST(1 AS BIGINT) << CAST(r.status AS INTEGER)) & $2) <> 0 AND ",
+        live!(),
+        " ORDER BY r.key DESC LIMIT $3"
+    );
     page(tx, sql, params![before, statuses], limit, read_row)
 }
 
 /// Assigns the next `count` event sequence numbers of a run, and returns the last assigned number. Fails with an
 /// internal error if the run does not exist.
 pub fn assign_seqs(tx: &mut dyn Tx, run_key: Key, count: i64) -> Result<i64> {
-    tx.write("UPDATE run_counters SET last_seq = last_seq + $2 WHERE run_key = $1", params![run_key, count])?;
-    get_last_seq(tx, run_key)
+    let last = match tx.cache().find_last_seq(run_key) {
+        Some(last) => last,
+        None => get_last_seq(tx, run_key)?,
+    };
+    tx.cache().set_last_seq(run_key, last + count);
+    Ok(last + count)
+}
+
+/// Stores the sequence numbers that this transaction has assigned. The writer calls this function before each commit.
+pub(super) fn store_last_seqs(tx: &mut dyn Tx) -> Result<()> {
+    for (run_key, last_seq) in tx.cache().take_changed_seqs() {
+        tx.write("UPDATE run_counters SET last_seq = $2 WHERE run_key = $1", params![run_key, last_seq])?;
+    }
+    Ok(())
 }
 
 /// Records that a claim has opened the attempt with the key `attempt_key` in a run. The claim order uses this key to
 /// find the least recently served run. Assigns and returns the sequence number of the claim's event. Fails with an
 /// internal error if the run does not exist.
 pub fn record_claim(tx: &mut dyn Tx, run_key: Key, attempt_key: Key) -> Result<i64> {
-    let sql = "UPDATE run_counters SET last_seq = last_seq + 1, last_served = $2 WHERE run_key = $1";
-    tx.write(sql, params![run_key, attempt_key])?;
-    get_last_seq(tx, run_key)
+    tx.write("UPDATE run_counters SET last_served = $2 WHERE run_key = $1", params![run_key, attempt_key])?;
+    assign_seqs(tx, run_key, 1)
 }
 
-/// Returns the last assigned event sequence number of a run. Callers update the number first, in a separate statement,
-/// because SQLite creates and drops a temporary table for each statement with RETURNING.
+/// Returns the last assigned event sequence number of a run that the table stores.
 fn get_last_seq(tx: &mut dyn Tx, run_key: Key) -> Result<i64> {
     let sql = "SELECT last_seq FROM run_counters WHERE run_key = $1";
     require_counter(run_key, first(tx, sql, params![run_key], |row| row.take())?)

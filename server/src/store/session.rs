@@ -45,13 +45,16 @@ pub(super) trait WriteSession {
     /// Returns the newest transaction of the session.
     fn transaction(&self) -> Transaction;
 
+    /// Returns whether the connection to the database works. If the value is false, the next `begin` connects again.
+    fn is_connected(&self) -> bool;
+
     /// Returns whether the open transaction can still be committed. Returns false if the database has rolled back the
     /// whole transaction after an error, such as a full disk.
     fn can_commit(&self) -> bool;
 
     /// Commits the open transaction and returns the outcome of the commit. If `has_written` is true, the transaction
-    /// also stores `last_assigned`.
-    fn commit(&mut self, last_assigned: LastAssigned, has_written: bool) -> CommitOutcome;
+    /// also stores `last_assigned`, and sends `signals` to the other servers that use the database.
+    fn commit(&mut self, last_assigned: LastAssigned, has_written: bool, signals: &[Signal]) -> CommitOutcome;
 
     /// Rolls back the open transaction. If no transaction is open, the function does nothing. If the rollback fails,
     /// the next `begin` reports the failure.
@@ -71,7 +74,7 @@ pub(super) trait WriteSession {
 }
 
 /// Holds the last position, key and claim version that a transaction has assigned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct LastAssigned {
     /// Position of the newest event, or 0 if no event was ever appended.
     pub position: i64,
@@ -102,9 +105,10 @@ pub(super) enum CommitOutcome {
     /// The transaction failed and changed nothing. The value is the cause. If the value is `StoreFailed`, the
     /// transaction may be durable, because the files of the database are not in place any more.
     Failed(Error),
+    /// The connection to the database was lost, and the transaction changed nothing.
+    Disconnected,
     /// The database's response to the commit was dropped, so the transaction may be durable or may have changed
-    /// nothing. An embedded database always responds, so only tests create this variant. The response of a database
-    /// across a network can be dropped.
-    #[cfg_attr(not(test), allow(dead_code))]
+    /// nothing. The
+    /// response of an embedded database is never dropped.
     Unknown,
 }

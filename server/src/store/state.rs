@@ -18,6 +18,9 @@ pub enum StoreState {
         /// The start of the first transaction that the full disk failed.
         since: Timestamp,
     },
+    /// The store can't write, because another program has locked the database, or because the server can't reach the
+    /// database. The store fails each write with `StoreBusy` until a transaction can begin again.
+    Unreachable,
     /// The store never writes again, and refuses every write with `Draining`. The server must end.
     Failed(StoreFailure),
 }
@@ -57,18 +60,38 @@ impl StateReporter {
     pub fn full_since(&self) -> Option<Timestamp> {
         match *self.state.borrow() {
             StoreState::Full { since } => Some(since),
-            StoreState::Writable | StoreState::Failed(_) => None,
+            StoreState::Writable | StoreState::Unreachable | StoreState::Failed(_) => None,
         }
     }
 
     /// Reports that the disk is full. A time without writes that has begun earlier keeps its start.
     pub fn report_full(&self, since: Timestamp) {
         self.state.send_if_modified(|state| {
-            let is_new = *state == StoreState::Writable;
+            let is_new = matches!(state, StoreState::Writable | StoreState::Unreachable);
             if is_new {
                 *state = StoreState::Full { since };
             }
             is_new
+        });
+    }
+
+    /// Reports that no transaction can begin. During a full disk, the state does not change.
+    pub fn report_unreachable(&self) {
+        self.replace_state(&StoreState::Writable, StoreState::Unreachable);
+    }
+
+    /// Reports that transactions can begin again.
+    pub fn report_reachable(&self) {
+        self.replace_state(&StoreState::Unreachable, StoreState::Writable);
+    }
+
+    fn replace_state(&self, from: &StoreState, to: StoreState) {
+        self.state.send_if_modified(|state| {
+            let is_replaced = state == from;
+            if is_replaced {
+                *state = to;
+            }
+            is_replaced
         });
     }
 

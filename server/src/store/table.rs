@@ -229,7 +229,7 @@ mod tests {
     use crate::domain::Key;
     use crate::domain::time::{ClockStep, Timestamp};
     use crate::error::Result;
-    use crate::store::{ClaimVersion, Columns, RowHandler, Signal, SqlValue, Transaction, Tx};
+    use crate::store::{ClaimVersion, Columns, RowHandler, Signal, SqlValue, Transaction, Tx, TxCache};
 
     struct Widget {
         key: Key,
@@ -281,7 +281,7 @@ mod tests {
 
     /// Records the executed statements and their parameters.
     #[derive(Default)]
-    struct Recorder(RefCell<Vec<String>>);
+    struct Recorder(RefCell<Vec<String>>, TxCache);
 
     impl Tx for Recorder {
         fn now(&self) -> Timestamp {
@@ -318,6 +318,10 @@ mod tests {
 
         fn transaction(&self) -> Transaction {
             Transaction::default()
+        }
+
+        fn cache(&mut self) -> &mut TxCache {
+            &mut self.1
         }
 
         fn signal(&mut self, _: Signal) {}

@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{Columns, Signal, SqlValue};
+use super::{Columns, Signal, SqlValue, TxCache};
 use crate::domain::Key;
 use crate::domain::time::{ClockStep, Timestamp};
 use crate::error::Result;
@@ -39,6 +39,8 @@ pub trait Tx {
     /// Returns the writer's open transaction, which all transaction bodies of a group share. A transaction that only
     /// reads returns the default value.
     fn transaction(&self) -> Transaction;
+    /// Returns what the transaction has read of runs.
+    fn cache(&mut self) -> &mut TxCache;
     /// Sends a signal to the waiters after the commit of this transaction.
     fn signal(&mut self, signal: Signal);
     /// Returns whether the transaction body has changed a row.
@@ -93,7 +95,8 @@ pub fn all<T>(
 }
 
 /// Returns the first page of the rows of a query. The page stays within `limit`. If the first row alone exceeds
-/// `limit.bytes`, the page contains only the first row.
+/// `limit.bytes`, the page contains only the first row. The last parameter of the query must be the LIMIT, which the
+/// function appends to `params`. Without a LIMIT, PostgreSQL would send all rows.
 pub fn page<T>(
     tx: &mut dyn Tx,
     sql: &'static str,
@@ -103,7 +106,10 @@ pub fn page<T>(
 ) -> Result<Page<T>> {
     let mut page = Page { rows: Vec::new(), is_last: true };
     let mut bytes = 0;
-    tx.query(sql, params, &mut |row| {
+    // One row more tells whether the page is the last page.
+    let rows = SqlValue::Int(row_limit(limit.rows.saturating_add(1)));
+    let params: Vec<SqlValue> = params.iter().copied().chain([rows]).collect();
+    tx.query(sql, &params, &mut |row| {
         let mapped = map(row)?;
         bytes += row.bytes();
         if page.rows.len() == limit.rows || (bytes > limit.bytes && !page.rows.is_empty()) {

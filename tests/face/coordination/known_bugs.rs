@@ -11,6 +11,7 @@ use runhub_server::sweeper;
 
 use crate::support::TestServer;
 use crate::support::calls::*;
+use crate::support::database::TestDatabase;
 
 /// river 1302: the sweeper selects an expired task, the agent completes it, and the sweeper overwrites the completion.
 #[tokio::test]
@@ -25,7 +26,9 @@ async fn completion_between_sweeper_read_and_write_stands() {
     let clock = server.clock.clone();
     let folder = server.stop().await;
     // Run the sweeper's steps by hand, while no server is running.
-    let store = Store::open(&folder.path().join("runhub.db"), Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
+    let store =
+        Store::open_at(&TestDatabase::in_folder(folder.path()).location(), Arc::new(clock.clone()), Box::new(|_| {}))
+            .unwrap();
     clock.advance(Duration::from_secs(60));
     let now = clock.now();
     let due = store.read(move |tx| due::find(tx, now)).await.unwrap();
@@ -38,8 +41,10 @@ async fn completion_between_sweeper_read_and_write_stands() {
     beat(&server.client, &claims[1]).await;
     let folder = server.stop().await;
     let silent = task_id(&claims[2]);
-    make_due(&folder.path().join("runhub.db"), &silent);
-    let store = Store::open(&folder.path().join("runhub.db"), Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
+    make_due(&TestDatabase::in_folder(folder.path()), &silent);
+    let store =
+        Store::open_at(&TestDatabase::in_folder(folder.path()).location(), Arc::new(clock.clone()), Box::new(|_| {}))
+            .unwrap();
     sweeper::process_due_rows(&store, due, now).await.unwrap();
     store.close().await;
     drop(store);
@@ -53,10 +58,9 @@ async fn completion_between_sweeper_read_and_write_stands() {
 }
 
 /// Reverts the extension that the restart gave to the silent holder's lease.
-fn make_due(db: &std::path::Path, task_id: &str) {
-    let conn = rusqlite::Connection::open(db).unwrap();
-    let sql = "UPDATE tasks SET lease_expire_time = 0 WHERE id = $1";
-    assert_eq!(conn.execute(sql, [task_id]).unwrap(), 1);
+fn make_due(db: &TestDatabase, task_id: &str) {
+    db.execute(&format!("UPDATE tasks SET lease_expire_time = 0 WHERE id = '{task_id}'"));
+    assert_eq!(db.query(&format!("SELECT lease_expire_time FROM tasks WHERE id = '{task_id}'")), [[Some("0".into())]]);
 }
 
 /// dbos 742: a recovery list that is read once and acted on later runs a job twice.
@@ -70,8 +74,9 @@ async fn stale_list_of_expired_leases_takes_nothing_from_the_next_holder() {
     let folder = server.stop().await;
     clock.advance(Duration::from_secs(60));
     let now = clock.now();
-    let db = folder.path().join("runhub.db");
-    let store = Store::open(&db, Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
+    let store =
+        Store::open_at(&TestDatabase::in_folder(folder.path()).location(), Arc::new(clock.clone()), Box::new(|_| {}))
+            .unwrap();
     let due = store.read(move |tx| due::find(tx, now)).await.unwrap();
     sweeper::process_due_rows(&store, due.clone(), now).await.unwrap();
     store.close().await;
@@ -80,7 +85,9 @@ async fn stale_list_of_expired_leases_takes_nothing_from_the_next_holder() {
     let new = claim_for(&server.client, &run.id, "new", 60).await.unwrap();
     assert_eq!((task_id(&new), new.attempt_number), (task_id(&old), 2));
     let folder = server.stop().await;
-    let store = Store::open(&db, Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
+    let store =
+        Store::open_at(&TestDatabase::in_folder(folder.path()).location(), Arc::new(clock.clone()), Box::new(|_| {}))
+            .unwrap();
     sweeper::process_due_rows(&store, due, now).await.unwrap();
     store.close().await;
     drop(store);

@@ -39,9 +39,9 @@ impl World {
     {
         let client = &self.server.client;
         let first = call(client.clone(), request.clone()).await;
-        let after = dump(&self.server.db());
+        let after = dump(self.server.db());
         assert_eq!(call(client.clone(), request).await, first, "{name}");
-        assert_eq!(dump(&self.server.db()), after, "{name}");
+        assert_eq!(dump(self.server.db()), after, "{name}");
         self.seen.insert(name);
     }
 }

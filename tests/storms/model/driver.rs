@@ -13,9 +13,9 @@ use runhub_client::{Error, Reason};
 use runhub_server::clock::{Clock, ManualClock};
 use runhub_server::domain::time::Timestamp;
 use runhub_server::rpc::snapshot::spool::Spool;
-use runhub_server::rpc::{Hub, new_tail};
+use runhub_server::rpc::{Hub, Settings, new_tail};
 use runhub_server::store::Store;
-use runhub_server::sweeper::Sweeper;
+use runhub_server::sweeper::{self, Sweeper};
 use runhub_server::wake::Waiters;
 use tempfile::TempDir;
 use tonic::{Request, Response, Status};
@@ -24,6 +24,7 @@ use super::approvals::newest;
 use super::ops::{Caller, NewTask, Op};
 use super::state::{Answer, CallResult, Model, Observation, TaskView};
 use crate::support::calls::{seconds, unset};
+use crate::support::database::TestDatabase;
 
 const START: i64 = 1_800_000_000;
 
@@ -61,13 +62,19 @@ impl Driver {
         let folder = folder();
         let clock = ManualClock::starting_at(Timestamp::from_seconds_and_nanos(START, 0).unwrap());
         let waiters = Arc::new(Waiters::default());
-        let store = Store::open(&folder.path().join("db"), Arc::new(clock.clone()), waiters.listener()).unwrap();
+        let store = Store::open_at(
+            &TestDatabase::in_folder(folder.path()).location(),
+            Arc::new(clock.clone()),
+            waiters.listener(),
+        )
+        .unwrap();
+        sweeper::take_role(&store).await.unwrap();
         let sweeper = Sweeper::new(store.clone(), Arc::new(clock.clone()), Arc::clone(&waiters));
         let (_, draining) = tokio::sync::watch::channel(false);
         let tail = Arc::new(new_tail(&store));
         let spool = Arc::new(Spool::new(folder.path().to_owned(), 0, 0));
-        let lease = Duration::from_secs(60);
-        let hub = Hub::new(store.clone(), Arc::new(clock.clone()), waiters, tail, spool, lease, draining);
+        let settings = Settings { default_lease: Duration::from_secs(60), advertised: None };
+        let hub = Hub::new(store.clone(), Arc::new(clock.clone()), waiters, tail, spool, settings, draining);
         let mut runs = Vec::new();
         for _ in 0..2 {
             let request = CreateRunRequest { goal: "g".into(), repo_path: "/repo".into(), ..unset() };

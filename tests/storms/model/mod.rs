@@ -21,8 +21,8 @@ use self::driver::Driver;
 use self::ops::{Op, op};
 use self::state::{Answer, CallResult, Model};
 
-/// Sequences in each of the two tests, which run in parallel.
-const SEQUENCES: u32 = 1_000;
+/// Sequences in each of the two tests, which run in parallel. On PostgreSQL, each sequence creates a database.
+const SEQUENCES: u32 = if crate::ON_POSTGRES { 300 } else { 1_000 };
 const LENGTH: usize = 60;
 const OBSERVE_EVERY: usize = 10;
 

@@ -67,7 +67,7 @@ async fn power_cut_without_syncs_loses_acknowledged_writes() {
     }
     faults.cut_power(Survivors::None, &mut random);
     let server = faults.start();
-    let lost = lost_events(&committed_log(&faults.db()), &told);
+    let lost = lost_events(&committed_log(faults.db()), &told);
     print_figures(&format!("power cut without syncs: {} of {} events are lost", lost.len(), told.events.len()));
     assert!(!lost.is_empty(), "the library does not see what SQLite writes, or does not undo it");
     // The run was acknowledged before the syncs were ignored.
@@ -167,7 +167,7 @@ impl Database {
         let Answer::Created(run) = &answer else { panic!("{answer:?}") };
         let run_id = run.id.clone();
         let requests = [String::new(), run_id.clone()].map(|run_id| SubscribeEventsRequest { run_id, ..unset() });
-        let watchers = requests.map(|request| Recorder::new(&faults.db(), request)).into();
+        let watchers = requests.map(|request| Recorder::new(faults.db(), request)).into();
         let mut told = Told::default();
         told.add(&[Call { request, answer: Some(answer) }]);
         Self { faults, run_id, told, watchers }

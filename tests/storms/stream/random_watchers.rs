@@ -55,7 +55,7 @@ impl World {
 async fn watchers_that_reconnect_at_random_miss_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path().join("runhub.db");
-    archive_events(&db).await;
+    archive_events(&(&db).into()).await;
     let server = Binary::start(&db, &["--keep-events-for", RETENTION]);
     let client = server.connect().await;
     let mut runs = Vec::new();

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::read_gate::ReadGate;
 use super::sql_error;
 use crate::error::Result;
+use crate::store::read_gate::ReadGate;
 
 /// Minimum number of pages in the write-ahead log at which a checkpoint is due. 4,000 pages are 16 MiB. A checkpoint
 /// writes each page once, even if many commits have changed the page, so fewer checkpoints write less. With SQLite's

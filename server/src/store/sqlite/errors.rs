@@ -1,11 +1,13 @@
 //! This module converts SQLite's errors to the store's errors.
 
 use std::io;
+use std::path::Path;
 
 use rusqlite::ErrorCode;
 use rusqlite::ffi::{self, SQLITE_IOERR_GETTEMPPATH, SQLITE_IOERR_NOMEM, SQLITE_IOERR_SHORT_READ};
 
 use crate::error::{self, Error};
+use crate::store::OpenError;
 
 /// Converts the error of an SQLite call to the store's error type. Call this function directly after the SQLite call
 /// and on the same thread, because the function reads the error of the last system call. Returns:
@@ -52,6 +54,18 @@ fn describe(error: &str) -> String {
 
 fn internal(error: &rusqlite::Error) -> Error {
     Error::internal(format!("SQLite: {error}"))
+}
+
+impl OpenError {
+    /// Returns the reason why the store can't read or write a database file. Call this function directly after the
+    /// SQLite call, as `sql_error`.
+    pub(in crate::store::sqlite) fn from_sqlite(path: &Path, cause: &rusqlite::Error) -> Self {
+        if is_full_disk(cause) { Self::FullDisk(path.to_owned()) } else { Self::unreadable(path, cause) }
+    }
+
+    pub(in crate::store::sqlite) fn from_store(path: &Path, cause: &Error) -> Self {
+        if *cause == Error::StoreFull { Self::FullDisk(path.to_owned()) } else { Self::unreadable(path, cause) }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,23 +9,19 @@ use rusqlite_migration::{HookError, HookResult, M, MigrationDefinitionError, Mig
 use super::{OpenError, SqliteTx, is_full_disk};
 use crate::clock::{IdGenerator, SystemClock};
 use crate::error::Error;
+use crate::store::migrations::MIGRATIONS;
 use crate::store::{capability_sets, counters, path_sets};
 
-/// Returns all migration steps, oldest first. A released step must never change, because existing databases have
-/// already applied the step.
+/// Number of the migration with which `insert_missing_sets` runs.
+const MISSING_SETS: usize = 8;
+
+/// Returns all migration steps, oldest first.
 fn list_steps() -> Vec<M<'static>> {
-    vec![
-        M::up(include_str!("../../../migrations/sqlite/0001_initial.sql")),
-        M::up(include_str!("../../../migrations/sqlite/0002_coordination.sql")),
-        M::up(include_str!("../../../migrations/sqlite/0003_retention.sql")),
-        M::up(include_str!("../../../migrations/sqlite/0004_paused_runs.sql")),
-        M::up(include_str!("../../../migrations/sqlite/0005_claim_order.sql")),
-        M::up(include_str!("../../../migrations/sqlite/0006_task_classes.sql")),
-        M::up(include_str!("../../../migrations/sqlite/0007_deleted_runs.sql")),
-        M::up_with_hook(include_str!("../../../migrations/sqlite/0008_clock_steps.sql"), insert_missing_sets),
-        M::up(include_str!("../../../migrations/sqlite/0009_open_databases.sql")),
-        M::up(include_str!("../../../migrations/sqlite/0010_closed_databases.sql")),
-    ]
+    let steps = MIGRATIONS.iter().zip(1..).map(|(sql, number)| match number {
+        MISSING_SETS => M::up_with_hook(sql, insert_missing_sets),
+        _ => M::up(sql),
+    });
+    steps.collect()
 }
 
 fn build_migrations() -> Migrations<'static> {
@@ -102,7 +98,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
         let conn = Connection::open(&path).unwrap();
-        conn.execute_batch(include_str!("../../../migrations/sqlite/0001_initial.sql")).unwrap();
+        conn.execute_batch(include_str!("../../../migrations/0001_initial.sql")).unwrap();
         conn.execute_batch(
             "INSERT INTO counters VALUES (1, 5, 7, 'log');
             INSERT INTO runs VALUES (1, 'run', 'g', '/repo', '{}', 2, NULL, 0, 0, 0, NULL, 1, 0, 0);
@@ -156,7 +152,7 @@ mod tests {
         let newest = open_writer(&folder.path().join("db")).unwrap();
         let newest: i64 = newest.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
         for version in OLDEST_FIXTURE..newest {
-            let fixture = format!("{}/migrations/sqlite/fixtures/version_{version}.db", env!("CARGO_MANIFEST_DIR"));
+            let fixture = format!("{}/migrations/fixtures/version_{version}.db", env!("CARGO_MANIFEST_DIR"));
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("db");
             std::fs::copy(&fixture, &path).unwrap_or_else(|error| panic!("{fixture}: {error}"));
@@ -184,7 +180,7 @@ mod tests {
     fn delays_of_failed_tasks_of_version_7_are_retry_delays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
-        std::fs::write(&path, include_bytes!("../../../migrations/sqlite/fixtures/version_7.db")).unwrap();
+        std::fs::write(&path, include_bytes!("../../../migrations/fixtures/version_7.db")).unwrap();
         let conn = open_writer(&path).unwrap();
         let mut statement = conn.prepare("SELECT title FROM tasks WHERE has_retry_delay = 1").unwrap();
         let titles = statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<Vec<String>, _>>();

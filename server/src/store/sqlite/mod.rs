@@ -12,7 +12,6 @@ mod migrations;
 mod open;
 #[cfg(test)]
 pub mod query_plans;
-mod read_gate;
 mod readers;
 mod session;
 mod space;
@@ -26,13 +25,12 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use self::errors::{is_full_disk, sql_error};
-pub use self::open::OpenError;
 pub(super) use self::open::open;
 #[cfg(test)]
 use self::open::open_writer;
-pub(super) use self::readers::Readers;
 pub(super) use self::session::SqliteWriter;
 use self::tx::SqliteTx;
+use super::OpenError;
 
 /// Maximum number of statements in the cache of a connection. The server has fewer than 256 statements, so a reader
 /// prepares each statement once. The writer keeps its statements in `KeptStatements`, and uses the cache only at the

@@ -1,73 +1,29 @@
 //! This module opens a database: it checks, locks and migrates the database file, and opens the connections.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::errors::{file_error, is_full_disk, sql_error};
+use super::errors::{file_error, sql_error};
 use super::file::{DatabaseFile, WalFile};
 use super::log_check::{self, NewestCommits};
-use super::read_gate::ReadGate;
 use super::session::{OpenFiles, SqliteWriter};
 use super::tx::SqliteTx;
-use super::{BUSY_TIMEOUT, Readers, checkpoint, header, mark, migrations, prepare_statements, space};
+use super::{BUSY_TIMEOUT, OpenError, checkpoint, header, mark, migrations, prepare_statements, readers, space};
 use crate::clock::{Clock, IdGenerator};
 use crate::domain::time::ClockStep;
 use crate::error::Error;
 use crate::store::counters::{self, Counters, LogEnd};
+use crate::store::read_gate::ReadGate;
+use crate::store::readers::Readers;
 use crate::store::session::LastAssigned;
 use crate::store::{due, path_sets};
 
 /// Oldest accepted version number of SQLite (3.51.3). Earlier versions can lose a commit that runs at the same time as
 /// a checkpoint.
 const OLDEST_SQLITE: i32 = 3_051_003;
-
-/// Specifies why a database can't be opened.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum OpenError {
-    #[error("another runhub has the database {} open: stop that runhub, or pass another --db", .0.display())]
-    InUse(PathBuf),
-    #[error("the database {} was written by a newer runhub: upgrade this runhub, or pass another --db", .0.display())]
-    TooNew(PathBuf),
-    #[error("{} is not a database of Runhub, and was not changed: pass another --db", .0.display())]
-    OtherFile(PathBuf),
-    #[error(
-        "the database {} has {links} hard links, and a second runhub could open it under another name: \
-        remove the other links (find them with `find -samefile`)", path.display()
-    )]
-    SeveralLinks { path: PathBuf, links: u64 },
-    #[error(
-        "the commits in {} do not belong to the database {}, or another program has written them: they were not applied. \
-        If another database had this name before, move the log back to that database. If another program has written to \
-        this database, close the program, or open and close the database with it", log.display(), db.display()
-    )]
-    OtherLog { db: PathBuf, log: PathBuf },
-    #[error("this runhub contains SQLite {0}, which can lose commits: use a runhub with SQLite 3.51.3 or newer")]
-    OldSqlite(&'static str),
-    #[error("can't open the database {}: its disk is full: free space, or pass another --db", .0.display())]
-    FullDisk(PathBuf),
-    #[error("can't open the database {}: {cause}: check the file and its folder, or pass another --db", path.display())]
-    Unreadable { path: PathBuf, cause: String },
-}
-
-impl OpenError {
-    /// Returns the reason why the store can't read or write a database file. Call this function directly after the
-    /// SQLite call, as `sql_error`.
-    pub(super) fn from_sqlite(path: &Path, cause: &rusqlite::Error) -> Self {
-        if is_full_disk(cause) { Self::FullDisk(path.to_owned()) } else { Self::unreadable(path, cause) }
-    }
-
-    pub(super) fn from_store(path: &Path, cause: &Error) -> Self {
-        if *cause == Error::StoreFull { Self::FullDisk(path.to_owned()) } else { Self::unreadable(path, cause) }
-    }
-
-    pub(in crate::store) fn unreadable(path: &Path, cause: impl std::fmt::Display) -> Self {
-        Self::Unreadable { path: path.to_owned(), cause: cause.to_string() }
-    }
-}
 
 /// Holds an open database file and the connections to the file.
 pub(in crate::store) struct Database {
@@ -100,7 +56,7 @@ pub(in crate::store) fn open(path: &Path, clock: &Arc<dyn Clock>) -> Result<Data
     }
     let wal = WalFile::open(&file)?.ok_or_else(|| OpenError::unreadable(file.path(), "it has no write-ahead log"))?;
     let gate = Arc::<ReadGate>::default();
-    let readers = Readers::open(Arc::clone(&file), Arc::clone(&gate), Arc::clone(clock))?;
+    let readers = readers::open(Arc::clone(&file), Arc::clone(&gate), Arc::clone(clock))?;
     let files = OpenFiles { wal, database: Arc::clone(&file), gate };
     let writer = SqliteWriter::new(conn, files, Arc::clone(clock), ids, counters.last_assigned).map_err(unreadable)?;
     Ok(Database { writer, readers, last_assigned: counters.last_assigned, log_id: counters.log_id })

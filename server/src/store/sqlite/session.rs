@@ -8,14 +8,14 @@ use rusqlite::Connection;
 
 use super::checkpoint::Checkpointer;
 use super::file::{DatabaseFile, WalFile};
-use super::read_gate::ReadGate;
 use super::statements::{KeptStatements, Statements};
 use super::{SqliteTx, checkpoint, mark, space, sql_error};
 use crate::clock::{Clock, IdGenerator};
 use crate::domain::time::ClockStep;
 use crate::error::{Error, Result};
+use crate::store::read_gate::ReadGate;
 use crate::store::session::{BodyEffects, CommitOutcome, LastAssigned, WriteDatabase, WriteSession};
-use crate::store::{Transaction, Tx, counters};
+use crate::store::{Signal, Transaction, Tx, TxCache, counters, runs};
 
 /// The locked files of an open database. SQLite also has the files open.
 pub(in crate::store) struct OpenFiles {
@@ -102,6 +102,8 @@ impl WriteDatabase for SqliteWriter {
             committed: self.last_assigned,
             transaction: Transaction::default(),
             clock_step: ClockStep::NONE,
+            cache: TxCache::default(),
+            cache_at_savepoint: TxCache::default(),
             data_version: Some(self.data_version),
             has_begun: false,
             checkpointer: Checkpointer::new(Arc::clone(&self.files.gate)),
@@ -130,6 +132,9 @@ pub(in crate::store) struct SqliteSession<'a> {
     transaction: Transaction,
     /// The step of the clock that the bodies of the open transaction have requested.
     clock_step: ClockStep,
+    /// What the bodies of the open transaction have read.
+    cache: TxCache,
+    cache_at_savepoint: TxCache,
     /// Value of `PRAGMA data_version` after the newest transaction. After a failed commit, the value is None, because
     /// SQLite may have changed the value itself.
     data_version: Option<i64>,
@@ -145,16 +150,23 @@ pub(in crate::store) struct SqliteSession<'a> {
 impl SqliteSession<'_> {
     fn create_tx(&self, last_assigned: LastAssigned) -> SqliteTx<'_> {
         let tx = SqliteTx::new(&self.statements, self.clock, self.ids, Some(last_assigned));
-        tx.in_transaction(self.transaction, self.clock_step)
+        tx.in_transaction(self.transaction, self.clock_step, TxCache::default())
     }
 
     fn run_sql(&self, sql: &'static str) -> Result<()> {
         self.statements.run_prepared(sql, &[], &mut |statement| statement.raw_execute().map(drop).map_err(sql_error))
     }
 
-    fn try_commit(&self, last_assigned: LastAssigned, has_written: bool) -> Result<()> {
+    fn try_commit(&mut self, last_assigned: LastAssigned, has_written: bool) -> Result<()> {
         if has_written {
-            counters::save(&mut self.create_tx(last_assigned), last_assigned)?;
+            let cache = std::mem::take(&mut self.cache);
+            let mut tx = SqliteTx::new(&self.statements, self.clock, self.ids, Some(last_assigned)).in_transaction(
+                self.transaction,
+                self.clock_step,
+                cache,
+            );
+            runs::store_last_seqs(&mut tx)?;
+            counters::save(&mut tx, last_assigned)?;
         }
         self.run_sql("COMMIT")?;
         // Check after the commit and before the answers: the answers must not acknowledge commits in a file that was
@@ -210,27 +222,29 @@ impl WriteSession for SqliteSession<'_> {
         self.has_begun = true;
         self.transaction.number += 1;
         self.transaction.committed_key = self.committed.key;
+        self.cache = TxCache::default();
         self.check_sole_writer()?;
         Ok(self.committed)
     }
 
     fn run(&mut self, last_assigned: LastAssigned, body: impl FnOnce(&mut dyn Tx) -> bool) -> BodyEffects {
-        let mut tx = self.create_tx(last_assigned);
-        let is_done = body(&mut tx);
-        let clock_step = if is_done { tx.clock_step() } else { ClockStep::NONE };
-        let last_assigned = tx.last_assigned().unwrap_or(last_assigned);
-        let effects = BodyEffects { is_done, last_assigned, has_written: tx.has_written(), signals: tx.into_signals() };
-        self.clock_step = self.clock_step.then(clock_step);
-        effects
+        let cache = std::mem::take(&mut self.cache);
+        let tx = SqliteTx::new(&self.statements, self.clock, self.ids, Some(last_assigned));
+        let ran = tx.in_transaction(self.transaction, self.clock_step, cache).run(body);
+        self.cache = ran.cache;
+        self.clock_step = self.clock_step.then(ran.clock_step);
+        ran.effects
     }
 
     fn set_savepoint(&mut self) -> Result<()> {
+        self.cache_at_savepoint = self.cache.clone();
         self.run_sql("SAVEPOINT body")
     }
 
     fn end_savepoint(&mut self, keeps_changes: bool) -> Result<()> {
         if !keeps_changes {
             self.run_sql("ROLLBACK TO body")?;
+            self.cache = std::mem::take(&mut self.cache_at_savepoint);
             // Change the number, so that caches in memory undo the changes that the caches have read from the body.
             self.transaction.number += 1;
             self.transaction.rollbacks += 1;
@@ -242,11 +256,15 @@ impl WriteSession for SqliteSession<'_> {
         self.transaction
     }
 
+    fn is_connected(&self) -> bool {
+        true
+    }
+
     fn can_commit(&self) -> bool {
         !self.conn.is_autocommit()
     }
 
-    fn commit(&mut self, last_assigned: LastAssigned, has_written: bool) -> CommitOutcome {
+    fn commit(&mut self, last_assigned: LastAssigned, has_written: bool, _signals: &[Signal]) -> CommitOutcome {
         match self.try_commit(last_assigned, has_written) {
             Ok(()) => {
                 self.has_begun = false;

@@ -19,7 +19,7 @@ use super::notifications::Notifications;
 use super::queue::Queue;
 use super::session::{LastAssigned, WriteDatabase};
 use super::state::{StateReporter, StoreFailure, StoreState};
-use super::{ClaimVersion, JobOptions, Listener, Tx};
+use super::{ClaimVersion, JobOptions, Tx};
 use crate::clock::Clock;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
@@ -38,17 +38,16 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the writer thread and returns the writer. `last_assigned` holds the last numbers that the database has
-    /// committed. `clock` tells the start of a time without writes. Fails if the operating system can't start a thread.
+    /// committed. `notifications` notifies the waiters and watchers after each commit. `clock` tells the start of a time without writes. Fails if the operating system can't start a thread.
     ///
     /// # Panics
     /// Panics if the caller is outside a tokio runtime.
     pub fn start(
         database: impl WriteDatabase,
         last_assigned: LastAssigned,
+        notifications: Arc<Notifications>,
         clock: Arc<dyn Clock>,
-        listener: Listener,
     ) -> std::io::Result<Self> {
-        let notifications = Arc::new(Notifications::new(last_assigned, listener));
         let notified = Arc::clone(&notifications);
         let (answers, answerable) = mpsc::unbounded_channel();
         tokio::spawn(answer_all(answerable));
@@ -110,6 +109,16 @@ impl Writer {
     pub fn fail(&self, cause: &str) {
         self.state.report_failure(StoreFailure::Database(cause.to_owned()));
         self.queue.abandon();
+    }
+
+    /// Waits until the server has begun to receive the notifications of other servers.
+    pub async fn until_listening(&self) {
+        self.notifications.until_listening().await;
+    }
+
+    /// Reports a stall of all servers that use the database.
+    pub fn report_stall(&self, since: Timestamp) {
+        self.state.report_stall(since);
     }
 
     /// Returns the start of a stall after which the leases have not been extended yet, or None if there was none.

@@ -23,15 +23,18 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16runhub/v1/server.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\"\xa9\x05\n\x06Limits\x12\x10\n\x08id_bytes\x18\x01 \x01(\x05\x12\x12\n\nname_bytes\x18\x02 \x01(\x05\x12\x19\n\x11label_value_bytes\x18\x03 \x01(\x05\x12\x12\n\npath_bytes\x18\x04 \x01(\x05\x12\x12\n\ntext_bytes\x18\x05 \x01(\x05\x12\x13\n\x0bvalue_bytes\x18\x06 \x01(\x05\x12\x13\n\x0bvalue_depth\x18\x07 \x01(\x05\x12\x0e\n\x06labels\x18\x08 \x01(\x05\x12\x14\n\x0clist_entries\x18\t \x01(\x05\x12\x15\n\rbatch_entries\x18\n \x01(\x05\x12\x15\n\rrequest_bytes\x18\x0b \x01(\x05\x12\x11\n\tpage_size\x18\x0c \x01(\x05\x12\x12\n\npage_bytes\x18\r \x01(\x05\x12\x16\n\x0esnapshot_bytes\x18\x0e \x01(\x05\x12\x35\n\x12min_lease_duration\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12max_lease_duration\x18\x10 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x39\n\x16\x64\x65\x66\x61ult_lease_duration\x18\x11 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bglobs_bytes\x18\x13 \x01(\x05\x12\x12\n\ntask_bytes\x18\x16 \x01(\x05\x12,\n\tmax_delay\x18\x14 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tmax_grace\x18\x15 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x16streams_per_connection\x18\x17 \x01(\x05\x12+\n\x08max_wait\x18\x12 \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16runhub/v1/server.proto\x12\trunhub.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x01\n\x06Server\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nalive_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nis_sweeper\x18\x06 \x01(\x08\"\xa9\x05\n\x06Limits\x12\x10\n\x08id_bytes\x18\x01 \x01(\x05\x12\x12\n\nname_bytes\x18\x02 \x01(\x05\x12\x19\n\x11label_value_bytes\x18\x03 \x01(\x05\x12\x12\n\npath_bytes\x18\x04 \x01(\x05\x12\x12\n\ntext_bytes\x18\x05 \x01(\x05\x12\x13\n\x0bvalue_bytes\x18\x06 \x01(\x05\x12\x13\n\x0bvalue_depth\x18\x07 \x01(\x05\x12\x0e\n\x06labels\x18\x08 \x01(\x05\x12\x14\n\x0clist_entries\x18\t \x01(\x05\x12\x15\n\rbatch_entries\x18\n \x01(\x05\x12\x15\n\rrequest_bytes\x18\x0b \x01(\x05\x12\x11\n\tpage_size\x18\x0c \x01(\x05\x12\x12\n\npage_bytes\x18\r \x01(\x05\x12\x16\n\x0esnapshot_bytes\x18\x0e \x01(\x05\x12\x35\n\x12min_lease_duration\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12max_lease_duration\x18\x10 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x39\n\x16\x64\x65\x66\x61ult_lease_duration\x18\x11 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bglobs_bytes\x18\x13 \x01(\x05\x12\x12\n\ntask_bytes\x18\x16 \x01(\x05\x12,\n\tmax_delay\x18\x14 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tmax_grace\x18\x15 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x16streams_per_connection\x18\x17 \x01(\x05\x12+\n\x08max_wait\x18\x12 \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runhub.v1.server_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LIMITS']._serialized_start=70
-  _globals['_LIMITS']._serialized_end=751
+  _globals['_SERVER']._serialized_start=103
+  _globals['_SERVER']._serialized_end=273
+  _globals['_LIMITS']._serialized_start=276
+  _globals['_LIMITS']._serialized_end=957
 # @@protoc_insertion_point(module_scope)

@@ -1,12 +1,29 @@
 import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class Server(_message.Message):
+    __slots__ = ("id", "address", "version", "start_time", "alive_time", "is_sweeper")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    ALIVE_TIME_FIELD_NUMBER: _ClassVar[int]
+    IS_SWEEPER_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    address: str
+    version: str
+    start_time: _timestamp_pb2.Timestamp
+    alive_time: _timestamp_pb2.Timestamp
+    is_sweeper: bool
+    def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., version: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., alive_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., is_sweeper: bool = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("id_bytes", "name_bytes", "label_value_bytes", "path_bytes", "text_bytes", "value_bytes", "value_depth", "labels", "list_entries", "batch_entries", "request_bytes", "page_size", "page_bytes", "snapshot_bytes", "min_lease_duration", "max_lease_duration", "default_lease_duration", "globs_bytes", "task_bytes", "max_delay", "max_grace", "streams_per_connection", "max_wait")

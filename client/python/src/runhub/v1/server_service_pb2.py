@@ -27,7 +27,7 @@ from runhub.v1 import options_pb2 as runhub_dot_v1_dot_options__pb2
 from runhub.v1 import server_pb2 as runhub_dot_v1_dot_server__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erunhub/v1/server_service.proto\x12\trunhub.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17runhub/v1/options.proto\x1a\x16runhub/v1/server.proto\"\x16\n\x14GetServerInfoRequest\"\xcb\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05store\x18\x02 \x01(\t\x12\x0e\n\x06log_id\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bserver_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x06limits\x18\x06 \x01(\x0b\x32\x11.runhub.v1.Limits2k\n\rServerService\x12Z\n\rGetServerInfo\x12\x1f.runhub.v1.GetServerInfoRequest\x1a .runhub.v1.GetServerInfoResponse\"\x06\xca\xf3\x18\x02\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1erunhub/v1/server_service.proto\x12\trunhub.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17runhub/v1/options.proto\x1a\x16runhub/v1/server.proto\"\x16\n\x14GetServerInfoRequest\"\xcb\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05store\x18\x02 \x01(\t\x12\x0e\n\x06log_id\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bserver_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x06limits\x18\x06 \x01(\x0b\x32\x11.runhub.v1.Limits\"\x14\n\x12ListServersRequest\"9\n\x13ListServersResponse\x12\"\n\x07servers\x18\x01 \x03(\x0b\x32\x11.runhub.v1.Server2\xc1\x01\n\rServerService\x12Z\n\rGetServerInfo\x12\x1f.runhub.v1.GetServerInfoRequest\x1a .runhub.v1.GetServerInfoResponse\"\x06\xca\xf3\x18\x02\x10\x02\x12T\n\x0bListServers\x12\x1d.runhub.v1.ListServersRequest\x1a\x1e.runhub.v1.ListServersResponse\"\x06\xca\xf3\x18\x02\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,10 +36,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SERVERSERVICE'].methods_by_name['GetServerInfo']._loaded_options = None
   _globals['_SERVERSERVICE'].methods_by_name['GetServerInfo']._serialized_options = b'\312\363\030\002\020\002'
+  _globals['_SERVERSERVICE'].methods_by_name['ListServers']._loaded_options = None
+  _globals['_SERVERSERVICE'].methods_by_name['ListServers']._serialized_options = b'\312\363\030\002\020\003'
   _globals['_GETSERVERINFOREQUEST']._serialized_start=127
   _globals['_GETSERVERINFOREQUEST']._serialized_end=149
   _globals['_GETSERVERINFORESPONSE']._serialized_start=152
   _globals['_GETSERVERINFORESPONSE']._serialized_end=355
-  _globals['_SERVERSERVICE']._serialized_start=357
-  _globals['_SERVERSERVICE']._serialized_end=464
+  _globals['_LISTSERVERSREQUEST']._serialized_start=357
+  _globals['_LISTSERVERSREQUEST']._serialized_end=377
+  _globals['_LISTSERVERSRESPONSE']._serialized_start=379
+  _globals['_LISTSERVERSRESPONSE']._serialized_end=436
+  _globals['_SERVERSERVICE']._serialized_start=439
+  _globals['_SERVERSERVICE']._serialized_end=632
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,11 @@ class ServerServiceStub(object):
                 request_serializer=runhub_dot_v1_dot_server__service__pb2.GetServerInfoRequest.SerializeToString,
                 response_deserializer=runhub_dot_v1_dot_server__service__pb2.GetServerInfoResponse.FromString,
                 _registered_method=True)
+        self.ListServers = channel.unary_unary(
+                '/runhub.v1.ServerService/ListServers',
+                request_serializer=runhub_dot_v1_dot_server__service__pb2.ListServersRequest.SerializeToString,
+                response_deserializer=runhub_dot_v1_dot_server__service__pb2.ListServersResponse.FromString,
+                _registered_method=True)
 
 
 class ServerServiceServicer(object):
@@ -56,6 +61,16 @@ class ServerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListServers(self, request, context):
+        """Lists the living servers that share the database, in the order in which they started. A server counts as living
+        until 5 s after its `alive_time`, or until it has shut down. A server on an SQLite file lists only itself.
+
+        Errors: this RPC has no errors of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ServerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -63,6 +78,11 @@ def add_ServerServiceServicer_to_server(servicer, server):
                     servicer.GetServerInfo,
                     request_deserializer=runhub_dot_v1_dot_server__service__pb2.GetServerInfoRequest.FromString,
                     response_serializer=runhub_dot_v1_dot_server__service__pb2.GetServerInfoResponse.SerializeToString,
+            ),
+            'ListServers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListServers,
+                    request_deserializer=runhub_dot_v1_dot_server__service__pb2.ListServersRequest.FromString,
+                    response_serializer=runhub_dot_v1_dot_server__service__pb2.ListServersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -93,6 +113,33 @@ class ServerService(object):
             '/runhub.v1.ServerService/GetServerInfo',
             runhub_dot_v1_dot_server__service__pb2.GetServerInfoRequest.SerializeToString,
             runhub_dot_v1_dot_server__service__pb2.GetServerInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListServers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runhub.v1.ServerService/ListServers',
+            runhub_dot_v1_dot_server__service__pb2.ListServersRequest.SerializeToString,
+            runhub_dot_v1_dot_server__service__pb2.ListServersResponse.FromString,
             options,
             channel_credentials,
             insecure,

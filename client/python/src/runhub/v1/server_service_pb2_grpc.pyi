@@ -39,6 +39,12 @@ class ServerServiceStub:
 
     Errors: this RPC has no errors of its own.
     """
+    ListServers: _grpc.UnaryUnaryMultiCallable[_server_service_pb2.ListServersRequest, _server_service_pb2.ListServersResponse]
+    """Lists the living servers that share the database, in the order in which they started. A server counts as living
+    until 5 s after its `alive_time`, or until it has shut down. A server on an SQLite file lists only itself.
+
+    Errors: this RPC has no errors of its own.
+    """
 
 @_typing.type_check_only
 class ServerServiceAsyncStub(ServerServiceStub):
@@ -48,6 +54,12 @@ class ServerServiceAsyncStub(ServerServiceStub):
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_server_service_pb2.GetServerInfoRequest, _server_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """Returns the server's version, log id, clock and limits. The call does not read the store, so a client can also use
     the call to measure the round trip to the server.
+
+    Errors: this RPC has no errors of its own.
+    """
+    ListServers: _aio.UnaryUnaryMultiCallable[_server_service_pb2.ListServersRequest, _server_service_pb2.ListServersResponse]  # type: ignore[assignment]
+    """Lists the living servers that share the database, in the order in which they started. A server counts as living
+    until 5 s after its `alive_time`, or until it has shut down. A server on an SQLite file lists only itself.
 
     Errors: this RPC has no errors of its own.
     """
@@ -63,6 +75,18 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_server_service_pb2.GetServerInfoResponse, _abc.Awaitable[_server_service_pb2.GetServerInfoResponse]]:
         """Returns the server's version, log id, clock and limits. The call does not read the store, so a client can also use
         the call to measure the round trip to the server.
+
+        Errors: this RPC has no errors of its own.
+        """
+
+    @_abc_1.abstractmethod
+    def ListServers(
+        self,
+        request: _server_service_pb2.ListServersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_server_service_pb2.ListServersResponse, _abc.Awaitable[_server_service_pb2.ListServersResponse]]:
+        """Lists the living servers that share the database, in the order in which they started. A server counts as living
+        until 5 s after its `alive_time`, or until it has shut down. A server on an SQLite file lists only itself.
 
         Errors: this RPC has no errors of its own.
         """

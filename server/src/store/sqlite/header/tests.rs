@@ -168,7 +168,7 @@ fn mark_of_the_file_outlives_checkpoints() {
 fn mark_of_an_old_version_is_unknown() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db");
-    std::fs::write(&path, include_bytes!("../../../../migrations/sqlite/fixtures/version_9.db")).unwrap();
+    std::fs::write(&path, include_bytes!("../../../../migrations/fixtures/version_9.db")).unwrap();
     assert_eq!(mark_of(&path), LogMark::Closed, "a backup has no log");
     let old = Connection::open(&path).unwrap();
     old.pragma_update(None, "journal_mode", "WAL").unwrap();
@@ -184,7 +184,7 @@ fn mark_of_an_old_version_is_unknown() {
 fn mark_of_an_old_log_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db");
-    std::fs::write(&path, include_bytes!("../../../../migrations/sqlite/fixtures/version_9.db")).unwrap();
+    std::fs::write(&path, include_bytes!("../../../../migrations/fixtures/version_9.db")).unwrap();
     let old = Connection::open(&path).unwrap();
     old.pragma_update(None, "journal_mode", "WAL").unwrap();
     old.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
@@ -228,7 +228,7 @@ fn partly_written_database_is_accepted() {
 fn database_of_the_oldest_version_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db");
-    let sql = include_str!("../../../../migrations/sqlite/0001_initial.sql");
+    let sql = include_str!("../../../../migrations/0001_initial.sql");
     Connection::open(&path).unwrap().execute_batch(sql).unwrap();
     assert_eq!(mark_of(&path), LogMark::Unknown);
 }

@@ -222,7 +222,7 @@ fn positions_continue_after_the_newest_event() {
 fn database_of_an_older_version_is_backed_up_and_restored_without_a_migration() {
     let fixture = Fixture::new();
     let (old, file, db) = (fixture.path("old.db"), fixture.path("backup.db"), fixture.path("new.db"));
-    std::fs::write(&old, include_bytes!("../../../../migrations/sqlite/fixtures/version_7.db")).unwrap();
+    std::fs::write(&old, include_bytes!("../../../../migrations/fixtures/version_7.db")).unwrap();
     backup(&old, &file, &control()).unwrap();
     restore(&file, &db, &control()).unwrap();
     reset_log_id(&db).unwrap();

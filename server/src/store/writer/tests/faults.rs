@@ -159,12 +159,12 @@ async fn dropped_response_of_failed_commit_fails_call_and_reuses_position() {
     let (store, faults) = open_faulty(&folder);
     let growth = store.log_growth();
     let before = store.transact(|tx| tx.next_key()).await.unwrap();
-    let version = store.claim_version();
+    let version = store.claim_version().await.unwrap();
     faults.set(Fault::LostFailure);
     assert_eq!(store.transact(|tx| add_run_and_event(tx, "lost")).await, Err(Error::StoreBusy));
     faults.clear();
     assert!(!exists(&store, "lost").await && !growth.has_changed().unwrap());
-    assert_ne!(store.claim_version(), version, "a cached result of a rolled-back claim is invalid");
+    assert_ne!(store.claim_version().await.unwrap(), version, "a cached result of a rolled-back claim is invalid");
     let assigned = store.transact(move |tx| {
         assert_eq!(tx.transaction().committed_key, before);
         Ok((tx.next_key()?, tx.next_position()?))

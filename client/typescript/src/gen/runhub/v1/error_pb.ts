@@ -210,8 +210,8 @@ export enum ErrorReason {
   DRAINING = 22,
 
   /**
-   * UNAVAILABLE: another program has locked the database. Repeat the call with the same request_id after the delay in
-   * `google.rpc.RetryInfo`.
+   * UNAVAILABLE: another program has locked the database, or the server can't reach the database. The call may have
+   * changed state. Repeat the call with the same request_id after the delay in `google.rpc.RetryInfo`.
    *
    * @generated from enum value: ERROR_REASON_STORE_BUSY = 23;
    */

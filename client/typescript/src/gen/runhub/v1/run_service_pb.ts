@@ -716,7 +716,7 @@ export const GetRunSnapshotResponseSchema: GenMessage<GetRunSnapshotResponse> = 
  * - RESOURCE_EXHAUSTED / OVERLOADED: the server is already serving or queueing the maximum number of calls, or its
  *   memory or temporary files for requests, responses and streams are used up.
  * - UNAVAILABLE / DRAINING: the server is shutting down.
- * - UNAVAILABLE / STORE_BUSY: another program has locked the database.
+ * - UNAVAILABLE / STORE_BUSY: another program has locked the database, or the server can't reach the database.
  * - UNAVAILABLE / STORE_FULL: the disk of the server is full, or the quota of the server's disk space is used up. The
  *   call has changed nothing.
  * - DEADLINE_EXCEEDED / REQUEST_INCOMPLETE: the client did not send the whole request in time. The server waits at most

@@ -9,7 +9,7 @@ import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import { file_runhub_v1_options } from "./options_pb.js";
-import type { Limits } from "./server_pb.js";
+import type { Limits, Server } from "./server_pb.js";
 import { file_runhub_v1_server } from "./server_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file runhub/v1/server_service.proto.
  */
 export const file_runhub_v1_server_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch5ydW5odWIvdjEvc2VydmVyX3NlcnZpY2UucHJvdG8SCXJ1bmh1Yi52MSIWChRHZXRTZXJ2ZXJJbmZvUmVxdWVzdCLLAQoVR2V0U2VydmVySW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSDQoFc3RvcmUYAiABKAkSDgoGbG9nX2lkGAMgASgJEi4KCnN0YXJ0X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3NlcnZlcl90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIhCgZsaW1pdHMYBiABKAsyES5ydW5odWIudjEuTGltaXRzMmsKDVNlcnZlclNlcnZpY2USWgoNR2V0U2VydmVySW5mbxIfLnJ1bmh1Yi52MS5HZXRTZXJ2ZXJJbmZvUmVxdWVzdBogLnJ1bmh1Yi52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2UiBsrzGAIQAkKeAQoNY29tLnJ1bmh1Yi52MUISU2VydmVyU2VydmljZVByb3RvUAFaNGdpdGh1Yi5jb20vcnVuaHViL3J1bmh1Yi9jbGllbnQvZ28vcnVuaHVidjE7cnVuaHVidjGiAgNSWFiqAglSdW5odWIuVjHKAglSdW5odWJcVjHiAhVSdW5odWJcVjFcR1BCTWV0YWRhdGHqAgpSdW5odWI6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_runhub_v1_options, file_runhub_v1_server]);
+  fileDesc("Ch5ydW5odWIvdjEvc2VydmVyX3NlcnZpY2UucHJvdG8SCXJ1bmh1Yi52MSIWChRHZXRTZXJ2ZXJJbmZvUmVxdWVzdCLLAQoVR2V0U2VydmVySW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSDQoFc3RvcmUYAiABKAkSDgoGbG9nX2lkGAMgASgJEi4KCnN0YXJ0X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3NlcnZlcl90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIhCgZsaW1pdHMYBiABKAsyES5ydW5odWIudjEuTGltaXRzIhQKEkxpc3RTZXJ2ZXJzUmVxdWVzdCI5ChNMaXN0U2VydmVyc1Jlc3BvbnNlEiIKB3NlcnZlcnMYASADKAsyES5ydW5odWIudjEuU2VydmVyMsEBCg1TZXJ2ZXJTZXJ2aWNlEloKDUdldFNlcnZlckluZm8SHy5ydW5odWIudjEuR2V0U2VydmVySW5mb1JlcXVlc3QaIC5ydW5odWIudjEuR2V0U2VydmVySW5mb1Jlc3BvbnNlIgbK8xgCEAISVAoLTGlzdFNlcnZlcnMSHS5ydW5odWIudjEuTGlzdFNlcnZlcnNSZXF1ZXN0Gh4ucnVuaHViLnYxLkxpc3RTZXJ2ZXJzUmVzcG9uc2UiBsrzGAIQA0KeAQoNY29tLnJ1bmh1Yi52MUISU2VydmVyU2VydmljZVByb3RvUAFaNGdpdGh1Yi5jb20vcnVuaHViL3J1bmh1Yi9jbGllbnQvZ28vcnVuaHVidjE7cnVuaHVidjGiAgNSWFiqAglSdW5odWIuVjHKAglSdW5odWJcVjHiAhVSdW5odWJcVjFcR1BCTWV0YWRhdGHqAgpSdW5odWI6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_runhub_v1_options, file_runhub_v1_server]);
 
 /**
  * Request message for ServerService.GetServerInfo. The message has no fields.
@@ -48,7 +48,8 @@ export type GetServerInfoResponse = Message<"runhub.v1.GetServerInfoResponse"> &
   version: string;
 
   /**
-   * The name and version of the database that stores the server's data, such as "sqlite 3.53.2".
+   * The name and version of the database that stores the server's data, such as "sqlite 3.53.2". For PostgreSQL, the
+   * address of the database follows without the password, such as "postgresql 15.18, postgres://ann@db.example:5432/work".
    *
    * @generated from field: string store = 2;
    */
@@ -92,6 +93,42 @@ export const GetServerInfoResponseSchema: GenMessage<GetServerInfoResponse> = /*
   messageDesc(file_runhub_v1_server_service, 1);
 
 /**
+ * Request message for ServerService.ListServers. The message has no fields.
+ *
+ * @generated from message runhub.v1.ListServersRequest
+ */
+export type ListServersRequest = Message<"runhub.v1.ListServersRequest"> & {
+};
+
+/**
+ * Describes the message runhub.v1.ListServersRequest.
+ * Use `create(ListServersRequestSchema)` to create a new message.
+ */
+export const ListServersRequestSchema: GenMessage<ListServersRequest> = /*@__PURE__*/
+  messageDesc(file_runhub_v1_server_service, 2);
+
+/**
+ * Response message for ServerService.ListServers.
+ *
+ * @generated from message runhub.v1.ListServersResponse
+ */
+export type ListServersResponse = Message<"runhub.v1.ListServersResponse"> & {
+  /**
+   * The living servers.
+   *
+   * @generated from field: repeated runhub.v1.Server servers = 1;
+   */
+  servers: Server[];
+};
+
+/**
+ * Describes the message runhub.v1.ListServersResponse.
+ * Use `create(ListServersResponseSchema)` to create a new message.
+ */
+export const ListServersResponseSchema: GenMessage<ListServersResponse> = /*@__PURE__*/
+  messageDesc(file_runhub_v1_server_service, 3);
+
+/**
  * ServerService describes the server that answers the call. RunService documents the rules that hold for every service.
  *
  * @generated from service runhub.v1.ServerService
@@ -109,6 +146,19 @@ export const ServerService: GenService<{
     methodKind: "unary";
     input: typeof GetServerInfoRequestSchema;
     output: typeof GetServerInfoResponseSchema;
+  },
+  /**
+   * Lists the living servers that share the database, in the order in which they started. A server counts as living
+   * until 5 s after its `alive_time`, or until it has shut down. A server on an SQLite file lists only itself.
+   *
+   * Errors: this RPC has no errors of its own.
+   *
+   * @generated from rpc runhub.v1.ServerService.ListServers
+   */
+  listServers: {
+    methodKind: "unary";
+    input: typeof ListServersRequestSchema;
+    output: typeof ListServersResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_runhub_v1_server_service, 0);

@@ -1,0 +1,340 @@
+//! This module runs statements on one connection to PostgreSQL.
+//!
+//! The thread that uses the connection also drives it, so no other thread is woken for a statement. A statement whose
+//! result nobody needs is sent without a wait for its result. `settle` waits for the results of these statements.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::poll_fn;
+use futures_util::{FutureExt, StreamExt};
+use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::{AsyncMessage, Client, Statement};
+
+use super::address::PostgresAddress;
+use super::batch::{InsertBatch, statement_for_many};
+use super::errors::{describe, store_error};
+use super::values::OwnedValue;
+use crate::error::{Error, Result};
+use crate::store::body_tx::RunStatements;
+use crate::store::{Columns, RowHandler, SqlValue};
+
+/// Maximum time to wait for the result of a statement. The largest change of the API takes a few seconds.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Maximum number of statements that are sent before the thread waits for their results.
+const MAX_SENT: usize = 256;
+
+/// A statement that was sent, and whose result was not received yet.
+type Sent = Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send>>;
+
+/// A connection to the database.
+pub(super) struct Connection {
+    /// Drives the connection. The value is None only while the connection is dropped.
+    runtime: Option<Runtime>,
+    client: Arc<Client>,
+    /// The prepared statements, by the address and the length of their text.
+    statements: HashMap<(usize, usize), Statement>,
+    /// The statements that insert many rows, by the text of the statement that inserts one row. The value is None if no
+    /// statement can insert many rows.
+    statements_for_many: HashMap<(usize, usize), Option<Statement>>,
+    /// The rows that the next statement sends.
+    batch: Option<InsertBatch>,
+    sent: VecDeque<Sent>,
+    /// The first failure of a statement in the open transaction. PostgreSQL then refuses all further statements of the
+    /// transaction.
+    failure: Option<Error>,
+    /// Whether the database has sent a warning.
+    has_warning: Arc<AtomicBool>,
+}
+
+impl Connection {
+    /// Connects to the database. Fails if no server of the address can write.
+    pub fn open(address: &PostgresAddress) -> Result<Self, String> {
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(|cause| cause.to_string())?;
+        let has_warning = Arc::<AtomicBool>::default();
+        let connecting = address.config().connect(address.tls());
+        let (client, mut connection) = runtime.block_on(connecting).map_err(|error| describe(&error))?;
+        let warned = Arc::clone(&has_warning);
+        runtime.spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notice(notice) = message {
+                    warned.fetch_or(notice.severity() == "WARNING", Ordering::Relaxed);
+                }
+            }
+        });
+        Ok(Self {
+            runtime: Some(runtime),
+            client: Arc::new(client),
+            statements: HashMap::new(),
+            statements_for_many: HashMap::new(),
+            batch: None,
+            sent: VecDeque::new(),
+            failure: None,
+            has_warning,
+        })
+    }
+
+    /// Returns whether the connection is lost.
+    pub fn is_closed(&self) -> bool {
+        self.runtime.is_none() || self.client.is_closed()
+    }
+
+    /// Returns whether the database has sent a warning since the last call.
+    pub fn take_warning(&self) -> bool {
+        self.has_warning.swap(false, Ordering::Relaxed)
+    }
+
+    /// Returns the first failure of a statement in the open transaction.
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
+    }
+
+    /// Waits for a future. After `STATEMENT_TIMEOUT`, treats the connection as lost.
+    fn wait_for<T>(&mut self, result: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
+        self.wait_at_most(STATEMENT_TIMEOUT, result)
+    }
+
+    fn wait_at_most<T>(
+        &mut self,
+        timeout: Duration,
+        result: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T> {
+        let runtime = self.runtime.as_ref().ok_or_else(|| Error::internal("the connection is being dropped"))?;
+        // The timer needs the context of the runtime.
+        let limited = async { tokio::time::timeout(timeout, result).await };
+        match runtime.block_on(limited) {
+            Ok(result) => result.map_err(|error| store_error(&error)),
+            Err(_) => {
+                self.drop_runtime();
+                Err(Error::StoreBusy)
+            }
+        }
+    }
+
+    /// Closes the connection without a wait, also inside another runtime.
+    fn drop_runtime(&mut self) {
+        self.sent.clear();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Records the failure of a statement, and returns the cause. If a statement that was sent before has failed, that
+    /// failure is the cause.
+    fn fail<T>(&mut self, error: Error) -> Result<T> {
+        let cause = self.settle().err().unwrap_or(error);
+        Err(self.failure.get_or_insert(cause).clone())
+    }
+
+    /// Returns the prepared statement with the text `sql`.
+    pub fn prepare(&mut self, sql: &'static str) -> Result<Statement> {
+        let key = key_of(sql);
+        if let Some(statement) = self.statements.get(&key) {
+            return Ok(statement.clone());
+        }
+        let client = Arc::clone(&self.client);
+        match self.wait_for(async move { client.prepare(sql).await }) {
+            Ok(statement) => {
+                self.statements.insert(key, statement.clone());
+                Ok(statement)
+            }
+            Err(Error::Internal(cause)) => self.fail(Error::Internal(format!("{cause} in the statement {sql}"))),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Returns the statement that inserts many rows instead of the one row that `statement` inserts, or None if there is
+    /// no such statement.
+    fn prepare_for_many(&mut self, sql: &'static str, statement: &Statement) -> Option<Statement> {
+        let key = key_of(sql);
+        if let Some(known) = self.statements_for_many.get(&key) {
+            return known.clone();
+        }
+        let client = Arc::clone(&self.client);
+        let prepared = statement_for_many(sql, statement.params())
+            .and_then(|many| self.wait_for(async move { client.prepare(&many).await }).ok());
+        self.statements_for_many.insert(key, prepared.clone());
+        prepared
+    }
+
+    /// Adds a row to the batch of an INSERT statement. Sends the batch of another statement first.
+    fn insert(&mut self, sql: &'static str, row: Vec<OwnedValue>) -> Result<()> {
+        if let Some(batch) = self.batch.as_mut().filter(|batch| batch.accepts(sql)) {
+            batch.push(row);
+            return Ok(());
+        }
+        self.send_batch();
+        let mut batch = InsertBatch::new(sql, self.prepare(sql)?);
+        batch.push(row);
+        self.batch = Some(batch);
+        Ok(())
+    }
+
+    /// Sends the rows of the batch without a wait for the result.
+    fn send_batch(&mut self) {
+        let Some(batch) = self.batch.take() else { return };
+        let many = if batch.len() > 1 { self.prepare_for_many(batch.sql, &batch.statement) } else { None };
+        let client = Arc::clone(&self.client);
+        match many {
+            Some(many) => {
+                let columns = batch.into_columns();
+                self.send(async move { client.execute_raw(&many, columns).await.map(drop) });
+            }
+            None => {
+                let statement = batch.statement.clone();
+                batch.into_rows().into_iter().for_each(|row| self.send_statement(statement.clone(), row));
+            }
+        }
+    }
+
+    /// Sends statements without parameters and without a wait for their results.
+    pub fn send_sql(&mut self, sql: &'static str) {
+        self.send_batch();
+        let client = Arc::clone(&self.client);
+        self.send(async move { client.batch_execute(sql).await });
+    }
+
+    /// Sends a statement without a wait for its result.
+    fn send_statement(&mut self, statement: Statement, params: Vec<OwnedValue>) {
+        let client = Arc::clone(&self.client);
+        self.send(async move { client.execute_raw(&statement, params).await.map(drop) });
+    }
+
+    /// Polls a future once, which sends its statement, and keeps the future for `settle`.
+    fn send(&mut self, statement: impl Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static) {
+        let mut statement: Sent = Box::pin(statement);
+        match statement.as_mut().now_or_never() {
+            None => self.add_sent(statement),
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                self.failure.get_or_insert(store_error(&error));
+            }
+        }
+    }
+
+    /// Keeps a statement that was sent. After many statements, waits for their results: the thread drives the connection
+    /// only while it waits, and the database ends a transaction in which it hears nothing for a second.
+    fn add_sent(&mut self, statement: Sent) {
+        self.sent.push_back(statement);
+        if self.sent.len() >= MAX_SENT {
+            // `failure` keeps the error.
+            let _ = self.receive_results(STATEMENT_TIMEOUT);
+        }
+    }
+
+    /// Waits for the results of all statements that were sent. Fails with the first failure in the open transaction.
+    pub fn settle(&mut self) -> Result<()> {
+        self.settle_within(STATEMENT_TIMEOUT)
+    }
+
+    /// Waits as `settle` does, but at most for `timeout`. After the timeout, the connection is lost.
+    pub fn settle_within(&mut self, timeout: Duration) -> Result<()> {
+        self.send_batch();
+        self.receive_results(timeout)
+    }
+
+    fn receive_results(&mut self, timeout: Duration) -> Result<()> {
+        let sent = std::mem::take(&mut self.sent);
+        if !sent.is_empty() {
+            let results = async move {
+                let mut first = Ok(());
+                for statement in sent {
+                    first = first.and(statement.await);
+                }
+                first
+            };
+            if let Err(error) = self.wait_at_most(timeout, results) {
+                self.failure.get_or_insert(error);
+            }
+        }
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// Forgets the failure of a transaction, or of a part of a transaction, that is rolled back.
+    pub fn forget_failure(&mut self) {
+        self.failure = None;
+    }
+
+    /// Runs a text with several statements, which can be made at run time because it contains no values.
+    pub fn run_script(&mut self, script: &str) -> Result<()> {
+        self.send_batch();
+        let client = Arc::clone(&self.client);
+        match self.wait_for(async { client.batch_execute(script).await }) {
+            Ok(()) => Ok(()),
+            Err(error) => self.fail(error),
+        }
+    }
+}
+
+/// Returns the key of a statement. A text is never freed, so its address and length always mean the same text.
+fn key_of(sql: &'static str) -> (usize, usize) {
+    (sql.as_ptr() as usize, sql.len())
+}
+
+impl RunStatements for &mut Connection {
+    fn execute(&mut self, sql: &'static str, params: &[SqlValue], has_written: &mut bool) -> Result<u64> {
+        self.send_batch();
+        let statement = self.prepare(sql)?;
+        let client = Arc::clone(&self.client);
+        match self.wait_for(async move { client.execute_raw(&statement, params).await }) {
+            Ok(changed) => {
+                *has_written |= changed > 0;
+                Ok(changed)
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn query(
+        &mut self,
+        sql: &'static str,
+        params: &[SqlValue],
+        has_written: &mut bool,
+        handler: RowHandler,
+    ) -> Result<()> {
+        // An UPDATE … RETURNING statement runs as a query but changes rows.
+        *has_written |= !sql.starts_with("SELECT") && !sql.starts_with("WITH");
+        self.send_batch();
+        let statement = self.prepare(sql)?;
+        let client = Arc::clone(&self.client);
+        let handled = self.wait_for(async move {
+            let rows = client.query_raw(&statement, params).await?;
+            let mut rows = std::pin::pin!(rows);
+            while let Some(row) = rows.next().await {
+                match handler(&mut Columns::new(&row?)) {
+                    Ok(step) if step.is_break() => break,
+                    Ok(_) => {}
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            Ok(Ok(()))
+        });
+        match handled {
+            Ok(handled) => handled,
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn write(&mut self, sql: &'static str, params: &[SqlValue], has_written: &mut bool) -> Result<()> {
+        *has_written = true;
+        let params = params.iter().map(OwnedValue::from).collect();
+        if sql.starts_with("INSERT") {
+            return self.insert(sql, params);
+        }
+        self.send_batch();
+        let statement = self.prepare(sql)?;
+        self.send_statement(statement, params);
+        Ok(())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.drop_runtime();
+    }
+}

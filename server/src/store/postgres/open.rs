@@ -1,0 +1,88 @@
+//! This module opens a PostgreSQL database: it creates or migrates the tables, registers the server, and opens the
+//! connections.
+
+use std::sync::Arc;
+
+use super::address::PostgresAddress;
+use super::connection::Connection;
+use super::writer::PostgresWriter;
+use super::{listener, readers, schema, servers};
+use crate::clock::{Clock, IdGenerator};
+use crate::error::{Error, Result};
+use crate::store::notifications::Notifications;
+use crate::store::readers::Readers;
+use crate::store::session::LastAssigned;
+use crate::store::{OpenError, counters, first};
+
+/// An open database.
+pub(in crate::store) struct Database {
+    pub writer: PostgresWriter,
+    pub readers: Readers,
+    /// Last numbers that committed transactions have assigned.
+    pub last_assigned: LastAssigned,
+    /// Identifier of this database. A cursor is valid only for one log_id.
+    pub log_id: String,
+    /// The name and version of the database.
+    pub version: String,
+    /// Id of this server in the table `servers`.
+    pub server_id: String,
+    address: PostgresAddress,
+}
+
+impl Database {
+    /// Returns a future that receives the notifications of other servers until it is dropped.
+    pub fn listen(&self, notifications: Arc<Notifications>) -> impl Future<Output = ()> + Send + use<> {
+        listener::run(self.address.clone(), self.server_id.clone(), notifications)
+    }
+}
+
+/// What the server reads when it opens the database.
+struct Prepared {
+    server_id: String,
+    last_assigned: LastAssigned,
+    log_id: String,
+    version: String,
+}
+
+/// Creates or migrates the tables, and opens the connections. Fails if the server can't reach the database, or if a
+/// newer version of Runhub has migrated the database.
+pub(in crate::store) fn open(address: PostgresAddress, clock: &Arc<dyn Clock>) -> Result<Database, OpenError> {
+    let prepared = on_own_thread(|| prepare(&address))?;
+    let readers = readers::open(address.clone(), Arc::clone(clock));
+    let Prepared { server_id, last_assigned, log_id, version } = prepared;
+    let writer = PostgresWriter::new(address.clone(), Arc::clone(clock), server_id.clone());
+    Ok(Database { writer, readers, last_assigned, log_id, version, server_id, address })
+}
+
+/// Runs a function on another thread. A thread of a runtime can't drive the runtime of a connection.
+fn on_own_thread<T: Send>(run: impl FnOnce() -> Result<T, OpenError> + Send) -> Result<T, OpenError> {
+    let panicked = || Err(OpenError::Unreachable { database: String::new(), cause: "the thread panicked".to_owned() });
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(|_| panicked()))
+}
+
+fn prepare(address: &PostgresAddress) -> Result<Prepared, OpenError> {
+    let database = address.to_string();
+    let unreachable = |cause: String| OpenError::Unreachable { database: address.to_string(), cause };
+    let mut connection = Connection::open(address).map_err(unreachable)?;
+    let failed = |cause: Error| OpenError::Unreachable { database: address.to_string(), cause: cause.to_string() };
+    let version = schema::read_version(&mut connection, address).map_err(failed)?;
+    if version.is_some_and(|version| version > schema::SCHEMA_VERSION) {
+        return Err(OpenError::NewerSchema(database));
+    }
+    schema::migrate(&mut connection, address).map_err(failed)?;
+    schema::skip_numbers_of_other_timeline(&mut connection).map_err(failed)?;
+    register(&mut connection, address).map_err(failed)
+}
+
+fn register(connection: &mut Connection, address: &PostgresAddress) -> Result<Prepared> {
+    let server_id = schema::with_tx(connection, |tx| Ok(IdGenerator::new().next(tx.now())))?;
+    let prepared = schema::with_tx(connection, |tx| {
+        let counters = counters::load_or_create(tx)?;
+        servers::insert(tx, &server_id)?;
+        let version = first(tx, "SELECT CURRENT_SETTING('server_version')", &[], |row| row.take::<String>())?;
+        let version = format!("postgresql {}, {address}", version.unwrap_or_default());
+        Ok(Prepared { server_id, last_assigned: counters.last_assigned, log_id: counters.log_id, version })
+    })?;
+    connection.settle()?;
+    Ok(prepared)
+}

@@ -1,0 +1,316 @@
+//! This module implements the writer's session on a connection to PostgreSQL.
+//!
+//! The writers of all servers take turns: a transaction begins by locking the only row of the table `counters`. Therefore,
+//! positions ascend in the order of the commits, each transaction sees all transactions before it, and no transaction
+//! has to be repeated because of another one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::address::PostgresAddress;
+use super::connection::Connection;
+use super::payload::Payload;
+use super::schema::{self, SCHEMA_VERSION};
+use super::{PostgresTx, roles, servers};
+use crate::clock::{Clock, IdGenerator};
+use crate::domain::time::ClockStep;
+use crate::error::{Error, Result};
+use crate::store::session::{BodyEffects, CommitOutcome, LastAssigned, WriteDatabase, WriteSession};
+use crate::store::{Signal, Transaction, Tx, TxCache, counters, first, params, runs};
+
+/// Maximum time to wait for the result of a commit. Afterwards, the server closes the connection and finds out on a new
+/// connection whether the transaction was committed.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Maximum time to find out whether a transaction was committed.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time between two attempts to connect.
+const RECONNECT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Owns what the writer's session needs to connect to the database.
+pub(in crate::store) struct PostgresWriter {
+    address: PostgresAddress,
+    clock: Arc<dyn Clock>,
+    ids: IdGenerator,
+    /// The id of this server in the table `servers`.
+    server_id: String,
+}
+
+impl PostgresWriter {
+    pub fn new(address: PostgresAddress, clock: Arc<dyn Clock>, server_id: String) -> Self {
+        Self { address, clock, ids: IdGenerator::new(), server_id }
+    }
+}
+
+impl WriteDatabase for PostgresWriter {
+    type Session<'a> = PostgresSession<'a>;
+
+    fn session(&self) -> PostgresSession<'_> {
+        PostgresSession {
+            database: self,
+            connection: None,
+            transaction: Transaction::default(),
+            clock_step: ClockStep::NONE,
+            cache: TxCache::default(),
+            cache_at_savepoint: TxCache::default(),
+            group: 0,
+            is_open: false,
+        }
+    }
+
+    fn close(self) {
+        let removed = Connection::open(&self.address).map_err(|_| Error::StoreBusy).and_then(|mut connection| {
+            let mut tx = PostgresTx::new(&mut connection, self.clock.as_ref(), &self.ids, None);
+            roles::resign(&mut tx, &self.server_id)?;
+            servers::remove(&mut tx, &self.server_id)
+        });
+        if let Err(error) = removed {
+            tracing::warn!(%error, "can't remove this server from the list of servers");
+        }
+    }
+}
+
+/// Runs transactions on a connection of a `PostgresWriter`. If the connection is lost, the next transaction connects
+/// again.
+pub(in crate::store) struct PostgresSession<'a> {
+    database: &'a PostgresWriter,
+    connection: Option<Connection>,
+    /// The newest transaction of this session.
+    transaction: Transaction,
+    /// The step of the clock that the bodies of the open transaction have requested.
+    clock_step: ClockStep,
+    /// What the bodies of the open transaction have read.
+    cache: TxCache,
+    cache_at_savepoint: TxCache,
+    /// Number of the newest transaction that has written. The database stores the number with the transaction, so the
+    /// server can find out whether the transaction was committed.
+    group: i64,
+    /// Whether `begin` has opened a transaction that has not ended.
+    is_open: bool,
+}
+
+impl PostgresSession<'_> {
+    /// Returns the connection. If the connection is lost, connects again.
+    fn connect(&mut self) -> Result<&mut Connection> {
+        if self.connection.as_ref().is_none_or(Connection::is_closed) {
+            self.connection = None;
+            let opened = Connection::open(&self.database.address).map_err(|cause| {
+                tracing::warn!(database = %self.database.address, cause, "can't connect to the database");
+                Error::StoreBusy
+            })?;
+            let mut connection = opened;
+            schema::skip_numbers_of_other_timeline(&mut connection)?;
+            self.connection = Some(connection);
+        }
+        self.connection.as_mut().ok_or(Error::StoreBusy)
+    }
+
+    fn require_connection(&mut self) -> Result<&mut Connection> {
+        self.connection.as_mut().ok_or(Error::StoreBusy)
+    }
+
+    /// Runs a transaction body of the store itself on the connection, in the open transaction.
+    fn with_tx<T>(
+        &mut self,
+        last_assigned: Option<LastAssigned>,
+        body: impl FnOnce(&mut dyn Tx) -> Result<T>,
+    ) -> Result<T> {
+        let PostgresWriter { clock, ids, .. } = self.database;
+        let connection = self.connection.as_mut().ok_or(Error::StoreBusy)?;
+        body(&mut PostgresTx::new(connection, clock.as_ref(), ids, last_assigned))
+    }
+
+    fn try_begin(&mut self) -> Result<LastAssigned> {
+        let connection = self.connect()?;
+        connection.forget_failure();
+        connection.send_sql("BEGIN");
+        self.is_open = true;
+        let (last_assigned, version) = self.with_tx(None, lock_counters)?;
+        if version > SCHEMA_VERSION {
+            return Err(Error::StoreFailed(format!(
+                "a newer runhub has migrated the database to the schema version {version}: upgrade this runhub"
+            )));
+        }
+        self.transaction.number += 1;
+        self.transaction.committed_key = last_assigned.key;
+        self.cache = TxCache::default();
+        Ok(last_assigned)
+    }
+
+    /// Sends all that a commit stores, and the commit itself.
+    fn send_commit(&mut self, last_assigned: LastAssigned, has_written: bool, signals: &[Signal]) -> Result<()> {
+        if has_written {
+            self.group += 1;
+            let group = self.group;
+            let PostgresWriter { server_id, address, .. } = self.database;
+            let payload = Payload::encode(server_id, last_assigned.position, signals);
+            let cache = std::mem::take(&mut self.cache);
+            self.with_tx(Some(last_assigned), |tx| {
+                *tx.cache() = cache;
+                runs::store_last_seqs(tx)?;
+                counters::save(tx, last_assigned)?;
+                servers::record_group(tx, server_id, group)?;
+                // The channel has the name of the schema.
+                tx.write("SELECT CAST(pg_notify($1, $2) AS TEXT)", params![address.schema(), payload])
+            })?;
+        }
+        let connection = self.require_connection()?;
+        connection.take_warning();
+        connection.send_sql("COMMIT");
+        connection.settle_within(COMMIT_TIMEOUT)
+    }
+
+    /// Finds out whether the newest transaction was committed, after the result of the commit was lost.
+    fn resolve(&mut self) -> CommitOutcome {
+        self.connection = None;
+        let begun = Instant::now();
+        loop {
+            match self.was_committed() {
+                Ok(true) => return CommitOutcome::Committed,
+                Ok(false) => return CommitOutcome::Disconnected,
+                Err(_) if begun.elapsed() < RESOLVE_TIMEOUT => std::thread::sleep(RECONNECT_INTERVAL),
+                Err(error) => {
+                    tracing::error!(%error, "can't find out whether a transaction was committed");
+                    return CommitOutcome::Unknown;
+                }
+            }
+        }
+    }
+
+    /// Returns whether the database contains the newest transaction. The lock of `counters` waits until the database has
+    /// decided about the transaction. If the transaction is there, the function commits another change, because the
+    /// answers must wait until a standby has the transaction, too.
+    fn was_committed(&mut self) -> Result<bool> {
+        let group = self.group;
+        let server_id = self.database.server_id.clone();
+        let connection = self.connect()?;
+        connection.forget_failure();
+        connection.send_sql("BEGIN");
+        let last_group = self.with_tx(None, |tx| {
+            lock_counters(tx)?;
+            let last_group = servers::last_group(tx, &server_id)?;
+            servers::record_group(tx, &server_id, last_group.unwrap_or(0))?;
+            Ok(last_group)
+        })?;
+        let connection = self.require_connection()?;
+        connection.take_warning();
+        connection.send_sql("COMMIT");
+        connection.settle_within(COMMIT_TIMEOUT)?;
+        if connection.take_warning() { Err(Error::StoreBusy) } else { Ok(last_group == Some(group)) }
+    }
+}
+
+/// Locks the row of the table `counters` until the end of the transaction. Returns the last assigned numbers and the
+/// version of the schema.
+fn lock_counters(tx: &mut dyn Tx) -> Result<(LastAssigned, i64)> {
+    let sql = "SELECT last_position, last_key, claim_version, schema_version FROM counters FOR UPDATE";
+    let locked = first(tx, sql, &[], |row| {
+        let last_assigned = LastAssigned { position: row.take()?, key: row.take()?, claim_version: row.take()? };
+        Ok((last_assigned, row.take()?))
+    })?;
+    locked.ok_or_else(|| Error::internal("table `counters` has no row: report the bug"))
+}
+
+impl WriteSession for PostgresSession<'_> {
+    fn begin(&mut self) -> Result<LastAssigned> {
+        self.try_begin()
+    }
+
+    fn run(&mut self, last_assigned: LastAssigned, body: impl FnOnce(&mut dyn Tx) -> bool) -> BodyEffects {
+        let PostgresWriter { clock, ids, .. } = self.database;
+        let Some(connection) = self.connection.as_mut() else {
+            return BodyEffects { is_done: false, last_assigned, has_written: true, signals: Vec::new() };
+        };
+        let tx = PostgresTx::new(connection, clock.as_ref(), ids, Some(last_assigned));
+        let cache = std::mem::take(&mut self.cache);
+        let ran = tx.in_transaction(self.transaction, self.clock_step, cache).run(body);
+        self.cache = ran.cache;
+        self.clock_step = self.clock_step.then(ran.clock_step);
+        ran.effects
+    }
+
+    fn set_savepoint(&mut self) -> Result<()> {
+        self.cache_at_savepoint = self.cache.clone();
+        self.require_connection()?.send_sql("SAVEPOINT body");
+        Ok(())
+    }
+
+    fn end_savepoint(&mut self, keeps_changes: bool) -> Result<()> {
+        let connection = self.require_connection()?;
+        if keeps_changes {
+            connection.send_sql("RELEASE body");
+            return connection.settle();
+        }
+        // Ignore the failure, because the statements of the body are rolled back.
+        let _ = connection.settle();
+        connection.forget_failure();
+        connection.send_sql("ROLLBACK TO body");
+        connection.send_sql("RELEASE body");
+        self.cache = std::mem::take(&mut self.cache_at_savepoint);
+        self.transaction.number += 1;
+        self.transaction.rollbacks += 1;
+        self.require_connection()?.settle()
+    }
+
+    fn transaction(&self) -> Transaction {
+        self.transaction
+    }
+
+    fn is_connected(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| !connection.is_closed())
+    }
+
+    fn can_commit(&self) -> bool {
+        self.is_connected() && self.connection.as_ref().is_some_and(|connection| connection.failure().is_none())
+    }
+
+    fn commit(&mut self, last_assigned: LastAssigned, has_written: bool, signals: &[Signal]) -> CommitOutcome {
+        self.is_open = false;
+        let sent = self.send_commit(last_assigned, has_written, signals);
+        let has_warning = self.connection.as_ref().is_some_and(Connection::take_warning);
+        let outcome = match sent {
+            Ok(()) if !has_warning => CommitOutcome::Committed,
+            // The database has refused a statement, and has rolled back the transaction instead of the commit.
+            Err(error) if error != Error::StoreBusy => CommitOutcome::Failed(error),
+            _ if has_written => self.resolve(),
+            _ => CommitOutcome::Disconnected,
+        };
+        if matches!(outcome, CommitOutcome::Committed) {
+            self.database.clock.adopt(std::mem::take(&mut self.clock_step));
+        }
+        outcome
+    }
+
+    fn rollback(&mut self) {
+        self.transaction.rollbacks += 1;
+        self.clock_step = ClockStep::NONE;
+        let was_open = std::mem::take(&mut self.is_open);
+        let Some(connection) = self.connection.as_mut() else { return };
+        // Ignore the failure, because the statements are rolled back.
+        let _ = connection.settle();
+        connection.forget_failure();
+        if was_open {
+            connection.send_sql("ROLLBACK");
+        }
+        if connection.settle().is_err() {
+            self.connection = None;
+        }
+    }
+
+    fn is_checkpoint_due(&mut self) -> bool {
+        false
+    }
+
+    fn checkpoint(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn maintain(&mut self) -> Result<bool> {
+        let server_id = self.database.server_id.clone();
+        self.connect()?.forget_failure();
+        self.with_tx(None, |tx| servers::record_alive(tx, &server_id))?;
+        self.require_connection()?.settle()?;
+        Ok(false)
+    }
+}

@@ -1,0 +1,29 @@
+//! The tests of `face` that hold for both databases, with servers on PostgreSQL.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+/// Whether the servers of these tests use PostgreSQL.
+const ON_POSTGRES: bool = true;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_input;
+mod client;
+mod clock;
+mod coordination;
+mod deletion;
+mod event;
+mod event_wait;
+mod lease_keeper;
+mod log_id;
+mod malformed;
+mod plan;
+mod repeat;
+mod retention;
+mod run;
+mod scenarios;
+mod seed;
+mod snapshot_stream;
+mod stream;
+mod task;

@@ -1,0 +1,237 @@
+//! Starts PostgreSQL in a temporary folder for the tests of one process, and creates a database for each test.
+//!
+//! PostgreSQL runs as an unprivileged user, listens only on a unix socket, and ends with the process of the tests, even
+//! if that process is killed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)] // Only tests use this crate.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
+
+/// Folders that contain the programs of PostgreSQL, newest version first.
+fn program_folders() -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = std::env::var_os("PATH").iter().flat_map(std::env::split_paths).collect();
+    for parent in ["/usr/lib/postgresql", "/usr/local/opt", "/opt/homebrew/opt", "/usr/pgsql"] {
+        let versions = std::fs::read_dir(parent).into_iter().flatten().flatten();
+        let mut versions: Vec<PathBuf> = versions.map(|entry| entry.path().join("bin")).collect();
+        versions.sort();
+        folders.extend(versions.into_iter().rev());
+    }
+    folders
+}
+
+/// Returns the folder with `initdb` and `postgres`, or None if PostgreSQL is not installed.
+pub fn find_programs() -> Option<PathBuf> {
+    program_folders().into_iter().find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
+}
+
+/// The user that runs PostgreSQL. PostgreSQL refuses to run as root.
+#[derive(Debug, Clone, Copy)]
+struct User {
+    uid: u32,
+    gid: u32,
+}
+
+/// Returns an unprivileged user if this process runs as root, and None otherwise.
+fn unprivileged_user(folder: &Path) -> Option<User> {
+    use std::os::unix::fs::MetadataExt;
+    if std::fs::metadata(folder).unwrap().uid() != 0 {
+        return None;
+    }
+    let users = std::fs::read_to_string("/etc/passwd").unwrap();
+    let find = |name: &str| users.lines().find(|line| line.starts_with(&format!("{name}:")));
+    let user = find("postgres").or_else(|| find("nobody")).expect("no user postgres or nobody, and root can't run it");
+    let fields: Vec<&str> = user.split(':').collect();
+    Some(User { uid: fields[2].parse().unwrap(), gid: fields[3].parse().unwrap() })
+}
+
+/// A PostgreSQL server.
+pub struct Postgres {
+    folder: TempDir,
+    programs: PathBuf,
+    user: Option<User>,
+    port: u16,
+    /// Ends PostgreSQL when its standard input is closed.
+    keeper: Child,
+}
+
+/// Settings that make the tests fast. A test about a crash of the database overrides `fsync`.
+const SETTINGS: [&str; 6] = [
+    "fsync=off",
+    "max_connections=500",
+    "shared_buffers=64MB",
+    "listen_addresses=",
+    "log_min_messages=fatal",
+    "max_prepared_transactions=0",
+];
+
+impl Postgres {
+    /// Starts a new PostgreSQL server with additional settings, such as `fsync=on`.
+    pub fn start(programs: PathBuf, settings: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let user = unprivileged_user(folder.path());
+        if let Some(User { uid, gid }) = user {
+            chown(folder.path(), Some(uid), Some(gid)).unwrap();
+        }
+        let data = folder.path().join("data");
+        let mut initdb = command(&programs.join("initdb"), user);
+        initdb.arg("-D").arg(&data).args(["-A", "trust", "-U", "runhub", "--no-sync", "--locale=C", "-E", "UTF8"]);
+        let created = initdb.stdin(Stdio::null()).output().unwrap();
+        assert!(created.status.success(), "initdb: {}", String::from_utf8_lossy(&created.stderr));
+        let keeper = start_server(&programs, user, folder.path(), settings);
+        let server = Self { folder, programs, user, port: 5432, keeper };
+        server.wait_until_ready();
+        server
+    }
+
+    fn wait_until_ready(&self) {
+        let begun = Instant::now();
+        while self.try_run_sql("postgres", "SELECT 1").is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "PostgreSQL did not start: {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Returns the log of the server.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Returns the folder of the unix socket and of the data.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Returns the folder with the programs of PostgreSQL.
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
+    /// Returns a command that runs a program of PostgreSQL as the user of the server.
+    pub fn command(&self, program: &str) -> Command {
+        command(&self.programs.join(program), self.user)
+    }
+
+    /// Creates an empty database and returns its URL.
+    pub fn create_database(&self) -> String {
+        static CREATED: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("test_{}", CREATED.fetch_add(1, Ordering::Relaxed));
+        self.run_sql("postgres", &format!("CREATE DATABASE {name}"));
+        self.url(&name)
+    }
+
+    /// Returns the URL of a database.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://runhub@/{database}?host={}&port={}", self.folder.path().display(), self.port)
+    }
+
+    /// Runs a statement in a database.
+    pub fn run_sql(&self, database: &str, sql: &str) {
+        self.try_run_sql(database, sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    fn try_run_sql(&self, database: &str, sql: &str) -> Result<(), tokio_postgres::Error> {
+        run_sql(&self.url(database), sql)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+/// Runs a statement in the database with a URL.
+pub fn run_sql(url: &str, sql: &str) -> Result<(), tokio_postgres::Error> {
+    on_own_runtime(async {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+        let connection = tokio::spawn(connection);
+        let result = client.batch_execute(sql).await;
+        drop(client);
+        let _ = connection.await;
+        result
+    })
+}
+
+/// Runs `begin` and then queries on one connection to the database with a URL. Returns the rows of each query, with each
+/// value as text, or None for NULL.
+pub fn query(url: &str, begin: &str, queries: &[&str]) -> Vec<Vec<Vec<Option<String>>>> {
+    on_own_runtime(async {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+        let connection = tokio::spawn(connection);
+        client.batch_execute(begin).await.unwrap();
+        let mut results = Vec::new();
+        for sql in queries {
+            let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+            results.push(messages.into_iter().filter_map(read_row).collect());
+        }
+        drop(client);
+        let _ = connection.await;
+        results
+    })
+}
+
+fn read_row(message: SimpleQueryMessage) -> Option<Vec<Option<String>>> {
+    let SimpleQueryMessage::Row(row) = message else { return None };
+    Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
+}
+
+/// Runs a future on a runtime of its own, because the caller can be a thread of another runtime.
+fn on_own_runtime<T: Send>(future: impl Future<Output = T> + Send) -> T {
+    let run = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future);
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
+}
+
+fn command(program: &Path, user: Option<User>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir("/");
+    if let Some(User { uid, gid }) = user {
+        command.uid(uid).gid(gid);
+    }
+    command
+}
+
+/// Starts the server below a shell that ends the server when the standard input of the shell is closed. The system closes
+/// the input when this process ends.
+fn start_server(programs: &Path, user: Option<User>, folder: &Path, settings: &[&str]) -> Child {
+    let mut arguments = String::new();
+    for setting in SETTINGS.iter().chain(settings) {
+        write!(arguments, " -c '{setting}'").unwrap();
+    }
+    let folder = folder.display();
+    let script = format!(
+        "{}/postgres -D {folder}/data -k {folder} {arguments} >{folder}/log 2>&1 </dev/null & server=$!
+        cat >/dev/null; kill -QUIT $server; wait $server; rm -rf {folder}",
+        programs.display()
+    );
+    let mut shell = command("/bin/sh".as_ref(), user);
+    shell.args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap()
+}
+
+/// Returns the server that all tests of this process share, or None if PostgreSQL is not installed.
+///
+/// # Panics
+/// Panics without PostgreSQL if the variable `CI` is set, because CI must skip no test.
+pub fn shared() -> Option<&'static Postgres> {
+    static SHARED: OnceLock<Option<Postgres>> = OnceLock::new();
+    SHARED
+        .get_or_init(|| match find_programs() {
+            Some(programs) => Some(Postgres::start(programs, &[])),
+            None => {
+                assert!(std::env::var_os("CI").is_none(), "PostgreSQL is missing, but CI must run its tests");
+                eprintln!("!!! POSTGRESQL IS MISSING: THE TESTS OF THE STORE ON POSTGRESQL WERE SKIPPED !!!");
+                None
+            }
+        })
+        .as_ref()
+}

@@ -1,0 +1,15 @@
+//! The tests of `storms` that hold for both databases, with servers on PostgreSQL, and the tests of several servers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+/// Whether the servers of these tests use PostgreSQL.
+const ON_POSTGRES: bool = true;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod claim_index;
+mod concurrency;
+mod coordination;
+mod model;
+mod servers;
