@@ -1,8 +1,8 @@
 //! This module supplies the time, ids and lease tokens. Tests replace the clock to control the time.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
@@ -31,6 +31,9 @@ pub trait Clock: Send + Sync {
     fn step(&self) -> ClockStep;
     /// Changes the time of the server by `step`.
     fn adopt(&self, step: ClockStep);
+    /// Makes the server follow the clock of a database that several servers use, instead of the wall clock. `time` is
+    /// what the database showed at the uptime `at`. Call this function again before the clocks can drift apart.
+    fn follow(&self, at: Duration, time: Timestamp);
 }
 
 /// A future that completes when a clock shows a certain time.
@@ -52,6 +55,8 @@ pub struct SystemClock {
     started: Instant,
     /// The time of the server when the clock was created, plus all adopted steps, in microseconds.
     start_time: AtomicI64,
+    /// An uptime, and what the database showed at it. If the server follows the wall clock, the value is None.
+    followed: Mutex<Option<(Duration, Timestamp)>>,
 }
 
 /// Maximum time between two readings of the monotonic clock if the wall clock is read between them. With a longer time,
@@ -64,7 +69,8 @@ const READINGS: usize = 10;
 impl SystemClock {
     /// Returns a clock that shows the time of the wall clock.
     pub fn new() -> Self {
-        Self { started: Instant::now(), start_time: AtomicI64::new(read_wall_clock().micros()) }
+        let start_time = AtomicI64::new(read_wall_clock().micros());
+        Self { started: Instant::now(), start_time, followed: Mutex::default() }
     }
 
     fn time_at(&self, uptime: Duration) -> Timestamp {
@@ -103,6 +109,9 @@ impl Clock for SystemClock {
     }
 
     fn step(&self) -> ClockStep {
+        if let Some((at, time)) = *self.followed.lock().unwrap_or_else(PoisonError::into_inner) {
+            return ClockStep::between(self.time_at(at), time);
+        }
         for _ in 0..READINGS {
             let before = self.uptime();
             let wall_clock = read_wall_clock();
@@ -116,6 +125,10 @@ impl Clock for SystemClock {
 
     fn adopt(&self, step: ClockStep) {
         self.start_time.fetch_add(step.micros(), Ordering::AcqRel);
+    }
+
+    fn follow(&self, at: Duration, time: Timestamp) {
+        *self.followed.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, time));
     }
 }
 
@@ -205,6 +218,9 @@ impl Clock for ManualClock {
             time.now = now;
         });
     }
+
+    /// Does nothing, because a test moves the clock.
+    fn follow(&self, _at: Duration, _time: Timestamp) {}
 }
 
 /// A source of ids that increase with time, so that an index stores new rows next to each other.
@@ -260,6 +276,18 @@ mod tests {
         assert!(step.size() > hour - Duration::from_secs(60) && step < ClockStep::NONE, "{step:?}");
         clock.adopt(step);
         assert!(clock.step().size() < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn server_time_follows_the_clock_of_a_database_instead_of_the_wall_clock() {
+        let clock = SystemClock::new();
+        let hour = Duration::from_secs(3_600);
+        let at = clock.uptime();
+        clock.follow(at, clock.time_at(at).plus(hour));
+        assert_eq!(clock.step().micros(), 3_600_000_000);
+        clock.adopt(clock.step());
+        assert_eq!(clock.step(), ClockStep::NONE);
+        assert!(clock.now() >= clock.time_at(at) && clock.now().duration_since(read_wall_clock()) > hour / 2);
     }
 
     #[test]

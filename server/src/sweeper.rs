@@ -144,7 +144,9 @@ impl Sweeper {
         let last = self.last_clock_check;
         let step = self.clock.step();
         let is_stepped = step.size() >= SMALLEST_STEP;
-        if !is_stepped && step.size() >= SMALLEST_DIFFERENCE {
+        // Of several servers, the sweeper moves the stored times, and the others only follow the clock.
+        let only_follows = !is_stepped || !self.store.has_sweeper_role();
+        if only_follows && step.size() >= SMALLEST_DIFFERENCE {
             self.clock.adopt(step);
         }
         if is_stepped || self.clock.has_stalled(last.uptime, uptime) {

@@ -126,7 +126,8 @@ fn commands<'a>(world: &'a World, files: &'a [String; 3]) -> Vec<Vec<&'a str>> {
 }
 
 /// Commands that print no text of agents or imported files.
-const OTHER_COMMANDS: [&str; 7] = ["serve", "servers", "bench", "backup", "restore", "reset-log-id", "vacuum"];
+const OTHER_COMMANDS: [&str; 8] =
+    ["serve", "servers", "bench", "backup", "restore", "reset-log-id", "vacuum", "migrate"];
 
 /// Writes a beads ledger with bad characters in every field, and a RunStore database whose status is unknown.
 fn write_files(folder: &Path) -> [String; 3] {

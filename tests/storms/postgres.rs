@@ -8,6 +8,7 @@ const ON_POSTGRES: bool = true;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chaos;
 mod claim_index;
 mod concurrency;
 mod coordination;

@@ -75,6 +75,13 @@ impl Binary {
         Self::spawn(command)
     }
 
+    /// Starts `runhub serve` on a PostgreSQL database.
+    pub fn start_on_store(listen: &str, url: &str) -> Self {
+        let mut command = runhub(&["serve", "--listen", listen, "--log", "error"]);
+        command.args(["--store", url]);
+        Self::spawn(command)
+    }
+
     pub fn start_on(listen: &str, db: &Path, args: &[&str]) -> Self {
         let mut command = serve(listen, db);
         command.args(["--log", "warn"]).args(args);

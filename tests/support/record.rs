@@ -97,8 +97,8 @@ impl Part {
     fn end_with(&mut self, result: Result<(), Error>) {
         self.end = match result {
             Ok(()) => PartEnd::Finished,
-            Err(Error::Refused { reason, metadata, .. }) => PartEnd::Refused { reason, metadata },
             Err(error) if error.is_temporary() => PartEnd::Cut,
+            Err(Error::Refused { reason, metadata, .. }) => PartEnd::Refused { reason, metadata },
             Err(error) => panic!("unexpected end of a stream: {error}"),
         };
     }

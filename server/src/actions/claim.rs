@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::Outcome;
 use super::claim_index::{ClaimIndex, Scope};
-use crate::domain::Key;
 use crate::domain::attempt::TaskAttempt;
 use crate::domain::lease::Lease;
 use crate::domain::system_event;
@@ -47,19 +46,19 @@ pub fn claim(
     tries: usize,
 ) -> Result<Outcome<Option<Claim>>> {
     match find_next_claimable(tx, request, index, tries)? {
-        Outcome::Done(Some(key)) => Ok(Outcome::Done(Some(lease_task(tx, request, key)?))),
+        Outcome::Done(Some(task)) => Ok(Outcome::Done(Some(lease_task(tx, request, task)?))),
         other => Ok(other.map(|_| None)),
     }
 }
 
-/// Returns the key of the next task that the agent can claim, or None if no task is claimable. The claim index selects
+/// Returns the next task that the agent can claim, or None if no task is claimable. The claim index selects
 /// tasks by the same rule that `obstacle::is_claimable` applies to one task.
 fn find_next_claimable(
     tx: &mut dyn Tx,
     request: &ClaimRequest,
     index: &ClaimIndex,
     tries: usize,
-) -> Result<Outcome<Option<Key>>> {
+) -> Result<Outcome<Option<Task>>> {
     let mut run_key = None;
     if let Some(run_id) = &request.run_id {
         let run = runs::get_state(tx, run_id)?;
@@ -73,10 +72,10 @@ fn find_next_claimable(
     index.find_next(tx, Scope { run_key, capabilities: &request.capabilities }, tries)
 }
 
-fn lease_task(tx: &mut dyn Tx, request: &ClaimRequest, key: Key) -> Result<Claim> {
+fn lease_task(tx: &mut dyn Tx, request: &ClaimRequest, task: Task) -> Result<Claim> {
     let now = tx.now();
     let lease = Lease::start(tx.new_token(), request.lease_duration, now);
-    let task = tasks::get_by_key(tx, key)?.claimed(&request.agent_id, lease.clone(), now);
+    let task = task.claimed(&request.agent_id, lease.clone(), now);
     tasks::save(tx, &task)?;
     let attempt_key = attempts::open(tx, &task)?;
     events::append_claim(tx, task.run_key, attempt_key, &system_event::task_claimed(&task))?;

@@ -9,6 +9,7 @@ mod import;
 mod json;
 mod log;
 mod maintenance;
+mod migrate;
 mod out;
 mod pages;
 mod progress;
@@ -109,7 +110,7 @@ enum Command {
     Database(DatabaseCommand),
 }
 
-/// The commands that work on a database file.
+/// The commands that work on a database.
 #[derive(Subcommand)]
 enum DatabaseCommand {
     /// Copy the database into a new file, also while a server has the database open.
@@ -136,6 +137,11 @@ enum DatabaseCommand {
     /// removed rows while it runs. The command needs free space beside the database, up to twice the size of the rows.
     /// If the command fails or is interrupted, the database stays as it was.
     Vacuum(vacuum::VacuumArgs),
+    /// Create or migrate the tables of a PostgreSQL database.
+    ///
+    /// A server does this itself when it starts, unless it runs with --no-migrate. While the tables are migrated, the
+    /// writes of running servers wait. Servers of an older version end afterwards, because they don't know the tables.
+    Migrate(migrate::MigrateArgs),
 }
 
 /// Contains the option `--server`, which every command that calls a server accepts.
@@ -212,6 +218,7 @@ async fn run_on_database(command: DatabaseCommand) -> Result<(), Failure> {
         DatabaseCommand::Restore(args) => restore::run(args).await,
         DatabaseCommand::ResetLogId(args) => reset_log_id::run(args).await,
         DatabaseCommand::Vacuum(args) => vacuum::run(args).await,
+        DatabaseCommand::Migrate(args) => migrate::run(&args),
     }
 }
 

@@ -36,6 +36,11 @@ pub struct ServeArgs {
     #[arg(long, env = "RUNHUB_STORE", value_name = "URL", conflicts_with = "db", hide_env_values = true, value_parser = parse_store)]
     store: Option<PostgresAddress>,
 
+    /// Refuse to start instead of creating or migrating the tables of the PostgreSQL database. `runhub migrate` migrates
+    /// them.
+    #[arg(long, env = "RUNHUB_NO_MIGRATE", value_parser = FalseyValueParser::new())]
+    no_migrate: bool,
+
     /// The address at which clients reach this server, for the list of servers that `runhub servers` prints.
     #[arg(long, env = "RUNHUB_ADVERTISE", value_name = "ADDRESS")]
     advertise: Option<String>,
@@ -94,7 +99,11 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     let max_connections = limit_connections(args.max_connections, max_spool_files, max_files);
     let config = Config {
         listen: args.listen,
-        store: args.store.map_or(Location::File(args.db), Location::Postgres),
+        store: match args.store {
+            None => Location::File(args.db),
+            Some(address) if args.no_migrate => Location::Postgres(address.without_migration()),
+            Some(address) => Location::Postgres(address),
+        },
         advertise: args.advertise,
         drain: args.drain,
         keep: RetentionTimes { requests_for: args.keep_requests_for, events_for: args.keep_events_for },
@@ -178,7 +187,7 @@ fn check_reachability(args: &ServeArgs) -> Result<(), Failure> {
     Err(Failure::usage(error))
 }
 
-fn parse_store(url: &str) -> Result<PostgresAddress, String> {
+pub(super) fn parse_store(url: &str) -> Result<PostgresAddress, String> {
     if !PostgresAddress::is_url(url) {
         return Err("it must begin with postgres://. Pass a database file with --db".to_owned());
     }

@@ -70,9 +70,9 @@ pub use self::location::Location;
 use self::notifications::Notifications;
 pub use self::notifications::{Listener, Signal};
 pub use self::open_error::OpenError;
-pub use self::postgres::PostgresAddress;
 #[cfg(test)]
 pub use self::postgres::query_plans as postgres_plans;
+pub use self::postgres::{Migrated, PostgresAddress, migrate};
 pub use self::queue::{JobOptions, Lane};
 use self::readers::Readers;
 pub use self::role::RoleClaim;
@@ -105,6 +105,7 @@ struct Inner {
     version: String,
     /// Id of this server in the table `servers`. If no other server can use the database, the value is None.
     server_id: Option<String>,
+    clock: Arc<dyn Clock>,
     /// Whether this server has the role of the sweeper.
     has_sweeper_role: watch::Sender<bool>,
     /// The tasks that run until the store is dropped.
@@ -155,11 +156,11 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let database = sqlite::open(path, &clock)?;
         let notifications = Arc::new(Notifications::new(database.last_assigned, listener));
-        let writer = start_writer(wrap(database.writer), database.last_assigned, notifications, clock)?;
+        let writer = start_writer(wrap(database.writer), database.last_assigned, notifications, Arc::clone(&clock))?;
         let (readers, log_id) = (database.readers, database.log_id);
         let background = JoinSet::new();
         let (version, has_sweeper_role) = (sqlite::version(), watch::Sender::new(true));
-        let inner = Inner { writer, readers, log_id, version, server_id: None, has_sweeper_role, background };
+        let inner = Inner { writer, readers, log_id, version, server_id: None, clock, has_sweeper_role, background };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -169,9 +170,9 @@ impl Store {
         let mut background = JoinSet::new();
         background.spawn(database.listen(Arc::clone(&notifications)));
         let postgres::Database { writer, readers, last_assigned, log_id, version, server_id, .. } = database;
-        let writer = start_writer(writer, last_assigned, notifications, clock)?;
+        let writer = start_writer(writer, last_assigned, notifications, Arc::clone(&clock))?;
         let (server_id, has_sweeper_role) = (Some(server_id), watch::Sender::new(false));
-        let inner = Inner { writer, readers, log_id, version, server_id, has_sweeper_role, background };
+        let inner = Inner { writer, readers, log_id, version, server_id, clock, has_sweeper_role, background };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -31,6 +31,10 @@ pub enum OpenError {
     Unreadable { path: PathBuf, cause: String },
     #[error("can't open the database {database}: {cause}: check the database, or pass another --store")]
     Unreachable { database: String, cause: String },
+    #[error(
+        "the database {0} has no tables of this version: run `runhub migrate` first, or start without --no-migrate"
+    )]
+    NotMigrated(String),
     #[error("the database {0} was migrated by a newer runhub: upgrade this runhub, or pass another --store")]
     NewerSchema(String),
 }

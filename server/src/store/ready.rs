@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use super::names::ready;
 use super::{Columns, SqlValue, Tx, VersionCursor, all, first, params, row_limit};
 use crate::domain::Key;
+use crate::domain::task::Task;
 use crate::error::Result;
 
 /// Identifies the tasks of a run that require equal capabilities and have equal paths. If an agent can't claim the
@@ -41,6 +42,13 @@ pub struct Rank {
     pub ordinal: i32,
 }
 
+impl Rank {
+    /// Returns the rank of a task.
+    pub fn of(task: &Task) -> Self {
+        Self { priority: Reverse(task.spec.priority), ordinal: task.ordinal }
+    }
+}
+
 /// A class, and the rank of a ready task of the class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -58,29 +66,6 @@ fn read_class(row: &mut Columns) -> Result<ReadyClass> {
 
 fn read_rank(row: &mut Columns) -> Result<Rank> {
     Ok(Rank { priority: Reverse(row.take()?), ordinal: row.take()? })
-}
-
-/// Returns the key and the rank of the first ready task of a class in claim order, or None if the class has no ready
-/// task.
-pub fn find_first(tx: &mut dyn Tx, class: &TaskClass) -> Result<Option<(Key, Rank)>> {
-    let without_paths = concat!(
-        "SELECT key, priority, ordinal FROM tasks
-        WHERE run_key = $1 AND capability_set_key = $2 AND path_set_key IS NULL AND ",
-        ready!(),
-        " ORDER BY priority DESC, ordinal LIMIT 1"
-    );
-    let with_paths = concat!(
-        "SELECT key, priority, ordinal FROM tasks
-        WHERE run_key = $1 AND capability_set_key = $2 AND path_set_key = $3 AND ",
-        ready!(),
-        " ORDER BY priority DESC, ordinal LIMIT 1"
-    );
-    let TaskClass { run_key, capability_set_key, path_set_key } = class;
-    let read = |row: &mut Columns| Ok((row.take()?, read_rank(row)?));
-    match path_set_key {
-        None => first(tx, without_paths, params![run_key, capability_set_key], read),
-        Some(set) => first(tx, with_paths, params![run_key, capability_set_key, set], read),
-    }
 }
 
 /// Returns the classes of the tasks that became ready after the version `after`, with the rank of each task and the

@@ -29,6 +29,9 @@ impl RoleClaim {
 /// Time between two renewals of the role, and between two attempts to take the role.
 const RENEWAL: Duration = Duration::from_millis(300);
 
+/// Maximum time of a reading of the database's clock. Half of it is the error of the reading.
+const SLOWEST_READING: Duration = Duration::from_millis(10);
+
 /// Maximum time for which the start of a server waits for the connection that receives notifications.
 const LISTENING: Duration = Duration::from_secs(1);
 
@@ -69,6 +72,7 @@ impl Store {
         while self.is_shared() {
             // Ignore the failure, and try again: another server takes the role meanwhile.
             let _ = self.claim_sweeper_role().await;
+            self.follow_database_clock().await;
             tokio::select! {
                 () = tokio::time::sleep(RENEWAL) => {}
                 _ = draining.wait_for(|draining| *draining) => break,
@@ -105,6 +109,17 @@ impl Store {
         let Some(server_id) = self.inner.server_id.clone() else { return Ok(()) };
         let set = move |tx: &mut dyn Tx| postgres::servers::set_address(tx, &server_id, &address);
         self.transact_with(JobOptions::SERVER_FIRST, set).await
+    }
+
+    /// Compares the clock of the server with the clock of the database, which all servers follow.
+    async fn follow_database_clock(&self) {
+        let asked = self.inner.clock.uptime();
+        let Ok(time) = self.read_as_server(postgres::servers::read_time).await else { return };
+        let answered = self.inner.clock.uptime();
+        // After a slow answer, the time of the database is not known exactly.
+        if answered - asked <= SLOWEST_READING {
+            self.inner.clock.follow((asked + answered) / 2, time);
+        }
     }
 
     /// Returns whether several servers can use the database.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::column::json_text;
-use super::names::task_status;
+use super::names::{ready, task_status};
+use super::ready::TaskClass;
 use super::table::{select, table};
 use super::{Limit, Page, Tx, all, any, dependencies, first, page, params, path_sets, row_limit};
 use crate::domain::Key;
@@ -73,6 +74,25 @@ pub fn find_by_key(tx: &mut dyn Tx, key: Key) -> Result<Option<Task>> {
 pub fn get_by_key(tx: &mut dyn Tx, key: Key) -> Result<Task> {
     find_by_key(tx, key)?
         .ok_or_else(|| Error::internal(format!("table `tasks` has no task with the key {key}: report the bug")))
+}
+
+/// Returns the first ready task of a class in claim order, or None if the class has no ready task.
+pub fn find_first_ready(tx: &mut dyn Tx, class: &TaskClass) -> Result<Option<Task>> {
+    let without_paths = select!(
+        "WHERE t.run_key = $1 AND t.capability_set_key = $2 AND t.path_set_key IS NULL AND ",
+        ready!("t."),
+        " ORDER BY t.priority DESC, t.ordinal LIMIT 1"
+    );
+    let with_paths = select!(
+        "WHERE t.run_key = $1 AND t.capability_set_key = $2 AND t.path_set_key = $3 AND ",
+        ready!("t."),
+        " ORDER BY t.priority DESC, t.ordinal LIMIT 1"
+    );
+    let TaskClass { run_key, capability_set_key, path_set_key } = class;
+    match path_set_key {
+        None => first(tx, without_paths, params![run_key, capability_set_key], read_row),
+        Some(set) => first(tx, with_paths, params![run_key, capability_set_key, set], read_row),
+    }
 }
 
 /// Returns the task whose lease has the token `token`, even if the lease has expired. Returns None if the token is

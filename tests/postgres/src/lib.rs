@@ -5,7 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)] // Only tests use this crate.
 
-use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -87,7 +88,8 @@ impl Postgres {
         initdb.arg("-D").arg(&data).args(["-A", "trust", "-U", "runhub", "--no-sync", "--locale=C", "-E", "UTF8"]);
         let created = initdb.stdin(Stdio::null()).output().unwrap();
         assert!(created.status.success(), "initdb: {}", String::from_utf8_lossy(&created.stderr));
-        let keeper = start_server(&programs, user, folder.path(), settings);
+        write_settings(&data, folder.path(), settings);
+        let keeper = start_server(&programs, user, folder.path());
         let server = Self { folder, programs, user, port: 5432, keeper };
         server.wait_until_ready();
         server
@@ -119,6 +121,25 @@ impl Postgres {
     /// Returns a command that runs a program of PostgreSQL as the user of the server.
     pub fn command(&self, program: &str) -> Command {
         command(&self.programs.join(program), self.user)
+    }
+
+    /// Stops the server as a crash would. The next start recovers from the write-ahead log.
+    pub fn crash(&self) {
+        self.control(&["stop", "-m", "immediate"]);
+    }
+
+    /// Starts the server after `crash`, and waits until it is ready.
+    pub fn start_again(&self) {
+        self.control(&["start"]);
+        self.wait_until_ready();
+    }
+
+    /// Runs pg_ctl. Fails unless it succeeds.
+    fn control(&self, args: &[&str]) {
+        let mut command = self.command("pg_ctl");
+        command.arg("-D").arg(self.folder().join("data")).args(args);
+        command.args(["-w", "-l"]).arg(self.folder().join("log")).stdin(Stdio::null()).stdout(Stdio::null());
+        assert!(command.status().unwrap().success(), "pg_ctl {args:?}: {}", self.log());
     }
 
     /// Creates an empty database and returns its URL.
@@ -163,22 +184,40 @@ pub fn run_sql(url: &str, sql: &str) -> Result<(), tokio_postgres::Error> {
     })
 }
 
+/// Rows with each value as text, or None for NULL.
+pub type TextRows = Vec<Vec<Option<String>>>;
+
 /// Runs `begin` and then queries on one connection to the database with a URL. Returns the rows of each query, with each
 /// value as text, or None for NULL.
-pub fn query(url: &str, begin: &str, queries: &[&str]) -> Vec<Vec<Vec<Option<String>>>> {
+pub fn query(url: &str, begin: &str, queries: &[&str]) -> Vec<TextRows> {
     on_own_runtime(async {
-        let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-        let connection = tokio::spawn(connection);
-        client.batch_execute(begin).await.unwrap();
-        let mut results = Vec::new();
-        for sql in queries {
-            let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-            results.push(messages.into_iter().filter_map(read_row).collect());
+        let begun = Instant::now();
+        loop {
+            match try_query(url, begin, queries).await {
+                Ok(results) => return results,
+                // The database can be away for the time of a fault.
+                Err(error) if begun.elapsed() > DATABASE_AWAY => panic!("{queries:?}: {error:?}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
         }
-        drop(client);
-        let _ = connection.await;
-        results
     })
+}
+
+/// Maximum time for which a test waits for the database.
+const DATABASE_AWAY: Duration = Duration::from_secs(20);
+
+async fn try_query(url: &str, begin: &str, queries: &[&str]) -> Result<Vec<TextRows>, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    let connection = tokio::spawn(connection);
+    client.batch_execute(begin).await?;
+    let mut results = Vec::new();
+    for sql in queries {
+        let messages = client.simple_query(sql).await?;
+        results.push(messages.into_iter().filter_map(read_row).collect());
+    }
+    drop(client);
+    let _ = connection.await;
+    Ok(results)
 }
 
 fn read_row(message: SimpleQueryMessage) -> Option<Vec<Option<String>>> {
@@ -201,18 +240,24 @@ fn command(program: &Path, user: Option<User>) -> Command {
     command
 }
 
+/// Adds the settings to the file that each start reads.
+fn write_settings(data: &Path, folder: &Path, settings: &[&str]) {
+    let mut file = OpenOptions::new().append(true).open(data.join("postgresql.conf")).unwrap();
+    writeln!(file, "unix_socket_directories = '{}'", folder.display()).unwrap();
+    for setting in SETTINGS.iter().chain(settings) {
+        let (name, value) = setting.split_once('=').unwrap();
+        writeln!(file, "{name} = '{value}'").unwrap();
+    }
+}
+
 /// Starts the server below a shell that ends the server when the standard input of the shell is closed. The system closes
 /// the input when this process ends.
-fn start_server(programs: &Path, user: Option<User>, folder: &Path, settings: &[&str]) -> Child {
-    let mut arguments = String::new();
-    for setting in SETTINGS.iter().chain(settings) {
-        write!(arguments, " -c '{setting}'").unwrap();
-    }
+fn start_server(programs: &Path, user: Option<User>, folder: &Path) -> Child {
     let folder = folder.display();
+    let programs = programs.display();
     let script = format!(
-        "{}/postgres -D {folder}/data -k {folder} {arguments} >{folder}/log 2>&1 </dev/null & server=$!
-        cat >/dev/null; kill -QUIT $server; wait $server; rm -rf {folder}",
-        programs.display()
+        "{programs}/postgres -D {folder}/data >{folder}/log 2>&1 </dev/null &
+        cat >/dev/null; {programs}/pg_ctl -D {folder}/data stop -m immediate >/dev/null; rm -rf {folder}"
     );
     let mut shell = command("/bin/sh".as_ref(), user);
     shell.args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap()

@@ -25,10 +25,11 @@ pub use self::sync::{Loading, end_delays};
 use super::paths::{Overlaps, PairLimit, PathCheck, Undecided, max_undecided_sets};
 use super::{Outcome, Postponed};
 use crate::domain::Key;
+use crate::domain::task::Task;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
-use crate::store::ready::{self, ReadyClass, TaskClass};
-use crate::store::{Transaction, Tx};
+use crate::store::ready::{Rank, ReadyClass, TaskClass};
+use crate::store::{Transaction, Tx, tasks};
 
 /// Time after which a claim that still searches ends its transaction, so that other calls can use the writer.
 const SLICE: Duration = Duration::from_millis(5);
@@ -100,11 +101,11 @@ impl ClaimIndex {
         Ok(true)
     }
 
-    /// Returns the key of the next task for a claim, or None if no task is claimable. The transaction must be able to
+    /// Returns the next task for a claim, or None if no task is claimable. The transaction must be able to
     /// write. If the index is not loaded, or if the claim exceeds a limit on the work of one transaction, the result is
     /// `Outcome::Postponed`. In this case, the caller does the named work and tries again. `tries` is the number of
     /// times that the claim was postponed before.
-    pub fn find_next(&self, tx: &mut dyn Tx, scope: Scope, tries: usize) -> Result<Outcome<Option<Key>>> {
+    pub fn find_next(&self, tx: &mut dyn Tx, scope: Scope, tries: usize) -> Result<Outcome<Option<Task>>> {
         self.with_synced(tx, |index, tx| index.find_next(tx, scope, &self.overlaps, tries))
     }
 
@@ -158,19 +159,19 @@ impl Index {
         scope: Scope,
         overlaps: &Overlaps,
         tries: usize,
-    ) -> Result<Outcome<Option<Key>>> {
+    ) -> Result<Outcome<Option<Task>>> {
         let mut limit = PairLimit::default();
-        let mut checked: Option<(Key, ReadyClass)> = None;
+        let mut checked: Option<(Task, ReadyClass)> = None;
         let covered = self.capabilities.find_covered(scope.capabilities);
         let start = Instant::now();
         while start.elapsed() < SLICE {
             let Some(first) = self.first(scope, &covered) else { return Ok(Outcome::Done(None)) };
-            let Some((key, _)) = checked.filter(|(_, checked)| *checked == first) else {
+            let Some((task, _)) = checked.take_if(|(_, checked)| *checked == first) else {
                 checked = self.check_class(tx, scope, &first)?;
                 continue;
             };
             match self.check_paths(tx, &first.class, overlaps, &mut limit)? {
-                PathCheck::Free => return Ok(Outcome::Done(Some(key))),
+                PathCheck::Free => return Ok(Outcome::Done(Some(task))),
                 PathCheck::Blocked(blocker) => {
                     self.uncertain.keep(&first);
                     self.classes.block(&first.class, blocker);
@@ -195,20 +196,21 @@ impl Index {
     }
 
     /// Reads the run and the first ready task of a class, and corrects the entries of the run and the class in the
-    /// index. Returns the key of the task and the corrected class, or None if the class has no ready task.
-    fn check_class(&mut self, tx: &mut dyn Tx, scope: Scope, ready: &ReadyClass) -> Result<Option<(Key, ReadyClass)>> {
+    /// index. Returns the task and the corrected class, or None if the class has no ready task.
+    fn check_class(&mut self, tx: &mut dyn Tx, scope: Scope, ready: &ReadyClass) -> Result<Option<(Task, ReadyClass)>> {
         if scope.run_key.is_none() {
             self.refresh_run(tx, ready.class.run_key)?;
         }
         self.uncertain.keep(ready);
-        let Some((key, rank)) = ready::find_first(tx, &ready.class)? else {
+        let Some(task) = tasks::find_first_ready(tx, &ready.class)? else {
             self.classes.remove(&ready.class);
             return Ok(None);
         };
+        let rank = Rank::of(&task);
         if rank != ready.rank {
             self.classes.set_rank(&ready.class, rank);
         }
-        Ok(Some((key, ReadyClass { class: ready.class, rank })))
+        Ok(Some((task, ReadyClass { class: ready.class, rank })))
     }
 
     /// Checks whether the paths of a leased task block a class.

@@ -29,16 +29,28 @@ const SESSION: &str = "-c plan_cache_mode=force_generic_plan -c jit=off -c enabl
 #[derive(Clone)]
 pub struct PostgresAddress(Arc<Parts>);
 
+#[derive(Clone)]
 struct Parts {
     config: Config,
     tls: MakeRustlsConnect,
     schema: String,
+    /// Whether a server creates and migrates the tables.
+    allows_migration: bool,
 }
 
 impl PostgresAddress {
     /// Returns whether a text is the URL of a PostgreSQL database.
     pub fn is_url(text: &str) -> bool {
         text.starts_with("postgres://") || text.starts_with("postgresql://")
+    }
+
+    /// Returns the address for a server that must not create or migrate the tables.
+    pub fn without_migration(&self) -> Self {
+        Self(Arc::new(Parts { allows_migration: false, ..Parts::clone(&self.0) }))
+    }
+
+    pub(super) fn allows_migration(&self) -> bool {
+        self.0.allows_migration
     }
 
     /// Returns the parameters of a connection that reads and writes.
@@ -66,7 +78,12 @@ impl FromStr for PostgresAddress {
             format!("it is not a valid URL of a PostgreSQL database: {}", super::errors::describe(&error))
         })?;
         config.ssl_mode(parameters.ssl_mode);
-        Ok(Self(Arc::new(Parts { config: complete(config), tls, schema: DEFAULT_SCHEMA.to_owned() })))
+        Ok(Self(Arc::new(Parts {
+            config: complete(config),
+            tls,
+            schema: DEFAULT_SCHEMA.to_owned(),
+            allows_migration: true,
+        })))
     }
 }
 

@@ -19,7 +19,9 @@ mod writer;
 
 pub use self::address::PostgresAddress;
 use self::connection::Connection;
+pub use self::open::migrate;
 pub(super) use self::open::{Database, open};
+pub use self::schema::Migrated;
 use super::body_tx::BodyTx;
 
 /// Represents the open transaction of a connection to PostgreSQL.

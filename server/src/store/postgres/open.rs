@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::address::PostgresAddress;
 use super::connection::Connection;
+use super::schema::Migrated;
 use super::writer::PostgresWriter;
 use super::{listener, readers, schema, servers};
 use crate::clock::{Clock, IdGenerator};
@@ -47,11 +48,25 @@ struct Prepared {
 /// Creates or migrates the tables, and opens the connections. Fails if the server can't reach the database, or if a
 /// newer version of Runhub has migrated the database.
 pub(in crate::store) fn open(address: PostgresAddress, clock: &Arc<dyn Clock>) -> Result<Database, OpenError> {
-    let prepared = on_own_thread(|| prepare(&address))?;
+    let prepared = on_own_thread(|| prepare(&address, clock.as_ref()))?;
     let readers = readers::open(address.clone(), Arc::clone(clock));
     let Prepared { server_id, last_assigned, log_id, version } = prepared;
     let writer = PostgresWriter::new(address.clone(), Arc::clone(clock), server_id.clone());
     Ok(Database { writer, readers, last_assigned, log_id, version, server_id, address })
+}
+
+/// Creates or migrates the tables of a database. Fails if the server can't reach the database, or if a newer version of
+/// Runhub has migrated the database.
+pub fn migrate(address: &PostgresAddress) -> Result<Migrated, OpenError> {
+    on_own_thread(|| {
+        let unreachable = |cause: String| OpenError::Unreachable { database: address.to_string(), cause };
+        let mut connection = Connection::open(address).map_err(unreachable)?;
+        let migrated = schema::migrate(&mut connection, address).map_err(|error| unreachable(error.to_string()))?;
+        if migrated.to > schema::SCHEMA_VERSION {
+            return Err(OpenError::NewerSchema(address.to_string()));
+        }
+        Ok(migrated)
+    })
 }
 
 /// Runs a function on another thread. A thread of a runtime can't drive the runtime of a connection.
@@ -60,7 +75,7 @@ fn on_own_thread<T: Send>(run: impl FnOnce() -> Result<T, OpenError> + Send) -> 
     std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(|_| panicked()))
 }
 
-fn prepare(address: &PostgresAddress) -> Result<Prepared, OpenError> {
+fn prepare(address: &PostgresAddress, clock: &dyn Clock) -> Result<Prepared, OpenError> {
     let database = address.to_string();
     let unreachable = |cause: String| OpenError::Unreachable { database: address.to_string(), cause };
     let mut connection = Connection::open(address).map_err(unreachable)?;
@@ -69,16 +84,32 @@ fn prepare(address: &PostgresAddress) -> Result<Prepared, OpenError> {
     if version.is_some_and(|version| version > schema::SCHEMA_VERSION) {
         return Err(OpenError::NewerSchema(database));
     }
-    schema::migrate(&mut connection, address).map_err(failed)?;
+    if address.allows_migration() {
+        schema::migrate(&mut connection, address).map_err(failed)?;
+    } else if version != Some(schema::SCHEMA_VERSION) {
+        return Err(OpenError::NotMigrated(database));
+    }
     schema::skip_numbers_of_other_timeline(&mut connection).map_err(failed)?;
-    register(&mut connection, address).map_err(failed)
+    follow_clock(&mut connection, clock).map_err(failed)?;
+    register(&mut connection, address, clock).map_err(failed)
 }
 
-fn register(connection: &mut Connection, address: &PostgresAddress) -> Result<Prepared> {
-    let server_id = schema::with_tx(connection, |tx| Ok(IdGenerator::new().next(tx.now())))?;
+/// Sets the clock of the server to the clock of the database.
+fn follow_clock(connection: &mut Connection, clock: &dyn Clock) -> Result<()> {
+    // The first statement is prepared, and takes longer.
+    schema::with_tx(connection, servers::read_time)?;
+    let asked = clock.uptime();
+    let time = schema::with_tx(connection, servers::read_time)?;
+    clock.follow((asked + clock.uptime()) / 2, time);
+    clock.adopt(clock.step());
+    Ok(())
+}
+
+fn register(connection: &mut Connection, address: &PostgresAddress, clock: &dyn Clock) -> Result<Prepared> {
+    let server_id = IdGenerator::new().next(clock.now());
     let prepared = schema::with_tx(connection, |tx| {
         let counters = counters::load_or_create(tx)?;
-        servers::insert(tx, &server_id)?;
+        servers::insert(tx, &server_id, clock.now())?;
         let version = first(tx, "SELECT CURRENT_SETTING('server_version')", &[], |row| row.take::<String>())?;
         let version = format!("postgresql {}, {address}", version.unwrap_or_default());
         Ok(Prepared { server_id, last_assigned: counters.last_assigned, log_id: counters.log_id, version })

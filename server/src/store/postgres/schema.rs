@@ -33,9 +33,17 @@ fn to_postgres(sql: &str) -> String {
 /// Number of attempts to create the tables. If two servers create the tables at the same time, one of them fails.
 const ATTEMPTS: usize = 3;
 
-/// Creates or migrates the tables. Returns whether the schema has changed. Fails if a newer version of Runhub has
-/// migrated the database.
-pub(super) fn migrate(connection: &mut Connection, address: &PostgresAddress) -> Result<bool> {
+/// The versions of a schema before and after a migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migrated {
+    /// The version before the migration, or None if the database had no tables.
+    pub from: Option<i64>,
+    /// The version after the migration.
+    pub to: i64,
+}
+
+/// Creates or migrates the tables. If a newer version of Runhub has migrated the database, changes nothing.
+pub(super) fn migrate(connection: &mut Connection, address: &PostgresAddress) -> Result<Migrated> {
     let mut attempt = 1;
     loop {
         match try_migrate(connection, address) {
@@ -45,16 +53,16 @@ pub(super) fn migrate(connection: &mut Connection, address: &PostgresAddress) ->
     }
 }
 
-fn try_migrate(connection: &mut Connection, address: &PostgresAddress) -> Result<bool> {
+fn try_migrate(connection: &mut Connection, address: &PostgresAddress) -> Result<Migrated> {
     let version = read_version(connection, address)?;
-    if version == Some(SCHEMA_VERSION) {
-        return Ok(false);
+    if let Some(newest) = version.filter(|version| *version >= SCHEMA_VERSION) {
+        return Ok(Migrated { from: version, to: newest });
     }
     connection.run_script("BEGIN")?;
     let migrated = migrate_from(connection, address, version);
     connection.forget_failure();
     connection.run_script(if migrated.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
-    migrated.map(|()| true)
+    migrated.map(|()| Migrated { from: version, to: SCHEMA_VERSION })
 }
 
 fn migrate_from(connection: &mut Connection, address: &PostgresAddress, version: Option<i64>) -> Result<()> {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::roles;
 use crate::domain::server::Server;
-use crate::error::Result;
+use crate::domain::time::Timestamp;
+use crate::error::{Error, Result};
 use crate::store::{Tx, all, first, params, row_limit};
 
 /// Time after which a server that has not recorded that it is alive counts as dead.
@@ -18,15 +19,20 @@ macro_rules! database_time {
 }
 pub(super) use database_time;
 
+/// Returns the time of the database.
+pub(in crate::store) fn read_time(tx: &mut dyn Tx) -> Result<Timestamp> {
+    let time = first(tx, concat!("SELECT ", database_time!()), &[], |row| row.take())?;
+    time.ok_or_else(|| Error::internal("the database returned no time: report the bug"))
+}
+
 /// Adds this server.
-pub(super) fn insert(tx: &mut dyn Tx, id: &str) -> Result<()> {
+pub(super) fn insert(tx: &mut dyn Tx, id: &str, start_time: Timestamp) -> Result<()> {
     let sql = concat!(
         "INSERT INTO servers (id, version, last_group, start_time, alive_time) VALUES ($1, $2, 0, $3, ",
         database_time!(),
         ")"
     );
-    let now = tx.now();
-    tx.write(sql, params![id, env!("CARGO_PKG_VERSION"), now])
+    tx.write(sql, params![id, env!("CARGO_PKG_VERSION"), start_time])
 }
 
 /// Records that a server is alive.
