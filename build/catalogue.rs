@@ -155,6 +155,9 @@ fn write_impls(code: &mut String, index: usize, rpc: &RpcEntry) -> std::fmt::Res
         let without_wait = if has_wait { "wait: None, " } else { "" };
         writeln!(code, "impl Mutation for v1::{request} {{")?;
         writeln!(code, "    fn request_id(&self) -> &str {{ &self.request_id }}")?;
+        if input.get_field_by_name("run_id").is_some_and(|field| !field.supports_presence()) {
+            writeln!(code, "    fn run_id(&self) -> &str {{ &self.run_id }}")?;
+        }
         writeln!(code, "    fn content(&self) -> Self {{")?;
         writeln!(code, "        Self {{ request_id: String::new(), {without_wait}..self.clone() }}")?;
         writeln!(code, "    }}\n}}")?;

@@ -54,6 +54,11 @@ pub trait Mutation: Request {
     /// the call.
     fn request_id(&self) -> &str;
 
+    /// Returns the id of the run that the request names, or an empty text.
+    fn run_id(&self) -> &str {
+        ""
+    }
+
     /// Returns the content that duplicate requests have in common: all fields except the request_id and `wait`.
     fn content(&self) -> Self;
 }

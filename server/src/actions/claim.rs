@@ -9,6 +9,7 @@ use crate::domain::lease::Lease;
 use crate::domain::system_event;
 use crate::domain::task::Task;
 use crate::error::Result;
+use crate::store::tasks::ReadyTask;
 use crate::store::{Signal, Tx, attempts, events, runs, tasks};
 
 /// The request of an agent to claim a task.
@@ -58,7 +59,7 @@ fn find_next_claimable(
     request: &ClaimRequest,
     index: &ClaimIndex,
     tries: usize,
-) -> Result<Outcome<Option<Task>>> {
+) -> Result<Outcome<Option<ReadyTask>>> {
     let mut run_key = None;
     if let Some(run_id) = &request.run_id {
         let run = runs::get_state(tx, run_id)?;
@@ -72,14 +73,14 @@ fn find_next_claimable(
     index.find_next(tx, Scope { run_key, capabilities: &request.capabilities }, tries)
 }
 
-fn lease_task(tx: &mut dyn Tx, request: &ClaimRequest, task: Task) -> Result<Claim> {
+fn lease_task(tx: &mut dyn Tx, request: &ClaimRequest, ready: ReadyTask) -> Result<Claim> {
     let now = tx.now();
     let lease = Lease::start(tx.new_token(), request.lease_duration, now);
-    let task = task.claimed(&request.agent_id, lease.clone(), now);
+    let task = ready.task.claimed(&request.agent_id, lease.clone(), now);
     tasks::save(tx, &task)?;
     let attempt_key = attempts::open(tx, &task)?;
     events::append_claim(tx, task.run_key, attempt_key, &system_event::task_claimed(&task))?;
     tx.signal(Signal::Due(lease.expire_time));
-    let previous_attempt = attempts::find_newest_before(tx, task.key, attempt_key)?;
+    let previous_attempt = ready.newest_attempt_key.map(|key| attempts::get_by_key(tx, key)).transpose()?;
     Ok(Claim { task, lease, previous_attempt })
 }

@@ -31,7 +31,7 @@ pub struct EndTask {
 /// the call is rejected, and the rejection is committed as an event. Fails if the caller's role or the task's status
 /// does not allow the call.
 pub fn end(tx: &mut dyn Tx, request: &EndTask) -> Result<Outcome<Task>> {
-    let task = tasks::get(tx, &request.task_id)?;
+    let (task, has_dependents) = tasks::get_with_dependents(tx, &request.task_id)?;
     let Some(role) = task.role_of(&request.caller) else {
         return reject_stale(tx, &task, request).map(Outcome::Rejected);
     };
@@ -44,8 +44,8 @@ pub fn end(tx: &mut dyn Tx, request: &EndTask) -> Result<Outcome<Task>> {
     }
     events::append(tx, task.run_key, &system_event::task_ended(&next, attempt.as_ref(), &request.ending))?;
     match next.status {
-        TaskStatus::Completed => signal_ready_dependents(tx, &next)?,
-        TaskStatus::Abandoned => block_dependents(tx, &next)?,
+        TaskStatus::Completed if has_dependents => signal_ready_dependents(tx, &next)?,
+        TaskStatus::Abandoned if has_dependents => block_dependents(tx, &next)?,
         _ => {}
     }
     signal_status_change(tx, &task, &next)?;
@@ -108,12 +108,10 @@ pub fn check_token(tx: &mut dyn Tx, task_id: &str, token: &str) -> Result<()> {
     Err(Error::StaleLease(read_stale_token(tx, &task, token)?))
 }
 
-/// Decreases the number of open dependencies of the tasks that depend on a completed task. Signals the number of ready
+/// Decreases the number of open dependencies of the tasks that depend on a completed task. There must be such a task. Signals the number of ready
 /// dependents.
 fn signal_ready_dependents(tx: &mut dyn Tx, completed: &Task) -> Result<()> {
-    if dependencies::decrement_open_dependencies(tx, completed.key)? == 0 {
-        return Ok(());
-    }
+    dependencies::decrement_open_dependencies(tx, completed.key)?;
     let tasks = ready::count_dependents(tx, completed.key)?;
     if tasks > 0 {
         tx.signal(Signal::Ready { run_key: completed.run_key, tasks });

@@ -91,7 +91,7 @@ impl TaskService for Hub {
         let request = request.into_inner();
         let heartbeat = parse_heartbeat(&request)?;
         let index = Arc::clone(&self.claim_index);
-        let beat = self.transact(job_options(&request), move |tx| lease::heartbeat(tx, &heartbeat, &index));
+        let beat = self.transact(job_options(&request), None, move |tx| lease::heartbeat(tx, &heartbeat, &index));
         Ok(Response::new(v1::HeartbeatResponse { results: convert::to_protos(beat.await?) }))
     }
 

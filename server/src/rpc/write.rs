@@ -28,6 +28,8 @@ pub struct Call {
     /// response is not stored.
     key: Option<RequestKey>,
     options: JobOptions,
+    /// The run that the call is about, if the request names one.
+    run_id: Option<Arc<str>>,
 }
 
 #[derive(Clone)]
@@ -47,7 +49,8 @@ impl Call {
                 fingerprint: Sha256::digest(request.content().encode_to_vec()).to_vec(),
             }),
         };
-        Ok(Self { rpc: R::RPC.name, key, options: job_options(request) })
+        let run_id = Some(request.run_id()).filter(|id| !id.is_empty()).map(Arc::from);
+        Ok(Self { rpc: R::RPC.name, key, options: job_options(request), run_id })
     }
 
     /// Returns the RPC and the request_id, or None if the call has no request_id.
@@ -138,6 +141,7 @@ impl Hub {
         P: StoredResponse + 'static,
     {
         let options = call.options;
+        let run_id = call.run_id.clone();
         let transaction = move |tx: &mut dyn Tx| {
             if let Some(result) = find_stored_answer(tx, &call, &check_repeat)? {
                 return Ok(Outcome::Done(Answer { result, is_duplicate: true }));
@@ -150,7 +154,7 @@ impl Hub {
             store_answer(tx, &call, &mut result)?;
             Ok(Outcome::Done(Answer { result, is_duplicate: false }))
         };
-        self.transact(options, transaction).await
+        self.transact(options, run_id, transaction).await
     }
 
     /// Runs a transaction body that writes, and returns the value of the body. If the transaction is postponed, the
@@ -158,13 +162,14 @@ impl Hub {
     pub async fn transact<T: Send + 'static>(
         &self,
         mut options: JobOptions,
+        run_id: Option<Arc<str>>,
         body: impl Fn(&mut dyn Tx) -> Result<Outcome<T>> + Send + 'static,
     ) -> Result<T> {
         let body = Arc::new(Mutex::new(body));
         loop {
             let body = Arc::clone(&body);
             let run = move |tx: &mut dyn Tx| body.lock().unwrap_or_else(PoisonError::into_inner)(tx);
-            match self.store.transact_with(options, run).await? {
+            match self.store.transact_in(run_id.clone(), options, run).await? {
                 Outcome::Done(value) => return Ok(value),
                 Outcome::Rejected(error) => return Err(error),
                 Outcome::Postponed(work) => self.prepare(work).await?,

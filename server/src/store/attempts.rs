@@ -125,13 +125,6 @@ pub fn save_progress(tx: &mut dyn Tx, task: &Task, progress: &Json) -> Result<()
     tx.write(sql, params![task.key, find_lease_token(task), progress])
 }
 
-/// Returns the newest attempt of a task that is older than the attempt with the key `before`, or None if the task has
-/// no older attempt.
-pub fn find_newest_before(tx: &mut dyn Tx, task_key: Key, before: Key) -> Result<Option<TaskAttempt>> {
-    let sql = select!("WHERE a.task_key = $1 AND a.key < $2 ORDER BY a.key DESC LIMIT 1");
-    first(tx, sql, params![task_key, before], read_row)
-}
-
 /// Returns the attempt number and the agent id of the claim with the lease token `token`, or None if no claim of the
 /// task had this token.
 pub fn find_claim(tx: &mut dyn Tx, task_key: Key, token: &str) -> Result<Option<(i32, Option<String>)>> {
@@ -139,7 +132,8 @@ pub fn find_claim(tx: &mut dyn Tx, task_key: Key, token: &str) -> Result<Option<
     first(tx, sql, params![task_key, token], |row| Ok((row.take()?, row.take()?)))
 }
 
-fn get_by_key(tx: &mut dyn Tx, key: Key) -> Result<TaskAttempt> {
+/// Returns the attempt with the key `key`. Fails with an internal error if the attempt does not exist.
+pub fn get_by_key(tx: &mut dyn Tx, key: Key) -> Result<TaskAttempt> {
     let found = first(tx, select!("WHERE a.key = $1"), params![key], read_row)?;
     found.ok_or_else(|| {
         Error::internal(format!("table `task_attempts` has no attempt with the key {key}: report the bug"))

@@ -14,17 +14,14 @@ pub fn insert(tx: &mut dyn Tx, task_key: Key, depends_on_key: Key) -> Result<()>
 }
 
 /// Decrements the number of open dependencies of each task that depends on a completed task, and records the tasks for
-/// the claim index. Returns the number of updated tasks. The revisions of the updated tasks do not change.
-pub fn decrement_open_dependencies(tx: &mut dyn Tx, completed_key: Key) -> Result<u64> {
+/// the claim index. The revisions of the updated tasks do not change. Call this function only if a task depends on the
+/// completed task: each new claim version makes the next claim read the changes, and makes cached results of claims
+/// invalid.
+pub fn decrement_open_dependencies(tx: &mut dyn Tx, completed_key: Key) -> Result<()> {
     let sql = "UPDATE tasks SET open_dependencies = open_dependencies - 1, claim_version = $2
         WHERE key IN (SELECT task_key FROM task_dependencies WHERE depends_on_key = $1)";
-    // Assign no claim version if no task depends on the completed task. Each new version makes the next claim read the
-    // changes, and makes cached results of claims invalid.
-    if !any(tx, "SELECT task_key FROM task_dependencies WHERE depends_on_key = $1 LIMIT 1", params![completed_key])? {
-        return Ok(0);
-    }
     let version = tx.next_claim_version()?;
-    tx.execute(sql, params![completed_key, version])
+    tx.write(sql, params![completed_key, version])
 }
 
 /// Returns whether a task depends on an abandoned task.

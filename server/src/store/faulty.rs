@@ -169,12 +169,12 @@ pub(super) struct FaultySession<S> {
 }
 
 impl<S: WriteSession> WriteSession for FaultySession<S> {
-    fn begin(&mut self) -> Result<LastAssigned> {
+    fn begin(&mut self, run_ids: &[&str]) -> Result<LastAssigned> {
         if let Some(Fault::Locked) = self.faults.get() {
             return Err(Error::StoreBusy);
         }
         self.faults.check_statement()?;
-        self.inner.begin()
+        self.inner.begin(run_ids)
     }
 
     fn run(&mut self, last_assigned: LastAssigned, body: impl FnOnce(&mut dyn Tx) -> bool) -> BodyEffects {

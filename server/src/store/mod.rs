@@ -203,7 +203,17 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
-        self.inner.writer.transact(options, body).await
+        self.inner.writer.transact(options, None, body).await
+    }
+
+    /// Runs a transaction body as `transact_with` does. The store reads the run `run_id` ahead for the body. Fails under
+    /// the same conditions as `transact`, but not if the run does not exist.
+    pub async fn transact_in<T, F>(&self, run_id: Option<Arc<str>>, options: JobOptions, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
+    {
+        self.inner.writer.transact(options, run_id, body).await
     }
 
     /// Runs a transaction body that only reads, and returns the result of the body. The body sees one consistent state

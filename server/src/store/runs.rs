@@ -68,7 +68,7 @@ pub struct RunState {
     pub status: StatusAndGrace,
 }
 
-fn read_state(row: &mut Columns) -> Result<RunState> {
+pub(super) fn read_state(row: &mut Columns) -> Result<RunState> {
     let key = row.take()?;
     Ok(RunState { key, status: StatusAndGrace { status: row.take()?, grace_end_time: row.take()? } })
 }

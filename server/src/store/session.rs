@@ -28,8 +28,9 @@ pub(super) trait WriteDatabase: Send + 'static {
 /// `end_savepoint` after the body. If a transaction is not committed, the writer calls `rollback`. Between
 /// transactions, the writer calls `is_checkpoint_due` and `checkpoint`.
 pub(super) trait WriteSession {
-    /// Opens a transaction. Returns the last assigned numbers that earlier transactions have committed.
-    fn begin(&mut self) -> Result<LastAssigned>;
+    /// Opens a transaction. Returns the last assigned numbers that earlier transactions have committed. `run_ids` names
+    /// runs that the transaction bodies need. A database across a network reads these runs together with the numbers.
+    fn begin(&mut self, run_ids: &[&str]) -> Result<LastAssigned>;
 
     /// Runs a transaction body in the open transaction and returns the effects of the body. `last_assigned` holds the
     /// last assigned numbers. `body` returns true on success.

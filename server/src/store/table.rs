@@ -69,15 +69,20 @@ macro_rules! statements {
         given { $($given:ident: $Given:ty),* $(,)? }
         joined { $($join:literal; $($field:ident: $sql:literal),* $(,)?)? }
     ) => {
-        macro_rules! rows {
+        macro_rules! columns {
             () => {
                 concat!(
                     "SELECT ", $($($sql, ", ",)*)?
                     stringify!($alias), ".", stringify!($first),
                     $(", ", stringify!($alias), ".", stringify!($fixed),)*
                     $(", ", stringify!($alias), ".", stringify!($saved),)*
-                    " FROM ", stringify!($table), " ", stringify!($alias), " ", $($join, " ",)?
                 )
+            };
+        }
+
+        macro_rules! from {
+            () => {
+                concat!(" FROM ", stringify!($table), " ", stringify!($alias), " ", $($join, " ",)?)
             };
         }
 
@@ -161,9 +166,15 @@ pub(super) use row_mapping;
 /// Expands to the query for whole rows of the table that the current file declares. The arguments continue the query,
 /// for example `select!("WHERE a.id = $1")`.
 macro_rules! select {
-    ($($rest:expr),+ $(,)?) => { concat!(rows!(), $($rest),+) };
+    ($($rest:expr),+ $(,)?) => { concat!(columns!(), from!(), $($rest),+) };
 }
 pub(super) use select;
+
+/// Expands to the query of `select!` with one more column at the end. The first argument is the column.
+macro_rules! select_with {
+    ($column:expr, $($rest:expr),+ $(,)?) => { concat!(columns!(), ", ", $column, from!(), $($rest),+) };
+}
+pub(super) use select_with;
 
 /// Expands to the value of a column. If the declaration specifies no value, the value is the row's field with the name
 /// of the column.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::column::json_text;
 use super::names::{ready, task_status};
 use super::ready::TaskClass;
-use super::table::{select, table};
-use super::{Limit, Page, Tx, all, any, dependencies, first, page, params, path_sets, row_limit};
+use super::table::{select, select_with, table};
+use super::{Columns, Limit, Page, Tx, all, any, dependencies, first, page, params, path_sets, row_limit};
 use crate::domain::Key;
 use crate::domain::lease::Lease;
 use crate::domain::plan::{Dependency, ExistingTask};
@@ -76,22 +76,47 @@ pub fn get_by_key(tx: &mut dyn Tx, key: Key) -> Result<Task> {
         .ok_or_else(|| Error::internal(format!("table `tasks` has no task with the key {key}: report the bug")))
 }
 
+/// Returns the task with the id `id`, and whether another task depends on it. Fails with NotFound if no task has this id.
+pub fn get_with_dependents(tx: &mut dyn Tx, id: &str) -> Result<(Task, bool)> {
+    let sql = select_with!(
+        "(SELECT d.task_key FROM task_dependencies d WHERE d.depends_on_key = t.key LIMIT 1)",
+        "WHERE t.id = $1"
+    );
+    let found = first(tx, sql, params![id], |row| {
+        let task = read_row(row)?;
+        Ok((task, row.take::<Option<Key>>()?.is_some()))
+    })?;
+    found.ok_or_else(|| Error::not_found(Resource::Task, id))
+}
+
+/// A ready task, and its newest attempt.
+#[derive(Debug, Clone)]
+pub struct ReadyTask {
+    /// The task.
+    pub task: Task,
+    /// Key of the newest attempt of the task. If the task has no attempt, the value is None.
+    pub newest_attempt_key: Option<Key>,
+}
+
 /// Returns the first ready task of a class in claim order, or None if the class has no ready task.
-pub fn find_first_ready(tx: &mut dyn Tx, class: &TaskClass) -> Result<Option<Task>> {
-    let without_paths = select!(
+pub fn find_first_ready(tx: &mut dyn Tx, class: &TaskClass) -> Result<Option<ReadyTask>> {
+    let without_paths = select_with!(
+        "(SELECT MAX(a.key) FROM task_attempts a WHERE a.task_key = t.key)",
         "WHERE t.run_key = $1 AND t.capability_set_key = $2 AND t.path_set_key IS NULL AND ",
         ready!("t."),
         " ORDER BY t.priority DESC, t.ordinal LIMIT 1"
     );
-    let with_paths = select!(
+    let with_paths = select_with!(
+        "(SELECT MAX(a.key) FROM task_attempts a WHERE a.task_key = t.key)",
         "WHERE t.run_key = $1 AND t.capability_set_key = $2 AND t.path_set_key = $3 AND ",
         ready!("t."),
         " ORDER BY t.priority DESC, t.ordinal LIMIT 1"
     );
     let TaskClass { run_key, capability_set_key, path_set_key } = class;
+    let read = |row: &mut Columns| Ok(ReadyTask { task: read_row(row)?, newest_attempt_key: row.take()? });
     match path_set_key {
-        None => first(tx, without_paths, params![run_key, capability_set_key], read_row),
-        Some(set) => first(tx, with_paths, params![run_key, capability_set_key, set], read_row),
+        None => first(tx, without_paths, params![run_key, capability_set_key], read),
+        Some(set) => first(tx, with_paths, params![run_key, capability_set_key, set], read),
     }
 }
 

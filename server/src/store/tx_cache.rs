@@ -57,6 +57,11 @@ impl TxCache {
         self.last_seqs.get(&run_key).map(|last| last.value)
     }
 
+    /// Caches the last assigned sequence number of a run that the table stores.
+    pub fn add_last_seq(&mut self, run_key: Key, value: i64) {
+        self.last_seqs.insert(run_key, LastSeq { value, is_changed: false });
+    }
+
     /// Sets the last assigned sequence number of a run.
     pub fn set_last_seq(&mut self, run_key: Key, value: i64) {
         self.last_seqs.insert(run_key, LastSeq { value, is_changed: true });

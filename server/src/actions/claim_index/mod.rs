@@ -25,11 +25,11 @@ pub use self::sync::{Loading, end_delays};
 use super::paths::{Overlaps, PairLimit, PathCheck, Undecided, max_undecided_sets};
 use super::{Outcome, Postponed};
 use crate::domain::Key;
-use crate::domain::task::Task;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::store::ready::{Rank, ReadyClass, TaskClass};
-use crate::store::{Transaction, Tx, tasks};
+use crate::store::tasks::{self, ReadyTask};
+use crate::store::{Transaction, Tx};
 
 /// Time after which a claim that still searches ends its transaction, so that other calls can use the writer.
 const SLICE: Duration = Duration::from_millis(5);
@@ -105,7 +105,7 @@ impl ClaimIndex {
     /// write. If the index is not loaded, or if the claim exceeds a limit on the work of one transaction, the result is
     /// `Outcome::Postponed`. In this case, the caller does the named work and tries again. `tries` is the number of
     /// times that the claim was postponed before.
-    pub fn find_next(&self, tx: &mut dyn Tx, scope: Scope, tries: usize) -> Result<Outcome<Option<Task>>> {
+    pub fn find_next(&self, tx: &mut dyn Tx, scope: Scope, tries: usize) -> Result<Outcome<Option<ReadyTask>>> {
         self.with_synced(tx, |index, tx| index.find_next(tx, scope, &self.overlaps, tries))
     }
 
@@ -159,9 +159,9 @@ impl Index {
         scope: Scope,
         overlaps: &Overlaps,
         tries: usize,
-    ) -> Result<Outcome<Option<Task>>> {
+    ) -> Result<Outcome<Option<ReadyTask>>> {
         let mut limit = PairLimit::default();
-        let mut checked: Option<(Task, ReadyClass)> = None;
+        let mut checked: Option<(ReadyTask, ReadyClass)> = None;
         let covered = self.capabilities.find_covered(scope.capabilities);
         let start = Instant::now();
         while start.elapsed() < SLICE {
@@ -197,7 +197,12 @@ impl Index {
 
     /// Reads the run and the first ready task of a class, and corrects the entries of the run and the class in the
     /// index. Returns the task and the corrected class, or None if the class has no ready task.
-    fn check_class(&mut self, tx: &mut dyn Tx, scope: Scope, ready: &ReadyClass) -> Result<Option<(Task, ReadyClass)>> {
+    fn check_class(
+        &mut self,
+        tx: &mut dyn Tx,
+        scope: Scope,
+        ready: &ReadyClass,
+    ) -> Result<Option<(ReadyTask, ReadyClass)>> {
         if scope.run_key.is_none() {
             self.refresh_run(tx, ready.class.run_key)?;
         }
@@ -206,7 +211,7 @@ impl Index {
             self.classes.remove(&ready.class);
             return Ok(None);
         };
-        let rank = Rank::of(&task);
+        let rank = Rank::of(&task.task);
         if rank != ready.rank {
             self.classes.set_rank(&ready.class, rank);
         }

@@ -13,7 +13,8 @@ use std::time::Duration;
 use futures_util::future::poll_fn;
 use futures_util::{FutureExt, StreamExt};
 use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::{AsyncMessage, Client, Statement};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{AsyncMessage, Client, Row, Statement};
 
 use super::address::PostgresAddress;
 use super::batch::{InsertBatch, statement_for_many};
@@ -258,6 +259,29 @@ impl Connection {
     /// Forgets the failure of a transaction, or of a part of a transaction, that is rolled back.
     pub fn forget_failure(&mut self) {
         self.failure = None;
+    }
+
+    /// Runs a query without parameters, and then a query whose parameter is a list of texts, with one wait for both.
+    pub fn query_two(
+        &mut self,
+        one: &'static str,
+        other: &'static str,
+        texts: &[&str],
+    ) -> Result<(Vec<Row>, Vec<Row>)> {
+        self.send_batch();
+        let one = self.prepare(one)?;
+        let other = self.prepare(other)?;
+        let client = Arc::clone(&self.client);
+        let results = self.wait_for(async move {
+            let texts: [&(dyn ToSql + Sync); 1] = [&texts];
+            // Both queries are sent before the first result arrives.
+            let (one, other) = tokio::join!(client.query(&one, &[]), client.query(&other, &texts));
+            Ok((one?, other?))
+        });
+        match results {
+            Ok(results) => Ok(results),
+            Err(error) => self.fail(error),
+        }
     }
 
     /// Runs a text with several statements, which can be made at run time because it contains no values.

@@ -14,6 +14,9 @@ use crate::store::readers::{READERS, ReadPool, Readers};
 /// Maximum time for which a read waits for a connection while the server can't reach the database.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Lets a read pause between two statements, for example while it writes a snapshot to a slow disk. A read holds no lock.
+const ALLOW_PAUSES: &str = "SET idle_in_transaction_session_timeout = '60s'";
+
 /// Number of attempts of a read. When the database restarts, each idle connection of the pool is lost.
 const ATTEMPTS: u32 = READERS + 2;
 
@@ -31,7 +34,9 @@ impl r2d2::ManageConnection for Connector {
     type Error = ConnectError;
 
     fn connect(&self) -> Result<Connection, ConnectError> {
-        Connection::open(&self.address).map_err(ConnectError)
+        let mut connection = Connection::open(&self.address).map_err(ConnectError)?;
+        connection.run_script(ALLOW_PAUSES).map_err(|error| ConnectError(error.to_string()))?;
+        Ok(connection)
     }
 
     fn is_valid(&self, connection: &mut Connection) -> Result<(), ConnectError> {

@@ -16,7 +16,7 @@ use crate::clock::{Clock, IdGenerator};
 use crate::domain::time::ClockStep;
 use crate::error::{Error, Result};
 use crate::store::session::{BodyEffects, CommitOutcome, LastAssigned, WriteDatabase, WriteSession};
-use crate::store::{Signal, Transaction, Tx, TxCache, counters, first, params, runs};
+use crate::store::{Columns, Signal, Transaction, Tx, TxCache, counters, first, params, runs};
 
 /// Maximum time to wait for the result of a commit. Afterwards, the server closes the connection and finds out on a new
 /// connection whether the transaction was committed.
@@ -27,6 +27,12 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time between two attempts to connect.
 const RECONNECT_INTERVAL: Duration = Duration::from_millis(100);
+
+const LOCK_COUNTERS: &str = "SELECT last_position, last_key, claim_version, schema_version FROM counters FOR UPDATE";
+
+/// Reads the runs that the calls of a group name.
+const READ_RUNS: &str = "SELECT r.id, r.key, r.status, r.grace_end_time, c.last_seq
+    FROM live_runs r JOIN run_counters c ON c.run_key = r.key WHERE r.id = ANY($1)";
 
 /// Owns what the writer's session needs to connect to the database.
 pub(in crate::store) struct PostgresWriter {
@@ -121,12 +127,16 @@ impl PostgresSession<'_> {
         body(&mut PostgresTx::new(connection, clock.as_ref(), ids, last_assigned))
     }
 
-    fn try_begin(&mut self) -> Result<LastAssigned> {
+    fn try_begin(&mut self, run_ids: &[&str]) -> Result<LastAssigned> {
         let connection = self.connect()?;
         connection.forget_failure();
         connection.send_sql("BEGIN");
         self.is_open = true;
-        let (last_assigned, version) = self.with_tx(None, lock_counters)?;
+        self.cache = TxCache::default();
+        let (last_assigned, version) = match run_ids {
+            [] => self.with_tx(None, lock_counters)?,
+            _ => self.lock_and_read_runs(run_ids)?,
+        };
         if version > SCHEMA_VERSION {
             return Err(Error::StoreFailed(format!(
                 "a newer runhub has migrated the database to the schema version {version}: upgrade this runhub"
@@ -134,8 +144,23 @@ impl PostgresSession<'_> {
         }
         self.transaction.number += 1;
         self.transaction.committed_key = last_assigned.key;
-        self.cache = TxCache::default();
         Ok(last_assigned)
+    }
+
+    /// Locks the counters as `lock_counters` does, and reads runs into the cache without a further wait. The database
+    /// reads the runs after it has locked the counters, so it sees what earlier transactions have changed.
+    fn lock_and_read_runs(&mut self, run_ids: &[&str]) -> Result<(LastAssigned, i64)> {
+        let connection = self.require_connection()?;
+        let (counters, runs) = connection.query_two(LOCK_COUNTERS, READ_RUNS, run_ids)?;
+        for row in &runs {
+            let mut columns = Columns::new(row);
+            let id: String = columns.take()?;
+            let state = runs::read_state(&mut columns)?;
+            self.cache.add_state(Some(&id), state);
+            self.cache.add_last_seq(state.key, columns.take()?);
+        }
+        let row = counters.first().ok_or_else(no_counters)?;
+        read_counters(&mut Columns::new(row))
     }
 
     /// Sends all that a commit stores, and the commit itself.
@@ -204,17 +229,21 @@ impl PostgresSession<'_> {
 /// Locks the row of the table `counters` until the end of the transaction. Returns the last assigned numbers and the
 /// version of the schema.
 fn lock_counters(tx: &mut dyn Tx) -> Result<(LastAssigned, i64)> {
-    let sql = "SELECT last_position, last_key, claim_version, schema_version FROM counters FOR UPDATE";
-    let locked = first(tx, sql, &[], |row| {
-        let last_assigned = LastAssigned { position: row.take()?, key: row.take()?, claim_version: row.take()? };
-        Ok((last_assigned, row.take()?))
-    })?;
-    locked.ok_or_else(|| Error::internal("table `counters` has no row: report the bug"))
+    first(tx, LOCK_COUNTERS, &[], read_counters)?.ok_or_else(no_counters)
+}
+
+fn read_counters(row: &mut Columns) -> Result<(LastAssigned, i64)> {
+    let last_assigned = LastAssigned { position: row.take()?, key: row.take()?, claim_version: row.take()? };
+    Ok((last_assigned, row.take()?))
+}
+
+fn no_counters() -> Error {
+    Error::internal("table `counters` has no row: report the bug")
 }
 
 impl WriteSession for PostgresSession<'_> {
-    fn begin(&mut self) -> Result<LastAssigned> {
-        self.try_begin()
+    fn begin(&mut self, run_ids: &[&str]) -> Result<LastAssigned> {
+        self.try_begin(run_ids)
     }
 
     fn run(&mut self, last_assigned: LastAssigned, body: impl FnOnce(&mut dyn Tx) -> bool) -> BodyEffects {

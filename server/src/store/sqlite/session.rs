@@ -211,7 +211,7 @@ impl SqliteSession<'_> {
 }
 
 impl WriteSession for SqliteSession<'_> {
-    fn begin(&mut self) -> Result<LastAssigned> {
+    fn begin(&mut self, _run_ids: &[&str]) -> Result<LastAssigned> {
         if let Err(error) = self.run_sql("BEGIN IMMEDIATE") {
             // After some errors, SQLite changes the value without a write of another program.
             if error != Error::StoreBusy {

@@ -1,6 +1,7 @@
 //! This module defines the calls that wait for the writer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -12,6 +13,8 @@ use crate::store::{JobOptions, Tx};
 pub(super) trait Job: Send {
     /// Returns whether the caller still waits for the response.
     fn has_waiting_caller(&self) -> bool;
+    /// Returns the id of the run that the transaction body needs, if the caller has named it.
+    fn run_id(&self) -> Option<&str>;
     /// Runs the transaction body and stores the result of the body. Returns whether the body succeeded.
     fn run(&mut self, tx: &mut dyn Tx) -> bool;
     /// Returns whether the transaction body has run and succeeded.
@@ -32,13 +35,14 @@ pub(super) trait Job: Send {
 pub(super) struct Call<T, F> {
     body: F,
     options: JobOptions,
+    run_id: Option<Arc<str>>,
     result: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
 }
 
 impl<T, F> Call<T, F> {
-    pub fn new(body: F, options: JobOptions, reply: oneshot::Sender<Result<T>>) -> Self {
-        Self { body, options, result: None, reply }
+    pub fn new(body: F, options: JobOptions, run_id: Option<Arc<str>>, reply: oneshot::Sender<Result<T>>) -> Self {
+        Self { body, options, run_id, result: None, reply }
     }
 }
 
@@ -49,6 +53,10 @@ where
 {
     fn has_waiting_caller(&self) -> bool {
         !self.reply.is_closed()
+    }
+
+    fn run_id(&self) -> Option<&str> {
+        self.run_id.as_deref()
     }
 
     fn run(&mut self, tx: &mut dyn Tx) -> bool {

@@ -91,7 +91,7 @@ impl<S: WriteSession> GroupCommitter<S> {
         if !self.is_unreachable {
             return Ok(());
         }
-        let begun = self.session.begin();
+        let begun = self.session.begin(&[]);
         self.session.rollback();
         begun.map(drop)
     }
