@@ -1,5 +1,5 @@
--- This file adds what only PostgreSQL needs, because several servers can use one PostgreSQL database. The server applies
--- the file once, after the numbered files, when the server creates the tables.
+-- This file adds the tables and columns that only PostgreSQL needs, because several servers can use one PostgreSQL
+-- database. The server applies the file once, after the numbered files, when the server creates the tables.
 
 -- The number of the last migration that was applied. A server locks the row before each transaction, so a server learns
 -- from the row that a newer server has migrated the database.

@@ -144,7 +144,8 @@ impl Sweeper {
         let last = self.last_clock_check;
         let step = self.clock.step();
         let is_stepped = step.size() >= SMALLEST_STEP;
-        // Of several servers, the sweeper moves the stored times, and the others only follow the clock.
+        // If several servers share the database, only the sweeper moves the stored times. The other servers only follow
+        // the clock.
         let only_follows = !is_stepped || !self.store.has_sweeper_role();
         if only_follows && step.size() >= SMALLEST_DIFFERENCE {
             self.clock.adopt(step);

@@ -108,8 +108,8 @@ pub fn check_token(tx: &mut dyn Tx, task_id: &str, token: &str) -> Result<()> {
     Err(Error::StaleLease(read_stale_token(tx, &task, token)?))
 }
 
-/// Decreases the number of open dependencies of the tasks that depend on a completed task. There must be such a task. Signals the number of ready
-/// dependents.
+/// Decreases the number of open dependencies of the tasks that depend on a completed task, and signals the number of
+/// ready dependents. There must be a task that depends on the completed task.
 fn signal_ready_dependents(tx: &mut dyn Tx, completed: &Task) -> Result<()> {
     dependencies::decrement_open_dependencies(tx, completed.key)?;
     let tasks = ready::count_dependents(tx, completed.key)?;

@@ -1,4 +1,4 @@
-//! This module tells which of several servers sweeps and cleans up. A server on SQLite is alone, so it always has the role.
+//! This module lets one of several servers be the sweeper. A server on SQLite is alone, so it always has the role.
 
 use std::time::Duration;
 
@@ -66,8 +66,8 @@ impl Store {
         self.transact_with(JobOptions::SERVER_FIRST, move |tx| postgres::roles::resign(tx, &server_id)).await
     }
 
-    /// Takes and renews the role of the sweeper until the server shuts down, and then gives it up. Uses the time of the machine and not the
-    /// clock of the server, because the database measures how long the role lasts.
+    /// Takes and renews the role of the sweeper until the server shuts down, and then gives the role up. Uses the time of
+    /// the machine and not the clock of the server, because the database measures how long the role lasts.
     pub async fn keep_sweeper_role(self, mut draining: watch::Receiver<bool>) {
         while self.is_shared() {
             // Ignore the failure, and try again: another server takes the role meanwhile.

@@ -1,4 +1,4 @@
-//! This module keeps in memory what a transaction has read of runs, so that the calls of a group read each run once.
+//! This module caches the runs that a transaction has read, so that the calls of a group read each run once.
 
 use std::collections::{BTreeMap, HashMap};
 

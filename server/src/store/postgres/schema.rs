@@ -11,7 +11,7 @@ use crate::store::{Tx, any, counters, first, params};
 /// Version of the schema that this server needs.
 pub(super) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
-/// The statements that create what only PostgreSQL needs.
+/// The statements that create the tables and columns that only PostgreSQL needs.
 const OWN_TABLES: &str = include_str!("../../../migrations/postgres.sql");
 
 /// The differences between the SQL of SQLite and of PostgreSQL. All other statements are equal.

@@ -33,7 +33,7 @@ pub(super) struct TlsFiles {
     pub key: Option<PathBuf>,
 }
 
-/// Returns what opens TLS connections to the database. Fails if a file can't be read.
+/// Returns the connector that opens TLS connections to the database. Fails if a file can't be read.
 pub(super) fn connector(verification: Verification, files: &TlsFiles) -> Result<MakeRustlsConnect, String> {
     let provider = Arc::new(ring::default_provider());
     let verifier = verifier(verification, files, &provider)?;
