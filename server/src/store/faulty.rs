@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 
 use super::session::{BodyEffects, CommitOutcome, LastAssigned, WriteDatabase, WriteSession};
-use super::{ClaimVersion, Listener, RowHandler, Signal, SqlValue, Store, Transaction, Tx, TxCache};
+use super::tx::delegate_state;
+use super::{Listener, RowHandler, Signal, SqlValue, Store, Transaction, Tx};
 use crate::clock::Clock;
-use crate::domain::Key;
-use crate::domain::time::{ClockStep, Timestamp};
 use crate::error::{Error, Result};
 
 /// Specifies how the test database fails. The failure lasts until a test sets another fault or clears the fault.
@@ -169,7 +168,7 @@ pub(super) struct FaultySession<S> {
 }
 
 impl<S: WriteSession> WriteSession for FaultySession<S> {
-    fn begin(&mut self, run_ids: &[&str]) -> Result<LastAssigned> {
+    fn begin<'r>(&mut self, run_ids: impl Iterator<Item = &'r str>) -> Result<LastAssigned> {
         if let Some(Fault::Locked) = self.faults.get() {
             return Err(Error::StoreBusy);
         }
@@ -284,53 +283,7 @@ impl FaultyTx<'_> {
 }
 
 impl Tx for FaultyTx<'_> {
-    fn now(&self) -> Timestamp {
-        self.tx.now()
-    }
-
-    fn step_clock(&mut self, step: ClockStep) -> Result<()> {
-        self.tx.step_clock(step)
-    }
-
-    fn new_id(&self) -> String {
-        self.tx.new_id()
-    }
-
-    fn new_token(&self) -> String {
-        self.tx.new_token()
-    }
-
-    fn next_key(&mut self) -> Result<Key> {
-        self.tx.next_key()
-    }
-
-    fn next_position(&mut self) -> Result<i64> {
-        self.tx.next_position()
-    }
-
-    fn next_claim_version(&mut self) -> Result<i64> {
-        self.tx.next_claim_version()
-    }
-
-    fn claim_version(&mut self) -> Result<ClaimVersion> {
-        self.tx.claim_version()
-    }
-
-    fn transaction(&self) -> Transaction {
-        self.tx.transaction()
-    }
-
-    fn cache(&mut self) -> &mut TxCache {
-        self.tx.cache()
-    }
-
-    fn signal(&mut self, signal: Signal) {
-        self.tx.signal(signal);
-    }
-
-    fn has_written(&self) -> bool {
-        self.tx.has_written()
-    }
+    delegate_state!();
 
     fn execute(&mut self, sql: &'static str, params: &[SqlValue]) -> Result<u64> {
         self.check_write()?;

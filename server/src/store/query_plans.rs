@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ClaimVersion, RowHandler, Signal, SqlValue, Transaction, Tx, TxCache};
-use crate::domain::Key;
-use crate::domain::time::{ClockStep, Timestamp};
+use super::tx::delegate_state;
+use super::{RowHandler, SqlValue, Tx};
 use crate::error::Result;
 
 /// Maps each statement to the steps of the statement's query plan.
@@ -60,53 +59,7 @@ impl<'a> RecordingTx<'a> {
 }
 
 impl Tx for RecordingTx<'_> {
-    fn now(&self) -> Timestamp {
-        self.tx.now()
-    }
-
-    fn step_clock(&mut self, step: ClockStep) -> Result<()> {
-        self.tx.step_clock(step)
-    }
-
-    fn new_id(&self) -> String {
-        self.tx.new_id()
-    }
-
-    fn new_token(&self) -> String {
-        self.tx.new_token()
-    }
-
-    fn next_key(&mut self) -> Result<Key> {
-        self.tx.next_key()
-    }
-
-    fn next_position(&mut self) -> Result<i64> {
-        self.tx.next_position()
-    }
-
-    fn next_claim_version(&mut self) -> Result<i64> {
-        self.tx.next_claim_version()
-    }
-
-    fn claim_version(&mut self) -> Result<ClaimVersion> {
-        self.tx.claim_version()
-    }
-
-    fn transaction(&self) -> Transaction {
-        self.tx.transaction()
-    }
-
-    fn cache(&mut self) -> &mut TxCache {
-        self.tx.cache()
-    }
-
-    fn signal(&mut self, signal: Signal) {
-        self.tx.signal(signal);
-    }
-
-    fn has_written(&self) -> bool {
-        self.tx.has_written()
-    }
+    delegate_state!();
 
     fn execute(&mut self, sql: &'static str, params: &[SqlValue]) -> Result<u64> {
         self.statements.insert(sql);

@@ -39,7 +39,7 @@ pub trait Tx {
     /// Returns the writer's open transaction, which all transaction bodies of a group share. A transaction that only
     /// reads returns the default value.
     fn transaction(&self) -> Transaction;
-    /// Returns what the transaction has read of runs.
+    /// Returns the cache of the runs that the transaction has read.
     fn cache(&mut self) -> &mut TxCache;
     /// Sends a signal to the waiters after the commit of this transaction.
     fn signal(&mut self, signal: Signal);
@@ -55,6 +55,62 @@ pub trait Tx {
         self.execute(sql, params).map(drop)
     }
 }
+
+/// Expands to the methods of `Tx` that run no statement, for a `Tx` of a test that wraps another one in its field `tx`.
+#[cfg(test)]
+macro_rules! delegate_state {
+    () => {
+        fn now(&self) -> $crate::domain::time::Timestamp {
+            self.tx.now()
+        }
+
+        fn step_clock(&mut self, step: $crate::domain::time::ClockStep) -> $crate::error::Result<()> {
+            self.tx.step_clock(step)
+        }
+
+        fn new_id(&self) -> String {
+            self.tx.new_id()
+        }
+
+        fn new_token(&self) -> String {
+            self.tx.new_token()
+        }
+
+        fn next_key(&mut self) -> $crate::error::Result<$crate::domain::Key> {
+            self.tx.next_key()
+        }
+
+        fn next_position(&mut self) -> $crate::error::Result<i64> {
+            self.tx.next_position()
+        }
+
+        fn next_claim_version(&mut self) -> $crate::error::Result<i64> {
+            self.tx.next_claim_version()
+        }
+
+        fn claim_version(&mut self) -> $crate::error::Result<$crate::store::ClaimVersion> {
+            self.tx.claim_version()
+        }
+
+        fn transaction(&self) -> $crate::store::Transaction {
+            self.tx.transaction()
+        }
+
+        fn cache(&mut self) -> &mut $crate::store::TxCache {
+            self.tx.cache()
+        }
+
+        fn signal(&mut self, signal: $crate::store::Signal) {
+            self.tx.signal(signal);
+        }
+
+        fn has_written(&self) -> bool {
+            self.tx.has_written()
+        }
+    };
+}
+#[cfg(test)]
+pub(super) use delegate_state;
 
 /// Handles one row of a query and returns whether to continue with the next row.
 pub type RowHandler<'a> = &'a mut dyn FnMut(&mut Columns) -> Result<ControlFlow<()>>;
