@@ -1,7 +1,7 @@
 //! This module implements `Tx` for the transaction bodies of all databases.
 
 use super::session::{BodyEffects, LastAssigned};
-use super::{ClaimVersion, RowHandler, Signal, SqlValue, Transaction, Tx, TxCache, counters};
+use super::{ClaimVersion, RowHandler, Signal, SqlValue, Transaction, Tx, TxCache, counters, runs};
 use crate::clock::{self, Clock, IdGenerator};
 use crate::domain::Key;
 use crate::domain::time::{ClockStep, Timestamp};
@@ -44,14 +44,6 @@ pub(super) struct BodyTx<'a, S> {
     signals: Vec<Signal>,
 }
 
-/// Holds what a transaction body leaves behind in the open transaction.
-pub(super) struct RanBody {
-    pub effects: BodyEffects,
-    /// The step of the clock that the body has requested.
-    pub clock_step: ClockStep,
-    pub cache: TxCache,
-}
-
 impl<'a, S: RunStatements> BodyTx<'a, S> {
     /// Creates a `Tx` for one transaction body in the open transaction. If `last_assigned` is None, the body can only
     /// read.
@@ -70,23 +62,6 @@ impl<'a, S: RunStatements> BodyTx<'a, S> {
         }
     }
 
-    /// Returns the `Tx` as a part of the writer's transaction `transaction`, in which earlier bodies have stepped the
-    /// clock by `clock_step`, and have left `cache`.
-    pub fn in_transaction(self, transaction: Transaction, clock_step: ClockStep, cache: TxCache) -> Self {
-        Self { transaction, now: self.now.after_step(clock_step), cache, ..self }
-    }
-
-    /// Runs a transaction body.
-    pub fn run(mut self, body: impl FnOnce(&mut dyn Tx) -> bool) -> RanBody {
-        let assignments = self.cache.assignments();
-        let is_done = body(&mut self);
-        let has_written = self.has_written || self.cache.assignments() > assignments;
-        let clock_step = if is_done { self.clock_step } else { ClockStep::NONE };
-        let last_assigned = self.last_assigned.unwrap_or_default();
-        let effects = BodyEffects { is_done, last_assigned, has_written, signals: self.signals };
-        RanBody { effects, clock_step, cache: self.cache }
-    }
-
     /// Returns the last assigned numbers, or None if the transaction only reads.
     pub fn last_assigned(&self) -> Option<LastAssigned> {
         self.last_assigned
@@ -96,6 +71,86 @@ impl<'a, S: RunStatements> BodyTx<'a, S> {
         self.last_assigned
             .as_mut()
             .ok_or_else(|| Error::internal("a read transaction can't write: call `Store::transact` instead"))
+    }
+}
+
+/// The state of a writer's session that its transaction bodies share. The session of each database has one.
+#[derive(Debug, Default)]
+pub(super) struct OpenTransaction {
+    transaction: Transaction,
+    /// The step of the clock that the bodies have requested.
+    clock_step: ClockStep,
+    cache: TxCache,
+    /// The cache at the time of the savepoint.
+    cache_at_savepoint: TxCache,
+}
+
+impl OpenTransaction {
+    /// Begins a transaction. `committed_key` is the key of the newest committed row.
+    pub fn begin(&mut self, committed_key: Key) {
+        self.transaction.number += 1;
+        self.transaction.committed_key = committed_key;
+        self.cache = TxCache::default();
+    }
+
+    /// Runs a transaction body on `tx`, which is a `Tx` of this transaction.
+    pub fn run<S: RunStatements>(&mut self, tx: BodyTx<'_, S>, body: impl FnOnce(&mut dyn Tx) -> bool) -> BodyEffects {
+        let mut tx = self.join(tx);
+        let assignments = tx.cache.assignments();
+        let is_done = body(&mut tx);
+        let has_written = tx.has_written || tx.cache.assignments() > assignments;
+        if is_done {
+            self.clock_step = self.clock_step.then(tx.clock_step);
+        }
+        self.cache = tx.cache;
+        let last_assigned = tx.last_assigned.unwrap_or_default();
+        BodyEffects { is_done, last_assigned, has_written, signals: tx.signals }
+    }
+
+    /// Stores the numbers that the bodies have assigned. Call this function before the commit.
+    pub fn store_numbers<S: RunStatements>(&mut self, tx: BodyTx<'_, S>, last_assigned: LastAssigned) -> Result<()> {
+        let mut tx = self.join(tx);
+        runs::store_last_seqs(&mut tx)?;
+        counters::save(&mut tx, last_assigned)
+    }
+
+    /// Returns `tx` with the time and the cache that earlier bodies have left.
+    fn join<'a, S: RunStatements>(&mut self, tx: BodyTx<'a, S>) -> BodyTx<'a, S> {
+        let cache = std::mem::take(&mut self.cache);
+        BodyTx { transaction: self.transaction, now: tx.now.after_step(self.clock_step), cache, ..tx }
+    }
+
+    /// Keeps the state to which `roll_back_to_savepoint` returns.
+    pub fn set_savepoint(&mut self) {
+        self.cache_at_savepoint = self.cache.clone();
+    }
+
+    /// Undoes what has changed since the savepoint. Caches in memory learn of the rollback from the new number.
+    pub fn roll_back_to_savepoint(&mut self) {
+        self.cache = std::mem::take(&mut self.cache_at_savepoint);
+        self.transaction.number += 1;
+        self.transaction.rollbacks += 1;
+    }
+
+    /// Undoes the transaction.
+    pub fn roll_back(&mut self) {
+        self.transaction.rollbacks += 1;
+        self.clock_step = ClockStep::NONE;
+    }
+
+    /// Returns the step of the clock that the committed bodies have requested.
+    pub fn take_clock_step(&mut self) -> ClockStep {
+        std::mem::take(&mut self.clock_step)
+    }
+
+    /// Returns the newest transaction.
+    pub fn transaction(&self) -> Transaction {
+        self.transaction
+    }
+
+    /// Returns the cache of the transaction.
+    pub fn cache(&mut self) -> &mut TxCache {
+        &mut self.cache
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) trait WriteDatabase: Send + 'static {
 pub(super) trait WriteSession {
     /// Opens a transaction. Returns the last assigned numbers that earlier transactions have committed. `run_ids` names
     /// runs that the transaction bodies need. A database across a network reads these runs together with the numbers.
-    fn begin(&mut self, run_ids: &[&str]) -> Result<LastAssigned>;
+    fn begin<'r>(&mut self, run_ids: impl Iterator<Item = &'r str>) -> Result<LastAssigned>;
 
     /// Runs a transaction body in the open transaction and returns the effects of the body. `last_assigned` holds the
     /// last assigned numbers. `body` returns true on success.

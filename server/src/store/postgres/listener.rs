@@ -3,7 +3,6 @@
 //! A notification can get lost with its connection. Therefore, the listener first listens, then looks at the newest
 //! position, and then wakes everybody, each time that it connects. If it hears nothing for a second, it looks again.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,8 +52,10 @@ impl Listener {
             }
             Ok(())
         };
-        let received = self.receive(client, received);
-        first_end(driven, received).await
+        tokio::select! {
+            result = driven => result,
+            result = self.receive(client, received) => result,
+        }
     }
 
     async fn receive(
@@ -92,13 +93,5 @@ impl Listener {
             self.notifications.signal(&payload.into_signals());
             self.notifications.notify_growth(position);
         }
-    }
-}
-
-/// Runs two futures until one of them ends, and returns its result.
-async fn first_end<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
-    tokio::select! {
-        result = one => result,
-        result = other => result,
     }
 }

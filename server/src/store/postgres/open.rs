@@ -37,7 +37,7 @@ impl Database {
     }
 }
 
-/// What the server reads when it opens the database.
+/// The values that the server needs from a database that it has just opened.
 struct Prepared {
     server_id: String,
     last_assigned: LastAssigned,
@@ -48,7 +48,7 @@ struct Prepared {
 /// Creates or migrates the tables, and opens the connections. Fails if the server can't reach the database, or if a
 /// newer version of Runhub has migrated the database.
 pub(in crate::store) fn open(address: PostgresAddress, clock: &Arc<dyn Clock>) -> Result<Database, OpenError> {
-    let prepared = on_own_thread(|| prepare(&address, clock.as_ref()))?;
+    let prepared = on_own_thread(&address, || prepare(&address, clock.as_ref()))?;
     let readers = readers::open(address.clone(), Arc::clone(clock));
     let Prepared { server_id, last_assigned, log_id, version } = prepared;
     let writer = PostgresWriter::new(address.clone(), Arc::clone(clock), server_id.clone());
@@ -58,10 +58,10 @@ pub(in crate::store) fn open(address: PostgresAddress, clock: &Arc<dyn Clock>) -
 /// Creates or migrates the tables of a database. Fails if the server can't reach the database, or if a newer version of
 /// Runhub has migrated the database.
 pub fn migrate(address: &PostgresAddress) -> Result<Migrated, OpenError> {
-    on_own_thread(|| {
-        let unreachable = |cause: String| OpenError::Unreachable { database: address.to_string(), cause };
-        let mut connection = Connection::open(address).map_err(unreachable)?;
-        let migrated = schema::migrate(&mut connection, address).map_err(|error| unreachable(error.to_string()))?;
+    on_own_thread(address, || {
+        let mut connection = Connection::open(address).map_err(|cause| unreachable(address, cause))?;
+        let migrated =
+            schema::migrate(&mut connection, address).map_err(|cause| unreachable(address, cause.to_string()))?;
         if migrated.to > schema::SCHEMA_VERSION {
             return Err(OpenError::NewerSchema(address.to_string()));
         }
@@ -70,24 +70,29 @@ pub fn migrate(address: &PostgresAddress) -> Result<Migrated, OpenError> {
 }
 
 /// Runs a function on another thread. A thread of a runtime can't drive the runtime of a connection.
-fn on_own_thread<T: Send>(run: impl FnOnce() -> Result<T, OpenError> + Send) -> Result<T, OpenError> {
-    let panicked = || Err(OpenError::Unreachable { database: String::new(), cause: "the thread panicked".to_owned() });
+fn on_own_thread<T: Send>(
+    address: &PostgresAddress,
+    run: impl FnOnce() -> Result<T, OpenError> + Send,
+) -> Result<T, OpenError> {
+    let panicked = || Err(unreachable(address, "the thread panicked: report the bug".to_owned()));
     std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(|_| panicked()))
 }
 
+fn unreachable(address: &PostgresAddress, cause: String) -> OpenError {
+    OpenError::Unreachable { database: address.to_string(), cause }
+}
+
 fn prepare(address: &PostgresAddress, clock: &dyn Clock) -> Result<Prepared, OpenError> {
-    let database = address.to_string();
-    let unreachable = |cause: String| OpenError::Unreachable { database: address.to_string(), cause };
-    let mut connection = Connection::open(address).map_err(unreachable)?;
-    let failed = |cause: Error| OpenError::Unreachable { database: address.to_string(), cause: cause.to_string() };
+    let mut connection = Connection::open(address).map_err(|cause| unreachable(address, cause))?;
+    let failed = |cause: Error| unreachable(address, cause.to_string());
     let version = schema::read_version(&mut connection, address).map_err(failed)?;
     if version.is_some_and(|version| version > schema::SCHEMA_VERSION) {
-        return Err(OpenError::NewerSchema(database));
+        return Err(OpenError::NewerSchema(address.to_string()));
     }
     if address.allows_migration() {
         schema::migrate(&mut connection, address).map_err(failed)?;
     } else if version != Some(schema::SCHEMA_VERSION) {
-        return Err(OpenError::NotMigrated(database));
+        return Err(OpenError::NotMigrated(address.to_string()));
     }
     schema::skip_numbers_of_other_timeline(&mut connection).map_err(failed)?;
     follow_clock(&mut connection, clock).map_err(failed)?;

@@ -44,8 +44,13 @@ impl r2d2::ManageConnection for Connector {
     }
 
     fn has_broken(&self, connection: &mut Connection) -> bool {
-        connection.is_closed() || connection.failure().is_some()
+        is_lost(connection)
     }
+}
+
+/// Returns whether the connection is lost. A lost connection can first show itself by the failure of a statement.
+fn is_lost(connection: &Connection) -> bool {
+    connection.is_closed() || connection.failure().is_some()
 }
 
 struct PostgresPool {
@@ -69,7 +74,7 @@ impl ReadPool for PostgresPool {
         for _ in 0..ATTEMPTS {
             let mut connection = self.connections.get().map_err(|_| Error::StoreBusy)?;
             self.read_on(&mut connection, body);
-            if !connection.is_closed() {
+            if !is_lost(&connection) {
                 return Ok(());
             }
         }

@@ -4,8 +4,11 @@
 //! positions ascend in the order of the commits, each transaction sees all transactions before it, and no transaction
 //! has to be repeated because of another one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tokio_postgres::Row;
 
 use super::address::PostgresAddress;
 use super::connection::Connection;
@@ -13,10 +16,10 @@ use super::payload::Payload;
 use super::schema::{self, SCHEMA_VERSION};
 use super::{PostgresTx, roles, servers};
 use crate::clock::{Clock, IdGenerator};
-use crate::domain::time::ClockStep;
 use crate::error::{Error, Result};
+use crate::store::body_tx::OpenTransaction;
 use crate::store::session::{BodyEffects, CommitOutcome, LastAssigned, WriteDatabase, WriteSession};
-use crate::store::{Columns, Signal, Transaction, Tx, TxCache, counters, first, params, runs};
+use crate::store::{Columns, Signal, Transaction, Tx, first, params, runs};
 
 /// Maximum time to wait for the result of a commit. Afterwards, the server closes the connection and finds out on a new
 /// connection whether the transaction was committed.
@@ -34,7 +37,7 @@ const LOCK_COUNTERS: &str = "SELECT last_position, last_key, claim_version, sche
 const READ_RUNS: &str = "SELECT r.id, r.key, r.status, r.grace_end_time, c.last_seq
     FROM live_runs r JOIN run_counters c ON c.run_key = r.key WHERE r.id = ANY($1)";
 
-/// Owns what the writer's session needs to connect to the database.
+/// Owns the settings with which the writer's session connects to the database.
 pub(in crate::store) struct PostgresWriter {
     address: PostgresAddress,
     clock: Arc<dyn Clock>,
@@ -56,10 +59,7 @@ impl WriteDatabase for PostgresWriter {
         PostgresSession {
             database: self,
             connection: None,
-            transaction: Transaction::default(),
-            clock_step: ClockStep::NONE,
-            cache: TxCache::default(),
-            cache_at_savepoint: TxCache::default(),
+            transaction: OpenTransaction::default(),
             group: 0,
             is_open: false,
         }
@@ -82,13 +82,7 @@ impl WriteDatabase for PostgresWriter {
 pub(in crate::store) struct PostgresSession<'a> {
     database: &'a PostgresWriter,
     connection: Option<Connection>,
-    /// The newest transaction of this session.
-    transaction: Transaction,
-    /// The step of the clock that the bodies of the open transaction have requested.
-    clock_step: ClockStep,
-    /// What the bodies of the open transaction have read.
-    cache: TxCache,
-    cache_at_savepoint: TxCache,
+    transaction: OpenTransaction,
     /// Number of the newest transaction that has written. The database stores the number with the transaction, so the
     /// server can find out whether the transaction was committed.
     group: i64,
@@ -101,11 +95,11 @@ impl PostgresSession<'_> {
     fn connect(&mut self) -> Result<&mut Connection> {
         if self.connection.as_ref().is_none_or(Connection::is_closed) {
             self.connection = None;
-            let opened = Connection::open(&self.database.address).map_err(|cause| {
+            let opened = Connection::open(&self.database.address);
+            let mut connection = opened.map_err(|cause| {
                 tracing::warn!(database = %self.database.address, cause, "can't connect to the database");
                 Error::StoreBusy
             })?;
-            let mut connection = opened;
             schema::skip_numbers_of_other_timeline(&mut connection)?;
             self.connection = Some(connection);
         }
@@ -127,38 +121,39 @@ impl PostgresSession<'_> {
         body(&mut PostgresTx::new(connection, clock.as_ref(), ids, last_assigned))
     }
 
-    fn try_begin(&mut self, run_ids: &[&str]) -> Result<LastAssigned> {
+    fn try_begin<'r>(&mut self, run_ids: impl Iterator<Item = &'r str>) -> Result<LastAssigned> {
         let connection = self.connect()?;
         connection.forget_failure();
         connection.send_sql("BEGIN");
         self.is_open = true;
-        self.cache = TxCache::default();
-        let (last_assigned, version) = match run_ids {
-            [] => self.with_tx(None, lock_counters)?,
-            _ => self.lock_and_read_runs(run_ids)?,
+        let run_ids: Vec<&str> = run_ids.collect::<BTreeSet<_>>().into_iter().collect();
+        let mut runs = Vec::new();
+        let (last_assigned, version) = if run_ids.is_empty() {
+            self.with_tx(None, lock_counters)?
+        } else {
+            self.lock_counters_and_read(&run_ids, &mut runs)?
         };
         if version > SCHEMA_VERSION {
             return Err(Error::StoreFailed(format!(
                 "a newer runhub has migrated the database to the schema version {version}: upgrade this runhub"
             )));
         }
-        self.transaction.number += 1;
-        self.transaction.committed_key = last_assigned.key;
-        Ok(last_assigned)
-    }
-
-    /// Locks the counters as `lock_counters` does, and reads runs into the cache without a further wait. The database
-    /// reads the runs after it has locked the counters, so it sees what earlier transactions have changed.
-    fn lock_and_read_runs(&mut self, run_ids: &[&str]) -> Result<(LastAssigned, i64)> {
-        let connection = self.require_connection()?;
-        let (counters, runs) = connection.query_two(LOCK_COUNTERS, READ_RUNS, run_ids)?;
+        self.transaction.begin(last_assigned.key);
         for row in &runs {
             let mut columns = Columns::new(row);
             let id: String = columns.take()?;
             let state = runs::read_state(&mut columns)?;
-            self.cache.add_state(Some(&id), state);
-            self.cache.add_last_seq(state.key, columns.take()?);
+            self.transaction.cache().add_state(Some(&id), state);
+            self.transaction.cache().add_last_seq(state.key, columns.take()?);
         }
+        Ok(last_assigned)
+    }
+
+    /// Locks the counters as `lock_counters` does, and reads the rows of runs into `runs` without a further wait. The
+    /// database reads the runs after it has locked the counters, so it sees the changes of earlier transactions.
+    fn lock_counters_and_read(&mut self, run_ids: &[&str], runs: &mut Vec<Row>) -> Result<(LastAssigned, i64)> {
+        let (counters, found) = self.require_connection()?.query_two(LOCK_COUNTERS, READ_RUNS, run_ids)?;
+        *runs = found;
         let row = counters.first().ok_or_else(no_counters)?;
         read_counters(&mut Columns::new(row))
     }
@@ -170,11 +165,11 @@ impl PostgresSession<'_> {
             let group = self.group;
             let PostgresWriter { server_id, address, .. } = self.database;
             let payload = Payload::encode(server_id, last_assigned.position, signals);
-            let cache = std::mem::take(&mut self.cache);
+            let PostgresWriter { clock, ids, .. } = self.database;
+            let connection = self.connection.as_mut().ok_or(Error::StoreBusy)?;
+            let tx = PostgresTx::new(connection, clock.as_ref(), ids, Some(last_assigned));
+            self.transaction.store_numbers(tx, last_assigned)?;
             self.with_tx(Some(last_assigned), |tx| {
-                *tx.cache() = cache;
-                runs::store_last_seqs(tx)?;
-                counters::save(tx, last_assigned)?;
                 servers::record_group(tx, server_id, group)?;
                 // The channel has the name of the schema.
                 tx.write("SELECT CAST(pg_notify($1, $2) AS TEXT)", params![address.schema(), payload])
@@ -242,7 +237,7 @@ fn no_counters() -> Error {
 }
 
 impl WriteSession for PostgresSession<'_> {
-    fn begin(&mut self, run_ids: &[&str]) -> Result<LastAssigned> {
+    fn begin<'r>(&mut self, run_ids: impl Iterator<Item = &'r str>) -> Result<LastAssigned> {
         self.try_begin(run_ids)
     }
 
@@ -252,15 +247,11 @@ impl WriteSession for PostgresSession<'_> {
             return BodyEffects { is_done: false, last_assigned, has_written: true, signals: Vec::new() };
         };
         let tx = PostgresTx::new(connection, clock.as_ref(), ids, Some(last_assigned));
-        let cache = std::mem::take(&mut self.cache);
-        let ran = tx.in_transaction(self.transaction, self.clock_step, cache).run(body);
-        self.cache = ran.cache;
-        self.clock_step = self.clock_step.then(ran.clock_step);
-        ran.effects
+        self.transaction.run(tx, body)
     }
 
     fn set_savepoint(&mut self) -> Result<()> {
-        self.cache_at_savepoint = self.cache.clone();
+        self.transaction.set_savepoint();
         self.require_connection()?.send_sql("SAVEPOINT body");
         Ok(())
     }
@@ -276,14 +267,12 @@ impl WriteSession for PostgresSession<'_> {
         connection.forget_failure();
         connection.send_sql("ROLLBACK TO body");
         connection.send_sql("RELEASE body");
-        self.cache = std::mem::take(&mut self.cache_at_savepoint);
-        self.transaction.number += 1;
-        self.transaction.rollbacks += 1;
+        self.transaction.roll_back_to_savepoint();
         self.require_connection()?.settle()
     }
 
     fn transaction(&self) -> Transaction {
-        self.transaction
+        self.transaction.transaction()
     }
 
     fn is_connected(&self) -> bool {
@@ -306,14 +295,13 @@ impl WriteSession for PostgresSession<'_> {
             _ => CommitOutcome::Disconnected,
         };
         if matches!(outcome, CommitOutcome::Committed) {
-            self.database.clock.adopt(std::mem::take(&mut self.clock_step));
+            self.database.clock.adopt(self.transaction.take_clock_step());
         }
         outcome
     }
 
     fn rollback(&mut self) {
-        self.transaction.rollbacks += 1;
-        self.clock_step = ClockStep::NONE;
+        self.transaction.roll_back();
         let was_open = std::mem::take(&mut self.is_open);
         let Some(connection) = self.connection.as_mut() else { return };
         // Ignore the failure, because the statements are rolled back.

@@ -11,11 +11,11 @@ use super::file::{DatabaseFile, WalFile};
 use super::statements::{KeptStatements, Statements};
 use super::{SqliteTx, checkpoint, mark, space, sql_error};
 use crate::clock::{Clock, IdGenerator};
-use crate::domain::time::ClockStep;
 use crate::error::{Error, Result};
+use crate::store::body_tx::OpenTransaction;
 use crate::store::read_gate::ReadGate;
 use crate::store::session::{BodyEffects, CommitOutcome, LastAssigned, WriteDatabase, WriteSession};
-use crate::store::{Signal, Transaction, Tx, TxCache, counters, runs};
+use crate::store::{Signal, Transaction, Tx, counters};
 
 /// The locked files of an open database. SQLite also has the files open.
 pub(in crate::store) struct OpenFiles {
@@ -100,10 +100,7 @@ impl WriteDatabase for SqliteWriter {
             clock: self.clock.as_ref(),
             ids: &self.ids,
             committed: self.last_assigned,
-            transaction: Transaction::default(),
-            clock_step: ClockStep::NONE,
-            cache: TxCache::default(),
-            cache_at_savepoint: TxCache::default(),
+            transaction: OpenTransaction::default(),
             data_version: Some(self.data_version),
             has_begun: false,
             checkpointer: Checkpointer::new(Arc::clone(&self.files.gate)),
@@ -128,13 +125,7 @@ pub(in crate::store) struct SqliteSession<'a> {
     /// Last committed numbers. The copy in memory is always current, because `check_sole_writer` fails if another
     /// program has changed the database.
     committed: LastAssigned,
-    /// The newest transaction of this session.
-    transaction: Transaction,
-    /// The step of the clock that the bodies of the open transaction have requested.
-    clock_step: ClockStep,
-    /// What the bodies of the open transaction have read.
-    cache: TxCache,
-    cache_at_savepoint: TxCache,
+    transaction: OpenTransaction,
     /// Value of `PRAGMA data_version` after the newest transaction. After a failed commit, the value is None, because
     /// SQLite may have changed the value itself.
     data_version: Option<i64>,
@@ -149,8 +140,7 @@ pub(in crate::store) struct SqliteSession<'a> {
 
 impl SqliteSession<'_> {
     fn create_tx(&self, last_assigned: LastAssigned) -> SqliteTx<'_> {
-        let tx = SqliteTx::new(&self.statements, self.clock, self.ids, Some(last_assigned));
-        tx.in_transaction(self.transaction, self.clock_step, TxCache::default())
+        SqliteTx::new(&self.statements, self.clock, self.ids, Some(last_assigned))
     }
 
     fn run_sql(&self, sql: &'static str) -> Result<()> {
@@ -159,14 +149,8 @@ impl SqliteSession<'_> {
 
     fn try_commit(&mut self, last_assigned: LastAssigned, has_written: bool) -> Result<()> {
         if has_written {
-            let cache = std::mem::take(&mut self.cache);
-            let mut tx = SqliteTx::new(&self.statements, self.clock, self.ids, Some(last_assigned)).in_transaction(
-                self.transaction,
-                self.clock_step,
-                cache,
-            );
-            runs::store_last_seqs(&mut tx)?;
-            counters::save(&mut tx, last_assigned)?;
+            let tx = SqliteTx::new(&self.statements, self.clock, self.ids, Some(last_assigned));
+            self.transaction.store_numbers(tx, last_assigned)?;
         }
         self.run_sql("COMMIT")?;
         // Check after the commit and before the answers: the answers must not acknowledge commits in a file that was
@@ -211,7 +195,7 @@ impl SqliteSession<'_> {
 }
 
 impl WriteSession for SqliteSession<'_> {
-    fn begin(&mut self, _run_ids: &[&str]) -> Result<LastAssigned> {
+    fn begin<'r>(&mut self, _run_ids: impl Iterator<Item = &'r str>) -> Result<LastAssigned> {
         if let Err(error) = self.run_sql("BEGIN IMMEDIATE") {
             // After some errors, SQLite changes the value without a write of another program.
             if error != Error::StoreBusy {
@@ -220,40 +204,31 @@ impl WriteSession for SqliteSession<'_> {
             return Err(error);
         }
         self.has_begun = true;
-        self.transaction.number += 1;
-        self.transaction.committed_key = self.committed.key;
-        self.cache = TxCache::default();
+        self.transaction.begin(self.committed.key);
         self.check_sole_writer()?;
         Ok(self.committed)
     }
 
     fn run(&mut self, last_assigned: LastAssigned, body: impl FnOnce(&mut dyn Tx) -> bool) -> BodyEffects {
-        let cache = std::mem::take(&mut self.cache);
         let tx = SqliteTx::new(&self.statements, self.clock, self.ids, Some(last_assigned));
-        let ran = tx.in_transaction(self.transaction, self.clock_step, cache).run(body);
-        self.cache = ran.cache;
-        self.clock_step = self.clock_step.then(ran.clock_step);
-        ran.effects
+        self.transaction.run(tx, body)
     }
 
     fn set_savepoint(&mut self) -> Result<()> {
-        self.cache_at_savepoint = self.cache.clone();
+        self.transaction.set_savepoint();
         self.run_sql("SAVEPOINT body")
     }
 
     fn end_savepoint(&mut self, keeps_changes: bool) -> Result<()> {
         if !keeps_changes {
             self.run_sql("ROLLBACK TO body")?;
-            self.cache = std::mem::take(&mut self.cache_at_savepoint);
-            // Change the number, so that caches in memory undo the changes that the caches have read from the body.
-            self.transaction.number += 1;
-            self.transaction.rollbacks += 1;
+            self.transaction.roll_back_to_savepoint();
         }
         self.run_sql("RELEASE body")
     }
 
     fn transaction(&self) -> Transaction {
-        self.transaction
+        self.transaction.transaction()
     }
 
     fn is_connected(&self) -> bool {
@@ -269,7 +244,7 @@ impl WriteSession for SqliteSession<'_> {
             Ok(()) => {
                 self.has_begun = false;
                 self.committed = last_assigned;
-                self.clock.adopt(std::mem::take(&mut self.clock_step));
+                self.clock.adopt(self.transaction.take_clock_step());
                 CommitOutcome::Committed
             }
             Err(error) => {
@@ -280,8 +255,7 @@ impl WriteSession for SqliteSession<'_> {
     }
 
     fn rollback(&mut self) {
-        self.transaction.rollbacks += 1;
-        self.clock_step = ClockStep::NONE;
+        self.transaction.roll_back();
         if self.can_commit() {
             // Ignore the error, because the next BEGIN reports a failed rollback.
             let _ = self.run_sql("ROLLBACK");

@@ -3,7 +3,7 @@
 
 mod serve;
 
-use std::collections::BTreeSet;
+use std::iter::empty;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -153,7 +153,7 @@ impl<S: WriteSession> GroupCommitter<S> {
         fail_all(group, &Error::StoreBusy);
         self.publish_claim_version(self.last_assigned.claim_version);
         self.notifications.signal(signals);
-        if let Ok(committed) = self.session.begin(&[]) {
+        if let Ok(committed) = self.session.begin(empty()) {
             self.notifications.notify_growth(committed.position);
         }
         self.session.rollback();
@@ -191,9 +191,7 @@ impl<S: WriteSession> GroupCommitter<S> {
     /// bodies. Fails with the reason why the group was not committed.
     fn try_together(&mut self, jobs: &mut [Box<dyn Job>], savepoints: Savepoints) -> Result<Vec<Signal>, Failure> {
         let begun = self.begin_step();
-        let run_ids: BTreeSet<&str> = jobs.iter().filter_map(|job| job.run_id()).collect();
-        let run_ids: Vec<&str> = run_ids.into_iter().collect();
-        let committed = self.session.begin(&run_ids).map_err(Failure::Writer)?;
+        let committed = self.session.begin(jobs.iter().filter_map(|job| job.run_id())).map_err(Failure::Writer)?;
         // Report a stall before the transaction bodies run, because one of them can be the expiry of a lease.
         self.end_step(begun);
         // Assign rolled-back numbers again: the log must have no gap, and another server may have assigned the numbers

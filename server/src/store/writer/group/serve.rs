@@ -1,6 +1,7 @@
 //! This module serves the writer's queue: it commits one group after the other, does the work for which no call waits, and
 //! reports whether the store can write.
 
+use std::iter::empty;
 use std::time::{Duration, Instant};
 
 use super::super::checkpoints::IDLE;
@@ -91,7 +92,7 @@ impl<S: WriteSession> GroupCommitter<S> {
         if !self.is_unreachable {
             return Ok(());
         }
-        let begun = self.session.begin(&[]);
+        let begun = self.session.begin(empty());
         self.session.rollback();
         begun.map(drop)
     }
