@@ -189,7 +189,6 @@ impl Database {
             }
             check_after_restart(&client, &self.faults.db(), &calls, &mut self.told).await;
         }
-        figures.checkpoints += checkpoints(&self.faults);
         self.faults.assert_no_reported_loss();
         let url = format!("http://{}", server.address);
         figures.deliveries += check_streams(&url, &self.faults.db(), self.watchers, &self.told).await;
@@ -211,7 +210,11 @@ impl Database {
                 watcher
             });
         }
+        let checkpoints_before = checkpoints(&self.faults);
         let clients = load::start(async || server.connect().await, &self.run_id, round).await;
+        if round == 0 {
+            until(async || checkpoints(&self.faults) > checkpoints_before).await;
+        }
         tokio::time::sleep(Duration::from_millis(random.below(600) as u64)).await;
         if random.percent(20) {
             // The power is also cut while the server shuts down, or right after.
@@ -224,6 +227,7 @@ impl Database {
         server.kill();
         let calls = clients.join_all().await;
         self.watchers = watching.join_all().await;
+        figures.checkpoints += checkpoints(&self.faults).saturating_sub(checkpoints_before);
         figures.add(self.faults.cut_power(Survivors::choose(random), random));
         calls
     }
@@ -246,10 +250,10 @@ fn cut_power_during_start(faults: &Faults, db: &Path, random: &mut Random, figur
     figures.add(faults.cut_power(Survivors::choose(random), random));
 }
 
-/// Returns how many times SQLite has restarted the write-ahead log after a checkpoint. The header of the log has the
-/// number at offset 12.
+/// Returns how many times SQLite has restarted the write-ahead log after a checkpoint, or 0 if there is no log, because
+/// a server that shuts down removes it. The header of the log has the number at offset 12.
 fn checkpoints(faults: &Faults) -> usize {
-    let log = std::fs::read(faults.db().with_extension("db-wal")).unwrap();
+    let log = std::fs::read(faults.db().with_extension("db-wal")).unwrap_or_default();
     log.get(12..16).map_or(0, |number| u32::from_be_bytes(number.try_into().unwrap()) as usize)
 }
 
