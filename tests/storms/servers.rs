@@ -73,6 +73,8 @@ async fn completion_on_one_server_wakes_a_claim_on_another() {
         complete(other, &claim.unwrap()).await;
     }
     delays.sort();
+    // A server that hears of no commit looks for changes once a second.
+    assert!(delays[ROUNDS / 2] < Duration::from_millis(300), "the notifications came too early, or not at all");
     print_figures(&format!(
         "woken on another server: p50 {:?}, p99 {:?}",
         delays[ROUNDS / 2],
@@ -228,4 +230,33 @@ async fn watchers_of_two_servers_get_every_event_in_order() {
 fn count_event(message: &subscribe_events_response::Message, events: &mut usize) -> usize {
     *events += usize::from(matches!(message, subscribe_events_response::Message::Event(_)));
     *events
+}
+
+/// The writer sends many statements before it waits for their results. If the database refuses one of them, only the call
+/// of that statement fails, and all other calls of its group succeed.
+#[tokio::test(flavor = "multi_thread")]
+async fn call_whose_statement_the_database_refuses_fails_alone() {
+    const CALLS: usize = 64;
+    let (folder, _servers, clients) = start(1).await;
+    let database = TestDatabase::in_folder(folder.path());
+    database.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.kind = 'refused' THEN RAISE EXCEPTION 'refused by the test'; END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION refuse();",
+    );
+    let run = new_run(&clients[0]).await;
+    let calls = (0..CALLS).map(|number| {
+        let kind = if number == CALLS / 2 { "refused".to_owned() } else { number.to_string() };
+        let request = AppendEventsRequest { run_id: run.id.clone(), events: vec![event(&kind)], ..unset() };
+        let client = clients[0].clone();
+        tokio::spawn(async move { (kind, client.append_events(request).await) })
+    });
+    for call in join_all(calls).await {
+        let (kind, result) = call.unwrap();
+        assert_eq!(result.is_ok(), kind != "refused", "{kind}: {result:?}");
+    }
+    let logged = kinds(&clients[0], &run.id).await;
+    assert_eq!(logged.len(), 1 + CALLS - 1, "run_created, and each event that the database accepts, once: {logged:?}");
 }

@@ -30,9 +30,20 @@ fn program_folders() -> Vec<PathBuf> {
     folders
 }
 
-/// Returns the folder with `initdb` and `postgres`, or None if PostgreSQL is not installed.
+/// Returns the folder with the programs of PostgreSQL, or None with a loud warning if PostgreSQL is not installed.
+///
+/// # Panics
+/// Panics without PostgreSQL if the variable `CI` is set, because CI must skip no test.
 pub fn find_programs() -> Option<PathBuf> {
-    program_folders().into_iter().find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
+    let is_there = |folder: &PathBuf| folder.join("initdb").is_file() && folder.join("postgres").is_file();
+    let Some(folder) = program_folders().into_iter().find(is_there) else {
+        assert!(std::env::var_os("CI").is_none(), "PostgreSQL is missing, but CI must run its tests");
+        eprintln!("!!! POSTGRESQL IS MISSING: THE TESTS OF THE STORE ON POSTGRESQL WERE SKIPPED !!!");
+        return None;
+    };
+    // A folder of the PATH can have links to some of the programs.
+    let initdb = folder.join("initdb").canonicalize().unwrap();
+    initdb.parent().map(Path::to_owned)
 }
 
 /// The user that runs PostgreSQL. PostgreSQL refuses to run as root.
@@ -65,6 +76,9 @@ pub struct Postgres {
     keeper: Child,
 }
 
+/// Name under which a standby connects to its primary.
+const STANDBY: &str = "standby";
+
 /// Settings that make the tests fast. A test about a crash of the database overrides `fsync`.
 const SETTINGS: [&str; 6] = [
     "fsync=off",
@@ -78,27 +92,63 @@ const SETTINGS: [&str; 6] = [
 impl Postgres {
     /// Starts a new PostgreSQL server with additional settings, such as `fsync=on`.
     pub fn start(programs: PathBuf, settings: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let user = unprivileged_user(folder.path());
-        if let Some(User { uid, gid }) = user {
-            chown(folder.path(), Some(uid), Some(gid)).unwrap();
-        }
+        let (folder, user) = new_folder();
         let data = folder.path().join("data");
         let mut initdb = command(&programs.join("initdb"), user);
         initdb.arg("-D").arg(&data).args(["-A", "trust", "-U", "runhub", "--no-sync", "--locale=C", "-E", "UTF8"]);
         let created = initdb.stdin(Stdio::null()).output().unwrap();
         assert!(created.status.success(), "initdb: {}", String::from_utf8_lossy(&created.stderr));
         write_settings(&data, folder.path(), settings);
+        Self::start_in(folder, programs, user)
+    }
+
+    /// Starts a standby, which copies this server and then follows its commits.
+    pub fn start_standby(&self) -> Self {
+        let (folder, user) = new_folder();
+        let data = folder.path().join("data");
+        let primary = format!("host={} user=runhub application_name={STANDBY}", self.folder().display());
+        let mut copying = self.command("pg_basebackup");
+        copying.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-d", &primary, "-D"]).arg(&data);
+        let copied = copying.stdin(Stdio::null()).output().unwrap();
+        assert!(copied.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&copied.stderr));
+        write_settings(&data, folder.path(), &[]);
+        Self::start_in(folder, self.programs.clone(), user)
+    }
+
+    fn start_in(folder: TempDir, programs: PathBuf, user: Option<User>) -> Self {
         let keeper = start_server(&programs, user, folder.path());
         let server = Self { folder, programs, user, port: 5432, keeper };
         server.wait_until_ready();
         server
     }
 
+    /// Lets each commit wait until the standby has the commit on disk.
+    pub fn wait_for_standby_in_commits(&self) {
+        self.run_sql("postgres", &format!("ALTER SYSTEM SET synchronous_standby_names = '{STANDBY}'"));
+        self.run_sql("postgres", "SELECT pg_reload_conf()");
+        let is_synchronous = "SELECT 1 / COUNT(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        self.wait_until_works(is_synchronous);
+    }
+
+    /// Returns whether the server answers.
+    pub fn is_running(&self) -> bool {
+        self.try_run_sql("postgres", "SELECT 1").is_ok()
+    }
+
+    /// Turns a standby into a primary.
+    pub fn promote(&self) {
+        self.control(&["promote"]);
+    }
+
     fn wait_until_ready(&self) {
+        self.wait_until_works("SELECT 1");
+    }
+
+    /// Repeats a statement until it succeeds.
+    fn wait_until_works(&self, sql: &str) {
         let begun = Instant::now();
-        while self.try_run_sql("postgres", "SELECT 1").is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(30), "PostgreSQL did not start: {}", self.log());
+        while self.try_run_sql("postgres", sql).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "PostgreSQL is not ready: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -144,10 +194,15 @@ impl Postgres {
 
     /// Creates an empty database and returns its URL.
     pub fn create_database(&self) -> String {
+        self.url(&self.create_database_with_name())
+    }
+
+    /// Creates an empty database and returns its name.
+    pub fn create_database_with_name(&self) -> String {
         static CREATED: AtomicUsize = AtomicUsize::new(0);
         let name = format!("test_{}", CREATED.fetch_add(1, Ordering::Relaxed));
         self.run_sql("postgres", &format!("CREATE DATABASE {name}"));
-        self.url(&name)
+        name
     }
 
     /// Returns the URL of a database.
@@ -231,6 +286,16 @@ fn on_own_runtime<T: Send>(future: impl Future<Output = T> + Send) -> T {
     std::thread::scope(|scope| scope.spawn(run).join().unwrap())
 }
 
+/// Creates a temporary folder. Returns the folder, and the user to whom it belongs if that is not the user of this process.
+fn new_folder() -> (TempDir, Option<User>) {
+    let folder = tempfile::tempdir().unwrap();
+    let user = unprivileged_user(folder.path());
+    if let Some(User { uid, gid }) = user {
+        chown(folder.path(), Some(uid), Some(gid)).unwrap();
+    }
+    (folder, user)
+}
+
 fn command(program: &Path, user: Option<User>) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/");
@@ -257,7 +322,7 @@ fn start_server(programs: &Path, user: Option<User>, folder: &Path) -> Child {
     let programs = programs.display();
     let script = format!(
         "{programs}/postgres -D {folder}/data >{folder}/log 2>&1 </dev/null &
-        cat >/dev/null; {programs}/pg_ctl -D {folder}/data stop -m immediate >/dev/null; rm -rf {folder}"
+        cat >/dev/null; {programs}/pg_ctl -D {folder}/data stop -m immediate >/dev/null 2>&1; rm -rf {folder}"
     );
     let mut shell = command("/bin/sh".as_ref(), user);
     shell.args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap()
@@ -269,14 +334,5 @@ fn start_server(programs: &Path, user: Option<User>, folder: &Path) -> Child {
 /// Panics without PostgreSQL if the variable `CI` is set, because CI must skip no test.
 pub fn shared() -> Option<&'static Postgres> {
     static SHARED: OnceLock<Option<Postgres>> = OnceLock::new();
-    SHARED
-        .get_or_init(|| match find_programs() {
-            Some(programs) => Some(Postgres::start(programs, &[])),
-            None => {
-                assert!(std::env::var_os("CI").is_none(), "PostgreSQL is missing, but CI must run its tests");
-                eprintln!("!!! POSTGRESQL IS MISSING: THE TESTS OF THE STORE ON POSTGRESQL WERE SKIPPED !!!");
-                None
-            }
-        })
-        .as_ref()
+    SHARED.get_or_init(|| Some(Postgres::start(find_programs()?, &[]))).as_ref()
 }

@@ -131,8 +131,11 @@ impl Parameters {
         let mut rest = Vec::new();
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            if !parameters.set(name, &decode(value)?)? {
-                rest.push(parameter);
+            if name == "host" {
+                // As libpq does, accept several hosts. The PostgreSQL library takes one host from each parameter.
+                rest.extend(value.split(',').map(|host| format!("host={host}")));
+            } else if !parameters.set(name, &decode(value)?)? {
+                rest.push(parameter.to_owned());
             }
         }
         parameters.rest = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
@@ -229,6 +232,7 @@ mod tests {
             ("postgres://ann:secret@db.example/work", "postgres://ann@db.example:5432/work"),
             ("postgresql://ann@a,b:5433/work?password=secret&sslmode=require", "postgres://ann@a:5432,b:5433/work"),
             ("postgres://ann@/work?host=/run/pg&port=5433", "postgres://ann@/run/pg:5433/work"),
+            ("postgres://ann@/work?host=/run/pg,db&port=5433,5434", "postgres://ann@/run/pg:5433,db:5434/work"),
         ];
         for (url, expected) in shown {
             let address = parse(url);
