@@ -1,6 +1,8 @@
 //! Several servers on one database.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -170,6 +172,40 @@ async fn lease_expires_during_rolling_restarts() {
         assert!(begun.elapsed() < Duration::from_secs(20), "the lease of 2 s did not expire in {restarts} restarts");
     }
     assert!(restarts >= 2, "only {restarts} restarts: the lease must outlast some");
+}
+
+/// A server that starts reads the newest numbers while other servers assign the next ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn start_of_a_server_under_load_disturbs_no_call() {
+    const WRITERS: usize = 16;
+    const STARTS: usize = 12;
+    let (folder, _servers, clients) = start(1).await;
+    let run = new_run(&clients[0]).await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let writers = (0..WRITERS).map(|number| {
+        let client = clients[0].clone();
+        let run_id = run.id.clone();
+        let is_over = Arc::clone(&is_over);
+        tokio::spawn(async move {
+            let mut appended = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                append(&client, &run_id, vec![event(&format!("{number}.{appended}"))]).await;
+                appended += 1;
+            }
+            appended
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    for _ in 0..STARTS {
+        tokio::task::block_in_place(|| Binary::start_in(folder.path(), &[])).terminate();
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let mut appended = 0;
+    for writer in writers {
+        appended += writer.await.unwrap();
+    }
+    assert!(appended > 10 * STARTS, "only {appended} appends");
+    assert_eq!(log(&clients[0], &run.id).await.len(), 1 + appended);
 }
 
 /// A watcher moves from server to server with its cursor, and two other watchers stay. Nobody misses an event, or gets

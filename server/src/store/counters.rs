@@ -28,7 +28,9 @@ pub(super) fn load_or_create(tx: &mut dyn Tx) -> Result<Counters> {
     // An event can be newer than the counters if another program has written to the database.
     let newest = first(tx, "SELECT MAX(position) FROM events", &[], |row| row.take::<Option<i64>>())?.flatten();
     if let Some(newest) = newest.filter(|newest| *newest > counters.last_assigned.position) {
-        tx.write("UPDATE counters SET last_position = $1", params![newest])?;
+        // Other servers can have appended events since the two reads. Without the condition, the update would lower the
+        // position, and the next event would get a position that an event already has.
+        tx.write("UPDATE counters SET last_position = $1 WHERE last_position < $1", params![newest])?;
         counters.last_assigned.position = newest;
     }
     Ok(counters)
