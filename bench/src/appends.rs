@@ -21,8 +21,8 @@ const MIN_SHARE_OF_EMPTY_CALL: [(usize, f64); 2] = [(1, 0.55), (4, 0.62)];
 /// Number of runs to which the callers append events in the measurement of AppendEvents to several runs.
 const RUNS: usize = 64;
 
-const EVENTS_PER_BATCH: usize = 100;
-const BATCH_CALLERS: usize = 16;
+pub const EVENTS_PER_BATCH: usize = 100;
+pub const BATCH_CALLERS: usize = 16;
 /// Number of batches of `EVENTS_PER_BATCH` events that SQLite inserts without a server in one round.
 const BARE_BATCHES: usize = 1_000;
 /// Target: the minimum ratio of the server's event rate to the rate of SQLite inserts without a server.
@@ -47,6 +47,13 @@ impl AppendCalls {
             events: vec![bench.event.clone()],
             request_id: String::new,
         })
+    }
+
+    /// Opens new connections and returns calls that append `EVENTS_PER_BATCH` events to a new run. Fails if a connection
+    /// or the creation of the run fails.
+    pub async fn new_batches(bench: &Bench) -> Result<Arc<Self>, Error> {
+        let calls = Self::new(bench, BATCH_CALLERS).await?;
+        Ok(Arc::new(Self { events: vec![bench.event.clone(); EVENTS_PER_BATCH], ..calls }))
     }
 
     /// Returns a copy of these AppendEvents calls with other runs and request_ids.
@@ -124,9 +131,7 @@ fn generate_random_id() -> String {
 /// Measures the rate of AppendEvents with 100 events per call, and returns one result row. Fails if a call or an insert
 /// without a server fails.
 pub async fn measure_batches(bench: &Bench) -> Result<Vec<Row>, Error> {
-    let mut append_calls = AppendCalls::new(bench, BATCH_CALLERS).await?;
-    append_calls.events = vec![bench.event.clone(); EVENTS_PER_BATCH];
-    let append_calls = Arc::new(append_calls);
+    let append_calls = AppendCalls::new_batches(bench).await?;
     bench.start_progress("batches", 2 * bench.rounds());
     let mut measured = Load::new()?;
     let mut bare_per_second = 0.0;

@@ -17,7 +17,6 @@ use crate::Error;
 use crate::bench::Bench;
 use crate::claims::{TASKS_PER_CALL, claim_request, completion_request};
 use crate::load::{self, join_all};
-use crate::own_server::OwnServer;
 use crate::row::{Row, Target};
 use crate::sample::Sample;
 
@@ -83,7 +82,7 @@ impl Obstacle {
 pub async fn measure_backlogs(bench: &Bench) -> Result<Vec<Row>, Error> {
     let mut rows = Vec::new();
     for obstacle in Obstacle::ALL {
-        let server = OwnServer::start(bench.program())?;
+        let server = bench.start_server()?;
         let bench = bench.connect_to_server(&server.url).await?;
         let run_id = create_backlog(&bench, obstacle).await?;
         rows.push(measure_heartbeats(&bench, obstacle, &run_id).await?);
@@ -91,7 +90,7 @@ pub async fn measure_backlogs(bench: &Bench) -> Result<Vec<Row>, Error> {
             rows.extend(measure_claims_beside_blocked_paths(&bench, &run_id).await?);
         }
     }
-    let server = OwnServer::start(bench.program())?;
+    let server = bench.start_server()?;
     let bench = bench.connect_to_server(&server.url).await?;
     rows.push(measure_claims_of_many_patterns(&bench).await?);
     rows.push(measure_claims_of_many_runs(&bench).await?);

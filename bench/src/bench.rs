@@ -11,9 +11,11 @@ use tempfile::TempDir;
 use crate::appends::AppendCalls;
 use crate::load::{Load, RepeatedCall, StopCondition, run_closed_loop};
 use crate::options::{Group, Options};
-use crate::own_server::OwnServer;
+use crate::own_server::{Database, OwnServer};
 use crate::row::Row;
-use crate::{Error, Host, abuse, appends, backlog, changes, claims, delays, growth, idle, overload, wake, watchers};
+use crate::{
+    Error, Host, abuse, appends, backlog, changes, claims, delays, growth, idle, overload, store, wake, watchers,
+};
 
 /// A measured server, with the settings of the measurement.
 pub struct Bench {
@@ -40,7 +42,7 @@ impl Bench {
         let payload = Json::parse(&options.payload).map_err(|error| Error::Payload(error.to_string()))?;
         let own_server = match options.server {
             Some(_) => None,
-            None => Some(OwnServer::start(&host.program)?),
+            None => Some(OwnServer::start(&host.program, create_database(&host)?)?),
         };
         let started_url = own_server.as_ref().map(|server| server.url.clone());
         let url = options.server.clone().or(started_url).unwrap_or_default();
@@ -83,6 +85,22 @@ impl Bench {
     /// Returns the path of the `runhub` binary.
     pub fn program(&self) -> &Path {
         &self.host.program
+    }
+
+    /// Returns whether the servers that the bench starts use PostgreSQL.
+    pub fn is_on_postgres(&self) -> bool {
+        self.host.databases.is_some()
+    }
+
+    /// Creates an empty database for servers. Fails if the database can't be created.
+    pub fn create_database(&self) -> Result<Arc<Database>, Error> {
+        create_database(&self.host)
+    }
+
+    /// Starts a server with an empty database. Fails if the database can't be created, if the process can't be started,
+    /// or if the process prints no address.
+    pub fn start_server(&self) -> Result<OwnServer, Error> {
+        OwnServer::start(self.program(), self.create_database()?)
     }
 
     /// Returns the maximum number of calls that a server started by the bench serves at the same time.
@@ -175,6 +193,14 @@ impl Bench {
     /// Measures one group of result rows and returns the result rows. Fails if a server can't be started, a call fails,
     /// or a temporary file can't be written.
     pub async fn measure(&self, group: Group) -> Result<Vec<Row>, Error> {
+        let mut rows = self.measure_rows(group).await?;
+        if self.is_on_postgres() && !group.has_targets_on_postgres() {
+            rows.iter_mut().for_each(Row::remove_target);
+        }
+        Ok(rows)
+    }
+
+    async fn measure_rows(&self, group: Group) -> Result<Vec<Row>, Error> {
         match group {
             Group::Appends => appends::measure_single_appends(self).await,
             Group::Variants => appends::measure_append_variants(self).await,
@@ -190,8 +216,13 @@ impl Bench {
             Group::Changes => changes::measure_changes(self).await,
             Group::Abuse => abuse::measure_abuse(self).await,
             Group::Overload => overload::measure_overload(self).await,
+            Group::Store => store::measure_store(self).await,
         }
     }
+}
+
+fn create_database(host: &Host) -> Result<Arc<Database>, Error> {
+    Database::create(host.databases.as_ref()).map(Arc::new)
 }
 
 /// Connects to the server at `url` and returns a client without retries, because the bench would count a retried call

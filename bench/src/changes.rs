@@ -13,7 +13,6 @@ use crate::backlog::{HEARTBEAT_PAUSE, add_drafts, claim_other_task, send_heartbe
 use crate::bench::Bench;
 use crate::claims::{TASKS_PER_CALL, add_tasks};
 use crate::load;
-use crate::own_server::OwnServer;
 use crate::row::{Row, Target};
 use crate::sample::Sample;
 
@@ -56,7 +55,7 @@ impl Change {
 /// Measures heartbeats during changes of 50,000 tasks, and returns the result rows. Fails if the server can't be
 /// started or a call fails.
 pub async fn measure_changes(bench: &Bench) -> Result<Vec<Row>, Error> {
-    let server = OwnServer::start(bench.program())?;
+    let server = bench.start_server()?;
     let bench = bench.connect_to_server(&server.url).await?;
     let tasks = bench.scale_count(TASKS);
     let with_dependency = create_tasks_with_dependency(&bench, tasks).await?;

@@ -58,9 +58,9 @@ pub async fn add_tasks(bench: &Bench, run_id: &str, count: usize) -> Result<(), 
 }
 
 /// The calls of agents that claim a task of one run and then complete the task.
-struct ClaimCalls {
-    connections: Vec<Channel>,
-    run_id: String,
+pub struct ClaimCalls {
+    pub connections: Vec<Channel>,
+    pub run_id: String,
 }
 
 impl RepeatedCall for ClaimCalls {

@@ -10,6 +10,10 @@ pub enum Error {
     Payload(String),
     #[error("{0:?} is not a valid server address: use http://HOST:PORT, HOST:PORT or unix:PATH")]
     Address(String),
+    #[error("can't create a database for the bench: {0}")]
+    Store(String),
+    #[error("the group `store` compares PostgreSQL with SQLite: pass the URL of a PostgreSQL database with --store")]
+    NoStore,
     #[error("`{program} serve` did not print its listen address: run the command in a terminal to see the error")]
     ServerNotStarted { program: String },
     #[error("ClaimTask at {url} returned no task, although the bench had added ready tasks: report the bug")]

@@ -28,10 +28,10 @@ pub async fn measure_empty_server(bench: &Bench) -> Result<Vec<Row>, Error> {
     bench.start_progress("idle", STARTS + 1);
     let mut ready = Sample::new()?;
     for _ in 0..STARTS {
-        ready.record(OwnServer::start(bench.program())?.ready_after);
+        ready.record(bench.start_server()?.ready_after);
         bench.advance(1);
     }
-    measure_rows(bench, &ready, OwnServer::start(bench.program())?).await
+    measure_rows(bench, &ready, bench.start_server()?).await
 }
 
 /// Measures the start time and the memory of a server that the bench kills and restarts with an unchanged database.
@@ -40,7 +40,7 @@ pub async fn measure_restarted_server(bench: &Bench, mut server: OwnServer) -> R
     bench.start_progress("idle", STARTS + 1);
     let mut ready = Sample::new()?;
     for _ in 0..STARTS {
-        server = server.restart(bench.program())?;
+        server = server.restart()?;
         ready.record(server.ready_after);
         bench.advance(1);
     }

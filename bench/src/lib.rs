@@ -23,11 +23,14 @@ mod own_server;
 mod row;
 mod sample;
 mod sqlite;
+mod store;
 mod stream;
 mod wake;
 mod watchers;
 
+use std::fmt::Debug;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use indicatif::ProgressBar;
 
@@ -44,8 +47,23 @@ pub struct Host {
     /// Maximum number of calls that the server serves at the same time. The server refuses further calls with
     /// OVERLOADED.
     pub max_calls_in_service: usize,
+    /// Creates the databases of the servers that the bench starts, on the PostgreSQL server that the option `--store`
+    /// names. Without the option, the servers use SQLite.
+    pub databases: Option<Arc<dyn Databases>>,
     /// The progress bar of the measurement. The bench removes the bar at the end.
     pub progress: ProgressBar,
+}
+
+/// Creates and removes databases on a PostgreSQL server.
+pub trait Databases: Debug + Send + Sync {
+    /// Creates an empty database and returns its URL.
+    ///
+    /// # Errors
+    /// Fails with the cause if the database can't be created.
+    fn create(&self) -> Result<String, String>;
+
+    /// Removes a database that `create` has created. If this fails, the function logs a warning.
+    fn remove(&self, url: &str);
 }
 
 /// Measures the groups of result rows that the options select, and returns the result rows.
@@ -58,7 +76,7 @@ pub async fn run(options: &Options, host: Host) -> Result<Vec<Row>, Error> {
     bench.warm_up().await?;
     let mut rows = Vec::new();
     for group in options.groups() {
-        rows.extend(bench.measure(*group).await?);
+        rows.extend(bench.measure(group).await?);
     }
     bench.finish_progress();
     Ok(rows)

@@ -20,6 +20,12 @@ pub struct Options {
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
 
+    /// A PostgreSQL database, as postgres://USER@HOST/DB. The bench creates databases beside this database for the servers
+    /// that it starts, and removes them at the end. The user needs the right to create databases. Most rows then have
+    /// no target, because their targets are those of SQLite
+    #[arg(long, value_name = "URL", conflicts_with = "server")]
+    pub store: Option<String>,
+
     /// The number of agents that append events and claim tasks. Each agent has its own connection
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) agents: u16,
@@ -37,8 +43,12 @@ pub struct Options {
 
 impl Options {
     /// Returns the groups to measure, in the order of the measurement.
-    pub(crate) fn groups(&self) -> &[Group] {
-        if self.groups.is_empty() { Group::value_variants() } else { &self.groups }
+    pub(crate) fn groups(&self) -> Vec<Group> {
+        if !self.groups.is_empty() {
+            return self.groups.clone();
+        }
+        let is_possible = |group: &Group| *group != Group::Store || self.store.is_some();
+        Group::value_variants().iter().copied().filter(is_possible).collect()
     }
 }
 
@@ -77,4 +87,14 @@ pub enum Group {
     Abuse,
     /// Measures the rate and the latencies of calls, and the peak memory, while the server is overloaded
     Overload,
+    /// Compares the rates and latencies on PostgreSQL with those on SQLite, and those of two servers with those of one.
+    /// Needs the option --store
+    Store,
+}
+
+impl Group {
+    /// Returns whether the targets of the group's result rows also apply to servers on PostgreSQL.
+    pub(crate) fn has_targets_on_postgres(self) -> bool {
+        matches!(self, Self::Growth | Self::Store)
+    }
 }

@@ -17,7 +17,6 @@ use crate::appends::AppendCalls;
 use crate::bench::Bench;
 use crate::claims::{add_tasks, claim_request, completion_request};
 use crate::load::{self, RepeatedCall, join_all};
-use crate::own_server::OwnServer;
 use crate::row::{Row, Target};
 use crate::sample::{Sample, SharedSample};
 
@@ -58,7 +57,7 @@ const RAMP: Duration = Duration::from_millis(500);
 /// an overloaded server refuses the calls of other clients. Fails if the server can't be started, or if a call fails
 /// with an error other than a refusal with a retry delay.
 pub async fn measure_overload(bench: &Bench) -> Result<Vec<Row>, Error> {
-    let server = OwnServer::start(bench.program())?;
+    let server = bench.start_server()?;
     let bench = bench.connect_to_server(&server.url).await?;
     bench.warm_up().await?;
     bench.start_progress("overload", bench.rounds() * STEPS.len());

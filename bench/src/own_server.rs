@@ -1,52 +1,94 @@
-//! This module starts a server with a temporary database.
+//! This module starts a server with a temporary database: an SQLite file, or a database on a PostgreSQL server.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::Error;
+use crate::{Databases, Error};
 
 /// A running server process. Dropping the value kills the process.
 pub struct OwnServer {
-    // Rust drops the fields in the order of their declaration. `process` comes before `folder`, because the process
-    // must end before the folder is removed.
+    // Rust drops the fields in the order of their declaration. `process` comes before `database`, because the process
+    // must end before the database is removed.
     process: Process,
     pub url: String,
     /// The time from the start of the process until the process printed its address.
     pub ready_after: Duration,
-    folder: TempDir,
+    database: Arc<Database>,
+    program: PathBuf,
+}
+
+/// The database of a server. Dropping the last reference to the value removes the database.
+#[derive(Debug)]
+pub enum Database {
+    /// A folder that contains an SQLite file.
+    Folder(TempDir),
+    /// A database on a PostgreSQL server.
+    Postgres {
+        /// The URL of the database.
+        url: String,
+        /// Removes the database.
+        databases: Arc<dyn Databases>,
+    },
+}
+
+impl Database {
+    /// Creates an empty database: on a PostgreSQL server if `databases` is set, or else an SQLite file. Fails if the
+    /// database can't be created.
+    pub fn create(databases: Option<&Arc<dyn Databases>>) -> Result<Self, Error> {
+        match databases {
+            None => Ok(Self::Folder(tempfile::tempdir()?)),
+            Some(databases) => {
+                let url = databases.create().map_err(Error::Store)?;
+                Ok(Self::Postgres { url, databases: Arc::clone(databases) })
+            }
+        }
+    }
+
+    fn add_arguments(&self, command: &mut Command) {
+        match self {
+            Self::Folder(folder) => command.arg("--db").arg(folder.path().join("bench.db")),
+            // Pass the URL as a variable, because other users can see the arguments of a process.
+            Self::Postgres { url, .. } => command.env("RUNHUB_STORE", url),
+        };
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Self::Postgres { url, databases } = self {
+            databases.remove(url);
+        }
+    }
 }
 
 /// A child process. Dropping the value kills the process.
 struct Process(Child);
 
 impl OwnServer {
-    /// Starts a server with an empty database, waits until the server listens, and returns the server. Fails if the
-    /// process can't be started or prints no address.
-    pub fn start(program: &Path) -> Result<Self, Error> {
-        Self::start_in(program, tempfile::tempdir()?)
-    }
-
     /// Kills the server, starts a new server with the database of the killed server, and returns the new server. Fails
     /// if the new process can't be started or prints no address.
-    pub fn restart(self, program: &Path) -> Result<Self, Error> {
+    pub fn restart(self) -> Result<Self, Error> {
         drop(self.process);
-        Self::start_in(program, self.folder)
+        Self::start(&self.program, self.database)
     }
 
-    fn start_in(program: &Path, folder: TempDir) -> Result<Self, Error> {
-        let db = folder.path().join("bench.db");
+    /// Starts a server with a database, waits until the server listens, and returns the server. Fails if the process
+    /// can't be started or prints no address.
+    pub fn start(program: &Path, database: Arc<Database>) -> Result<Self, Error> {
         let mut command = Command::new(program);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--db"]).arg(db);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "error"]);
         // Remove the user's RUNHUB_ variables, because the settings in these variables would change the measured
         // figures.
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_runhub_setting(name)) {
             command.env_remove(name);
         }
+        database.add_arguments(&mut command);
         let started = Instant::now();
         let mut process = Process(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?);
         let mut line = String::new();
@@ -60,7 +102,7 @@ impl OwnServer {
             return Err(Error::ServerNotStarted { program: program.display().to_string() });
         };
         let url = format!("http://{address}");
-        Ok(Self { process, url, ready_after, folder })
+        Ok(Self { process, url, ready_after, database, program: program.to_owned() })
     }
 
     /// Returns the server's resident memory in MiB, or None if the operating system does not report the memory.

@@ -127,6 +127,13 @@ impl Row {
         Self { ceiling: Some(ceiling), ratio: Some(self.value / ceiling), ..self }
     }
 
+    /// Removes the target from the row.
+    pub(crate) fn remove_target(&mut self) {
+        self.target = None;
+        self.target_is = None;
+        self.met = None;
+    }
+
     /// Adds a target to the row and returns the row. If the row has a ratio, the target applies to the ratio.
     /// Otherwise, the target applies to the figure.
     pub(crate) fn with_target(self, target: Target) -> Self {

@@ -29,18 +29,25 @@ const WAIT_START: Duration = Duration::from_millis(5);
 /// Measures the time from the completion of a task until a waiting claim returns the dependent task, and returns one
 /// result row. Fails if a call fails.
 pub async fn measure_wake_ups(bench: &Bench) -> Result<Vec<Row>, Error> {
+    let other_waiters = start_other_waiters(bench).await?;
+    let times = measure_wake_times(bench, &bench.url).await?;
+    drop(other_waiters);
+    let row = Row::p99("claim woken by a completion, beside 64 other waiting claims", &times);
+    Ok(vec![row.with_target(Target::AtMost(MAX_MILLIS))])
+}
+
+/// Returns the times from the completion of a task until a claim that waits at the server `waiter_url` returns the
+/// dependent task. Fails if a call fails.
+pub async fn measure_wake_times(bench: &Bench, waiter_url: &str) -> Result<Sample, Error> {
     let completions = bench.scale_count(COMPLETIONS);
     bench.start_progress("woken claims", completions);
-    let other_waiters = start_other_waiters(bench).await?;
-    let waiter = connect(&bench.url).await?;
+    let waiter = connect(waiter_url).await?;
     let mut times = Sample::new()?;
     for _ in 0..completions {
         times.record(measure_wake_up(bench, &waiter).await?);
         bench.advance(1);
     }
-    drop(other_waiters);
-    let row = Row::p99("claim woken by a completion, beside 64 other waiting claims", &times);
-    Ok(vec![row.with_target(Target::AtMost(MAX_MILLIS))])
+    Ok(times)
 }
 
 /// Starts `OTHER_WAITERS` waiting claims and returns the Tokio tasks of the claims. Dropping the returned value ends

@@ -88,7 +88,7 @@ pub async fn measure_abuse(bench: &Bench) -> Result<Vec<Row>, Error> {
     bench.start_progress("abuse", Abuse::ALL.len());
     let mut rows = Vec::new();
     for abuse in Abuse::ALL {
-        let server = OwnServer::start(bench.program())?;
+        let server = bench.start_server()?;
         let bench = bench.connect_to_server(&server.url).await?;
         rows.extend(measure_one(&bench, &server, abuse).await?);
         bench.advance(1);

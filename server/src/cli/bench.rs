@@ -1,13 +1,18 @@
 //! This module implements `runhub bench`, which runs the benchmarks of the crate `runhub-bench` with this binary as the
 //! server, and prints the measurements.
 
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use clap::Args;
-use runhub_bench::{Host, Options, Row};
+use runhub_bench::{Databases, Host, Options, Row};
 use serde::Serialize;
 
 use super::out::{self, Cell, Color, Out, Table};
-use super::{Failure, progress, table};
+use super::{Failure, progress, serve, table};
 use crate::domain::limits;
+use crate::store::{PostgresAddress, TemporaryDatabase};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -20,6 +25,7 @@ A full run takes about eight minutes and needs several hundred megabytes in the 
 Examples:
   runhub bench
   runhub bench appends claims --agents 16
+  runhub bench store --store postgres://runhub@db.example/postgres
   runhub bench growth --json | jq '.rows[] | select(.met == false)'")]
 pub struct BenchArgs {
     #[command(flatten)]
@@ -38,7 +44,9 @@ struct Report {
 pub async fn run(args: BenchArgs) -> Result<(), Failure> {
     // The group `abuse` opens 10,000 connections. If the limit can't be raised, the group opens fewer connections.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
+    let databases = args.options.store.as_deref().map(BenchDatabases::new).transpose()?;
     let host = Host {
+        databases: databases.map(|databases| Arc::new(databases) as Arc<dyn Databases>),
         program: std::env::current_exe()?,
         max_calls_in_service: limits::CALLS_IN_SERVICE,
         progress: progress::new_progress_bar(0),
@@ -49,6 +57,47 @@ pub async fn run(args: BenchArgs) -> Result<(), Failure> {
         return Ok(out::print_json(&report)?);
     }
     Ok(Out::stdout().print_table(to_table(&rows), "nothing was measured")?)
+}
+
+/// The databases of the bench on a PostgreSQL server.
+struct BenchDatabases {
+    /// The database that the user has named.
+    url: String,
+    address: PostgresAddress,
+    created: Mutex<HashMap<String, TemporaryDatabase>>,
+}
+
+/// Shows the address and not the URL, because the URL can contain a password.
+impl fmt::Debug for BenchDatabases {
+    fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
+        self.address.fmt(to)
+    }
+}
+
+impl BenchDatabases {
+    fn new(url: &str) -> Result<Self, Failure> {
+        let address = serve::parse_store(url).map_err(|cause| Failure::failed(format!("--store: {cause}")))?;
+        Ok(Self { url: url.to_owned(), address, created: Mutex::default() })
+    }
+}
+
+impl Databases for BenchDatabases {
+    fn create(&self) -> Result<String, String> {
+        let mut created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = TemporaryDatabase::with_number(created.len());
+        database.create(&self.address).map_err(|error| error.to_string())?;
+        let url = database.url(&self.url);
+        created.insert(url.clone(), database);
+        Ok(url)
+    }
+
+    fn remove(&self, url: &str) {
+        let created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = created.get(url) else { return };
+        if let Err(error) = database.remove(&self.address) {
+            tracing::warn!(%error, "can't remove a database of the bench");
+        }
+    }
 }
 
 fn to_table(rows: &[Row]) -> Table {

@@ -72,7 +72,7 @@ pub use self::notifications::{Listener, Signal};
 pub use self::open_error::OpenError;
 #[cfg(test)]
 pub use self::postgres::query_plans as postgres_plans;
-pub use self::postgres::{Migrated, PostgresAddress, migrate};
+pub use self::postgres::{Migrated, PostgresAddress, TemporaryDatabase, migrate};
 pub use self::queue::{JobOptions, Lane};
 use self::readers::Readers;
 pub use self::role::RoleClaim;

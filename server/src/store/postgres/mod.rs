@@ -13,6 +13,7 @@ mod readers;
 pub(super) mod roles;
 mod schema;
 pub(super) mod servers;
+mod temporary;
 mod tls;
 mod values;
 mod writer;
@@ -22,6 +23,7 @@ use self::connection::Connection;
 pub use self::open::migrate;
 pub(super) use self::open::{Database, open};
 pub use self::schema::Migrated;
+pub use self::temporary::TemporaryDatabase;
 use super::body_tx::BodyTx;
 
 /// Represents the open transaction of a connection to PostgreSQL.

@@ -70,7 +70,7 @@ pub fn migrate(address: &PostgresAddress) -> Result<Migrated, OpenError> {
 }
 
 /// Runs a function on another thread. A thread of a runtime can't drive the runtime of a connection.
-fn on_own_thread<T: Send>(
+pub(super) fn on_own_thread<T: Send>(
     address: &PostgresAddress,
     run: impl FnOnce() -> Result<T, OpenError> + Send,
 ) -> Result<T, OpenError> {
@@ -78,7 +78,7 @@ fn on_own_thread<T: Send>(
     std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(|_| panicked()))
 }
 
-fn unreachable(address: &PostgresAddress, cause: String) -> OpenError {
+pub(super) fn unreachable(address: &PostgresAddress, cause: String) -> OpenError {
     OpenError::Unreachable { database: address.to_string(), cause }
 }
 
