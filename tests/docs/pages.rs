@@ -8,7 +8,7 @@ use crate::markdown::Page;
 use crate::root;
 
 /// The pages outside of the book.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 9] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
@@ -17,6 +17,7 @@ const OTHERS: [&str; 8] = [
     "client/rust/README.md",
     "client/scenarios/README.md",
     "client/typescript/README.md",
+    "examples/cluster/README.md",
 ];
 
 const SUMMARY: &str = "docs/SUMMARY.md";
