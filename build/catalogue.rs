@@ -158,6 +158,10 @@ fn write_impls(code: &mut String, index: usize, rpc: &RpcEntry) -> std::fmt::Res
         if input.get_field_by_name("run_id").is_some_and(|field| !field.supports_presence()) {
             writeln!(code, "    fn run_id(&self) -> &str {{ &self.run_id }}")?;
         }
+        // A call that ends a task names the lease that it ends.
+        if rpc.has_field("task_id") && rpc.has_field("lease_token") {
+            writeln!(code, "    fn ended_task_id(&self) -> &str {{ &self.task_id }}")?;
+        }
         writeln!(code, "    fn content(&self) -> Self {{")?;
         writeln!(code, "        Self {{ request_id: String::new(), {without_wait}..self.clone() }}")?;
         writeln!(code, "    }}\n}}")?;

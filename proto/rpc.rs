@@ -59,6 +59,11 @@ pub trait Mutation: Request {
         ""
     }
 
+    /// Returns the id of the task that the request ends, or an empty text.
+    fn ended_task_id(&self) -> &str {
+        ""
+    }
+
     /// Returns the content that duplicate requests have in common: all fields except the request_id and `wait`.
     fn content(&self) -> Self;
 }

@@ -18,7 +18,7 @@ use crate::domain::limits;
 use crate::domain::obstacle::Obstacle;
 use crate::domain::task::{EndStatus, Ending, TaskStatus};
 use crate::error::Result;
-use crate::store::{Limit, tasks};
+use crate::store::{Limit, ReadAhead, tasks};
 
 #[tonic::async_trait]
 impl TaskService for Hub {
@@ -91,7 +91,8 @@ impl TaskService for Hub {
         let request = request.into_inner();
         let heartbeat = parse_heartbeat(&request)?;
         let index = Arc::clone(&self.claim_index);
-        let beat = self.transact(job_options(&request), None, move |tx| lease::heartbeat(tx, &heartbeat, &index));
+        let beat = self
+            .transact(job_options(&request), ReadAhead::default(), move |tx| lease::heartbeat(tx, &heartbeat, &index));
         Ok(Response::new(v1::HeartbeatResponse { results: convert::to_protos(beat.await?) }))
     }
 

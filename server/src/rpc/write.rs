@@ -17,7 +17,7 @@ use crate::actions::{Outcome, Postponed};
 use crate::domain::field;
 use crate::error::{Error, Result};
 use crate::store::requests::{self, StoredAnswer};
-use crate::store::{JobOptions, Lane, Signal, Tx};
+use crate::store::{JobOptions, Lane, ReadAhead, Signal, Tx};
 use crate::wake::CallIdentity;
 
 /// The identity of a mutating call, and the call's options for the writer's queue.
@@ -28,8 +28,8 @@ pub struct Call {
     /// response is not stored.
     key: Option<RequestKey>,
     options: JobOptions,
-    /// The run that the call is about, if the request names one.
-    run_id: Option<Arc<str>>,
+    /// The rows that the request names.
+    ahead: ReadAhead,
 }
 
 #[derive(Clone)]
@@ -49,8 +49,9 @@ impl Call {
                 fingerprint: Sha256::digest(request.content().encode_to_vec()).to_vec(),
             }),
         };
-        let run_id = Some(request.run_id()).filter(|id| !id.is_empty()).map(Arc::from);
-        Ok(Self { rpc: R::RPC.name, key, options: job_options(request), run_id })
+        let named = |id: &str| Some(id).filter(|id| !id.is_empty()).map(Arc::from);
+        let ahead = ReadAhead { run_id: named(request.run_id()), task_id: named(request.ended_task_id()) };
+        Ok(Self { rpc: R::RPC.name, key, options: job_options(request), ahead })
     }
 
     /// Returns the RPC and the request_id, or None if the call has no request_id.
@@ -141,7 +142,7 @@ impl Hub {
         P: StoredResponse + 'static,
     {
         let options = call.options;
-        let run_id = call.run_id.clone();
+        let ahead = call.ahead.clone();
         let transaction = move |tx: &mut dyn Tx| {
             if let Some(result) = find_stored_answer(tx, &call, &check_repeat)? {
                 return Ok(Outcome::Done(Answer { result, is_duplicate: true }));
@@ -154,7 +155,7 @@ impl Hub {
             store_answer(tx, &call, &mut result)?;
             Ok(Outcome::Done(Answer { result, is_duplicate: false }))
         };
-        self.transact(options, run_id, transaction).await
+        self.transact(options, ahead, transaction).await
     }
 
     /// Runs a transaction body that writes, and returns the value of the body. If the transaction is postponed, the
@@ -162,14 +163,14 @@ impl Hub {
     pub async fn transact<T: Send + 'static>(
         &self,
         mut options: JobOptions,
-        run_id: Option<Arc<str>>,
+        ahead: ReadAhead,
         body: impl Fn(&mut dyn Tx) -> Result<Outcome<T>> + Send + 'static,
     ) -> Result<T> {
         let body = Arc::new(Mutex::new(body));
         loop {
             let body = Arc::clone(&body);
             let run = move |tx: &mut dyn Tx| body.lock().unwrap_or_else(PoisonError::into_inner)(tx);
-            match self.store.transact_in(run_id.clone(), options, run).await? {
+            match self.store.transact_ahead(ahead.clone(), options, run).await? {
                 Outcome::Done(value) => return Ok(value),
                 Outcome::Rejected(error) => return Err(error),
                 Outcome::Postponed(work) => self.prepare(work).await?,

@@ -1,6 +1,7 @@
 //! This module reads and writes the table `task_attempts`.
 
 use super::table::{select, table};
+use super::tasks_ahead::keep_tasks;
 use super::{Limit, Page, Tx, first, page, params};
 use crate::domain::Key;
 use crate::domain::attempt::{AttemptReport, AttemptStatus, TaskAttempt};
@@ -59,7 +60,7 @@ pub fn open(tx: &mut dyn Tx, task: &Task) -> Result<Key> {
         create_time: tx.now(),
         end_time: None,
     };
-    insert(tx, task.run_key, task.key, &attempt, find_lease_token(task))?;
+    keep_tasks(tx, Some(task), |tx| insert(tx, task.run_key, task.key, &attempt, find_lease_token(task)))?;
     Ok(attempt.key)
 }
 
@@ -74,7 +75,10 @@ pub fn end(tx: &mut dyn Tx, task: &Task, ending: &Ending) -> Result<()> {
     let summary = ending.summary.as_deref().filter(|summary| !summary.is_empty());
     let result = Some(&ending.result).filter(|result| **result != Json::null());
     let now = tx.now();
-    tx.write(sql, params![task.key, find_lease_token(task), status, summary, ending.blocker_signature, result, now])
+    let token = find_lease_token(task);
+    keep_tasks(tx, Some(task), |tx| {
+        tx.write(sql, params![task.key, token, status, summary, ending.blocker_signature, result, now])
+    })
 }
 
 /// Ends the current attempt of a leased task without a report from the lease holder. Only the status and the end time

@@ -217,14 +217,24 @@ impl<S: RunStatements> Tx for BodyTx<'_, S> {
     }
 
     fn execute(&mut self, sql: &'static str, params: &[SqlValue]) -> Result<u64> {
+        self.cache.forget_tasks();
         self.statements.execute(sql, params, &mut self.has_written)
     }
 
     fn query(&mut self, sql: &'static str, params: &[SqlValue], handler: RowHandler) -> Result<()> {
+        if !is_read(sql) {
+            self.cache.forget_tasks();
+        }
         self.statements.query(sql, params, &mut self.has_written, handler)
     }
 
     fn write(&mut self, sql: &'static str, params: &[SqlValue]) -> Result<()> {
+        self.cache.forget_tasks();
         self.statements.write(sql, params, &mut self.has_written)
     }
+}
+
+/// Returns whether a statement only reads. An UPDATE … RETURNING statement runs as a query but changes rows.
+pub(super) fn is_read(sql: &str) -> bool {
+    sql.starts_with("SELECT") || sql.starts_with("WITH")
 }

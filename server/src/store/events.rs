@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::table::{select, table};
+use super::tasks_ahead::keep_tasks;
 use super::{Columns, Limit, Tx, compaction, first, params, row_limit, runs};
 use crate::domain::Key;
 use crate::domain::event::{Event, EventDraft, EventFilter};
@@ -106,7 +107,8 @@ pub fn append_claim(tx: &mut dyn Tx, run_key: Key, attempt_key: Key, draft: &Eve
 /// Inserts an event at the next position, and returns the position.
 fn insert(tx: &mut dyn Tx, run_key: Key, seq: i64, draft: &EventDraft, create_time: Timestamp) -> Result<i64> {
     let position = tx.next_position()?;
-    insert_row(tx, run_key, draft.task_key, &NewEvent { position, seq, create_time, draft })?;
+    let event = NewEvent { position, seq, create_time, draft };
+    keep_tasks(tx, None, |tx| insert_row(tx, run_key, draft.task_key, &event))?;
     Ok(position)
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 
-use super::session::{BodyEffects, CommitOutcome, LastAssigned, WriteDatabase, WriteSession};
+use super::session::{BodyEffects, CommitOutcome, LastAssigned, ReadAhead, WriteDatabase, WriteSession};
 use super::tx::delegate_state;
 use super::{Listener, RowHandler, Signal, SqlValue, Store, Transaction, Tx};
 use crate::clock::Clock;
@@ -168,12 +168,12 @@ pub(super) struct FaultySession<S> {
 }
 
 impl<S: WriteSession> WriteSession for FaultySession<S> {
-    fn begin<'r>(&mut self, run_ids: impl Iterator<Item = &'r str>) -> Result<LastAssigned> {
+    fn begin<'r>(&mut self, ahead: impl Iterator<Item = &'r ReadAhead>) -> Result<LastAssigned> {
         if let Some(Fault::Locked) = self.faults.get() {
             return Err(Error::StoreBusy);
         }
         self.faults.check_statement()?;
-        self.inner.begin(run_ids)
+        self.inner.begin(ahead)
     }
 
     fn run(&mut self, last_assigned: LastAssigned, body: impl FnOnce(&mut dyn Tx) -> bool) -> BodyEffects {

@@ -55,6 +55,7 @@ mod sqlite;
 mod state;
 mod table;
 pub mod tasks;
+mod tasks_ahead;
 mod tx;
 mod tx_cache;
 mod writer;
@@ -76,6 +77,7 @@ pub use self::postgres::{Migrated, PostgresAddress, TemporaryDatabase, migrate};
 pub use self::queue::{JobOptions, Lane};
 use self::readers::Readers;
 pub use self::role::RoleClaim;
+pub use self::session::ReadAhead;
 use self::session::{LastAssigned, WriteDatabase};
 use self::sqlite::SqliteWriter;
 pub use self::sqlite::maintenance;
@@ -203,17 +205,17 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
-        self.inner.writer.transact(options, None, body).await
+        self.inner.writer.transact(options, ReadAhead::default(), body).await
     }
 
-    /// Runs a transaction body as `transact_with` does. The store reads the run `run_id` ahead for the body. Fails under
-    /// the same conditions as `transact`, but not if the run does not exist.
-    pub async fn transact_in<T, F>(&self, run_id: Option<Arc<str>>, options: JobOptions, body: F) -> Result<T>
+    /// Runs a transaction body as `transact_with` does. The store may read the rows in `ahead` before the body runs. Fails
+    /// under the same conditions as `transact`, but not if a row does not exist.
+    pub async fn transact_ahead<T, F>(&self, ahead: ReadAhead, options: JobOptions, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
-        self.inner.writer.transact(options, run_id, body).await
+        self.inner.writer.transact(options, ahead, body).await
     }
 
     /// Runs a transaction body that only reads, and returns the result of the body. The body sees one consistent state

@@ -1,5 +1,6 @@
 //! This module reads and writes the table `requests`, which stores the responses to calls with a request_id.
 
+use super::tasks_ahead::keep_tasks;
 use super::{Tx, first, params};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
@@ -32,7 +33,7 @@ pub fn insert(tx: &mut dyn Tx, rpc: &str, request_id: &str, answer: &StoredAnswe
     let key = tx.next_key()?;
     let now = tx.now();
     let StoredAnswer { fingerprint, refused, answer } = answer;
-    tx.write(sql, params![key, rpc, request_id, fingerprint, refused, answer, now])
+    keep_tasks(tx, None, |tx| tx.write(sql, params![key, rpc, request_id, fingerprint, refused, answer, now]))
 }
 
 /// Removes up to 1,000 stored responses that are older than `time`, oldest first, and returns the number of removed

@@ -4,6 +4,7 @@
 use super::column::json_text;
 use super::names::live;
 use super::table::{select, table};
+use super::tasks_ahead::keep_tasks;
 use super::{Columns, Limit, Page, Tx, VersionCursor, all, first, page, params, row_limit};
 use crate::domain::Key;
 use crate::domain::run::{Run, RunStatus};
@@ -209,7 +210,8 @@ pub(super) fn store_last_seqs(tx: &mut dyn Tx) -> Result<()> {
 /// find the least recently served run. Assigns and returns the sequence number of the claim's event. Fails with an
 /// internal error if the run does not exist.
 pub fn record_claim(tx: &mut dyn Tx, run_key: Key, attempt_key: Key) -> Result<i64> {
-    tx.write("UPDATE run_counters SET last_served = $2 WHERE run_key = $1", params![run_key, attempt_key])?;
+    let sql = "UPDATE run_counters SET last_served = $2 WHERE run_key = $1";
+    keep_tasks(tx, None, |tx| tx.write(sql, params![run_key, attempt_key]))?;
     assign_seqs(tx, run_key, 1)
 }
 

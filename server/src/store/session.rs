@@ -1,5 +1,7 @@
 //! This module defines the interface between the writer and a database.
 
+use std::sync::Arc;
+
 use super::{Signal, Transaction, Tx};
 use crate::domain::Key;
 use crate::error::{Error, Result};
@@ -20,6 +22,16 @@ pub(super) trait WriteDatabase: Send + 'static {
     fn close(self);
 }
 
+/// Names the rows that a transaction body needs, as far as its call names them. A database across a network reads these
+/// rows for all bodies of a group together.
+#[derive(Debug, Clone, Default)]
+pub struct ReadAhead {
+    /// The id of a run.
+    pub run_id: Option<Arc<str>>,
+    /// The id of a task that the body ends.
+    pub task_id: Option<Arc<str>>,
+}
+
 /// Runs the writer's transactions on a database connection, one at a time.
 ///
 /// The writer forms groups, handles panics and decides on retries. The session contains the code for a specific
@@ -28,9 +40,9 @@ pub(super) trait WriteDatabase: Send + 'static {
 /// `end_savepoint` after the body. If a transaction is not committed, the writer calls `rollback`. Between
 /// transactions, the writer calls `is_checkpoint_due` and `checkpoint`.
 pub(super) trait WriteSession {
-    /// Opens a transaction. Returns the last assigned numbers that earlier transactions have committed. `run_ids` names
-    /// runs that the transaction bodies need. A database across a network reads these runs together with the numbers.
-    fn begin<'r>(&mut self, run_ids: impl Iterator<Item = &'r str>) -> Result<LastAssigned>;
+    /// Opens a transaction. Returns the last assigned numbers that earlier transactions have committed. `ahead` names rows
+    /// that the transaction bodies need. A database across a network reads these rows together with the numbers.
+    fn begin<'r>(&mut self, ahead: impl Iterator<Item = &'r ReadAhead>) -> Result<LastAssigned>;
 
     /// Runs a transaction body in the open transaction and returns the effects of the body. `last_assigned` holds the
     /// last assigned numbers. `body` returns true on success.

@@ -6,6 +6,7 @@ use super::column::json_text;
 use super::names::{ready, task_status};
 use super::ready::TaskClass;
 use super::table::{select, select_with, table};
+use super::tasks_ahead::keep_tasks;
 use super::{Columns, Limit, Page, Tx, all, any, dependencies, first, page, params, path_sets, row_limit};
 use crate::domain::Key;
 use crate::domain::lease::Lease;
@@ -76,17 +77,29 @@ pub fn get_by_key(tx: &mut dyn Tx, key: Key) -> Result<Task> {
         .ok_or_else(|| Error::internal(format!("table `tasks` has no task with the key {key}: report the bug")))
 }
 
+/// Expands to the query for tasks, and for whether another task depends on each, that meet a condition.
+macro_rules! with_dependents {
+    ($condition:literal) => {
+        select_with!("(SELECT d.task_key FROM task_dependencies d WHERE d.depends_on_key = t.key LIMIT 1)", $condition)
+    };
+}
+
+/// Query for the tasks whose ids are in a list. SQLite has no lists.
+pub(super) const WITH_IDS: &str = with_dependents!("WHERE t.id = ANY($1)");
+
 /// Returns the task with the id `id`, and whether another task depends on it. Fails with NotFound if no task has this id.
 pub fn get_with_dependents(tx: &mut dyn Tx, id: &str) -> Result<(Task, bool)> {
-    let sql = select_with!(
-        "(SELECT d.task_key FROM task_dependencies d WHERE d.depends_on_key = t.key LIMIT 1)",
-        "WHERE t.id = $1"
-    );
-    let found = first(tx, sql, params![id], |row| {
-        let task = read_row(row)?;
-        Ok((task, row.take::<Option<Key>>()?.is_some()))
-    })?;
+    if let Some(found) = tx.cache().tasks_ahead.as_ref().and_then(|ahead| ahead.find(id)) {
+        return Ok(found);
+    }
+    let found = first(tx, with_dependents!("WHERE t.id = $1"), params![id], read_with_dependents)?;
     found.ok_or_else(|| Error::not_found(Resource::Task, id))
+}
+
+/// Returns a task, and whether another task depends on it.
+pub(super) fn read_with_dependents(row: &mut Columns) -> Result<(Task, bool)> {
+    let task = read_row(row)?;
+    Ok((task, row.take::<Option<Key>>()?.is_some()))
 }
 
 /// A ready task, and its newest attempt.
@@ -98,25 +111,43 @@ pub struct ReadyTask {
     pub newest_attempt_key: Option<Key>,
 }
 
-/// Returns the first ready task of a class in claim order, or None if the class has no ready task.
+/// Returns the first ready task of a class in claim order, or None if the class has no ready task. A transaction that
+/// asks again for tasks of the same class reads several tasks ahead.
 pub fn find_first_ready(tx: &mut dyn Tx, class: &TaskClass) -> Result<Option<ReadyTask>> {
+    let Some(ahead) = &mut tx.cache().tasks_ahead else {
+        return Ok(list_first_ready(tx, class, 1)?.pop());
+    };
+    if let Some(found) = ahead.find_first_ready(class) {
+        return Ok(Some(found));
+    }
+    let limit = ahead.next_limit(class);
+    let found = list_first_ready(tx, class, limit)?;
+    let first = found.first().cloned();
+    if let Some(ahead) = &mut tx.cache().tasks_ahead {
+        ahead.set_ready(class, found);
+    }
+    Ok(first)
+}
+
+/// Returns at most `limit` ready tasks of a class, in claim order.
+fn list_first_ready(tx: &mut dyn Tx, class: &TaskClass, limit: usize) -> Result<Vec<ReadyTask>> {
     let without_paths = select_with!(
         "(SELECT MAX(a.key) FROM task_attempts a WHERE a.task_key = t.key)",
         "WHERE t.run_key = $1 AND t.capability_set_key = $2 AND t.path_set_key IS NULL AND ",
         ready!("t."),
-        " ORDER BY t.priority DESC, t.ordinal LIMIT 1"
+        " ORDER BY t.priority DESC, t.ordinal LIMIT $3"
     );
     let with_paths = select_with!(
         "(SELECT MAX(a.key) FROM task_attempts a WHERE a.task_key = t.key)",
         "WHERE t.run_key = $1 AND t.capability_set_key = $2 AND t.path_set_key = $3 AND ",
         ready!("t."),
-        " ORDER BY t.priority DESC, t.ordinal LIMIT 1"
+        " ORDER BY t.priority DESC, t.ordinal LIMIT $4"
     );
     let TaskClass { run_key, capability_set_key, path_set_key } = class;
     let read = |row: &mut Columns| Ok(ReadyTask { task: read_row(row)?, newest_attempt_key: row.take()? });
     match path_set_key {
-        None => first(tx, without_paths, params![run_key, capability_set_key], read),
-        Some(set) => first(tx, with_paths, params![run_key, capability_set_key, set], read),
+        None => all(tx, without_paths, params![run_key, capability_set_key, row_limit(limit)], read),
+        Some(set) => all(tx, with_paths, params![run_key, capability_set_key, set, row_limit(limit)], read),
     }
 }
 
@@ -186,8 +217,14 @@ fn get_id_and_status(tx: &mut dyn Tx, dependency: Dependency, added: &[Task]) ->
 /// Updates the mutable columns of a task, except `open_dependencies`. If the task can become claimable, or if the lease
 /// of the task can cause path conflicts, the function also records the change for the claim index.
 pub fn save(tx: &mut dyn Tx, task: &Task) -> Result<()> {
-    save_row(tx, task)?;
-    record_status(tx, task)
+    if task.status == TaskStatus::Pending {
+        save_row(tx, task)?;
+        return record_status(tx, task);
+    }
+    keep_tasks(tx, Some(task), |tx| {
+        save_row(tx, task)?;
+        record_status(tx, task)
+    })
 }
 
 fn record_status(tx: &mut dyn Tx, task: &Task) -> Result<()> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::runs::RunState;
+use super::tasks_ahead::TasksAhead;
 use crate::domain::Key;
 
 /// The rows that a transaction has read or changed. No other transaction can change the rows before this transaction
@@ -12,6 +13,8 @@ pub struct TxCache {
     states: HashMap<Key, RunState>,
     keys: HashMap<String, Key>,
     last_seqs: BTreeMap<Key, LastSeq>,
+    /// The tasks that were read ahead. None if the transaction reads no task ahead.
+    pub(super) tasks_ahead: Option<Box<TasksAhead>>,
     /// Number of times that sequence numbers were assigned.
     assignments: u64,
 }
@@ -39,6 +42,13 @@ impl TxCache {
         self.states.insert(state.key, state);
         if let Some(id) = id {
             self.keys.insert(id.to_owned(), state.key);
+        }
+    }
+
+    /// Forgets the tasks that were read ahead, because this transaction may change any task.
+    pub fn forget_tasks(&mut self) {
+        if let Some(tasks) = &mut self.tasks_ahead {
+            **tasks = TasksAhead::default();
         }
     }
 

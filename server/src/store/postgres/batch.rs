@@ -1,7 +1,6 @@
-//! This module combines consecutive executions of one INSERT statement. Inserting many rows with one statement takes a
-//! fraction of the time.
+//! This module combines executions of one INSERT statement. Inserting many rows with one statement takes a fraction of the
+//! time.
 
-use tokio_postgres::Statement;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::values::{BoxedError, OwnedValue};
@@ -11,18 +10,73 @@ const MAX_ROWS: usize = 1_000;
 /// Size of the values of a batch at which the batch is sent, in bytes.
 const MAX_BYTES: usize = 1024 * 1024;
 
+/// Tables to whose rows no other row refers. The rows of these tables can be inserted later than other rows, as long as
+/// no statement reads or changes them in between. If rows of other tables wait, they are of one table.
+const LEAF_TABLES: [&str; 3] = ["events", "requests", "task_attempts"];
+
+/// The rows for INSERT statements that were not sent yet.
+#[derive(Default)]
+pub(super) struct PendingRows {
+    batches: Vec<InsertBatch>,
+}
+
+impl PendingRows {
+    /// Returns the batch to which a row of a statement can be added.
+    pub fn find_batch(&mut self, sql: &'static str) -> Option<&mut InsertBatch> {
+        self.batches.iter_mut().find(|batch| batch.accepts(sql))
+    }
+
+    /// Takes the batches that must be sent before a statement, which may read or change their rows, or may need them.
+    pub fn take_before(&mut self, sql: &'static str) -> Vec<InsertBatch> {
+        let table = table_of(sql);
+        let is_leaf = LEAF_TABLES.contains(&table);
+        if !uses_one_table(sql) || !(is_leaf || sql.starts_with("UPDATE ")) {
+            return self.take();
+        }
+        let precedes = |batch: &mut InsertBatch| {
+            let inserted = table_of(batch.sql);
+            inserted == table || !LEAF_TABLES.contains(&inserted)
+        };
+        self.batches.extract_if(.., precedes).collect()
+    }
+
+    /// Adds an empty batch for a statement, and returns the batch.
+    pub fn add(&mut self, sql: &'static str) -> &mut InsertBatch {
+        self.batches.push_mut(InsertBatch::new(sql))
+    }
+
+    /// Returns the batches in the order in which they must be sent.
+    pub fn take(&mut self) -> Vec<InsertBatch> {
+        std::mem::take(&mut self.batches)
+    }
+}
+
+/// Returns the name of the table that an INSERT or UPDATE statement changes.
+fn table_of(sql: &str) -> &str {
+    let mut words = sql.split_whitespace().skip_while(|word| *word == "INSERT" || *word == "INTO" || *word == "UPDATE");
+    words.next().unwrap_or_default()
+}
+
+/// Returns whether an INSERT or UPDATE statement uses no table except the one that it changes.
+fn uses_one_table(sql: &str) -> bool {
+    let words: Vec<&str> = sql.split_whitespace().collect();
+    let other_tables = words
+        .windows(2)
+        .filter(|pair| matches!(pair[0], "FROM" | "JOIN") && pair[1].trim_end_matches(')') != table_of(sql));
+    matches!(words.first(), Some(&("INSERT" | "UPDATE"))) && other_tables.count() == 0
+}
+
 /// The rows for one INSERT statement that were not sent yet.
 pub(super) struct InsertBatch {
     /// The statement that inserts one row.
-    pub statement: Statement,
     pub sql: &'static str,
     rows: Vec<Vec<OwnedValue>>,
     bytes: usize,
 }
 
 impl InsertBatch {
-    pub fn new(sql: &'static str, statement: Statement) -> Self {
-        Self { statement, sql, rows: Vec::new(), bytes: 0 }
+    fn new(sql: &'static str) -> Self {
+        Self { sql, rows: Vec::new(), bytes: 0 }
     }
 
     /// Returns whether a row of a statement can be added.
@@ -44,10 +98,9 @@ impl InsertBatch {
         self.rows
     }
 
-    /// Returns the values of each column, for a statement that inserts all rows.
-    pub fn into_columns(self) -> Vec<Column> {
-        let mut columns: Vec<Column> =
-            self.statement.params().iter().map(|ty| Column::new(ty, self.rows.len())).collect();
+    /// Returns the values of each column with the types `types`, for a statement that inserts all rows.
+    pub fn into_columns(self, types: &[Type]) -> Vec<Column> {
+        let mut columns: Vec<Column> = types.iter().map(|ty| Column::new(ty, self.rows.len())).collect();
         for row in self.rows {
             columns.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
         }
@@ -121,6 +174,36 @@ mod tests {
     fn plain_insert_gets_a_statement_for_many_rows() {
         let many = statement_for_many("INSERT INTO a (x, y)\n    VALUES ($1, $2)", &[Type::INT8, Type::TEXT]);
         assert_eq!(many.unwrap(), "INSERT INTO a (x, y) SELECT * FROM unnest($1::int8[], $2::text[])");
+    }
+
+    /// Returns the tables whose rows are sent before a statement, if rows of `events` and `task_attempts` are pending.
+    fn sent_before(sql: &'static str) -> Vec<&'static str> {
+        let mut pending = PendingRows::default();
+        pending.add("INSERT INTO events (key) VALUES ($1)");
+        pending.add("INSERT INTO task_attempts (key) VALUES ($1)");
+        pending.take_before(sql).iter().map(|batch| table_of(batch.sql)).collect()
+    }
+
+    #[test]
+    fn rows_stay_behind_statements_that_do_not_need_them() {
+        let all = ["events", "task_attempts"].as_slice();
+        let cases = [
+            ("UPDATE tasks SET status = $1 WHERE key = $2", [].as_slice()),
+            ("INSERT INTO requests (key) VALUES ($1)", &[]),
+            ("UPDATE events SET kind = $1", &["events"]),
+            ("UPDATE task_attempts SET a = $1 WHERE key = (SELECT key FROM task_attempts)", &["task_attempts"]),
+            ("UPDATE runs SET last = (SELECT MAX(position) FROM events)", all),
+            ("INSERT INTO tasks (key) VALUES ($1)", all),
+            ("DELETE FROM tasks WHERE key = $1", all),
+            ("SELECT key FROM tasks", all),
+        ];
+        for (sql, expected) in cases {
+            assert_eq!(sent_before(sql), expected, "{sql}");
+        }
+        // Other rows can refer to a run.
+        let mut pending = PendingRows::default();
+        pending.add("INSERT INTO runs (key) VALUES ($1)");
+        assert_eq!(pending.take_before("INSERT INTO events (key) VALUES ($1)").len(), 1);
     }
 
     #[test]

@@ -3,25 +3,25 @@
 //! The thread that uses the connection also drives it, so no other thread is woken for a statement. A statement whose
 //! result nobody needs is sent without a wait for its result. `settle` waits for the results of these statements.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::poll_fn;
+use futures_util::future::{poll_fn, try_join_all};
 use futures_util::{FutureExt, StreamExt};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Row, Statement};
 
 use super::address::PostgresAddress;
-use super::batch::{InsertBatch, statement_for_many};
+use super::batch::{InsertBatch, PendingRows, statement_for_many};
 use super::errors::{describe, store_error};
 use super::values::OwnedValue;
 use crate::error::{Error, Result};
-use crate::store::body_tx::RunStatements;
+use crate::store::body_tx::{RunStatements, is_read};
 use crate::store::{Columns, RowHandler, SqlValue};
 
 /// Maximum time to wait for the result of a statement. The largest change of the API takes a few seconds.
@@ -43,8 +43,8 @@ pub(super) struct Connection {
     /// The statements that insert many rows, by the text of the statement that inserts one row. The value is None if no
     /// statement can insert many rows.
     statements_for_many: HashMap<(usize, usize), Option<Statement>>,
-    /// The rows that the next statement sends.
-    batch: Option<InsertBatch>,
+    /// The rows that were not sent yet.
+    pending: PendingRows,
     sent: VecDeque<Sent>,
     /// The first failure of a statement in the open transaction. PostgreSQL then refuses all further statements of the
     /// transaction.
@@ -73,7 +73,7 @@ impl Connection {
             client: Arc::new(client),
             statements: HashMap::new(),
             statements_for_many: HashMap::new(),
-            batch: None,
+            pending: PendingRows::default(),
             sent: VecDeque::new(),
             failure: None,
             has_warning,
@@ -163,39 +163,56 @@ impl Connection {
         prepared
     }
 
-    /// Adds a row to the batch of an INSERT statement. Sends the batch of another statement first.
+    /// Adds a row to the pending rows of an INSERT statement. If pending rows must be inserted before the row, sends them
+    /// first.
     fn insert(&mut self, sql: &'static str, row: Vec<OwnedValue>) -> Result<()> {
-        if let Some(batch) = self.batch.as_mut().filter(|batch| batch.accepts(sql)) {
+        if let Some(batch) = self.pending.find_batch(sql) {
             batch.push(row);
             return Ok(());
         }
-        self.send_batch();
-        let mut batch = InsertBatch::new(sql, self.prepare(sql)?);
-        batch.push(row);
-        self.batch = Some(batch);
+        self.send_batches_before(sql);
+        self.prepare(sql)?;
+        self.pending.add(sql).push(row);
         Ok(())
     }
 
-    /// Sends the rows of the batch without a wait for the result.
-    fn send_batch(&mut self) {
-        let Some(batch) = self.batch.take() else { return };
-        let many = if batch.len() > 1 { self.prepare_for_many(batch.sql, &batch.statement) } else { None };
+    /// Sends the pending rows without a wait for the results.
+    fn send_pending(&mut self) {
+        let batches = self.pending.take();
+        self.send_batches(batches);
+    }
+
+    /// Sends the pending rows that must be inserted before a statement.
+    fn send_batches_before(&mut self, sql: &'static str) {
+        let batches = self.pending.take_before(sql);
+        self.send_batches(batches);
+    }
+
+    fn send_batches(&mut self, batches: Vec<InsertBatch>) {
+        for batch in batches {
+            if let Err(error) = self.send_batch(batch) {
+                self.failure.get_or_insert(error);
+            }
+        }
+    }
+
+    fn send_batch(&mut self, batch: InsertBatch) -> Result<()> {
+        let statement = self.prepare(batch.sql)?;
+        let many = if batch.len() > 1 { self.prepare_for_many(batch.sql, &statement) } else { None };
         let client = Arc::clone(&self.client);
         match many {
             Some(many) => {
-                let columns = batch.into_columns();
+                let columns = batch.into_columns(statement.params());
                 self.send(async move { client.execute_raw(&many, columns).await.map(drop) });
             }
-            None => {
-                let statement = batch.statement.clone();
-                batch.into_rows().into_iter().for_each(|row| self.send_statement(statement.clone(), row));
-            }
+            None => batch.into_rows().into_iter().for_each(|row| self.send_statement(statement.clone(), row)),
         }
+        Ok(())
     }
 
     /// Sends statements without parameters and without a wait for their results.
     pub fn send_sql(&mut self, sql: &'static str) {
-        self.send_batch();
+        self.send_pending();
         let client = Arc::clone(&self.client);
         self.send(async move { client.batch_execute(sql).await });
     }
@@ -235,7 +252,7 @@ impl Connection {
 
     /// Waits as `settle` does, but at most for `timeout`. After the timeout, the connection is lost.
     pub fn settle_within(&mut self, timeout: Duration) -> Result<()> {
-        self.send_batch();
+        self.send_pending();
         self.receive_results(timeout)
     }
 
@@ -261,38 +278,49 @@ impl Connection {
         self.failure = None;
     }
 
-    /// Runs a query without parameters, and then a query whose parameter is a list of texts, with one wait for both.
-    pub fn query_two(
+    /// Runs queries in their order, and waits once for the results of all. The parameter of a query is a list of texts. A
+    /// query without texts has no parameter. The first query always runs, and each other query only if it has texts.
+    pub fn query_together<const N: usize>(
         &mut self,
-        one: &'static str,
-        other: &'static str,
-        texts: &[&str],
-    ) -> Result<(Vec<Row>, Vec<Row>)> {
-        self.send_batch();
-        let one = self.prepare(one)?;
-        let other = self.prepare(other)?;
+        queries: [(&'static str, BTreeSet<&str>); N],
+    ) -> Result<[Vec<Row>; N]> {
+        self.send_pending();
+        let mut prepared = Vec::with_capacity(N);
+        for (at, (sql, texts)) in queries.into_iter().enumerate() {
+            let runs = at == 0 || !texts.is_empty();
+            let statement = if runs { Some(self.prepare(sql)?) } else { None };
+            prepared.push((statement, texts.into_iter().collect::<Vec<&str>>()));
+        }
         let client = Arc::clone(&self.client);
-        let results = self.wait_for(async move {
-            let texts: [&(dyn ToSql + Sync); 1] = [&texts];
-            // Both queries are sent before the first result arrives.
-            let (one, other) = tokio::join!(client.query(&one, &[]), client.query(&other, &texts));
-            Ok((one?, other?))
-        });
-        match results {
-            Ok(results) => Ok(results),
+        // `try_join_all` sends all queries before the first result arrives.
+        let results = prepared.iter().map(|(statement, texts)| query_texts(&client, statement.as_ref(), texts));
+        match self.wait_for(try_join_all(results)) {
+            Ok(rows) => rows.try_into().map_err(|_| Error::internal("each query has one result: report the bug")),
             Err(error) => self.fail(error),
         }
     }
 
     /// Runs a text with several statements, which can be made at run time because it contains no values.
     pub fn run_script(&mut self, script: &str) -> Result<()> {
-        self.send_batch();
+        self.send_pending();
         let client = Arc::clone(&self.client);
         match self.wait_for(async { client.batch_execute(script).await }) {
             Ok(()) => Ok(()),
             Err(error) => self.fail(error),
         }
     }
+}
+
+/// Runs a query. Without a statement, returns no row.
+async fn query_texts(
+    client: &Client,
+    statement: Option<&Statement>,
+    texts: &[&str],
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let Some(statement) = statement else { return Ok(Vec::new()) };
+    let parameter: [&(dyn ToSql + Sync); 1] = [&texts];
+    let parameters: &[&(dyn ToSql + Sync)] = if texts.is_empty() { &[] } else { &parameter };
+    client.query(statement, parameters).await
 }
 
 /// Returns the key of a statement. A text is never freed, so its address and length always mean the same text.
@@ -302,7 +330,7 @@ fn key_of(sql: &'static str) -> (usize, usize) {
 
 impl RunStatements for &mut Connection {
     fn execute(&mut self, sql: &'static str, params: &[SqlValue], has_written: &mut bool) -> Result<u64> {
-        self.send_batch();
+        self.send_pending();
         let statement = self.prepare(sql)?;
         let client = Arc::clone(&self.client);
         match self.wait_for(async move { client.execute_raw(&statement, params).await }) {
@@ -321,9 +349,8 @@ impl RunStatements for &mut Connection {
         has_written: &mut bool,
         handler: RowHandler,
     ) -> Result<()> {
-        // An UPDATE … RETURNING statement runs as a query but changes rows.
-        *has_written |= !sql.starts_with("SELECT") && !sql.starts_with("WITH");
-        self.send_batch();
+        *has_written |= !is_read(sql);
+        self.send_pending();
         let statement = self.prepare(sql)?;
         let client = Arc::clone(&self.client);
         let handled = self.wait_for(async move {
@@ -350,7 +377,7 @@ impl RunStatements for &mut Connection {
         if sql.starts_with("INSERT") {
             return self.insert(sql, params);
         }
-        self.send_batch();
+        self.send_batches_before(sql);
         let statement = self.prepare(sql)?;
         self.send_statement(statement, params);
         Ok(())

@@ -18,8 +18,8 @@ use super::{PostgresTx, roles, servers};
 use crate::clock::{Clock, IdGenerator};
 use crate::error::{Error, Result};
 use crate::store::body_tx::OpenTransaction;
-use crate::store::session::{BodyEffects, CommitOutcome, LastAssigned, WriteDatabase, WriteSession};
-use crate::store::{Columns, Signal, Transaction, Tx, first, params, runs};
+use crate::store::session::{BodyEffects, CommitOutcome, LastAssigned, ReadAhead, WriteDatabase, WriteSession};
+use crate::store::{Columns, Signal, Transaction, Tx, first, params, runs, tasks};
 
 /// Maximum time to wait for the result of a commit. Afterwards, the server closes the connection and finds out on a new
 /// connection whether the transaction was committed.
@@ -121,41 +121,48 @@ impl PostgresSession<'_> {
         body(&mut PostgresTx::new(connection, clock.as_ref(), ids, last_assigned))
     }
 
-    fn try_begin<'r>(&mut self, run_ids: impl Iterator<Item = &'r str>) -> Result<LastAssigned> {
+    fn try_begin<'r>(&mut self, ahead: impl Iterator<Item = &'r ReadAhead>) -> Result<LastAssigned> {
         let connection = self.connect()?;
         connection.forget_failure();
         connection.send_sql("BEGIN");
         self.is_open = true;
-        let run_ids: Vec<&str> = run_ids.collect::<BTreeSet<_>>().into_iter().collect();
-        let mut runs = Vec::new();
-        let (last_assigned, version) = if run_ids.is_empty() {
-            self.with_tx(None, lock_counters)?
-        } else {
-            self.lock_counters_and_read(&run_ids, &mut runs)?
-        };
+        let mut run_ids = BTreeSet::new();
+        let mut task_ids = BTreeSet::new();
+        for ahead in ahead {
+            run_ids.extend(ahead.run_id.as_deref());
+            task_ids.extend(ahead.task_id.as_deref());
+        }
+        let queries = [(LOCK_COUNTERS, BTreeSet::new()), (READ_RUNS, run_ids), (tasks::WITH_IDS, task_ids)];
+        let [counters, runs, tasks] = self.require_connection()?.query_together(queries)?;
+        let row = counters.first().ok_or_else(no_counters)?;
+        let (last_assigned, version) = read_counters(&mut Columns::new(row))?;
         if version > SCHEMA_VERSION {
             return Err(Error::StoreFailed(format!(
                 "a newer runhub has migrated the database to the schema version {version}: upgrade this runhub"
             )));
         }
         self.transaction.begin(last_assigned.key);
-        for row in &runs {
-            let mut columns = Columns::new(row);
-            let id: String = columns.take()?;
-            let state = runs::read_state(&mut columns)?;
-            self.transaction.cache().add_state(Some(&id), state);
-            self.transaction.cache().add_last_seq(state.key, columns.take()?);
-        }
+        self.cache_rows(&runs, &tasks)?;
         Ok(last_assigned)
     }
 
-    /// Locks the counters as `lock_counters` does, and reads the rows of runs into `runs` without a further wait. The
-    /// database reads the runs after it has locked the counters, so it sees the changes of earlier transactions.
-    fn lock_counters_and_read(&mut self, run_ids: &[&str], runs: &mut Vec<Row>) -> Result<(LastAssigned, i64)> {
-        let (counters, found) = self.require_connection()?.query_two(LOCK_COUNTERS, READ_RUNS, run_ids)?;
-        *runs = found;
-        let row = counters.first().ok_or_else(no_counters)?;
-        read_counters(&mut Columns::new(row))
+    /// Caches the rows that were read after the counters were locked, so that they contain the changes of all earlier
+    /// transactions.
+    fn cache_rows(&mut self, runs: &[Row], tasks: &[Row]) -> Result<()> {
+        let cache = self.transaction.cache();
+        for row in runs {
+            let mut columns = Columns::new(row);
+            let id: String = columns.take()?;
+            let state = runs::read_state(&mut columns)?;
+            cache.add_state(Some(&id), state);
+            cache.add_last_seq(state.key, columns.take()?);
+        }
+        let ahead = cache.tasks_ahead.insert(Box::default());
+        for row in tasks {
+            let (task, has_dependents) = tasks::read_with_dependents(&mut Columns::new(row))?;
+            ahead.add(task, has_dependents);
+        }
+        Ok(())
     }
 
     /// Sends all that a commit stores, and the commit itself.
@@ -237,8 +244,8 @@ fn no_counters() -> Error {
 }
 
 impl WriteSession for PostgresSession<'_> {
-    fn begin<'r>(&mut self, run_ids: impl Iterator<Item = &'r str>) -> Result<LastAssigned> {
-        self.try_begin(run_ids)
+    fn begin<'r>(&mut self, ahead: impl Iterator<Item = &'r ReadAhead>) -> Result<LastAssigned> {
+        self.try_begin(ahead)
     }
 
     fn run(&mut self, last_assigned: LastAssigned, body: impl FnOnce(&mut dyn Tx) -> bool) -> BodyEffects {

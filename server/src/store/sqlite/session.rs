@@ -14,7 +14,7 @@ use crate::clock::{Clock, IdGenerator};
 use crate::error::{Error, Result};
 use crate::store::body_tx::OpenTransaction;
 use crate::store::read_gate::ReadGate;
-use crate::store::session::{BodyEffects, CommitOutcome, LastAssigned, WriteDatabase, WriteSession};
+use crate::store::session::{BodyEffects, CommitOutcome, LastAssigned, ReadAhead, WriteDatabase, WriteSession};
 use crate::store::{Signal, Transaction, Tx, counters};
 
 /// The locked files of an open database. SQLite also has the files open.
@@ -195,7 +195,7 @@ impl SqliteSession<'_> {
 }
 
 impl WriteSession for SqliteSession<'_> {
-    fn begin<'r>(&mut self, _run_ids: impl Iterator<Item = &'r str>) -> Result<LastAssigned> {
+    fn begin<'r>(&mut self, _ahead: impl Iterator<Item = &'r ReadAhead>) -> Result<LastAssigned> {
         if let Err(error) = self.run_sql("BEGIN IMMEDIATE") {
             // After some errors, SQLite changes the value without a write of another program.
             if error != Error::StoreBusy {

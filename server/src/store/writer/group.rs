@@ -191,7 +191,7 @@ impl<S: WriteSession> GroupCommitter<S> {
     /// bodies. Fails with the reason why the group was not committed.
     fn try_together(&mut self, jobs: &mut [Box<dyn Job>], savepoints: Savepoints) -> Result<Vec<Signal>, Failure> {
         let begun = self.begin_step();
-        let committed = self.session.begin(jobs.iter().filter_map(|job| job.run_id())).map_err(Failure::Writer)?;
+        let committed = self.session.begin(jobs.iter().map(|job| job.ahead())).map_err(Failure::Writer)?;
         // Report a stall before the transaction bodies run, because one of them can be the expiry of a lease.
         self.end_step(begun);
         // Assign rolled-back numbers again: the log must have no gap, and another server may have assigned the numbers

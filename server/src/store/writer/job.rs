@@ -1,20 +1,19 @@
 //! This module defines the calls that wait for the writer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
-use crate::store::{JobOptions, Tx};
+use crate::store::{JobOptions, ReadAhead, Tx};
 
 /// Represents a queued call with any type of result.
 pub(super) trait Job: Send {
     /// Returns whether the caller still waits for the response.
     fn has_waiting_caller(&self) -> bool;
-    /// Returns the id of the run that the transaction body needs, if the caller has named it.
-    fn run_id(&self) -> Option<&str>;
+    /// Returns the rows that the transaction body needs.
+    fn ahead(&self) -> &ReadAhead;
     /// Runs the transaction body and stores the result of the body. Returns whether the body succeeded.
     fn run(&mut self, tx: &mut dyn Tx) -> bool;
     /// Returns whether the transaction body has run and succeeded.
@@ -35,14 +34,14 @@ pub(super) trait Job: Send {
 pub(super) struct Call<T, F> {
     body: F,
     options: JobOptions,
-    run_id: Option<Arc<str>>,
+    ahead: ReadAhead,
     result: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
 }
 
 impl<T, F> Call<T, F> {
-    pub fn new(body: F, options: JobOptions, run_id: Option<Arc<str>>, reply: oneshot::Sender<Result<T>>) -> Self {
-        Self { body, options, run_id, result: None, reply }
+    pub fn new(body: F, options: JobOptions, ahead: ReadAhead, reply: oneshot::Sender<Result<T>>) -> Self {
+        Self { body, options, ahead, result: None, reply }
     }
 }
 
@@ -55,8 +54,8 @@ where
         !self.reply.is_closed()
     }
 
-    fn run_id(&self) -> Option<&str> {
-        self.run_id.as_deref()
+    fn ahead(&self) -> &ReadAhead {
+        &self.ahead
     }
 
     fn run(&mut self, tx: &mut dyn Tx) -> bool {

@@ -17,7 +17,7 @@ use self::group::GroupCommitter;
 use self::job::{Call, Job};
 use super::notifications::Notifications;
 use super::queue::Queue;
-use super::session::{LastAssigned, WriteDatabase};
+use super::session::{LastAssigned, ReadAhead, WriteDatabase};
 use super::state::{StateReporter, StoreFailure, StoreState};
 use super::{ClaimVersion, JobOptions, Tx};
 use crate::clock::Clock;
@@ -65,17 +65,16 @@ impl Writer {
         Ok(Self { queue, notifications, state, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Queues a transaction body, waits until the body's group is committed, and returns the result of the body. `run_id`
-    /// is the id of a run that the body needs, or None. Fails
-    /// if the body or the commit fails, with `StoreFull` if the disk is full, with `Overloaded` if the call's lane of
+    /// Queues a transaction body, waits until the body's group is committed, and returns the result of the body. `ahead`
+    /// names rows that the body needs. Fails if the body or the commit fails, with `StoreFull` if the disk is full, with `Overloaded` if the call's lane of
     /// the queue is full, and with `Draining` if the writer has ended.
-    pub async fn transact<T, F>(&self, options: JobOptions, run_id: Option<Arc<str>>, body: F) -> Result<T>
+    pub async fn transact<T, F>(&self, options: JobOptions, ahead: ReadAhead, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.queue.push(Box::new(Call::new(body, options, run_id, reply)), options)?;
+        self.queue.push(Box::new(Call::new(body, options, ahead, reply)), options)?;
         // If the writer thread or the runtime has ended, the channel closes without a response, and the call fails with
         // `Draining`.
         answer.await.unwrap_or(Err(Error::Draining))
