@@ -2,14 +2,15 @@
 
 use clap::Args;
 
+use super::Failure;
 use super::out::Out;
-use super::{Failure, serve};
+use super::store_option::StoreParser;
 use crate::store::{self, Migrated, PostgresAddress};
 
 #[derive(Args)]
 pub struct MigrateArgs {
     /// The PostgreSQL database, as postgres://USER@HOST/DB.
-    #[arg(long, env = "RUNHUB_STORE", value_name = "URL", hide_env_values = true, value_parser = serve::parse_store)]
+    #[arg(long, env = "RUNHUB_STORE", value_name = "URL", hide_env_values = true, value_parser = StoreParser)]
     store: PostgresAddress,
 }
 

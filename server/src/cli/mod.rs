@@ -20,6 +20,7 @@ mod runs;
 mod serve;
 mod servers;
 mod show;
+mod store_option;
 mod table;
 mod tasks;
 mod vacuum;

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::log::LogFormat;
 use super::out::Out;
+use super::store_option::StoreParser;
 use super::{Failure, log};
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Listen};
@@ -33,7 +34,7 @@ pub struct ServeArgs {
     /// The PostgreSQL database to use instead of a file, as postgres://USER@HOST/DB. Several servers can use one
     /// database. The parameters of the URL are those of libpq, such as sslmode. Set the variable instead of the option if
     /// the URL contains a password, because other users of the machine can read the options.
-    #[arg(long, env = "RUNHUB_STORE", value_name = "URL", conflicts_with = "db", hide_env_values = true, value_parser = parse_store)]
+    #[arg(long, env = "RUNHUB_STORE", value_name = "URL", conflicts_with = "db", hide_env_values = true, value_parser = StoreParser)]
     store: Option<PostgresAddress>,
 
     /// Refuse to start instead of creating or migrating the tables of the PostgreSQL database. `runhub migrate` migrates
@@ -185,13 +186,6 @@ fn check_reachability(args: &ServeArgs) -> Result<(), Failure> {
     );
     tracing::error!(error, "start refused");
     Err(Failure::usage(error))
-}
-
-pub(super) fn parse_store(url: &str) -> Result<PostgresAddress, String> {
-    if !PostgresAddress::is_url(url) {
-        return Err("it must begin with postgres://. Pass a database file with --db".to_owned());
-    }
-    url.parse()
 }
 
 /// The minimum time for which the server keeps events. A shorter time would remove events before live watchers
