@@ -2,6 +2,7 @@
 
 use tokio_postgres::error::SqlState;
 
+use super::tls;
 use crate::error::Error;
 
 /// Converts the error of a statement, or of a connection, to the store's error type. Returns:
@@ -42,7 +43,10 @@ fn is_temporary(code: &SqlState) -> bool {
 pub(super) fn describe(error: &tokio_postgres::Error) -> String {
     match (error.as_db_error(), std::error::Error::source(error)) {
         (Some(refused), _) => format!("{} ({})", refused.message(), refused.code().code()),
-        (None, Some(cause)) => format!("{error}: {cause}"),
+        (None, Some(cause)) => match tls::explain(cause) {
+            Some(explanation) => format!("{error}: {explanation}"),
+            None => format!("{error}: {cause}"),
+        },
         (None, None) => error.to_string(),
     }
 }

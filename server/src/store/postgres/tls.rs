@@ -83,11 +83,26 @@ fn read_roots(file: Option<&Path>) -> Result<RootCertStore, String> {
 
 fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
-    certificates.map_err(|error| unreadable(file, &error))
+    let certificates: Vec<_> = certificates.map_err(|error| unreadable(file, &error))?;
+    if certificates.is_empty() {
+        Err(unreadable(file, &"it has no certificate in PEM format"))
+    } else {
+        Ok(certificates)
+    }
 }
 
 fn unreadable(file: &Path, cause: &impl std::fmt::Display) -> String {
     format!("can't read {}: {cause}", file.display())
+}
+
+/// Returns the cause and the remedy if the database has a certificate of an unknown authority. The library only says
+/// "UnknownIssuer".
+pub(super) fn explain(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let error = cause.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<Error>()?;
+    let is_unknown = matches!(error, Error::InvalidCertificate(CertificateError::UnknownIssuer));
+    is_unknown.then_some(
+        "no trusted authority has signed the certificate of the database: set sslrootcert to the certificate of its authority",
+    )
 }
 
 /// Verifies less than the standard verifier of TLS: no name, or nothing at all.
