@@ -85,14 +85,15 @@ pub(super) fn unreachable(address: &PostgresAddress, cause: String) -> OpenError
 fn prepare(address: &PostgresAddress, clock: &dyn Clock) -> Result<Prepared, OpenError> {
     let mut connection = Connection::open(address).map_err(|cause| unreachable(address, cause))?;
     let failed = |cause: Error| unreachable(address, cause.to_string());
-    let version = schema::read_version(&mut connection, address).map_err(failed)?;
-    if version.is_some_and(|version| version > schema::SCHEMA_VERSION) {
-        return Err(OpenError::NewerSchema(address.to_string()));
-    }
-    if address.allows_migration() {
-        schema::migrate(&mut connection, address).map_err(failed)?;
-    } else if version != Some(schema::SCHEMA_VERSION) {
-        return Err(OpenError::NotMigrated(address.to_string()));
+    let version = if address.allows_migration() {
+        Some(schema::migrate(&mut connection, address).map_err(failed)?.to)
+    } else {
+        schema::read_version(&mut connection, address).map_err(failed)?
+    };
+    match version {
+        Some(schema::SCHEMA_VERSION) => {}
+        Some(newer) if newer > schema::SCHEMA_VERSION => return Err(OpenError::NewerSchema(address.to_string())),
+        _ => return Err(OpenError::NotMigrated(address.to_string())),
     }
     schema::skip_numbers_of_other_timeline(&mut connection).map_err(failed)?;
     follow_clock(&mut connection, clock).map_err(failed)?;

@@ -62,10 +62,12 @@ fn try_migrate(connection: &mut Connection, address: &PostgresAddress) -> Result
     let migrated = migrate_from(connection, address, version);
     connection.forget_failure();
     connection.run_script(if migrated.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
-    migrated.map(|()| Migrated { from: version, to: SCHEMA_VERSION })
+    Ok(Migrated { from: version, to: migrated? })
 }
 
-fn migrate_from(connection: &mut Connection, address: &PostgresAddress, version: Option<i64>) -> Result<()> {
+/// Applies the migrations after `version`, and returns the version afterwards. The version can be newer than the version of
+/// this server, if another server has migrated the database since `version` was read.
+fn migrate_from(connection: &mut Connection, address: &PostgresAddress, version: Option<i64>) -> Result<i64> {
     let applied = match version {
         None => {
             connection.run_script(&format!("CREATE SCHEMA IF NOT EXISTS \"{}\"", address.schema()))?;
@@ -74,6 +76,9 @@ fn migrate_from(connection: &mut Connection, address: &PostgresAddress, version:
         // The lock waits for the transactions of other servers, and for another server that migrates.
         Some(_) => lock_version(connection)?,
     };
+    if applied >= SCHEMA_VERSION {
+        return Ok(applied);
+    }
     let pending = MIGRATIONS.iter().skip(usize::try_from(applied).unwrap_or(usize::MAX));
     for migration in pending {
         connection.run_script(&to_postgres(migration))?;
@@ -84,7 +89,8 @@ fn migrate_from(connection: &mut Connection, address: &PostgresAddress, version:
     with_tx(connection, |tx| {
         counters::load_or_create(tx)?;
         tx.execute("UPDATE counters SET schema_version = $1", params![SCHEMA_VERSION]).map(drop)
-    })
+    })?;
+    Ok(SCHEMA_VERSION)
 }
 
 fn lock_version(connection: &mut Connection) -> Result<i64> {
