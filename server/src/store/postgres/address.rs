@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
-use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::errors::describe;
+use super::hosts::{self, ConnectError, Hosts, TlsStream};
 use super::tls::{self, TlsFiles, Verification};
 
 /// Maximum time to connect to one host.
@@ -32,6 +34,7 @@ pub struct PostgresAddress(Arc<Parts>);
 #[derive(Clone)]
 struct Parts {
     config: Config,
+    hosts: Arc<Hosts>,
     tls: MakeRustlsConnect,
     schema: String,
     /// Whether a server creates and migrates the tables.
@@ -53,13 +56,9 @@ impl PostgresAddress {
         self.0.allows_migration
     }
 
-    /// Returns the parameters of a connection that reads and writes.
-    pub(super) fn config(&self) -> &Config {
-        &self.0.config
-    }
-
-    pub(super) fn tls(&self) -> MakeRustlsConnect {
-        self.0.tls.clone()
+    /// Opens a connection that reads and writes. Fails if no host of the address accepts writes.
+    pub(super) async fn connect(&self) -> Result<(Client, Connection<Socket, TlsStream>), ConnectError> {
+        self.0.hosts.connect(&self.0.tls).await
     }
 
     /// Returns the name of the schema that contains the tables.
@@ -74,12 +73,11 @@ impl FromStr for PostgresAddress {
     fn from_str(url: &str) -> Result<Self, String> {
         let parameters = Parameters::split_from(url)?;
         let tls = tls::connector(parameters.verification()?, &parameters.files)?;
-        let mut config: Config = parameters.rest.parse().map_err(|error: tokio_postgres::Error| {
-            format!("it is not a valid URL of a PostgreSQL database: {}", super::errors::describe(&error))
-        })?;
-        config.ssl_mode(parameters.ssl_mode);
+        let config = parameters.configure(&parameters.rest)?;
+        let without_hosts = parameters.configure(&hosts::remove_hosts(&parameters.rest))?;
         Ok(Self(Arc::new(Parts {
-            config: complete(config),
+            hosts: Arc::new(Hosts::new(&config, &without_hosts)),
+            config,
             tls,
             schema: DEFAULT_SCHEMA.to_owned(),
             allows_migration: true,
@@ -126,6 +124,10 @@ struct Parameters {
 impl Parameters {
     fn split_from(url: &str) -> Result<Self, String> {
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        // Without the check, a part of the password could become a host or a parameter, and hide the parameters for TLS.
+        if query.contains(['?', '@']) || base.matches('@').count() > 1 {
+            return Err("it has a misplaced ? or @: write %3F or %40 in the password and the parameters".to_owned());
+        }
         let mut parameters =
             Self { ssl_mode: SslMode::Prefer, verify: None, files: TlsFiles::default(), rest: String::new() };
         let mut rest = Vec::new();
@@ -134,7 +136,7 @@ impl Parameters {
             if name == "host" {
                 // As libpq does, accept several hosts. The PostgreSQL library takes one host from each parameter.
                 rest.extend(value.split(',').map(|host| format!("host={host}")));
-            } else if !parameters.set(name, &decode(value)?)? {
+            } else if !parameters.set(name, value)? {
                 rest.push(parameter.to_owned());
             }
         }
@@ -144,11 +146,12 @@ impl Parameters {
 
     /// Sets a parameter for TLS. Returns false if the parameter has another purpose.
     fn set(&mut self, name: &str, value: &str) -> Result<bool, String> {
+        let file = || decode(name, value).map(|path| Some(PathBuf::from(path)));
         match name {
-            "sslmode" => self.set_mode(value)?,
-            "sslrootcert" => self.files.root_certificates = Some(PathBuf::from(value)),
-            "sslcert" => self.files.certificate = Some(PathBuf::from(value)),
-            "sslkey" => self.files.key = Some(PathBuf::from(value)),
+            "sslmode" => self.set_mode(&decode(name, value)?)?,
+            "sslrootcert" => self.files.root_certificates = file()?,
+            "sslcert" => self.files.certificate = file()?,
+            "sslkey" => self.files.key = file()?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -170,6 +173,15 @@ impl Parameters {
         Ok(())
     }
 
+    /// Returns the configuration that a URL without the parameters for TLS describes.
+    fn configure(&self, url: &str) -> Result<Config, String> {
+        let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
+            format!("it is not a valid URL of a PostgreSQL database: {}", describe(&error))
+        })?;
+        config.ssl_mode(self.ssl_mode);
+        Ok(complete(config))
+    }
+
     /// Returns how the certificate of the database is verified. As in libpq, a file with root certificates turns
     /// `require` into `verify-ca`.
     fn verification(&self) -> Result<Verification, String> {
@@ -182,9 +194,9 @@ impl Parameters {
     }
 }
 
-fn decode(value: &str) -> Result<String, String> {
+fn decode(name: &str, value: &str) -> Result<String, String> {
     let decoded = percent_decode_str(value).decode_utf8();
-    decoded.map(|text| text.into_owned()).map_err(|_| format!("{value:?} is not percent-encoded UTF-8"))
+    decoded.map(|text| text.into_owned()).map_err(|_| format!("the value of {name} is not percent-encoded UTF-8"))
 }
 
 /// Shows the user, the hosts and the name of the database.
@@ -261,9 +273,25 @@ mod tests {
 
     #[test]
     fn invalid_url_is_refused_without_its_password() {
-        for url in ["postgres://a:secret@b:port/c", "postgres://a:secret@b/c?unknown=1"] {
+        let urls = [
+            "postgres://a:secret@b:port/c",
+            "postgres://a:secret@b/c?unknown=1",
+            "postgres://a@b/c?password=secret%ff",
+            "postgres://a:is?secret@b/c?sslmode=require",
+            "postgres://a:is@secret@b/c",
+            "postgres://b/c?user=a&password=is@secret",
+        ];
+        for url in urls {
             let error = url.parse::<PostgresAddress>().unwrap_err();
             assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn password_can_have_all_characters() {
+        let password = |url: &str| parse(url).0.hosts.configs()[0].get_password().map(<[u8]>::to_vec);
+        for url in ["postgres://a:%3F%40%2F%26@b/c?sslmode=require", "postgres://a@b/c?password=%3F%40%2F%26"] {
+            assert_eq!(password(url), Some(b"?@/&".to_vec()), "{url}");
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio_postgres::{AsyncMessage, Client, Row, Statement};
 
 use super::address::PostgresAddress;
 use super::batch::{InsertBatch, PendingRows, statement_for_many};
-use super::errors::{describe, store_error};
+use super::errors::store_error;
 use super::values::OwnedValue;
 use crate::error::{Error, Result};
 use crate::store::body_tx::{RunStatements, is_read};
@@ -58,8 +58,8 @@ impl Connection {
     pub fn open(address: &PostgresAddress) -> Result<Self, String> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|cause| cause.to_string())?;
         let has_warning = Arc::<AtomicBool>::default();
-        let connecting = address.config().connect(address.tls());
-        let (client, mut connection) = runtime.block_on(connecting).map_err(|error| describe(&error))?;
+        let connected = runtime.block_on(address.connect());
+        let (client, mut connection) = connected.map_err(|error| error.to_string())?;
         let warned = Arc::clone(&has_warning);
         runtime.spawn(async move {
             while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {

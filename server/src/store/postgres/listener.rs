@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client};
 
 use super::address::PostgresAddress;
+use super::hosts::ConnectError;
 use super::payload::Payload;
 use crate::store::Signal;
 use crate::store::notifications::Notifications;
@@ -40,8 +41,8 @@ struct Listener {
 
 impl Listener {
     /// Connects, and receives notifications until the connection is lost.
-    async fn listen(&self) -> Result<(), tokio_postgres::Error> {
-        let (client, mut connection) = self.address.config().connect(self.address.tls()).await?;
+    async fn listen(&self) -> Result<(), ConnectError> {
+        let (client, mut connection) = self.address.connect().await?;
         let (payloads, received) = mpsc::unbounded_channel();
         let driven = async move {
             while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
@@ -52,10 +53,11 @@ impl Listener {
             }
             Ok(())
         };
-        tokio::select! {
+        let result = tokio::select! {
             result = driven => result,
             result = self.receive(client, received) => result,
-        }
+        };
+        result.map_err(ConnectError::Failed)
     }
 
     async fn receive(

@@ -4,6 +4,7 @@ mod address;
 mod batch;
 mod connection;
 mod errors;
+mod hosts;
 mod listener;
 mod open;
 mod payload;
