@@ -37,11 +37,24 @@ pub fn stdout(args: &[&str]) -> String {
 
 /// Runs `runhub serve`, which must refuse to start, and returns the error message. Fails if the server starts.
 pub fn refuse_to_start(listen: &str, db: &Path) -> String {
-    let mut command = serve(listen, db);
+    refuse(serve(listen, db))
+}
+
+/// Returns the command that starts a server on a PostgreSQL database.
+pub fn serve_store(url: &str, args: &[&str]) -> Command {
+    let mut command = runhub(&["serve", "--listen", "127.0.0.1:0", "--store", url]);
+    command.args(args);
+    command
+}
+
+/// Runs a command that starts a server, which must refuse to start, and returns the error message. Fails if the server
+/// starts.
+pub fn refuse(mut command: Command) -> String {
     command.args(["--log", "off"]).stderr(Stdio::piped());
-    let Err(server) = Binary::try_spawn(command) else { panic!("{}: the server started", db.display()) };
+    let started = format!("{command:?}");
+    let Err(server) = Binary::try_spawn(command) else { panic!("{started}: the server started") };
     let refused = server.wait_with_output().unwrap();
-    assert_eq!(refused.status.code(), Some(1), "{}", db.display());
+    assert_eq!(refused.status.code(), Some(1), "{started}");
     String::from_utf8(refused.stderr).unwrap()
 }
 
@@ -56,6 +69,8 @@ pub struct Binary {
     child: Child,
     /// The address it listens on, as it prints it.
     pub address: String,
+    /// The first line that it prints.
+    pub first_line: String,
 }
 
 impl Binary {
@@ -115,7 +130,7 @@ impl Binary {
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         match line.split(" listens on ").nth(1).and_then(|rest| rest.split(',').next()) {
-            Some(address) => Ok(Self { child, address: address.to_owned() }),
+            Some(address) => Ok(Self { child, address: address.to_owned(), first_line: line }),
             None => Err(child),
         }
     }

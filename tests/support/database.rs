@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use runhub_server::store::Location;
+use runhub_test_postgres::Postgres;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
@@ -52,9 +53,7 @@ impl TestDatabase {
         }
         let remembered = folder.join("url");
         let url = std::fs::read_to_string(&remembered).unwrap_or_else(|_| {
-            // Without PostgreSQL, this program has printed a warning and ends without a failure.
-            let postgres = runhub_test_postgres::shared().unwrap_or_else(|| std::process::exit(0));
-            let url = postgres.create_database();
+            let url = shared_postgres().create_database();
             std::fs::write(&remembered, &url).unwrap();
             url
         });
@@ -116,6 +115,12 @@ impl TestDatabase {
         };
         self.query(sql).into_iter().map(|mut row| row.remove(0).unwrap()).collect()
     }
+}
+
+/// Returns the PostgreSQL server that all tests of this process share. Without PostgreSQL, this program prints a warning and
+/// ends without a failure.
+pub fn shared_postgres() -> &'static Postgres {
+    runhub_test_postgres::shared().unwrap_or_else(|| std::process::exit(0))
 }
 
 fn in_schema(sql: &str) -> String {

@@ -1,13 +1,14 @@
 //! Starts PostgreSQL in a temporary folder for the tests of one process, and creates a database for each test.
 //!
-//! PostgreSQL runs as an unprivileged user, listens only on a unix socket, and ends with the process of the tests, even
-//! if that process is killed.
+//! PostgreSQL runs as an unprivileged user, listens only on a unix socket unless a test needs TCP, and ends with the
+//! process of the tests, even if that process is killed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)] // Only tests use this crate.
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::chown;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 /// Folders that contain the programs of PostgreSQL, newest version first.
@@ -72,9 +74,12 @@ pub struct Postgres {
     programs: PathBuf,
     user: Option<User>,
     port: u16,
-    /// Ends PostgreSQL when its standard input is closed.
-    keeper: Child,
+    /// Ends PostgreSQL when its standard input is closed. The value is None until the server starts.
+    keeper: Option<Child>,
 }
+
+/// The port that names the unix socket of a server without TCP.
+const DEFAULT_PORT: u16 = 5432;
 
 /// Name under which a standby connects to its primary.
 const STANDBY: &str = "standby";
@@ -92,34 +97,72 @@ const SETTINGS: [&str; 6] = [
 impl Postgres {
     /// Starts a new PostgreSQL server with additional settings, such as `fsync=on`.
     pub fn start(programs: PathBuf, settings: &[&str]) -> Self {
-        let (folder, user) = new_folder();
-        let data = folder.path().join("data");
-        let mut initdb = command(&programs.join("initdb"), user);
+        Self::initialize(programs, DEFAULT_PORT, settings).run()
+    }
+
+    /// Starts a new PostgreSQL server that also listens on a free port of 127.0.0.1. Each of `files` is the name and the
+    /// text of a file in the data folder, such as `pg_hba.conf` or a private key, that only PostgreSQL can read.
+    pub fn start_on_tcp(programs: PathBuf, settings: &[&str], files: &[(&str, &str)]) -> Self {
+        let reserved = reserve_port();
+        let port = reserved.local_addr().unwrap().port();
+        let created = Self::initialize(programs, port, &[settings, &["listen_addresses=127.0.0.1"]].concat());
+        files.iter().for_each(|(name, text)| created.write_file(name, text));
+        let server = created.run();
+        drop(reserved);
+        server
+    }
+
+    /// Creates the folder of a server.
+    fn initialize(programs: PathBuf, port: u16, settings: &[&str]) -> Self {
+        let created = Self::in_new_folder(programs, port);
+        let data = created.data();
+        let mut initdb = created.command("initdb");
         initdb.arg("-D").arg(&data).args(["-A", "trust", "-U", "runhub", "--no-sync", "--locale=C", "-E", "UTF8"]);
-        let created = initdb.stdin(Stdio::null()).output().unwrap();
-        assert!(created.status.success(), "initdb: {}", String::from_utf8_lossy(&created.stderr));
-        write_settings(&data, folder.path(), settings);
-        Self::start_in(folder, programs, user)
+        let output = initdb.stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
+        let port_setting = format!("port={port}");
+        write_settings(&data, created.folder(), &[settings, &[&port_setting]].concat());
+        created
     }
 
     /// Starts a standby, which copies this server and then follows its commits.
     pub fn start_standby(&self) -> Self {
-        let (folder, user) = new_folder();
-        let data = folder.path().join("data");
+        let created = Self::in_new_folder(self.programs.clone(), DEFAULT_PORT);
+        let data = created.data();
         let primary = format!("host={} user=runhub application_name={STANDBY}", self.folder().display());
-        let mut copying = self.command("pg_basebackup");
+        let mut copying = created.command("pg_basebackup");
         copying.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-d", &primary, "-D"]).arg(&data);
-        let copied = copying.stdin(Stdio::null()).output().unwrap();
-        assert!(copied.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&copied.stderr));
-        write_settings(&data, folder.path(), &[]);
-        Self::start_in(folder, self.programs.clone(), user)
+        let output = copying.stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&output.stderr));
+        write_settings(&data, created.folder(), &[]);
+        created.run()
     }
 
-    fn start_in(folder: TempDir, programs: PathBuf, user: Option<User>) -> Self {
-        let keeper = start_server(&programs, user, folder.path());
-        let server = Self { folder, programs, user, port: 5432, keeper };
-        server.wait_until_ready();
-        server
+    /// Creates a folder for a server, which does not run yet.
+    fn in_new_folder(programs: PathBuf, port: u16) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let user = unprivileged_user(folder.path());
+        give_to(user, folder.path());
+        Self { folder, programs, user, port, keeper: None }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder().join("data")
+    }
+
+    /// Starts the server, and waits until it is ready.
+    fn run(mut self) -> Self {
+        self.keeper = Some(start_server(&self.programs, self.user, self.folder.path()));
+        self.wait_until_ready();
+        self
+    }
+
+    /// Creates or replaces a file in the data folder.
+    fn write_file(&self, name: &str, text: &str) {
+        let path = self.data().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        give_to(self.user, &path);
     }
 
     /// Lets each commit wait until the standby has the commit on disk.
@@ -163,6 +206,11 @@ impl Postgres {
         self.folder.path()
     }
 
+    /// Returns the port, which also names the unix socket.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Returns the folder with the programs of PostgreSQL.
     pub fn programs(&self) -> &Path {
         &self.programs
@@ -187,18 +235,18 @@ impl Postgres {
     /// Runs pg_ctl. Fails unless it succeeds.
     fn control(&self, args: &[&str]) {
         let mut command = self.command("pg_ctl");
-        command.arg("-D").arg(self.folder().join("data")).args(args);
+        command.arg("-D").arg(self.data()).args(args);
         command.args(["-w", "-l"]).arg(self.folder().join("log")).stdin(Stdio::null()).stdout(Stdio::null());
         assert!(command.status().unwrap().success(), "pg_ctl {args:?}: {}", self.log());
     }
 
     /// Creates an empty database and returns its URL.
     pub fn create_database(&self) -> String {
-        self.url(&self.create_database_with_name())
+        self.url(&self.create_named_database())
     }
 
     /// Creates an empty database and returns its name.
-    pub fn create_database_with_name(&self) -> String {
+    pub fn create_named_database(&self) -> String {
         static CREATED: AtomicUsize = AtomicUsize::new(0);
         let name = format!("test_{}", CREATED.fetch_add(1, Ordering::Relaxed));
         self.run_sql("postgres", &format!("CREATE DATABASE {name}"));
@@ -222,8 +270,9 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        let _ = self.keeper.wait();
+        let Some(keeper) = self.keeper.as_mut() else { return };
+        drop(keeper.stdin.take());
+        let _ = keeper.wait();
     }
 }
 
@@ -286,14 +335,20 @@ fn on_own_runtime<T: Send>(future: impl Future<Output = T> + Send) -> T {
     std::thread::scope(|scope| scope.spawn(run).join().unwrap())
 }
 
-/// Creates a temporary folder. Returns the folder, and the user to whom it belongs if that is not the user of this process.
-fn new_folder() -> (TempDir, Option<User>) {
-    let folder = tempfile::tempdir().unwrap();
-    let user = unprivileged_user(folder.path());
+/// Returns a socket that reserves a free port of 127.0.0.1 while PostgreSQL starts. The system gives the port to no other
+/// program, and PostgreSQL can nevertheless listen on the port, because both sockets allow reuse.
+fn reserve_port() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    socket
+}
+
+/// Makes a user the owner of a file or a folder.
+fn give_to(user: Option<User>, path: &Path) {
     if let Some(User { uid, gid }) = user {
-        chown(folder.path(), Some(uid), Some(gid)).unwrap();
+        chown(path, Some(uid), Some(gid)).unwrap();
     }
-    (folder, user)
 }
 
 fn command(program: &Path, user: Option<User>) -> Command {

@@ -28,7 +28,7 @@ struct Pair {
 impl Pair {
     fn start() -> Self {
         let primary = start_postgres();
-        let name = primary.create_database_with_name();
+        let name = primary.create_named_database();
         let standby = primary.start_standby();
         let [one, other] = [primary.folder().display(), standby.folder().display()];
         let url = format!("postgres://runhub@/{name}?host={one},{other}&port=5432,5432");

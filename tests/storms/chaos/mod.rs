@@ -89,7 +89,7 @@ struct World {
 impl World {
     async fn start() -> Self {
         let postgres = start_postgres();
-        let name = postgres.create_database_with_name();
+        let name = postgres.create_named_database();
         let database = TestDatabase::Postgres(postgres.url(&name));
         let proxy = DatabaseProxy::start(postgres.folder()).await;
         let url = format!("postgres://runhub@127.0.0.1:{}/{name}?sslmode=disable", proxy.port);
