@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::support::binary::{Binary, refuse, serve_store};
 use crate::support::calls::*;
 use crate::support::database::shared_postgres;
-use crate::support::{print_figures, until};
+use crate::support::until;
 
 /// The host name in the certificate of the database. The parameter `hostaddr` makes a DNS server unnecessary.
 const NAME: &str = "database.test";
@@ -134,9 +134,7 @@ async fn uses_tls(database: &Database, url: &str) -> bool {
 
 /// Starts a Runhub server, which must refuse to start, and returns the error message.
 fn refuse_url(url: &str) -> String {
-    let error = refuse(serve_store(url, &[]));
-    print_figures(error.trim());
-    error
+    refuse(serve_store(url, &[]))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,7 +213,6 @@ fn unreadable_file_with_certificates_is_refused() {
         let parameters = format!("sslmode=verify-full&sslrootcert={}", database.file(name).display());
         let output = serve_store(&database.url("runhub", NAME, &parameters), &[]).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
-        print_figures(error.trim());
         assert_eq!(output.status.code(), Some(2), "{error}");
         assert!(error.contains(name), "{error}");
     }
@@ -278,7 +275,6 @@ fn wrong_password_is_refused_and_never_shown() {
         };
         assert_eq!(server.wait_with_output().unwrap().status.code(), Some(1), "{url}");
         let shown = fs::read_to_string(&messages).unwrap();
-        print_figures(shown.lines().last().unwrap());
         assert!(shown.contains(cause), "{cause}: {shown}");
         assert!(!shown.contains("hush"), "{shown}");
     }

@@ -11,7 +11,7 @@ use tokio::net::TcpSocket;
 use crate::support::binary::{Binary, refuse, runhub, serve_store};
 use crate::support::calls::*;
 use crate::support::database::{TestDatabase, shared_postgres};
-use crate::support::{print_figures, until};
+use crate::support::until;
 
 /// The version of the schema that this version of Runhub creates.
 const VERSION: &str = "10";
@@ -53,24 +53,18 @@ fn run_to_end(mut command: Command) -> (Option<i32>, String) {
 fn shown(output: &Output) -> (Option<i32>, String) {
     let text = [output.stdout.as_slice(), &output.stderr].concat();
     let text = String::from_utf8(text).unwrap();
-    print_figures(text.trim());
     (output.status.code(), text)
 }
 
 /// Runs `runhub serve`, which must refuse the database, with and without --no-migrate.
 fn refuse_url(url: &str) -> [String; 2] {
-    [&[][..], &["--no-migrate"]].map(|args| {
-        let error = refuse(serve_store(url, args));
-        print_figures(error.trim());
-        error
-    })
+    [&[][..], &["--no-migrate"]].map(|args| refuse(serve_store(url, args)))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn server_without_migration_needs_the_tables_of_runhub_migrate() {
     let url = new_url();
     let error = refuse(serve_store(&url, &["--no-migrate"]));
-    print_figures(error.trim());
     assert!(error.contains("run `runhub migrate` first"), "{error}");
     assert_eq!(schema_version(&url), None, "the refused server has changed nothing");
 
@@ -166,7 +160,6 @@ async fn running_server_ends_when_a_newer_version_migrates_the_database() {
         let client = server.connect().await;
         let run = new_run(&client).await;
         execute(&url, MIGRATE_TO_NEWER);
-        let begun = Instant::now();
         if !is_idle {
             let request = AppendEventsRequest { run_id: run.id, events: vec![event("late")], ..unset() };
             assert!(client.append_events(request).await.is_err(), "nothing more is acknowledged");
@@ -174,7 +167,6 @@ async fn running_server_ends_when_a_newer_version_migrates_the_database() {
         let message = "newer runhub has migrated the database";
         until(async || fs::read_to_string(&messages).unwrap().contains(message)).await;
         assert_eq!(server.exit_code().await, Some(1));
-        print_figures(&format!("ended after {:?} (idle: {is_idle})", begun.elapsed()));
     }
 }
 
@@ -215,7 +207,6 @@ async fn end_in_time(mut process: Child) -> String {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    print_figures(&format!("ended after {:?}", begun.elapsed()));
     let (code, text) = shown(&process.wait_with_output().unwrap());
     assert_eq!(code, Some(1), "{text}");
     text
