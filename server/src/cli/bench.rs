@@ -10,7 +10,7 @@ use runhub_bench::{Databases, Host, Options, Row};
 use serde::Serialize;
 
 use super::out::{self, Cell, Color, Out, Table};
-use super::{Failure, progress, serve, table};
+use super::{Failure, progress, store_option, table};
 use crate::domain::limits;
 use crate::store::{PostgresAddress, TemporaryDatabase};
 
@@ -76,7 +76,8 @@ impl fmt::Debug for BenchDatabases {
 
 impl BenchDatabases {
     fn new(url: &str) -> Result<Self, Failure> {
-        let address = serve::parse_store(url).map_err(|cause| Failure::failed(format!("--store: {cause}")))?;
+        let address = store_option::parse(url.as_ref());
+        let address = address.map_err(|cause| Failure::usage(format!("invalid value for '--store <URL>': {cause}")))?;
         Ok(Self { url: url.to_owned(), address, created: Mutex::default() })
     }
 }

@@ -25,7 +25,8 @@ impl TypedValueParser for StoreParser {
     }
 }
 
-fn parse(url: &OsStr) -> Result<PostgresAddress, String> {
+/// Parses the URL of a PostgreSQL database. The error never contains the URL.
+pub fn parse(url: &OsStr) -> Result<PostgresAddress, String> {
     let url = url.to_str().ok_or("it is not UTF-8")?;
     if !PostgresAddress::is_url(url) {
         return Err("it must begin with postgres://. Pass a database file with --db".to_owned());
