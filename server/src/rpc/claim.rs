@@ -177,3 +177,46 @@ fn check_repeat(tx: &mut dyn Tx, response: &v1::ClaimTaskResponse) -> Result<()>
     let task_id = claim.task.as_ref().map(|task| task.id.as_str()).unwrap_or_default();
     task::check_token(tx, task_id, &claim.lease_token)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::paths::Overlaps;
+    use crate::actions::run;
+    use crate::clock::SystemClock;
+    use crate::domain::run::RunDraft;
+    use crate::store::faulty::{self, Fault};
+    use crate::store::path_sets;
+
+    /// After a commit that fails, the key of the path set is assigned again, possibly by another server.
+    #[tokio::test]
+    async fn decision_about_a_rolled_back_path_set_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let (store, faults) = faulty::open(&path, Arc::new(SystemClock::new()), Box::new(|_| {}));
+        let committed = store.transact(|tx| {
+            let draft = RunDraft { goal: "g".into(), repo_path: "r".into(), labels: Default::default() };
+            let run = run::create(tx, &draft)?;
+            let sources = path_sets::find_or_insert(tx, &run, &["src/**".to_owned()])?;
+            Ok((run, sources.unwrap()))
+        });
+        let (run, sources) = committed.await.unwrap();
+        let overlaps = Arc::new(Overlaps::default());
+        let decided = Arc::new(Mutex::new(Vec::new()));
+        let (seen, decisions) = (Arc::clone(&decided), Arc::clone(&overlaps));
+        let decide = move |path: &'static str| {
+            let (run, seen, decisions) = (run.clone(), Arc::clone(&seen), Arc::clone(&decisions));
+            move |tx: &mut dyn Tx| {
+                let key = path_sets::find_or_insert(tx, &run, &[path.to_owned()])?.unwrap();
+                seen.lock().unwrap().push((key, decisions.decide(tx, key, sources)?.overlaps));
+                Ok(())
+            }
+        };
+        faults.set(Fault::LostFailure);
+        assert_eq!(store.transact(decide("src/a")).await, Err(Error::StoreBusy));
+        faults.clear();
+        assert_eq!(store.transact(decide("docs/a")).await, Ok(()));
+        let key = sources + 1;
+        assert_eq!(*decided.lock().unwrap(), [(key, true), (key, false)]);
+    }
+}

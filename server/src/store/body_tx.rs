@@ -110,7 +110,7 @@ impl OpenTransaction {
     /// Stores the numbers that the bodies have assigned. Call this function before the commit.
     pub fn store_numbers<S: RunStatements>(&mut self, tx: BodyTx<'_, S>, last_assigned: LastAssigned) -> Result<()> {
         let mut tx = self.join(tx);
-        runs::store_last_seqs(&mut tx)?;
+        runs::store_counters(&mut tx)?;
         counters::save(&mut tx, last_assigned)
     }
 

@@ -4,7 +4,6 @@
 use super::column::json_text;
 use super::names::live;
 use super::table::{select, table};
-use super::tasks_ahead::keep_tasks;
 use super::{Columns, Limit, Page, Tx, VersionCursor, all, first, page, params, row_limit};
 use crate::domain::Key;
 use crate::domain::run::{Run, RunStatus};
@@ -157,7 +156,15 @@ fn read_claim_state(row: &mut Columns) -> Result<(i64, ClaimState)> {
 /// Returns the claim state of a run, or None if the run was deleted.
 pub fn find_claim_state(tx: &mut dyn Tx, key: Key) -> Result<Option<ClaimState>> {
     let found = first(tx, claim_states!("WHERE r.key = $1"), params![key], read_claim_state)?;
-    Ok(found.map(|(_, state)| state))
+    Ok(found.map(|(_, state)| state.with_claims_of(tx)))
+}
+
+impl ClaimState {
+    /// Returns the state after the claims of this transaction, which the table does not contain before the commit.
+    fn with_claims_of(self, tx: &mut dyn Tx) -> Self {
+        let last_served = tx.cache().find_last_served(self.key).unwrap_or(self.last_served);
+        Self { last_served, ..self }
+    }
 }
 
 /// Returns the runs whose status changed after the version `after`, with the version of each change, oldest change
@@ -170,10 +177,11 @@ pub fn list_status_changes(
     let sql = claim_states!(
         "WHERE r.claim_version > 0 AND (r.claim_version, r.key) > ($1, $2) ORDER BY r.claim_version, r.key LIMIT $3"
     );
-    all(tx, sql, params![after.version, after.key, row_limit(limit)], |row| {
+    let changed = all(tx, sql, params![after.version, after.key, row_limit(limit)], |row| {
         let (version, state) = read_claim_state(row)?;
         Ok((VersionCursor { version, key: state.key }, state))
-    })
+    })?;
+    Ok(changed.into_iter().map(|(cursor, state)| (cursor, state.with_claims_of(tx))).collect())
 }
 
 /// Returns a page of the runs that have one of the `statuses` and a key less than `before`, newest first. `statuses` is
@@ -198,10 +206,11 @@ pub fn assign_seqs(tx: &mut dyn Tx, run_key: Key, count: i64) -> Result<i64> {
     Ok(last + count)
 }
 
-/// Stores the sequence numbers that this transaction has assigned. The writer calls this function before each commit.
-pub(super) fn store_last_seqs(tx: &mut dyn Tx) -> Result<()> {
-    for (run_key, last_seq) in tx.cache().take_changed_seqs() {
-        tx.write("UPDATE run_counters SET last_seq = $2 WHERE run_key = $1", params![run_key, last_seq])?;
+/// Stores the counters of runs that this transaction has changed. The writer calls this function before each commit.
+pub(super) fn store_counters(tx: &mut dyn Tx) -> Result<()> {
+    let sql = "UPDATE run_counters SET last_seq = $2, last_served = COALESCE($3, last_served) WHERE run_key = $1";
+    for changed in tx.cache().take_changed_counters() {
+        tx.write(sql, params![changed.run_key, changed.last_seq, changed.last_served])?;
     }
     Ok(())
 }
@@ -210,9 +219,9 @@ pub(super) fn store_last_seqs(tx: &mut dyn Tx) -> Result<()> {
 /// find the least recently served run. Assigns and returns the sequence number of the claim's event. Fails with an
 /// internal error if the run does not exist.
 pub fn record_claim(tx: &mut dyn Tx, run_key: Key, attempt_key: Key) -> Result<i64> {
-    let sql = "UPDATE run_counters SET last_served = $2 WHERE run_key = $1";
-    keep_tasks(tx, None, |tx| tx.write(sql, params![run_key, attempt_key]))?;
-    assign_seqs(tx, run_key, 1)
+    let seq = assign_seqs(tx, run_key, 1)?;
+    tx.cache().set_last_served(run_key, attempt_key);
+    Ok(seq)
 }
 
 /// Returns the last assigned event sequence number of a run that the table stores.

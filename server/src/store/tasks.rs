@@ -84,8 +84,13 @@ macro_rules! with_dependents {
     };
 }
 
-/// Query for the tasks whose ids are in a list. SQLite has no lists.
-pub(super) const WITH_IDS: &str = with_dependents!("WHERE t.id = ANY($1)");
+/// Query for the tasks whose ids are in a list, except large tasks: a group has up to 128 calls, and a task up to 3 MiB.
+/// SQLite has no lists.
+pub(super) const SMALL_WITH_IDS: &str = with_dependents!(
+    "WHERE t.id = ANY($1) AND octet_length(t.objective) + octet_length(t.acceptance_criteria)
+        + octet_length(t.verification_steps) + octet_length(t.allowed_paths) + octet_length(t.labels)
+        + octet_length(t.depends_on) + COALESCE(octet_length(t.implementation_summary), 0) < 8192"
+);
 
 /// Returns the task with the id `id`, and whether another task depends on it. Fails with NotFound if no task has this id.
 pub fn get_with_dependents(tx: &mut dyn Tx, id: &str) -> Result<(Task, bool)> {
@@ -115,22 +120,22 @@ pub struct ReadyTask {
 /// asks again for tasks of the same class reads several tasks ahead.
 pub fn find_first_ready(tx: &mut dyn Tx, class: &TaskClass) -> Result<Option<ReadyTask>> {
     let Some(ahead) = &mut tx.cache().tasks_ahead else {
-        return Ok(list_first_ready(tx, class, 1)?.pop());
+        return Ok(list_first_ready(tx, class, 1)?.0.pop());
     };
     if let Some(found) = ahead.find_first_ready(class) {
         return Ok(Some(found));
     }
     let limit = ahead.next_limit(class);
-    let found = list_first_ready(tx, class, limit)?;
+    let (found, largest) = list_first_ready(tx, class, limit)?;
     let first = found.first().cloned();
     if let Some(ahead) = &mut tx.cache().tasks_ahead {
-        ahead.set_ready(class, found);
+        ahead.set_ready(class, found, largest);
     }
     Ok(first)
 }
 
-/// Returns at most `limit` ready tasks of a class, in claim order.
-fn list_first_ready(tx: &mut dyn Tx, class: &TaskClass, limit: usize) -> Result<Vec<ReadyTask>> {
+/// Returns at most `limit` ready tasks of a class, in claim order, and the size of the largest in bytes.
+fn list_first_ready(tx: &mut dyn Tx, class: &TaskClass, limit: usize) -> Result<(Vec<ReadyTask>, usize)> {
     let without_paths = select_with!(
         "(SELECT MAX(a.key) FROM task_attempts a WHERE a.task_key = t.key)",
         "WHERE t.run_key = $1 AND t.capability_set_key = $2 AND t.path_set_key IS NULL AND ",
@@ -144,11 +149,16 @@ fn list_first_ready(tx: &mut dyn Tx, class: &TaskClass, limit: usize) -> Result<
         " ORDER BY t.priority DESC, t.ordinal LIMIT $4"
     );
     let TaskClass { run_key, capability_set_key, path_set_key } = class;
-    let read = |row: &mut Columns| Ok(ReadyTask { task: read_row(row)?, newest_attempt_key: row.take()? });
-    match path_set_key {
+    let read = |row: &mut Columns| {
+        let ready = ReadyTask { task: read_row(row)?, newest_attempt_key: row.take()? };
+        Ok((ready, row.bytes()))
+    };
+    let found = match path_set_key {
         None => all(tx, without_paths, params![run_key, capability_set_key, row_limit(limit)], read),
         Some(set) => all(tx, with_paths, params![run_key, capability_set_key, set, row_limit(limit)], read),
-    }
+    }?;
+    let largest = found.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
+    Ok((found.into_iter().map(|(ready, _)| ready).collect(), largest))
 }
 
 /// Returns the task whose lease has the token `token`, even if the lease has expired. Returns None if the token is

@@ -12,18 +12,31 @@ use crate::domain::Key;
 pub struct TxCache {
     states: HashMap<Key, RunState>,
     keys: HashMap<String, Key>,
-    last_seqs: BTreeMap<Key, LastSeq>,
+    counters: BTreeMap<Key, RunCounters>,
     /// The tasks that were read ahead. None if the transaction reads no task ahead.
     pub(super) tasks_ahead: Option<Box<TasksAhead>>,
     /// Number of times that sequence numbers were assigned.
     assignments: u64,
 }
 
+/// The counters of a run that the transaction has read or changed.
 #[derive(Debug, Clone, Copy)]
-struct LastSeq {
-    value: i64,
-    /// Whether the table `run_counters` has an older value.
+struct RunCounters {
+    last_seq: i64,
+    /// Key of the attempt that the newest claim of this transaction has opened in the run.
+    last_served: Option<Key>,
+    /// Whether the table `run_counters` has older values.
     is_changed: bool,
+}
+
+/// The counters of a run that this transaction has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ChangedCounters {
+    pub run_key: Key,
+    pub last_seq: i64,
+    /// The new value of `last_served`, or None if this transaction does not change the value.
+    pub last_served: Option<Key>,
 }
 
 impl TxCache {
@@ -64,32 +77,45 @@ impl TxCache {
 
     /// Returns the last assigned sequence number of a run, if it is cached.
     pub fn find_last_seq(&self, run_key: Key) -> Option<i64> {
-        self.last_seqs.get(&run_key).map(|last| last.value)
+        self.counters.get(&run_key).map(|counters| counters.last_seq)
     }
 
     /// Caches the last assigned sequence number of a run that the table stores.
     pub fn add_last_seq(&mut self, run_key: Key, value: i64) {
-        self.last_seqs.insert(run_key, LastSeq { value, is_changed: false });
+        self.counters.insert(run_key, RunCounters { last_seq: value, last_served: None, is_changed: false });
     }
 
     /// Sets the last assigned sequence number of a run.
     pub fn set_last_seq(&mut self, run_key: Key, value: i64) {
-        self.last_seqs.insert(run_key, LastSeq { value, is_changed: true });
+        let last_served = self.find_last_served(run_key);
+        self.counters.insert(run_key, RunCounters { last_seq: value, last_served, is_changed: true });
         self.assignments += 1;
+    }
+
+    /// Returns the key of the attempt that the newest claim of this transaction has opened in a run, if there is one.
+    pub fn find_last_served(&self, run_key: Key) -> Option<Key> {
+        self.counters.get(&run_key)?.last_served
+    }
+
+    /// Sets the key of the attempt that a claim has opened in a run. The claim must have assigned a sequence number.
+    pub fn set_last_served(&mut self, run_key: Key, attempt_key: Key) {
+        if let Some(counters) = self.counters.get_mut(&run_key) {
+            counters.last_served = Some(attempt_key);
+        }
     }
 
     /// Forgets the sequence numbers of a run that this transaction deletes.
     pub fn forget_last_seq(&mut self, run_key: Key) {
-        self.last_seqs.remove(&run_key);
+        self.counters.remove(&run_key);
     }
 
-    /// Returns the runs whose last sequence number must be stored, with the number.
-    pub fn take_changed_seqs(&mut self) -> Vec<(Key, i64)> {
-        let changed = self.last_seqs.iter_mut().filter(|(_, last)| last.is_changed);
+    /// Returns the counters that must be stored.
+    pub fn take_changed_counters(&mut self) -> Vec<ChangedCounters> {
+        let changed = self.counters.iter_mut().filter(|(_, counters)| counters.is_changed);
         changed
-            .map(|(run_key, last)| {
-                last.is_changed = false;
-                (*run_key, last.value)
+            .map(|(run_key, counters)| {
+                counters.is_changed = false;
+                ChangedCounters { run_key: *run_key, last_seq: counters.last_seq, last_served: counters.last_served }
             })
             .collect()
     }
@@ -123,14 +149,20 @@ mod tests {
     }
 
     #[test]
-    fn last_seq_is_stored_once() {
+    fn counters_are_stored_once() {
         let mut cache = TxCache::default();
         cache.set_last_seq(1, 5);
+        cache.set_last_served(1, 9);
         cache.set_last_seq(1, 7);
         cache.set_last_seq(2, 1);
         assert_eq!((cache.find_last_seq(1), cache.assignments()), (Some(7), 3));
-        assert_eq!(cache.take_changed_seqs(), [(1, 7), (2, 1)]);
-        assert!(cache.take_changed_seqs().is_empty());
+        let changed = [
+            ChangedCounters { run_key: 1, last_seq: 7, last_served: Some(9) },
+            ChangedCounters { run_key: 2, last_seq: 1, last_served: None },
+        ];
+        assert_eq!(cache.take_changed_counters(), changed);
+        assert!(cache.take_changed_counters().is_empty());
+        assert_eq!(cache.find_last_served(1), Some(9));
         cache.forget_last_seq(1);
         assert_eq!(cache.find_last_seq(1), None);
     }

@@ -132,7 +132,7 @@ impl PostgresSession<'_> {
             run_ids.extend(ahead.run_id.as_deref());
             task_ids.extend(ahead.task_id.as_deref());
         }
-        let queries = [(LOCK_COUNTERS, BTreeSet::new()), (READ_RUNS, run_ids), (tasks::WITH_IDS, task_ids)];
+        let queries = [(LOCK_COUNTERS, BTreeSet::new()), (READ_RUNS, run_ids), (tasks::SMALL_WITH_IDS, task_ids)];
         let [counters, runs, tasks] = self.require_connection()?.query_together(queries)?;
         let row = counters.first().ok_or_else(no_counters)?;
         let (last_assigned, version) = read_counters(&mut Columns::new(row))?;
