@@ -126,8 +126,9 @@ pub fn find_first_ready(tx: &mut dyn Tx, class: &TaskClass) -> Result<Option<Rea
         return Ok(Some(found));
     }
     let limit = ahead.next_limit(class);
-    let (found, largest) = list_first_ready(tx, class, limit)?;
-    let first = found.first().cloned();
+    let (mut found, largest) = list_first_ready(tx, class, limit)?;
+    // A copy of a single task would be of no use, and a task can be large.
+    let first = if found.len() > 1 { found.first().cloned() } else { found.pop() };
     if let Some(ahead) = &mut tx.cache().tasks_ahead {
         ahead.set_ready(class, found, largest);
     }

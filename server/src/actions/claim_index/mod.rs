@@ -164,9 +164,13 @@ impl Index {
         let mut checked: Option<(ReadyTask, ReadyClass)> = None;
         let covered = self.capabilities.find_covered(scope.capabilities);
         let start = Instant::now();
-        while start.elapsed() < SLICE {
+        loop {
             let Some(first) = self.first(scope, &covered) else { return Ok(Outcome::Done(None)) };
             let Some((task, _)) = checked.take_if(|(_, checked)| *checked == first) else {
+                // Use a class that was checked even if the time has passed: the read of a large task can take longer.
+                if start.elapsed() >= SLICE {
+                    return Ok(Outcome::Postponed(Postponed::Again));
+                }
                 checked = self.check_class(tx, scope, &first)?;
                 continue;
             };
@@ -184,7 +188,6 @@ impl Index {
                 }
             }
         }
-        Ok(Outcome::Postponed(Postponed::Again))
     }
 
     /// Returns the first class of the scope in claim order, or None if there is no such class.
