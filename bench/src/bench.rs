@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::appends::AppendCalls;
 use crate::load::{Load, RepeatedCall, StopCondition, run_closed_loop};
 use crate::options::{Group, Options};
-use crate::own_server::{Database, OwnServer};
+use crate::own_server::{OwnServer, ServerDatabase};
 use crate::row::Row;
 use crate::{
     Error, Host, abuse, appends, backlog, changes, claims, delays, growth, idle, overload, store, wake, watchers,
@@ -93,7 +93,7 @@ impl Bench {
     }
 
     /// Creates an empty database for servers. Fails if the database can't be created.
-    pub fn create_database(&self) -> Result<Arc<Database>, Error> {
+    pub fn create_database(&self) -> Result<Arc<ServerDatabase>, Error> {
         create_database(&self.host)
     }
 
@@ -221,8 +221,8 @@ impl Bench {
     }
 }
 
-fn create_database(host: &Host) -> Result<Arc<Database>, Error> {
-    Database::create(host.databases.as_ref()).map(Arc::new)
+fn create_database(host: &Host) -> Result<Arc<ServerDatabase>, Error> {
+    ServerDatabase::create(host.databases.as_ref()).map(Arc::new)
 }
 
 /// Connects to the server at `url` and returns a client without retries, because the bench would count a retried call

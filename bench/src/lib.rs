@@ -54,16 +54,19 @@ pub struct Host {
     pub progress: ProgressBar,
 }
 
-/// Creates and removes databases on a PostgreSQL server.
+/// Creates databases on a PostgreSQL server.
 pub trait Databases: Debug + Send + Sync {
-    /// Creates an empty database and returns its URL.
+    /// Creates an empty database.
     ///
     /// # Errors
     /// Fails with the cause if the database can't be created.
-    fn create(&self) -> Result<String, String>;
+    fn create(&self) -> Result<Box<dyn Database>, String>;
+}
 
-    /// Removes a database that `create` has created. If this fails, the function logs a warning.
-    fn remove(&self, url: &str);
+/// A database on a PostgreSQL server. Dropping the value removes the database.
+pub trait Database: Debug + Send + Sync {
+    /// Returns the URL of the database, which can contain a password.
+    fn url(&self) -> &str;
 }
 
 /// Measures the groups of result rows that the options select, and returns the result rows.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::{Databases, Error};
+use crate::{Database, Databases, Error};
 
 /// A running server process. Dropping the value kills the process.
 pub struct OwnServer {
@@ -19,34 +19,26 @@ pub struct OwnServer {
     pub url: String,
     /// The time from the start of the process until the process printed its address.
     pub ready_after: Duration,
-    database: Arc<Database>,
+    database: Arc<ServerDatabase>,
     program: PathBuf,
 }
 
 /// The database of a server. Dropping the last reference to the value removes the database.
 #[derive(Debug)]
-pub enum Database {
+pub enum ServerDatabase {
     /// A folder that contains an SQLite file.
     Folder(TempDir),
     /// A database on a PostgreSQL server.
-    Postgres {
-        /// The URL of the database.
-        url: String,
-        /// Removes the database.
-        databases: Arc<dyn Databases>,
-    },
+    Postgres(Box<dyn Database>),
 }
 
-impl Database {
+impl ServerDatabase {
     /// Creates an empty database: on a PostgreSQL server if `databases` is set, or else an SQLite file. Fails if the
     /// database can't be created.
     pub fn create(databases: Option<&Arc<dyn Databases>>) -> Result<Self, Error> {
         match databases {
             None => Ok(Self::Folder(tempfile::tempdir()?)),
-            Some(databases) => {
-                let url = databases.create().map_err(Error::Store)?;
-                Ok(Self::Postgres { url, databases: Arc::clone(databases) })
-            }
+            Some(databases) => databases.create().map(Self::Postgres).map_err(Error::Store),
         }
     }
 
@@ -54,16 +46,8 @@ impl Database {
         match self {
             Self::Folder(folder) => command.arg("--db").arg(folder.path().join("bench.db")),
             // Pass the URL as a variable, because other users can see the arguments of a process.
-            Self::Postgres { url, .. } => command.env("RUNHUB_STORE", url),
+            Self::Postgres(database) => command.env("RUNHUB_STORE", database.url()),
         };
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        if let Self::Postgres { url, databases } = self {
-            databases.remove(url);
-        }
     }
 }
 
@@ -80,7 +64,7 @@ impl OwnServer {
 
     /// Starts a server with a database, waits until the server listens, and returns the server. Fails if the process
     /// can't be started or prints no address.
-    pub fn start(program: &Path, database: Arc<Database>) -> Result<Self, Error> {
+    pub fn start(program: &Path, database: Arc<ServerDatabase>) -> Result<Self, Error> {
         let mut command = Command::new(program);
         command.args(["serve", "--listen", "127.0.0.1:0", "--log", "error"]);
         // Remove the user's RUNHUB_ variables, because the settings in these variables would change the measured

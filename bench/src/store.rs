@@ -10,7 +10,7 @@ use crate::appends::{AppendCalls, BATCH_CALLERS, EVENTS_PER_BATCH};
 use crate::bench::Bench;
 use crate::claims::{ClaimCalls, add_tasks};
 use crate::load::{self, EmptyCalls, Load, RepeatedCall, StopCondition, run_closed_loop};
-use crate::own_server::{Database, OwnServer};
+use crate::own_server::{OwnServer, ServerDatabase};
 use crate::row::{Row, Target};
 use crate::sample::Sample;
 use crate::{Error, wake};
@@ -63,7 +63,7 @@ impl Servers {
         let shared = bench.create_database()?;
         let one = OwnServer::start(bench.program(), Arc::clone(&shared))?;
         let other = OwnServer::start(bench.program(), shared)?;
-        let sqlite = OwnServer::start(bench.program(), Arc::new(Database::create(None)?))?;
+        let sqlite = OwnServer::start(bench.program(), Arc::new(ServerDatabase::create(None)?))?;
         let servers = Self {
             one: bench.connect_to_server(&one.url).await?,
             other_url: other.url.clone(),

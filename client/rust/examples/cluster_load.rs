@@ -113,7 +113,8 @@ fn read_phases(reports: UnboundedSender<Report>, is_over: Arc<AtomicBool>) {
 /// Appends one event after the other until `is_over`. Returns the messages of the acknowledged events. Fails if an append
 /// gets a permanent error, or is not acknowledged within `LIMIT`.
 async fn write(load: Load, writer: usize) -> Result<Vec<String>, Error> {
-    let (mut acknowledged, mut server) = (Vec::new(), writer);
+    let mut acknowledged = Vec::new();
+    let mut server = writer;
     while !load.is_over.load(Relaxed) {
         let message = format!("{writer}.{}", acknowledged.len());
         let began = Instant::now();
@@ -149,8 +150,11 @@ async fn record(mut reports: UnboundedReceiver<Report>) -> Vec<(String, Figures)
     let began = tokio::time::Instant::now();
     let now = || began.elapsed().as_secs_f64();
     let mut seconds = tokio::time::interval_at(began + Duration::from_secs(1), Duration::from_secs(1));
-    let (mut second, mut phase, mut total) = (Figures::default(), Figures::default(), Figures::default());
-    let (mut name, mut phases) = ("the load starts".to_owned(), Vec::new());
+    let mut second = Figures::default();
+    let mut phase = Figures::default();
+    let mut total = Figures::default();
+    let mut name = "the load starts".to_owned();
+    let mut phases = Vec::new();
     loop {
         tokio::select! {
             _ = seconds.tick() => println!("{:>5.1} s: {}", now(), std::mem::take(&mut second)),

@@ -1,12 +1,12 @@
 //! This module implements `runhub bench`, which runs the benchmarks of the crate `runhub-bench` with this binary as the
 //! server, and prints the measurements.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Args;
-use runhub_bench::{Databases, Host, Options, Row};
+use runhub_bench::{Database, Databases, Host, Options, Row};
 use serde::Serialize;
 
 use super::out::{self, Cell, Color, Out, Table};
@@ -59,12 +59,11 @@ pub async fn run(args: BenchArgs) -> Result<(), Failure> {
     Ok(Out::stdout().print_table(to_table(&rows), "nothing was measured")?)
 }
 
-/// The databases of the bench on a PostgreSQL server.
+/// Creates the databases of the bench on the PostgreSQL server of the database that the user has named.
 struct BenchDatabases {
-    /// The database that the user has named.
     url: String,
     address: PostgresAddress,
-    created: Mutex<HashMap<String, TemporaryDatabase>>,
+    created: AtomicUsize,
 }
 
 /// Shows the address and not the URL, because the URL can contain a password.
@@ -78,25 +77,33 @@ impl BenchDatabases {
     fn new(url: &str) -> Result<Self, Failure> {
         let address = store_option::parse(url.as_ref());
         let address = address.map_err(|cause| Failure::usage(format!("invalid value for '--store <URL>': {cause}")))?;
-        Ok(Self { url: url.to_owned(), address, created: Mutex::default() })
+        Ok(Self { url: url.to_owned(), address, created: AtomicUsize::new(0) })
     }
 }
 
 impl Databases for BenchDatabases {
-    fn create(&self) -> Result<String, String> {
-        let mut created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
-        let database = TemporaryDatabase::with_number(created.len());
-        database.create(&self.address).map_err(|error| error.to_string())?;
-        let url = database.url(&self.url);
-        created.insert(url.clone(), database);
-        Ok(url)
+    fn create(&self) -> Result<Box<dyn Database>, String> {
+        let number = self.created.fetch_add(1, Ordering::Relaxed);
+        let created = TemporaryDatabase::create(&self.address, &self.url, number);
+        created.map(|database| Box::new(BenchDatabase(database)) as _).map_err(|error| error.to_string())
     }
+}
 
-    fn remove(&self, url: &str) {
-        let created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(database) = created.get(url) else { return };
-        if let Err(error) = database.remove(&self.address) {
-            tracing::warn!(%error, "can't remove a database of the bench");
+/// A database of the bench. Dropping the value removes the database.
+#[derive(Debug)]
+struct BenchDatabase(TemporaryDatabase);
+
+impl Database for BenchDatabase {
+    fn url(&self) -> &str {
+        self.0.url()
+    }
+}
+
+impl Drop for BenchDatabase {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.remove() {
+            // Ignore the failure: if standard error is closed, nobody reads the message.
+            let _ = Out::stderr().print_text(format_args!("can't remove a database of the bench: {error}"));
         }
     }
 }

@@ -203,12 +203,13 @@ mod tests {
         let (run, sources) = committed.await.unwrap();
         let overlaps = Arc::new(Overlaps::default());
         let decided = Arc::new(Mutex::new(Vec::new()));
-        let (seen, decisions) = (Arc::clone(&decided), Arc::clone(&overlaps));
-        let decide = move |path: &'static str| {
-            let (run, seen, decisions) = (run.clone(), Arc::clone(&seen), Arc::clone(&decisions));
+        let decide = |path: &'static str| {
+            let run = run.clone();
+            let overlaps = Arc::clone(&overlaps);
+            let decided = Arc::clone(&decided);
             move |tx: &mut dyn Tx| {
                 let key = path_sets::find_or_insert(tx, &run, &[path.to_owned()])?.unwrap();
-                seen.lock().unwrap().push((key, decisions.decide(tx, key, sources)?.overlaps));
+                decided.lock().unwrap().push((key, overlaps.decide(tx, key, sources)?.overlaps));
                 Ok(())
             }
         };

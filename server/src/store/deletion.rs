@@ -142,7 +142,7 @@ fn delete_path_set(tx: &mut dyn Tx, key: Key) -> Result<()> {
 pub fn finish(tx: &mut dyn Tx, run: &Run, last_position: i64) -> Result<()> {
     show_event(tx, run, last_position)?;
     tx.cache().forget_state(run.key);
-    tx.cache().forget_last_seq(run.key);
+    tx.cache().forget_counters(run.key);
     tx.write("DELETE FROM events WHERE run_key = $1 AND position < $2", params![run.key, last_position])?;
     for sql in [
         "DELETE FROM deleted_runs WHERE run_key = $1",

@@ -84,6 +84,8 @@ pub use self::sqlite::maintenance;
 #[cfg(test)]
 pub use self::sqlite::query_plans as sqlite_plans;
 pub use self::state::{StoreFailure, StoreState};
+#[cfg(test)]
+pub(crate) use self::tx::delegate_state;
 pub(crate) use self::tx::params;
 pub use self::tx::{
     ClaimVersion, Limit, Page, RowHandler, Transaction, Tx, VersionCursor, all, any, first, page, row_limit,

@@ -12,8 +12,8 @@ use super::tasks::ReadyTask;
 use crate::domain::task::Task;
 use crate::error::Result;
 
-/// Number of ready tasks of a class that the second read of a transaction returns. Each further read returns this factor
-/// more tasks. The first read returns one task, because most transactions need one task of a class.
+/// Each further read of ready tasks of a class returns this many times as many tasks as the read before. The first read of
+/// a transaction returns one task, because most transactions need one task of a class.
 const READY_FACTOR: usize = 4;
 
 /// Maximum number of ready tasks that one read returns. A task has at most 3 MiB, so a read returns at most 48 MiB.
@@ -87,7 +87,7 @@ impl TasksAhead {
 }
 
 /// Runs writes that change no task except `changed`, which does not become ready. The other tasks that were read ahead
-/// are kept.
+/// are kept. If a write fails, the transaction reads no more tasks ahead.
 pub fn keep_tasks<T>(
     tx: &mut dyn Tx,
     changed: Option<&Task>,

@@ -110,7 +110,7 @@ macro_rules! delegate_state {
     };
 }
 #[cfg(test)]
-pub(super) use delegate_state;
+pub(crate) use delegate_state;
 
 /// Handles one row of a query and returns whether to continue with the next row.
 pub type RowHandler<'a> = &'a mut dyn FnMut(&mut Columns) -> Result<ControlFlow<()>>;

@@ -1,4 +1,5 @@
-//! This module caches the runs that a transaction has read, so that the calls of a group read each run once.
+//! This module caches the runs and tasks that a transaction has read, so that the calls of a group read each run once and
+//! several tasks together.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -104,8 +105,8 @@ impl TxCache {
         }
     }
 
-    /// Forgets the sequence numbers of a run that this transaction deletes.
-    pub fn forget_last_seq(&mut self, run_key: Key) {
+    /// Forgets the counters of a run that this transaction deletes.
+    pub fn forget_counters(&mut self, run_key: Key) {
         self.counters.remove(&run_key);
     }
 
@@ -163,7 +164,7 @@ mod tests {
         assert_eq!(cache.take_changed_counters(), changed);
         assert!(cache.take_changed_counters().is_empty());
         assert_eq!(cache.find_last_served(1), Some(9));
-        cache.forget_last_seq(1);
+        cache.forget_counters(1);
         assert_eq!(cache.find_last_seq(1), None);
     }
 }

@@ -30,8 +30,8 @@ impl Pair {
         let primary = start_postgres();
         let name = primary.create_named_database();
         let standby = primary.start_standby();
-        let [one, other] = [primary.folder().display(), standby.folder().display()];
-        let url = format!("postgres://runhub@/{name}?host={one},{other}&port=5432,5432");
+        let hosts = format!("{},{}", primary.folder().display(), standby.folder().display());
+        let url = format!("postgres://runhub@/{name}?host={hosts}&port=5432,5432");
         let database = TestDatabase::Postgres(standby.url(&name));
         let servers = start_servers(&url);
         Self { primary, standby, database, servers }

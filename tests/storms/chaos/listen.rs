@@ -15,7 +15,8 @@ const ROUNDS: usize = 10;
 async fn waiting_claim_is_woken_after_its_notification_is_lost() {
     let postgres = start_postgres();
     let servers = start_servers(&postgres.create_database());
-    let [one, other] = [servers[0].connect().await, servers[1].connect().await];
+    let one = servers[0].connect().await;
+    let other = servers[1].connect().await;
     let run = new_run(&one).await;
     let mut longest = Duration::ZERO;
     for _ in 0..ROUNDS {

@@ -30,13 +30,13 @@ pub struct Load {
     watchers_end: Arc<AtomicBool>,
 }
 
-/// The calls of the writers, and what the watchers got.
+/// The calls of the writers, and the messages of the watchers.
 pub struct Done {
     pub written: Written,
     pub watchers: Vec<Recorder>,
 }
 
-/// What the servers have told one writer, or several writers together.
+/// The answers of the servers to one writer, or to several writers together.
 #[derive(Default)]
 pub struct Written {
     /// The kind of each acknowledged event, with its position.
@@ -55,7 +55,8 @@ impl Load {
             clients.push(Client::connect(address).await.unwrap().without_retry());
         }
         let run_id = new_run(&clients[0]).await.id;
-        let [writers_end, watchers_end] = [(); 2].map(|()| Arc::<AtomicBool>::default());
+        let writers_end = Arc::<AtomicBool>::default();
+        let watchers_end = Arc::<AtomicBool>::default();
         let acknowledged = Arc::<AtomicUsize>::default();
         let writers = (0..WRITERS).map(|number| {
             let writer = Writer {

@@ -13,7 +13,7 @@ const COMMIT_REQUEST: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
 /// The message of the database after a commit: a completed command, its length, and the name of the command.
 const COMMIT_ANSWER: &[u8] = b"C\0\0\0\x0bCOMMIT\0";
 
-/// What the proxy loses.
+/// The kind of message that the proxy loses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Losing {
     Nothing,
@@ -43,7 +43,7 @@ impl DatabaseProxy {
         Self { port, losing, lost }
     }
 
-    /// Sets what the proxy loses from now on.
+    /// Sets the kind of message that the proxy loses from now on.
     pub fn lose(&self, losing: Losing) {
         self.losing.send_replace(losing);
     }

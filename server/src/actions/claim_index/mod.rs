@@ -13,6 +13,8 @@ mod capabilities;
 mod classes;
 mod leased_paths;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};

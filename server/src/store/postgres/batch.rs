@@ -11,7 +11,7 @@ const MAX_ROWS: usize = 1_000;
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// Tables to whose rows no other row refers. The rows of these tables can be inserted later than other rows, as long as
-/// no statement reads or changes them in between. If rows of other tables wait, they are of one table.
+/// no statement reads or changes them in between.
 const LEAF_TABLES: [&str; 3] = ["events", "requests", "task_attempts"];
 
 /// The rows for INSERT statements that were not sent yet.
@@ -28,6 +28,9 @@ impl PendingRows {
 
     /// Takes the batches that must be sent before a statement, which may read or change their rows, or may need them.
     pub fn take_before(&mut self, sql: &'static str) -> Vec<InsertBatch> {
+        if self.batches.is_empty() {
+            return Vec::new();
+        }
         let table = table_of(sql);
         let is_leaf = LEAF_TABLES.contains(&table);
         if !uses_one_table(sql) || !(is_leaf || sql.starts_with("UPDATE ")) {
@@ -57,13 +60,26 @@ fn table_of(sql: &str) -> &str {
     words.next().unwrap_or_default()
 }
 
-/// Returns whether an INSERT or UPDATE statement uses no table except the one that it changes.
+/// Returns whether a statement is an INSERT or UPDATE that uses no table except the one that it changes.
 fn uses_one_table(sql: &str) -> bool {
-    let words: Vec<&str> = sql.split_whitespace().collect();
-    let other_tables = words
-        .windows(2)
-        .filter(|pair| matches!(pair[0], "FROM" | "JOIN") && pair[1].trim_end_matches(')') != table_of(sql));
-    matches!(words.first(), Some(&("INSERT" | "UPDATE"))) && other_tables.count() == 0
+    let table = table_of(sql);
+    let mut words = sql.split_whitespace();
+    if !matches!(words.next(), Some("INSERT" | "UPDATE")) {
+        return false;
+    }
+    while let Some(word) = words.next() {
+        let is_other = |next: &str| next.trim_end_matches(')') != table;
+        if matches!(word, "FROM" | "JOIN") && words.next().is_none_or(is_other) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Returns whether the rows of a statement can be sent later: the statement inserts values, and reads no rows that another
+/// statement could change in between.
+pub(super) fn inserts_values(sql: &str) -> bool {
+    sql.starts_with("INSERT ") && !sql.contains("SELECT")
 }
 
 /// The rows for one INSERT statement that were not sent yet.
@@ -200,6 +216,8 @@ mod tests {
         for (sql, expected) in cases {
             assert_eq!(sent_before(sql), expected, "{sql}");
         }
+        assert!(inserts_values("INSERT INTO events (key) VALUES ($1)"));
+        assert!(!inserts_values("INSERT INTO events (key) SELECT key FROM tasks"));
         // Other rows can refer to a run.
         let mut pending = PendingRows::default();
         pending.add("INSERT INTO runs (key) VALUES ($1)");

@@ -17,7 +17,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Row, Statement};
 
 use super::address::PostgresAddress;
-use super::batch::{InsertBatch, PendingRows, statement_for_many};
+use super::batch::{InsertBatch, PendingRows, inserts_values, statement_for_many};
 use super::errors::store_error;
 use super::values::OwnedValue;
 use crate::error::{Error, Result};
@@ -374,7 +374,7 @@ impl RunStatements for &mut Connection {
     fn write(&mut self, sql: &'static str, params: &[SqlValue], has_written: &mut bool) -> Result<()> {
         *has_written = true;
         let params = params.iter().map(OwnedValue::from).collect();
-        if sql.starts_with("INSERT") {
+        if inserts_values(sql) {
             return self.insert(sql, params);
         }
         self.send_batches_before(sql);

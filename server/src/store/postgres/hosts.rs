@@ -18,7 +18,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
-/// Why the server can't connect to the database. With several hosts, the reason of the last host.
+/// Specifies why the server can't connect to the database. If the URL names several hosts, the error is the error of the
+/// last host.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
     #[error("{}", describe(.0))]
@@ -98,7 +99,7 @@ fn with_host(mut config: Config, all: &Config, at: usize) -> Config {
     if let Some(address) = all.get_hostaddrs().get(at) {
         config.hostaddr(*address);
     }
-    // One port holds for all hosts.
+    // A single port applies to all hosts.
     if let Some(port) = all.get_ports().get(at).or(all.get_ports().first()) {
         config.port(*port);
     }

@@ -170,9 +170,8 @@ impl PostgresSession<'_> {
         if has_written {
             self.group += 1;
             let group = self.group;
-            let PostgresWriter { server_id, address, .. } = self.database;
+            let PostgresWriter { server_id, address, clock, ids } = self.database;
             let payload = Payload::encode(server_id, last_assigned.position, signals);
-            let PostgresWriter { clock, ids, .. } = self.database;
             let connection = self.connection.as_mut().ok_or(Error::StoreBusy)?;
             let tx = PostgresTx::new(connection, clock.as_ref(), ids, Some(last_assigned));
             self.transaction.store_numbers(tx, last_assigned)?;

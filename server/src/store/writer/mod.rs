@@ -66,8 +66,8 @@ impl Writer {
     }
 
     /// Queues a transaction body, waits until the body's group is committed, and returns the result of the body. `ahead`
-    /// names rows that the body needs. Fails if the body or the commit fails, with `StoreFull` if the disk is full, with `Overloaded` if the call's lane of
-    /// the queue is full, and with `Draining` if the writer has ended.
+    /// names rows that the body needs. Fails if the body or the commit fails, with `StoreFull` if the disk is full, with
+    /// `Overloaded` if the call's lane of the queue is full, and with `Draining` if the writer has ended.
     pub async fn transact<T, F>(&self, options: JobOptions, ahead: ReadAhead, body: F) -> Result<T>
     where
         T: Send + 'static,
