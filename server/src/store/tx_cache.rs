@@ -59,6 +59,11 @@ impl TxCache {
         }
     }
 
+    /// Lets the transaction read tasks ahead from now on. Returns the tasks that were read ahead, which are none.
+    pub fn start_reading_ahead(&mut self) -> &mut TasksAhead {
+        self.tasks_ahead.insert(Box::default())
+    }
+
     /// Forgets the tasks that were read ahead, because this transaction may change any task.
     pub fn forget_tasks(&mut self) {
         if let Some(tasks) = &mut self.tasks_ahead {

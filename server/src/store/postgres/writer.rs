@@ -157,7 +157,7 @@ impl PostgresSession<'_> {
             cache.add_state(Some(&id), state);
             cache.add_last_seq(state.key, columns.take()?);
         }
-        let ahead = cache.tasks_ahead.insert(Box::default());
+        let ahead = cache.start_reading_ahead();
         for row in tasks {
             let (task, has_dependents) = tasks::read_with_dependents(&mut Columns::new(row))?;
             ahead.add(task, has_dependents);
