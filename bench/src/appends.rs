@@ -24,7 +24,7 @@ const RUNS: usize = 64;
 pub const EVENTS_PER_BATCH: usize = 100;
 pub const BATCH_CALLERS: usize = 16;
 /// Number of batches of `EVENTS_PER_BATCH` events that SQLite inserts without a server in one round.
-const BARE_BATCHES: usize = 1_000;
+const BARE_BATCHES: usize = 400;
 /// Target: the minimum ratio of the server's event rate to the rate of SQLite inserts without a server.
 const MIN_SHARE_OF_BARE_INSERTS: f64 = 0.5;
 
@@ -79,7 +79,7 @@ impl RepeatedCall for AppendCalls {
 pub async fn measure_single_appends(bench: &Bench) -> Result<Vec<Row>, Error> {
     let append_calls = Arc::new(AppendCalls::new(bench, bench.agents).await?);
     let empty_calls = Arc::new(EmptyCalls(append_calls.connections.clone()));
-    bench.start_progress("appends", 2 * MIN_SHARE_OF_EMPTY_CALL.len() * bench.rounds());
+    bench.start_progress("appends", 2 * MIN_SHARE_OF_EMPTY_CALL.len() * bench.short_rounds());
     let mut rows = Vec::new();
     for (calls_per_connection, min_share) in MIN_SHARE_OF_EMPTY_CALL {
         let callers = calls_per_connection * bench.agents;
@@ -106,7 +106,7 @@ pub async fn measure_append_variants(bench: &Bench) -> Result<Vec<Row>, Error> {
         ("with UUIDv7 request_ids; vs. no request_ids", plain.copy_with(plain.run_ids.clone(), generate_ascending_id)),
         ("with random request_ids; vs. no request_ids", plain.copy_with(plain.run_ids.clone(), generate_random_id)),
     ];
-    bench.start_progress("appends", 2 * variants.len() * bench.rounds());
+    bench.start_progress("appends", 2 * variants.len() * bench.short_rounds());
     let mut rows = Vec::new();
     for (name, variant) in variants {
         let (ceiling, measured) = bench.alternate(&plain, &variant, callers).await?;
@@ -132,13 +132,13 @@ fn generate_random_id() -> String {
 /// without a server fails.
 pub async fn measure_batches(bench: &Bench) -> Result<Vec<Row>, Error> {
     let append_calls = AppendCalls::new_batches(bench).await?;
-    bench.start_progress("batches", 2 * bench.rounds());
+    bench.start_progress("batches", 2 * bench.short_rounds());
     let mut measured = Load::new()?;
     let mut bare_per_second = 0.0;
-    for round in 0..bench.rounds() {
-        measured.extend(run_closed_loop(&append_calls, bench.round_stop_condition(), BATCH_CALLERS).await?);
+    for round in 0..bench.short_rounds() {
+        measured.extend(run_closed_loop(&append_calls, bench.short_round(), BATCH_CALLERS).await?);
         bench.advance(1);
-        bare_per_second += measure_bare_inserts(bench, round).await? / bench.rounds() as f64;
+        bare_per_second += measure_bare_inserts(bench, round).await? / bench.short_rounds() as f64;
         bench.advance(1);
     }
     let name = "AppendEvents, 100 events per call, 16 callers; vs. inserts by SQLite alone";

@@ -150,10 +150,17 @@ impl Bench {
         Duration::from_millis(if self.quick { full / 10 } else { full })
     }
 
-    /// Returns the condition that ends the load test of one round: 1.5 s have passed, or 0.1 s with the option
+    /// Returns the number of rounds of a measurement whose rounds end after `short_round`: 12, or 1 with the option
+    /// `--quick`. The more often two load tests alternate, the less a change of the machine's speed falls on one of
+    /// them.
+    pub fn short_rounds(&self) -> usize {
+        if self.quick { 1 } else { 12 }
+    }
+
+    /// Returns the condition that ends the load test of a short round: 0.75 s have passed, or 0.1 s with the option
     /// `--quick`.
-    pub fn round_stop_condition(&self) -> StopCondition {
-        StopCondition::Time(Duration::from_millis(if self.quick { 100 } else { 1_500 }))
+    pub fn short_round(&self) -> StopCondition {
+        StopCondition::Time(Duration::from_millis(if self.quick { 100 } else { 750 }))
     }
 
     /// Runs the load test of a result row's ceiling and the load test of the row's value in alternating rounds, because
@@ -167,10 +174,10 @@ impl Bench {
     ) -> Result<(Load, Load), Error> {
         let mut of_ceiling = Load::new()?;
         let mut of_measured = Load::new()?;
-        for _ in 0..self.rounds() {
-            of_ceiling.extend(run_closed_loop(ceiling, self.round_stop_condition(), callers).await?);
+        for _ in 0..self.short_rounds() {
+            of_ceiling.extend(run_closed_loop(ceiling, self.short_round(), callers).await?);
             self.advance(1);
-            of_measured.extend(run_closed_loop(measured, self.round_stop_condition(), callers).await?);
+            of_measured.extend(run_closed_loop(measured, self.short_round(), callers).await?);
             self.advance(1);
         }
         Ok((of_ceiling, of_measured))
@@ -180,7 +187,7 @@ impl Bench {
     /// than later calls. Fails if a call fails.
     pub async fn warm_up(&self) -> Result<(), Error> {
         let append_calls = Arc::new(AppendCalls::new(self, self.agents).await?);
-        run_closed_loop(&append_calls, self.round_stop_condition(), self.agents).await.map(drop)
+        run_closed_loop(&append_calls, self.short_round(), self.agents).await.map(drop)
     }
 
     /// Creates a run and returns the id of the run. Fails if the CreateRun call fails.

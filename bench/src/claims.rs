@@ -10,7 +10,7 @@ use tonic::transport::Channel;
 
 use crate::Error;
 use crate::bench::Bench;
-use crate::load::{self, EmptyCalls, Load, RepeatedCall, StopCondition, run_closed_loop};
+use crate::load::{self, EmptyCalls, Load, RepeatedCall, run_closed_loop};
 use crate::row::{Row, Target};
 
 /// Target: the minimum ratio of the rate of claim and completion pairs to the rate of empty calls (GetServerInfo).
@@ -23,20 +23,16 @@ pub const TASKS_PER_CALL: usize = 1_000;
 
 /// Measures the rate at which agents claim and complete tasks, and returns one result row. Fails if a call fails.
 pub async fn measure_claims(bench: &Bench) -> Result<Vec<Row>, Error> {
-    let run_id = bench.create_run().await?;
     let tasks = bench.scale_count(TASKS);
-    add_tasks(bench, &run_id, tasks).await?;
-    let connections = load::open_connections(&bench.url, bench.agents).await?;
-    let empty_calls = Arc::new(EmptyCalls(connections.clone()));
-    let claim_calls = Arc::new(ClaimCalls { connections, run_id });
-    let pairs_per_agent = tasks / bench.rounds() / bench.agents;
-    bench.start_progress("claims", 2 * bench.rounds());
+    let claim_calls = Arc::new(ClaimCalls::new(bench, tasks).await?);
+    let empty_calls = Arc::new(EmptyCalls(claim_calls.connections.clone()));
+    bench.start_progress("claims", 2 * bench.short_rounds());
     let mut empty = Load::new()?;
     let mut pairs = Load::new()?;
-    for _ in 0..bench.rounds() {
-        empty.extend(run_closed_loop(&empty_calls, bench.round_stop_condition(), bench.agents).await?);
+    for _ in 0..bench.short_rounds() {
+        empty.extend(run_closed_loop(&empty_calls, bench.short_round(), bench.agents).await?);
         bench.advance(1);
-        pairs.extend(run_closed_loop(&claim_calls, StopCondition::Calls(pairs_per_agent), bench.agents).await?);
+        pairs.extend(claim_calls.run_round(bench).await?);
         bench.advance(1);
     }
     let tasks = HumanCount(tasks as u64);
@@ -48,12 +44,16 @@ pub async fn measure_claims(bench: &Bench) -> Result<Vec<Row>, Error> {
 /// Adds `count` ready tasks to a run. Fails if an AddTasks call fails.
 pub async fn add_tasks(bench: &Bench, run_id: &str, count: usize) -> Result<(), Error> {
     bench.start_progress("tasks", count);
-    let draft = v1::TaskDraft { title: "task".to_owned(), ..Default::default() };
     for added in (0..count).step_by(TASKS_PER_CALL) {
-        let tasks = vec![draft.clone(); TASKS_PER_CALL.min(count - added)];
-        bench.client.add_tasks(v1::AddTasksRequest { run_id: run_id.to_owned(), tasks, ..Default::default() }).await?;
+        add_tasks_in_one_call(bench, run_id, TASKS_PER_CALL.min(count - added)).await?;
         bench.advance(TASKS_PER_CALL);
     }
+    Ok(())
+}
+
+async fn add_tasks_in_one_call(bench: &Bench, run_id: &str, count: usize) -> Result<(), Error> {
+    let tasks = vec![v1::TaskDraft { title: "task".to_owned(), ..Default::default() }; count];
+    bench.client.add_tasks(v1::AddTasksRequest { run_id: run_id.to_owned(), tasks, ..Default::default() }).await?;
     Ok(())
 }
 
@@ -61,6 +61,29 @@ pub async fn add_tasks(bench: &Bench, run_id: &str, count: usize) -> Result<(), 
 pub struct ClaimCalls {
     pub connections: Vec<Channel>,
     pub run_id: String,
+}
+
+impl ClaimCalls {
+    /// Opens a connection for each agent, and returns the calls that claim tasks of a new run with `tasks` ready tasks.
+    /// Fails if a connection or a call fails.
+    pub async fn new(bench: &Bench, tasks: usize) -> Result<Self, Error> {
+        let run_id = bench.create_run().await?;
+        add_tasks(bench, &run_id, tasks).await?;
+        Ok(Self { connections: load::open_connections(&bench.url, bench.agents).await?, run_id })
+    }
+
+    /// Runs a short round. Then adds as many tasks as the agents have completed, so that each round begins with the
+    /// same number of ready tasks. Fails if a call fails.
+    pub async fn run_round(self: &Arc<Self>, bench: &Bench) -> Result<Load, Error> {
+        let load = run_closed_loop(self, bench.short_round(), bench.agents).await?;
+        let mut missing = usize::try_from(load.times.len()).unwrap_or_default();
+        while missing > 0 {
+            let count = missing.min(TASKS_PER_CALL);
+            add_tasks_in_one_call(bench, &self.run_id, count).await?;
+            missing -= count;
+        }
+        Ok(load)
+    }
 }
 
 impl RepeatedCall for ClaimCalls {

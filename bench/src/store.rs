@@ -8,8 +8,8 @@ use tonic::Status;
 
 use crate::appends::{AppendCalls, BATCH_CALLERS, EVENTS_PER_BATCH};
 use crate::bench::Bench;
-use crate::claims::{ClaimCalls, add_tasks};
-use crate::load::{self, EmptyCalls, Load, RepeatedCall, StopCondition, run_closed_loop};
+use crate::claims::ClaimCalls;
+use crate::load::{self, EmptyCalls, Load, RepeatedCall};
 use crate::own_server::{OwnServer, ServerDatabase};
 use crate::row::{Row, Target};
 use crate::sample::Sample;
@@ -80,7 +80,7 @@ impl Servers {
         let on_postgres = Arc::new(AppendCalls::new(&self.one, callers).await?);
         let on_sqlite = Arc::new(AppendCalls::new(&self.sqlite, callers).await?);
         let empty_calls = Arc::new(EmptyCalls(on_postgres.connections.clone()));
-        self.one.start_progress("appends", 4 * self.one.rounds());
+        self.one.start_progress("appends", 4 * self.one.short_rounds());
         let (sqlite, appends) = self.one.alternate(&on_sqlite, &on_postgres, callers).await?;
         let name = format!("PostgreSQL: AppendEvents, one event per call, {callers} in flight; vs. SQLite");
         let compared = Row::rate(name, "/s", &appends).with_ceiling(sqlite.calls_per_second());
@@ -96,7 +96,7 @@ impl Servers {
     async fn measure_batches(&self) -> Result<Row, Error> {
         let on_postgres = AppendCalls::new_batches(&self.one).await?;
         let on_sqlite = AppendCalls::new_batches(&self.sqlite).await?;
-        self.one.start_progress("batches", 2 * self.one.rounds());
+        self.one.start_progress("batches", 2 * self.one.short_rounds());
         let (sqlite, measured) = self.one.alternate(&on_sqlite, &on_postgres, BATCH_CALLERS).await?;
         let events_per_second = |load: &Load| load.calls_per_second() * EVENTS_PER_BATCH as f64;
         let name = "PostgreSQL: AppendEvents, 100 events per call, 16 callers; vs. SQLite";
@@ -107,15 +107,14 @@ impl Servers {
     async fn measure_claims(&self) -> Result<Row, Error> {
         let on_postgres = new_claim_calls(&self.one).await?;
         let on_sqlite = new_claim_calls(&self.sqlite).await?;
-        let rounds = self.one.rounds();
-        let pairs = self.one.scale_count(TASKS) / rounds / self.one.agents;
+        let rounds = self.one.short_rounds();
         self.one.start_progress("claims", 2 * rounds);
         let mut sqlite = Load::new()?;
         let mut measured = Load::new()?;
         for _ in 0..rounds {
-            sqlite.extend(run_closed_loop(&on_sqlite, StopCondition::Calls(pairs), self.one.agents).await?);
+            sqlite.extend(on_sqlite.run_round(&self.sqlite).await?);
             self.one.advance(1);
-            measured.extend(run_closed_loop(&on_postgres, StopCondition::Calls(pairs), self.one.agents).await?);
+            measured.extend(on_postgres.run_round(&self.one).await?);
             self.one.advance(1);
         }
         let name = format!("PostgreSQL: claim + complete, {} agents; vs. SQLite", self.one.agents);
@@ -146,7 +145,7 @@ impl Servers {
         let mut of_two = AppendCalls::new(&self.one, callers / 2).await?;
         of_two.connections.extend(load::open_connections(&self.other_url, callers - callers / 2).await?);
         let of_two = Arc::new(of_two);
-        self.one.start_progress("two servers", 2 * self.one.rounds());
+        self.one.start_progress("two servers", 2 * self.one.short_rounds());
         let (one, two) = self.one.alternate(&of_one, &of_two, callers).await?;
         let name = format!("PostgreSQL: AppendEvents on two servers together, {callers} in flight; vs. one server");
         let row = Row::rate(name, "/s", &two).with_ceiling(one.calls_per_second());
@@ -161,10 +160,7 @@ impl Servers {
 }
 
 async fn new_claim_calls(bench: &Bench) -> Result<Arc<ClaimCalls>, Error> {
-    let run_id = bench.create_run().await?;
-    add_tasks(bench, &run_id, bench.scale_count(TASKS)).await?;
-    let connections = load::open_connections(&bench.url, bench.agents).await?;
-    Ok(Arc::new(ClaimCalls { connections, run_id }))
+    Ok(Arc::new(ClaimCalls::new(bench, bench.scale_count(TASKS)).await?))
 }
 
 async fn time_calls(calls: &AppendCalls, times: &mut Sample) -> Result<(), Status> {

@@ -202,6 +202,16 @@ impl Error {
         Self::InvalidField { field: field.into(), problem: problem.into() }
     }
 
+    /// If the error names a field, returns the error with the field as a part of the message `path()`, such as
+    /// `events[3]`. The caller names the message only after a failure, so that a valid request with many messages costs
+    /// no string for each of their fields.
+    pub fn within(self, path: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::InvalidField { field, problem } => Self::field(format!("{}.{field}", path()), problem),
+            other => other,
+        }
+    }
+
     /// Returns the error for an id that identifies no resource of the kind `what`.
     pub fn not_found(what: Resource, id: &str) -> Self {
         Self::NotFound { what, id: id.to_owned() }

@@ -238,12 +238,12 @@ pub fn batch_entries(field: &str, entries: usize) -> Result<()> {
 
 /// Checks the size of a task draft, in bytes of its protobuf encoding. Fails if the size is more than
 /// `limits::TASK_BYTES`. The size is limited because the response to a claim contains the task and its previous attempt
-/// in one message.
-pub fn task_bytes(field: &str, bytes: usize) -> Result<()> {
+/// in one message. `field` returns the name of the field.
+pub fn task_bytes(field: impl FnOnce() -> String, bytes: usize) -> Result<()> {
     if bytes > limits::TASK_BYTES {
         let limit = limits::TASK_BYTES;
         let problem = format!("the task has {bytes} bytes, but the maximum is {limit}: shorten the texts of the task");
-        return Err(Error::field(field, problem));
+        return Err(Error::field(field(), problem));
     }
     Ok(())
 }

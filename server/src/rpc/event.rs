@@ -60,17 +60,19 @@ fn parse_events(events: &[v1::EventDraft]) -> Result<Vec<CallerEvent>> {
     if events.is_empty() {
         return Err(Error::field("events", "the list of events is empty: pass at least one event"));
     }
-    events.iter().enumerate().map(|(at, event)| parse_event(&format!("events[{at}]"), event)).collect()
+    let parse = |(at, event): (usize, &v1::EventDraft)| {
+        parse_event(event).map_err(|error| error.within(|| format!("events[{at}]")))
+    };
+    events.iter().enumerate().map(parse).collect()
 }
 
-fn parse_event(at: &str, event: &v1::EventDraft) -> Result<CallerEvent> {
-    let of = |name: &str| format!("{at}.{name}");
+fn parse_event(event: &v1::EventDraft) -> Result<CallerEvent> {
     let draft = EventDraft {
         task_key: None,
-        source: field::source(&of("source"), &event.source)?,
-        kind: field::name(&of("kind"), &event.kind)?,
-        message: field::text(&of("message"), &event.message)?,
-        payload: field::json(&of("payload"), event.payload.as_ref())?,
+        source: field::source("source", &event.source)?,
+        kind: field::name("kind", &event.kind)?,
+        message: field::text("message", &event.message)?,
+        payload: field::json("payload", event.payload.as_ref())?,
     };
-    Ok(CallerEvent { task_id: field::optional_id(&of("task_id"), event.task_id.as_deref())?, draft })
+    Ok(CallerEvent { task_id: field::optional_id("task_id", event.task_id.as_deref())?, draft })
 }

@@ -12,26 +12,29 @@ use crate::error::{Error, Result};
 /// Parses the task drafts of a request. Fails if a draft is invalid.
 pub fn parse_drafts(drafts: &[v1::TaskDraft]) -> Result<Vec<TaskDraft>> {
     field::batch_entries("tasks", drafts.len())?;
-    drafts.iter().enumerate().map(|(at, draft)| parse_draft(&format!("tasks[{at}]"), draft)).collect()
+    let parse = |(at, draft): (usize, &v1::TaskDraft)| {
+        let path = || format!("tasks[{at}]");
+        field::task_bytes(path, draft.encoded_len())?;
+        parse_draft(draft).map_err(|error| error.within(path))
+    };
+    drafts.iter().enumerate().map(parse).collect()
 }
 
-fn parse_draft(at: &str, draft: &v1::TaskDraft) -> Result<TaskDraft> {
-    let of = |name: &str| format!("{at}.{name}");
-    field::task_bytes(at, draft.encoded_len())?;
-    let key = field::name_or_blank(&of("key"), &draft.key)?;
+fn parse_draft(draft: &v1::TaskDraft) -> Result<TaskDraft> {
+    let key = field::name_or_blank("key", &draft.key)?;
     let spec = TaskSpec {
-        title: field::required_text(&of("title"), &draft.title)?,
-        objective: field::text(&of("objective"), &draft.objective)?,
-        acceptance_criteria: field::texts(&of("acceptance_criteria"), &draft.acceptance_criteria)?,
-        verification_steps: field::texts(&of("verification_steps"), &draft.verification_steps)?,
-        allowed_paths: field::globs(&of("allowed_paths"), &draft.allowed_paths)?,
-        required_capabilities: field::names(&of("required_capabilities"), &draft.required_capabilities)?,
+        title: field::required_text("title", &draft.title)?,
+        objective: field::text("objective", &draft.objective)?,
+        acceptance_criteria: field::texts("acceptance_criteria", &draft.acceptance_criteria)?,
+        verification_steps: field::texts("verification_steps", &draft.verification_steps)?,
+        allowed_paths: field::globs("allowed_paths", &draft.allowed_paths)?,
+        required_capabilities: field::names("required_capabilities", &draft.required_capabilities)?,
         priority: draft.priority,
-        labels: field::labels(&of("labels"), &draft.labels)?,
-        max_attempts: field::count(&of("max_attempts"), draft.max_attempts)?,
-        not_before_time: field::time(&of("not_before_time"), draft.not_before_time.as_ref())?,
+        labels: field::labels("labels", &draft.labels)?,
+        max_attempts: field::count("max_attempts", draft.max_attempts)?,
+        not_before_time: field::time("not_before_time", draft.not_before_time.as_ref())?,
     };
-    let depends_on = field::references(&of("depends_on"), &draft.depends_on)?;
+    let depends_on = field::references("depends_on", &draft.depends_on)?;
     let key = if key.trim().is_empty() { String::new() } else { key };
     Ok(TaskDraft { key, spec, depends_on })
 }
