@@ -28,7 +28,7 @@ pub fn list(tx: &mut dyn Tx, run_key: Key) -> Result<Vec<AgentState>> {
 
 /// Returns a page of the agent states of a run whose role is after `role`, ordered by role.
 pub fn list_after(tx: &mut dyn Tx, run_key: Key, role: &str, limit: Limit) -> Result<Page<AgentState>> {
-    let sql = select!("WHERE a.run_key = $1 AND a.role > $2 ORDER BY a.role LIMIT $3");
+    let sql = select!("WHERE a.run_key = $1 AND a.role > $2 ORDER BY a.role LIMIT $3 OFFSET $4");
     page(tx, sql, params![run_key, role], limit, read_row)
 }
 

@@ -95,16 +95,19 @@ pub fn list(tx: &mut dyn Tx, filter: &Filter, after: Key, limit: Limit) -> Resul
     let of_run = select!(
         "WHERE a.key > $1 AND ($2 = '' OR a.source = $2) AND ",
         has_verdict!(),
-        " AND a.run_key = $4 ORDER BY a.key LIMIT $5"
+        " AND a.run_key = $4 ORDER BY a.key LIMIT $5 OFFSET $6"
     );
     // If the verdict were a parameter instead of a literal, SQLite could not use the partial index `approvals_pending`.
     let pending = select!(
         "WHERE a.verdict = ",
         verdict!(PENDING),
-        " AND a.key > $1 AND ($2 = '' OR a.source = $2) ORDER BY a.key LIMIT $3"
+        " AND a.key > $1 AND ($2 = '' OR a.source = $2) ORDER BY a.key LIMIT $3 OFFSET $4"
     );
-    let of_all_runs =
-        select!("WHERE a.key > $1 AND ($2 = '' OR a.source = $2) AND ", has_verdict!(), " ORDER BY a.key LIMIT $4");
+    let of_all_runs = select!(
+        "WHERE a.key > $1 AND ($2 = '' OR a.source = $2) AND ",
+        has_verdict!(),
+        " ORDER BY a.key LIMIT $4 OFFSET $5"
+    );
     let source = filter.source.as_deref().unwrap_or_default();
     let verdicts = filter.verdicts;
     match filter.run_key {

@@ -26,8 +26,8 @@ pub fn find(tx: &mut dyn Tx, id: &str) -> Result<Option<Artifact>> {
 /// Returns a page of the artifacts of a run that have a key greater than `after`, oldest first. If `role` is set, the
 /// page contains only artifacts of this role.
 pub fn list(tx: &mut dyn Tx, run_key: Key, role: Option<&str>, after: Key, limit: Limit) -> Result<Page<Artifact>> {
-    let of_run = select!("WHERE a.run_key = $1 AND a.key > $2 ORDER BY a.key LIMIT $3");
-    let of_role = select!("WHERE a.run_key = $1 AND a.key > $2 AND a.role = $3 ORDER BY a.key LIMIT $4");
+    let of_run = select!("WHERE a.run_key = $1 AND a.key > $2 ORDER BY a.key LIMIT $3 OFFSET $4");
+    let of_role = select!("WHERE a.run_key = $1 AND a.key > $2 AND a.role = $3 ORDER BY a.key LIMIT $4 OFFSET $5");
     match role {
         None => page(tx, of_run, params![run_key, after], limit, read_row),
         Some(role) => page(tx, of_role, params![run_key, after, role], limit, read_row),

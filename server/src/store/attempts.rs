@@ -146,10 +146,16 @@ pub fn get_by_key(tx: &mut dyn Tx, key: Key) -> Result<TaskAttempt> {
 
 /// Returns a page of the attempts of a task, newest first.
 pub fn list_newest_of_task(tx: &mut dyn Tx, task_key: Key, limit: Limit) -> Result<Page<TaskAttempt>> {
-    page(tx, select!("WHERE a.task_key = $1 ORDER BY a.key DESC LIMIT $2"), params![task_key], limit, read_row)
+    page(
+        tx,
+        select!("WHERE a.task_key = $1 ORDER BY a.key DESC LIMIT $2 OFFSET $3"),
+        params![task_key],
+        limit,
+        read_row,
+    )
 }
 
 /// Returns a page of the attempts of a run, newest first.
 pub fn list_newest_of_run(tx: &mut dyn Tx, run_key: Key, limit: Limit) -> Result<Page<TaskAttempt>> {
-    page(tx, select!("WHERE a.run_key = $1 ORDER BY a.key DESC LIMIT $2"), params![run_key], limit, read_row)
+    page(tx, select!("WHERE a.run_key = $1 ORDER BY a.key DESC LIMIT $2 OFFSET $3"), params![run_key], limit, read_row)
 }

@@ -35,6 +35,6 @@ pub fn find_latest(tx: &mut dyn Tx, run_key: Key) -> Result<Option<Checkpoint>> 
 
 /// Returns a page of the checkpoints of a run that have a key greater than `after`, oldest first.
 pub fn list(tx: &mut dyn Tx, run_key: Key, after: Key, limit: Limit) -> Result<Page<Checkpoint>> {
-    let sql = select!("WHERE c.run_key = $1 AND c.key > $2 ORDER BY c.key LIMIT $3");
+    let sql = select!("WHERE c.run_key = $1 AND c.key > $2 ORDER BY c.key LIMIT $3 OFFSET $4");
     page(tx, sql, params![run_key, after], limit, read_row)
 }

@@ -38,6 +38,7 @@ mod migrations;
 mod names;
 mod notifications;
 mod open_error;
+mod page;
 pub mod path_sets;
 pub mod pending;
 mod postgres;
@@ -71,6 +72,7 @@ pub use self::location::Location;
 use self::notifications::Notifications;
 pub use self::notifications::{Listener, Signal};
 pub use self::open_error::OpenError;
+pub use self::page::{Limit, Page, page};
 #[cfg(test)]
 pub use self::postgres::query_plans as postgres_plans;
 pub use self::postgres::{Migrated, PostgresAddress, TemporaryDatabase, migrate};
@@ -87,9 +89,7 @@ pub use self::state::{StoreFailure, StoreState};
 #[cfg(test)]
 pub(crate) use self::tx::delegate_state;
 pub(crate) use self::tx::params;
-pub use self::tx::{
-    ClaimVersion, Limit, Page, RowHandler, Transaction, Tx, VersionCursor, all, any, first, page, row_limit,
-};
+pub use self::tx::{ClaimVersion, RowHandler, Transaction, Tx, VersionCursor, all, any, first, row_limit};
 pub use self::tx_cache::TxCache;
 use self::writer::Writer;
 use crate::clock::Clock;

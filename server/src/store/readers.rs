@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::Tx;
 use super::read_gate::ReadGate;
@@ -91,14 +91,15 @@ impl Readers {
         let permit = Arc::clone(permits).acquire_owned().await.map_err(|_| Error::Draining)?;
         let pool = self.lock_pool().clone().ok_or(Error::Draining)?;
         let running = self.gate.enter().await;
-        let done = tokio::task::spawn_blocking(move || {
+        let (reply, answer) = oneshot::channel();
+        tokio::task::spawn_blocking(move || {
             // Drop the permit after the pool, because `close` must not end before all connections are closed.
             let _permit = permit;
             let pool = pool;
             let _running = running;
-            read_once(pool.as_ref(), &body)
+            read_once(pool.as_ref(), &body, reply);
         });
-        let result = done.await.map_err(Error::internal)?;
+        let result = answer.await.map_err(Error::internal)?;
         // The statements of a read fail when the readers are closed.
         result.map_err(|error| if self.is_closed.load(Ordering::Relaxed) { Error::Draining } else { error })
     }
@@ -119,12 +120,63 @@ impl Readers {
     }
 }
 
-fn read_once<T>(pool: &dyn ReadPool, body: &impl Fn(&mut dyn Tx) -> Result<T>) -> Result<T> {
-    let mut result = None;
-    let read = pool.read(&mut |tx| result = Some(body(tx)));
-    let not_run = || Err(Error::internal("the connection did not run the read: report the bug"));
-    read.and_then(|()| result.unwrap_or_else(not_run)).map_err(|error| match error {
+/// Runs a read, and sends its result. Sends the value of the body at once, because a database across a network takes
+/// some time to end the transaction.
+fn read_once<T>(pool: &dyn ReadPool, body: &impl Fn(&mut dyn Tx) -> Result<T>, reply: oneshot::Sender<Result<T>>) {
+    let mut reply = Some(reply);
+    let mut failure = Error::internal("the connection did not run the read: report the bug");
+    let read = pool.read(&mut |tx| match body(tx) {
+        // Ignore the failure: the caller has disconnected.
+        Ok(value) => drop(reply.take().map(|reply| reply.send(Ok(value)))),
+        Err(error) => failure = error,
+    });
+    let Some(reply) = reply else { return };
+    let error = match read.err().unwrap_or(failure) {
         Error::StoreDamaged(cause) => Error::Internal(cause),
         other => other,
-    })
+    };
+    // Ignore the failure: the caller has disconnected.
+    let _ = reply.send(Err(error));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::store::sqlite_plans;
+
+    /// Connections on which the end of a transaction waits for a message, but at most 5 s.
+    struct SlowEnds {
+        may_end: Mutex<mpsc::Receiver<()>>,
+        has_ended: Arc<AtomicBool>,
+    }
+
+    impl ReadPool for SlowEnds {
+        fn read(&self, body: &mut dyn FnMut(&mut dyn Tx)) -> Result<()> {
+            let folder = tempfile::tempdir().unwrap();
+            sqlite_plans::explain(&folder.path().join("db"), &SystemClock::new(), |tx| {
+                body(tx);
+                Ok(())
+            });
+            let _ = self.may_end.lock().unwrap().recv_timeout(Duration::from_secs(5));
+            self.has_ended.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn value_of_a_read_does_not_wait_for_the_end_of_the_transaction() {
+        let (end, may_end) = mpsc::channel();
+        let has_ended = Arc::<AtomicBool>::default();
+        let pool = SlowEnds { may_end: Mutex::new(may_end), has_ended: Arc::clone(&has_ended) };
+        let readers = Readers::new(pool, Arc::default(), Arc::default());
+        assert_eq!(readers.read(|_| Ok(7)).await, Ok(7));
+        assert!(!has_ended.load(Ordering::Relaxed));
+        end.send(()).unwrap();
+        readers.close().await;
+        assert!(has_ended.load(Ordering::Relaxed), "closing waits for the end of the transaction");
+    }
 }

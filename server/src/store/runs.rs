@@ -190,7 +190,7 @@ pub fn list(tx: &mut dyn Tx, statuses: i64, before: Key, limit: Limit) -> Result
     let sql = select!(
         "WHERE r.key < $1 AND ((CAST(1 AS BIGINT) << CAST(r.status AS INTEGER)) & $2) <> 0 AND ",
         live!(),
-        " ORDER BY r.key DESC LIMIT $3"
+        " ORDER BY r.key DESC LIMIT $3 OFFSET $4"
     );
     page(tx, sql, params![before, statuses], limit, read_row)
 }

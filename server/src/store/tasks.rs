@@ -318,7 +318,7 @@ pub fn newest_ordinals(tx: &mut dyn Tx, run_key: Key, status: TaskStatus, count:
 
 /// Returns a page of the tasks of a run that have an ordinal greater than `after`, in plan order.
 pub fn list(tx: &mut dyn Tx, run_key: Key, after: i64, limit: Limit) -> Result<Page<Task>> {
-    let sql = select!("WHERE t.run_key = $1 AND t.ordinal > $2 ORDER BY t.ordinal LIMIT $3");
+    let sql = select!("WHERE t.run_key = $1 AND t.ordinal > $2 ORDER BY t.ordinal LIMIT $3 OFFSET $4");
     page(tx, sql, params![run_key, after], limit, read_row)
 }
 
@@ -332,7 +332,8 @@ pub fn list_with_statuses(
     after: i64,
     limit: Limit,
 ) -> Result<Page<Task>> {
-    let sql = select!("WHERE t.run_key = $1 AND t.status = $3 AND t.ordinal > $2 ORDER BY t.ordinal LIMIT $4");
+    let sql =
+        select!("WHERE t.run_key = $1 AND t.status = $3 AND t.ordinal > $2 ORDER BY t.ordinal LIMIT $4 OFFSET $5");
     let mut merged = Page { rows: Vec::new(), is_last: true };
     // If the page of a status does not contain all tasks of the status, the merged page must end at the last ordinal of
     // the status's page. Otherwise the merged page would skip tasks of this status.

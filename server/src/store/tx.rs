@@ -150,34 +150,6 @@ pub fn all<T>(
     Ok(rows)
 }
 
-/// Returns the first page of the rows of a query. The page stays within `limit`. If the first row alone exceeds
-/// `limit.bytes`, the page contains only the first row. The last parameter of the query must be the LIMIT, which the
-/// function appends to `params`. Without a LIMIT, PostgreSQL would send all rows.
-pub fn page<T>(
-    tx: &mut dyn Tx,
-    sql: &'static str,
-    params: &[SqlValue],
-    limit: Limit,
-    map: impl Fn(&mut Columns) -> Result<T>,
-) -> Result<Page<T>> {
-    let mut page = Page { rows: Vec::new(), is_last: true };
-    let mut bytes = 0;
-    // One row more tells whether the page is the last page.
-    let rows = SqlValue::Int(row_limit(limit.rows.saturating_add(1)));
-    let params: Vec<SqlValue> = params.iter().copied().chain([rows]).collect();
-    tx.query(sql, &params, &mut |row| {
-        let mapped = map(row)?;
-        bytes += row.bytes();
-        if page.rows.len() == limit.rows || (bytes > limit.bytes && !page.rows.is_empty()) {
-            page.is_last = false;
-            return Ok(ControlFlow::Break(()));
-        }
-        page.rows.push(mapped);
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(page)
-}
-
 /// Identifies a transaction of the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transaction {
@@ -224,22 +196,4 @@ impl VersionCursor {
     pub fn after(version: i64) -> Self {
         Self { version, key: Key::MAX }
     }
-}
-
-/// Limits the size of a page of rows or of a group of calls.
-#[derive(Debug, Clone, Copy)]
-pub struct Limit {
-    /// Maximum number of rows on a page, or of calls in a group.
-    pub rows: usize,
-    /// Maximum total size in bytes of the rows on a page, or of the requests in a group.
-    pub bytes: usize,
-}
-
-/// Holds a page of the rows of a query.
-#[derive(Debug)]
-pub struct Page<T> {
-    /// Rows of the page, in the order of the query.
-    pub rows: Vec<T>,
-    /// If no row follows this page, the value is true.
-    pub is_last: bool,
 }

@@ -46,6 +46,23 @@ pub(super) fn record_group(tx: &mut dyn Tx, id: &str, group: i64) -> Result<()> 
     tx.write(sql, params![id, group])
 }
 
+/// Records the number of a server's newest transaction in this transaction, and notifies the other servers when this
+/// transaction is committed. One statement does both, because each statement costs time at each commit.
+pub(super) fn record_group_and_notify(
+    tx: &mut dyn Tx,
+    id: &str,
+    group: i64,
+    channel: &str,
+    payload: &str,
+) -> Result<()> {
+    let sql = concat!(
+        "WITH recorded AS (UPDATE servers SET last_group = $2, alive_time = ",
+        database_time!(),
+        " WHERE id = $1) SELECT CAST(pg_notify($3, $4) AS TEXT)"
+    );
+    tx.write(sql, params![id, group, channel, payload])
+}
+
 /// Stores the address at which clients reach a server.
 pub(in crate::store) fn set_address(tx: &mut dyn Tx, id: &str, address: &str) -> Result<()> {
     tx.write("UPDATE servers SET address = $2 WHERE id = $1", params![id, address])

@@ -19,7 +19,7 @@ use crate::clock::{Clock, IdGenerator};
 use crate::error::{Error, Result};
 use crate::store::body_tx::OpenTransaction;
 use crate::store::session::{BodyEffects, CommitOutcome, LastAssigned, ReadAhead, WriteDatabase, WriteSession};
-use crate::store::{Columns, Signal, Transaction, Tx, first, params, runs, tasks};
+use crate::store::{Columns, Signal, Transaction, Tx, first, runs, tasks};
 
 /// Maximum time to wait for the result of a commit. Afterwards, the server closes the connection and finds out on a new
 /// connection whether the transaction was committed.
@@ -176,9 +176,8 @@ impl PostgresSession<'_> {
             let tx = PostgresTx::new(connection, clock.as_ref(), ids, Some(last_assigned));
             self.transaction.store_numbers(tx, last_assigned)?;
             self.with_tx(Some(last_assigned), |tx| {
-                servers::record_group(tx, server_id, group)?;
                 // The channel has the name of the schema.
-                tx.write("SELECT CAST(pg_notify($1, $2) AS TEXT)", params![address.schema(), payload])
+                servers::record_group_and_notify(tx, server_id, group, address.schema(), &payload)
             })?;
         }
         let connection = self.require_connection()?;
