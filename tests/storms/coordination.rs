@@ -1,8 +1,8 @@
 //! Many agents on one plan, some of which die, return late, or repeat their reports.
 
-mod history;
+pub mod history;
+pub mod plan;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,56 +12,16 @@ use runhub_client::{Client, Error, Reason};
 use tokio::task::JoinSet;
 
 use self::history::{History, Rule, check};
+use self::plan::{add_plan, generate_plan};
 use crate::support::binary::Binary;
 use crate::support::calls::*;
 use crate::support::random::Random;
 
 const AGENTS: usize = 64;
 const TASKS: usize = 5_000;
-const PATH_GROUPS: usize = 60;
 const LEASE_SECONDS: i64 = 1;
 /// Far longer than the test takes.
 const TIMEOUT: Duration = Duration::from_secs(300);
-
-/// Patterns of one folder. Each matches `gN/f.rs`, so any two of a folder overlap, and none of two folders do.
-const PATTERNS: [&str; 5] = ["gN", "gN/**", "gN/*.rs", "gN/f*", "gN/?.rs"];
-
-fn plan(random: &mut Random) -> Vec<TaskDraft> {
-    (0..TASKS)
-        .map(|at| {
-            let depends_on =
-                (0..random.below(3)).filter(|_| at > 0).map(|_| random.below(at.min(200))).collect::<Vec<_>>();
-            // Dependencies reach back at most 200 tasks, so that a blocked task holds up only a part of the plan.
-            let depends_on = depends_on.into_iter().map(|back| format!("k{}", at - 1 - back));
-            let pattern = PATTERNS[random.below(PATTERNS.len())].replace('N', &random.below(PATH_GROUPS).to_string());
-            TaskDraft {
-                key: format!("k{at}"),
-                title: format!("task {at}"),
-                depends_on: depends_on.collect(),
-                allowed_paths: if random.percent(50) { vec![pattern] } else { vec![] },
-                priority: i32::try_from(random.below(3)).unwrap(),
-                max_attempts: if random.percent(1) { 2 } else { 0 },
-                ..unset()
-            }
-        })
-        .collect()
-}
-
-/// Adds the plan in calls of 1,000 tasks. A dependency on a task of an earlier call is given by id.
-async fn add_plan(client: &Client, run_id: &str, drafts: Vec<TaskDraft>) {
-    let mut ids = BTreeMap::new();
-    for chunk in drafts.chunks(1_000) {
-        let mut chunk = chunk.to_vec();
-        for name in chunk.iter_mut().flat_map(|draft| &mut draft.depends_on) {
-            if let Some(id) = ids.get(name) {
-                String::clone_from(name, id);
-            }
-        }
-        let keys: Vec<String> = chunk.iter().map(|draft| draft.key.clone()).collect();
-        let added = add_tasks(client, run_id, chunk).await;
-        ids.extend(keys.into_iter().zip(added.into_iter().map(|task| task.id)));
-    }
-}
 
 /// The actions of one agent, and the answers it got.
 #[derive(Debug, Default, Clone)]
@@ -222,27 +182,13 @@ async fn nothing_is_claimable(client: &Client, run_id: &str) -> bool {
     true
 }
 
-async fn tasks_of(client: &Client, run_id: &str) -> BTreeMap<String, Task> {
-    let mut tasks = BTreeMap::new();
-    let mut page_token = String::new();
-    loop {
-        let request = ListTasksRequest { run_id: run_id.into(), page_size: 1_000, page_token, ..unset() };
-        let page = client.list_tasks(request).await.unwrap();
-        tasks.extend(page.tasks.into_iter().map(|task| (task.id.clone(), task)));
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return tasks;
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_and_late_agents_break_no_promise() {
     let folder = tempfile::tempdir().unwrap();
     let server = Binary::start_in(folder.path(), &[]);
     let client = server.connect().await;
     let run_id = new_run(&client).await.id;
-    add_plan(&client, &run_id, plan(&mut Random::new(1))).await;
+    add_plan(&client, &run_id, generate_plan(TASKS, &mut Random::new(1))).await;
     let begun = Instant::now();
     let done = Arc::new(AtomicBool::new(false));
     let mut agents = JoinSet::new();

@@ -12,5 +12,6 @@ mod chaos;
 mod claim_index;
 mod concurrency;
 mod coordination;
+mod killed_servers;
 mod model;
 mod servers;

@@ -6,7 +6,7 @@
 mod data;
 mod ready;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
@@ -147,16 +147,7 @@ fn watch_through_kills(server: String, run_id: String, events: usize) -> tokio::
 
 /// Asserts that no task started before its dependencies were completed, and that none was completed twice.
 async fn check_order(client: &Client, run_id: &str, log: &[Event]) {
-    let mut tasks = BTreeMap::new();
-    let mut request = ListTasksRequest { run_id: run_id.into(), ..unset() };
-    loop {
-        let page = client.list_tasks(request.clone()).await.unwrap();
-        tasks.extend(page.tasks.into_iter().map(|task| (task.id.clone(), task)));
-        request.page_token = page.next_page_token;
-        if request.page_token.is_empty() {
-            break;
-        }
-    }
+    let tasks = tasks_of(client, run_id).await;
     let task_ids = |kind: &str| {
         log.iter().filter(|event| event.kind == kind).map(|event| event.task_id.clone().unwrap()).collect::<Vec<_>>()
     };

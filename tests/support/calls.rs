@@ -1,5 +1,7 @@
 //! Short forms of common calls.
 
+use std::collections::BTreeMap;
+
 use runhub_client::v1::*;
 use runhub_client::{Client, Error, Json, Reason};
 
@@ -41,6 +43,21 @@ pub async fn get_run(client: &Client, run_id: &str) -> Run {
 
 pub async fn get_task(client: &Client, task_id: &str) -> Task {
     client.get_task(GetTaskRequest { task_id: task_id.into() }).await.unwrap().task.unwrap()
+}
+
+/// Returns all tasks of a run by their ids.
+pub async fn tasks_of(client: &Client, run_id: &str) -> BTreeMap<String, Task> {
+    let mut tasks = BTreeMap::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListTasksRequest { run_id: run_id.into(), page_size: 1_000, page_token, ..unset() };
+        let page = client.list_tasks(request).await.unwrap();
+        tasks.extend(page.tasks.into_iter().map(|task| (task.id.clone(), task)));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return tasks;
+        }
+    }
 }
 
 pub fn claim_request(run_id: &str, agent_id: &str) -> ClaimTaskRequest {

@@ -8,6 +8,7 @@ pub mod calls;
 pub mod database;
 pub mod dump;
 pub mod faults;
+pub mod fleet;
 pub mod oracle;
 pub mod random;
 pub mod record;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use runhub_test_postgres::Postgres;
 
 use super::load::{Done, Load};
-use super::{addresses, rounds, start_postgres, start_servers};
-use crate::support::binary::Binary;
+use super::{SERVERS, rounds, start_postgres};
 use crate::support::database::TestDatabase;
+use crate::support::fleet::Fleet;
 use crate::support::print_figures;
 
 const ROUNDS: usize = 1;
@@ -22,7 +22,7 @@ struct Pair {
     standby: Postgres,
     /// The database on the standby.
     database: TestDatabase,
-    servers: Vec<Binary>,
+    servers: Fleet,
 }
 
 impl Pair {
@@ -33,7 +33,7 @@ impl Pair {
         let hosts = format!("{},{}", primary.folder().display(), standby.folder().display());
         let url = format!("postgres://runhub@/{name}?host={hosts}&port=5432,5432");
         let database = TestDatabase::Postgres(standby.url(&name));
-        let servers = start_servers(&url);
+        let servers = Fleet::start(SERVERS, url);
         Self { primary, standby, database, servers }
     }
 
@@ -55,7 +55,7 @@ async fn promotion_of_a_synchronous_standby_loses_nothing() {
     for _ in 0..rounds(ROUNDS) {
         let pair = Pair::start();
         pair.primary.wait_for_standby_in_commits();
-        let load = Load::start(&pair.database, &addresses(&pair.servers)).await;
+        let load = Load::start(&pair.database, &pair.servers.addresses).await;
         load.go_on().await;
         let promotion = tokio::task::block_in_place(|| pair.fail_over());
         load.go_on().await;
@@ -79,7 +79,7 @@ async fn promotion_of_a_synchronous_standby_loses_nothing() {
 async fn promotion_of_an_outdated_standby_assigns_no_position_twice() {
     for _ in 0..rounds(ROUNDS) {
         let pair = Pair::start();
-        let load = Load::start(&pair.database, &addresses(&pair.servers)).await;
+        let load = Load::start(&pair.database, &pair.servers.addresses).await;
         load.go_on().await;
         tokio::task::block_in_place(|| pair.standby.crash());
         load.go_on().await;

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use runhub_client::v1::*;
 
-use super::{CUT_NOTIFICATIONS, start_postgres, start_servers};
+use super::{CUT_NOTIFICATIONS, SERVERS, start_postgres};
 use crate::support::calls::*;
+use crate::support::fleet::Fleet;
 use crate::support::{print_figures, soon};
 
 const ROUNDS: usize = 10;
@@ -14,9 +15,9 @@ const ROUNDS: usize = 10;
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_claim_is_woken_after_its_notification_is_lost() {
     let postgres = start_postgres();
-    let servers = start_servers(&postgres.create_database());
-    let one = servers[0].connect().await;
-    let other = servers[1].connect().await;
+    let servers = Fleet::start(SERVERS, postgres.create_database());
+    let one = servers.connect(0).await;
+    let other = servers.connect(1).await;
     let run = new_run(&one).await;
     let mut longest = Duration::ZERO;
     for _ in 0..ROUNDS {

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::support::calls::*;
 use crate::support::database::TestDatabase;
+use crate::support::fleet::FailoverClient;
 use crate::support::record::{ReadLimits, Recorder, committed_log};
 use crate::support::until;
 
@@ -60,7 +61,7 @@ impl Load {
         let acknowledged = Arc::<AtomicUsize>::default();
         let writers = (0..WRITERS).map(|number| {
             let writer = Writer {
-                clients: clients.clone(),
+                servers: FailoverClient::new(clients.clone(), number),
                 run_id: run_id.clone(),
                 number,
                 is_over: Arc::clone(&writers_end),
@@ -157,7 +158,7 @@ impl Written {
 
 /// Appends events until the load ends.
 struct Writer {
-    clients: Vec<Client>,
+    servers: FailoverClient,
     run_id: String,
     number: usize,
     is_over: Arc<AtomicBool>,
@@ -165,15 +166,14 @@ struct Writer {
 }
 
 impl Writer {
-    async fn write(self) -> Written {
+    async fn write(mut self) -> Written {
         let mut written = Written::default();
-        let mut turn = self.number;
         let mut appended = 0;
         while !self.is_over.load(Ordering::Relaxed) {
             let kind = format!("{}.{appended}", self.number);
             appended += 1;
             let begun = Instant::now();
-            match self.append(&kind, &mut turn).await {
+            match self.append(&kind).await {
                 Some(position) => {
                     written.longest = written.longest.max(begun.elapsed());
                     written.acknowledged.push((kind, position));
@@ -188,20 +188,14 @@ impl Writer {
     /// Appends an event, and returns its position. Every second writer repeats the call with its request_id until the call
     /// is answered. The other writers send no request_id and repeat no call: a server must not repeat their calls either,
     /// unless the server knows that it has changed nothing.
-    async fn append(&self, kind: &str, turn: &mut usize) -> Option<i64> {
+    async fn append(&mut self, kind: &str) -> Option<i64> {
         let repeats = self.number.is_multiple_of(2);
         let request_id = if repeats { kind.to_owned() } else { String::new() };
         let request = AppendEventsRequest { run_id: self.run_id.clone(), events: vec![event(kind)], request_id };
         loop {
-            match self.clients[*turn % self.clients.len()].append_events(request.clone()).await {
-                Ok(appended) => return Some(appended.last_position),
-                Err(error) => assert!(error.is_temporary(), "{error}"),
-            }
-            // Any server can answer the next call.
-            *turn += 1;
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            if !repeats {
-                return None;
+            let answer = self.servers.call_once(Client::append_events, request.clone()).await;
+            if answer.is_some() || !repeats {
+                return answer.map(|appended| appended.last_position);
             }
         }
     }

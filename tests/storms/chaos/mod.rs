@@ -15,8 +15,9 @@ use runhub_test_postgres::Postgres;
 
 use self::load::Load;
 use self::proxy::{DatabaseProxy, Losing};
-use crate::support::binary::{Binary, signal};
+use crate::support::binary::signal;
 use crate::support::database::TestDatabase;
+use crate::support::fleet::Fleet;
 use crate::support::{print_figures, until};
 
 const ROUNDS: usize = 2;
@@ -63,14 +64,8 @@ fn rounds(default: usize) -> usize {
     std::env::var("RUNHUB_CHAOS_ROUNDS").map_or(default, |rounds| rounds.parse().unwrap())
 }
 
-/// Starts two servers on a database.
-fn start_servers(url: &str) -> Vec<Binary> {
-    (0..2).map(|_| Binary::start_on_store("127.0.0.1:0", url)).collect()
-}
-
-fn addresses(servers: &[Binary]) -> Vec<String> {
-    servers.iter().map(|server| server.address.clone()).collect()
-}
+/// Number of servers of each test.
+const SERVERS: usize = 2;
 
 /// The servers, their database, and what happens to them.
 struct World {
@@ -78,11 +73,8 @@ struct World {
     /// The database, without the proxy.
     database: TestDatabase,
     proxy: DatabaseProxy,
-    /// The URL of the database behind the proxy.
-    url: String,
-    servers: Vec<Binary>,
-    /// The addresses at which the servers listen, also after a restart.
-    addresses: Vec<String>,
+    /// The servers, which use the database behind the proxy.
+    servers: Fleet,
     faults: BTreeMap<Fault, usize>,
 }
 
@@ -93,26 +85,24 @@ impl World {
         let database = TestDatabase::Postgres(postgres.url(&name));
         let proxy = DatabaseProxy::start(postgres.folder()).await;
         let url = format!("postgres://runhub@127.0.0.1:{}/{name}?sslmode=disable", proxy.port);
-        let servers = start_servers(&url);
-        let addresses = addresses(&servers);
-        Self { postgres, database, proxy, url, servers, addresses, faults: BTreeMap::new() }
+        Self { postgres, database, proxy, servers: Fleet::start(SERVERS, url), faults: BTreeMap::new() }
     }
 
     async fn cause(&mut self, fault: Fault, number: usize) {
-        let at = number % self.servers.len();
+        let at = number % SERVERS;
         match fault {
             Fault::CutConnections => self.cut_connections(CUT_ALL),
             Fault::CutNotifications => self.cut_connections(CUT_NOTIFICATIONS),
             Fault::LoseCommitRequest => self.lose(Losing::CommitRequests).await,
             Fault::LoseCommitAnswer => self.lose(Losing::CommitAnswers).await,
             Fault::KillServer => {
-                self.servers.remove(at).kill();
-                self.servers.insert(at, Binary::start_on_store(&self.addresses[at], &self.url));
+                self.servers.kill(at);
+                self.servers.start_again(at);
             }
             Fault::StopServer => {
-                signal("STOP", self.servers[at].pid());
+                signal("STOP", self.servers.pid(at));
                 tokio::time::sleep(Duration::from_millis(2_500)).await;
-                signal("CONT", self.servers[at].pid());
+                signal("CONT", self.servers.pid(at));
             }
             Fault::CrashDatabase => {
                 self.postgres.crash();
@@ -151,7 +141,7 @@ const CUT_NOTIFICATIONS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_a
 async fn faults_lose_nothing_and_repeat_nothing() {
     let rounds = rounds(ROUNDS);
     let mut world = World::start().await;
-    let load = Load::start(&world.database, &world.addresses).await;
+    let load = Load::start(&world.database, &world.servers.addresses).await;
     let mut recovery = load.go_on().await;
     for round in 0..rounds {
         for fault in FAULTS {
