@@ -15,3 +15,11 @@ mod coordination;
 mod killed_servers;
 mod model;
 mod servers;
+
+/// The other tests of streams are about memory and connections, or break the SQLite file.
+mod stream {
+    mod idle;
+    mod large_snapshot;
+    mod random_watchers;
+    mod subscribe_race;
+}

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::support::binary::Binary;
 use crate::support::calls::*;
+use crate::support::database::TestDatabase;
 use crate::support::oracle::{Part, PartEnd, assert_no_violations_in, position};
 use crate::support::record::committed_log;
 use crate::support::{channel, print_figures};
@@ -23,8 +24,8 @@ const MEMORY_MIB: u64 = 100;
 #[tokio::test(flavor = "multi_thread")]
 async fn thousand_idle_watchers_get_bookmarks_within_the_memory_limit() {
     let folder = tempfile::tempdir().unwrap();
-    let db = folder.path().join("runhub.db");
-    let server = Binary::start(&db, &[]);
+    let db = TestDatabase::in_folder(folder.path());
+    let server = Binary::start_in(folder.path(), &[]);
     let client = server.connect().await;
     let url = format!("http://{}", server.address);
     let mut runs = Vec::new();

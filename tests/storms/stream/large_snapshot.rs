@@ -35,7 +35,7 @@ fn from_snapshot(run_id: &str) -> SubscribeEventsRequest {
 #[tokio::test(flavor = "multi_thread")]
 async fn run_with_50_000_tasks_is_watched_from_its_snapshot() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Binary::start(&folder.path().join("db"), &[]);
+    let server = Binary::start_in(folder.path(), &[]);
     let run_id = run_with_tasks(&server).await;
     let before = server.resident_mib();
     let mut unread = Vec::new();
@@ -61,7 +61,7 @@ async fn run_with_50_000_tasks_is_watched_from_its_snapshot() {
 #[tokio::test(flavor = "multi_thread")]
 async fn snapshots_beyond_the_spool_are_refused_until_one_is_read() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Binary::start(&folder.path().join("db"), &["--max-spool", SPOOL_MIB]);
+    let server = Binary::start_in(folder.path(), &["--max-spool", SPOOL_MIB]);
     let run_id = run_with_tasks(&server).await;
     let mut stub = event_service_client::EventServiceClient::new(channel(&format!("http://{}", server.address)).await);
     let mut unread = Vec::new();

@@ -12,13 +12,15 @@ use tonic::transport::Channel;
 
 use crate::support::binary::Binary;
 use crate::support::calls::*;
+use crate::support::database::TestDatabase;
 use crate::support::oracle::{Part, PartEnd, assert_no_violations_in};
 use crate::support::random::Random;
 use crate::support::record::committed_log;
 use crate::support::{channel, print_figures, soon};
 
 const CLIENTS: usize = 50;
-const APPENDS_PER_CLIENT: usize = 2_000;
+/// On PostgreSQL, each append takes several times as long.
+const APPENDS_PER_CLIENT: usize = if crate::ON_POSTGRES { 200 } else { 2_000 };
 
 /// How often the event came before `caught_up`, after it, or not at all because FROM_NOW started after it.
 #[derive(Debug, Default)]
@@ -42,8 +44,8 @@ impl Arrivals {
 #[tokio::test(flavor = "multi_thread")]
 async fn watcher_that_subscribes_during_an_append_gets_the_event() {
     let folder = tempfile::tempdir().unwrap();
-    let db = folder.path().join("runhub.db");
-    let server = Binary::start(&db, &[]);
+    let db = TestDatabase::in_folder(folder.path());
+    let server = Binary::start_in(folder.path(), &[]);
     let url = format!("http://{}", server.address);
     let mut clients = JoinSet::new();
     for seed in 0..CLIENTS {
@@ -56,7 +58,8 @@ async fn watcher_that_subscribes_during_an_append_gets_the_event() {
     }
     print_figures(&format!("subscribe race: {arrivals:?}"));
     assert_eq!(arrivals.stored + arrivals.live + arrivals.before, CLIENTS * APPENDS_PER_CLIENT);
-    assert!(arrivals.stored > 1_000 && arrivals.live > 1_000 && arrivals.before > 1_000, "{arrivals:?}");
+    let least = CLIENTS * APPENDS_PER_CLIENT / 100;
+    assert!(arrivals.stored > least && arrivals.live > least && arrivals.before > least, "{arrivals:?}");
     assert_no_violations_in(&committed_log(&db), parts.chunks(1));
 }
 
