@@ -2,11 +2,11 @@
 //! with its request_id on another server until a server answers. So each task is claimed once, although answers are lost.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use prost_types::Timestamp;
 use runhub_client::v1::*;
 use runhub_client::{Client, Error};
 use tokio::task::JoinSet;
@@ -24,70 +24,123 @@ const AGENTS: usize = 64;
 const TASKS: usize = 5_000;
 /// Maximum number of completions between a start and the next kill.
 const MAX_COMPLETIONS: usize = 200;
-/// Minimum number of kills, and minimum number of committed calls whose answer is lost. A run with fewer proves too little.
+/// Minimum number of kills, and minimum number of commits whose answers are lost. A run with fewer proves too little.
 const MIN_KILLS: usize = 30;
-const MIN_LOST_ANSWERS: usize = 10;
+const MIN_LOST_COMMITS: usize = 4;
 /// Far longer than the test takes, so no lease expires.
 const LEASE: Duration = Duration::from_secs(600);
-
-/// Each commit takes 5 ms, as on a slow disk. A commit continues in the database although its server is killed, so more
-/// kills lose the answers to committed calls.
-const SLOW_COMMITS: &str = "CREATE FUNCTION delay_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        PERFORM pg_sleep(0.005);
-        RETURN NULL;
-    END $$;
-    CREATE CONSTRAINT TRIGGER slow_commits AFTER UPDATE ON counters DEFERRABLE INITIALLY DEFERRED
-        FOR EACH ROW EXECUTE FUNCTION delay_commit();";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_task_is_claimed_once_while_servers_are_killed() {
     let url = shared_postgres().create_database();
-    let mut servers = Fleet::start(SERVERS, url.clone());
-    TestDatabase::Postgres(url).execute(SLOW_COMMITS);
     let mut random = Random::new(7);
-    let client = servers.connect(0).await;
+    let mut world = World::start(url);
+    let client = world.servers.connect(0).await;
     let run_id = new_run(&client).await.id;
     add_plan(&client, &run_id, generate_plan(TASKS, &mut random)).await;
     let begun = Instant::now();
-    let completed = Arc::<AtomicUsize>::default();
     let mut agents = JoinSet::new();
     for number in 0..AGENTS {
-        agents.spawn(Agent::new(&servers, &run_id, number, &completed).work());
+        agents.spawn(Agent::new(&world, &run_id, number).work());
     }
-    let kills = kill_until_completed(&mut servers, &completed, &mut random).await;
-    let mut report = Report::default();
-    while let Some(agent) = agents.join_next().await {
-        report.add(agent.unwrap());
+    world.kill_until_completed(&mut random).await;
+    let mut claims = Vec::new();
+    let mut repeated = 0;
+    while let Some(report) = agents.join_next().await {
+        let report = report.unwrap();
+        claims.extend(report.claims);
+        repeated += report.repeated;
     }
+    let World { kills, lost_commits, .. } = world;
     print_figures(&format!(
-        "killed servers: {TASKS} tasks in {:.1?}, {kills} kills, {} calls repeated, {} answers to committed calls lost",
+        "killed servers: {TASKS} tasks in {:.1?}, {kills} kills, {repeated} calls repeated, answers of {lost_commits} \
+        commits lost",
         begun.elapsed(),
-        report.repeated,
-        report.lost_answers
     ));
     assert!(kills >= MIN_KILLS, "only {kills} kills");
-    assert!(report.lost_answers >= MIN_LOST_ANSWERS, "only {} answers were lost", report.lost_answers);
-    assert_claimed_once(&report.claims);
-    assert_promises_kept(&servers.connect(0).await, &run_id, &report.claims).await;
+    assert!(lost_commits >= MIN_LOST_COMMITS, "only the answers of {lost_commits} commits were lost");
+    assert_claimed_once(&claims);
+    assert_promises_kept(&world.servers.connect(0).await, &run_id, &claims).await;
 }
 
-/// Kills servers at random, and starts them again, until the agents have completed all tasks. Returns the number of kills.
-async fn kill_until_completed(servers: &mut Fleet, completed: &AtomicUsize, random: &mut Random) -> usize {
-    let mut kills = 0;
-    loop {
-        let next = completed.load(Ordering::Relaxed) + random.below(MAX_COMPLETIONS);
-        until(async || completed.load(Ordering::Relaxed) >= next.min(TASKS)).await;
-        if completed.load(Ordering::Relaxed) >= TASKS {
-            return kills;
+/// Lets each commit that stores an answer wait while `is_on` is true.
+const ALLOW_HOLDING: &str = "CREATE TABLE hold (is_on BOOLEAN NOT NULL);
+    INSERT INTO hold VALUES (false);
+    CREATE FUNCTION wait_while_held() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        WHILE (SELECT is_on FROM hold) LOOP
+            PERFORM pg_sleep(0.001);
+        END LOOP;
+        RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER hold AFTER INSERT ON requests DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION wait_while_held();";
+
+/// Number of commits that wait. Other statements of the servers do not sleep.
+const HELD_COMMITS: &str =
+    "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+
+/// The servers, and what happens to them.
+struct World {
+    servers: Fleet,
+    database: TestDatabase,
+    /// Number of tasks that the agents have completed.
+    completed: Arc<AtomicUsize>,
+    /// Number of kills.
+    kills: usize,
+    /// Number of commits that continued after their server was killed, so that their calls got no answer.
+    lost_commits: usize,
+}
+
+impl World {
+    fn start(url: String) -> Self {
+        let servers = Fleet::start(SERVERS, url.clone());
+        let database = TestDatabase::Postgres(url);
+        database.execute(ALLOW_HOLDING);
+        Self { servers, database, completed: Arc::default(), kills: 0, lost_commits: 0 }
+    }
+
+    fn completed(&self) -> usize {
+        self.completed.load(Ordering::Relaxed)
+    }
+
+    /// Kills servers at random, and starts them again, until the agents have completed all tasks.
+    async fn kill_until_completed(&mut self, random: &mut Random) {
+        loop {
+            let next = self.completed() + random.below(MAX_COMPLETIONS);
+            until(async || self.completed() >= next.min(TASKS)).await;
+            if self.completed() >= TASKS {
+                return;
+            }
+            if random.percent(30) {
+                self.kill_all_during_a_commit().await;
+            } else {
+                // A completion was just answered. Let the next calls begin.
+                tokio::time::sleep(Duration::from_micros(random.below(20_000) as u64)).await;
+                let victim = random.below(SERVERS);
+                self.kill(victim..victim + 1);
+            }
         }
-        // The last completion was answered after a commit. Let the next commits begin.
-        tokio::time::sleep(Duration::from_micros(random.below(20_000) as u64)).await;
-        let victim = random.below(SERVERS);
-        // Sometimes, no server is left.
-        let victims = if random.percent(20) { 0..SERVERS } else { victim..victim + 1 };
-        kills += victims.len();
-        victims.clone().for_each(|at| servers.kill(at));
-        tokio::task::block_in_place(|| victims.for_each(|at| servers.start_again(at)));
+    }
+
+    /// Kills all servers while the database executes a commit. The database completes the commit, because it has received
+    /// all of it, and the calls get no answer.
+    async fn kill_all_during_a_commit(&mut self) {
+        self.database.execute("UPDATE hold SET is_on = true");
+        until(async || self.count_held_commits() > 0 || self.completed() >= TASKS).await;
+        self.lost_commits += self.count_held_commits();
+        self.kill(0..SERVERS);
+    }
+
+    fn count_held_commits(&self) -> usize {
+        self.database.query(HELD_COMMITS)[0][0].as_ref().unwrap().parse().unwrap()
+    }
+
+    /// Kills servers, lets held commits continue, and starts the servers again.
+    fn kill(&mut self, victims: Range<usize>) {
+        self.kills += victims.len();
+        victims.clone().for_each(|at| self.servers.kill(at));
+        self.database.execute("UPDATE hold SET is_on = false");
+        tokio::task::block_in_place(|| victims.for_each(|at| self.servers.start_again(at)));
     }
 }
 
@@ -120,33 +173,23 @@ struct Agent {
     report: Report,
 }
 
-/// The answers that an agent got, or all agents together.
+/// The answers that an agent got.
 #[derive(Default)]
 struct Report {
     /// The claims, whose tasks the agent has completed.
     claims: Vec<Claim>,
     /// Number of calls that the agent made again.
     repeated: usize,
-    /// Number of claims and completions that were committed before the agent repeated the call.
-    lost_answers: usize,
-}
-
-impl Report {
-    fn add(&mut self, other: Self) {
-        self.claims.extend(other.claims);
-        self.repeated += other.repeated;
-        self.lost_answers += other.lost_answers;
-    }
 }
 
 impl Agent {
-    fn new(servers: &Fleet, run_id: &str, number: usize, completed: &Arc<AtomicUsize>) -> Self {
+    fn new(world: &World, run_id: &str, number: usize) -> Self {
         Self {
-            servers: servers.failover_client(number),
+            servers: world.servers.failover_client(number),
             run_id: run_id.to_owned(),
             name: format!("agent {number}"),
             requests: 0,
-            completed: Arc::clone(completed),
+            completed: Arc::clone(&world.completed),
             report: Report::default(),
         }
     }
@@ -157,8 +200,7 @@ impl Agent {
             self.servers.move_to_next();
             if let Some(claim) = self.claim().await {
                 let request = CompleteTaskRequest { request_id: self.next_request_id(), ..completion(&claim) };
-                let (answer, repeated) = self.call(Client::complete_task, request).await;
-                self.note_answer(answer.task.unwrap().update_time, repeated);
+                self.call(Client::complete_task, request).await;
                 self.completed.fetch_add(1, Ordering::Relaxed);
                 self.report.claims.push(claim);
             }
@@ -173,16 +215,7 @@ impl Agent {
             request_id: self.next_request_id(),
             ..claim_request(&self.run_id, &self.name)
         };
-        let (answer, repeated) = self.call(Client::claim_task, request).await;
-        let claim = answer.claim?;
-        self.note_answer(claim.task.as_ref().unwrap().update_time, repeated);
-        Some(claim)
-    }
-
-    /// Counts a lost answer if the task was changed before the agent repeated the call.
-    fn note_answer(&mut self, changed: Option<Timestamp>, repeated: Option<SystemTime>) {
-        let changed = SystemTime::try_from(changed.unwrap()).unwrap();
-        self.report.lost_answers += usize::from(repeated.is_some_and(|repeated| changed < repeated));
+        self.call(Client::claim_task, request).await.claim
     }
 
     fn next_request_id(&mut self) -> String {
@@ -190,26 +223,13 @@ impl Agent {
         format!("{} {}", self.name, self.requests)
     }
 
-    /// Repeats a call until a server answers. Returns the answer, and the time of the last repetition if the agent has
-    /// repeated the call.
-    async fn call<R: Clone, T>(
-        &mut self,
-        call: impl AsyncFn(&Client, R) -> Result<T, Error> + Copy,
-        request: R,
-    ) -> (T, Option<SystemTime>) {
-        let mut repeated = None;
+    /// Repeats a call until a server answers, and returns the answer.
+    async fn call<R: Clone, T>(&mut self, call: impl AsyncFn(&Client, R) -> Result<T, Error> + Copy, request: R) -> T {
         loop {
             if let Some(answer) = self.servers.call_once(call, request.clone()).await {
-                return (answer, repeated);
+                return answer;
             }
-            repeated = Some(now());
             self.report.repeated += 1;
         }
     }
-}
-
-/// Returns the time of the machine, which is also the time of the servers and of the database.
-#[allow(clippy::disallowed_methods)]
-fn now() -> SystemTime {
-    SystemTime::now()
 }
