@@ -20,7 +20,7 @@ VALUE is a rate, a time or a size. P50 and P99 are the times of one call, in mil
 value for VALUE, measured in the same run. The text after the semicolon in WHAT describes CEILING. RATIO is VALUE \
 divided by CEILING. TARGET applies to RATIO, or to VALUE if there is no CEILING.
 
-A full run takes about eight minutes and needs several hundred megabytes in the folder for temporary files.
+A full run takes about nine minutes and needs several hundred megabytes in the folder for temporary files.
 
 Examples:
   runhub bench
