@@ -8,7 +8,7 @@ use runhub_client::Client;
 use runhub_client::v1::*;
 use tokio::net::UnixListener;
 
-use crate::support::binary::{Binary, runhub, signal};
+use crate::support::binary::{Binary, runhub, serve_in, signal};
 use crate::support::calls::*;
 use crate::support::{TestServer, soon, until};
 
@@ -114,7 +114,7 @@ async fn watch_ends_when_its_pipe_closes_while_the_server_is_away() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("sock");
     let address = format!("unix:{}", socket.display());
-    let server = Binary::start_on(&address, &folder.path().join("runhub.db"), &[]);
+    let server = Binary::start_in_on(&address, folder.path(), &[]);
     let run = new_run(&server.connect().await).await;
     let mut watch = Watch::start(&run.id, &address, &[]);
     assert!(watch.next_event().is_some());
@@ -140,9 +140,9 @@ async fn refuse_connections(socket: &Path, count: usize) {
 async fn watch_reports_on_standard_error_that_the_server_is_away_and_back() {
     for args in [&[][..], &["--json"]] {
         let folder = tempfile::tempdir().unwrap();
-        let (socket, db) = (folder.path().join("sock"), folder.path().join("runhub.db"));
+        let socket = folder.path().join("sock");
         let address = format!("unix:{}", socket.display());
-        let mut server = Binary::start_on(&address, &db, &[]);
+        let mut server = Binary::start_in_on(&address, folder.path(), &[]);
         let run = new_run(&server.connect().await).await;
         let mut watch = Watch::start(&run.id, &address, args);
         assert!(watch.next_event().unwrap().contains("run_created"));
@@ -151,7 +151,7 @@ async fn watch_reports_on_standard_error_that_the_server_is_away_and_back() {
             server.wait().await;
             assert_eq!(watch.next_notice().unwrap(), LOST, "{name}");
             refuse_connections(&socket, 3).await;
-            server = Binary::start_on(&address, &db, &[]);
+            server = Binary::start_in_on(&address, folder.path(), &[]);
             append(&server.connect().await, &run.id, vec![event(name)]).await;
             assert!(watch.next_event().unwrap().contains(name));
             assert_eq!(watch.next_notice().unwrap(), BACK, "{name}");
@@ -217,9 +217,9 @@ async fn every_command_succeeds_silently_if_its_output_is_not_read() {
 
 /// Starts a server whose output nobody reads, and returns the process and a client.
 async fn serve_unread(folder: &Path, stdout: Stdio, stderr: Stdio) -> (Process, Client) {
-    let (address, db) = (format!("unix:{}/sock", folder.display()), folder.join("runhub.db"));
-    let mut command = runhub(&["serve", "--listen", &address, "--db", db.to_str().unwrap(), "--log", "debug"]);
-    let child = Process(command.stdout(stdout).stderr(stderr).spawn().unwrap());
+    let address = format!("unix:{}/sock", folder.display());
+    let mut command = serve_in(&address, folder);
+    let child = Process(command.args(["--log", "debug"]).stdout(stdout).stderr(stderr).spawn().unwrap());
     until(async || Client::connect(&address).await.is_ok()).await;
     (child, Client::connect(&address).await.unwrap().without_retry())
 }

@@ -15,9 +15,8 @@ use crate::support::calls::*;
 #[tokio::test(flavor = "multi_thread")]
 async fn watch_resumes_when_the_server_restarts() {
     let folder = tempfile::tempdir().unwrap();
-    let db = folder.path().join("runhub.db");
     let socket = format!("unix:{}/sock", folder.path().display());
-    let server = Binary::start_on(&socket, &db, &[]);
+    let server = Binary::start_in_on(&socket, folder.path(), &[]);
     let run = new_run(&server.connect().await).await;
     let mut watch = runhub(&["watch", &run.id, "--json", "--server", &socket]);
     let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -25,7 +24,7 @@ async fn watch_resumes_when_the_server_restarts() {
     let mut next = move || serde_json::from_str::<Value>(&lines.next()?.unwrap()).ok();
     assert_eq!(next().unwrap()["kind"], "run_created");
     server.kill();
-    let server = Binary::start_on(&socket, &db, &[]);
+    let server = Binary::start_in_on(&socket, folder.path(), &[]);
     let client = server.connect().await;
     append(&client, &run.id, vec![event("after the restart")]).await;
     assert_eq!(next().unwrap()["kind"], "after the restart");
@@ -102,9 +101,8 @@ fn watch_refuses_a_run_together_with_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn watch_all_has_no_gap_across_crashes() {
     let folder = tempfile::tempdir().unwrap();
-    let db = folder.path().join("runhub.db");
     let socket = format!("unix:{}/sock", folder.path().display());
-    let mut server = Binary::start_on(&socket, &db, &[]);
+    let mut server = Binary::start_in_on(&socket, folder.path(), &[]);
     let run_id = new_run(&server.connect().await).await.id;
     let args = ["watch", "--all", "--follow", "--since", "0", "--json", "--server", &socket];
     let mut watch = runhub(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -115,7 +113,7 @@ async fn watch_all_has_no_gap_across_crashes() {
             append(&client, &run_id, vec![event("x")]).await;
         }
         server.kill();
-        server = Binary::start_on(&socket, &db, &[]);
+        server = Binary::start_in_on(&socket, folder.path(), &[]);
     }
     let seq = |line: String| serde_json::from_str::<Value>(&line).unwrap()["seq"].as_str().unwrap().parse().unwrap();
     let seqs: Vec<i64> =

@@ -221,26 +221,26 @@ async fn pause_and_cancel_requests_are_reported_without_ending_work() {
     assert_eq!(complete(client, &claim).await.status(), TaskStatus::Completed);
 }
 
-fn socket(folder: &Path) -> (std::path::PathBuf, String) {
-    (folder.join("runhub.db"), format!("unix:{}/sock", folder.display()))
+fn socket(folder: &Path) -> String {
+    format!("unix:{}/sock", folder.display())
 }
 
 #[tokio::test]
 async fn keeper_survives_a_server_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let (db, listen) = socket(folder.path());
-    let server = Binary::start_on(&listen, &db, &[]);
+    let listen = socket(folder.path());
+    let server = Binary::start_in_on(&listen, folder.path(), &[]);
     let client = server.connect().await;
     let claim = claim_for(&client, Duration::from_secs(10)).await;
     let keeper = client.keep_lease(&claim);
     let work = async {
         server.kill();
-        let mut server = Binary::start_on(&listen, &db, &[]);
+        let mut server = Binary::start_in_on(&listen, folder.path(), &[]);
         keeper.progress(value("after a crash".into()).unwrap());
         until_progress(&server.connect().await, &claim, "after a crash".into()).await;
         server.terminate();
         assert!(server.wait().await);
-        server = Binary::start_on(&listen, &db, &[]);
+        server = Binary::start_in_on(&listen, folder.path(), &[]);
         keeper.progress(value("after a stop".into()).unwrap());
         until_progress(&server.connect().await, &claim, "after a stop".into()).await;
         server
@@ -254,8 +254,8 @@ async fn keeper_survives_a_server_restart() {
 async fn lease_is_lost_when_the_server_is_silent_for_its_duration() {
     for is_killed in [true, false] {
         let folder = tempfile::tempdir().unwrap();
-        let (db, listen) = socket(folder.path());
-        let server = Binary::start_on(&listen, &db, &[]);
+        let listen = socket(folder.path());
+        let server = Binary::start_in_on(&listen, folder.path(), &[]);
         let client = server.connect().await;
         let lease = SHORT * 2;
         let claim = claim_for(&client, lease).await;

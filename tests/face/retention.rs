@@ -6,6 +6,7 @@ use runhub_client::v1::*;
 use runhub_client::{Client, Error, Reason, Update};
 
 use crate::support::calls::*;
+use crate::support::database::TestDatabase;
 use crate::support::record::Watcher;
 use crate::support::{TestServer, soon, until};
 
@@ -73,12 +74,12 @@ async fn no_event_is_removed_without_the_flag() {
     let folder = server.stop().await;
     let mut past = PastTimes::new(&clock);
     clock.advance(100_000 * HOUR);
-    let path = folder.path().join("runhub.db");
-    let store = Store::open(&path, std::sync::Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
+    let location = TestDatabase::in_folder(folder.path()).location();
+    let store = Store::open_at(&location, std::sync::Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
     let keep = RetentionTimes { requests_for: HOUR, events_for: None };
     past.record(&clock, keep);
     clean_up(&store, &past, keep).await.unwrap();
-    drop(store);
+    store.close().await;
     let server = TestServer::start_in(folder, clock).await;
     assert_eq!(log(&server.client, &run.id).await.len(), 4);
 }
@@ -172,17 +173,17 @@ async fn removed_positions_are_known_after_a_restart() {
 async fn retention_removes_only_a_prefix_of_the_log() {
     use crate::support::binary::Binary;
     let folder = tempfile::tempdir().unwrap();
-    let db = folder.path().join("runhub.db");
-    let server = Binary::start(&db, &[]);
+    let server = Binary::start_in(folder.path(), &[]);
     let client = server.connect().await;
     let run = new_run(&client).await;
     append(&client, &run.id, vec![event("a"), event("b"), event("c")]).await;
     server.kill();
-    let conn = rusqlite::Connection::open(&db).unwrap();
-    conn.execute("UPDATE events SET create_time = create_time + 3600000000 WHERE kind = 'b'", []).unwrap();
-    conn.execute("UPDATE events SET create_time = create_time - 3600000000 WHERE kind <> 'b'", []).unwrap();
-    drop(conn);
-    let server = Binary::start(&db, &["--keep-events-for", "30m"]);
+    TestDatabase::in_folder(folder.path()).execute(
+        "UPDATE events SET create_time = create_time + 3600000000 WHERE kind = 'b';
+        UPDATE events SET create_time = create_time - 3600000000 WHERE kind <> 'b';",
+    );
+    // A short time makes the server clean up often. On PostgreSQL, it must first take over from the killed server.
+    let server = Binary::start_in(folder.path(), &["--keep-events-for", "5s"]);
     let client = server.connect().await;
     until(|| async { kept(&client, &run.id).await.len() == 2 }).await;
     assert_eq!(kept(&client, &run.id).await.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(), ["b", "c"]);

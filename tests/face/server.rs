@@ -16,7 +16,8 @@ async fn server_info_describes_the_server() {
     let server = TestServer::start().await;
     let info = server.client.get_server_info(GetServerInfoRequest {}).await.unwrap();
     assert_eq!(info.version, env!("CARGO_PKG_VERSION"));
-    assert!(info.store.starts_with("sqlite 3."), "{}", info.store);
+    let database = if crate::ON_POSTGRES { "postgresql 1" } else { "sqlite 3." };
+    assert!(info.store.starts_with(database), "{}", info.store);
     let limits = info.limits.unwrap();
     assert_eq!((limits.request_bytes, limits.streams_per_connection), (4 * 1024 * 1024, 1_024));
     let log_id = info.log_id.clone();
@@ -56,7 +57,7 @@ async fn unknown_method_is_unimplemented() {
 #[tokio::test]
 async fn server_stops_within_the_drain_time_with_open_connections() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Binary::start(&folder.path().join("runhub.db"), &["--drain", "3s"]);
+    let server = Binary::start_in(folder.path(), &["--drain", "3s"]);
     let client = server.connect().await;
     let run = new_run(&client).await;
     let mut stubs = Vec::new();
@@ -91,7 +92,7 @@ async fn server_stops_within_the_drain_time_with_open_connections() {
 #[tokio::test]
 async fn server_stops_within_the_drain_time_with_a_watcher_that_never_reads() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Binary::start(&folder.path().join("runhub.db"), &["--drain", "3s"]);
+    let server = Binary::start_in(folder.path(), &["--drain", "3s"]);
     let client = server.connect().await;
     let run = new_run(&client).await;
     let payload = value(serde_json::json!("x".repeat(500_000)));
@@ -108,32 +109,12 @@ async fn server_stops_within_the_drain_time_with_a_watcher_that_never_reads() {
 }
 
 #[tokio::test]
-async fn second_server_on_the_same_file_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let db = folder.path().join("runhub.db");
-    let server = Binary::start(&db, &[]);
-    assert!(binary::refuse_to_start("127.0.0.1:0", &db).contains("another runhub has"));
-    // The lock is released when its holder ends, even by a kill.
-    server.kill();
-    Binary::start(&db, &[]);
-}
-
-#[test]
-fn newer_schema_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let db = folder.path().join("runhub.db");
-    rusqlite::Connection::open(&db).unwrap().pragma_update(None, "user_version", 1000).unwrap();
-    assert!(binary::refuse_to_start("127.0.0.1:0", &db).contains("newer runhub"));
-}
-
-#[tokio::test]
 async fn server_replaces_the_unix_socket_of_a_killed_server() {
     let folder = tempfile::tempdir().unwrap();
-    let db = folder.path().join("runhub.db");
     let listen = format!("unix:{}/sock", folder.path().display());
-    Binary::start_on(&listen, &db, &[]).kill();
+    Binary::start_in_on(&listen, folder.path(), &[]).kill();
     assert!(folder.path().join("sock").exists());
-    let server = Binary::start_on(&listen, &db, &[]);
+    let server = Binary::start_in_on(&listen, folder.path(), &[]);
     let client = Client::connect(&listen).await.unwrap();
     new_run(&client).await;
     server.terminate();
@@ -144,32 +125,18 @@ async fn server_replaces_the_unix_socket_of_a_killed_server() {
 #[test]
 fn file_that_is_not_a_socket_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let db = folder.path().join("runhub.db");
     let notes = folder.path().join("notes.txt");
     std::fs::write(&notes, "mine").unwrap();
     let listen = format!("unix:{}", notes.display());
-    assert!(binary::refuse_to_start(&listen, &db).contains("notes.txt"));
+    assert!(binary::refuse(binary::serve_in(&listen, folder.path())).contains("notes.txt"));
     assert_eq!(std::fs::read_to_string(&notes).unwrap(), "mine");
-}
-
-/// A lock that another process keeps is STORE_BUSY. The call succeeds once the lock is released.
-#[tokio::test]
-async fn locked_database_answers_store_busy() {
-    let server = TestServer::start().await;
-    let run = new_run(&server.client).await;
-    let other = rusqlite::Connection::open(server.db_file()).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let request = AppendEventsRequest { run_id: run.id.clone(), events: vec![event("x")], ..unset() };
-    assert_eq!(reason(server.client.append_events(request.clone()).await), Reason::StoreBusy);
-    other.execute_batch("ROLLBACK").unwrap();
-    assert_eq!(server.client.append_events(request).await.unwrap().first_seq, 2);
 }
 
 /// A server without free file descriptors must wait for one, and must not try to accept connections continuously.
 #[tokio::test(flavor = "multi_thread")]
 async fn server_without_free_file_descriptors_waits_and_then_serves_again() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Binary::start_with_file_limit(&folder.path().join("db"), 64);
+    let server = Binary::start_with_file_limit(folder.path(), 64);
     let connected = server.connect().await;
     new_run(&connected).await;
     let mut sockets = Vec::new();

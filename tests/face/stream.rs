@@ -5,6 +5,7 @@ use runhub_client::v1::*;
 use runhub_client::{Reason, Update};
 
 use crate::support::calls::*;
+use crate::support::database::TestDatabase;
 use crate::support::record::Watcher;
 use crate::support::{TestServer, channel};
 
@@ -133,12 +134,15 @@ async fn subscription_ends_when_the_log_id_changes() {
     use crate::support::binary::Binary;
     let folder = tempfile::tempdir().unwrap();
     let socket = format!("unix:{}/sock", folder.path().display());
-    let db = folder.path().join("one.db");
-    let server = Binary::start_on(&socket, &db, &[]);
-    let mut watcher = Watcher::new(&server.connect().await, &db, subscribe(""));
+    let [one, other] = ["one", "other"].map(|name| folder.path().join(name));
+    for folder in [&one, &other] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    let server = Binary::start_in_on(&socket, &one, &[]);
+    let mut watcher = Watcher::new(&server.connect().await, TestDatabase::in_folder(&one), subscribe(""));
     assert!(matches!(watcher.next().await, Some(Ok(Update::CaughtUp(0)))));
     server.kill();
-    let _other = Binary::start_on(&socket, &folder.path().join("two.db"), &[]);
+    let _other = Binary::start_in_on(&socket, &other, &[]);
     assert_eq!(reason(watcher.next().await.unwrap()), Reason::LogChanged);
     assert!(watcher.next().await.is_none());
 }
@@ -148,11 +152,10 @@ async fn subscription_ends_when_the_log_id_changes() {
 async fn subscription_survives_a_restart() {
     use crate::support::binary::Binary;
     let folder = tempfile::tempdir().unwrap();
-    let db = folder.path().join("runhub.db");
     let socket = format!("unix:{}/sock", folder.path().display());
-    let mut server = Binary::start_on(&socket, &db, &[]);
+    let mut server = Binary::start_in_on(&socket, folder.path(), &[]);
     let run = new_run(&server.connect().await).await;
-    let mut watcher = Watcher::new(&server.connect().await, &db, subscribe(&run.id));
+    let mut watcher = Watcher::new(&server.connect().await, TestDatabase::in_folder(folder.path()), subscribe(&run.id));
     assert_eq!(watcher.next_event().await.seq, 1);
     for (seq, crash) in [(2, false), (4, true), (6, false)] {
         append(&server.connect().await, &run.id, vec![event("x"), event("y")]).await;
@@ -163,7 +166,7 @@ async fn subscription_survives_a_restart() {
             server.terminate();
             assert!(server.wait().await);
         }
-        server = Binary::start_on(&socket, &db, &[]);
+        server = Binary::start_in_on(&socket, folder.path(), &[]);
         assert_eq!(watcher.next_event().await.seq, seq + 1);
     }
 }

@@ -1,4 +1,4 @@
-//! `kill -9` and a stopped process during coordination: no agent loses a lease to it, and none gets two.
+//! `kill -9` during coordination: no agent loses a lease to it, and none gets two.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,10 +7,9 @@ use std::time::Duration;
 use runhub_client::v1::*;
 use runhub_client::{Client, Error};
 
-use crate::support::binary::{Binary, signal};
+use crate::support::binary::Binary;
 use crate::support::calls::*;
 use crate::support::random::Random;
-use crate::support::until;
 
 const CYCLES: usize = 10;
 const AGENTS: usize = 16;
@@ -84,25 +83,4 @@ fn request(run_id: &str, cycle: usize, agent: usize) -> ClaimTaskRequest {
 async fn try_claim(client: Client, request: ClaimTaskRequest) -> (ClaimTaskRequest, Option<Claim>) {
     let answer: Result<_, Error> = client.claim_task(request.clone()).await;
     (request, answer.ok().and_then(|answer| answer.claim))
-}
-
-/// A stopped process expires no lease when it continues: holders report first (C3).
-#[tokio::test(flavor = "multi_thread")]
-async fn stopped_server_expires_no_live_lease_when_it_continues() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Binary::start(&folder.path().join("runhub.db"), &[]);
-    let client = server.connect().await;
-    let run_id = new_run(&client).await.id;
-    add_tasks(&client, &run_id, vec![draft("a"), draft("b")]).await;
-    let held = claim_for(&client, &run_id, "a", 6).await.unwrap();
-    let silent = claim_for(&client, &run_id, "b", 6).await.unwrap();
-    signal("STOP", server.pid());
-    // Longer than the leases: this test is about real time.
-    tokio::time::sleep(Duration::from_secs(8)).await;
-    signal("CONT", server.pid());
-    assert_eq!(beat(&client, &held).await.state(), LeaseState::Extended);
-    assert_eq!(complete(&client, &held).await.status(), TaskStatus::Completed);
-    assert!(!kinds(&client, &run_id).await.contains(&"lease_expired".to_owned()), "leases live 6 s longer");
-    // The lease of the silent holder expires in the end.
-    until(|| async { get_task(&client, &task_id(&silent)).await.status() == TaskStatus::Pending }).await;
 }

@@ -18,4 +18,5 @@ mod crash_coordination;
 mod model;
 mod power_cut;
 mod real_work;
+mod stopped_server;
 mod stream;

@@ -15,6 +15,7 @@ mod coordination;
 mod killed_servers;
 mod model;
 mod servers;
+mod stopped_server;
 
 /// The other tests of streams are about memory and connections, or break the SQLite file.
 mod stream {

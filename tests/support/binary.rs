@@ -23,6 +23,22 @@ pub fn serve(listen: &str, db: &Path) -> Command {
     runhub(&["serve", "--listen", listen, "--db", db.to_str().unwrap()])
 }
 
+/// Returns the command that starts a server on the database in a folder, which is a PostgreSQL database if the tests use
+/// PostgreSQL.
+pub fn serve_in(listen: &str, folder: &Path) -> Command {
+    let mut command = runhub(&["serve", "--listen", listen]);
+    command.args(location_in(folder));
+    command
+}
+
+/// Returns the option that names the database in a folder, and its value.
+fn location_in(folder: &Path) -> [String; 2] {
+    match TestDatabase::in_folder(folder) {
+        TestDatabase::File(file) => ["--db".to_owned(), file.to_str().unwrap().to_owned()],
+        TestDatabase::Postgres(url) => ["--store".to_owned(), url],
+    }
+}
+
 /// Runs a command to its end and returns its output.
 pub fn run(args: &[&str]) -> Output {
     runhub(args).output().unwrap()
@@ -81,12 +97,13 @@ impl Binary {
 
     /// Starts `runhub serve` on the database in a folder, which is a PostgreSQL database if the tests use PostgreSQL.
     pub fn start_in(folder: &Path, args: &[&str]) -> Self {
-        let location = match TestDatabase::in_folder(folder) {
-            TestDatabase::File(file) => ["--db".to_owned(), file.to_str().unwrap().to_owned()],
-            TestDatabase::Postgres(url) => ["--store".to_owned(), url],
-        };
-        let mut command = runhub(&["serve", "--listen", "127.0.0.1:0", "--log", "warn"]);
-        command.args(location).args(args);
+        Self::start_in_on("127.0.0.1:0", folder, args)
+    }
+
+    /// Starts `runhub serve` at an address, on the database in a folder.
+    pub fn start_in_on(listen: &str, folder: &Path, args: &[&str]) -> Self {
+        let mut command = serve_in(listen, folder);
+        command.args(["--log", "warn"]).args(args);
         Self::spawn(command)
     }
 
@@ -103,11 +120,11 @@ impl Binary {
         Self::spawn(command)
     }
 
-    /// Starts `runhub serve` with a limit of open files that the server can't raise.
-    pub fn start_with_file_limit(db: &Path, limit: usize) -> Self {
+    /// Starts `runhub serve` on the database in a folder, with a limit of open files that the server can't raise.
+    pub fn start_with_file_limit(folder: &Path, limit: usize) -> Self {
         let mut command = Command::new("sh");
-        let script = format!("ulimit -n {limit}; exec \"$0\" serve --listen 127.0.0.1:0 --log warn --db \"$1\"");
-        command.args(["-c", &script, env!("CARGO_BIN_EXE_runhub"), db.to_str().unwrap()]).stdin(Stdio::null());
+        let script = format!("ulimit -n {limit}; exec \"$0\" serve --listen 127.0.0.1:0 --log warn \"$@\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_runhub")]).args(location_in(folder)).stdin(Stdio::null());
         Self::spawn(command)
     }
 

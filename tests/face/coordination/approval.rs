@@ -14,6 +14,7 @@ use runhub_server::error::Error as StoreError;
 use runhub_server::store::{Store, Tx, runs};
 
 use crate::support::calls::*;
+use crate::support::database::TestDatabase;
 use crate::support::{TestServer, soon};
 
 /// Lifetime of the approvals here. It differs from every other duration in the server.
@@ -309,7 +310,8 @@ async fn expired_approval_does_not_pause_an_ended_run() {
 async fn approval_granted_by_expiry_is_consumable_before_the_sweep() {
     let folder = tempfile::tempdir().unwrap();
     let clock = ManualClock::starting_at(Timestamp::from_micros(0));
-    let store = Store::open(&folder.path().join("db"), Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
+    let location = TestDatabase::in_folder(folder.path()).location();
+    let store = Store::open_at(&location, Arc::new(clock.clone()), Box::new(|_| {})).unwrap();
     store.transact(insert_approval).await.unwrap();
     let used = || store.transact(|tx| approval::consume(tx, "a", "digest"));
     assert!(matches!(used().await, Err(StoreError::NotApproved { .. })));
