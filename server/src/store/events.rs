@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::portion::Portion;
 use super::table::{select, table};
 use super::tasks_ahead::keep_tasks;
 use super::{Columns, Limit, Tx, compaction, first, params, row_limit, runs};
@@ -191,14 +192,17 @@ pub enum ScanEnd {
 /// database connection until the scan has read the whole log.
 const MAX_CHECKED: usize = 5_000;
 
-/// Maximum number of events that one statement reads. PostgreSQL sends all rows of a statement, even if the scan stops at
-/// the first row.
-const PORTION: usize = 128;
+/// Number of events that the first statement of a scan reads.
+const FIRST_PORTION: usize = 16;
+/// Maximum number of events that one statement of a scan reads.
+const MAX_PORTION: usize = 128;
 
 /// Scans events and returns the events that match the filter of the scan. If the result reaches `limit`, if the
 /// scan has checked `MAX_CHECKED` (5,000) events, or if no events remain, the scan stops.
 pub fn scan(tx: &mut dyn Tx, scan: &Scan, limit: Limit) -> Result<ScanResult> {
-    let mut progress = Progress { scan: scan.clone(), limit, found: ScanResult::default(), checked: 0, bytes: 0 };
+    let portion = Portion::new(FIRST_PORTION, MAX_PORTION);
+    let mut progress =
+        Progress { scan: scan.clone(), limit, found: ScanResult::default(), checked: 0, bytes: 0, portion };
     while progress.read_portion(tx)? {}
     Ok(progress.found)
 }
@@ -212,6 +216,7 @@ struct Progress {
     checked: usize,
     /// Total size of the found events, in bytes.
     bytes: usize,
+    portion: Portion,
 }
 
 impl Progress {
@@ -219,16 +224,18 @@ impl Progress {
     fn read_portion(&mut self, tx: &mut dyn Tx) -> Result<bool> {
         let Scan { run_key, after, before, newest_first, .. } = self.scan;
         let before = before.unwrap_or(i64::MAX);
-        let portion = row_limit(PORTION.min(self.limit.rows.saturating_add(1)));
+        // One event more tells whether the limit is reached.
+        let rows = row_limit(self.portion.rows().min(self.limit.rows).saturating_add(1));
         let checked_before = self.checked;
         let each = &mut |row: &mut Columns| self.check(row);
         match run_key {
             Some(run_key) => {
-                tx.query(select_scan_of_run(newest_first), params![after, before, portion, run_key], each)?;
+                tx.query(select_scan_of_run(newest_first), params![after, before, rows, run_key], each)?;
             }
-            None => tx.query(select_scan_of_all_runs(newest_first), params![after, before, portion], each)?,
+            None => tx.query(select_scan_of_all_runs(newest_first), params![after, before, rows], each)?,
         }
-        let is_full = row_limit(self.checked - checked_before) == portion;
+        let is_full = row_limit(self.checked - checked_before) == rows;
+        self.portion.grow(self.limit.bytes.saturating_sub(self.bytes));
         Ok(is_full && self.found.end == ScanEnd::Exhausted)
     }
 
@@ -238,6 +245,7 @@ impl Progress {
             return Ok(ControlFlow::Break(()));
         }
         let (position, event) = read_if_matching(row, &self.scan.filter)?;
+        self.portion.record(row.bytes());
         if let Some(event) = event {
             self.bytes += row.bytes();
             let is_full = self.found.events.len() == self.limit.rows

@@ -41,6 +41,7 @@ mod open_error;
 mod page;
 pub mod path_sets;
 pub mod pending;
+mod portion;
 mod postgres;
 #[cfg(test)]
 mod query_plans;

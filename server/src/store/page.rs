@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::portion::Portion;
 use super::{Columns, SqlValue, Tx, row_limit};
 use crate::error::Result;
 
@@ -23,12 +24,8 @@ pub struct Page<T> {
     pub is_last: bool,
 }
 
-/// Maximum number of rows that the first statement of a page reads. PostgreSQL sends all rows of a statement, even if the
-/// page is full after the first row, and a row can have several MiB.
+/// Number of rows that the first statement of a page reads.
 const FIRST_PORTION: usize = 16;
-/// Each further statement of a page reads at most this many times as many rows as the statement before, because its rows
-/// can be larger.
-const PORTION_FACTOR: usize = 4;
 /// Maximum number of rows that one statement of a page reads.
 const MAX_PORTION: usize = 256;
 
@@ -42,19 +39,19 @@ pub fn page<T>(
     limit: Limit,
     map: impl Fn(&mut Columns) -> Result<T>,
 ) -> Result<Page<T>> {
-    let mut reading = Reading { page: Page { rows: Vec::new(), is_last: true }, limit, bytes: 0, largest: 0 };
-    let mut portion = FIRST_PORTION;
+    let portion = Portion::new(FIRST_PORTION, MAX_PORTION);
+    let mut reading = Reading { page: Page { rows: Vec::new(), is_last: true }, limit, bytes: 0, portion };
     loop {
         let offset = reading.page.rows.len();
-        // One row more tells whether the page is the last page.
-        portion = portion.min(limit.rows.saturating_add(1) - offset);
-        let range = [SqlValue::Int(row_limit(portion)), SqlValue::Int(row_limit(offset))];
+        // One row more tells whether the page is full, and whether the page is the last page.
+        let rows = (reading.portion.rows() + 1).min(limit.rows.saturating_add(1) - offset);
+        let range = [SqlValue::Int(row_limit(rows)), SqlValue::Int(row_limit(offset))];
         let params: Vec<SqlValue> = params.iter().copied().chain(range).collect();
         tx.query(sql, &params, &mut |row| reading.add(row, &map))?;
-        if !reading.page.is_last || reading.page.rows.len() - offset < portion {
+        if !reading.page.is_last || reading.page.rows.len() - offset < rows {
             return Ok(reading.page);
         }
-        portion = reading.next_portion(portion);
+        reading.portion.grow(limit.bytes.saturating_sub(reading.bytes));
     }
 }
 
@@ -64,30 +61,21 @@ struct Reading<T> {
     limit: Limit,
     /// Total size of the rows, in bytes.
     bytes: usize,
-    /// Size of the largest row, in bytes.
-    largest: usize,
+    portion: Portion,
 }
 
 impl<T> Reading<T> {
     /// Adds a row, unless the page is full.
     fn add(&mut self, row: &mut Columns, map: &impl Fn(&mut Columns) -> Result<T>) -> Result<ControlFlow<()>> {
         let mapped = map(row)?;
-        let bytes = row.bytes();
-        self.bytes += bytes;
-        self.largest = self.largest.max(bytes);
+        self.bytes += row.bytes();
+        self.portion.record(row.bytes());
         if self.page.rows.len() == self.limit.rows || (self.bytes > self.limit.bytes && !self.page.rows.is_empty()) {
             self.page.is_last = false;
             return Ok(ControlFlow::Break(()));
         }
         self.page.rows.push(mapped);
         Ok(ControlFlow::Continue(()))
-    }
-
-    /// Returns the number of rows that the statement after a statement of `portion` rows reads: as many as fit on the
-    /// page if no row is larger than the rows before, and one more, which shows that the page is full.
-    fn next_portion(&self, portion: usize) -> usize {
-        let fitting = self.limit.bytes.saturating_sub(self.bytes) / self.largest.max(1);
-        (portion * PORTION_FACTOR).min(MAX_PORTION).min(fitting.saturating_add(1))
     }
 }
 
@@ -160,14 +148,14 @@ mod tests {
     fn large_rows_are_read_in_small_portions() {
         // A row has 8 bytes for the number besides the text.
         let (numbers, is_last, portions) = read(992, ROWS + 1, Limit { rows: 500, bytes: 30_000 });
-        assert_eq!((numbers.len(), is_last, portions), (30, false, vec![16, 15]));
+        assert_eq!((numbers.len(), is_last, portions), (30, false, vec![17, 14]));
         let (numbers, is_last, portions) = read(992, 20, Limit { rows: 500, bytes: 50_000 });
-        assert_eq!((numbers.len(), is_last, portions), (19, false, vec![16, 35]));
+        assert_eq!((numbers.len(), is_last, portions), (19, false, vec![17, 34]));
     }
 
     #[test]
     fn row_larger_than_the_limit_is_a_page() {
         let (numbers, is_last, portions) = read(992, 1, Limit { rows: 500, bytes: 1_000 });
-        assert_eq!((numbers, is_last, portions), (vec![1], false, vec![16]));
+        assert_eq!((numbers, is_last, portions), (vec![1], false, vec![17]));
     }
 }

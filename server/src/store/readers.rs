@@ -99,7 +99,7 @@ impl Readers {
             let _running = running;
             read_once(pool.as_ref(), &body, reply);
         });
-        let result = answer.await.map_err(Error::internal)?;
+        let result = answer.await.map_err(|_| Error::internal("a read has panicked: report the bug"))?;
         // The statements of a read fail when the readers are closed.
         result.map_err(|error| if self.is_closed.load(Ordering::Relaxed) { Error::Draining } else { error })
     }

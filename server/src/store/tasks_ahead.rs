@@ -7,20 +7,20 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::Tx;
+use super::portion::Portion;
 use super::ready::TaskClass;
 use super::tasks::ReadyTask;
 use crate::domain::task::Task;
 use crate::error::Result;
 
-/// Each further read of ready tasks of a class returns this many times as many tasks as the read before. The first read of
-/// a transaction returns one task, because most transactions need one task of a class.
-const READY_FACTOR: usize = 4;
+/// Number of ready tasks of a class that the first read of a transaction returns. Most transactions need one task of a
+/// class.
+const FIRST_READY: usize = 1;
 
 /// Maximum number of ready tasks that one read returns. A task has at most 3 MiB, so a read returns at most 48 MiB.
 const MAX_READY: usize = 16;
 
-/// Size in bytes that the tasks of one read should not exceed. The sizes of the tasks of the last read tell how many tasks
-/// that are.
+/// Size in bytes that the tasks of one read should not exceed.
 const READY_BYTES: usize = 1024 * 1024;
 
 /// The tasks that a transaction has read ahead.
@@ -32,13 +32,17 @@ pub struct TasksAhead {
 }
 
 /// The next ready tasks of a class, in claim order.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct ReadyAhead {
     tasks: VecDeque<ReadyTask>,
-    /// Number of tasks that the last read was to return.
-    limit: usize,
-    /// Size of the largest task that the last read has returned.
-    largest: usize,
+    /// The number of tasks that the next read returns.
+    portion: Portion,
+}
+
+impl Default for ReadyAhead {
+    fn default() -> Self {
+        Self { tasks: VecDeque::new(), portion: Portion::new(FIRST_READY, MAX_READY) }
+    }
 }
 
 impl TasksAhead {
@@ -58,18 +62,16 @@ impl TasksAhead {
     }
 
     /// Returns the number of ready tasks of a class to read now.
-    pub fn next_limit(&mut self, class: &TaskClass) -> usize {
-        let ready = self.ready.entry(*class).or_default();
-        let affordable = READY_BYTES / ready.largest.max(1);
-        ready.limit = (ready.limit * READY_FACTOR).min(affordable).clamp(1, MAX_READY);
-        ready.limit
+    pub fn next_limit(&self, class: &TaskClass) -> usize {
+        self.ready.get(class).map_or(FIRST_READY, |ready| ready.portion.rows())
     }
 
     /// Sets the next ready tasks of a class, of which the largest has the size `largest`.
     pub fn set_ready(&mut self, class: &TaskClass, tasks: Vec<ReadyTask>, largest: usize) {
         let ready = self.ready.entry(*class).or_default();
         ready.tasks = tasks.into();
-        ready.largest = largest;
+        ready.portion.record(largest);
+        ready.portion.grow(READY_BYTES);
     }
 
     /// Forgets a task that this transaction changes.
@@ -100,27 +102,4 @@ pub fn keep_tasks<T>(
     }
     tx.cache().tasks_ahead = kept;
     Ok(written)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CLASS: TaskClass = TaskClass { run_key: 1, capability_set_key: 0, path_set_key: None };
-
-    fn limits(largest: usize) -> [usize; 4] {
-        let mut ahead = TasksAhead::default();
-        [(); 4].map(|()| {
-            let limit = ahead.next_limit(&CLASS);
-            ahead.set_ready(&CLASS, Vec::new(), largest);
-            limit
-        })
-    }
-
-    #[test]
-    fn later_reads_return_more_tasks_unless_the_tasks_are_large() {
-        assert_eq!(limits(1_000), [1, 4, 16, 16]);
-        assert_eq!(limits(400_000), [1, 2, 2, 2]);
-        assert_eq!(limits(3_000_000), [1, 1, 1, 1]);
-    }
 }

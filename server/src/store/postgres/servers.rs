@@ -40,10 +40,16 @@ pub(super) fn record_alive(tx: &mut dyn Tx, id: &str) -> Result<()> {
     tx.write(concat!("UPDATE servers SET alive_time = ", database_time!(), " WHERE id = $1"), params![id])
 }
 
+/// Expands to the statement that records the number `$2` of the newest transaction of the server `$1`.
+macro_rules! record_group {
+    () => {
+        concat!("UPDATE servers SET last_group = $2, alive_time = ", database_time!(), " WHERE id = $1")
+    };
+}
+
 /// Records the number of a server's newest transaction in this transaction.
 pub(super) fn record_group(tx: &mut dyn Tx, id: &str, group: i64) -> Result<()> {
-    let sql = concat!("UPDATE servers SET last_group = $2, alive_time = ", database_time!(), " WHERE id = $1");
-    tx.write(sql, params![id, group])
+    tx.write(record_group!(), params![id, group])
 }
 
 /// Records the number of a server's newest transaction in this transaction, and notifies the other servers when this
@@ -55,11 +61,7 @@ pub(super) fn record_group_and_notify(
     channel: &str,
     payload: &str,
 ) -> Result<()> {
-    let sql = concat!(
-        "WITH recorded AS (UPDATE servers SET last_group = $2, alive_time = ",
-        database_time!(),
-        " WHERE id = $1) SELECT CAST(pg_notify($3, $4) AS TEXT)"
-    );
+    let sql = concat!("WITH recorded AS (", record_group!(), ") SELECT CAST(pg_notify($3, $4) AS TEXT)");
     tx.write(sql, params![id, group, channel, payload])
 }
 
