@@ -163,24 +163,36 @@ impl Bench {
         StopCondition::Time(Duration::from_millis(if self.quick { 100 } else { 750 }))
     }
 
-    /// Runs the load test of a result row's ceiling and the load test of the row's value in alternating rounds, because
-    /// the speed of the machine changes over time. Returns the result for the ceiling, then the result for the value.
-    /// Fails if a call fails.
+    /// Alternates between the short rounds of a result row's ceiling and those of the row's value, because the speed of
+    /// the machine changes over time. Returns the result for the ceiling, then the result for the value. Fails if a
+    /// round fails.
+    pub async fn alternate_rounds(
+        &self,
+        ceiling: impl AsyncFn() -> Result<Load, Error>,
+        measured: impl AsyncFn() -> Result<Load, Error>,
+    ) -> Result<(Load, Load), Error> {
+        let mut of_ceiling = Load::new()?;
+        let mut of_measured = Load::new()?;
+        for _ in 0..self.short_rounds() {
+            of_ceiling.extend(ceiling().await?);
+            self.advance(1);
+            of_measured.extend(measured().await?);
+            self.advance(1);
+        }
+        Ok((of_ceiling, of_measured))
+    }
+
+    /// Alternates between the calls of a result row's ceiling and the calls of the row's value, as `alternate_rounds`
+    /// does. Fails if a call fails.
     pub async fn alternate(
         &self,
         ceiling: &Arc<impl RepeatedCall>,
         measured: &Arc<impl RepeatedCall>,
         callers: usize,
     ) -> Result<(Load, Load), Error> {
-        let mut of_ceiling = Load::new()?;
-        let mut of_measured = Load::new()?;
-        for _ in 0..self.short_rounds() {
-            of_ceiling.extend(run_closed_loop(ceiling, self.short_round(), callers).await?);
-            self.advance(1);
-            of_measured.extend(run_closed_loop(measured, self.short_round(), callers).await?);
-            self.advance(1);
-        }
-        Ok((of_ceiling, of_measured))
+        let of_ceiling = async || run_closed_loop(ceiling, self.short_round(), callers).await;
+        let of_measured = async || run_closed_loop(measured, self.short_round(), callers).await;
+        self.alternate_rounds(of_ceiling, of_measured).await
     }
 
     /// Appends events for one round without recording the latencies, because the first calls to a new server are slower

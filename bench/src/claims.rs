@@ -27,14 +27,8 @@ pub async fn measure_claims(bench: &Bench) -> Result<Vec<Row>, Error> {
     let claim_calls = Arc::new(ClaimCalls::new(bench, tasks).await?);
     let empty_calls = Arc::new(EmptyCalls(claim_calls.connections.clone()));
     bench.start_progress("claims", 2 * bench.short_rounds());
-    let mut empty = Load::new()?;
-    let mut pairs = Load::new()?;
-    for _ in 0..bench.short_rounds() {
-        empty.extend(run_closed_loop(&empty_calls, bench.short_round(), bench.agents).await?);
-        bench.advance(1);
-        pairs.extend(claim_calls.run_round(bench).await?);
-        bench.advance(1);
-    }
+    let empty_round = async || run_closed_loop(&empty_calls, bench.short_round(), bench.agents).await;
+    let (empty, pairs) = bench.alternate_rounds(empty_round, async || claim_calls.run_round(bench).await).await?;
     let tasks = HumanCount(tasks as u64);
     let name = format!("claim + complete, {} agents, {tasks} ready tasks; vs. the empty call", bench.agents);
     let row = Row::rate(name, "pairs/s", &pairs).with_ceiling(empty.calls_per_second());

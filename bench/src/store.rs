@@ -105,18 +105,13 @@ impl Servers {
     }
 
     async fn measure_claims(&self) -> Result<Row, Error> {
-        let on_postgres = new_claim_calls(&self.one).await?;
-        let on_sqlite = new_claim_calls(&self.sqlite).await?;
-        let rounds = self.one.short_rounds();
-        self.one.start_progress("claims", 2 * rounds);
-        let mut sqlite = Load::new()?;
-        let mut measured = Load::new()?;
-        for _ in 0..rounds {
-            sqlite.extend(on_sqlite.run_round(&self.sqlite).await?);
-            self.one.advance(1);
-            measured.extend(on_postgres.run_round(&self.one).await?);
-            self.one.advance(1);
-        }
+        let tasks = self.one.scale_count(TASKS);
+        let on_postgres = Arc::new(ClaimCalls::new(&self.one, tasks).await?);
+        let on_sqlite = Arc::new(ClaimCalls::new(&self.sqlite, tasks).await?);
+        self.one.start_progress("claims", 2 * self.one.short_rounds());
+        let sqlite_round = async || on_sqlite.run_round(&self.sqlite).await;
+        let postgres_round = async || on_postgres.run_round(&self.one).await;
+        let (sqlite, measured) = self.one.alternate_rounds(sqlite_round, postgres_round).await?;
         let name = format!("PostgreSQL: claim + complete, {} agents; vs. SQLite", self.one.agents);
         let row = Row::rate(name, "pairs/s", &measured).with_ceiling(sqlite.calls_per_second());
         Ok(row.with_target(Target::AtLeast(MIN_RATIO_OF_CLAIMS)))
@@ -157,10 +152,6 @@ impl Servers {
         let row = Row::p99("PostgreSQL: claim woken by a completion on another server", &times);
         Ok(row.with_target(Target::AtMost(MAX_MILLIS_TO_WAKE)))
     }
-}
-
-async fn new_claim_calls(bench: &Bench) -> Result<Arc<ClaimCalls>, Error> {
-    Ok(Arc::new(ClaimCalls::new(bench, bench.scale_count(TASKS)).await?))
 }
 
 async fn time_calls(calls: &AppendCalls, times: &mut Sample) -> Result<(), Status> {
