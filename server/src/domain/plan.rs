@@ -38,6 +38,7 @@ pub fn resolve(drafts: &[TaskDraft], existing: &HashMap<String, ExistingTask>) -
     let mut resolved = Vec::with_capacity(drafts.len());
     for (index, draft) in drafts.iter().enumerate() {
         let mut dependencies = Vec::with_capacity(draft.depends_on.len());
+        let mut known = BTreeSet::new();
         for (at, name) in draft.depends_on.iter().enumerate() {
             let dependency = match keys.get(name.as_str()) {
                 Some(other) => Dependency::Draft(*other),
@@ -45,7 +46,7 @@ pub fn resolve(drafts: &[TaskDraft], existing: &HashMap<String, ExistingTask>) -
                     find_existing_dependency(name, existing.get(name), &format!("tasks[{index}].depends_on[{at}]"))?
                 }
             };
-            if !dependencies.contains(&dependency) {
+            if known.insert(dependency) {
                 dependencies.push(dependency);
             }
         }

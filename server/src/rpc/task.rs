@@ -74,7 +74,7 @@ impl TaskService for Hub {
 
     async fn claim_task(&self, request: Request<v1::ClaimTaskRequest>) -> Reply<v1::ClaimTaskResponse> {
         let request = request.into_inner();
-        let call = Call::new(&request)?;
+        let call = Call::new(&request)?.claiming();
         let claim = ClaimRequest {
             run_id: field::id_or_any("run_id", &request.run_id)?,
             agent_id: field::name("agent_id", &request.agent_id)?,

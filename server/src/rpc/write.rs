@@ -50,13 +50,20 @@ impl Call {
             }),
         };
         let named = |id: &str| Some(id).filter(|id| !id.is_empty()).map(Arc::from);
-        let ahead = ReadAhead { run_id: named(request.run_id()), task_id: named(request.ended_task_id()) };
+        let ahead =
+            ReadAhead { run_id: named(request.run_id()), task_id: named(request.ended_task_id()), claims_task: false };
         Ok(Self { rpc: R::RPC.name, key, options: job_options(request), ahead })
     }
 
     /// Returns the RPC and the request_id, or None if the call has no request_id.
     pub fn identity(&self) -> Option<CallIdentity> {
         self.key.as_ref().map(|key| CallIdentity { rpc: self.rpc.into(), request_id: key.request_id.clone() })
+    }
+
+    /// Returns the call, whose transaction claims a task.
+    pub fn claiming(mut self) -> Self {
+        self.ahead.claims_task = true;
+        self
     }
 
     /// Returns the call, exempt from the limits of the writer's queue. Use this function for a call that has already

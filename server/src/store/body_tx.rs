@@ -107,11 +107,16 @@ impl OpenTransaction {
         BodyEffects { is_done, last_assigned, has_written, signals: tx.signals }
     }
 
-    /// Stores the numbers that the bodies have assigned. Call this function before the commit.
-    pub fn store_numbers<S: RunStatements>(&mut self, tx: BodyTx<'_, S>, last_assigned: LastAssigned) -> Result<()> {
+    /// Stores the sequence numbers that the bodies have assigned, and runs `save`, which stores the last assigned numbers
+    /// of the database. Call this function before the commit.
+    pub fn store_numbers<S: RunStatements>(
+        &mut self,
+        tx: BodyTx<'_, S>,
+        save: impl FnOnce(&mut dyn Tx) -> Result<()>,
+    ) -> Result<()> {
         let mut tx = self.join(tx);
         runs::store_counters(&mut tx)?;
-        counters::save(&mut tx, last_assigned)
+        save(&mut tx)
     }
 
     /// Returns `tx` with the time and the cache that earlier bodies have left.

@@ -45,10 +45,18 @@ pub(super) fn load(tx: &mut dyn Tx) -> Result<Option<Counters>> {
     })
 }
 
+/// Expands to the statement that stores the last assigned numbers `$1` to `$3` and the time `$4` of the commit.
+macro_rules! save_counters {
+    () => {
+        "UPDATE counters SET last_position = $1, last_key = $2, claim_version = $3, last_commit_time = $4"
+    };
+}
+pub(super) use save_counters;
+
 /// Stores the last assigned numbers and the time of the commit.
 pub(super) fn save(tx: &mut dyn Tx, last_assigned: LastAssigned) -> Result<()> {
-    let sql = "UPDATE counters SET last_position = $1, last_key = $2, claim_version = $3, last_commit_time = $4";
-    tx.write(sql, params![last_assigned.position, last_assigned.key, last_assigned.claim_version, tx.now()])
+    let LastAssigned { position, key, claim_version } = last_assigned;
+    tx.write(save_counters!(), params![position, key, claim_version, tx.now()])
 }
 
 /// Returns the claim version of the newest committed change that can affect which tasks are claimable.

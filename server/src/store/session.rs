@@ -30,6 +30,8 @@ pub struct ReadAhead {
     pub run_id: Option<Arc<str>>,
     /// The id of a task that the body ends.
     pub task_id: Option<Arc<str>>,
+    /// Whether the body claims a task, of the run with the id `run_id` if there is one.
+    pub claims_task: bool,
 }
 
 /// Runs the writer's transactions on a database connection, one at a time.

@@ -10,12 +10,9 @@ use super::Tx;
 use super::portion::Portion;
 use super::ready::TaskClass;
 use super::tasks::ReadyTask;
+use crate::domain::Key;
 use crate::domain::task::Task;
 use crate::error::Result;
-
-/// Number of ready tasks of a class that the first read of a transaction returns. Most transactions need one task of a
-/// class.
-const FIRST_READY: usize = 1;
 
 /// Maximum number of ready tasks that one read returns. A task has at most 3 MiB, so a read returns at most 48 MiB.
 const MAX_READY: usize = 16;
@@ -24,8 +21,10 @@ const MAX_READY: usize = 16;
 const READY_BYTES: usize = 1024 * 1024;
 
 /// The tasks that a transaction has read ahead.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct TasksAhead {
+    /// The number of claims in the transaction, by the key of the run. Claims of tasks of any run do not count.
+    claims: HashMap<Key, usize>,
     /// Tasks that calls of the group end, by their id, each with whether another task depends on it.
     by_id: HashMap<String, (Task, bool)>,
     ready: HashMap<TaskClass, ReadyAhead>,
@@ -39,13 +38,24 @@ struct ReadyAhead {
     portion: Portion,
 }
 
-impl Default for ReadyAhead {
-    fn default() -> Self {
-        Self { tasks: VecDeque::new(), portion: Portion::new(FIRST_READY, MAX_READY) }
+impl ReadyAhead {
+    fn new(first_limit: usize) -> Self {
+        Self { tasks: VecDeque::new(), portion: Portion::new(first_limit, MAX_READY) }
     }
 }
 
 impl TasksAhead {
+    /// Returns no tasks. `claims` holds the number of claims in the transaction by the key of the run.
+    pub fn new(claims: HashMap<Key, usize>) -> Self {
+        Self { claims, by_id: HashMap::new(), ready: HashMap::new() }
+    }
+
+    /// Forgets all tasks.
+    pub fn forget(&mut self) {
+        self.by_id.clear();
+        self.ready.clear();
+    }
+
     /// Adds a task, and whether another task depends on it.
     pub fn add(&mut self, task: Task, has_dependents: bool) {
         self.by_id.insert(task.id.clone(), (task, has_dependents));
@@ -63,12 +73,19 @@ impl TasksAhead {
 
     /// Returns the number of ready tasks of a class to read now.
     pub fn next_limit(&self, class: &TaskClass) -> usize {
-        self.ready.get(class).map_or(FIRST_READY, |ready| ready.portion.rows())
+        self.ready.get(class).map_or_else(|| self.first_limit(class), |ready| ready.portion.rows())
+    }
+
+    /// Returns the number of ready tasks that the first read of a class returns: usually, each claim of the run needs one
+    /// task of the class.
+    fn first_limit(&self, class: &TaskClass) -> usize {
+        self.claims.get(&class.run_key).map_or(1, |claims| (*claims).clamp(1, MAX_READY))
     }
 
     /// Sets the next ready tasks of a class, of which the largest has the size `largest`.
     pub fn set_ready(&mut self, class: &TaskClass, tasks: Vec<ReadyTask>, largest: usize) {
-        let ready = self.ready.entry(*class).or_default();
+        let first_limit = self.first_limit(class);
+        let ready = self.ready.entry(*class).or_insert_with(|| ReadyAhead::new(first_limit));
         ready.tasks = tasks.into();
         ready.portion.record(largest);
         ready.portion.grow(READY_BYTES);

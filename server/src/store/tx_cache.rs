@@ -59,15 +59,16 @@ impl TxCache {
         }
     }
 
-    /// Lets the transaction read tasks ahead from now on. Returns the tasks that were read ahead, which are none.
-    pub fn start_reading_ahead(&mut self) -> &mut TasksAhead {
-        self.tasks_ahead.insert(Box::default())
+    /// Lets the transaction read tasks ahead from now on. `claims` holds the number of claims in the transaction by the
+    /// key of the run. Returns the tasks that were read ahead, which are none.
+    pub fn start_reading_ahead(&mut self, claims: HashMap<Key, usize>) -> &mut TasksAhead {
+        self.tasks_ahead.insert(Box::new(TasksAhead::new(claims)))
     }
 
     /// Forgets the tasks that were read ahead, because this transaction may change any task.
     pub fn forget_tasks(&mut self) {
         if let Some(tasks) = &mut self.tasks_ahead {
-            **tasks = TasksAhead::default();
+            tasks.forget();
         }
     }
 

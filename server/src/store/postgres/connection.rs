@@ -3,9 +3,8 @@
 //! The thread that uses the connection also drives it, so no other thread is woken for a statement. A statement whose
 //! result nobody needs is sent without a wait for its result. `settle` waits for the results of these statements.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,8 +16,9 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Row, Statement};
 
 use super::address::PostgresAddress;
-use super::batch::{InsertBatch, PendingRows, inserts_values, statement_for_many};
+use super::batch::{Batch, PendingRows, can_wait, statement_for_many};
 use super::errors::store_error;
+use super::sent::{SentStatement, SentStatements};
 use super::values::OwnedValue;
 use crate::error::{Error, Result};
 use crate::store::body_tx::{RunStatements, is_read};
@@ -27,12 +27,6 @@ use crate::store::{Columns, RowHandler, SqlValue};
 /// Maximum time to wait for the result of a statement. The largest change of the API takes a few seconds.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Maximum number of statements that are sent before the thread waits for their results.
-const MAX_SENT: usize = 256;
-
-/// A statement that was sent, and whose result was not received yet.
-type Sent = Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send>>;
-
 /// A connection to the database.
 pub(super) struct Connection {
     /// Drives the connection. The value is None only while the connection is dropped.
@@ -40,12 +34,12 @@ pub(super) struct Connection {
     client: Arc<Client>,
     /// The prepared statements, by the address and the length of their text.
     statements: HashMap<(usize, usize), Statement>,
-    /// The statements that insert many rows, by the text of the statement that inserts one row. The value is None if no
-    /// statement can insert many rows.
+    /// The statements that change many rows, by the text of the statement that changes one row. The value is None if no
+    /// statement can change many rows.
     statements_for_many: HashMap<(usize, usize), Option<Statement>>,
     /// The rows that were not sent yet.
     pending: PendingRows,
-    sent: VecDeque<Sent>,
+    sent: SentStatements,
     /// The first failure of a statement in the open transaction. PostgreSQL then refuses all further statements of the
     /// transaction.
     failure: Option<Error>,
@@ -74,7 +68,7 @@ impl Connection {
             statements: HashMap::new(),
             statements_for_many: HashMap::new(),
             pending: PendingRows::default(),
-            sent: VecDeque::new(),
+            sent: SentStatements::new(),
             failure: None,
             has_warning,
         })
@@ -149,7 +143,7 @@ impl Connection {
         }
     }
 
-    /// Returns the statement that inserts many rows instead of the one row that `statement` inserts, or None if there is
+    /// Returns the statement that changes many rows instead of the one row that `statement` changes, or None if there is
     /// no such statement.
     fn prepare_for_many(&mut self, sql: &'static str, statement: &Statement) -> Option<Statement> {
         let key = key_of(sql);
@@ -163,10 +157,10 @@ impl Connection {
         prepared
     }
 
-    /// Adds a row to the pending rows of an INSERT statement. If pending rows must be inserted before the row, sends them
-    /// first.
-    fn insert(&mut self, sql: &'static str, row: Vec<OwnedValue>) -> Result<()> {
-        if let Some(batch) = self.pending.find_batch(sql) {
+    /// Adds a row to the pending rows of an INSERT or UPDATE statement. If pending rows must be sent before the row, sends
+    /// them first.
+    fn add_row(&mut self, sql: &'static str, row: Vec<OwnedValue>) -> Result<()> {
+        if let Some(batch) = self.pending.find_batch(sql, &row) {
             batch.push(row);
             return Ok(());
         }
@@ -182,13 +176,13 @@ impl Connection {
         self.send_batches(batches);
     }
 
-    /// Sends the pending rows that must be inserted before a statement.
+    /// Sends the pending rows that must be sent before a statement.
     fn send_batches_before(&mut self, sql: &'static str) {
         let batches = self.pending.take_before(sql);
         self.send_batches(batches);
     }
 
-    fn send_batches(&mut self, batches: Vec<InsertBatch>) {
+    fn send_batches(&mut self, batches: Vec<Batch>) {
         for batch in batches {
             if let Err(error) = self.send_batch(batch) {
                 self.failure.get_or_insert(error);
@@ -196,7 +190,7 @@ impl Connection {
         }
     }
 
-    fn send_batch(&mut self, batch: InsertBatch) -> Result<()> {
+    fn send_batch(&mut self, batch: Batch) -> Result<()> {
         let statement = self.prepare(batch.sql)?;
         let many = if batch.len() > 1 { self.prepare_for_many(batch.sql, &statement) } else { None };
         let client = Arc::clone(&self.client);
@@ -225,23 +219,18 @@ impl Connection {
 
     /// Polls a future once, which sends its statement, and keeps the future for `settle`.
     fn send(&mut self, statement: impl Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static) {
-        let mut statement: Sent = Box::pin(statement);
+        let mut statement: SentStatement = Box::pin(statement);
         match statement.as_mut().now_or_never() {
-            None => self.add_sent(statement),
+            None => {
+                if self.sent.add(statement) {
+                    // `failure` keeps the error.
+                    let _ = self.receive_results(STATEMENT_TIMEOUT);
+                }
+            }
             Some(Ok(())) => {}
             Some(Err(error)) => {
                 self.failure.get_or_insert(store_error(&error));
             }
-        }
-    }
-
-    /// Keeps a statement that was sent. After many statements, waits for their results: the thread drives the connection
-    /// only while it waits, and the database ends a transaction in which it hears nothing for a second.
-    fn add_sent(&mut self, statement: Sent) {
-        self.sent.push_back(statement);
-        if self.sent.len() >= MAX_SENT {
-            // `failure` keeps the error.
-            let _ = self.receive_results(STATEMENT_TIMEOUT);
         }
     }
 
@@ -257,18 +246,10 @@ impl Connection {
     }
 
     fn receive_results(&mut self, timeout: Duration) -> Result<()> {
-        let sent = std::mem::take(&mut self.sent);
-        if !sent.is_empty() {
-            let results = async move {
-                let mut first = Ok(());
-                for statement in sent {
-                    first = first.and(statement.await);
-                }
-                first
-            };
-            if let Err(error) = self.wait_at_most(timeout, results) {
-                self.failure.get_or_insert(error);
-            }
+        if let Some(results) = self.sent.take()
+            && let Err(error) = self.wait_at_most(timeout, results)
+        {
+            self.failure.get_or_insert(error);
         }
         self.failure.clone().map_or(Ok(()), Err)
     }
@@ -373,9 +354,9 @@ impl RunStatements for &mut Connection {
 
     fn write(&mut self, sql: &'static str, params: &[SqlValue], has_written: &mut bool) -> Result<()> {
         *has_written = true;
-        let params = params.iter().map(OwnedValue::from).collect();
-        if inserts_values(sql) {
-            return self.insert(sql, params);
+        let params: Vec<OwnedValue> = params.iter().map(OwnedValue::from).collect();
+        if can_wait(sql) {
+            return self.add_row(sql, params);
         }
         self.send_batches_before(sql);
         let statement = self.prepare(sql)?;

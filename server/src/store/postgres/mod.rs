@@ -13,6 +13,7 @@ pub mod query_plans;
 mod readers;
 pub(super) mod roles;
 mod schema;
+mod sent;
 pub(super) mod servers;
 mod temporary;
 mod tls;

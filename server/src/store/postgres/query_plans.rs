@@ -1,6 +1,7 @@
 //! This module explains the query plans of statements on PostgreSQL. Only tests use the module.
 
 use super::address::PostgresAddress;
+use super::batch::statement_for_many;
 use super::connection::Connection;
 use super::{PostgresTx, schema};
 use crate::clock::{Clock, IdGenerator};
@@ -8,10 +9,11 @@ use crate::error::Result;
 use crate::store::query_plans::{Exception, Plans, RecordingTx, find_slow_statements};
 use crate::store::{Tx, all, counters};
 
-/// Runs a transaction body on an empty database and returns the query plan of each statement that the body ran.
+/// Runs a transaction body on an empty database and returns the query plan of each statement that the body ran, and of the
+/// statements that change many rows instead.
 ///
 /// # Panics
-/// Panics if a statement has a parameter that is not an int8, a text or a bytea.
+/// Panics if a statement has a parameter that is not an int8, a text or a bytea, or an array of these.
 pub fn explain(address: &PostgresAddress, clock: &dyn Clock, body: impl FnOnce(&mut dyn Tx) -> Result<()>) -> Plans {
     let mut connection = Connection::open(address).unwrap();
     schema::migrate(&mut connection, address).unwrap();
@@ -21,7 +23,15 @@ pub fn explain(address: &PostgresAddress, clock: &dyn Clock, body: impl FnOnce(&
     let statements = RecordingTx::record(&mut tx, body);
     connection.settle().unwrap();
     pretend_large_tables(&mut connection);
-    statements.into_iter().map(|sql| (sql, explain_one(&mut connection, sql))).collect()
+    let many: Vec<&str> = statements.iter().filter_map(|sql| leak_statement_for_many(&mut connection, sql)).collect();
+    statements.into_iter().chain(many).map(|sql| (sql, explain_one(&mut connection, sql))).collect()
+}
+
+/// Returns the statement that changes many rows, if there is one.
+fn leak_statement_for_many(connection: &mut Connection, sql: &'static str) -> Option<&'static str> {
+    let statement = connection.prepare(sql).unwrap();
+    // Only this test keeps the text forever, so the leaked memory is bounded.
+    statement_for_many(sql, statement.params()).map(|many| &*many.leak())
 }
 
 /// Makes the planner plan for tables with a million rows. For tables that are almost empty, every plan is good.
@@ -36,12 +46,11 @@ fn pretend_large_tables(connection: &mut Connection) {
 fn explain_one(connection: &mut Connection, sql: &'static str) -> Vec<String> {
     let types: Vec<String> =
         connection.prepare(sql).unwrap().params().iter().map(|param| param.name().to_owned()).collect();
-    let is_known = |name: &String| ["int8", "text", "bytea"].contains(&name.as_str());
+    let is_known = |name: &String| ["int8", "text", "bytea"].contains(&name.trim_start_matches('_'));
     assert!(types.iter().all(is_known), "the statement {sql} has parameters of the types {types:?}");
     connection.run_script(&format!("PREPARE explained AS {sql}")).unwrap();
     let nulls = vec!["NULL"; types.len()].join(", ");
     let arguments = if types.is_empty() { String::new() } else { format!("({nulls})") };
-    // Only this test makes a text at run time, so the leaked memory is bounded.
     let explain: &'static str = format!("EXPLAIN (COSTS OFF) EXECUTE explained{arguments}").leak();
     let steps = schema::with_tx(connection, |tx| all(tx, explain, &[], |row| row.take::<String>())).unwrap();
     connection.run_script("DEALLOCATE explained").unwrap();

@@ -6,6 +6,8 @@ use super::roles;
 use crate::domain::server::Server;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
+use crate::store::counters::save_counters;
+use crate::store::session::LastAssigned;
 use crate::store::{Tx, all, first, params, row_limit};
 
 /// Time after which a server that has not recorded that it is alive counts as dead.
@@ -40,29 +42,45 @@ pub(super) fn record_alive(tx: &mut dyn Tx, id: &str) -> Result<()> {
     tx.write(concat!("UPDATE servers SET alive_time = ", database_time!(), " WHERE id = $1"), params![id])
 }
 
-/// Expands to the statement that records the number `$2` of the newest transaction of the server `$1`.
+/// Expands to the statement that records the number of the newest transaction of a server. The parameters of the macro
+/// are the placeholders of the server's id and of the number.
 macro_rules! record_group {
-    () => {
-        concat!("UPDATE servers SET last_group = $2, alive_time = ", database_time!(), " WHERE id = $1")
+    ($id:literal, $group:literal) => {
+        concat!("UPDATE servers SET last_group = ", $group, ", alive_time = ", database_time!(), " WHERE id = ", $id)
     };
 }
 
 /// Records the number of a server's newest transaction in this transaction.
 pub(super) fn record_group(tx: &mut dyn Tx, id: &str, group: i64) -> Result<()> {
-    tx.write(record_group!(), params![id, group])
+    tx.write(record_group!("$1", "$2"), params![id, group])
 }
 
-/// Records the number of a server's newest transaction in this transaction, and notifies the other servers when this
-/// transaction is committed. One statement does both, because each statement costs time at each commit.
-pub(super) fn record_group_and_notify(
-    tx: &mut dyn Tx,
-    id: &str,
-    group: i64,
-    channel: &str,
-    payload: &str,
-) -> Result<()> {
-    let sql = concat!("WITH recorded AS (", record_group!(), ") SELECT CAST(pg_notify($3, $4) AS TEXT)");
-    tx.write(sql, params![id, group, channel, payload])
+/// A transaction of a server, as the other servers see it.
+pub(super) struct Group<'a> {
+    /// The id of the server.
+    pub server_id: &'a str,
+    /// The number of the transaction.
+    pub number: i64,
+    /// The channel of the notification.
+    pub channel: &'a str,
+    /// The payload of the notification.
+    pub payload: &'a str,
+}
+
+/// Stores the last assigned numbers, records the number of a server's newest transaction in this transaction, and
+/// notifies the other servers when this transaction is committed. One statement does all, because each statement costs
+/// time at each commit.
+pub(super) fn record_commit(tx: &mut dyn Tx, last_assigned: LastAssigned, group: &Group) -> Result<()> {
+    let sql = concat!(
+        "WITH counted AS (",
+        save_counters!(),
+        "), recorded AS (",
+        record_group!("$5", "$6"),
+        ") SELECT CAST(pg_notify($7, $8) AS TEXT)"
+    );
+    let LastAssigned { position, key, claim_version } = last_assigned;
+    let Group { server_id, number, channel, payload } = group;
+    tx.write(sql, params![position, key, claim_version, tx.now(), server_id, number, channel, payload])
 }
 
 /// Stores the address at which clients reach a server.

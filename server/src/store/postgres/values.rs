@@ -9,7 +9,7 @@ use crate::store::{Row, SqlValue};
 pub(super) type BoxedError = Box<dyn std::error::Error + Sync + Send>;
 
 /// A parameter of a statement that is sent before the caller waits for it, so the parameter outlives the caller's value.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum OwnedValue {
     Null,
     Int(i64),

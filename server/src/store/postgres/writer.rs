@@ -4,7 +4,7 @@
 //! positions ascend in the order of the commits, each transaction sees all transactions before it, and no transaction
 //! has to be repeated because of another one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::address::PostgresAddress;
 use super::connection::Connection;
 use super::payload::Payload;
 use super::schema::{self, SCHEMA_VERSION};
+use super::servers::Group;
 use super::{PostgresTx, roles, servers};
 use crate::clock::{Clock, IdGenerator};
 use crate::error::{Error, Result};
@@ -128,9 +129,13 @@ impl PostgresSession<'_> {
         self.is_open = true;
         let mut run_ids = BTreeSet::new();
         let mut task_ids = BTreeSet::new();
+        let mut claims: HashMap<&str, usize> = HashMap::new();
         for ahead in ahead {
             run_ids.extend(ahead.run_id.as_deref());
             task_ids.extend(ahead.task_id.as_deref());
+            if let Some(run_id) = ahead.run_id.as_deref().filter(|_| ahead.claims_task) {
+                *claims.entry(run_id).or_default() += 1;
+            }
         }
         let queries = [(LOCK_COUNTERS, BTreeSet::new()), (READ_RUNS, run_ids), (tasks::SMALL_WITH_IDS, task_ids)];
         let [counters, runs, tasks] = self.require_connection()?.query_together(queries)?;
@@ -142,22 +147,24 @@ impl PostgresSession<'_> {
             )));
         }
         self.transaction.begin(last_assigned.key);
-        self.cache_rows(&runs, &tasks)?;
+        self.cache_rows(&runs, &tasks, &claims)?;
         Ok(last_assigned)
     }
 
     /// Caches the rows that were read after the counters were locked, so that they contain the changes of all earlier
-    /// transactions.
-    fn cache_rows(&mut self, runs: &[Row], tasks: &[Row]) -> Result<()> {
+    /// transactions. `claims` holds the number of claims in the group by the id of the run.
+    fn cache_rows(&mut self, runs: &[Row], tasks: &[Row], claims: &HashMap<&str, usize>) -> Result<()> {
         let cache = self.transaction.cache();
+        let mut claims_by_key = HashMap::new();
         for row in runs {
             let mut columns = Columns::new(row);
             let id: String = columns.take()?;
             let state = runs::read_state(&mut columns)?;
+            claims_by_key.extend(claims.get(id.as_str()).map(|count| (state.key, *count)));
             cache.add_state(Some(&id), state);
             cache.add_last_seq(state.key, columns.take()?);
         }
-        let ahead = cache.start_reading_ahead();
+        let ahead = cache.start_reading_ahead(claims_by_key);
         for row in tasks {
             let (task, has_dependents) = tasks::read_with_dependents(&mut Columns::new(row))?;
             ahead.add(task, has_dependents);
@@ -169,16 +176,13 @@ impl PostgresSession<'_> {
     fn send_commit(&mut self, last_assigned: LastAssigned, has_written: bool, signals: &[Signal]) -> Result<()> {
         if has_written {
             self.group += 1;
-            let group = self.group;
             let PostgresWriter { server_id, address, clock, ids } = self.database;
             let payload = Payload::encode(server_id, last_assigned.position, signals);
+            // The channel has the name of the schema.
+            let group = Group { server_id, number: self.group, channel: address.schema(), payload: &payload };
             let connection = self.connection.as_mut().ok_or(Error::StoreBusy)?;
             let tx = PostgresTx::new(connection, clock.as_ref(), ids, Some(last_assigned));
-            self.transaction.store_numbers(tx, last_assigned)?;
-            self.with_tx(Some(last_assigned), |tx| {
-                // The channel has the name of the schema.
-                servers::record_group_and_notify(tx, server_id, group, address.schema(), &payload)
-            })?;
+            self.transaction.store_numbers(tx, |tx| servers::record_commit(tx, last_assigned, &group))?;
         }
         let connection = self.require_connection()?;
         connection.take_warning();

@@ -150,7 +150,7 @@ impl SqliteSession<'_> {
     fn try_commit(&mut self, last_assigned: LastAssigned, has_written: bool) -> Result<()> {
         if has_written {
             let tx = SqliteTx::new(&self.statements, self.clock, self.ids, Some(last_assigned));
-            self.transaction.store_numbers(tx, last_assigned)?;
+            self.transaction.store_numbers(tx, |tx| counters::save(tx, last_assigned))?;
         }
         self.run_sql("COMMIT")?;
         // Check after the commit and before the answers: the answers must not acknowledge commits in a file that was
