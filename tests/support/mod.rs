@@ -14,8 +14,10 @@ pub mod random;
 pub mod record;
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use runhub_client::Client;
@@ -198,6 +200,9 @@ pub async fn until(mut condition: impl AsyncFnMut() -> bool) {
     assert!(result.is_ok(), "the condition was not true within {TIMEOUT:?}");
 }
 
+/// Time between two statements of a transaction that keeps the writer busy.
+const HELD_WRITER_INTERVAL: Duration = Duration::from_millis(200);
+
 /// Keeps the writer busy until the returned sender is used. Returns after the writer has begun the transaction.
 pub async fn block_writer(store: Store, options: JobOptions) -> (mpsc::Sender<()>, JoinHandle<()>) {
     let (release, wait) = mpsc::channel();
@@ -205,9 +210,12 @@ pub async fn block_writer(store: Store, options: JobOptions) -> (mpsc::Sender<()
     let wait = Mutex::new(wait);
     let entered = Mutex::new(Some(entered));
     let held = tokio::spawn(async move {
-        let body = move |_: &mut dyn Tx| {
+        let body = move |tx: &mut dyn Tx| {
             entered.lock().unwrap().take().map(|entered| entered.send(()));
-            wait.lock().unwrap().recv().unwrap();
+            // PostgreSQL ends a transaction in which it hears nothing for a second.
+            while wait.lock().unwrap().recv_timeout(HELD_WRITER_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                tx.query("SELECT 1", &[], &mut |_| Ok(ControlFlow::Continue(())))?;
+            }
             Ok(())
         };
         store.transact_with(options, body).await.unwrap();

@@ -134,35 +134,42 @@ pub struct ClaimState {
     pub status: RunStatus,
     /// Key of the attempt that the newest claim in the run opened, or 0 before the first claim.
     pub last_served: i64,
+    /// The last assigned event sequence number of the run.
+    pub last_seq: i64,
 }
 
-macro_rules! claim_states {
-    ($rest:literal) => {
-        concat!(
-            "SELECT r.claim_version, r.key, r.repo_path, r.status, c.last_served
-            FROM live_runs r JOIN run_counters c ON c.run_key = r.key ",
-            $rest
-        )
+/// Expands to the columns of a run `r` for `read_claim_state`.
+macro_rules! claim_state_columns {
+    () => {
+        "r.key, r.repo_path, r.status, (SELECT c.last_served FROM run_counters c WHERE c.run_key = r.key),
+            (SELECT c.last_seq FROM run_counters c WHERE c.run_key = r.key)"
     };
 }
+pub(super) use claim_state_columns;
 
-fn read_claim_state(row: &mut Columns) -> Result<(i64, ClaimState)> {
-    let version = row.take()?;
+/// Reads the columns of `claim_state_columns`.
+pub(super) fn read_claim_state(row: &mut Columns) -> Result<ClaimState> {
     let key = row.take()?;
     let repo_path = row.take()?;
-    Ok((version, ClaimState { key, repo_path, status: row.take()?, last_served: row.take()? }))
+    let status = row.take()?;
+    Ok(ClaimState { key, repo_path, status, last_served: row.take()?, last_seq: row.take()? })
 }
 
 /// Returns the claim state of a run, or None if the run was deleted.
 pub fn find_claim_state(tx: &mut dyn Tx, key: Key) -> Result<Option<ClaimState>> {
-    let found = first(tx, claim_states!("WHERE r.key = $1"), params![key], read_claim_state)?;
-    Ok(found.map(|(_, state)| state.with_claims_of(tx)))
+    let sql = concat!("SELECT ", claim_state_columns!(), " FROM live_runs r WHERE r.key = $1");
+    Ok(first(tx, sql, params![key], read_claim_state)?.map(|state| state.with_changes_of(tx)))
 }
 
 impl ClaimState {
-    /// Returns the state after the claims of this transaction, which the table does not contain before the commit.
-    fn with_claims_of(self, tx: &mut dyn Tx) -> Self {
-        let last_served = tx.cache().find_last_served(self.key).unwrap_or(self.last_served);
+    /// Returns the state after the claims of this transaction, which the table does not contain before the commit. Caches
+    /// the sequence number, because a claim needs it next.
+    pub(super) fn with_changes_of(self, tx: &mut dyn Tx) -> Self {
+        let cache = tx.cache();
+        if cache.find_last_seq(self.key).is_none() {
+            cache.add_last_seq(self.key, self.last_seq);
+        }
+        let last_served = cache.find_last_served(self.key).unwrap_or(self.last_served);
         Self { last_served, ..self }
     }
 }
@@ -174,14 +181,18 @@ pub fn list_status_changes(
     after: VersionCursor,
     limit: usize,
 ) -> Result<Vec<(VersionCursor, ClaimState)>> {
-    let sql = claim_states!(
-        "WHERE r.claim_version > 0 AND (r.claim_version, r.key) > ($1, $2) ORDER BY r.claim_version, r.key LIMIT $3"
+    let sql = concat!(
+        "SELECT r.claim_version, ",
+        claim_state_columns!(),
+        " FROM live_runs r WHERE r.claim_version > 0 AND (r.claim_version, r.key) > ($1, $2)
+        ORDER BY r.claim_version, r.key LIMIT $3"
     );
     let changed = all(tx, sql, params![after.version, after.key, row_limit(limit)], |row| {
-        let (version, state) = read_claim_state(row)?;
+        let version = row.take()?;
+        let state = read_claim_state(row)?;
         Ok((VersionCursor { version, key: state.key }, state))
     })?;
-    Ok(changed.into_iter().map(|(cursor, state)| (cursor, state.with_claims_of(tx))).collect())
+    Ok(changed.into_iter().map(|(cursor, state)| (cursor, state.with_changes_of(tx))).collect())
 }
 
 /// Returns a page of the runs that have one of the `statuses` and a key less than `before`, newest first. `statuses` is

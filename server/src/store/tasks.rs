@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::column::json_text;
 use super::names::{ready, task_status};
 use super::ready::TaskClass;
+use super::runs::{self, ClaimState, claim_state_columns};
 use super::table::{select, select_with, table};
 use super::tasks_ahead::keep_tasks;
 use super::{Columns, Limit, Page, Tx, all, any, dependencies, first, page, params, path_sets, row_limit};
@@ -135,31 +136,57 @@ pub fn find_first_ready(tx: &mut dyn Tx, class: &TaskClass) -> Result<Option<Rea
     Ok(first)
 }
 
+/// Expands to the query for ready tasks of a class in claim order, and for the newest attempt of each. The argument is
+/// empty, or more columns after a comma.
+macro_rules! ready_of_class {
+    (without_paths, $columns:expr) => {
+        select_with!(
+            concat!("(SELECT MAX(a.key) FROM task_attempts a WHERE a.task_key = t.key)", $columns),
+            "WHERE t.run_key = $1 AND t.capability_set_key = $2 AND t.path_set_key IS NULL AND ",
+            ready!("t."),
+            " ORDER BY t.priority DESC, t.ordinal LIMIT $3"
+        )
+    };
+    (with_paths, $columns:expr) => {
+        select_with!(
+            concat!("(SELECT MAX(a.key) FROM task_attempts a WHERE a.task_key = t.key)", $columns),
+            "WHERE t.run_key = $1 AND t.capability_set_key = $2 AND t.path_set_key = $3 AND ",
+            ready!("t."),
+            " ORDER BY t.priority DESC, t.ordinal LIMIT $4"
+        )
+    };
+}
+
+/// Returns the first ready task of a class in claim order, and the claim state of its run. Returns None if the class has
+/// no ready task, or if the run was deleted. One query reads both, for claims that have not read the run.
+pub fn find_first_ready_with_run(tx: &mut dyn Tx, class: &TaskClass) -> Result<Option<(ReadyTask, ClaimState)>> {
+    let without_paths = ready_of_class!(without_paths, concat!(", ", claim_state_columns!()));
+    let with_paths = ready_of_class!(with_paths, concat!(", ", claim_state_columns!()));
+    let TaskClass { run_key, capability_set_key, path_set_key } = class;
+    let limit = row_limit(1);
+    let read = |row: &mut Columns| Ok((read_ready_task(row)?, runs::read_claim_state(row)?));
+    let found = match path_set_key {
+        None => first(tx, without_paths, params![run_key, capability_set_key, limit], read),
+        Some(set) => first(tx, with_paths, params![run_key, capability_set_key, set, limit], read),
+    }?;
+    Ok(found.map(|(ready, run)| (ready, run.with_changes_of(tx))))
+}
+
 /// Returns at most `limit` ready tasks of a class, in claim order, and the size of the largest in bytes.
 fn list_first_ready(tx: &mut dyn Tx, class: &TaskClass, limit: usize) -> Result<(Vec<ReadyTask>, usize)> {
-    let without_paths = select_with!(
-        "(SELECT MAX(a.key) FROM task_attempts a WHERE a.task_key = t.key)",
-        "WHERE t.run_key = $1 AND t.capability_set_key = $2 AND t.path_set_key IS NULL AND ",
-        ready!("t."),
-        " ORDER BY t.priority DESC, t.ordinal LIMIT $3"
-    );
-    let with_paths = select_with!(
-        "(SELECT MAX(a.key) FROM task_attempts a WHERE a.task_key = t.key)",
-        "WHERE t.run_key = $1 AND t.capability_set_key = $2 AND t.path_set_key = $3 AND ",
-        ready!("t."),
-        " ORDER BY t.priority DESC, t.ordinal LIMIT $4"
-    );
     let TaskClass { run_key, capability_set_key, path_set_key } = class;
-    let read = |row: &mut Columns| {
-        let ready = ReadyTask { task: read_row(row)?, newest_attempt_key: row.take()? };
-        Ok((ready, row.bytes()))
-    };
+    let limit = row_limit(limit);
+    let read = |row: &mut Columns| Ok((read_ready_task(row)?, row.bytes()));
     let found = match path_set_key {
-        None => all(tx, without_paths, params![run_key, capability_set_key, row_limit(limit)], read),
-        Some(set) => all(tx, with_paths, params![run_key, capability_set_key, set, row_limit(limit)], read),
+        None => all(tx, ready_of_class!(without_paths, ""), params![run_key, capability_set_key, limit], read),
+        Some(set) => all(tx, ready_of_class!(with_paths, ""), params![run_key, capability_set_key, set, limit], read),
     }?;
     let largest = found.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
     Ok((found.into_iter().map(|(ready, _)| ready).collect(), largest))
+}
+
+fn read_ready_task(row: &mut Columns) -> Result<ReadyTask> {
+    Ok(ReadyTask { task: read_row(row)?, newest_attempt_key: row.take()? })
 }
 
 /// Returns the task whose lease has the token `token`, even if the lease has expired. Returns None if the token is

@@ -208,11 +208,8 @@ impl Index {
         scope: Scope,
         ready: &ReadyClass,
     ) -> Result<Option<(ReadyTask, ReadyClass)>> {
-        if scope.run_key.is_none() {
-            self.refresh_run(tx, ready.class.run_key)?;
-        }
         self.uncertain.keep(ready);
-        let Some(task) = tasks::find_first_ready(tx, &ready.class)? else {
+        let Some(task) = self.read_first_ready(tx, scope, &ready.class)? else {
             self.classes.remove(&ready.class);
             return Ok(None);
         };
@@ -221,6 +218,20 @@ impl Index {
             self.classes.set_rank(&ready.class, rank);
         }
         Ok(Some((task, ReadyClass { class: ready.class, rank })))
+    }
+
+    /// Returns the first ready task of a class. If the claim has not read the run of the class, corrects the entry of the
+    /// run in the index.
+    fn read_first_ready(&mut self, tx: &mut dyn Tx, scope: Scope, class: &TaskClass) -> Result<Option<ReadyTask>> {
+        if scope.run_key.is_some() {
+            return tasks::find_first_ready(tx, class);
+        }
+        let Some((task, run)) = tasks::find_first_ready_with_run(tx, class)? else {
+            self.refresh_run(tx, class.run_key)?;
+            return Ok(None);
+        };
+        self.set_run(run);
+        Ok(Some(task))
     }
 
     /// Checks whether the paths of a leased task block a class.

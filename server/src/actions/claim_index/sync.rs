@@ -302,7 +302,7 @@ impl Index {
         Ok(())
     }
 
-    fn set_run(&mut self, run: ClaimState) {
+    pub(super) fn set_run(&mut self, run: ClaimState) {
         let run_key = run.key;
         if self.classes.set_run(run) {
             self.uncertain.runs.insert(run_key);
