@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use runhub_bench::abuse::raw::{self, DEFAULT_WINDOW, RawCall, RawConnection};
 use runhub_client::Reason;
 use runhub_client::v1::*;
@@ -112,16 +113,19 @@ async fn response_without_memory_is_dropped_and_sent_when_the_call_is_repeated()
     assert_eq!(claims, 1);
 }
 
-/// Removes the refused calls and returns their number.
+/// Removes the refused calls and returns their number. Waits for all calls at once, because the server ends an unfinished
+/// request after some seconds.
 async fn count_refused(calls: &mut Vec<RawCall>) -> usize {
     let before = calls.len();
-    let mut open = Vec::new();
-    for mut call in calls.drain(..) {
+    let waits = calls.drain(..).map(|mut call| async move {
         match timeout(Duration::from_millis(300), &mut call.response).await {
-            Err(_) => open.push(call),
-            Ok(response) => assert_eq!(response.unwrap().headers()["grpc-status"], "8", "RESOURCE_EXHAUSTED"),
+            Err(_) => Some(call),
+            Ok(response) => {
+                assert_eq!(response.unwrap().headers()["grpc-status"], "8", "RESOURCE_EXHAUSTED");
+                None
+            }
         }
-    }
-    *calls = open;
+    });
+    *calls = join_all(waits).await.into_iter().flatten().collect();
     before - calls.len()
 }
