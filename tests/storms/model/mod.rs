@@ -22,7 +22,7 @@ use self::ops::{Op, op};
 use self::state::{Answer, CallResult, Model};
 
 /// Sequences in each of the two tests, which run in parallel. On PostgreSQL, each sequence creates a database.
-const SEQUENCES: u32 = if crate::ON_POSTGRES { 150 } else { 1_000 };
+const SEQUENCES: u32 = if crate::ON_POSTGRES { 300 } else { 1_000 };
 /// Minimum number of times that each outcome must come up.
 const FEWEST: usize = if crate::ON_POSTGRES { 1 } else { 5 };
 const LENGTH: usize = 60;
