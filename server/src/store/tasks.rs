@@ -136,23 +136,18 @@ pub fn find_first_ready(tx: &mut dyn Tx, class: &TaskClass) -> Result<Option<Rea
     Ok(first)
 }
 
-/// Expands to the query for ready tasks of a class in claim order, and for the newest attempt of each. The argument is
-/// empty, or more columns after a comma.
+/// Expands to the query for ready tasks of a class in claim order, and for the newest attempt of each. The arguments are
+/// the condition for the path set, the placeholder of the limit, and more columns after a comma, or an empty text.
 macro_rules! ready_of_class {
-    (without_paths, $columns:expr) => {
+    ($path_set:literal, $limit:literal, $columns:expr) => {
         select_with!(
             concat!("(SELECT MAX(a.key) FROM task_attempts a WHERE a.task_key = t.key)", $columns),
-            "WHERE t.run_key = $1 AND t.capability_set_key = $2 AND t.path_set_key IS NULL AND ",
+            "WHERE t.run_key = $1 AND t.capability_set_key = $2 AND t.path_set_key ",
+            $path_set,
+            " AND ",
             ready!("t."),
-            " ORDER BY t.priority DESC, t.ordinal LIMIT $3"
-        )
-    };
-    (with_paths, $columns:expr) => {
-        select_with!(
-            concat!("(SELECT MAX(a.key) FROM task_attempts a WHERE a.task_key = t.key)", $columns),
-            "WHERE t.run_key = $1 AND t.capability_set_key = $2 AND t.path_set_key = $3 AND ",
-            ready!("t."),
-            " ORDER BY t.priority DESC, t.ordinal LIMIT $4"
+            " ORDER BY t.priority DESC, t.ordinal LIMIT ",
+            $limit
         )
     };
 }
@@ -160,8 +155,8 @@ macro_rules! ready_of_class {
 /// Returns the first ready task of a class in claim order, and the claim state of its run. Returns None if the class has
 /// no ready task, or if the run was deleted. One query reads both, for claims that have not read the run.
 pub fn find_first_ready_with_run(tx: &mut dyn Tx, class: &TaskClass) -> Result<Option<(ReadyTask, ClaimState)>> {
-    let without_paths = ready_of_class!(without_paths, concat!(", ", claim_state_columns!()));
-    let with_paths = ready_of_class!(with_paths, concat!(", ", claim_state_columns!()));
+    let without_paths = ready_of_class!("IS NULL", "$3", concat!(", ", claim_state_columns!()));
+    let with_paths = ready_of_class!("= $3", "$4", concat!(", ", claim_state_columns!()));
     let TaskClass { run_key, capability_set_key, path_set_key } = class;
     let limit = row_limit(1);
     let read = |row: &mut Columns| Ok((read_ready_task(row)?, runs::read_claim_state(row)?));
@@ -174,12 +169,14 @@ pub fn find_first_ready_with_run(tx: &mut dyn Tx, class: &TaskClass) -> Result<O
 
 /// Returns at most `limit` ready tasks of a class, in claim order, and the size of the largest in bytes.
 fn list_first_ready(tx: &mut dyn Tx, class: &TaskClass, limit: usize) -> Result<(Vec<ReadyTask>, usize)> {
+    let without_paths = ready_of_class!("IS NULL", "$3", "");
+    let with_paths = ready_of_class!("= $3", "$4", "");
     let TaskClass { run_key, capability_set_key, path_set_key } = class;
     let limit = row_limit(limit);
     let read = |row: &mut Columns| Ok((read_ready_task(row)?, row.bytes()));
     let found = match path_set_key {
-        None => all(tx, ready_of_class!(without_paths, ""), params![run_key, capability_set_key, limit], read),
-        Some(set) => all(tx, ready_of_class!(with_paths, ""), params![run_key, capability_set_key, set, limit], read),
+        None => all(tx, without_paths, params![run_key, capability_set_key, limit], read),
+        Some(set) => all(tx, with_paths, params![run_key, capability_set_key, set, limit], read),
     }?;
     let largest = found.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
     Ok((found.into_iter().map(|(ready, _)| ready).collect(), largest))

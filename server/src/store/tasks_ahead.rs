@@ -120,3 +120,15 @@ pub fn keep_tasks<T>(
     tx.cache().tasks_ahead = kept;
     Ok(written)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_read_returns_a_task_for_each_claim_of_the_run() {
+        let ahead = TasksAhead::new(HashMap::from([(1, 5), (2, 100)]));
+        let first_limit = |run_key| ahead.next_limit(&TaskClass { run_key, capability_set_key: 0, path_set_key: None });
+        assert_eq!([1, 2, 3].map(first_limit), [5, MAX_READY, 1]);
+    }
+}

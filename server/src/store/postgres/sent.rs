@@ -58,3 +58,22 @@ impl SentStatements {
         self.statements.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thread_waits_after_many_statements_and_after_a_long_time() {
+        let mut sent = SentStatements::new();
+        let add = |sent: &mut SentStatements| sent.add(Box::pin(std::future::pending()));
+        for _ in 1..MAX_STATEMENTS {
+            assert!(!add(&mut sent));
+        }
+        assert!(add(&mut sent));
+        assert!(sent.take().is_some());
+        assert!(!add(&mut sent), "the time begins with the first statement after a wait");
+        sent.first_sent_at -= MAX_TIME;
+        assert!(add(&mut sent));
+    }
+}
