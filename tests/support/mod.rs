@@ -213,10 +213,17 @@ pub async fn block_writer(store: Store, options: JobOptions) -> (mpsc::Sender<()
         let body = move |tx: &mut dyn Tx| {
             entered.lock().unwrap().take().map(|entered| entered.send(()));
             // PostgreSQL ends a transaction in which it hears nothing for a second.
-            while wait.lock().unwrap().recv_timeout(HELD_WRITER_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                tx.query("SELECT 1", &[], &mut |_| Ok(ControlFlow::Continue(())))?;
+            loop {
+                match wait.lock().unwrap().recv_timeout(HELD_WRITER_INTERVAL) {
+                    Err(RecvTimeoutError::Timeout) => {
+                        tx.query("SELECT 1", &[], &mut |_| Ok(ControlFlow::Continue(())))?;
+                    }
+                    released => {
+                        released.unwrap();
+                        return Ok(());
+                    }
+                }
             }
-            Ok(())
         };
         store.transact_with(options, body).await.unwrap();
     });
