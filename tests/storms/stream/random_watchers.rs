@@ -23,7 +23,7 @@ const RUNS: usize = 40;
 const WATCHERS: usize = 60;
 /// The test takes longer if a slow machine has fewer than `EVENTS` events after this time.
 const DURATION: Duration = Duration::from_secs(65);
-/// On PostgreSQL, each event is delivered 3 to 5 times, and on SQLite 8 times, so twice the share of the events is required.
+/// On PostgreSQL, a load of 2,000 events sometimes caused fewer deliveries than `Figures::print_and_check` expects.
 const EVENTS: usize = if crate::ON_POSTGRES { 4_000 } else { 20_000 };
 /// On PostgreSQL, a tenth is required, because the transactions and the test's own queries take longer than on SQLite.
 const SHARE: usize = if crate::ON_POSTGRES { 10 } else { 1 };
